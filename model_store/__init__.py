@@ -1,0 +1,47 @@
+"""The contract between training and service: a store of verified, versioned models."""
+
+from model_store.errors import CorruptError, NotFoundError, StoreError
+from model_store.files import blob_of
+from model_store.manifest import (
+    Backbone,
+    Blob,
+    Calibration,
+    GoldenExample,
+    Graphs,
+    ImagePreprocessing,
+    Manifest,
+    ManifestDraft,
+    Pattern,
+    Precision,
+    Problem,
+    Provenance,
+    TextPreprocessing,
+)
+from model_store.publishing import activate, collect_garbage, publish, rollback
+from model_store.store import DEFAULT_STORE, Store
+
+__all__ = [
+    "DEFAULT_STORE",
+    "Backbone",
+    "Blob",
+    "Calibration",
+    "CorruptError",
+    "GoldenExample",
+    "Graphs",
+    "ImagePreprocessing",
+    "Manifest",
+    "ManifestDraft",
+    "NotFoundError",
+    "Pattern",
+    "Precision",
+    "Problem",
+    "Provenance",
+    "Store",
+    "StoreError",
+    "TextPreprocessing",
+    "activate",
+    "blob_of",
+    "collect_garbage",
+    "publish",
+    "rollback",
+]

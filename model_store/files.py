@@ -1,0 +1,68 @@
+"""Reading and writing files that must be exactly what they claim to be."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from model_store.errors import CorruptError
+from model_store.manifest import Blob
+
+_NOT_PLAIN = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}  # a symlink, a file in a folder's place, a socket
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def blob_of(data: bytes) -> Blob:
+    """The name of these bytes in any store."""
+    return Blob(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
+
+
+def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
+    """Bytes of a regular file below `root`, following no symlink on the way.
+
+    Raises:
+        CorruptError: a part is missing or a link, the file has a second name (hard link), exceeds `max_bytes`, or
+            cannot be read.
+    """
+    *folders, name = relative.split("/")
+    handles: list[int] = []
+    try:
+        handles.append(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        for folder in folders:
+            handles.append(os.open(folder, _DIRECTORY, dir_fd=handles[-1]))
+        handles.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handles[-1]))
+        status = os.fstat(handles[-1])
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            raise CorruptError(f"{relative} is not a regular file with one name; publish the version again", "link")
+        if status.st_size > max_bytes:
+            raise CorruptError(f"{relative} has {status.st_size} bytes, expected at most {max_bytes}", "size")
+        with os.fdopen(os.dup(handles[-1]), "rb") as file:
+            return file.read(status.st_size + 1)  # not max_bytes: a manifest may claim any size
+    except FileNotFoundError as error:
+        raise CorruptError(f"{relative} is missing; publish the version again", "missing") from error
+    except OSError as error:
+        reason = "link" if error.errno in _NOT_PLAIN else "unreadable"
+        raise CorruptError(f"{relative} cannot be read ({error.strerror})", reason) from error
+    finally:
+        for handle in reversed(handles):
+            os.close(handle)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Create `path` with `data` and force it to disk."""
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Force the names in a directory to disk."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,153 @@
+"""Writing to the store: publish, activate, roll back, collect garbage. One writer at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from model_store.errors import CorruptError, NotFoundError, StoreError
+from model_store.files import blob_of, sync_directory, write_synced
+from model_store.manifest import Blob, Manifest, ManifestDraft
+from model_store.store import Store
+
+
+def publish(store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes]) -> Manifest:
+    """Add a new version of a task and make it live.
+
+    A kill at any moment leaves the store as it was before or as it is after: files are staged and synced, blobs and
+    then the version are renamed into place, and only then does `live` move.
+
+    Args:
+        blobs: content by SHA-256; whatever the store already holds may be left out.
+
+    Raises:
+        StoreError: a blob the draft needs is neither given nor stored, or does not match its name.
+        OSError: the disk is full or read-only; the live version stays.
+    """
+    for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
+        _make_directory(missing)
+    _folder(store, "tasks")
+    with _writing(store) as staging:
+        _add_blobs(store, draft.blobs(), blobs, staging)
+        task_folder = _folder(store, "tasks", draft.task)
+        known = [*store.versions(draft.task), store.live(draft.task) or 0]
+        manifest = Manifest.model_validate({**draft.model_dump(), "version": max(known) + 1})
+        staged = staging / "version"
+        staged.mkdir()
+        write_synced(staged / "manifest.json", manifest.model_dump_json(indent=1).encode())
+        sync_directory(staged)
+        staged.rename(task_folder / str(manifest.version))
+        sync_directory(task_folder)
+        _point(store, draft.task, manifest.version, staging)
+    return manifest
+
+
+def activate(store: Store, task: str, version: int) -> Manifest:
+    """Make a version the live one, once everything it needs has been verified."""
+    with _writing(store) as staging:
+        manifest = store.verify(task, version)
+        _point(store, task, version, staging)
+    return manifest
+
+
+def rollback(store: Store, task: str) -> Manifest:
+    """Make the version before the live one live again. Raises NotFoundError when there is none."""
+    with _writing(store) as staging:
+        live = store.live(task)
+        earlier = [version for version in store.versions(task) if live is not None and version < live]
+        if not earlier:
+            raise NotFoundError(f"task {task} has no version before {live} to go back to")
+        manifest = store.verify(task, earlier[-1])
+        _point(store, task, manifest.version, staging)
+    return manifest
+
+
+def collect_garbage(store: Store) -> list[Path]:
+    """Remove blobs no manifest names and what killed publishers left behind; the paths removed.
+
+    Raises:
+        CorruptError: a manifest cannot be read, so nobody knows which blobs it needs; nothing is removed.
+    """
+    with _writing(store) as staging:
+        needed = {
+            blob.sha256
+            for task in store.tasks()
+            for version in store.versions(task)
+            for blob in store.manifest(task, version).blobs()
+        }
+        dead = [path for path in staging.parent.iterdir() if path != staging]
+        dead += [path for path in _folder(store, "blobs", "sha256").iterdir() if path.name not in needed]
+        for path in dead:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+    return dead
+
+
+@contextmanager
+def _writing(store: Store) -> Iterator[Path]:
+    """Hold the writers' lock, with a fresh staging folder. The lock goes with the process, however that ends."""
+    if not (store.root / "tasks").is_dir():
+        raise NotFoundError(f"no model store at {store.root}: it has no folder tasks")
+    lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        staging = _folder(store, ".staging") / uuid.uuid4().hex
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+def _add_blobs(store: Store, needed: list[Blob], given: Mapping[str, bytes], staging: Path) -> None:
+    folder = _folder(store, "blobs", "sha256")
+    for blob in needed:
+        if _is_stored(store, blob):
+            continue
+        if blob.sha256 not in given:
+            raise StoreError(f"blob {blob.sha256} is neither given nor in the store; export the task again")
+        if blob_of(given[blob.sha256]) != blob:
+            raise StoreError(f"the content given for blob {blob.sha256} does not match its name; export the task again")
+        write_synced(staging / blob.sha256, given[blob.sha256])
+        (staging / blob.sha256).replace(folder / blob.sha256)
+    sync_directory(folder)
+
+
+def _is_stored(store: Store, blob: Blob) -> bool:
+    try:
+        store.read(blob)
+    except CorruptError:
+        return False
+    return True
+
+
+def _folder(store: Store, *names: str) -> Path:
+    """A folder of the store, made where missing. A symlink is refused: it would lead a writer out of the store."""
+    folder = store.root
+    for name in names:
+        folder = folder / name
+        if folder.is_symlink():
+            raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; put a folder in its place", "link")
+        _make_directory(folder)
+    return folder
+
+
+def _make_directory(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    sync_directory(folder.parent)  # also where it existed: whoever made it may have been killed before this
+
+
+def _point(store: Store, task: str, version: int, staging: Path) -> None:
+    task_folder = _folder(store, "tasks", task)
+    write_synced(staging / "live", f"{version}\n".encode())
+    (staging / "live").replace(task_folder / "live")
+    sync_directory(task_folder)

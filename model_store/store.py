@@ -1,0 +1,108 @@
+"""Verified reading of the store. Reads never write and never repair."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from model_store.errors import CorruptError, NotFoundError
+from model_store.files import read_beneath
+from model_store.manifest import Blob, Manifest, TaskName
+
+DEFAULT_STORE = Path(__file__).parent
+_MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+_task_name = TypeAdapter(TaskName)
+
+
+class Store:
+    """A model store on disk: `blobs/sha256/<hex>`, `tasks/<task>/<version>/manifest.json`, `tasks/<task>/live`."""
+
+    def __init__(self, root: Path = DEFAULT_STORE) -> None:
+        self.root = root
+
+    def tasks(self) -> list[str]:
+        """Names of the tasks that have a folder, sorted; a folder that cannot be a task's is passed over."""
+        folder = self.root / "tasks"
+        if not folder.is_dir():
+            return []
+        return sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_task_name(path.name))
+
+    def versions(self, task: str) -> list[int]:
+        """Published versions of a task, oldest first. Raises NotFoundError for an unknown task."""
+        folder = self._task_folder(task)
+        return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name))
+
+    def live(self, task: str) -> int | None:
+        """The version that answers, or None before one was activated."""
+        if not os.path.lexists(self._task_folder(task) / "live"):
+            return None
+        text = read_beneath(self.root, f"tasks/{task}/live", 32).decode("ascii", "replace").strip()
+        if not _VERSION.fullmatch(text):
+            message = f"tasks/{task}/live does not hold a version number; run `mora-store activate {task} VERSION`"
+            raise CorruptError(message, "manifest")
+        return int(text)
+
+    def manifest(self, task: str, version: int | None = None) -> Manifest:
+        """The manifest of a version, by default the live one.
+
+        Raises:
+            NotFoundError: no such task or version, or nothing is live.
+            CorruptError: the manifest does not parse, or names another task or version.
+        """
+        version = version if version is not None else self.live(task)
+        if version is None:
+            raise NotFoundError(f"task {task} has no live version; run `mora-store activate {task} VERSION`")
+        if version not in self.versions(task):
+            raise NotFoundError(f"task {task} has no version {version}; `mora-store list` shows what there is")
+        name = f"tasks/{task}/{version}/manifest.json"
+        try:
+            manifest = Manifest.model_validate_json(read_beneath(self.root, name, _MAX_MANIFEST_BYTES))
+        except ValidationError as error:
+            raise CorruptError(f"{name} is not a valid manifest: {_first_problems(error)}", "manifest") from error
+        if (manifest.task, manifest.version) != (task, version):
+            raise CorruptError(f"{name} describes {manifest.task} version {manifest.version}", "manifest")
+        return manifest
+
+    def read(self, blob: Blob) -> bytes:
+        """The verified bytes of a blob. Raises CorruptError when size or SHA-256 differ."""
+        name = f"blobs/sha256/{blob.sha256}"
+        data = read_beneath(self.root, name, blob.size)
+        if len(data) != blob.size:
+            raise CorruptError(f"{name} has {len(data)} bytes, expected {blob.size}; publish the version again", "size")
+        if hashlib.sha256(data).hexdigest() != blob.sha256:
+            raise CorruptError(f"{name} has another SHA-256 than its name; publish the version again", "sha256")
+        return data
+
+    def verify(self, task: str, version: int | None = None) -> Manifest:
+        """Read everything a version needs; the manifest if all is as it says, else CorruptError."""
+        manifest = self.manifest(task, version)
+        for blob in manifest.blobs():
+            self.read(blob)
+        return manifest
+
+    def _task_folder(self, task: str) -> Path:
+        if not _is_task_name(task):
+            raise NotFoundError("a task name has up to 63 of a-z, 0-9, '.', '_' and '-'")
+        folder = self.root / "tasks" / task
+        if not folder.is_dir():
+            raise NotFoundError(f"no task {task} in {self.root}; `mora-store list` shows what there is")
+        return folder
+
+
+def _is_task_name(name: str) -> bool:
+    try:
+        _task_name.validate_python(name)
+    except ValidationError:
+        return False
+    return True
+
+
+def _first_problems(error: ValidationError) -> str:
+    """What is wrong and where, on one line and without the values found there."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in problems[:3])

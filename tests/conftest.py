@@ -1,0 +1,61 @@
+"""What several packages' tests need: a tiny CLIP in transformers' format, and pictures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WORDS = ["red", "green", "blue", "apple", "square", "picture", "of", "a"]
+
+
+def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+    """A smooth random RGB picture of (width, height)."""
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def png() -> Callable[..., bytes]:
+    """`png(seed, size)`: an encoded picture."""
+
+    def encode(seed: int, size: tuple[int, int] = (40, 30), format: str = "PNG") -> bytes:
+        file = BytesIO()
+        picture(seed, size).save(file, format)
+        return file.getvalue()
+
+    return encode
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CLIP with towers of different width and depth, its tokenizer and image processor."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("backbone")
+    letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>"]
+    tokens = {token: number for number, token in enumerate(vocabulary)}
+    tokenizer = CLIPTokenizer(vocab=tokens, merges=[("r", "e"), ("re", "d</w>")], model_max_length=24)
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
+    shared = {"num_attention_heads": 4, "attention_dropout": 0.0}
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        vision_config={"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 4, "image_size": 32, "patch_size": 8, **shared},
+        text_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "vocab_size": len(tokens),
+                     "max_position_embeddings": 24, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, **shared},
+        projection_dim=24,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    return folder

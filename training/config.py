@@ -1,0 +1,131 @@
+"""The configuration of one task: one YAML file, checked field by field, overridable by dotted flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
+
+from model_store import Problem
+from model_store.manifest import TaskName
+from training.errors import ConfigError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Frozen):
+    """Where the items are and which columns hold what."""
+
+    train: str  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
+    validation: str | None = None  # left out: held out of train
+    test: str | None = None
+    image: str = "image"  # column: encoded bytes or a path (relative to the file); null or empty = naturally missing
+    text: str = "text"
+    label: str = "label"  # a string, or a list of strings for multi_label
+    validation_share: Share = 0.1  # what is held out of train where a split is left out
+    test_share: Share = 0.2
+
+
+class MissingConfig(_Frozen):
+    """Simulated missingness of one split, on top of what is naturally missing (METHOD: protocol)."""
+
+    type: Literal["text", "image", "both"] = "both"
+    ratio: Share = 0.0  # share of incomplete items
+    both_ratio: Share = 0.5  # type `both`: share of those that lose their image
+    seed: int = 0
+
+
+class MissingTables(_Frozen):
+    """Missingness per split."""
+
+    train: MissingConfig = MissingConfig()
+    validation: MissingConfig = MissingConfig()
+    test: MissingConfig = MissingConfig()
+
+
+class MoRAConfig(_Frozen):
+    """What is adapted and how (arXiv 2511.06225)."""
+
+    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
+    first_layer: Annotated[int, Field(ge=0)] | None = None  # of the shallower tower, to its last; None: the last two
+    rank: PositiveInt = 4
+    scale: PositiveFloat = 0.01
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # on the input of each adapted projection
+    parametrization: Literal["official", "identity"] = "official"
+
+
+class TrainConfig(_Frozen):
+    """Optimisation: AdamW, cosine schedule with warm-up."""
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 1e-2
+    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    warmup_ratio: Share = 0.1
+    seed: int = 0
+
+
+class TaskConfig(_Frozen):
+    """One task: what to learn, from which data, on which backbone."""
+
+    task: TaskName
+    problem: Problem
+    backbone: str  # hub id or a local directory in transformers' format
+    labels: tuple[str, ...] | None = None  # left out: the labels of the training split, sorted
+    data: DataConfig
+    missing: MissingTables = MissingTables()
+    mora: MoRAConfig = MoRAConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
+    """Read a YAML file; `overrides` are flags such as `--train.epochs 3` or `--train.epochs=3`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a field is unknown, missing or out of range; the message names it.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} is not a YAML mapping; see training/configs/ for examples")
+    for name, value in _pairs(overrides):
+        _set(values, name, value)
+    try:
+        return TaskConfig.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()]
+        raise ConfigError("\n".join([f"{path} is not a valid task configuration:", *lines])) from error
+
+
+def _pairs(flags: Sequence[str]) -> list[tuple[str, JsonValue]]:
+    pairs, rest = [], list(flags)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--") or len(flag) == 2:
+            raise ConfigError(f"unexpected argument {flag!r}; a configuration flag looks like --train.epochs 3")
+        name, equals, value = flag[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"flag {flag} needs a value")
+            value = rest.pop(0)
+        pairs.append((name, yaml.safe_load(value)))
+    return pairs
+
+
+def _set(values: dict[str, Any], dotted: str, value: JsonValue) -> None:
+    *folders, name = dotted.replace("-", "_").split(".")
+    for folder in folders:
+        values = values.setdefault(folder, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"flag --{dotted}: {folder} is not a group of fields")
+    values[name] = value

@@ -1,0 +1,91 @@
+"""ONNX files of the split towers: self-contained, and the same bytes for the same weights."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass, fields
+
+import onnx
+import torch
+from torch import nn
+from torch.export import Dim
+from transformers import CLIPModel
+
+from training.model import MissingModalityClassifier
+from training.towers import ImageTail, ImageTrunk, TextTail, TextTrunk
+
+BATCH = Dim("batch", min=1, max=4096)
+
+
+@dataclass(frozen=True)
+class GraphFiles:
+    """The four graphs of DESIGN.md as ONNX bytes."""
+
+    image_trunk: bytes
+    image_tail: bytes
+    text_trunk: bytes
+    text_tail: bytes
+
+    def by_name(self) -> dict[str, bytes]:
+        """Graph name to bytes."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
+    """Export a model whose adapter has been merged."""
+    clip: CLIPModel = merged.clip.eval()
+    vision, text = clip.config.vision_config, clip.config.text_config
+    pixels = torch.zeros(2, vision.num_channels, vision.image_size, vision.image_size)
+    ids = torch.zeros(2, 5, dtype=torch.int64)
+    image_trunk, text_trunk = ImageTrunk(clip, merged.image_split), TextTrunk(clip, merged.text_split)
+    length = Dim("length", min=1, max=text.max_position_embeddings)
+    with torch.no_grad():
+        image_hidden, text_hidden = image_trunk(pixels), text_trunk(ids)
+    last = torch.tensor([4, 3])
+    return GraphFiles(
+        image_trunk=to_onnx(image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
+        image_tail=to_onnx(
+            ImageTail(clip, merged.image_split), {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]
+        ),
+        text_trunk=to_onnx(text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: length}]),
+        text_tail=to_onnx(
+            TextTail(clip, merged.text_split),
+            {"text_hidden": text_hidden, "last_token": last},
+            "text_features",
+            [{0: BATCH, 1: length}, {0: BATCH}],
+        ),
+    )
+
+
+def to_onnx(module: nn.Module, inputs: dict[str, torch.Tensor], output: str, shapes: list[dict[int, Dim]]) -> bytes:
+    """ONNX bytes of a module with one output; `shapes` gives the dynamic dimensions of each input."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's deprecations concern its own code
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=[output],
+            dynamic_shapes=shapes,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("the exporter returned no program")
+    return _canonical(program.model_proto)
+
+
+def _canonical(model: onnx.ModelProto) -> bytes:
+    """Bytes that depend on the computation alone: no source locations, no notes of the exporter."""
+    graph = model.graph
+    graph.name = "main"
+    model.doc_string = ""
+    for holder in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
+        del holder.metadata_props[:]
+    del graph.value_info[:]  # shapes the runtime infers itself
+    for node in graph.node:
+        node.doc_string = ""
+    return bytes(model.SerializeToString(deterministic=True))

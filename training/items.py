@@ -1,0 +1,73 @@
+"""One row of a data set as an item: an image, a text, labels, each checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from model_store import Problem
+from training.config import TaskConfig
+from training.errors import DataError
+
+LABEL_SEPARATOR = "|"  # between the labels of one cell, where a file has no lists
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row: an encoded image or its path, a text, and its labels. Either modality may be None."""
+
+    row: int  # counted from 1, header not counted
+    image: bytes | Path | None
+    text: str | None
+    labels: tuple[str, ...]
+
+
+def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Item:
+    """Check one row. Raises DataError, which names the column and the cure."""
+    data = config.data
+    image, text = _image(row[data.image], folder, data.image), row[data.text]
+    if text is not None and not isinstance(text, str):
+        raise DataError(f"column {data.text} holds {type(text).__name__}, not text")
+    text = text if text and text.strip() else None
+    labels = _labels(row[data.label], config)
+    if image is None and text is None:
+        raise DataError(f"neither {data.image} nor {data.text} is given; fill one in or remove the row")
+    return Item(number, image, text, labels)
+
+
+def _image(value: object, folder: Path, column: str) -> bytes | Path | None:
+    if isinstance(value, dict):  # the `datasets` form of an image
+        value = value.get("bytes") or value.get("path")
+    if value is None or value in ("", b""):
+        return None
+    if isinstance(value, str):
+        path = folder / value
+        if not path.is_file():
+            raise DataError(f"{column} {value!r} does not exist in {folder}; mend the path, or leave the cell empty")
+        return _checked(path, f"{column} {value!r}", lambda: Image.open(path).close())
+    if isinstance(value, bytes):
+        return _checked(value, column, lambda: Image.open(BytesIO(value)).close())
+    raise DataError(f"column {column} holds {type(value).__name__}, not a path or image bytes")
+
+
+def _checked(image: bytes | Path, name: str, open_header: Callable[[], None]) -> bytes | Path:
+    try:
+        open_header()
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{name} cannot be read as an image; replace the file or leave the cell empty") from error
+    return image
+
+
+def _labels(value: object, config: TaskConfig) -> tuple[str, ...]:
+    column = config.data.label
+    if config.problem is Problem.SINGLE_LABEL:
+        if value is None or isinstance(value, list) or not str(value).strip():
+            raise DataError(f"column {column} holds no single label; fill it in, remove the row, or use multi_label")
+        return (str(value).strip(),)
+    values = value if isinstance(value, list) else str(value or "").split(LABEL_SEPARATOR)
+    return tuple(dict.fromkeys(str(label).strip() for label in values if str(label).strip()))

@@ -1,0 +1,166 @@
+"""MoRA (arXiv 2511.06225) as a weight parametrization of frozen attention projections."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from training.config import MoRAConfig
+from training.errors import BackboneError
+
+
+def column_norm(weight: Tensor) -> Tensor:
+    """L2 norm of each input column of a weight (out, in): (1, in)."""
+    return torch.linalg.norm(weight, dim=0, keepdim=True)  # type: ignore[no-any-return]
+
+
+def column_direction(weight: Tensor) -> Tensor:
+    """The weight with every input column scaled to norm one."""
+    return weight / column_norm(weight)
+
+
+class SharedFactors(nn.Module):
+    """The factors that couple the two towers in one layer, both drawn from N(0, 1/r).
+
+    Shapes:
+        text: A (d_text, r); image: B (d_image, r).
+    """
+
+    def __init__(self, text_width: int, image_width: int, rank: int) -> None:
+        super().__init__()
+        self.text = nn.Parameter(torch.randn(text_width, rank) * rank**-0.5)
+        self.image = nn.Parameter(torch.randn(image_width, rank) * rank**-0.5)
+
+
+class MoRAWeight(nn.Module):
+    """Parametrization W0 -> W of one projection, as the authors' code has it (METHOD: "What MoRA is").
+
+        W = m_s dir(W0 + D_s) + m_p dir(W0 + D_p),  D_s = a S (O^T O) S^T,  D_p = a (P Q)^T
+
+    S is the tower's own shared factor, O the other tower's: only its r x r Gram matrix enters, so that the widths need
+    not agree. m_s and m_p start at the column norms of W0.
+
+    Shapes:
+        W0, W: (d, d); S: (d, r); O: (d_other, r); P: (d, r); Q: (r, d); m_s, m_p: (1, d).
+    """
+
+    def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
+        super().__init__()
+        width, rank = w0.shape[0], config.rank
+        self.factors = factors
+        self.tower = tower
+        self.scale = config.scale
+        self.p = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
+        self.q = nn.Parameter(torch.zeros(rank, width))
+        self.shared_magnitude = nn.Parameter(column_norm(w0))
+        self.specific_magnitude = nn.Parameter(column_norm(w0))
+
+    def own_and_other(self) -> tuple[Tensor, Tensor]:
+        """The shared factor of this tower and that of its partner."""
+        own, other = (self.factors.image, self.factors.text)
+        return (own, other) if self.tower == "image" else (other, own)
+
+    def shared_update(self) -> Tensor:
+        """D_s (d, d)."""
+        own, other = self.own_and_other()
+        return self.scale * own @ (other.T @ other) @ own.T
+
+    def specific_update(self) -> Tensor:
+        """D_p (d, d)."""
+        return self.scale * (self.p @ self.q).T
+
+    def forward(self, w0: Tensor) -> Tensor:
+        shared = column_direction(w0 + self.shared_update())
+        specific = column_direction(w0 + self.specific_update())
+        return self.shared_magnitude * shared + self.specific_magnitude * specific
+
+
+class IdentityMoRAWeight(MoRAWeight):
+    """MoRA that starts at exactly W0: the mean of the two terms, and a gate g = 0 on the shared update.
+
+        W = (m_s dir(W0 + D_s) + m_p dir(W0 + D_p)) / 2,  D_s = g a S G S^T,  G = O^T O r / tr(O^T O)
+
+    Official MoRA starts at m_s dir(W0 + noise) + W0. Here D_s = D_p = 0 at first, and since g multiplies a product that
+    is not zero, its gradient is not zero either. The normalised Gram has mean eigenvalue one whatever the widths.
+    """
+
+    def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
+        super().__init__(w0, factors, tower, config)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def shared_update(self) -> Tensor:
+        own, other = self.own_and_other()
+        gram = other.T @ other
+        gram = gram * (gram.shape[0] / gram.trace())
+        return self.gate * self.scale * own @ gram @ own.T
+
+    def forward(self, w0: Tensor) -> Tensor:
+        return super().forward(w0) / 2
+
+
+class MoRAAdapter(nn.Module):
+    """Every trained part of MoRA: shared factors a layer, one parametrization a projection.
+
+    The modules are also registered as parametrizations of the projections they adapt, so that the towers' own code
+    computes with the adapted weights, and merging is PyTorch's own `remove_parametrizations`.
+
+    Args:
+        image_layers, text_layers: the attention blocks to adapt, paired from the last layer backwards.
+    """
+
+    def __init__(self, image_layers: list[nn.Module], text_layers: list[nn.Module], config: MoRAConfig) -> None:
+        super().__init__()
+        weight = IdentityMoRAWeight if config.parametrization == "identity" else MoRAWeight
+        self.shared = nn.ModuleList()
+        self.image = nn.ModuleList()
+        self.text = nn.ModuleList()
+        self._adapted: list[nn.Linear] = []
+        self._hooks: list[Any] = []
+        for image_layer, text_layer in zip(image_layers, text_layers, strict=True):
+            pair = {"image": _projections(image_layer, config), "text": _projections(text_layer, config)}
+            widths = {tower: next(iter(found.values())).in_features for tower, found in pair.items()}
+            factors = SharedFactors(widths["text"], widths["image"], config.rank)
+            self.shared.append(factors)
+            for tower, found in pair.items():
+                weights = nn.ModuleDict({n: weight(p.weight.data, factors, tower, config) for n, p in found.items()})
+                getattr(self, tower).append(weights)
+                for name, projection in found.items():
+                    self._attach(projection, weights[name], config.dropout)
+
+    def _attach(self, projection: nn.Linear, weight: nn.Module, dropout: float) -> None:
+        parametrize.register_parametrization(projection, "weight", weight)
+        self._adapted.append(projection)
+        drop = nn.Dropout(dropout)
+        weight.dropout = drop  # follows train() and eval() of the model
+        self._hooks.append(projection.register_forward_pre_hook(lambda _, inputs: (drop(inputs[0]),)))
+
+    def merge(self) -> None:
+        """Write the adapted weights into the projections and take the adapter off."""
+        for projection in self._adapted:
+            parametrize.remove_parametrizations(projection, "weight", leave_parametrized=True)
+        for hook in self._hooks:
+            hook.remove()
+        self._adapted, self._hooks = [], []
+
+
+def _projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:
+    found = dict(_named_projections(layer, config.target_modules))
+    missing = [name for name in config.target_modules if name not in found]
+    if missing:
+        there = sorted(name.split(".")[-1] for name, module in layer.named_modules() if isinstance(module, nn.Linear))
+        raise BackboneError(f"mora.target_modules: the backbone has no {', '.join(missing)}; it has {', '.join(there)}")
+    for name, projection in found.items():
+        if projection.in_features != projection.out_features:
+            raise BackboneError(f"mora.target_modules: {name} is not square; MoRA adapts attention projections only")
+    return found
+
+
+def _named_projections(layer: nn.Module, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Linear]]:
+    for path, module in layer.named_modules():
+        name = path.split(".")[-1]
+        if name in names and isinstance(module, nn.Linear):
+            yield name, module

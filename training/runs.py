@@ -1,0 +1,97 @@
+"""A run directory: what `fit` writes and every later command reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from training.config import TaskConfig
+from training.errors import RunError
+from training.model import MissingModalityClassifier, load_clip
+from training.preprocessing import Preprocessor
+
+ADAPTER = "adapter.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class TrainedTask:
+    """A trained model with what is needed to evaluate and export it."""
+
+    config: TaskConfig
+    labels: tuple[str, ...]
+    dataset_fingerprint: str
+    training_mix: dict[str, float]
+    model: MissingModalityClassifier
+    preprocessor: Preprocessor
+
+
+def build(config: TaskConfig, classes: int) -> tuple[MissingModalityClassifier, Preprocessor]:
+    """The untrained model of a configuration, and its backbone's preprocessing."""
+    clip = load_clip(config.backbone)
+    preprocessor = Preprocessor(config.backbone, clip.config.text_config.max_position_embeddings)
+    return MissingModalityClassifier(clip, config, classes), preprocessor
+
+
+def save_trained(folder: Path, trained: TrainedTask) -> None:
+    """Write adapter and head (`adapter.safetensors`) and what they mean (`adapter_config.json`, PEFT's file names)."""
+    config, model = trained.config, trained.model
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / ADAPTER)
+    layers = model.clip.config.vision_config.num_hidden_layers, model.clip.config.text_config.num_hidden_layers
+    description = {
+        "peft_type": "MORA",
+        "base_model_name_or_path": config.backbone,
+        "r": config.mora.rank,
+        "target_modules": list(config.mora.target_modules),
+        "layers_to_transform": {
+            "image": list(range(model.image_split, layers[0])),
+            "text": list(range(model.text_split, layers[1])),
+        },
+        "parametrization": config.mora.parametrization,
+        "labels": list(trained.labels),
+        "dataset_fingerprint": trained.dataset_fingerprint,
+        "training_mix": trained.training_mix,
+        "task_config": config.model_dump(mode="json"),
+    }
+    write_json(folder / ADAPTER_CONFIG, description)
+
+
+def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
+    """Read a finished run; `backbone` replaces the one it was trained on, if that has moved. Raises RunError."""
+    description = read_json(folder / ADAPTER_CONFIG)
+    config = TaskConfig.model_validate(description["task_config"])
+    if backbone is not None:
+        config = config.model_copy(update={"backbone": backbone})
+    labels = tuple(description["labels"])
+    model, preprocessor = build(config, len(labels))
+    model.load_state_dict(load_file(folder / ADAPTER))
+    model.eval()
+    return TrainedTask(
+        config, labels, description["dataset_fingerprint"], description["training_mix"], model, preprocessor
+    )
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether `fit` came to its end here: metrics are written last."""
+    return (folder / METRICS).is_file() and (folder / ADAPTER_CONFIG).is_file() and (folder / ADAPTER).is_file()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run. Raises RunError when it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        message = f"{path} cannot be read ({error}); is {path.parent} a finished run of `mora-train fit`?"
+        raise RunError(message) from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file of a run at once, so that a kill leaves the old one or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
