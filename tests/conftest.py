@@ -44,7 +44,14 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("backbone")
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters), "re", "red</w>"]
+    vocabulary = [
+        "<|startoftext|>",
+        "<|endoftext|>",
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        "re",
+        "red</w>",
+    ]
     tokens = {token: number for number, token in enumerate(vocabulary)}
     tokenizer = CLIPTokenizer(vocab=tokens, merges=[("r", "e"), ("re", "d</w>")], model_max_length=24)
     tokenizer.save_pretrained(folder)
@@ -52,9 +59,25 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = {"num_attention_heads": 4, "attention_dropout": 0.0}
     torch.manual_seed(0)
     config = CLIPConfig(
-        vision_config={"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 4, "image_size": 32, "patch_size": 8, **shared},
-        text_config={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "vocab_size": len(tokens),
-                     "max_position_embeddings": 24, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1, **shared},
+        vision_config={
+            "hidden_size": 48,
+            "intermediate_size": 96,
+            "num_hidden_layers": 4,
+            "image_size": 32,
+            "patch_size": 8,
+            **shared,
+        },
+        text_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 3,
+            "vocab_size": len(tokens),
+            "max_position_embeddings": 24,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            "pad_token_id": 1,
+            **shared,
+        },
         projection_dim=24,
     )
     CLIPModel(config).save_pretrained(folder)

@@ -26,8 +26,8 @@ class DataConfig(_Frozen):
     train: str  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
     validation: str | None = None  # left out: held out of train
     test: str | None = None
-    image: str = "image"  # column: encoded bytes or a path (relative to the file); null or empty = naturally missing
-    text: str = "text"
+    image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty = naturally missing
+    text: str | None = "text"  # column; null where the data has no such modality at all
     label: str = "label"  # a string, or a list of strings for multi_label
     validation_share: Share = 0.1  # what is held out of train where a split is left out
     test_share: Share = 0.2

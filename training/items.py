@@ -30,11 +30,11 @@ class Item:
 def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Item:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
-    image, text = _image(row[data.image], folder, data.image), row[data.text]
+    image, text = _image(row["image"], folder, data.image or "image"), row["text"]
     if text is not None and not isinstance(text, str):
         raise DataError(f"column {data.text} holds {type(text).__name__}, not text")
     text = text if text and text.strip() else None
-    labels = _labels(row[data.label], config)
+    labels = _labels(row["label"], config)
     if image is None and text is None:
         raise DataError(f"neither {data.image} nor {data.text} is given; fill one in or remove the row")
     return Item(number, image, text, labels)

@@ -17,15 +17,18 @@ from training.errors import DataError
 Row = dict[str, Any]
 
 
-def read_rows(source: str, columns: DataConfig) -> tuple[Iterable[Row], Path]:
-    """The rows of a source with the three configured columns, and the folder that relative paths start from.
+def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
+    """The rows of a source as `image`, `text` and `label`, and the folder that relative paths start from.
 
     Raises:
         DataError: the source does not exist, is malformed, or lacks a column.
     """
     path = Path(source)
     if path.is_dir():
-        return _from_datasets("imagefolder", columns, data_dir=source, split="train"), path
+        found = _from_datasets("imagefolder", data_dir=source, split="train")
+        if columns.text not in found.column_names:  # a plain image folder has no texts
+            columns = columns.model_copy(update={"text": None})
+        return _select(source, found.column_names, found, columns), path
     if path.suffix in _READERS:
         if not path.is_file():
             raise DataError(f"{source} does not exist; mend data.train, data.validation or data.test")
@@ -33,12 +36,12 @@ def read_rows(source: str, columns: DataConfig) -> tuple[Iterable[Row], Path]:
             table = _READERS[path.suffix](path)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{source} cannot be read as {path.suffix[1:]}: {error}") from error
-        _check_columns(source, table.column_names, columns)
-        return table.select([columns.image, columns.text, columns.label]).to_pylist(), path.parent
+        return _select(source, table.column_names, table.to_pylist(), columns), path.parent
     if path.exists() or source.startswith((".", "/")):
         raise DataError(f"{source} is not a parquet, csv or jsonl file, nor a folder of images")
     name, _, split = source.partition(":")
-    return _from_datasets(name, columns, split=split or "train"), Path()
+    found = _from_datasets(name, split=split or "train")
+    return _select(name, found.column_names, found, columns), Path()
 
 
 def _csv(path: Path) -> pa.Table:
@@ -59,7 +62,7 @@ _READERS: dict[str, Callable[[Path], pa.Table]] = {
 }
 
 
-def _from_datasets(name: str, columns: DataConfig, **options: str) -> list[Row]:
+def _from_datasets(name: str, **options: str) -> Any:  # noqa: ANN401 - a datasets.Dataset, which has no types
     import datasets  # slow to import, and most tasks read a file
 
     try:
@@ -70,22 +73,16 @@ def _from_datasets(name: str, columns: DataConfig, **options: str) -> list[Row]:
     for column, feature in list(found.features.items()):
         if isinstance(feature, datasets.Image):
             found = found.cast_column(column, datasets.Image(decode=False))
-    _check_columns(name, found.column_names, columns)
-    feature = found.features[columns.label]
-    names = feature.names if isinstance(feature, datasets.ClassLabel) else None
-    text = columns.text if columns.text in found.column_names else None
-    return [
-        {
-            columns.image: row[columns.image],
-            columns.text: row[text] if text else None,
-            columns.label: names[row[columns.label]] if names else row[columns.label],
-        }
-        for row in found
-    ]
+        elif isinstance(feature, datasets.ClassLabel):
+            names = [feature.names[number] for number in found[column]]
+            found = found.remove_columns(column).add_column(column, names)
+    return found
 
 
-def _check_columns(source: str, there: list[str], columns: DataConfig) -> None:
-    for field in ("image", "text", "label"):
-        name = getattr(columns, field)
-        if name not in there:
-            raise DataError(f"{source} has no column {name!r}; it has {', '.join(there)}: set data.{field}")
+def _select(source: str, there: list[str], rows: Iterable[Row], columns: DataConfig) -> list[Row]:
+    wanted = {"image": columns.image, "text": columns.text, "label": columns.label}
+    for field, name in wanted.items():
+        if name is not None and name not in there:
+            cure = f"set data.{field}" + ("" if field == "label" else ", to null if there is none")
+            raise DataError(f"{source} has no column {name!r}; it has {', '.join(there)}: {cure}")
+    return [{field: row[name] if name is not None else None for field, name in wanted.items()} for row in rows]

@@ -1,0 +1,78 @@
+"""Configurations: the paper's ship and count as the paper says; errors name the field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import CLIPConfig
+from typer.testing import CliRunner
+
+import training
+from training.cli import app
+from training.config import load_config
+from training.errors import ConfigError
+
+CONFIGS = Path(training.__file__).parent / "configs"
+
+
+@pytest.fixture(scope="session")
+def vit_b_16(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with ViT-B/16's config.json and nothing else."""
+    folder = tmp_path_factory.mktemp("vit-b-16")
+    CLIPConfig(vision_config={"patch_size": 16}, projection_dim=512).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "trainable"), [("mmimdb", "85,015"), ("food101", "164,965"), ("hateful_memes", "114,690")]
+)
+def test_show_counts_what_the_paper_counts(name: str, trainable: str, vit_b_16: Path) -> None:
+    result = CliRunner().invoke(app, ["show", str(CONFIGS / f"{name}.yaml"), "--backbone", str(vit_b_16)])
+
+    assert result.exit_code == 0, result.output
+    line = next(line for line in result.output.splitlines() if "trainable parameters" in line)
+    assert line.split()[2] == trainable
+
+
+def test_dotted_flags_override(tmp_path: Path) -> None:
+    config = load_config(CONFIGS / "mmimdb.yaml", ["--train.epochs", "3", "--mora.rank=8", "--missing.test.ratio", "0"])
+
+    assert (config.train.epochs, config.mora.rank, config.missing.test.ratio) == (3, 8, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--missing.train.ratio", "1.2"], "missing.train.ratio"),
+        (["--train.epoch", "3"], "train.epoch"),
+        (["--problem", "regression"], "problem"),
+        (["--train.epochs"], "needs a value"),
+        (["epochs"], "unexpected argument"),
+        (["--task.name", "x"], "not a group"),
+        (["--task", "../etc"], "task"),
+    ],
+)
+def test_a_wrong_field_is_named(flags: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(CONFIGS / "mmimdb.yaml", flags)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("- a list", "not a YAML mapping"), ("a: [", "cannot read"), (None, "cannot read")]
+)
+def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, says: str) -> None:
+    path = tmp_path / "task.yaml"
+    if content is not None:
+        path.write_text(content)
+
+    with pytest.raises(ConfigError, match=says):
+        load_config(path)
+
+
+def test_a_backbone_that_cannot_be_reached_says_so() -> None:
+    result = CliRunner().invoke(app, ["show", str(CONFIGS / "mmimdb.yaml"), "--backbone", "nobody/no-such-model"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: backbone: nobody/no-such-model")
+    assert "Traceback" not in result.output

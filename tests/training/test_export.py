@@ -1,0 +1,218 @@
+"""The split ONNX graphs answer as the plain merged PyTorch model does (DESIGN: the four laws)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import safetensors.numpy
+import torch
+from typer.testing import CliRunner
+
+import training.export
+from model_store import Pattern, Precision
+from training.cli import app
+from training.config import TaskConfig
+from training.data import TaskData, load_data
+from training.errors import ExportError
+from training.export import Bundle, export_task
+from training.graphs import GraphFiles, export_graphs
+from training.runs import TrainedTask, build
+from training.single_file import export_single_file
+
+Make = Callable[..., TaskConfig]
+MIX = {"both": 0.4, "image": 0.3, "text": 0.3}
+METRICS = {"validation": {}, "test": {}}
+
+
+def trained_task(config: TaskConfig, seed: int = 1) -> tuple[TrainedTask, TaskData]:
+    """A task whose trained parameters were moved at random, as if trained."""
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value += 0.05 * torch.randn(value.shape, generator=generator)
+    return TrainedTask(config, data.labels, data.fingerprint, MIX, model.eval(), preprocessor), data
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    trained: TrainedTask
+    data: TaskData
+    bundle: Bundle
+    files: GraphFiles
+    sessions: dict[str, ort.InferenceSession]
+
+
+@pytest.fixture(scope="module", params=["official", "identity"])
+def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported:
+    missing = {"ratio": 0.5}
+    config = TaskConfig.model_validate(
+        {
+            "task": "colors",
+            "problem": "single_label",
+            "backbone": str(tiny_backbone),
+            "data": parquet,
+            "missing": {"test": missing},
+            "mora": {"parametrization": request.param},
+        }
+    )
+    trained, data = trained_task(config)
+    bundle = export_task(trained, METRICS, data.validation)
+    graphs = bundle.draft.graphs[Precision.FP32]
+    names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
+    files = GraphFiles(**{name: bundle.blobs[getattr(graphs, name).sha256] for name in names})
+    return Exported(trained, data, bundle, files, {n: ort.InferenceSession(d) for n, d in files.by_name().items()})
+
+
+def image_features(exported: Exported, pixels: torch.Tensor) -> np.ndarray:
+    hidden = exported.sessions["image_trunk"].run(None, {"pixel_values": pixels.numpy()})[0]
+    return exported.sessions["image_tail"].run(None, {"image_hidden": hidden})[0]
+
+
+def text_features(exported: Exported, ids: torch.Tensor, last: list[int]) -> np.ndarray:
+    hidden = exported.sessions["text_trunk"].run(None, {"input_ids": ids.numpy()})[0]
+    return exported.sessions["text_tail"].run(None, {"text_hidden": hidden, "last_token": np.array(last)})[0]
+
+
+def text_ids(length: int, batch: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(2, 100, (batch, length), generator=generator)
+    ids[:, 0], ids[:, -1] = 0, 1
+    return ids
+
+
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_image_features_equal_pytorch(exported: Exported, batch: int) -> None:
+    pixels = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
+
+    with torch.no_grad():
+        expected = exported.trained.model.image_features(pixels)
+
+    np.testing.assert_allclose(image_features(exported, pixels), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("length", [2, 3, 11, 24])
+def test_text_features_equal_pytorch(exported: Exported, batch: int, length: int) -> None:
+    ids = text_ids(length, batch)
+
+    with torch.no_grad():
+        expected = exported.trained.model.text_features(ids)
+
+    np.testing.assert_allclose(text_features(exported, ids, [length - 1] * batch), expected.numpy(), atol=1e-5)
+
+
+def test_a_texts_features_depend_neither_on_padding_nor_on_neighbours(exported: Exported) -> None:
+    alone = text_ids(6, 1)
+    expected = text_features(exported, alone, [5])
+    padded = torch.cat([alone, torch.ones(1, 18, dtype=torch.int64)], dim=1)
+    neighbours = torch.cat([padded, text_ids(24, 2, seed=1)])
+
+    np.testing.assert_allclose(text_features(exported, padded, [5]), expected, atol=1e-5)
+    np.testing.assert_allclose(text_features(exported, neighbours, [5, 23, 23])[:1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_the_published_parts_add_up_to_pytorchs_logits(exported: Exported, pattern: Pattern) -> None:
+    """Law 1: with the constants in place of a missing input, W_image f_image + W_text f_text + b is the model."""
+    draft, blobs, trained = exported.bundle.draft, exported.bundle.blobs, exported.trained
+    head = safetensors.numpy.load(blobs[draft.head.sha256])
+    absent = safetensors.numpy.load(blobs[draft.absent_features.sha256])
+    item = next(item for item in exported.data.test.items if item.image is not None and item.text is not None)
+    image = item.image if pattern is not Pattern.TEXT else None
+    text = item.text if pattern is not Pattern.IMAGE else None
+    pixels, ids = trained.preprocessor.image(image)[None], trained.preprocessor.texts([text])
+
+    f_image = absent["image"] if image is None else image_features(exported, pixels)[0]
+    f_text = absent["text"] if text is None else text_features(exported, ids, [ids.shape[1] - 1])[0]
+    weight, size = head[f"{pattern}.weight"], draft.backbone.feature_size
+    logits = weight[:, :size] @ f_image + weight[:, size:] @ f_text + head[f"{pattern}.bias"]
+
+    with torch.no_grad():
+        expected = trained.model(pixels, ids)["logits"][0]
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+
+
+def test_the_manifest_says_what_was_measured(exported: Exported) -> None:
+    draft = exported.bundle.draft
+
+    errors = draft.graphs[Precision.FP32].max_logit_error
+    assert set(errors) == set(Pattern)
+    assert 0 < max(errors.values()) <= 1e-4
+    assert {example.pattern for example in draft.golden} == set(Pattern)
+    assert {blob.sha256 for blob in draft.blobs()} <= exported.bundle.blobs.keys()
+    assert draft.provenance.dataset_fingerprint == exported.data.fingerprint
+
+
+def test_graphs_are_self_contained_and_tell_nothing_of_this_machine(exported: Exported) -> None:
+    for data in exported.files.by_name().values():
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model, full_check=True)
+        assert not any(tensor.external_data for tensor in model.graph.initializer)
+        assert b"/site-packages/" not in data
+        assert b".py" not in data
+
+
+def test_the_trunk_is_the_same_file_for_every_task(make_config: Make) -> None:
+    """Law 2: the layers below the first adapted one depend on the backbone alone."""
+    graphs = []
+    for seed, fields in enumerate([{}, {"problem": "multi_label", "mora": {"rank": 2, "target_modules": ["k_proj"]}}]):
+        trained, _ = trained_task(make_config(**fields), seed)
+        trained.model.adapter.merge()
+        graphs.append(export_graphs(trained.model))
+
+    assert graphs[0].image_trunk == graphs[1].image_trunk
+    assert graphs[0].text_trunk == graphs[1].text_trunk
+    assert graphs[0].image_tail != graphs[1].image_tail
+    assert graphs[0].text_tail != graphs[1].text_tail
+
+
+def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, data = trained_task(make_config())
+
+    def wrong(model: torch.nn.Module) -> GraphFiles:
+        files = export_graphs(model)
+        with torch.no_grad():  # the model moves on after the export
+            model.clip.visual_projection.weight.mul_(1.01)
+        return files
+
+    monkeypatch.setattr(training.export, "export_graphs", wrong)
+    with pytest.raises(ExportError, match="nothing is published"):
+        export_task(trained, METRICS, data.validation)
+
+
+def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -> None:
+    trained, data = trained_task(make_config())
+    texts_only = dataclasses.replace(
+        data.validation, items=[dataclasses.replace(i, image=None) for i in data.validation.items if i.text]
+    )
+
+    bundle = export_task(trained, METRICS, texts_only)
+
+    assert {example.pattern for example in bundle.draft.golden} == set(Pattern)
+
+
+def test_the_single_file_equals_pytorch(exported: Exported) -> None:
+    session = ort.InferenceSession(export_single_file(exported.trained.model))
+    pixels, ids = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)), text_ids(9, 3)
+
+    logits = session.run(
+        None, {"pixel_values": pixels.numpy(), "input_ids": ids.numpy(), "last_token": np.array([8] * 3)}
+    )[0]
+
+    with torch.no_grad():
+        expected = exported.trained.model(pixels, ids)["logits"]
+    np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+
+
+def test_export_of_a_folder_that_is_no_run(tmp_path) -> None:
+    result = CliRunner().invoke(app, ["export", str(tmp_path), "--output", str(tmp_path / "out")])
+
+    assert result.exit_code == 1
+    assert "is not a finished run" in result.stderr

@@ -1,0 +1,131 @@
+"""Training runs: what they write, how they resume, how two runs compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from training.config import TaskConfig
+from training.data import load_data
+from training.errors import RunError
+from training.fitting import claim, fit, last_checkpoint
+from training.runs import load_trained, read_json
+
+Make = Callable[..., TaskConfig]
+
+
+@pytest.fixture
+def config_file(make_config: Make, tmp_path: Path) -> Callable[..., Path]:
+    def write(**fields) -> Path:
+        path = tmp_path / "task.yaml"
+        path.write_text(yaml.safe_dump(make_config(**fields).model_dump(mode="json")))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_run_writes_adapter_tables_and_metrics(make_config: Make, tmp_path: Path, problem: str) -> None:
+    config = make_config(problem=problem)
+    data = load_data(config)
+
+    fit(config, data, tmp_path)
+
+    metrics = read_json(tmp_path / "metrics.json")
+    assert set(metrics["test"]) == {"overall", "both", "image", "text"}
+    assert {"accuracy", "macro_f1", "ece"} <= set(metrics["test"]["overall"])
+    assert metrics["test"]["overall"]["items"] == 12
+    assert metrics["test"]["image"]["items"] == 10  # 3 and 10 of 0..11 have no image
+    state = load_file(tmp_path / "adapter.safetensors")
+    assert metrics["trainable_parameters"] == sum(value.numel() for value in state.values())
+    described = read_json(tmp_path / "adapter_config.json")
+    assert described["peft_type"] == "MORA"
+    assert described["layers_to_transform"] == {"image": [2, 3], "text": [1, 2]}
+    assert len(list((tmp_path / "missing_tables").glob("colors_*_missing_both_ratio0.5_both0.5_seed0.npy"))) == 3
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_loaded_run_has_the_trained_weights(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    trained = fit(config, load_data(config), tmp_path)
+
+    loaded = load_trained(tmp_path)
+
+    for name, value in trained.model.state_dict().items():
+        assert value.equal(loaded.model.state_dict()[name]), name
+
+
+def test_the_same_seed_gives_the_same_adapter(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    data = load_data(config)
+
+    states = [fit(config, data, tmp_path / name).model.state_dict() for name in ("a", "b")]
+
+    assert all(states[0][name].equal(states[1][name]) for name in states[0])
+    scores = [read_json(tmp_path / name / "metrics.json")["test"] for name in ("a", "b")]
+    assert scores[0] == scores[1]
+
+
+def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
+    config_file: Callable[..., Path], make_config: Make, tmp_path: Path
+) -> None:
+    train = {"epochs": 12, "batch_size": 8, "learning_rate": 1e-2}
+    path = config_file(train=train)
+    command = [sys.executable, "-m", "training.cli", "fit", str(path), "--output", str(tmp_path / "killed")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("checkpoint-*/trainer_state.json")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoints.is_dir(), "the run was not killed in the middle"
+
+    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert resumed.returncode == 0, resumed.stderr
+    config = make_config(train=train)
+    whole = fit(config, load_data(config), tmp_path / "whole")
+    state = load_file(tmp_path / "killed" / "adapter.safetensors")
+    for name, value in whole.model.state_dict().items():
+        assert value.allclose(state[name], rtol=0, atol=1e-6), name
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "nothing to train" in again.stdout
+
+
+def test_a_run_folder_of_another_configuration_is_not_reused(make_config: Make, tmp_path: Path) -> None:
+    claim(tmp_path, make_config())
+    claim(tmp_path, make_config())
+
+    with pytest.raises(RunError, match="another configuration"):
+        claim(tmp_path, make_config(mora={"rank": 2}))
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((3, "{}"), (10, '{"epo')):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        for name in ("model.safetensors", "optimizer.pt", "scheduler.pt"):
+            (folder / name).write_bytes(b"")
+        (folder / "trainer_state.json").write_text(state)
+
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+    assert not (tmp_path / "checkpoint-10").exists()
+
+
+def test_broken_metrics_are_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({})[:1])
+
+    with pytest.raises(RunError, match=r"metrics\.json cannot be read"):
+        read_json(tmp_path / "metrics.json")
