@@ -10,10 +10,12 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-WORDS = ["red", "green", "blue", "apple", "square", "picture", "of", "a"]
+COLORS = ["red", "green", "blue"]
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
@@ -33,6 +35,29 @@ def png() -> Callable[..., bytes]:
         return file.getvalue()
 
     return encode
+
+
+@pytest.fixture(scope="session")
+def parquet_of(png: Callable[..., bytes]) -> Callable[[Path], dict[str, str]]:
+    """`parquet_of(folder)`: writes the splits of a made task, pictures of noise named by a colour, some cells empty."""
+
+    def write(folder: Path) -> dict[str, str]:
+        paths = {}
+        for split, (start, count) in {"train": (0, 24), "validation": (100, 9), "test": (200, 12)}.items():
+            rows = [
+                {
+                    "image": None if i % 7 == 3 else png(start + i),
+                    "text": ("" if i % 2 else None) if i % 7 == 5 else f"a {COLORS[i % 3]} picture {i}",
+                    "label": COLORS[i % 3],
+                    "labels": [COLORS[i % 3], COLORS[(i + 1) % 3]] if i % 4 else [],
+                }
+                for i in range(count)
+            ]
+            paths[split] = str(folder / f"{split}.parquet")
+            pq.write_table(pa.Table.from_pylist(rows), paths[split])
+        return paths
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -192,7 +192,3 @@ def _print_metrics(metrics: dict[str, Any]) -> None:
         cells = [scores.get(column) for column in columns]
         table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
     console.print(table)
-
-
-if __name__ == "__main__":
-    app()

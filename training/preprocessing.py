@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -15,14 +16,15 @@ from model_store import ImagePreprocessing, TextPreprocessing, blob_of
 from training.errors import BackboneError, DataError
 
 _RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 WHITE = Image.new("RGB", (64, 64), "white")
 
 
 def rgb_over_white(image: Image.Image) -> Image.Image:
     """Upright RGB; transparency shows white, as a missing image is a white picture."""
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        image = image.point(lambda value: value / 257).convert("L")
+    if image.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

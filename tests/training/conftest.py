@@ -6,33 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from training.config import TaskConfig
 
-COLORS = ["red", "green", "blue"]
-
 
 @pytest.fixture(scope="session")
-def parquet(tmp_path_factory: pytest.TempPathFactory, png: Callable[..., bytes]) -> dict[str, str]:
-    """Splits of a made task: pictures of noise named by a colour; some cells are empty."""
-    folder = tmp_path_factory.mktemp("data")
-    paths = {}
-    for split, (start, count) in {"train": (0, 24), "validation": (100, 9), "test": (200, 12)}.items():
-        rows = [
-            {
-                "image": None if i % 7 == 3 else png(start + i),
-                "text": ("" if i % 2 else None) if i % 7 == 5 else f"a {COLORS[i % 3]} picture {i}",
-                "label": COLORS[i % 3],
-                "labels": [COLORS[i % 3], COLORS[(i + 1) % 3]] if i % 4 else [],
-            }
-            for i in range(count)
-        ]
-        paths[split] = str(folder / f"{split}.parquet")
-        pq.write_table(pa.Table.from_pylist(rows), paths[split])
-    return paths
+def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[[Path], dict[str, str]]) -> dict[str, str]:
+    """Paths of the made task's splits."""
+    return parquet_of(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture

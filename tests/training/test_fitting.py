@@ -81,7 +81,13 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
 ) -> None:
     train = {"epochs": 12, "batch_size": 8, "learning_rate": 1e-2}
     path = config_file(train=train)
-    command = [sys.executable, "-m", "training.cli", "fit", str(path), "--output", str(tmp_path / "killed")]
+    command = [
+        str(Path(sys.executable).with_name("mora-train")),
+        "fit",
+        str(path),
+        "--output",
+        str(tmp_path / "killed"),
+    ]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoints = tmp_path / "killed" / "checkpoints"

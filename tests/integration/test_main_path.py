@@ -1,0 +1,194 @@
+"""The main job over real processes and real HTTP: train, merge, export, publish, serve, classify, roll back."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import service.images
+from model_store import Store
+from training.data import load_data
+from training.preprocessing import rgb_over_white
+from training.runs import load_trained
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+BIN = Path(sys.executable).parent
+
+
+def command(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's commands to its end."""
+    line = [str(BIN / program), *map(str, arguments)]
+    return subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def serving(store: Path) -> Iterator[str]:
+    """The base URL of a service on this store."""
+    port = free_port()
+    line = [str(BIN / "mora-serve"), "run", "--store", str(store), "--port", str(port)]
+    process = subprocess.Popen([*line, "--poll-seconds", "0.1"], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: is_ready(url))
+        yield url
+    finally:
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+
+
+def is_ready(url: str) -> bool:
+    try:
+        return urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def classify(url: str, task: str, image: bytes | None = None, text: str | None = None) -> dict:
+    """POST /classify as multipart/form-data."""
+    boundary, parts = "test-boundary", {"task": task.encode(), "top_k": b"99"}
+    if text is not None:
+        parts["text"] = text.encode()
+    body = b""
+    for name, value in parts.items():
+        body += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + value + b"\r\n"
+    if image is not None:
+        head = 'Content-Disposition: form-data; name="image"; filename="x.png"\r\nContent-Type: image/png'
+        body += f"--{boundary}\r\n{head}\r\n\r\n".encode() + image + b"\r\n"
+    body += f"--{boundary}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    request = urllib.request.Request(f"{url}/classify", body, headers)
+    return json.load(urllib.request.urlopen(request, timeout=30))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, parquet_of: Callable) -> tuple[Path, Path]:
+    """A store with a single-label and a multi-label task, made by the command line; and the folder of their runs."""
+    folder = tmp_path_factory.mktemp("main-path")
+    for task, problem, column in (("colors", "single_label", "label"), ("pairs", "multi_label", "labels")):
+        config = {
+            "task": task,
+            "problem": problem,
+            "backbone": str(tiny_backbone),
+            "data": {**parquet_of(folder), "label": column},
+            "missing": {"train": {"ratio": 0.5}},
+            "mora": {"parametrization": "identity"},
+            "train": {"epochs": 2, "batch_size": 8},
+        }
+        (folder / f"{task}.yaml").write_text(yaml.safe_dump(config))
+        line = ("fit", folder / f"{task}.yaml", "--output", folder / task, "--publish", folder / "store")
+        done = command("mora-train", *line)
+        assert done.returncode == 0, done.stderr
+        assert f"{task} version 1 is live" in done.stdout
+    return folder / "store", folder
+
+
+def test_the_second_task_adds_only_its_own_parts(published: tuple[Path, Path]) -> None:
+    store = Store(published[0])
+
+    graphs = [store.verify(task).graphs["fp32"] for task in ("colors", "pairs")]
+
+    assert graphs[0].image_trunk == graphs[1].image_trunk
+    assert graphs[0].text_trunk == graphs[1].text_trunk
+    assert graphs[0].image_tail != graphs[1].image_tail
+
+
+def test_the_service_answers_as_the_trained_model(published: tuple[Path, Path]) -> None:
+    store, runs = published
+    with serving(store) as url:
+        for task in ("colors", "pairs"):
+            trained = load_trained(runs / task)
+            data = load_data(trained.config.model_copy(update={"labels": trained.labels}))
+            for item in data.test.items:
+                answer = classify(url, task, item.image, item.text)
+                with torch.no_grad():
+                    pixels = trained.preprocessor.image(item.image)[None]
+                    logits = trained.model(pixels, trained.preprocessor.texts([item.text]))["logits"][0]
+                expected = logits.softmax(0) if task == "colors" else logits.sigmoid()
+                found = {entry["label"]: entry["score"] for entry in answer["labels"]}
+                np.testing.assert_allclose([found[x] for x in trained.labels], expected.numpy(), atol=1e-4)
+                latency = answer["latency_ms"]
+                assert (latency["image_encoder"] == 0) == (item.image is None)
+                assert (latency["text_encoder"] == 0) == (item.text is None)
+
+
+def test_a_new_version_goes_live_and_back_without_a_restart(published: tuple[Path, Path]) -> None:
+    store, runs = published
+    with serving(store) as url:
+        assert classify(url, "colors", text="a red picture")["version"] == 1
+
+        done = command("mora-train", "publish", runs / "colors", "--store", store)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: classify(url, "colors", text="a red picture")["version"] == 2)
+
+        done = command("mora-store", "rollback", "colors", "--store", store)
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: classify(url, "colors", text="a red picture")["version"] == 1)
+
+
+def test_export_writes_graphs_that_stand_alone(published: tuple[Path, Path], tmp_path: Path) -> None:
+    done = command("mora-train", "export", published[1] / "colors", "--output", tmp_path, "--single-file")
+
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"image_trunk.fp32.onnx", "text_tail.fp32.onnx", "model.onnx", "manifest.json", "head.safetensors"} <= names
+
+
+ODD_PICTURES = [
+    ("RGB", "PNG"),
+    ("RGBA", "PNG"),
+    ("LA", "PNG"),
+    ("L", "JPEG"),
+    ("P", "PNG"),
+    ("1", "PNG"),
+    ("I;16", "PNG"),
+    ("CMYK", "JPEG"),
+    ("RGBA", "WEBP"),
+]
+
+
+@pytest.mark.parametrize(("mode", "format"), ODD_PICTURES)
+def test_training_and_service_see_the_same_picture(mode: str, format: str) -> None:
+    ramp = np.linspace(0, 255, 48 * 36).reshape(36, 48)
+    if mode == "I;16":
+        picture = Image.fromarray((ramp * 257).astype(np.uint16))
+    else:
+        channels = np.stack([ramp, ramp[::-1], ramp[:, ::-1], ramp], axis=-1).astype(np.uint8)
+        picture = Image.fromarray(channels, "RGBA").convert(mode)
+    file = BytesIO()
+    picture.save(file, format)
+
+    ours = np.asarray(rgb_over_white(Image.open(BytesIO(file.getvalue()))))
+    served = np.asarray(service.images.decode(file.getvalue(), 10**6))
+
+    np.testing.assert_array_equal(ours, served)
