@@ -71,9 +71,11 @@ def collect_garbage(store: Store) -> list[Path]:
     """Remove blobs no manifest names and what killed publishers left behind; the paths removed.
 
     Raises:
-        CorruptError: a manifest cannot be read, so nobody knows which blobs it needs; nothing is removed.
+        CorruptError: a task or manifest cannot be read, so nobody knows which blobs it needs; nothing is removed.
     """
     with _writing(store) as staging:
+        for folder in _folder(store, "tasks").iterdir():
+            _refuse_symlink(store, folder)
         needed = {
             blob.sha256
             for task in store.tasks()
@@ -131,14 +133,18 @@ def _is_stored(store: Store, blob: Blob) -> bool:
 
 
 def _folder(store: Store, *names: str) -> Path:
-    """A folder of the store, made where missing. A symlink is refused: it would lead a writer out of the store."""
+    """A folder of the store, made where missing."""
     folder = store.root
     for name in names:
         folder = folder / name
-        if folder.is_symlink():
-            raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; put a folder in its place", "link")
+        _refuse_symlink(store, folder)
         _make_directory(folder)
     return folder
+
+
+def _refuse_symlink(store: Store, folder: Path) -> None:
+    if folder.is_symlink():  # it would lead a writer out of the store
+        raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; put a folder in its place", "link")
 
 
 def _make_directory(folder: Path) -> None:

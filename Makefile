@@ -1,0 +1,70 @@
+# Targets install what they need into .venv, once: again only after pyproject.toml or constraints.txt changed.
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8000
+
+# gpu where Linux on x86-64 has an NVIDIA driver; `make setup ACCELERATOR=gpu` (or cpu) decides otherwise.
+ACCELERATOR ?= $(shell test "$$(uname -sm)" = "Linux x86_64" \
+	&& { test -e /proc/driver/nvidia/version || command -v nvidia-smi; } >/dev/null 2>&1 && echo gpu || echo cpu)
+ifeq ($(filter $(ACCELERATOR),cpu gpu),)
+$(error ACCELERATOR is cpu or gpu, not "$(ACCELERATOR)")
+endif
+OTHER_ACCELERATOR := $(if $(filter gpu,$(ACCELERATOR)),cpu,gpu)
+OTHER_RUNTIME := $(if $(filter gpu,$(ACCELERATOR)),onnxruntime,onnxruntime_gpu)
+
+SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
+EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
+
+.PHONY: help setup demo test serve check
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  (ACCELERATOR=$(ACCELERATOR), PORT=$(PORT); set either on the command line)"
+
+setup: $(EVERYTHING) ## Install serving, training and tests into .venv
+
+demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
+	$(BIN)/python examples/demo.py
+
+test: $(EVERYTHING) ## Run the tests
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
+	$(BIN)/mora-serve run --port $(PORT)
+
+check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(BIN)/python:
+	@for python in python3.13 python3.12 python3.11 python3; do \
+		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+			echo "making $(VENV) with $$($$python -V)"; exec $$python -m venv $(VENV); \
+		fi; \
+	done; \
+	echo "error: found no Python >= 3.11 with venv (on Debian: apt install python3 python3-venv)" >&2; exit 1
+
+$(SERVING): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(ACCELERATOR))
+
+$(EVERYTHING): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev)
+	@touch $(SERVING)
+
+comma := ,
+# Both runtimes own the module onnxruntime: where the other one is, both go before the wanted one comes.
+define install
+	@rm -f $(VENV)/.installed-*-$(OTHER_ACCELERATOR)
+	@if ls -d $(VENV)/lib/python*/site-packages/$(OTHER_RUNTIME)-*.dist-info >/dev/null 2>&1; then \
+		$(BIN)/pip uninstall --yes onnxruntime onnxruntime-gpu; \
+	fi
+	@echo "installing .[$(1)] into $(VENV); this may take some minutes"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[$(1)]' --constraint constraints.txt
+	@touch $@
+endef

@@ -1,0 +1,116 @@
+"""From a request's body to a validated `ClassifyRequest`, with every way to fail told apart."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Mapping
+from typing import NoReturn
+
+from pydantic import JsonValue, ValidationError
+from starlette.requests import Request
+
+from service.errors import Code, ServiceError
+from service.multipart import parse_multipart
+from service.wire import ClassifyRequest
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+_MAX_DEPTH = 32
+_MAX_DIGITS = 18
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body, refused as soon as it exceeds the limit. Raises ServiceError."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
+    if media_type(request) not in (JSON, MULTIPART):
+        raise ServiceError(Code.CONTENT_TYPE, f"Send {JSON} or {MULTIPART}.")
+    too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced[:20]) > max_bytes:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise too_large
+    return bytes(body)
+
+
+def media_type(request: Request) -> str:
+    """The content type without its parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def parse_request(body: bytes, content_type: str, max_text_bytes: int) -> ClassifyRequest:
+    """The request a body holds; blocking. Raises ServiceError."""
+    if content_type.split(";")[0].strip().lower() == JSON:
+        request = _validate(_parse_json(body), strict=True)
+    else:
+        parts = parse_multipart(body, content_type)
+        texts = {name: _utf8(part) for name, part in parts.items() if name != "image"}
+        request = _validate({**texts, "image": parts.get("image")}, strict=False)
+    if request.image is None and request.text is None:
+        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
+    if request.text is not None and _size_in_bytes(request.text) > max_text_bytes:
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8.")
+    return request
+
+
+def _validate(fields: Mapping[str, object], strict: bool) -> ClassifyRequest:
+    try:
+        return ClassifyRequest.model_validate(fields, strict=strict)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(ClassifyRequest.model_fields)
+        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {known}.")
+    raise ServiceError(Code.BAD_VALUE, f"{first['loc'][0]}: {first['msg']}.")
+
+
+def _parse_json(body: bytes) -> dict[str, JsonValue]:
+    try:
+        value = json.loads(_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ServiceError(Code.BAD_JSON, "The body is not JSON, or is nested too deeply.") from error
+    _check_depth(value)
+    if not isinstance(value, dict):
+        raise ServiceError(Code.BAD_VALUE, "The body must be a JSON object.")
+    return value
+
+
+def _utf8(data: bytes) -> str:
+    if data.startswith(codecs.BOM_UTF8):
+        raise ServiceError(Code.BAD_TEXT, "Send UTF-8 without a byte order mark.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ServiceError(Code.BAD_TEXT, "Send UTF-8.") from error
+
+
+def _size_in_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
+
+
+def _check_depth(value: JsonValue) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        nested = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
+        level = [child for children in nested for child in children]
+        if not level:
+            return
+    raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.")
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ServiceError(Code.BAD_VALUE, f"A number may have {_MAX_DIGITS} digits.")
+    return int(digits)
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ServiceError(Code.BAD_VALUE, "NaN and Infinity are not numbers of JSON.")

@@ -1,0 +1,142 @@
+"""Which versions of which tasks are loaded; follows the store's `live` pointers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import structlog
+
+from model_store import CorruptError, NotFoundError, Store, StoreError
+from service.errors import Code, ServiceError
+from service.loading import Loader
+from service.metrics import Metrics
+from service.model import Model
+from service.refusal import RefusedError, refusing
+
+_log = structlog.get_logger()
+
+
+class Catalog:
+    """The loaded models. `refresh` and `pinned` block and may be called from any thread; the rest only looks up.
+
+    A task stays loaded when its folder or the whole store goes away: an answer from the last good version is better
+    than none.
+    """
+
+    def __init__(self, store: Store, loader: Loader, metrics: Metrics, max_pinned_versions: int) -> None:
+        self._store = store
+        self._loader = loader
+        self._metrics = metrics
+        self._max_pinned_versions = max_pinned_versions
+        self._live: dict[str, Model] = {}
+        self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
+        self._pointers: dict[str, int | None] = {}  # what `live` held when last acted on; None: nothing readable
+        self._refused: set[tuple[str, int | None]] = set()
+        self._loading = threading.Lock()
+
+    @property
+    def live(self) -> Mapping[str, Model]:
+        """The model that answers for each task, by task."""
+        return self._live
+
+    def find(self, task: str | None) -> Model:
+        """The live model of a task, or of the only one. Raises ServiceError."""
+        if not self._live:
+            raise ServiceError(Code.NO_MODEL, "No task is loaded; publish one with mora-train or mora-store.")
+        if task is None:
+            if len(self._live) > 1:
+                raise ServiceError(Code.BAD_VALUE, "Several tasks are loaded, so name one; GET /tasks lists them.")
+            return next(iter(self._live.values()))
+        if task not in self._live:
+            raise ServiceError(Code.UNKNOWN_TASK, "No such task is loaded; GET /tasks lists those that are.")
+        return self._live[task]
+
+    def loaded(self, task: str, version: int) -> Model | None:
+        """That version if it is live or pinned already."""
+        if self._live[task].manifest.version == version:
+            return self._live[task]
+        return self._pinned.get((task, version))
+
+    def pinned(self, task: str, version: int) -> Model:
+        """That version of a loaded task, loaded now if need be; the one pinned longest ago makes room. Blocking."""
+        with self._loading:
+            model = self.loaded(task, version)
+            if model is None:
+                model = self._pinned[task, version] = self._load_pinned(task, version)
+                if len(self._pinned) > self._max_pinned_versions:
+                    self._pinned.popitem(last=False)
+            return model
+
+    def refresh(self) -> None:
+        """Load what has been published or activated since the last time; blocking."""
+        with self._loading:
+            for task in self._store.tasks():
+                self._follow(task)
+
+    def _follow(self, task: str) -> None:
+        pointer, problem = self._read_pointer(task)
+        if task in self._pointers and self._pointers[task] == pointer:
+            return
+        self._pointers[task] = pointer
+        if problem is not None:
+            self._refuse(task, pointer, problem)
+        elif pointer is not None and (task not in self._live or self._live[task].manifest.version != pointer):
+            self._switch(task, pointer)
+
+    def _read_pointer(self, task: str) -> tuple[int | None, CorruptError | None]:
+        try:
+            return self._store.live(task), None
+        except NotFoundError:  # a folder that is no task, or a task that has just gone
+            return None, None
+        except CorruptError as error:
+            return None, error
+
+    def _switch(self, task: str, version: int) -> None:
+        try:
+            model = self._load(task, version)
+        except (StoreError, RefusedError) as error:
+            self._refuse(task, version, error)
+            return
+        before = self._live.get(task)
+        self._live = {**self._live, task: model}
+        self._pinned.pop((task, version), None)
+        self._metrics.model_info.labels(*_identity(model)).set(1)
+        if before is not None:
+            self._metrics.model_info.remove(*_identity(before))
+        _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
+
+    def _load_pinned(self, task: str, version: int) -> Model:
+        if (task, version) in self._refused:
+            raise ServiceError(Code.VERSION_REFUSED, "This version failed its checks when it was loaded.")
+        try:
+            model = self._load(task, version)
+        except NotFoundError as error:
+            raise ServiceError(Code.UNKNOWN_VERSION, "The task has no such version.") from error
+        except (StoreError, RefusedError) as error:
+            self._refuse(task, version, error)
+            raise ServiceError(Code.VERSION_REFUSED, "This version failed its checks when it was loaded.") from error
+        _log.info("model_pinned", task=task, version=version)
+        return model
+
+    def _load(self, task: str, version: int) -> Model:
+        start = time.perf_counter()
+        with refusing("load"):
+            model = self._loader.load(task, version)
+        self._refused.discard((task, version))
+        self._metrics.model_load_duration.observe(time.perf_counter() - start)
+        self._metrics.model_loads.labels(task, "loaded").inc()
+        return model
+
+    def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
+        self._refused.add((task, version))
+        self._metrics.model_loads.labels(task, "refused").inc()
+        reason = getattr(error, "reason", "missing")
+        _log.error("model_refused", task=task, version=version, reason=reason, problem=str(error))
+
+
+def _identity(model: Model) -> tuple[str, str, str, str]:
+    manifest = model.manifest
+    return manifest.task, str(manifest.version), model.precision.value, manifest.backbone.name

@@ -1,0 +1,39 @@
+"""What routes are given, as annotations."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.engine import Engine
+from service.metrics import Metrics
+from service.record import RequestRecord
+from service.wire import ClassifyRequest
+
+
+async def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+async def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+async def _record(request: Request) -> RequestRecord:
+    record: RequestRecord = request.state.record
+    return record
+
+
+EngineDep = Annotated[Engine, Depends(_engine)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+RecordDep = Annotated[RequestRecord, Depends(_record)]
+
+
+async def _classify_request(request: Request, engine: EngineDep, record: RecordDep) -> ClassifyRequest:
+    return await engine.parse(request, record)
+
+
+ClassifyRequestDep = Annotated[ClassifyRequest, Depends(_classify_request)]

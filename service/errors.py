@@ -1,0 +1,125 @@
+"""Why a request is not answered: one error class, and the one table of what each code means over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import NamedTuple
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+
+class Code(StrEnum):
+    """Every code a problem can carry."""
+
+    BAD_JSON = "bad_json"
+    BAD_MULTIPART = "bad_multipart"
+    CONTENT_TYPE = "content_type"
+    CONTENT_ENCODING = "content_encoding"
+    BODY_TOO_LARGE = "body_too_large"
+    EXTRA_FIELD = "extra_field"
+    BAD_VALUE = "bad_value"
+    BAD_TEXT = "bad_text"
+    BAD_BASE64 = "bad_base64"
+    MISSING_INPUT = "missing_input"
+    TEXT_TOO_LARGE = "text_too_large"
+    IMAGE_FORMAT = "image_format"
+    IMAGE_TOO_MANY_PIXELS = "image_too_many_pixels"
+    IMAGE_UNDECODABLE = "image_undecodable"
+    UNKNOWN_TASK = "unknown_task"
+    UNKNOWN_VERSION = "unknown_version"
+    NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    QUEUE_FULL = "queue_full"
+    NO_MODEL = "no_model"
+    VERSION_REFUSED = "version_refused"
+    STALLED = "stalled"
+    MODEL_NONFINITE = "model_nonfinite"
+    INTERNAL = "internal"
+
+
+class Meaning(NamedTuple):
+    """What a code means over HTTP, and the `reason` it is counted under when that is not the code itself."""
+
+    status: HTTPStatus
+    title: str
+    reason: str | None = None
+
+
+MEANINGS: Mapping[Code, Meaning] = {
+    Code.BAD_JSON: Meaning(HTTPStatus.BAD_REQUEST, "The body is not JSON"),
+    Code.BAD_MULTIPART: Meaning(HTTPStatus.BAD_REQUEST, "The body is not multipart/form-data"),
+    Code.CONTENT_TYPE: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The content type is not supported"),
+    Code.CONTENT_ENCODING: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Compressed bodies are not supported"),
+    Code.BODY_TOO_LARGE: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    Code.EXTRA_FIELD: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "The request has a field the service does not know"),
+    Code.BAD_VALUE: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "A field has an unsuitable value"),
+    Code.BAD_TEXT: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "The text is not valid UTF-8"),
+    Code.BAD_BASE64: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "The image is neither base64 nor a data: URI"),
+    Code.MISSING_INPUT: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "The item has neither image nor text"),
+    Code.TEXT_TOO_LARGE: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The text is too large"),
+    Code.IMAGE_FORMAT: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The image is not JPEG, PNG or WebP"),
+    Code.IMAGE_TOO_MANY_PIXELS: Meaning(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The image has too many pixels", reason="pixels"
+    ),
+    Code.IMAGE_UNDECODABLE: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "The image is damaged", reason="decode"),
+    Code.UNKNOWN_TASK: Meaning(HTTPStatus.NOT_FOUND, "No such task is loaded"),
+    Code.UNKNOWN_VERSION: Meaning(HTTPStatus.NOT_FOUND, "The task has no such version"),
+    Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such path"),
+    Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    Code.QUEUE_FULL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The service is at its limit"),
+    Code.NO_MODEL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "No task is loaded"),
+    Code.VERSION_REFUSED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The version failed its checks"),
+    Code.STALLED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The encoders make no progress"),
+    Code.MODEL_NONFINITE: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "The model gave no finite answer"),
+    Code.INTERNAL: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
+}
+
+
+class ServiceError(Exception):
+    """A request that is not answered.
+
+    Args:
+        detail: one sentence for the client. It never repeats input, a path or an exception's message.
+    """
+
+    def __init__(self, code: Code, detail: str, retry_after_seconds: int | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def reason(self) -> str:
+        """The value of `mora_rejected_total{reason}`."""
+        return MEANINGS[self.code].reason or self.code
+
+
+class Problem(BaseModel):
+    """An error as the client sees it (RFC 9457)."""
+
+    type: str = Field(examples=["urn:mora:problem:missing_input"])
+    title: str
+    status: int
+    detail: str
+    code: Code
+    request_id: str
+
+
+def problem_response(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The HTTP answer to a request that failed."""
+    meaning = MEANINGS[error.code]
+    problem = Problem(
+        type=f"urn:mora:problem:{error.code}",
+        title=meaning.title,
+        status=meaning.status,
+        detail=error.detail,
+        code=error.code,
+        request_id=request_id,
+    )
+    all_headers = dict(headers or {})
+    if error.retry_after_seconds is not None:
+        all_headers["Retry-After"] = str(error.retry_after_seconds)
+    return Response(problem.model_dump_json(), meaning.status, all_headers, "application/problem+json")

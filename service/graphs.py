@@ -1,0 +1,96 @@
+"""ONNX graphs with a fixed contract, opened from verified bytes and shared by content."""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+from weakref import WeakValueDictionary
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from model_store import Blob, Store
+from service.refusal import RefusedError, refusing
+
+
+class Port(NamedTuple):
+    """One input or output of a graph."""
+
+    name: str
+    type: str
+    rank: int
+
+
+class Contract(NamedTuple):
+    """What a graph takes, in the order `Graph.run` does, and the one thing it gives."""
+
+    inputs: tuple[Port, ...]
+    output: Port
+
+
+_IMAGE_HIDDEN = Port("image_hidden", "tensor(float)", 3)  # (B, N, Dv)
+_TEXT_HIDDEN = Port("text_hidden", "tensor(float)", 3)  # (B, L, Dt)
+IMAGE_TRUNK = Contract((Port("pixel_values", "tensor(float)", 4),), _IMAGE_HIDDEN)
+IMAGE_TAIL = Contract((_IMAGE_HIDDEN,), Port("image_features", "tensor(float)", 2))
+TEXT_TRUNK = Contract((Port("input_ids", "tensor(int64)", 2),), _TEXT_HIDDEN)
+TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Port("text_features", "tensor(float)", 2))
+
+
+class Graph:
+    """One ONNX graph ready to run; safe to run from several threads."""
+
+    def __init__(self, data: bytes, contract: Contract, intra_op_threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = intra_op_threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 4  # what is wrong with a graph is in the exception
+        # From bytes the graph has no folder, so ONNX Runtime refuses weights kept in other files.
+        with refusing("signature"):
+            self._session = onnxruntime.InferenceSession(data, options, providers=_providers())
+        _check_ports(contract.inputs, self._session.get_inputs())
+        _check_ports((contract.output,), self._session.get_outputs())
+        self._names = [port.name for port in contract.inputs]
+
+    def run(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+        """The output for the inputs in the contract's order; the first axis of each is the batch."""
+        output: NDArray[np.float32] = self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0]
+        return output
+
+
+class GraphPool:
+    """Opens each graph once, however many versions and tasks use it; drops it when none does any more."""
+
+    def __init__(self, store: Store, intra_op_threads: int) -> None:
+        self._store = store
+        self._intra_op_threads = intra_op_threads
+        self._opening = threading.Lock()
+        self._open: WeakValueDictionary[tuple[str, Contract], Graph] = WeakValueDictionary()
+
+    def open(self, blob: Blob, contract: Contract) -> Graph:
+        """The graph of these bytes.
+
+        Raises:
+            CorruptError: the stored bytes are not what the manifest says.
+            RefusedError: `signature`, the graph does not keep the contract or cannot run here.
+        """
+        with self._opening:
+            graph = self._open.get((blob.sha256, contract))
+            if graph is None:
+                graph = Graph(self._store.read(blob), contract, self._intra_op_threads)
+                self._open[blob.sha256, contract] = graph
+            return graph
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+
+def _providers() -> list[str]:
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+
+
+def _check_ports(expected: tuple[Port, ...], found: list[onnxruntime.NodeArg]) -> None:
+    ports = {Port(node.name, node.type, len(node.shape)) for node in found}
+    if ports != set(expected):
+        raise RefusedError("signature", f"a graph has {sorted(ports)} where {sorted(expected)} belongs")

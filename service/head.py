@@ -1,0 +1,80 @@
+"""The linear head over both modalities' features, and the scores that calibration makes of its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load
+
+from model_store import Calibration, Manifest, Pattern, Problem
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Head:
+    """`logits = W_image f_image + W_text f_text + b`, with W and b of the item's presence pattern.
+
+    Shapes:
+        weights: (C, 2P), image columns first; biases: (C,); absent_image, absent_text: (P,).
+    """
+
+    weights: Mapping[Pattern, Vector]
+    biases: Mapping[Pattern, Vector]
+    absent_image: Vector
+    absent_text: Vector
+
+    def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
+        """(C,) from features (P,); None for an absent modality, whose features are a constant of the task."""
+        pattern = pattern_of(image_features is not None, text_features is not None)
+        image = self.absent_image if image_features is None else image_features
+        text = self.absent_text if text_features is None else text_features
+        weight, size = self.weights[pattern], len(image)
+        logits: Vector = weight[:, :size] @ image + weight[:, size:] @ text + self.biases[pattern]
+        return logits
+
+
+def pattern_of(has_image: bool, has_text: bool) -> Pattern:
+    """The presence pattern of an item that has at least one modality."""
+    if has_image:
+        return Pattern.BOTH if has_text else Pattern.IMAGE
+    return Pattern.TEXT
+
+
+def read_head(manifest: Manifest, head: bytes, absent_features: bytes) -> Head:
+    """The head from its safetensors. Raises ValueError or KeyError when a tensor is missing or misshapen."""
+    classes, size = len(manifest.labels), manifest.backbone.feature_size
+    tensors, absent = load(head), load(absent_features)
+    return Head(
+        weights={pattern: _tensor(tensors, f"{pattern}.weight", (classes, 2 * size)) for pattern in Pattern},
+        biases={pattern: _tensor(tensors, f"{pattern}.bias", (classes,)) for pattern in Pattern},
+        absent_image=_tensor(absent, "image", (size,)),
+        absent_text=_tensor(absent, "text", (size,)),
+    )
+
+
+def scores(logits: Vector, problem: Problem, calibration: Calibration) -> NDArray[np.float64]:
+    """Softmax or sigmoid of `logits / temperature`, each in 0..1."""
+    scaled = logits.astype(np.float64) / calibration.temperature
+    if problem is Problem.MULTI_LABEL:
+        positive = np.exp(-np.logaddexp(0.0, -scaled))  # 1 / (1 + exp(-x)) that cannot overflow
+        return np.asarray(positive)
+    powers = np.exp(scaled - scaled.max())
+    return np.asarray(powers / powers.sum())
+
+
+def selected(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[np.bool_]:
+    """(C,): the best label of a single-label task, every label that reaches its threshold of a multi-label one."""
+    if calibration.thresholds is None:
+        return np.asarray(np.arange(len(scores)) == scores.argmax())
+    return np.asarray(scores >= np.array(calibration.thresholds))
+
+
+def _tensor(tensors: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...]) -> Vector:
+    tensor = tensors[name]
+    if tensor.shape != shape or tensor.dtype != np.float32:
+        raise ValueError(f"{name} is {tensor.dtype} {tensor.shape}, expected float32 {shape}")
+    return np.asarray(tensor, np.float32)

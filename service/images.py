@@ -1,0 +1,111 @@
+"""From an encoded picture to `pixel_values`, exactly as the backbone's own image processor does it."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from model_store import ImagePreprocessing
+from service.errors import Code, ServiceError
+
+_FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
+_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def decode(data: bytes, max_pixels: int) -> Image.Image:
+    """The first frame of a JPEG, PNG or WebP picture, upright, as RGB over white.
+
+    A missing image is a white picture in training, so white is what transparency shows.
+
+    Raises:
+        ServiceError: `image_format`, `image_too_many_pixels` (from the header, before decoding), `image_undecodable`.
+    """
+    file_format = _format_of(data)
+    try:
+        with Image.open(io.BytesIO(data), formats=[file_format]) as picture:
+            _check_pixels(picture.width, picture.height, max_pixels)
+            return _over_white(ImageOps.exif_transpose(picture))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels(max_pixels) from error
+    except ServiceError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever the damage leads to
+        raise ServiceError(Code.IMAGE_UNDECODABLE, f"The {file_format} file is damaged or cut short.") from error
+
+
+def pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing, max_pixels: int) -> NDArray[np.float32]:
+    """Resize, centre-crop, scale to 0..1 and normalise an RGB picture.
+
+    Returns:
+        (1, 3, H, W), equal to what transformers' image processor of the backbone gives.
+
+    Raises:
+        ServiceError: `image_too_many_pixels` when a very elongated picture would exceed `max_pixels` once resized.
+    """
+    height, width = resized_size(picture.height, picture.width, preprocessing)
+    _check_pixels(width, height, max_pixels)
+    resample = Image.Resampling[preprocessing.resample.upper()]
+    pixels = np.asarray(picture.resize((width, height), resample))  # (H', W', 3)
+    if preprocessing.crop is not None:
+        pixels = _centre_crop(pixels, preprocessing.crop)
+    mean = np.array(preprocessing.mean, np.float32)[:, None]
+    std = np.array(preprocessing.std, np.float32)[:, None]
+    normalised = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels, so look its value up
+    return np.stack([levels[pixels[..., channel]] for channel, levels in enumerate(normalised)])[None]
+
+
+def resized_size(height: int, width: int, preprocessing: ImagePreprocessing) -> tuple[int, int]:
+    """(height, width) before the crop; the longer edge is rounded down."""
+    if preprocessing.exact_size is not None:
+        return preprocessing.exact_size
+    short, long = sorted((height, width))
+    target = preprocessing.shortest_edge or short
+    scaled = int(target * long / short)
+    return (scaled, target) if width <= height else (target, scaled)
+
+
+def _format_of(data: bytes) -> str:
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    raise ServiceError(Code.IMAGE_FORMAT, "Send a JPEG, PNG or WebP file; an image is never fetched from a URL.")
+
+
+def _over_white(picture: Image.Image) -> Image.Image:
+    if picture.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _centre_crop(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Cut or zero-pad the middle of (H', W', 3) to `size`; an odd row or column goes to the top or left."""
+    for axis, target in enumerate(size):
+        length = pixels.shape[axis]
+        if length < target:
+            before = math.ceil((target - length) / 2)
+            padding = [(0, 0)] * 3
+            padding[axis] = (before, target - length - before)
+            pixels = np.pad(pixels, padding)
+        start = (pixels.shape[axis] - target) // 2
+        pixels = pixels[start : start + target] if axis == 0 else pixels[:, start : start + target]
+    return pixels
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_many_pixels(max_pixels)
+
+
+def _too_many_pixels(max_pixels: int) -> ServiceError:
+    detail = f"An image may have {max_pixels} pixels, before and after it is resized; send a smaller one."
+    return ServiceError(Code.IMAGE_TOO_MANY_PIXELS, detail)

@@ -1,0 +1,71 @@
+"""From a published version to a model that has proved it answers as it did when it was exported."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from model_store import GoldenExample, Manifest, Precision, Store
+from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, GraphPool
+from service.head import read_head
+from service.model import Item, Model, Tower
+from service.refusal import RefusedError, refusing
+from service.settings import Settings
+from service.texts import TextTokenizer
+
+
+class Loader:
+    """Opens versions of a store's tasks; what they have in common is opened once."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.graphs = GraphPool(store, settings.intra_op_threads)
+        self._store = store
+        self._precision = Precision.FP32 if settings.precision == "auto" else Precision(settings.precision)
+        self._max_image_pixels = settings.max_image_pixels
+
+    def load(self, task: str, version: int) -> Model:
+        """A verified model; blocking, for as long as reading and a few runs take.
+
+        Raises:
+            StoreError: the version is not there, or not what it says it is.
+            RefusedError: it is intact and cannot be served, or fails its golden examples.
+        """
+        manifest = self._store.manifest(task, version)
+        graphs = manifest.graphs[self._precision]
+        tokenizer = self._store.read(manifest.text.tokenizer)
+        head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
+        with refusing("tokenizer"):
+            text_tokenizer = TextTokenizer(tokenizer, manifest.text.max_length)
+        with refusing("head"):
+            linear_head = read_head(manifest, head, absent_features)
+        model = Model(
+            manifest=manifest,
+            precision=self._precision,
+            image_tower=Tower(
+                self.graphs.open(graphs.image_trunk, IMAGE_TRUNK), self.graphs.open(graphs.image_tail, IMAGE_TAIL)
+            ),
+            text_tower=Tower(
+                self.graphs.open(graphs.text_trunk, TEXT_TRUNK), self.graphs.open(graphs.text_tail, TEXT_TAIL)
+            ),
+            tokenizer=text_tokenizer,
+            head=linear_head,
+            max_image_pixels=self._max_image_pixels,
+        )
+        for example in manifest.golden:
+            self._check(model, manifest, example)
+        return model
+
+    def _check(self, model: Model, manifest: Manifest, example: GoldenExample) -> None:
+        picture = None if example.image is None else self._store.read(example.image)
+        item = Item(image=picture, text=example.text or None)
+        with refusing("canary"):
+            if item.pattern is not example.pattern:
+                raise RefusedError("canary", f"a golden example of {example.pattern} holds {item.pattern}")
+            prepared = model.prepare(item)
+            logits = model.logits(
+                None if prepared.pixel_values is None else model.image_features(prepared.pixel_values),
+                None if prepared.tokens is None else model.text_features(prepared.tokens),
+            )
+            difference = float(np.abs(logits - np.array(example.logits)).max())
+        if difference > manifest.golden_tolerance:
+            message = f"logits of the golden example {example.pattern} are off by {difference:.3g}"
+            raise RefusedError("canary", f"{message}, more than {manifest.golden_tolerance:g}")

@@ -1,0 +1,102 @@
+"""One loaded version of a task: everything that turns an item into logits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store import Manifest, Pattern, Precision
+from service.errors import Code, ServiceError
+from service.graphs import Graph
+from service.head import Head, Vector, pattern_of
+from service.images import decode, pixel_values
+from service.texts import TextTokenizer, Tokens
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a person sends about one thing: an encoded picture, a text, or both."""
+
+    image: bytes | None = None
+    text: str | None = None
+
+    @property
+    def pattern(self) -> Pattern:
+        """Which modalities the item has."""
+        return pattern_of(self.image is not None, self.text is not None)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An item as its towers take it, and what making it so cost.
+
+    Shapes:
+        pixel_values: (1, 3, H, W)
+    """
+
+    pixel_values: NDArray[np.float32] | None
+    tokens: Tokens | None
+    decode_seconds: float
+    tokenize_seconds: float
+
+
+@dataclass(frozen=True)
+class Tower:
+    """One modality's encoder: a trunk that tasks share and a tail of the task's own."""
+
+    trunk: Graph
+    tail: Graph
+
+    def features(self, trunk_input: NDArray[np.generic], *tail_inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+        """(B, P); `tail_inputs` is `last_token` for a text and nothing for an image."""
+        return self.tail.run(self.trunk.run(trunk_input), *tail_inputs)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A version of a task, ready to answer; immutable, so a request that holds one never sees two versions."""
+
+    manifest: Manifest
+    precision: Precision
+    image_tower: Tower
+    text_tower: Tower
+    tokenizer: TextTokenizer
+    head: Head
+    max_image_pixels: int
+
+    def prepare(self, item: Item) -> Prepared:
+        """Decode and tokenize; blocking. Raises ServiceError when the picture cannot be used."""
+        start = time.perf_counter()
+        pixels = None
+        if item.image is not None:
+            picture = decode(item.image, self.max_image_pixels)
+            pixels = pixel_values(picture, self.manifest.image, self.max_image_pixels)
+        decoded = time.perf_counter()
+        tokens = None if item.text is None else self.tokenizer.tokenize(item.text)
+        tokenized = time.perf_counter()
+        return Prepared(
+            pixel_values=pixels,
+            tokens=tokens,
+            decode_seconds=0.0 if pixels is None else decoded - start,
+            tokenize_seconds=0.0 if tokens is None else tokenized - decoded,
+        )
+
+    def image_features(self, pixel_values: NDArray[np.float32]) -> Vector:
+        """(P,) of one picture; blocking."""
+        features: Vector = self.image_tower.features(pixel_values)[0]
+        return features
+
+    def text_features(self, tokens: Tokens) -> Vector:
+        """(P,) of one text; blocking."""
+        features: Vector = self.text_tower.features(tokens.input_ids, tokens.last_token)[0]
+        return features
+
+    def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
+        """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""
+        logits = self.head.logits(image_features, text_features)
+        if not np.isfinite(logits).all():
+            raise ServiceError(Code.MODEL_NONFINITE, "The model's answer to this item is not finite.")
+        return logits

@@ -1,0 +1,90 @@
+"""multipart/form-data, parsed strictly and wholly in memory (the body's size is limited before it gets here)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from service.errors import Code, ServiceError
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+_MAX_PARTS = 8
+
+
+def parse_multipart(body: bytes, content_type: str) -> dict[str, bytes]:
+    """The content of each part by its name. Raises ServiceError `bad_multipart`."""
+    _, options = parse_options_header(content_type)
+    form = _Form()
+    try:
+        parser = MultipartParser(options.get(b"boundary", b""), form.callbacks)
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise _bad("The body does not follow multipart/form-data.") from error
+    if not form.complete:
+        raise _bad("The body ends before its last boundary, or the content type names no boundary.")
+    return form.parts
+
+
+class _Form:
+    """Collects what the parser calls back with."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, bytes] = {}
+        self.complete = False
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._data = bytearray()
+
+    @property
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self.part_begin,
+            "on_header_field": self.header_field,
+            "on_header_value": self.header_value,
+            "on_header_end": self.header_end,
+            "on_part_data": self.part_data,
+            "on_part_end": self.part_end,
+            "on_end": self.end,
+        }
+
+    def part_begin(self) -> None:
+        if len(self.parts) == _MAX_PARTS:
+            raise _bad(f"A form may have {_MAX_PARTS} parts.")
+        self._disposition = b""
+        self._data = bytearray()
+
+    def header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def part_data(self, data: bytes, start: int, end: int) -> None:
+        self._data += data[start:end]
+
+    def part_end(self) -> None:
+        kind, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("latin-1")
+        if kind != b"form-data" or not name:
+            raise _bad("A part has no name.")
+        if name in self.parts:
+            raise _bad("Two parts have the same name.")
+        self.parts[name] = bytes(self._data)
+
+    def end(self) -> None:
+        self.complete = True
+
+
+def _bad(detail: str) -> ServiceError:
+    return ServiceError(Code.BAD_MULTIPART, detail)

@@ -1,0 +1,52 @@
+"""What is known about one request while it is answered: for its log line, its headers and the metrics."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from model_store import Pattern
+
+
+class Stage(StrEnum):
+    """A part of answering a request; `queue` is every wait for a thread, the longer one of the two encoders' waits."""
+
+    DECODE = "decode"
+    TOKENIZE = "tokenize"
+    QUEUE = "queue"
+    IMAGE_ENCODER = "image_encoder"
+    TEXT_ENCODER = "text_encoder"
+    HEAD = "head"
+    TOTAL = "total"
+
+
+@dataclass
+class RequestRecord:
+    """Filled in by whoever learns it; `task`, `version` and `pattern` stay empty until they are known to exist."""
+
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: float = field(default_factory=time.perf_counter)
+    task: str = ""
+    version: int | None = None
+    pattern: Pattern | None = None
+    problem: str | None = None  # a reason of mora_rejected_total
+    stage_seconds: dict[Stage, float] = field(default_factory=dict)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since the request arrived."""
+        return time.perf_counter() - self.started
+
+    def add(self, stage: Stage, seconds: float) -> None:
+        """Count time towards a stage."""
+        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+
+    def finish(self) -> None:
+        """Set the total: the answer is there."""
+        self.stage_seconds[Stage.TOTAL] = self.elapsed_seconds
+
+    def milliseconds(self) -> dict[str, float]:
+        """Every stage, to the microsecond; exactly 0.0 for one that did not run."""
+        return {stage.value: round(self.stage_seconds.get(stage, 0.0) * 1000, 3) for stage in Stage}

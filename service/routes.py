@@ -1,0 +1,92 @@
+"""The paths of the service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.dependencies import ClassifyRequestDep, EngineDep, MetricsDep, RecordDep
+from service.errors import Problem
+from service.model import Model
+from service.wire import Classification, Health, TaskDetail, TaskList, TaskSummary, request_bodies
+
+_PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
+    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
+}
+router = APIRouter(responses=PROBLEMS)
+
+
+@router.post("/classify", openapi_extra={"requestBody": request_bodies()})
+async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
+    """Label one item from its image, its text, or both."""
+    return await engine.classify(request, record)
+
+
+@router.get("/tasks")
+async def tasks(engine: EngineDep) -> TaskList:
+    """Every task that is loaded."""
+    return TaskList(tasks=[_summary(model) for _, model in sorted(engine.catalog.live.items())])
+
+
+@router.get("/tasks/{task}")
+async def task(task: str, engine: EngineDep) -> TaskDetail:
+    """What is known about a task: its labels, how good it is with each modality missing, where it comes from."""
+    model = engine.catalog.find(task)
+    manifest = model.manifest
+    return TaskDetail(
+        **dict(_summary(model)),
+        calibration=manifest.calibration,
+        metrics=manifest.metrics,
+        training_mix=manifest.training_mix,
+        max_logit_error=manifest.graphs[model.precision].max_logit_error,
+        provenance=manifest.provenance,
+    )
+
+
+@router.get("/livez")
+async def livez() -> Health:
+    """The process answers."""
+    return Health()
+
+
+@router.get("/readyz")
+async def readyz(engine: EngineDep) -> Health:
+    """A task is loaded and the threads that would answer a request take work."""
+    await engine.check_ready()
+    return Health()
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(metrics: MetricsDep) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> HTMLResponse:
+    """This API as a page, its scripts served from here: it works without the internet."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="MoRA inference service",
+        swagger_js_url="docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="docs/assets/swagger-ui.css",
+        swagger_favicon_url="docs/assets/favicon.png",
+    )
+
+
+def _summary(model: Model) -> TaskSummary:
+    manifest = model.manifest
+    return TaskSummary(
+        task=manifest.task,
+        version=manifest.version,
+        problem=manifest.problem,
+        labels=list(manifest.labels),
+        backbone=manifest.backbone,
+        precision=model.precision,
+    )

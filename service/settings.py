@@ -1,0 +1,72 @@
+"""Every setting of the service: `MORA_<NAME>` in the environment, `--<name>` on the command line."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from model_store import DEFAULT_STORE
+
+PREFIX = "MORA_"
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on, which in a container can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
+
+
+class Settings(BaseSettings):
+    """The service's settings, read once at start; a flag wins over the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    store: Path = Field(DEFAULT_STORE, description="Folder of the model store.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
+    port: Port = Field(8000, description="Port to listen on; 0 takes a free one.")
+    poll_seconds: PositiveFloat = Field(1.0, description="How often to look for newly published versions, in seconds.")
+    max_pinned_versions: PositiveInt = Field(
+        2, description="How many versions that are not live stay loaded because requests pinned them."
+    )
+    precision: Literal["auto", "fp32"] = Field(
+        "auto", description="Precision of the graphs; auto takes the best one the version has."
+    )
+    intra_op_threads: PositiveInt = Field(
+        default_factory=usable_cores, description="Threads one encoder run may use; by default every usable core."
+    )
+    preparation_workers: PositiveInt = Field(
+        default_factory=usable_cores,
+        description="Requests decoded and tokenized at the same time; by default one a usable core.",
+    )
+    encoder_workers: PositiveInt = Field(1, description="Runs of each encoder at the same time.")
+    queue_size: NonNegativeInt = Field(
+        64, description="Requests that may wait for each encoder, and for preparation; more are refused."
+    )
+    max_body_bytes: PositiveInt = Field(20_000_000, description="Largest request body, in bytes.")
+    max_image_pixels: PositiveInt = Field(
+        50_000_000, description="Most pixels an image may have, before and after resizing."
+    )
+    max_text_bytes: PositiveInt = Field(65_536, description="Longest text, in bytes of UTF-8.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe event to log.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Form of the log; auto is console on a terminal and json elsewhere."
+    )
+
+
+def check_names(environment: Iterable[str]) -> None:
+    """Refuse an unknown `MORA_*` variable: a misspelt setting would be ignored in silence.
+
+    Raises:
+        ValueError: names the variable and the closest setting.
+    """
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in environment:
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            closest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"{name} is not a setting; the closest is {closest}")

@@ -1,0 +1,73 @@
+"""Threads of our own for blocking work, behind a bounded queue."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, NamedTuple, TypeVar
+
+from service.errors import Code, ServiceError
+
+T = TypeVar("T")
+_RETRY_AFTER_SECONDS = 1
+
+
+class Done(NamedTuple, Generic[T]):
+    """What a job gave, how long it waited for a thread and how long it ran."""
+
+    result: T
+    queue_seconds: float
+    run_seconds: float
+
+
+class Workers:
+    """A fixed number of threads, and a limit on how many jobs may wait for one."""
+
+    def __init__(self, name: str, threads: int, queue_size: int) -> None:
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}")
+        self._threads = threads
+        self._queue_size = queue_size
+        self._unfinished = 0
+        self._counting = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread has taken yet."""
+        return max(0, self._unfinished - self._threads)
+
+    async def run(self, job: Callable[[], T]) -> Done[T]:
+        """Wait for `job`, run on one of the threads. Raises ServiceError `queue_full` when too many wait already."""
+        if self._unfinished >= self._threads + self._queue_size:
+            raise ServiceError(Code.QUEUE_FULL, "Too many requests are waiting; try again.", _RETRY_AFTER_SECONDS)
+        return await self._submit(job)
+
+    async def probe(self) -> None:
+        """Return once a thread has taken an empty job, queued behind the others however many they are."""
+        await self._submit(lambda: None)
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits."""
+        self._executor.shutdown(cancel_futures=True)
+
+    async def _submit(self, job: Callable[[], T]) -> Done[T]:
+        submitted = time.perf_counter()
+
+        def timed() -> Done[T]:
+            started = time.perf_counter()
+            result = job()
+            return Done(result, started - submitted, time.perf_counter() - started)
+
+        self._count(+1)
+        future = self._executor.submit(timed)
+        future.add_done_callback(self._finished)  # also when the request that waits for it is gone
+        return await asyncio.wrap_future(future)
+
+    def _finished(self, _: Future[Done[T]]) -> None:
+        self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._counting:
+            self._unfinished += change

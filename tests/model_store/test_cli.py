@@ -1,0 +1,304 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta, timezone
+
+import pytest
+from typer.testing import CliRunner
+
+from model_store import Precision, Store, publish, publishing
+from model_store.cli import app
+from model_store.tables import plain, size
+
+
+@pytest.fixture
+def run(store, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def invoke(*arguments):
+        return CliRunner().invoke(app, [*map(str, arguments), "--store", str(store.root)])
+
+    return invoke
+
+
+@pytest.fixture
+def three_versions(store, draft):
+    for tail in ("first", "second", "third"):
+        publish(store, *draft(tail=tail))
+    return store
+
+
+def assert_one_line_error(result, *words):
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.stderr
+
+
+def test_list_shows_each_task_on_a_row(three_versions, draft, run):
+    publish(three_versions, *draft("vegetables"))
+
+    result = run("list")
+
+    assert result.exit_code == 0
+    (fruit,) = [line for line in result.stdout.splitlines() if "fruit" in line]
+    for cell in ("3", "1, 2, 3", "multi_label", "2", "openai/clip-vit-base-patch16", "B"):
+        assert cell in fruit
+    assert "vegetables" in result.stdout
+
+
+def test_a_narrow_terminal_cuts_nothing_off(three_versions, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+
+    assert "…" not in run("list").stdout + run("show", "fruit").stdout
+
+
+def test_list_json_names_the_same_facts(three_versions, draft, run):
+    rows = json.loads(run("list", "--json").stdout)
+
+    assert rows == [
+        {
+            "task": "fruit",
+            "live": 3,
+            "versions": [1, 2, 3],
+            "problem": "multi_label",
+            "labels": ["apple", "pear"],
+            "backbone": "openai/clip-vit-base-patch16",
+            "precisions": ["fp32"],
+            "bytes": sum(map(len, draft(tail="third").blobs.values())),
+        }
+    ]
+
+
+def test_list_shows_a_damaged_task_beside_the_good_ones(three_versions, draft, run):
+    publish(three_versions, *draft("vegetables"))
+    (three_versions.root / "tasks/fruit/3/manifest.json").write_text("{")
+
+    assert "damaged" in run("list").stdout
+    fruit, vegetables = json.loads(run("list", "--json").stdout)
+    assert "tasks/fruit/3/manifest.json" in fruit["error"]
+    assert "error" not in vegetables
+
+
+def test_list_of_an_empty_store_says_how_to_fill_it(store, run):
+    store.root.mkdir()
+
+    result = run("list")
+
+    assert result.exit_code == 0
+    assert "mora-train fit" in result.stdout
+    assert json.loads(run("list", "--json").stdout) == []
+
+
+def test_show_tells_metrics_calibration_graphs_and_provenance(three_versions, run):
+    result = run("show", "fruit")
+
+    assert result.exit_code == 0
+    for fact in ("3 (live)", "apple, pear", "0.8125", "0.7500", "1.250", "0.40 to 0.60", "fp32", "1.0e-06", "a1b2",
+                 "seed 0", "torch 2.13.0", "2026-01-02 03:04:05", "both 30%", "77 tokens"):  # fmt: skip
+        assert fact in result.stdout
+    assert "1 (not live)" in run("show", "fruit", "--version", 1).stdout
+
+
+def test_show_json_is_the_manifest(three_versions, run):
+    shown = run("show", "fruit", "--version", 2, "--json").stdout
+
+    assert json.loads(shown) == json.loads((three_versions.root / "tasks/fruit/2/manifest.json").read_text())
+
+
+def test_what_a_manifest_says_cannot_steer_the_terminal(store, draft, run):
+    manifest, blobs = draft()
+    labels = ("\x1b[2J[red]apple\n", "pear " * 30)
+    zone = timezone(timedelta(hours=1), "\x1b[31m")
+    made = manifest.provenance.model_copy(update={"created_at": manifest.provenance.created_at.astimezone(zone)})
+    publish(store, manifest.model_copy(update={"labels": labels, "provenance": made}), blobs)
+
+    shown = run("show", "fruit").stdout
+
+    assert "\x1b" not in shown
+    assert "[2J[red]apple" in shown
+
+
+def test_verify_checks_every_version_on_a_line_each(three_versions, draft, run):
+    publish(three_versions, *draft("vegetables"))
+
+    result = run("verify")
+
+    assert result.exit_code == 0
+    heads = [line.split(":")[0] for line in result.stdout.splitlines()]
+    assert heads == ["ok   fruit 1", "ok   fruit 2", "ok   fruit 3", "ok   vegetables 1"]
+    assert run("verify", "fruit", "--version", 2).stdout.startswith("ok   fruit 2: 8 files")
+
+
+def test_verify_goes_on_after_damage_and_exits_with_1(three_versions, draft, run):
+    head = draft(tail="second").manifest.head.sha256
+    (three_versions.root / "blobs/sha256" / head).write_bytes(b"damaged")
+
+    result = run("verify")
+
+    assert result.exit_code == 1
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == [
+        "ok   fruit 1",
+        "BAD  fruit 2",
+        "ok   fruit 3",
+    ]
+    assert head in result.stdout
+    assert run("verify", "fruit", "--version", 3).exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["9\n", "newest\n"])
+def test_verify_finds_a_live_file_that_leads_nowhere(three_versions, run, text):
+    (three_versions.root / "tasks/fruit/live").write_text(text)
+
+    result = run("verify", "fruit")
+
+    assert result.exit_code == 1
+    assert "BAD  fruit live: " in result.stdout
+    assert "mora-store activate fruit" in result.stdout
+
+
+def test_verify_of_nothing_is_not_a_success(store, run):
+    store.root.mkdir()
+
+    assert_one_line_error(run("verify"), "nothing to verify")
+
+
+def test_verify_refuses_a_version_without_a_task(three_versions, run):
+    result = run("verify", "--version", 1)
+
+    assert result.exit_code == 2
+    assert "TASK" in result.stderr
+
+
+def test_activate_and_rollback_move_live(three_versions, run):
+    assert run("activate", "fruit", 1).stdout == "fruit: version 1 is live\n"
+    assert three_versions.live("fruit") == 1
+    assert run("activate", "fruit", 3).exit_code == 0
+    assert run("rollback", "fruit").stdout == "fruit: version 2 is live again\n"
+    assert three_versions.live("fruit") == 2
+
+
+def test_gc_says_what_it_removed_and_freed(three_versions, run):
+    (three_versions.root / "blobs/sha256/unneeded").write_bytes(b"x" * 1500)
+    left_behind = three_versions.root / ".staging/0123"
+    left_behind.mkdir()
+    (left_behind / "half a blob").write_bytes(b"y" * 20)
+
+    result = run("gc")
+
+    assert result.stdout.splitlines() == [
+        "removed .staging/0123 (20 B)",
+        "removed blobs/sha256/unneeded (1.5 kB)",
+        "2 removed, 1520 bytes freed",
+    ]
+    assert run("gc").stdout == "0 removed, 0 bytes freed\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("show", "vegetables"), "no task vegetables"),
+        (("show", "../fruit"), "a task name has"),
+        (("show", "fruit", "--version", 9), "no version 9"),
+        (("verify", "vegetables"), "no task vegetables"),
+        (("activate", "fruit", 9), "no version 9"),
+        (("activate", "vegetables", 1), "no task vegetables"),
+        (("rollback", "vegetables"), "no task vegetables"),
+    ],
+    ids=str,
+)
+def test_errors_are_one_line_on_stderr(three_versions, run, arguments, word):
+    assert_one_line_error(run(*arguments), word)
+
+
+def test_a_manifest_with_many_faults_is_one_line_too(three_versions, run):
+    (three_versions.root / "tasks/fruit/3/manifest.json").write_text('{"secret": "do not echo"}')
+
+    result = run("show", "fruit")
+
+    assert_one_line_error(result, "tasks/fruit/3/manifest.json", "Field required")
+    assert "do not echo" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("list",), ("show", "x"), ("verify",), ("activate", "x", 1), ("rollback", "x"), ("gc",)], ids=str
+)
+def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(store, run, arguments):
+    assert_one_line_error(run(*arguments), "no model store at")
+    assert not store.root.exists()
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
+@pytest.mark.parametrize("arguments", [("activate", "fruit", 1), ("rollback", "fruit")], ids=str)
+def test_a_disk_that_refuses_is_one_line(three_versions, run, monkeypatch, arguments, error):
+    def refuse(path, data):
+        raise OSError(error, os.strerror(error), str(path))
+
+    monkeypatch.setattr(publishing, "write_synced", refuse)
+
+    assert_one_line_error(run(*arguments), os.strerror(error))
+    assert three_versions.live("fruit") == 3
+
+
+def test_help_names_every_command_and_teaches(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+
+    for arguments in ([], ["--help"]):
+        shown = CliRunner().invoke(app, arguments).output
+        for word in ("list", "show", "verify", "activate", "rollback", "gc", "live"):
+            assert word in shown
+    for command in ("list", "show", "verify", "activate", "rollback", "gc"):
+        result = CliRunner().invoke(app, [command, "--help"])
+        assert result.exit_code == 0
+        assert "--store" in result.output
+
+
+def test_the_default_store_is_the_one_shipped(monkeypatch):
+    opened = []
+    monkeypatch.setattr(Store, "tasks", lambda self: opened.append(self.root) or [])
+
+    assert CliRunner().invoke(app, ["list"]).exit_code == 0
+    assert [root.name for root in opened] == ["model_store"]
+
+
+def test_the_command_line_imports_neither_torch_nor_transformers():
+    script = "import sys, model_store.cli; print({'torch', 'transformers', 'onnxruntime'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"
+
+
+def test_plain_text_is_one_printable_line():
+    assert plain("two\nlines\tand \x1b[31mred\x07") == "two lines and [31mred"
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (33_100_000, "33.1 MB"),
+        (5 * 10**9, "5.0 GB"),
+        (10**15, "1000.0 TB"),
+    ],
+)
+def test_sizes_are_for_people(count, shown):
+    assert size(count) == shown
+
+
+def test_list_and_show_count_every_precision(store, draft, run):
+    manifest, blobs = draft()
+    graphs = dict.fromkeys((Precision.FP32, Precision.INT8), manifest.graphs[Precision.FP32])
+    publish(store, manifest.model_copy(update={"graphs": graphs}), blobs)
+
+    assert json.loads(run("list", "--json").stdout)[0]["precisions"] == ["fp32", "int8"]
+    assert "int8" in run("show", "fruit").stdout

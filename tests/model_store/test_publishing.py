@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from model_store import (
+    CorruptError,
+    NotFoundError,
+    Store,
+    StoreError,
+    activate,
+    collect_garbage,
+    publish,
+    publishing,
+    rollback,
+)
+
+
+def stored_blobs(store: Store) -> set[str]:
+    return {path.name for path in (store.root / "blobs" / "sha256").iterdir()}
+
+
+def test_a_published_version_is_live_and_reads_back_as_it_was_given(store, draft):
+    manifest, blobs = draft()
+
+    published = publish(store, manifest, blobs)
+
+    assert store.tasks() == ["fruit"]
+    assert store.live("fruit") == published.version == 1
+    assert store.verify("fruit") == published
+    assert published.model_dump(exclude={"version"}) == manifest.model_dump()
+    assert {blob.sha256: store.read(blob) for blob in published.blobs()} == blobs
+    assert list((store.root / ".staging").iterdir()) == []
+
+
+def test_versions_count_up_and_the_newest_is_live(store, draft):
+    versions = [publish(store, *draft(tail=tail)).version for tail in ("first", "second", "third")]
+
+    assert versions == store.versions("fruit") == [1, 2, 3]
+    assert store.live("fruit") == 3
+
+
+def test_a_number_is_not_used_again_after_its_folder_was_deleted(store, draft):
+    for _ in range(2):
+        publish(store, *draft())
+    (store.root / "tasks/fruit/2/manifest.json").unlink()
+    (store.root / "tasks/fruit/2").rmdir()
+
+    assert publish(store, *draft()).version == 3
+
+
+def test_a_number_taken_by_something_else_is_not_used(store, draft):
+    publish(store, *draft())
+    (store.root / "tasks/fruit/7").write_text("not a version")
+
+    assert publish(store, *draft()).version == 8
+
+
+def test_names_that_are_no_version_numbers_are_passed_over(store, draft):
+    publish(store, *draft())
+    for name in ("0", "007", "-1", "1.0", "٣", "+2", "latest", "1e9"):
+        (store.root / "tasks/fruit" / name).mkdir()
+
+    assert store.versions("fruit") == [1]
+
+
+def test_a_published_manifest_can_be_published_again_elsewhere(store, draft, tmp_path):
+    for _ in range(3):
+        published = publish(store, *draft())
+
+    copied = publish(Store(tmp_path / "other"), published, draft().blobs)
+
+    assert copied == published.model_copy(update={"version": 1})
+
+
+def test_a_second_task_adds_only_its_own_blobs(store, draft):
+    first, second = draft("fruit"), draft("vegetables")
+    publish(store, *first)
+    before = {path: path.stat().st_mtime_ns for path in (store.root / "blobs/sha256").iterdir()}
+
+    own = {sha256: data for sha256, data in second.blobs.items() if sha256 not in first.blobs}
+    publish(store, second.manifest, own)
+
+    assert 0 < len(own) < len(second.blobs)
+    assert stored_blobs(store) == set(first.blobs) | set(second.blobs)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    store.verify("fruit")
+    store.verify("vegetables")
+
+
+def test_a_blob_neither_given_nor_stored_is_refused(store, draft):
+    manifest, blobs = draft()
+    publish(store, manifest, blobs)
+    missing, _ = draft(tail="second")
+
+    with pytest.raises(StoreError, match="neither given nor in the store"):
+        publish(store, missing, {})
+
+    assert store.versions("fruit") == [1]
+
+
+def test_content_that_differs_from_its_name_is_refused(store, draft):
+    manifest, blobs = draft()
+    name = manifest.head.sha256
+
+    with pytest.raises(StoreError, match="does not match its name"):
+        publish(store, manifest, blobs | {name: blobs[name] + b"!"})
+
+    assert store.tasks() == []
+
+
+def test_publishing_heals_a_damaged_blob(store, draft):
+    manifest, blobs = draft()
+    publish(store, manifest, blobs)
+    (store.root / "blobs/sha256" / manifest.head.sha256).write_bytes(b"damaged")
+
+    publish(store, manifest, blobs)
+
+    assert store.verify("fruit", 1).head == store.verify("fruit", 2).head
+
+
+def test_rollback_goes_to_the_version_before_and_stops_at_the_first(store, draft):
+    for _ in range(3):
+        publish(store, *draft())
+
+    assert rollback(store, "fruit").version == store.live("fruit") == 2
+    assert rollback(store, "fruit").version == store.live("fruit") == 1
+    with pytest.raises(NotFoundError, match="no version before 1"):
+        rollback(store, "fruit")
+    assert publish(store, *draft()).version == store.live("fruit") == 4
+
+
+def test_activate_refuses_a_damaged_version_and_leaves_the_live_one(store, draft):
+    first = draft(tail="first")
+    publish(store, *first)
+    publish(store, *draft(tail="second"))
+    (store.root / "blobs/sha256" / first.manifest.head.sha256).write_bytes(b"damaged")
+
+    with pytest.raises(CorruptError):
+        activate(store, "fruit", 1)
+    with pytest.raises(CorruptError):
+        rollback(store, "fruit")
+    with pytest.raises(NotFoundError):
+        activate(store, "fruit", 9)
+
+    assert store.live("fruit") == 2
+
+
+def test_activate_repairs_a_live_file_that_holds_nonsense(store, draft):
+    publish(store, *draft())
+    (store.root / "tasks/fruit/live").write_text("newest\n")
+
+    activate(store, "fruit", 1)
+
+    assert store.live("fruit") == 1
+
+
+@pytest.mark.parametrize("write", [activate, rollback, collect_garbage], ids=lambda function: function.__name__)
+def test_only_publish_makes_a_store(tmp_path, write):
+    arguments = {activate: ("fruit", 1), rollback: ("fruit",), collect_garbage: ()}[write]
+
+    with pytest.raises(NotFoundError, match="no model store"):
+        write(Store(tmp_path), *arguments)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_garbage_is_unreferenced_blobs_and_dead_staging_only(store, draft):
+    old, new = draft(tail="first"), draft(tail="second")
+    publish(store, *old)
+    publish(store, *new)
+    (store.root / "tasks/fruit/1/manifest.json").unlink()
+    (store.root / "tasks/fruit/1").rmdir()
+    left_behind = store.root / ".staging/0123"
+    (left_behind / "version").mkdir(parents=True)
+    (left_behind / "version/manifest.json").write_text("{")
+
+    removed = collect_garbage(store)
+
+    unneeded = {store.root / "blobs/sha256" / sha256 for sha256 in set(old.blobs) - set(new.blobs)}
+    assert set(removed) == unneeded | {left_behind}
+    assert stored_blobs(store) == set(new.blobs)
+    assert not left_behind.exists()
+    store.verify("fruit", 2)
+    assert collect_garbage(store) == []
+
+
+def test_garbage_of_versions_that_are_not_live_is_kept(store, draft):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+
+    assert collect_garbage(store) == []
+    store.verify("fruit", 1)
+
+
+def test_nothing_is_collected_while_a_manifest_cannot_be_read(store, draft):
+    publish(store, *draft())
+    publish(store, *draft("vegetables"))
+    blobs = stored_blobs(store)
+    (store.root / "tasks/fruit/1/manifest.json").write_text("{}")
+
+    with pytest.raises(CorruptError, match=r"tasks/fruit/1/manifest\.json"):
+        collect_garbage(store)
+
+    assert stored_blobs(store) == blobs
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])  # four new blobs, the manifest, and `live`
+def test_a_disk_that_fails_at_any_write_leaves_the_old_version(store, draft, monkeypatch, number, error):
+    old = publish(store, *draft(tail="first"))
+    write_whole = publishing.write_synced
+    written: list[Path] = []
+
+    def write(path: Path, data: bytes) -> None:
+        written.append(path)
+        if len(written) == number:
+            write_whole(path, data[: len(data) // 2])
+            raise OSError(error, os.strerror(error))
+        write_whole(path, data)
+
+    monkeypatch.setattr(publishing, "write_synced", write)
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        publish(store, *draft(tail="second"))
+    monkeypatch.undo()
+
+    assert caught.value.errno == error
+    assert len(written) == number
+    assert store.verify("fruit") == old
+    assert list((store.root / ".staging").iterdir()) == []
+    latest = publish(store, *draft(tail="third"))
+    assert store.verify("fruit") == latest
+    collect_garbage(store)
+    for version in store.versions("fruit"):
+        store.verify("fruit", version)
+
+
+def test_what_is_renamed_into_place_was_synced_before_and_its_folder_after(store, draft, monkeypatch):
+    """Power loss at any point must find complete files only: file fsync < folder fsync < rename < folder fsync."""
+    synced: list[str | None] = []  # one entry an event: the path synced, or None for a move
+    moves: list[tuple[int, str, str]] = []  # position among the events, source, target
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def record_sync(handle: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        fsync(handle)
+
+    def record_move(real):
+        def move(source: Path, target: Path) -> Path:
+            moves.append((len(synced), str(source), str(target)))
+            synced.append(None)
+            return real(source, target)
+
+        return move
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "rename", record_move(rename))
+    monkeypatch.setattr(Path, "replace", record_move(replace))
+
+    manifest, blobs = draft()
+    publish(store, manifest, blobs)
+
+    targets = [Path(target).relative_to(store.root) for _, _, target in moves]
+    assert {target.name for target in targets[:-2]} == set(blobs)
+    assert targets[-2:] == [Path("tasks/fruit/1"), Path("tasks/fruit/live")]
+    for position, source, target in moves:
+        assert source in synced[:position], f"{source} was moved before it was synced"
+        assert str(Path(target).parent) in synced[position:], f"the folder of {target} was not synced after the move"
+    last_blob, version, live = (position for position, _, _ in moves[-3:])
+    assert any(path and path.endswith("/version/manifest.json") for path in synced[:version])
+    assert str(store.root / "blobs/sha256") in synced[last_blob:version]
+    assert str(store.root / "tasks/fruit") in synced[version:live]
+    for folder in ("", "blobs", "tasks"):  # these name new folders
+        assert str(store.root / folder) in synced[:version]

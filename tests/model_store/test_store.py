@@ -1,0 +1,336 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from model_store import CorruptError, NotFoundError, Store, collect_garbage, publish, publishing
+from model_store.files import read_beneath
+from model_store.manifest import TaskName
+
+HEX = "0123456789abcdef" * 4
+
+
+@pytest.fixture
+def published(store, draft):
+    return publish(store, *draft())
+
+
+def blob_path(store: Store, manifest) -> Path:
+    return store.root / "blobs/sha256" / manifest.head.sha256
+
+
+def reason_of_refusal(store: Store) -> str:
+    with pytest.raises(CorruptError) as caught:
+        store.verify("fruit")
+    assert "\n" not in str(caught.value)
+    return caught.value.reason
+
+
+def test_every_single_bit_flip_is_found(store, published):
+    random_bits = random.Random(0)  # noqa: S311
+    for blob in published.blobs():
+        path = store.root / "blobs/sha256" / blob.sha256
+        data = path.read_bytes()
+        for bit in random_bits.sample(range(8 * len(data)), k=min(40, 8 * len(data))):
+            flipped = bytearray(data)
+            flipped[bit // 8] ^= 1 << (bit % 8)
+            path.write_bytes(flipped)
+            assert reason_of_refusal(store) == "sha256"
+        path.write_bytes(data)
+    store.verify("fruit")
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: b"", lambda data: data + b"\0"])
+def test_a_blob_of_another_size_is_refused(store, published, change):
+    path = blob_path(store, published)
+    path.write_bytes(change(path.read_bytes()))
+
+    assert reason_of_refusal(store) == "size"
+
+
+@pytest.mark.parametrize("name", ["tasks/fruit/1/manifest.json", "blobs/sha256", "blob", "tasks/fruit/1/"])
+def test_a_missing_file_is_refused(store, published, name):
+    path = blob_path(store, published) if name == "blob" else store.root / name
+    path.rename(store.root / "elsewhere")
+    if name.endswith("/"):
+        path.mkdir()
+
+    assert reason_of_refusal(store) == "missing"
+
+
+def test_a_missing_version_is_not_found(store, published):
+    (store.root / "tasks/fruit/1").rename(store.root / "elsewhere")
+
+    with pytest.raises(NotFoundError, match="no version 1"):
+        store.verify("fruit")
+
+
+@pytest.mark.parametrize(
+    "name", ["tasks", "tasks/fruit", "tasks/fruit/1", "tasks/fruit/1/manifest.json", "tasks/fruit/live", "blobs",
+             "blobs/sha256", "blob"],
+)  # fmt: skip
+def test_a_symlink_is_refused_wherever_it_is(store, published, tmp_path, name):
+    path = blob_path(store, published) if name == "blob" else store.root / name
+    moved = tmp_path / "the same content"
+    path.rename(moved)
+    path.symlink_to(moved)
+
+    assert reason_of_refusal(store) == "link"
+
+
+def test_a_dangling_live_symlink_is_not_taken_for_no_live_version(store, published):
+    (store.root / "tasks/fruit/live").unlink()
+    (store.root / "tasks/fruit/live").symlink_to("nowhere")
+
+    with pytest.raises(CorruptError):
+        store.live("fruit")
+
+
+@pytest.mark.parametrize("name", ["tasks/fruit/1/manifest.json", "tasks/fruit/live", "blob"])
+@pytest.mark.parametrize("kind", ["hard link", "fifo", "socket", "folder", "device"])
+def test_only_regular_files_with_one_name_are_read(store, published, tmp_path, monkeypatch, name, kind):
+    path = blob_path(store, published) if name == "blob" else store.root / name
+    if kind == "hard link":
+        os.link(path, tmp_path / "a foreign name")
+    else:
+        path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)  # opening it for reading would wait for ever
+    elif kind == "socket":
+        monkeypatch.chdir(path.parent)  # the path of a socket is short
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+
+    assert reason_of_refusal(store) == "link"
+
+
+@pytest.mark.parametrize("size", [2**31, 2**63 - 1, 2**63, 10**30])
+def test_a_manifest_that_claims_a_huge_blob_costs_no_memory(store, published, size):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["head"]["size"] = size
+    path.write_text(json.dumps(manifest))
+
+    assert reason_of_refusal(store) == "size"
+
+
+def test_an_oversize_file_is_refused_before_it_is_read(store, published):
+    for path in (store.root / "tasks/fruit/1/manifest.json", store.root / "tasks/fruit/live"):
+        content = path.read_bytes()
+        os.truncate(path, 2**40)  # sparse: takes no disk
+        assert reason_of_refusal(store) == "size"
+        path.write_bytes(content)
+    os.truncate(blob_path(store, published), 2**40)
+    assert reason_of_refusal(store) == "size"
+
+
+def test_what_the_system_cannot_read_is_refused_and_not_called_a_link(store, published, monkeypatch):
+    real = os.open
+
+    def failing(path, *arguments, **options):
+        if path == published.head.sha256:
+            raise OSError(5, "Input/output error")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", failing)
+
+    assert reason_of_refusal(store) == "unreadable"
+
+
+def test_reading_leaves_no_file_open(store, published):
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    blob_path(store, published).unlink()
+    for _ in range(3):
+        reason_of_refusal(store)
+
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_every_cut_of_a_manifest_is_refused(store, published):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    content = path.read_bytes()
+    for length in range(0, len(content), 29):
+        path.write_bytes(content[:length])
+        assert reason_of_refusal(store) == "manifest"
+
+
+def test_a_manifest_without_a_field_that_it_needs_is_refused_by_the_field_s_name(store, published):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    whole = json.loads(path.read_text())
+    optional = {"schema_version", "golden_tolerance", "metrics"}
+    for field in whole.keys() - optional:
+        path.write_text(json.dumps({name: value for name, value in whole.items() if name != field}))
+        with pytest.raises(CorruptError, match=field):
+            store.verify("fruit")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[]", b"\xff\xfe", b"[" * 100_000, b'{"task": "fruit"} {}', b'{"version": 1e999}', b'"\\ud800"',
+     b'{"seed": ' + b"9" * 5000 + b"}"],
+    ids=lambda content: content[:12].decode("latin-1"),
+)  # fmt: skip
+def test_what_is_no_manifest_is_refused(store, published, content):
+    (store.root / "tasks/fruit/1/manifest.json").write_bytes(content)
+
+    assert reason_of_refusal(store) == "manifest"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "vegetables"},
+        {"version": 2},
+        {"version": "../1"},
+        {"schema_version": 2},
+        {"unknown": 1},
+        {"labels": ["apple", "apple"]},
+        {"labels": ["apple"]},
+        {"graphs": {}},
+        {"calibration": {}},
+        {"head": {"sha256": "../../../" + HEX[:55], "size": 1}},
+        {"head": {"sha256": HEX.upper(), "size": 1}},
+        {"head": {"sha256": HEX, "size": 0}},
+    ],
+    ids=str,
+)
+def test_a_manifest_that_contradicts_its_place_or_itself_is_refused(store, published, change):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    assert reason_of_refusal(store) == "manifest"
+
+
+def test_a_manifest_moved_under_another_task_is_refused(store, draft, published):
+    publish(store, *draft("vegetables"))
+    other = (store.root / "tasks/vegetables/1/manifest.json").read_bytes()
+    (store.root / "tasks/fruit/1/manifest.json").write_bytes(other)
+
+    with pytest.raises(CorruptError, match="describes vegetables version 1"):
+        store.verify("fruit")
+
+
+@pytest.mark.parametrize("text", ["", "zero", "0", "-1", "1.0", "1_0", "٣", "1 2", "1\n2", "../1", "007", "\0"])
+def test_a_live_file_without_a_version_number_is_refused(store, published, text):
+    (store.root / "tasks/fruit/live").write_text(text)
+
+    assert reason_of_refusal(store) == "manifest"
+
+
+def test_a_task_without_a_live_version_says_how_to_get_one(store, published):
+    (store.root / "tasks/fruit/live").unlink()
+
+    assert store.live("fruit") is None
+    with pytest.raises(NotFoundError, match="mora-store activate fruit"):
+        store.manifest("fruit")
+
+
+TRAVERSAL = ["", ".", "..", "../fruit", "fruit/..", "/etc", "fruit/1", "a\\b", "fruit\0", "fruit\n", " fruit", "FRUIT",
+             "%2e%2e", "\uff0e\uff0e", "fr\u0131t", "~root", "-rf", "a" * 64]  # fmt: skip
+
+
+@given(name=st.one_of(st.sampled_from(TRAVERSAL), st.text(), st.from_regex(r"\A[a-z./\\]{1,9}\Z")))
+@settings(deadline=None)
+def test_no_task_name_leads_out_of_the_store(tmp_path_factory, name):
+    folder = tmp_path_factory.getbasetemp() / "traversal"
+    (folder / "store/tasks").mkdir(parents=True, exist_ok=True)
+    (folder / "1").mkdir(exist_ok=True)
+    (folder / "live").write_text("1\n")
+    store = Store(folder / "store")
+
+    for read in (store.live, store.versions, store.manifest, store.verify):
+        with pytest.raises(NotFoundError):
+            read(name)
+
+
+@given(name=st.one_of(st.sampled_from(TRAVERSAL), st.text()))
+@settings(deadline=None)
+def test_no_draft_has_a_task_name_that_is_a_path(name):
+
+    try:
+        TypeAdapter(TaskName).validate_python(name)
+    except ValidationError:
+        return
+    assert Path(name).name == name
+    assert name not in TRAVERSAL
+
+
+def test_folders_that_cannot_be_tasks_are_passed_over(store, published):
+    for name in (".cache", "lost+found", "__pycache__", "Fruit"):
+        (store.root / "tasks" / name).mkdir()
+
+    assert store.tasks() == ["fruit"]
+    assert collect_garbage(store) == []
+
+
+@pytest.mark.parametrize("name", [".staging", "blobs", "blobs/sha256", "tasks", "tasks/fruit"])
+def test_writers_follow_no_symlink_out_of_the_store(store, draft, published, tmp_path, name):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "precious").write_text("precious")
+    (store.root / name).rename(store.root / "moved")
+    (store.root / name).symlink_to(foreign)
+
+    for write in (lambda: publish(store, *draft(tail="second")), lambda: collect_garbage(store)):
+        with pytest.raises(CorruptError) as caught:
+            write()
+        assert caught.value.reason == "link"
+
+    assert [(path.name, path.read_text()) for path in foreign.iterdir()] == [("precious", "precious")]
+
+
+def test_a_lock_that_is_a_link_or_a_fifo_neither_writes_elsewhere_nor_hangs(store, draft, published, tmp_path):
+    lock = store.root / ".lock"
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        publish(store, *draft())
+    assert not (tmp_path / "elsewhere").exists()
+
+    lock.unlink()
+    os.mkfifo(lock)
+    assert publish(store, *draft()).version == 2
+
+
+def test_reading_neither_writes_nor_repairs(store, published):
+    def state():
+        return {path: path.lstat().st_mtime_ns for path in store.root.rglob("*")}
+
+    blob_path(store, published).write_bytes(b"damaged")
+    before = state()
+    assert reason_of_refusal(store) == "size"
+
+    assert state() == before
+
+
+def test_a_store_that_does_not_exist_has_no_tasks(tmp_path):
+    store = Store(tmp_path / "nowhere")
+
+    assert store.tasks() == []
+    with pytest.raises(NotFoundError):
+        store.verify("fruit")
+    with pytest.raises(CorruptError, match="missing"):
+        read_beneath(store.root, "tasks/fruit/live", 32)
+
+
+def test_publishing_never_overwrites_a_version(store, draft, published, monkeypatch):
+    before = (store.root / "tasks/fruit/1/manifest.json").read_bytes()
+    monkeypatch.setattr(Store, "versions", lambda self, task: [])
+    monkeypatch.setattr(Store, "live", lambda self, task: None)
+
+    with pytest.raises(OSError, match="not empty"):
+        publishing.publish(store, *draft(tail="second"))
+
+    assert (store.root / "tasks/fruit/1/manifest.json").read_bytes() == before

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import CLIPTokenizer
+
+from service.texts import TextTokenizer
+
+MAX_LENGTH = 12
+
+
+@pytest.fixture(scope="module")
+def reference() -> CLIPTokenizer:
+    """CLIP's tokenizer over single bytes and a few merges; CLIP's own vocabulary is of the same kind."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    letters = sorted(ByteLevel.alphabet())
+    merges = [("r", "e"), ("re", "d</w>"), ("a", "p"), ("ap", "p"), ("l", "e</w>"), ("app", "le</w>")]
+    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+    vocabulary = {piece: number for number, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=MAX_LENGTH, split_special_tokens=True)
+
+
+@pytest.fixture(scope="module")
+def ours(reference) -> TextTokenizer:
+    return TextTokenizer(reference.backend_tokenizer.to_str().encode(), MAX_LENGTH)
+
+
+TEXTS = [
+    "",
+    " ",
+    "\t\n ",
+    "a red apple",
+    "A  RED\nApple's core, it's 42!",
+    "café CAFÉ cafe\u0301",
+    "日本語のテキスト",
+    "👩‍👩‍👧‍👦 emoji 🍎",
+    "İstanbul ß ﬁ Ω",
+    "<|startoftext|>",
+    "<|endoftext|> red <|endoftext|>",
+    "null\x00byte",
+    "red " * 100,
+    "é" * 100,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_equal_transformers(ours, reference, text):
+    assert ours.tokenize(text).input_ids.tolist() == [reference(text, truncation=True)["input_ids"]]
+
+
+@settings(deadline=None, max_examples=300)
+@given(text=st.text(max_size=40))
+def test_tokens_of_any_text_equal_transformers(ours, reference, text):
+    tokens = ours.tokenize(text)
+    assert tokens.input_ids.tolist() == [reference(text, truncation=True)["input_ids"]]
+    assert tokens.truncated == (len(reference(text)["input_ids"]) > MAX_LENGTH)
+
+
+def test_the_end_token_is_kept_and_pointed_at(ours, reference):
+    for text, length in [("", 2), ("red red", 4), ("red " * 10, 12), ("red " * 11, 12)]:
+        tokens = ours.tokenize(text)
+        assert tokens.input_ids.shape == (1, length)
+        assert tokens.last_token.tolist() == [length - 1]
+        assert tokens.input_ids[0, -1] == reference.eos_token_id
+        assert (tokens.input_ids == reference.eos_token_id).sum() == 1
+
+
+def test_special_tokens_in_a_text_are_plain_text(ours, reference):
+    ids = ours.tokenize("<|endoftext|>").input_ids[0]
+    assert len(ids) > 3
+    assert reference.eos_token_id not in ids[1:-1]
+
+
+def test_truncated_means_that_something_was_cut(ours):
+    assert not ours.tokenize("red " * (MAX_LENGTH - 2)).truncated
+    assert ours.tokenize("red " * (MAX_LENGTH - 1)).truncated
