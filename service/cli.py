@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import socket
 from typing import Annotated, Any
 
@@ -64,6 +65,9 @@ def run(**flags: str | None) -> None:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     configure_logging(settings)
+    # uvicorn drains on these signals, then raises them again for whoever handled them before: to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     _Server(create_app(settings), settings).run()
 
 

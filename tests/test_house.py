@@ -104,7 +104,7 @@ def test_links_between_documents_lead_somewhere():
 
 
 def test_serving_needs_no_training_package():
-    """The serving environment has neither torch nor transformers, so nothing on the way to `service.cli` imports them."""
+    """The serving environment has neither torch nor transformers: nothing on the way to `service.cli` imports them."""
     script = """
 import sys, service.cli, model_store.cli
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "datasets", "training"}))

@@ -15,8 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.numpy import save
-from structlog.testing import capture_logs
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from model_store import (

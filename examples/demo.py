@@ -1,0 +1,186 @@
+"""Serve the shipped store, classify held-out drawings by image, by text and by both over real HTTP, and stop."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+
+HELD_OUT = Path(__file__).parent / "openclipart" / "held_out"
+START_SECONDS = 120
+# Counters that tell what was computed; the rest of /metrics is for Prometheus.
+SHOWN = re.compile(r"mora_(requests|predictions|rejected)_total|mora_(batch_size|stage_duration_seconds)_count")
+console = Console()
+
+
+class DemoError(Exception):
+    """The demo cannot show what it should; the message says why."""
+
+
+def main() -> int:
+    """Exit status 0 when every request was answered."""
+    try:
+        items = read_items()
+        with service() as url:
+            before = metrics(url)
+            answers = Table(title="Held-out drawings, each sent three ways", expand=True)
+            for column in ("drawing", "sent", "answer", "score", "truth", "image", "text", "milliseconds"):
+                answers.add_column(column, justify="right" if column == "score" else "left")
+            for item in items:
+                classify_three_ways(url, item, answers)
+                answers.add_section()
+            console.print(answers, moved(before, metrics(url)))
+    except DemoError as error:
+        Console(stderr=True).print(f"demo failed: {error}", style="red", markup=False)
+        return 1
+    console.print("The service is stopped. `make serve` keeps it running; its API is described at /docs.")
+    return 0
+
+
+def read_items() -> list[dict[str, str]]:
+    """The drawings that ship with the repository, which no training has seen."""
+    path = HELD_OUT / "items.json"
+    if not path.is_file():
+        raise DemoError(f"{path} is missing; restore it from the repository")
+    items: list[dict[str, str]] = json.loads(path.read_text())
+    return items
+
+
+@contextmanager
+def service() -> Iterator[str]:
+    """A service on a free port, as its base URL; stopped on the way out."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "service.cli", "run", "--host", "127.0.0.1", "--port", str(port)]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            wait_until_ready(url, process, log)
+            console.print(f"[bold]mora-serve[/bold] answers on {url}")
+            yield url
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -> None:
+    """Return once /readyz answers 200."""
+    last_answer = "nothing"
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=5):
+                return
+        except urllib.error.HTTPError as error:
+            with error:
+                last_answer = json.load(error)["detail"]
+            break  # it is up and says that it is not ready; waiting longer changes nothing
+        except OSError:
+            pass
+        time.sleep(0.1)
+    log.seek(0)
+    ending = log.read()[-2000:]
+    raise DemoError(f"the service did not become ready (it said: {last_answer}); its log ends with\n{ending}")
+
+
+def classify_three_ways(url: str, item: dict[str, str], answers: Table) -> None:
+    """One row for each way to send the drawing."""
+    picture = (HELD_OUT / item["image"]).read_bytes()
+    task = item["task"]
+    ways = {
+        "image": form_request(url, {"task": task, "top_k": "3"}, picture),
+        "text": json_request(url, {"task": task, "top_k": 3, "text": item["text"]}),
+        "both": form_request(url, {"task": task, "top_k": "3", "text": item["text"]}, picture),
+    }
+    for way, request in ways.items():
+        answer = send(request)
+        modalities = answer["modalities"]
+        ran = {stage: value for stage, value in answer["latency_ms"].items() if value}
+        answers.add_row(
+            f"{item['image']}: {item['text']}" if way == "image" else "",
+            way,
+            "\n".join(mark(label) for label in answer["labels"]),
+            "\n".join(f"{label['score']:.3f}" for label in answer["labels"]),
+            item["label"],
+            modalities["image"],
+            modalities["text"],
+            ", ".join(f"{stage} {value:.2f}" for stage, value in ran.items()),
+        )
+
+
+def mark(label: dict[str, Any]) -> str:
+    """The label, in bold when it is part of the answer."""
+    return f"[bold green]{label['label']}[/]" if label["selected"] else str(label["label"])
+
+
+def json_request(url: str, fields: dict[str, object]) -> urllib.request.Request:
+    """POST /classify with a JSON body."""
+    return urllib.request.Request(f"{url}/classify", json.dumps(fields).encode(), {"Content-Type": "application/json"})
+
+
+def form_request(url: str, fields: dict[str, str], picture: bytes) -> urllib.request.Request:
+    """POST /classify with a form, as `curl -F image=@apple.png` sends it."""
+    boundary = uuid.uuid4().hex
+    parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    parts.append(b'name="image"; filename="drawing.png"\r\nContent-Type: image/png\r\n\r\n' + picture)
+    start = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
+    body = b"".join(start + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+    content_type = f"multipart/form-data; boundary={boundary}"
+    return urllib.request.Request(f"{url}/classify", body, {"Content-Type": content_type})
+
+
+def send(request: urllib.request.Request) -> dict[str, Any]:
+    """The answer, or DemoError with the problem's detail."""
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer: dict[str, Any] = json.load(response)
+            return answer
+    except urllib.error.HTTPError as error:
+        with error:
+            raise DemoError(f"a request was refused: {json.load(error)['detail']}") from error
+    except OSError as error:
+        raise DemoError(f"the service does not answer ({error})") from error
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Every series of /metrics."""
+    try:
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+    except OSError as error:
+        raise DemoError(f"the service gives no metrics ({error})") from error
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def moved(before: dict[str, float], after: dict[str, float]) -> Table:
+    """How far each counter went; the image encoder ran for six of nine requests, not for the three without an image."""
+    table = Table("series", "by", title="Metrics that moved")
+    for name, value in after.items():
+        change = value - before.get(name, 0)
+        if change and SHOWN.match(name):
+            table.add_row(name.replace("[", r"\["), f"+{change:g}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())
