@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
-from rich.table import Table
 
 HELD_OUT = Path(__file__).parent / "openclipart" / "held_out"
 START_SECONDS = 120
 # Counters that tell what was computed; the rest of /metrics is for Prometheus.
 SHOWN = re.compile(r"mora_(requests|predictions|rejected)_total|mora_(batch_size|stage_duration_seconds)_count")
-console = Console()
+console = Console(soft_wrap=True)
 
 
 class DemoError(Exception):
@@ -37,17 +36,13 @@ def main() -> int:
         items = read_items()
         with service() as url:
             before = metrics(url)
-            answers = Table(title="Held-out drawings, each sent three ways", expand=True)
-            for column in ("drawing", "sent", "answer", "score", "truth", "image", "text", "milliseconds"):
-                answers.add_column(column, justify="right" if column == "score" else "left")
             for item in items:
-                classify_three_ways(url, item, answers)
-                answers.add_section()
-            console.print(answers, moved(before, metrics(url)))
+                classify_three_ways(url, item)
+            print_moved(before, metrics(url))
     except DemoError as error:
         Console(stderr=True).print(f"demo failed: {error}", style="red", markup=False)
         return 1
-    console.print("The service is stopped. `make serve` keeps it running; its API is described at /docs.")
+    console.print("\nThe service is stopped. `make serve` keeps it running; its API is described at /docs.")
     return 0
 
 
@@ -103,29 +98,22 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
     raise DemoError(f"the service did not become ready (it said: {last_answer}); its log ends with\n{ending}")
 
 
-def classify_three_ways(url: str, item: dict[str, str], answers: Table) -> None:
-    """One row for each way to send the drawing."""
+def classify_three_ways(url: str, item: dict[str, str]) -> None:
+    """Send a drawing by image, by text and by both; print each answer with what it cost."""
     picture = (HELD_OUT / item["image"]).read_bytes()
     task = item["task"]
     ways = {
-        "image": form_request(url, {"task": task, "top_k": "3"}, picture),
-        "text": json_request(url, {"task": task, "top_k": 3, "text": item["text"]}),
+        "image only": form_request(url, {"task": task, "top_k": "3"}, picture),
+        "text only": json_request(url, {"task": task, "top_k": 3, "text": item["text"]}),
         "both": form_request(url, {"task": task, "top_k": "3", "text": item["text"]}, picture),
     }
+    console.print(f"\n[bold]{item['image']}[/], titled [bold]{item['text']}[/]; true label: [bold]{item['label']}[/]")
     for way, request in ways.items():
         answer = send(request)
-        modalities = answer["modalities"]
-        ran = {stage: value for stage, value in answer["latency_ms"].items() if value}
-        answers.add_row(
-            f"{item['image']}: {item['text']}" if way == "image" else "",
-            way,
-            "\n".join(mark(label) for label in answer["labels"]),
-            "\n".join(f"{label['score']:.3f}" for label in answer["labels"]),
-            item["label"],
-            modalities["image"],
-            modalities["text"],
-            ", ".join(f"{stage} {value:.2f}" for stage, value in ran.items()),
-        )
+        labels = ", ".join(f"{mark(label)} {label['score']:.3f}" for label in answer["labels"])
+        used = ", ".join(f"{modality} {state}" for modality, state in answer["modalities"].items())
+        stages = ", ".join(f"{stage} {milliseconds:.1f}" for stage, milliseconds in answer["latency_ms"].items())
+        console.print(f"  {way:<10}  {labels}\n{'':14}[dim]{used}; milliseconds: {stages}[/]", highlight=False)
 
 
 def mark(label: dict[str, Any]) -> str:
@@ -172,14 +160,13 @@ def metrics(url: str) -> dict[str, float]:
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
-def moved(before: dict[str, float], after: dict[str, float]) -> Table:
+def print_moved(before: dict[str, float], after: dict[str, float]) -> None:
     """How far each counter went; the image encoder ran for six of nine requests, not for the three without an image."""
-    table = Table("series", "by", title="Metrics that moved")
+    console.print("\n[bold]Metrics that moved[/]")
     for name, value in after.items():
         change = value - before.get(name, 0)
         if change and SHOWN.match(name):
-            table.add_row(name.replace("[", r"\["), f"+{change:g}")
-    return table
+            console.print(f"  {name}  +{change:g}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

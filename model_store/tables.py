@@ -31,13 +31,12 @@ def size(count: int) -> str:
 
 def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
     """One row a task, from what `mora-store list --json` prints."""
-    table = _table("Task", "Live", "Versions", "Problem", "Labels", "Backbone", "Size")
+    table = _table("Task", "Live", "Versions", "Problem", "Labels", "Size")
     for row in rows:
         versions, labels, count = row["versions"], row.get("labels"), row.get("bytes")
         facts = [
             row.get("problem"),
             len(labels) if isinstance(labels, list) else "-",
-            row.get("backbone"),
             size(count) if isinstance(count, int) else "-",
         ]
         if "error" in row:
