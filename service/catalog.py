@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -14,7 +15,7 @@ from service.errors import Code, ServiceError
 from service.loading import Loader
 from service.metrics import Metrics
 from service.model import Model
-from service.refusal import RefusedError, refusing
+from service.refusal import RefusedError, is_final, refusing
 
 _log = structlog.get_logger()
 
@@ -23,18 +24,22 @@ class Catalog:
     """The loaded models. `refresh` and `pinned` block and may be called from any thread; the rest only looks up.
 
     A task stays loaded when its folder or the whole store goes away: an answer from the last good version is better
-    than none.
+    than none. A version that is intact and wrong is refused for good; one that could not be read is tried again.
     """
 
-    def __init__(self, store: Store, loader: Loader, metrics: Metrics, max_pinned_versions: int) -> None:
+    def __init__(
+        self, store: Store, loader: Loader, metrics: Metrics, max_pinned_versions: int, retry_seconds: float = 30.0
+    ) -> None:
         self._store = store
         self._loader = loader
         self._metrics = metrics
         self._max_pinned_versions = max_pinned_versions
+        self._retry_seconds = retry_seconds
         self._live: dict[str, Model] = {}
         self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._pointers: dict[str, int | None] = {}  # what `live` held when last acted on; None: nothing readable
-        self._refused: set[tuple[str, int | None]] = set()
+        self._refused: set[tuple[str, int | None]] = set()  # for good
+        self._retry_at: dict[str, float] = {}  # when to look again at what was refused for a reason that may pass
         self._loading = threading.Lock()
 
     @property
@@ -78,9 +83,11 @@ class Catalog:
 
     def _follow(self, task: str) -> None:
         pointer, problem = self._read_pointer(task)
-        if task in self._pointers and self._pointers[task] == pointer:
+        is_due = time.monotonic() >= self._retry_at.get(task, math.inf)
+        if task in self._pointers and self._pointers[task] == pointer and not is_due:
             return
         self._pointers[task] = pointer
+        self._retry_at.pop(task, None)
         if problem is not None:
             self._refuse(task, pointer, problem)
         elif pointer is not None and (task not in self._live or self._live[task].manifest.version != pointer):
@@ -131,7 +138,10 @@ class Catalog:
         return model
 
     def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
-        self._refused.add((task, version))
+        if is_final(error):
+            self._refused.add((task, version))
+        else:
+            self._retry_at[task] = time.monotonic() + self._retry_seconds
         self._metrics.model_loads.labels(task, "refused").inc()
         reason = getattr(error, "reason", "missing")
         _log.error("model_refused", task=task, version=version, reason=reason, problem=str(error))

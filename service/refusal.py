@@ -11,12 +11,17 @@ from model_store import StoreError
 class RefusedError(Exception):
     """A version that is not served.
 
-    `reason` is a short word for logs: `signature`, `tokenizer`, `head`, `canary`, or a reason of the store's.
+    `reason` is a short word for logs: `signature`, `tokenizer`, `head`, `canary`, or `load` for anything unforeseen.
     """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def is_final(error: StoreError | RefusedError) -> bool:
+    """Whether loading the same bytes again would end the same way; what is wrong with a disk may pass."""
+    return isinstance(error, RefusedError) and error.reason != "load"
 
 
 @contextmanager

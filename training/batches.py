@@ -37,14 +37,14 @@ class Collator:
     """Items to `pixel_values` (B, 3, S, S), `input_ids` (B, L) and `labels`."""
 
     def __init__(self, preprocessor: Preprocessor, labels: tuple[str, ...], problem: Problem) -> None:
-        self._preprocessor = preprocessor
+        self.preprocessor = preprocessor
         self._index = {label: number for number, label in enumerate(labels)}
         self._problem = problem
 
     def __call__(self, items: list[Item]) -> dict[str, Any]:
         return {
             "pixel_values": torch.stack([self._image(item) for item in items]),
-            "input_ids": self._preprocessor.texts([item.text for item in items]),
+            "input_ids": self.preprocessor.texts([item.text for item in items]),
             "labels": self.targets(items),
         }
 
@@ -59,6 +59,6 @@ class Collator:
 
     def _image(self, item: Item) -> Tensor:
         try:
-            return self._preprocessor.image(item.image)
+            return self.preprocessor.image(item.image)
         except DataError as error:
             raise DataError(f"row {item.row}: {error}") from error

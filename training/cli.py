@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,11 @@ from transformers import CLIPModel
 
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError
 from model_store import publish as publish_to_store
-from training.config import TaskConfig, load_config
+from training.config import TaskConfig, load_config, override
 from training.data import TaskData, load_data
 from training.errors import RunError, TrainingError
 from training.export import Bundle, export_task
-from training.fitting import draw_tables, evaluate_splits, fit
+from training.fitting import claim, discard, draw_tables, evaluate_splits, fit
 from training.model import MissingModalityClassifier, load_clip_config
 from training.runs import METRICS, TrainedTask, is_finished, load_trained, read_json, write_json
 from training.single_file import export_single_file
@@ -67,12 +66,13 @@ def fit_command(
     """
     with _one_line_errors():
         task = _configured(config, context.args, backbone)
-        if overwrite and output.exists():
-            shutil.rmtree(output)
         data = load_data(task)
         for note in data.notes:
             errors.print(f"note: {note}", style="yellow", markup=False)
-        if is_finished(output) and read_json(output / "config.json") == task.model_dump(mode="json"):
+        if overwrite:
+            discard(output)
+        claim(output, task, data)
+        if is_finished(output):
             console.print(f"{output} is finished; nothing to train (--overwrite trains again)")
             trained = load_trained(output)
         else:
@@ -83,18 +83,22 @@ def fit_command(
             _publish(publish, export_task(trained, metrics, data.validation))
 
 
-@app.command()
-def evaluate(run: RunFolder, backbone: BackboneOption = None) -> None:
-    """Score a finished run again on its validation and test splits, overall and per presence pattern."""
+@app.command(context_settings=WITH_OVERRIDES)
+def evaluate(context: typer.Context, run: RunFolder, backbone: BackboneOption = None) -> None:
+    """Score a finished run again on its validation and test splits, overall and per presence pattern.
+
+    Where the data has moved, say so: --data.validation PATH --data.test PATH.
+    """
     with _one_line_errors():
-        trained, data = _finished(run, backbone)
+        trained, data = _finished(run, context.args, backbone)
         metrics = read_json(run / METRICS) | evaluate_splits(trained, data, draw_tables(trained.config, data))
         write_json(run / METRICS, metrics)
         _print_metrics(metrics)
 
 
-@app.command()
+@app.command(context_settings=WITH_OVERRIDES)
 def export(
+    context: typer.Context,
     run: RunFolder,
     output: Annotated[Path, typer.Option(help="Folder for the graphs, the head and the manifest.")],
     single_file: Annotated[bool, typer.Option(help="Also write model.onnx: both towers and the head in one.")] = False,
@@ -102,7 +106,7 @@ def export(
 ) -> None:
     """Merge the adapter, write the ONNX graphs, and prove on every presence pattern that they agree with PyTorch."""
     with _one_line_errors():
-        trained, data = _finished(run, backbone)
+        trained, data = _finished(run, context.args, backbone)
         bundle = export_task(trained, read_json(run / METRICS), data.validation)
         _write_bundle(output, bundle)
         if single_file:
@@ -111,11 +115,13 @@ def export(
         console.print(f"exported to {output}; largest difference from PyTorch in a logit: {error:.1e}")
 
 
-@app.command()
-def publish(run: RunFolder, store: StoreOption = DEFAULT_STORE, backbone: BackboneOption = None) -> None:
+@app.command(context_settings=WITH_OVERRIDES)
+def publish(
+    context: typer.Context, run: RunFolder, store: StoreOption = DEFAULT_STORE, backbone: BackboneOption = None
+) -> None:
     """Export a finished run and make it the live version of its task; a running service picks it up by itself."""
     with _one_line_errors():
-        trained, data = _finished(run, backbone)
+        trained, data = _finished(run, context.args, backbone)
         _publish(store, export_task(trained, read_json(run / METRICS), data.validation))
 
 
@@ -133,11 +139,12 @@ def _configured(path: Path, overrides: list[str], backbone: str | None) -> TaskC
     return config if backbone is None else config.model_copy(update={"backbone": backbone})
 
 
-def _finished(run: Path, backbone: str | None) -> tuple[TrainedTask, TaskData]:
+def _finished(run: Path, overrides: list[str], backbone: str | None) -> tuple[TrainedTask, TaskData]:
     if not is_finished(run):
         raise RunError(f"{run} is not a finished run; give the same `mora-train fit` command again to finish it")
     trained = load_trained(run, backbone)
-    data = load_data(trained.config.model_copy(update={"labels": trained.labels}))
+    config = override(trained.config, overrides)
+    data = load_data(config.model_copy(update={"labels": trained.labels}))
     if data.fingerprint != trained.dataset_fingerprint:
         errors.print("note: the data has changed since this run was trained", style="yellow")
     return trained, data

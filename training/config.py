@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from model_store import Problem
 from model_store.manifest import TaskName
 from training.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 class _Frozen(BaseModel):
@@ -28,9 +39,15 @@ class DataConfig(_Frozen):
     test: str | None = None
     image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty = naturally missing
     text: str | None = "text"  # column; null where the data has no such modality at all
-    label: str = "label"  # a string, or a list of strings for multi_label
-    validation_share: Share = 0.1  # what is held out of train where a split is left out
-    test_share: Share = 0.2
+    label: str = "label"  # a string; for multi_label a list of strings, or in a csv strings joined by "|"
+    validation_share: PositiveShare = 0.1  # what is held out of train where a split is left out
+    test_share: PositiveShare = 0.2
+
+    @model_validator(mode="after")
+    def _leaves_some_to_train_on(self) -> DataConfig:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share must leave something to train on")
+        return self
 
 
 class MissingConfig(_Frozen):
@@ -69,7 +86,7 @@ class TrainConfig(_Frozen):
     learning_rate: PositiveFloat = 1e-2
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     betas: tuple[Share, Share] = (0.9, 0.98)
-    warmup_ratio: Share = 0.1
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
 
 
@@ -85,6 +102,13 @@ class TaskConfig(_Frozen):
     mora: MoRAConfig = MoRAConfig()
     train: TrainConfig = TrainConfig()
 
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None and (len(set(labels)) < len(labels) or any(not label.strip() for label in labels)):
+            raise ValueError("labels must be different and not blank")
+        return labels
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
     """Read a YAML file; `overrides` are flags such as `--train.epochs 3` or `--train.epochs=3`.
@@ -92,19 +116,30 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or out of range; the message names it.
     """
+    if path.name.startswith("--"):
+        raise ConfigError(f"CONFIG comes first, then flags such as {path.name}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a YAML mapping; see training/configs/ for examples")
-    for name, value in _pairs(overrides):
-        _set(values, name, value)
+    return _validated(values, overrides, str(path))
+
+
+def override(config: TaskConfig, flags: Sequence[str]) -> TaskConfig:
+    """The configuration with some fields replaced, as by `load_config`'s overrides. Raises ConfigError."""
+    return _validated(config.model_dump(mode="json"), flags, "with these flags, the run's configuration")
+
+
+def _validated(values: dict[str, Any], overrides: Sequence[str], name: str) -> TaskConfig:
+    for flag, value in _pairs(overrides):
+        _set(values, flag, value)
     try:
         return TaskConfig.model_validate(values)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()]
-        raise ConfigError("\n".join([f"{path} is not a valid task configuration:", *lines])) from error
+        raise ConfigError("\n".join([f"{name} is not a valid task configuration:", *lines])) from error
 
 
 def _pairs(flags: Sequence[str]) -> list[tuple[str, JsonValue]]:
@@ -118,7 +153,10 @@ def _pairs(flags: Sequence[str]) -> list[tuple[str, JsonValue]]:
             if not rest:
                 raise ConfigError(f"flag {flag} needs a value")
             value = rest.pop(0)
-        pairs.append((name, yaml.safe_load(value)))
+        try:
+            pairs.append((name, yaml.safe_load(value)))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"flag --{name}: {value!r} is not a YAML value; put it in quotes") from error
     return pairs
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from training.config import DataConfig, TaskConfig
 from training.errors import DataError
@@ -84,7 +85,7 @@ def load_split(name: str, source: str, config: TaskConfig) -> Split:
     """Read and check one split."""
     rows, folder = read_rows(source, config.data)
     items, faults = [], []
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(track(rows, f"checking {name}"), start=1):
         try:
             items.append(item_from_row(number, row, folder, config))
         except DataError as fault:

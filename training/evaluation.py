@@ -15,7 +15,6 @@ from training.batches import Collator
 from training.data import Split
 from training.missing import Lacks, Table, natural_table
 from training.model import MissingModalityClassifier
-from training.preprocessing import Preprocessor
 
 Scores = dict[str, float | None]  # None where there was nothing to score
 
@@ -38,18 +37,17 @@ class SplitFeatures:
 
 
 @torch.no_grad()
-def encode(
-    model: MissingModalityClassifier, split: Split, preprocessor: Preprocessor, batch_size: int = 64
-) -> SplitFeatures:
+def encode(model: MissingModalityClassifier, split: Split, collator: Collator, batch_size: int = 64) -> SplitFeatures:
     """Run each tower once over a split, with a progress bar."""
     model.eval()
     device = next(model.parameters()).device
     image, text = [], []
     for start in track(range(0, len(split.items), batch_size), f"encoding {split.name}"):
         items = split.items[start : start + batch_size]
-        pixels = torch.stack([preprocessor.image(item.image) for item in items])
-        image.append(model.image_features(pixels.to(device)).cpu())
-        text.append(model.text_features(preprocessor.texts([item.text for item in items]).to(device)).cpu())
+        batch = collator(items)
+        image.append(model.image_features(batch["pixel_values"].to(device)).cpu())
+        text.append(model.text_features(batch["input_ids"].to(device)).cpu())
+    preprocessor = collator.preprocessor
     absent_image = model.image_features(preprocessor.image(None).unsqueeze(0).to(device))[0].cpu()
     absent_text = model.text_features(preprocessor.texts([None]).to(device))[0].cpu()
     return SplitFeatures(torch.cat(image), torch.cat(text), absent_image, absent_text)
@@ -87,11 +85,11 @@ def evaluate(
 ) -> dict[str, Scores]:
     """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it."""
     targets, natural = collator.targets(split.items), natural_table(split)
-    head = model.head.cpu()
+    weight, bias = model.head.weight.cpu(), model.head.bias.cpu()
 
     @torch.no_grad()
     def scores(lacks: Table, chosen: np.ndarray) -> Scores:
-        logits = head(features.under(lacks))
+        logits = torch.nn.functional.linear(features.under(lacks), weight, bias)
         return score(logits[chosen], targets[chosen], model.problem)
 
     has_image, has_text = natural != Lacks.IMAGE, natural != Lacks.TEXT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,13 +56,15 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split) 
     Raises:
         ExportError: on some item the graphs' logits are further than 1e-4 from the merged PyTorch model's.
     """
-    model, preprocessor = trained.model.eval(), trained.preprocessor
+    model, preprocessor = trained.model.cpu().eval(), trained.preprocessor
     model.adapter.merge()
     files = export_graphs(model)
     absent = _absent_features(trained)
     reference = Reference(trained)
     errors = compare(OnnxModel(files, absent, model.head), reference, examples)
     worst = max(errors.values())
+    if not math.isfinite(worst):
+        raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
     if not worst <= MAX_LOGIT_ERROR:
         raise ExportError(
             f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "

@@ -37,7 +37,7 @@ class _AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no typ
 
 def fit(config: TaskConfig, data: TaskData, folder: Path) -> TrainedTask:
     """Train, evaluate, and write adapter, tables and metrics into `folder`."""
-    claim(folder, config)
+    claim(folder, config, data)
     started = time.monotonic()
     set_seed(config.train.seed)
     model, preprocessor = build(config, len(data.labels))
@@ -78,19 +78,34 @@ def evaluate_splits(trained: TrainedTask, data: TaskData, tables: dict[str, Tabl
     collator = Collator(trained.preprocessor, trained.labels, trained.config.problem)
 
     def scores(split: Split) -> dict[str, Any]:
-        features = encode(trained.model, split, trained.preprocessor)
+        features = encode(trained.model, split, collator)
         return evaluate(trained.model, split, tables[split.name], features, collator)
 
     return {"validation": scores(data.validation), "test": scores(data.test)}
 
 
-def claim(folder: Path, config: TaskConfig) -> None:
-    """Make `folder` the run of this configuration. Raises RunError when it holds another one."""
+def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
+    """Make `folder` the run of this configuration on this data. Raises RunError when it holds another one."""
+    wanted = {"config": config.model_dump(mode="json"), "labels": [*data.labels], "data": data.fingerprint}
+    if (folder / CONFIG).exists():
+        held = read_json(folder / CONFIG)
+        changed = [name for name, value in wanted.items() if held.get(name) != value]
+        if changed:
+            cure = "choose another --output, or add --overwrite"
+            raise RunError(f"{folder} holds a run with other {' and '.join(changed)}; {cure}")
+    elif folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} holds something else than a run; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = config.model_dump(mode="json")
-    if (folder / CONFIG).exists() and read_json(folder / CONFIG) != wanted:
-        raise RunError(f"{folder} holds a run with another configuration; choose another --output, or add --overwrite")
     write_json(folder / CONFIG, wanted)
+
+
+def discard(folder: Path) -> None:
+    """Remove a run. Raises RunError when the folder is not one, so that nothing else is ever deleted."""
+    if not folder.exists():
+        return
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is not a run of mora-train, so --overwrite leaves it alone; choose another --output")
+    shutil.rmtree(folder)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -119,7 +134,7 @@ def _validation_scores(prediction: EvalPrediction, problem: Problem) -> dict[str
 def _arguments(config: TaskConfig, folder: Path) -> TrainingArguments:
     train = config.train
     return TrainingArguments(
-        output_dir=str(folder),
+        output_dir=str(folder.resolve()),  # the trainer finds its best checkpoint by this path
         num_train_epochs=train.epochs,
         per_device_train_batch_size=train.batch_size,
         per_device_eval_batch_size=train.batch_size,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from model_store import Problem
 from training.config import TaskConfig
@@ -36,31 +35,46 @@ def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskCo
     text = text if text and text.strip() else None
     labels = _labels(row["label"], config)
     if image is None and text is None:
-        raise DataError(f"neither {data.image} nor {data.text} is given; fill one in or remove the row")
+        columns = " nor ".join(filter(None, (data.image, data.text)))
+        raise DataError(f"neither {columns} is given; fill one in or remove the row")
     return Item(number, image, text, labels)
 
 
 def _image(value: object, folder: Path, column: str) -> bytes | Path | None:
     if isinstance(value, dict):  # the `datasets` form of an image
         value = value.get("bytes") or value.get("path")
+    if isinstance(value, str):
+        value = value.strip()
     if value is None or value in ("", b""):
         return None
     if isinstance(value, str):
-        path = folder / value
-        if not path.is_file():
-            raise DataError(f"{column} {value!r} does not exist in {folder}; mend the path, or leave the cell empty")
-        return _checked(path, f"{column} {value!r}", lambda: Image.open(path).close())
+        path, name = folder / value, f"{column} {value[:80]!r}"
+        if not _is_file(path):
+            raise DataError(f"{name} does not exist in {folder}; mend the path, or leave the cell empty")
+        _decode(path, name)
+        return path
     if isinstance(value, bytes):
-        return _checked(value, column, lambda: Image.open(BytesIO(value)).close())
+        _decode(BytesIO(value), column)
+        return value
     raise DataError(f"column {column} holds {type(value).__name__}, not a path or image bytes")
 
 
-def _checked(image: bytes | Path, name: str, open_header: Callable[[], None]) -> bytes | Path:
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; a cell that cannot be a path at all is no error of its own."""
     try:
-        open_header()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _decode(source: Path | BytesIO, name: str) -> None:
+    """Raise DataError unless the whole picture can be decoded (of a JPEG, at a reduced size, which is quicker)."""
+    try:
+        with Image.open(source) as image:
+            image.draft("RGB", (64, 64))
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{name} cannot be read as an image; replace the file or leave the cell empty") from error
-    return image
 
 
 def _labels(value: object, config: TaskConfig) -> tuple[str, ...]:
@@ -70,4 +84,4 @@ def _labels(value: object, config: TaskConfig) -> tuple[str, ...]:
             raise DataError(f"column {column} holds no single label; fill it in, remove the row, or use multi_label")
         return (str(value).strip(),)
     values = value if isinstance(value, list) else str(value or "").split(LABEL_SEPARATOR)
-    return tuple(dict.fromkeys(str(label).strip() for label in values if str(label).strip()))
+    return tuple(dict.fromkeys(str(label).strip() for label in values if label is not None and str(label).strip()))

@@ -12,15 +12,17 @@ _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", 
 def code_version() -> str:
     """The distribution's version, with the commit when run from a checkout."""
     version = importlib.metadata.version("mora-serve")
-    folder = Path(__file__).parent
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"{version}+{described.stdout.strip()}" if described.returncode == 0 else version
+    root = Path(__file__).parents[1]
+    commit = _git(root, "describe", "--always", "--dirty", "--exclude=*")
+    return f"{version}+{commit}" if commit and _git(root, "rev-parse", "--show-toplevel") == str(root) else version
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def package_versions() -> dict[str, str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from training.config import TaskConfig
@@ -64,16 +66,17 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
 def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     """Read a finished run; `backbone` replaces the one it was trained on, if that has moved. Raises RunError."""
     description = read_json(folder / ADAPTER_CONFIG)
-    config = TaskConfig.model_validate(description["task_config"])
+    try:
+        config = TaskConfig.model_validate(description["task_config"])
+        labels, fingerprint, mix = (description[name] for name in ("labels", "dataset_fingerprint", "training_mix"))
+        adapter = load_file(folder / ADAPTER)
+    except (KeyError, ValidationError, SafetensorError) as error:
+        raise RunError(f"{folder} was written by another version or is damaged ({error}); train it again") from error
     if backbone is not None:
         config = config.model_copy(update={"backbone": backbone})
-    labels = tuple(description["labels"])
     model, preprocessor = build(config, len(labels))
-    model.load_state_dict(load_file(folder / ADAPTER))
-    model.eval()
-    return TrainedTask(
-        config, labels, description["dataset_fingerprint"], description["training_mix"], model, preprocessor
-    )
+    model.load_state_dict(adapter)
+    return TrainedTask(config, tuple(labels), fingerprint, mix, model.eval(), preprocessor)
 
 
 def is_finished(folder: Path) -> bool:

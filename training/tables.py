@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 import pyarrow.parquet
 
 from training.config import DataConfig
@@ -29,14 +29,17 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
         if columns.text not in found.column_names:  # a plain image folder has no texts
             columns = columns.model_copy(update={"text": None})
         return _select(source, found.column_names, found, columns), path
-    if path.suffix in _READERS:
+    kind = path.suffix.lower()
+    if kind in _READERS:
         if not path.is_file():
             raise DataError(f"{source} does not exist; mend data.train, data.validation or data.test")
         try:
-            table = _READERS[path.suffix](path)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{source} cannot be read as {path.suffix[1:]}: {error}") from error
-        return _select(source, table.column_names, table.to_pylist(), columns), path.parent
+            names, rows = _READERS[kind](path)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{source} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DataError(f"{source} cannot be read as {kind[1:]}: {error}") from error
+        return _select(source, names, rows, columns), path.parent
     if path.exists() or source.startswith((".", "/")):
         raise DataError(f"{source} is not a parquet, csv or jsonl file, nor a folder of images")
     name, _, split = source.partition(":")
@@ -44,22 +47,48 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
     return _select(name, found.column_names, found, columns), Path()
 
 
-def _csv(path: Path) -> pa.Table:
-    # Every cell as text: a label 01 stays 01, and NA is a word like any other.
-    with pa.csv.open_csv(path) as reader:
-        types = dict.fromkeys(reader.schema.names, pa.string())
-    return pa.csv.read_csv(
-        path,
-        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa.csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-    )
+Table = tuple[list[str], list[Row]]  # column names, rows
 
 
-_READERS: dict[str, Callable[[Path], pa.Table]] = {
-    ".parquet": pa.parquet.read_table,
-    ".csv": _csv,
-    ".jsonl": pa.json.read_json,
-}
+def _parquet(path: Path) -> Table:
+    table = pyarrow.parquet.read_table(path)
+    return table.column_names, table.to_pylist()
+
+
+def _csv(path: Path) -> Table:
+    """Every cell as text: a label 01 stays 01, and NA is a word like any other. `,`, `;` and tab part the cells."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = file.readline()
+        delimiter = max(",;\t", key=header.count)
+        file.seek(0)
+        lines = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            names = [name.strip() for name in next(lines, [])]
+            rows = [_csv_row(names, cells, lines.line_num) for cells in lines if cells]
+        except csv.Error as error:
+            raise ValueError(f"line {lines.line_num}: {error}") from error
+    return names, rows
+
+
+def _csv_row(names: list[str], cells: list[str], line: int) -> Row:
+    if len(cells) != len(names):
+        raise ValueError(f"line {line} has {len(cells)} cells, the header {len(names)}; put quotes around commas")
+    return dict(zip(names, cells, strict=True))
+
+
+def _jsonl(path: Path) -> Table:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            try:
+                rows.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"line {number} is not a JSON object") from error
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return names, [{name: row.get(name) for name in names} for row in rows]
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
 
 
 def _from_datasets(name: str, **options: str) -> Any:  # noqa: ANN401 - a datasets.Dataset, which has no types
@@ -82,6 +111,8 @@ def _from_datasets(name: str, **options: str) -> Any:  # noqa: ANN401 - a datase
 def _select(source: str, there: list[str], rows: Iterable[Row], columns: DataConfig) -> list[Row]:
     wanted = {"image": columns.image, "text": columns.text, "label": columns.label}
     for field, name in wanted.items():
+        if there.count(name or "") > 1:
+            raise DataError(f"{source} has several columns {name!r}; rename all but one")
         if name is not None and name not in there:
             cure = f"set data.{field}" + ("" if field == "label" else ", to null if there is none")
             raise DataError(f"{source} has no column {name!r}; it has {', '.join(there)}: {cure}")

@@ -11,6 +11,10 @@ from onnx import TensorProto, helper
 from safetensors.numpy import load, save
 
 from model_store import GoldenExample, blob_of, rollback
+from service.catalog import Catalog
+from service.loading import Loader
+from service.metrics import Metrics
+from service.settings import Settings
 
 
 def eventually(condition, seconds: float = 10.0) -> None:
@@ -184,6 +188,22 @@ def test_a_damaged_file_is_refused_with_the_store_s_reason(shelf, serve, events)
 
     eventually(lambda: refusals(events) == ["sha256"])
     assert version(client) == 1
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(shelf):
+    draft = shelf.draft(seed=1)
+    shelf.publish_draft(draft)
+    settings = Settings(store=shelf.store.root)
+    catalog = Catalog(shelf.store, Loader(shelf.store, settings), Metrics(), 2, retry_seconds=0)
+    head = shelf.store.root / "blobs/sha256" / draft.manifest.head.sha256
+    away = head.rename(shelf.store.root / "away")
+
+    catalog.refresh()
+    assert not catalog.live
+
+    away.rename(head)
+    catalog.refresh()
+    assert catalog.live["fruit"].manifest.version == 1
 
 
 @pytest.mark.parametrize(("content", "reason"), [("nonsense", "manifest"), ("7", "missing")])

@@ -51,6 +51,10 @@ def test_dotted_flags_override(tmp_path: Path) -> None:
         (["epochs"], "unexpected argument"),
         (["--task.name", "x"], "not a group"),
         (["--task", "../etc"], "task"),
+        (["--data.text", "@caption"], "data.text"),
+        (["--labels", "[red, red]"], "labels must be different"),
+        (["--data.test_share", "0.95"], "leave something to train on"),
+        (["--train.warmup_ratio", "1.0"], "warmup_ratio"),
     ],
 )
 def test_a_wrong_field_is_named(flags: list[str], says: str) -> None:
@@ -68,6 +72,11 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, sa
 
     with pytest.raises(ConfigError, match=says):
         load_config(path)
+
+
+def test_a_flag_before_the_file_is_explained() -> None:
+    with pytest.raises(ConfigError, match="CONFIG comes first"):
+        load_config(Path("--train.epochs"))
 
 
 def test_a_backbone_that_cannot_be_reached_says_so() -> None:

@@ -87,10 +87,12 @@ def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "says"),
     [
+        ("image,text,label,text\n,one,a,x\n", "several columns 'text'"),
         ("image,text\n,one\n", "no column 'label'"),
         ("image,text,label\n", "no rows"),
         ("image,text,label\n,one,a\n,two,a\n", "1 label"),
-        ("image,text,label\n,one,a,b\n", "cannot be read as csv"),
+        ("image,text,label\n,one,a,b\n", "line 2 has 4 cells, the header 3"),
+        ('image,text,label\n,"one,a\n,two,b\n', "cannot be read as csv"),
     ],
 )
 def test_a_csv_that_cannot_serve_says_why(make_config: Make, tmp_path: Path, content: str, says: str) -> None:
@@ -99,6 +101,61 @@ def test_a_csv_that_cannot_serve_says_why(make_config: Make, tmp_path: Path, con
 
     with pytest.raises(DataError, match=says):
         load_data(make_config(data={"train": path, "validation": path, "test": path}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image;text;label\n;one, two;a\n;three;b\n",
+        "image\ttext\tlabel\n\tone, two\ta\n\tthree\tb\n",
+        '\ufeffimage, text ,label\r\n  ,"one, two",a\r\n\r\n,three,b\r\n',
+    ],
+)
+def test_csv_dialects_of_spreadsheets(make_config: Make, tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.CSV").write_bytes(content.encode())
+
+    items = load_split("train", str(tmp_path / "rows.CSV"), make_config()).items
+
+    assert [(item.image, item.text, item.labels) for item in items] == [
+        (None, "one, two", ("a",)),
+        (None, "three", ("b",)),
+    ]
+
+
+def test_a_csv_in_another_encoding_says_so(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("image,text,label\n,caf\u00e9,a\n".encode("latin-1"))
+
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+
+def test_a_picture_cut_short_is_found_before_training(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    (tmp_path / "cut.png").write_bytes(png(1)[:300])
+    (tmp_path / "rows.csv").write_text("image,text,label\ncut.png,words,a\n")
+
+    with pytest.raises(DataError, match=r"row 1: image 'cut\.png' cannot be read"):
+        load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+
+def test_a_null_among_labels_is_no_label(make_config: Make, tmp_path: Path) -> None:
+    pq.write_table(
+        pa.Table.from_pylist([{"image": None, "text": "x", "label": ["a", None, " "]}]), tmp_path / "rows.parquet"
+    )
+
+    config = make_config(problem="multi_label", data={"train": "unused"})
+    (item,) = load_split("train", str(tmp_path / "rows.parquet"), config).items
+
+    assert item.labels == ("a",)
+
+
+def test_captions_that_look_like_dates_stay_text(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"image": null, "text": "2020-01-01", "label": 1}\n')
+
+    (item,) = load_split("train", str(tmp_path / "rows.jsonl"), make_config()).items
+
+    assert (item.text, item.labels) == ("2020-01-01", ("1",))
 
 
 @pytest.mark.parametrize("source", ["gone.csv", "./gone", "/nowhere/gone"])

@@ -187,6 +187,15 @@ def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest
         export_task(trained, METRICS, data.validation)
 
 
+def test_a_model_that_diverged_is_refused(make_config: Make) -> None:
+    trained, data = trained_task(make_config())
+    with torch.no_grad():
+        trained.model.head.bias.fill_(torch.nan)
+
+    with pytest.raises(ExportError, match="training diverged"):
+        export_task(trained, METRICS, data.validation)
+
+
 def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -> None:
     trained, data = trained_task(make_config())
     texts_only = dataclasses.replace(

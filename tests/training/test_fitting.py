@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +16,13 @@ from pathlib import Path
 import pytest
 import yaml
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from training.cli import app
 from training.config import TaskConfig
-from training.data import load_data
+from training.data import Split, load_data
 from training.errors import RunError
-from training.fitting import claim, fit, last_checkpoint
+from training.fitting import claim, discard, fit, last_checkpoint
 from training.runs import load_trained, read_json
 
 Make = Callable[..., TaskConfig]
@@ -110,12 +114,62 @@ def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
     assert "nothing to train" in again.stdout
 
 
-def test_a_run_folder_of_another_configuration_is_not_reused(make_config: Make, tmp_path: Path) -> None:
-    claim(tmp_path, make_config())
-    claim(tmp_path, make_config())
+def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    data = load_data(config)
+    run = tmp_path / "run"
+    claim(run, config, data)
+    claim(run, config, data)
 
-    with pytest.raises(RunError, match="another configuration"):
-        claim(tmp_path, make_config(mora={"rank": 2}))
+    with pytest.raises(RunError, match="other config"):
+        claim(run, make_config(mora={"rank": 2}), data)
+    fewer = dataclasses.replace(data, train=Split("train", "made", data.train.items[1:]))
+    with pytest.raises(RunError, match="other data"):
+        claim(run, config, fewer)
+
+
+def test_nothing_but_a_run_is_ever_overwritten(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(RunError, match="not a run"):
+        discard(tmp_path)
+    with pytest.raises(RunError, match="something else than a run"):
+        claim(tmp_path, config, load_data(config))
+
+    assert (tmp_path / "thesis.txt").exists()
+    claim(tmp_path / "run", config, load_data(config))
+    discard(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_moved_is_evaluated_on_data_that_moved(
+    config_file: Callable[..., Path], make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    fit(config, load_data(config), tmp_path / "first")
+    before = read_json(tmp_path / "first" / "metrics.json")
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "first").rename(moved)
+    parquets = [Path(getattr(config.data, name)) for name in ("train", "validation", "test")]
+    copies = [shutil.copy(path, tmp_path / path.name) for path in parquets]
+    flags = [
+        part
+        for name, path in zip(("train", "validation", "test"), copies, strict=True)
+        for part in (f"--data.{name}", str(path))
+    ]
+
+    result = CliRunner().invoke(app, ["evaluate", str(moved), *flags])
+
+    assert result.exit_code == 0, result.output
+    assert read_json(moved / "metrics.json")["test"] == before["test"]
+
+
+def test_a_damaged_run_is_named(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+
+    with pytest.raises(RunError, match="train it again"):
+        load_trained(tmp_path)
 
 
 def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
