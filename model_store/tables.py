@@ -79,7 +79,7 @@ def _metrics(manifest: Manifest) -> Table:
     for split, rows in manifest.metrics.items():
         for pattern, row in rows.items():
             values = (row.get(name) for name in names)
-            _add(table, split, pattern, *("-" if value is None else f"{value:.4f}" for value in values))
+            _add(table, split, pattern, *(_number(value) for value in values))
     return table
 
 
@@ -111,6 +111,12 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 def _add(table: Table, *cells: object) -> None:
     table.add_row(*(Text("-" if cell is None else plain(str(cell))) for cell in cells))
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
 
 
 def _span(values: Iterable[float]) -> str:

@@ -1,0 +1,39 @@
+"""The README's tables say what the code has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from service.metrics import Metrics
+from service.settings import Settings
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def first_cells(title: str) -> list[str]:
+    """What stands in backticks in the first column of the table under a heading."""
+    section = README.split(f"## {title}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)`", section, flags=re.MULTILINE)
+
+
+def test_every_setting_is_listed_with_its_default() -> None:
+    assert first_cells("Settings") == [f"MORA_{name.upper()}" for name in Settings.model_fields]
+    for name, field in Settings.model_fields.items():
+        if not field.default_factory and name != "store":
+            assert f"| `MORA_{name.upper()}` | `{field.default}` |" in README, name
+
+
+def test_every_metric_is_listed_with_its_labels() -> None:
+    found = []
+    for value in vars(Metrics()).values():
+        if hasattr(value, "_labelnames"):
+            name = value._name + ("_total" if value._type == "counter" else "")
+            labels = ",".join(value._labelnames)
+            found.append(f"{name}{{{labels}}}" if labels else name)
+
+    assert sorted(first_cells("Metrics")) == sorted(found)
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 150
