@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import threading
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -85,9 +87,19 @@ class GraphPool:
         return len(self._open)
 
 
+@functools.cache
 def _providers() -> list[str]:
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+    """CUDA where wheel and machine have it: asked for in vain, ONNX Runtime writes an error for every session."""
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_nvidia_driver()
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
+
+
+def _has_nvidia_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _check_ports(expected: tuple[Port, ...], found: list[onnxruntime.NodeArg]) -> None:
