@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, CLIPConfig, CLIPModel
+from transformers.utils.logging import disable_progress_bar
 
 from model_store import Problem
 from training.config import MoRAConfig, TaskConfig
@@ -103,6 +104,7 @@ def load_clip_config(backbone: str) -> CLIPConfig:
 def load_clip(backbone: str) -> CLIPModel:
     """The backbone with its weights as float32. Raises BackboneError."""
     load_clip_config(backbone)
+    disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
     try:
         return CLIPModel.from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
