@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from service.head import Vector
@@ -31,7 +33,12 @@ class Encoders:
 
     async def encode(self, model: Model, prepared: Prepared) -> Encoded:
         """The features of a prepared item. Raises ServiceError `queue_full`."""
-        return Encoded(*await asyncio.gather(self._encode_image(model, prepared), self._encode_text(model, prepared)))
+        pixel_values, tokens = prepared.pixel_values, prepared.tokens
+        image = None if pixel_values is None else partial(model.image_features, pixel_values)
+        text = None if tokens is None else partial(model.text_features, tokens)
+        return Encoded(
+            *await asyncio.gather(self._run("image", self._image, image), self._run("text", self._text, text))
+        )
 
     async def probe(self) -> None:
         """Return once both encoders have taken a job, which they do as long as they are alive."""
@@ -42,18 +49,9 @@ class Encoders:
         self._image.close()
         self._text.close()
 
-    async def _encode_image(self, model: Model, prepared: Prepared) -> Done[Vector] | None:
-        pixel_values = prepared.pixel_values
-        if pixel_values is None:
+    async def _run(self, encoder: str, workers: Workers, job: Callable[[], Vector] | None) -> Done[Vector] | None:
+        if job is None:
             return None
-        done = await self._image.run(lambda: model.image_features(pixel_values))
-        self._metrics.batch_size.labels("image").observe(1)
-        return done
-
-    async def _encode_text(self, model: Model, prepared: Prepared) -> Done[Vector] | None:
-        tokens = prepared.tokens
-        if tokens is None:
-            return None
-        done = await self._text.run(lambda: model.text_features(tokens))
-        self._metrics.batch_size.labels("text").observe(1)
+        done = await workers.run(job)
+        self._metrics.batch_size.labels(encoder).observe(1)
         return done

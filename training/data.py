@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from training.config import DataConfig, TaskConfig
+from training.config import TaskConfig
 from training.errors import DataError
 from training.items import Item, item_from_row
 from training.tables import read_rows
@@ -64,8 +63,10 @@ def load_data(config: TaskConfig) -> TaskData:
     """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
     data = config.data
     train = load_split("train", data.train, config)
-    given = {name: load_split(name, src, config) for name, src in _held_out_sources(data) if src is not None}
-    shares = {name: share for name, share in _held_out_shares(data).items() if name not in given}
+    sources = {"validation": data.validation, "test": data.test}
+    given = {name: load_split(name, source, config) for name, source in sources.items() if source is not None}
+    all_shares = {"validation": data.validation_share, "test": data.test_share}
+    shares = {name: share for name, share in all_shares.items() if name not in given}
     notes: tuple[str, ...] = ()
     if shares:
         train, held_out = hold_out(train, shares, config.train.seed)
@@ -124,15 +125,6 @@ def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, 
     rest = Split(train.name, train.source, [item for item in train.items if item.row not in gone])
     ordered = {name: sorted(items, key=lambda item: item.row) for name, items in taken.items()}
     return rest, {name: Split(name, train.source, items) for name, items in ordered.items()}
-
-
-def _held_out_sources(data: DataConfig) -> Iterator[tuple[str, str | None]]:
-    yield "validation", data.validation
-    yield "test", data.test
-
-
-def _held_out_shares(data: DataConfig) -> dict[str, float]:
-    return {"validation": data.validation_share, "test": data.test_share}
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:

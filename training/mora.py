@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -148,19 +147,12 @@ class MoRAAdapter(nn.Module):
 
 
 def _projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:
-    found = dict(_named_projections(layer, config.target_modules))
-    missing = [name for name in config.target_modules if name not in found]
+    there = {path.split(".")[-1]: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
+    missing = ", ".join(name for name in config.target_modules if name not in there)
     if missing:
-        there = sorted(name.split(".")[-1] for name, module in layer.named_modules() if isinstance(module, nn.Linear))
-        raise BackboneError(f"mora.target_modules: the backbone has no {', '.join(missing)}; it has {', '.join(there)}")
+        raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {', '.join(sorted(there))}")
+    found = {name: projection for name, projection in there.items() if name in config.target_modules}
     for name, projection in found.items():
         if projection.in_features != projection.out_features:
             raise BackboneError(f"mora.target_modules: {name} is not square; MoRA adapts attention projections only")
     return found
-
-
-def _named_projections(layer: nn.Module, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Linear]]:
-    for path, module in layer.named_modules():
-        name = path.split(".")[-1]
-        if name in names and isinstance(module, nn.Linear):
-            yield name, module
