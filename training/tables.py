@@ -34,7 +34,7 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
         if not path.is_file():
             raise DataError(f"{source} does not exist; mend data.train, data.validation or data.test")
         try:
-            names, rows = _READERS[kind](path)
+            names, rows = _READERS[kind](path, {columns.image, columns.text, columns.label})
         except UnicodeDecodeError as error:
             raise DataError(f"{source} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -50,12 +50,13 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
 Table = tuple[list[str], list[Row]]  # column names, rows
 
 
-def _parquet(path: Path) -> Table:
-    table = pyarrow.parquet.read_table(path)
-    return table.column_names, table.to_pylist()
+def _parquet(path: Path, wanted: set[str | None]) -> Table:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        names = file.schema_arrow.names
+        return names, file.read(columns=[name for name in names if name in wanted]).to_pylist()
 
 
-def _csv(path: Path) -> Table:
+def _csv(path: Path, _: set[str | None]) -> Table:
     """Every cell as text: a label 01 stays 01, and NA is a word like any other. `,`, `;` and tab part the cells."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
@@ -76,7 +77,7 @@ def _csv_row(names: list[str], cells: list[str], line: int) -> Row:
     return dict(zip(names, cells, strict=True))
 
 
-def _jsonl(path: Path) -> Table:
+def _jsonl(path: Path, _: set[str | None]) -> Table:
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if line.strip():
@@ -88,7 +89,7 @@ def _jsonl(path: Path) -> Table:
     return names, [{name: row.get(name) for name in names} for row in rows]
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
+_READERS: dict[str, Callable[[Path, set[str | None]], Table]] = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
 
 
 def _from_datasets(name: str, **options: str) -> Any:  # noqa: ANN401 - a datasets.Dataset, which has no types
