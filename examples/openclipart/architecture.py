@@ -10,7 +10,8 @@ from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
 IMAGE_SIZE = 64
-LAYERS = 6
+TEXT_LAYERS = 6
+INHERITED_LAYERS = (0, 1, 3, 11)  # the image tower's layers, by their number in DINOv2 small
 PROJECTION = 256
 TEXT_LENGTH = 40
 VOCABULARY = 8000
@@ -49,17 +50,18 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
         hidden_size=192,
         intermediate_size=768,
         num_attention_heads=3,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=TEXT_LAYERS,
         max_position_embeddings=TEXT_LENGTH,
         projection_dim=PROJECTION,
         pad_token_id=tokenizer.eos_token_id,
         **ends,
     )
     vision = CLIPVisionConfig(
-        hidden_size=256,
-        intermediate_size=768,
-        num_attention_heads=4,
-        num_hidden_layers=LAYERS,
+        hidden_size=384,
+        intermediate_size=512,
+        num_attention_heads=6,
+        num_hidden_layers=len(INHERITED_LAYERS),
+        hidden_act="gelu",
         image_size=IMAGE_SIZE,
         patch_size=8,
         projection_dim=PROJECTION,

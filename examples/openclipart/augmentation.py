@@ -12,6 +12,12 @@ CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
 CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 
+def normalised(pixels: Tensor, side: int) -> Tensor:
+    """Bytes of any size (B, 3, H, W) as the image processor would give them, (B, 3, side, side)."""
+    small = nn.functional.interpolate(pixels.float() / 255, (side, side), mode="bicubic", antialias=True)
+    return (small.clamp(0, 1) - CLIP_MEAN) / CLIP_STD
+
+
 def transformed(pixels: Tensor, side: int) -> Tensor:
     """Random affine maps and colours of a batch of bytes, (B, 3, H, W) -> normalised (B, 3, side, side)."""
     count = len(pixels)

@@ -29,15 +29,17 @@ class Budget:
 
 
 class Readout(nn.Module):
-    """From a tower's projection to two teacher embeddings side by side; used in pretraining only."""
+    """From a tower's projection to two teacher embeddings and the categories' logits; used in pretraining only."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, categories: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, 2 * TEACHER)
+        self.widths = [TEACHER, TEACHER, categories]
+        self.linear = nn.Linear(width, sum(self.widths))
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        first, second = torch.split(self.linear(nn.functional.normalize(features, dim=1)), TEACHER, dim=1)
-        return first, second
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        spread = nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5  # elements of about one
+        first, second, logits = torch.split(self.linear(spread), self.widths, dim=1)
+        return first, second, logits
 
 
 def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
@@ -50,29 +52,52 @@ def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
     return 1 - similarity.diagonal().mean() + contrast * nn.functional.cross_entropy(logits, torch.arange(len(teacher)))
 
 
+@dataclass(frozen=True)
+class TextTargets:
+    """What the text tower learns of N texts: MiniLM's embeddings (N, 384) and the categories' probabilities (N, C)."""
+
+    alone: Tensor
+    in_context: Tensor
+    categories: Tensor
+
+
+@dataclass(frozen=True)
+class ImageTargets:
+    """What the image tower learns of N pictures.
+
+    MiniLM's embeddings of the captions (N, 384), centred; DINOv2's class token and mean patch token, standardised
+    (N, 768); the categories' probabilities (N, C).
+    """
+
+    captions: Tensor
+    seen: Tensor
+    categories: Tensor
+
+
 def train_text_tower(
     model: CLIPModel,
     tokenizer: CLIPTokenizer,
     texts: list[Text],
     weights: Tensor,
-    alone: Tensor,
-    about: Tensor,
+    targets: TextTargets,
     budget: Budget,
 ) -> None:
-    """Teach the text tower MiniLM's embedding of each text alone and with its context.
+    """Teach the text tower what each text means alone and in its context, and which category it belongs to.
 
-    Shapes: weights (N,), alone and about (N, 384).
+    Weights (N,) say how often each text is drawn.
     """
-    readout = Readout(model.config.projection_dim)
+    readout = Readout(model.config.projection_dim, targets.categories.shape[1])
     tower = nn.ModuleList([model.text_model, model.text_projection, readout])
     batches = of_like_length(weights, [len(text.text) for text in texts], budget.batch_size)
-    for loss_of, chosen in zip(steps("Text tower", tower, budget), batches, strict=False):
+    for step, chosen in zip(steps("Text tower", tower, budget), batches, strict=False):
         batch = [written_otherwise(texts[i].text) for i in chosen.tolist()]
         tokens = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
         with torch.autocast("cpu", torch.bfloat16):
             features = model.text_projection(model.text_model(**tokens).pooler_output)
-        by_itself, in_context = readout(features.float())
-        loss_of(agreement(by_itself, alone[chosen].float(), 0.2) + agreement(in_context, about[chosen].float(), 0.2))
+        alone, in_context, logits = readout(features.float())
+        loss = agreement(alone, targets.alone[chosen], 0.2)
+        loss = loss + agreement(in_context, targets.in_context[chosen], 0.2)
+        step.take(loss + nn.functional.cross_entropy(logits, targets.categories[chosen]))
 
 
 def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once: int = 8) -> Iterator[Tensor]:
@@ -85,25 +110,26 @@ def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once
 
 
 def train_image_tower(
-    model: CLIPModel, pixels: Tensor, weights: Tensor, about: Tensor, seen: Tensor, axes: Tensor, budget: Budget
+    model: CLIPModel, pixels: Tensor, weights: Tensor, targets: ImageTargets, axes: Tensor, budget: Budget
 ) -> None:
-    """Teach the image tower what MiniLM says of the caption, on fixed axes, and what DINOv2 sees, where it looked.
+    """Teach the image tower what the caption means, on fixed axes, what DINOv2 sees, and the category.
 
-    Shapes: pixels (N, 3, H, W) of bytes, weights (N,), about (N, 384) centred, seen (N, 768) standardised and NaN where
-    DINOv2 has not looked, axes (384, P).
+    Shapes: pixels (N, 3, H, W) of bytes, weights (N,), axes (384, P). Half of the patches are dropped, but for the last
+    steps, which get the tower used to all of them.
     """
-    readout = Readout(model.config.projection_dim)
+    readout = Readout(model.config.projection_dim, targets.categories.shape[1])
     tower = nn.ModuleList([model.vision_model, model.visual_projection, readout])
-    for loss_of in steps("Image tower", tower, budget):
+    for step in steps("Image tower", tower, budget):
         chosen = torch.multinomial(weights, budget.batch_size, replacement=True)
         batch = transformed(pixels[chosen], model.config.vision_config.image_size)
         with torch.autocast("cpu", torch.bfloat16):
-            features = model.visual_projection(pooled_from_some_patches(model, batch)).float()
-        loss = agreement(features @ axes.T, about[chosen], 0.2)
-        known = ~seen[chosen, 0].isnan()
-        token, patches = readout(features[known])
-        token_seen, patches_seen = torch.split(seen[chosen][known], TEACHER, dim=1)
-        loss_of(loss + agreement(token, token_seen, 0.2) + agreement(patches, patches_seen, 0.0))
+            pooled = pooled_from_some_patches(model, batch, kept=1.0 if step.done > 0.9 else 0.5)
+            features = model.visual_projection(pooled).float()
+        token, patches, logits = readout(features)
+        token_seen, patches_seen = torch.split(targets.seen[chosen], TEACHER, dim=1)
+        loss = agreement(features @ axes.T, targets.captions[chosen], 0.2)
+        loss = loss + agreement(token, token_seen, 0.2) + agreement(patches, patches_seen, 0.0)
+        step.take(loss + nn.functional.cross_entropy(logits, targets.categories[chosen]))
 
 
 def principal_axes(embeddings: Tensor, count: int) -> Tensor:
@@ -124,7 +150,7 @@ def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text
     model.text_projection.weight.data = left @ right @ model.text_projection.weight.data
 
 
-def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float = 0.5) -> Tensor:
+def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float) -> Tensor:
     """The pooled output from a random share of the patches, (B, Dv): cheaper, and harder to overfit."""
     vision = model.vision_model
     hidden = vision.embeddings(pixels)  # (B, 1 + patches, Dv)
@@ -136,19 +162,20 @@ def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float = 0.5
     return pooled
 
 
-def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["LossStep"]:
-    """Yield a step to be given its loss until the time is up; warm-up, then cosine by time; AdamW."""
+def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["Step"]:
+    """Yield a step that takes its loss, until the time is up; warm-up, then cosine by time; AdamW."""
     module.train()
     optimizer = torch.optim.AdamW(
         parameter_groups(module, budget.weight_decay), lr=budget.learning_rate, betas=(0.9, 0.98)
     )
-    step = LossStep(module, optimizer)
+    step = Step(module, optimizer)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[loss]}"))
     with Progress(*columns) as progress:
         task = progress.add_task(title, total=1.0, loss="")
         start = time.monotonic()
         while (done := (time.monotonic() - start) / (60 * budget.minutes)) < 1:
-            rate = min(done / budget.warm_up, 0.5 + 0.5 * math.cos(math.pi * done), 1.0)
+            step.done = done
+            rate = min(done / budget.warm_up, 0.5 + 0.5 * math.cos(math.pi * done))
             for group in optimizer.param_groups:
                 group["lr"] = budget.learning_rate * max(rate, 1e-3)
             yield step
@@ -157,13 +184,13 @@ def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["LossStep"]
     module.eval()
 
 
-class LossStep:
-    """Takes the loss of one step, updates the weights and keeps a running mean."""
+class Step:
+    """Takes a loss, updates the weights and keeps a running mean; `done` is the share of the time that is spent."""
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.module, self.optimizer, self.count, self.mean = module, optimizer, 0, math.nan
+        self.module, self.optimizer, self.count, self.mean, self.done = module, optimizer, 0, math.nan, 0.0
 
-    def __call__(self, loss: Tensor) -> None:
+    def take(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)

@@ -21,23 +21,28 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from examples.openclipart.architecture import new_model, save_backbone, train_tokenizer
+from examples.openclipart.architecture import INHERITED_LAYERS, new_model, save_backbone, train_tokenizer
+from examples.openclipart.augmentation import normalised
 from examples.openclipart.distillation import (
     Budget,
+    ImageTargets,
+    TextTargets,
     principal_axes,
     train_image_tower,
     train_text_tower,
     turn_text_tower,
 )
+from examples.openclipart.inheritance import inherit_image_tower, inherit_vocabulary
+from examples.openclipart.labels import embedded, soft_categories, spelt
 from examples.openclipart.pictures import Row, gather
-from examples.openclipart.teachers import cached, embed_pictures, embed_texts
+from examples.openclipart.teachers import cached, dino, embed_pictures, embed_texts
 from examples.openclipart.texts import Text, wordnet_texts
 
 HERE = Path(__file__).parent
 STORED_SIDE = 96
 # How often each kind of text and picture is drawn.
-TEXT_SHARES = {"word": 0.4, "caption": 0.35, "openclipart": 0.25}
-PICTURE_SHARES = {"openclipart": 0.4, "looked": 0.2, "other": 0.4}
+TEXT_SHARES = {"word": 0.45, "caption": 0.35, "openclipart": 0.2}
+PICTURE_SHARES = {"openclipart": 0.4, "other": 0.6}
 
 
 def pretrain(
@@ -46,8 +51,7 @@ def pretrain(
     cache: Annotated[Path, typer.Option(help="Pictures and teacher embeddings, kept between runs.")] = HERE / "cache",
     node_modules: Annotated[Path, typer.Option(help="Folder with the @iconify-json sets.")] = Path("node_modules"),
     text_minutes: Annotated[float, typer.Option(help="Training time of the text tower.")] = 20,
-    image_minutes: Annotated[float, typer.Option(help="Training time of the image tower.")] = 45,
-    looked: Annotated[int, typer.Option(help="How many pictures beside the drawings DINOv2 looks at.")] = 3500,
+    image_minutes: Annotated[float, typer.Option(help="Training time of the image tower.")] = 55,
     threads: int = 2,
     seed: int = 0,
 ) -> None:
@@ -55,26 +59,26 @@ def pretrain(
     torch.set_num_threads(threads)
     random.seed(seed)
     rows = gather(cache, data, node_modules)
-    wordnet, captions = list(wordnet_texts()), list(dict.fromkeys(caption_of(row) for row in rows if row["caption"]))
-    texts = wordnet + captions
+    texts = [*wordnet_texts(), *dict.fromkeys(caption_of(row) for row in rows if row["caption"])]
     tokenizer = train_tokenizer(text.text for text in texts)
     model = new_model(tokenizer, seed)
 
-    alone = torch.cat([embeddings(cache, [text.text for text in group]) for group in (wordnet, captions)])
-    about = torch.cat([embeddings(cache, [text.in_context for text in group]) for group in (wordnet, captions)])
+    inherit_vocabulary(model, tokenizer)
     text_budget = Budget(text_minutes, batch_size=384, learning_rate=1.5e-3)
-    train_text_tower(model, tokenizer, texts, text_weights(texts, rows), alone, about, text_budget)
+    train_text_tower(model, tokenizer, texts, text_weights(texts, rows), text_targets(cache, texts, rows), text_budget)
 
-    about = embeddings(cache, [caption_of(row).in_context for row in rows]).float()
-    centred = about - about.mean(0)
-    axes = principal_axes(centred, model.config.projection_dim)
-    turn_text_tower(model, tokenizer, [caption_of(row) for row in rows[::8]], centred[::8], axes)
+    targets = image_targets(cache, rows)
+    axes = principal_axes(targets.captions, model.config.projection_dim)
+    turn_text_tower(model, tokenizer, [caption_of(row) for row in rows[::8]], targets.captions[::8], axes)
+    save_backbone(output, model, tokenizer)
 
-    kinds = kinds_of_picture(rows, looked)
-    seen, weights = seen_by_dino(cache, rows, kinds), shares(kinds, PICTURE_SHARES)
-    image_budget = Budget(image_minutes, batch_size=256, learning_rate=1e-3)
+    kinds = ["openclipart" if row["source"] == "openclipart" else "other" for row in rows]
+    image_budget = Budget(image_minutes, batch_size=256, learning_rate=3e-4)
     pixels = decoded([row["image"] for row in rows])
-    train_image_tower(model, pixels, weights, centred, seen, axes, image_budget)
+    inherit_image_tower(
+        model, dino(), INHERITED_LAYERS, normalised(pixels[::150], model.config.vision_config.image_size)
+    )
+    train_image_tower(model, pixels, shares(kinds, PICTURE_SHARES), targets, axes, image_budget)
     save_backbone(output, model, tokenizer)
 
 
@@ -87,23 +91,34 @@ def text_weights(texts: list[Text], rows: list[Row]) -> Tensor:
     return shares([source.get(text, "word") for text in texts], TEXT_SHARES)
 
 
-def kinds_of_picture(rows: list[Row], looked: int) -> list[str]:
-    """The drawings, a sample that DINOv2 also looks at, and the rest."""
-    kinds = ["openclipart" if row["source"] == "openclipart" else "other" for row in rows]
-    others = [i for i, kind in enumerate(kinds) if kind == "other"]
-    for i in random.sample(others, min(looked, len(others))):
-        kinds[i] = "looked"
-    return kinds
+def text_targets(cache: Path, texts: list[Text], rows: list[Row]) -> TextTargets:
+    of_text = {caption_of(row): row["category"] for row in rows}
+    categories = [of_text.get(text) for text in texts]
+    alone, in_context = embedded_both_ways(cache, texts)
+    views = [embedded(without_labels(alone, in_context, categories), c=0.03), spelt([text.text for text in texts])]
+    return TextTargets(alone, in_context, soft_categories(views, categories))
 
 
-def seen_by_dino(cache: Path, rows: list[Row], kinds: list[str]) -> Tensor:
-    """DINOv2's features standardised, (N, 768); NaN for pictures it has not looked at."""
-    chosen = [i for i, kind in enumerate(kinds) if kind != "other"]
-    pngs = [rows[i]["image"] for i in chosen]
-    known = torch.from_numpy(cached(cache / "pictures", pngs, lambda: embed_pictures(pngs))).float()
-    seen = torch.full((len(rows), known.shape[1]), torch.nan)
-    seen[chosen] = (known - known.mean(0)) / known.std(0)
-    return seen
+def image_targets(cache: Path, rows: list[Row]) -> ImageTargets:
+    pngs, categories = [row["image"] for row in rows], [row["category"] for row in rows]
+    seen = torch.from_numpy(cached(cache / "pictures", pngs, lambda: embed_pictures(pngs))).float()
+    seen = (seen - seen.mean(0)) / seen.std(0)
+    captions = [caption_of(row) for row in rows]
+    alone, in_context = embedded_both_ways(cache, captions)
+    texts = [embedded(without_labels(alone, in_context, categories), c=0.03), spelt([text.text for text in captions])]
+    views = [embedded(seen, c=0.003), *texts]
+    return ImageTargets(in_context - in_context.mean(0), seen, soft_categories(views, categories))
+
+
+def embedded_both_ways(cache: Path, texts: list[Text]) -> tuple[Tensor, Tensor]:
+    """MiniLM's embeddings of each text alone and in its context, each (N, 384)."""
+    return embeddings(cache, [text.text for text in texts]), embeddings(cache, [text.in_context for text in texts])
+
+
+def without_labels(alone: Tensor, in_context: Tensor, categories: list[str | None]) -> Tensor:
+    """Halfway between both, for the context says what a rare word is, but alone where it names the category."""
+    labelled = torch.tensor([category is not None for category in categories])
+    return torch.where(labelled[:, None], alone, (alone + in_context) / 2)
 
 
 def shares(kinds: list[str], of_kind: dict[str, float]) -> Tensor:
@@ -118,7 +133,7 @@ def embeddings(cache: Path, texts: list[str]) -> Tensor:
     unique = sorted(set(texts))
     table = cached(cache / "texts", [text.encode() for text in unique], lambda: embed_texts(unique))
     row_of = {text: i for i, text in enumerate(unique)}
-    return torch.from_numpy(table[[row_of[text] for text in texts]])
+    return torch.from_numpy(table[[row_of[text] for text in texts]]).float()
 
 
 def decoded(pngs: list[bytes]) -> Tensor:
