@@ -50,8 +50,8 @@ def pretrain(
     data: Annotated[Path, typer.Option(help="prepare.py's output.")] = HERE / "data",
     cache: Annotated[Path, typer.Option(help="Pictures and teacher embeddings, kept between runs.")] = HERE / "cache",
     node_modules: Annotated[Path, typer.Option(help="Folder with the @iconify-json sets.")] = Path("node_modules"),
-    text_minutes: Annotated[float, typer.Option(help="Training time of the text tower.")] = 20,
-    image_minutes: Annotated[float, typer.Option(help="Training time of the image tower.")] = 55,
+    text_minutes: Annotated[float, typer.Option(help="Training time of the text tower.")] = 16,
+    image_minutes: Annotated[float, typer.Option(help="Training time of the image tower.")] = 26,
     threads: int = 2,
     seed: int = 0,
 ) -> None:
