@@ -27,8 +27,14 @@ def drawing_rows(data: Path) -> list[Row]:
     rows: dict[str, Row] = {}
     for task in ("category", "keywords"):
         for row in pq.read_table(data / task / "train.parquet").to_pylist():
-            new = {"image": row["image"], "caption": row["text"] or "", "context": "", "category": None}
-            known = rows.setdefault(row["path"], {**new, "source": "openclipart"})
+            new = {
+                "image": row["image"],
+                "caption": row["text"] or "",
+                "context": "",
+                "category": None,
+                "source": "openclipart",
+            }
+            known = rows.setdefault(row["path"], new)
             if task == "category":
                 known["category"] = row["label"]
             labels = row["label"] if isinstance(row["label"], list) else [row["label"]]
@@ -41,8 +47,13 @@ def rendered_rows(sources: list[Source]) -> Iterator[Row]:
         images = pool.map(render, sources, chunksize=64)
         for source, image in zip(sources, track(images, "Drawing icons", total=len(sources)), strict=True):
             if image:
-                known = {"caption": source.caption, "context": source.context, "category": None}
-                yield {"image": image, **known, "source": source.name}
+                yield {
+                    "image": image,
+                    "caption": source.caption,
+                    "context": source.context,
+                    "category": None,
+                    "source": source.name,
+                }
 
 
 def thumbnail(png: bytes) -> npt.NDArray[np.float32]:

@@ -33,7 +33,7 @@ from examples.openclipart.distillation import (
     turn_text_tower,
 )
 from examples.openclipart.inheritance import inherit_image_tower, inherit_vocabulary
-from examples.openclipart.labels import embedded, soft_categories, spelt
+from examples.openclipart.labels import View, embedded, soft_categories, spelt
 from examples.openclipart.pictures import Row, gather
 from examples.openclipart.teachers import cached, dino, embed_pictures, embed_texts
 from examples.openclipart.texts import Text, wordnet_texts
@@ -70,7 +70,6 @@ def pretrain(
     targets = image_targets(cache, rows)
     axes = principal_axes(targets.captions, model.config.projection_dim)
     turn_text_tower(model, tokenizer, [caption_of(row) for row in rows[::8]], targets.captions[::8], axes)
-    save_backbone(output, model, tokenizer)
 
     kinds = ["openclipart" if row["source"] == "openclipart" else "other" for row in rows]
     image_budget = Budget(image_minutes, batch_size=256, learning_rate=3e-4)
@@ -95,7 +94,7 @@ def text_targets(cache: Path, texts: list[Text], rows: list[Row]) -> TextTargets
     of_text = {caption_of(row): row["category"] for row in rows}
     categories = [of_text.get(text) for text in texts]
     alone, in_context = embedded_both_ways(cache, texts)
-    views = [embedded(without_labels(alone, in_context, categories), c=0.03), spelt([text.text for text in texts])]
+    views = views_of_texts(texts, alone, in_context, categories)
     return TextTargets(alone, in_context, soft_categories(views, categories))
 
 
@@ -105,8 +104,7 @@ def image_targets(cache: Path, rows: list[Row]) -> ImageTargets:
     seen = (seen - seen.mean(0)) / seen.std(0)
     captions = [caption_of(row) for row in rows]
     alone, in_context = embedded_both_ways(cache, captions)
-    texts = [embedded(without_labels(alone, in_context, categories), c=0.03), spelt([text.text for text in captions])]
-    views = [embedded(seen, c=0.003), *texts]
+    views = [embedded(seen, c=0.003), *views_of_texts(captions, alone, in_context, categories)]
     return ImageTargets(in_context - in_context.mean(0), seen, soft_categories(views, categories))
 
 
@@ -115,10 +113,15 @@ def embedded_both_ways(cache: Path, texts: list[Text]) -> tuple[Tensor, Tensor]:
     return embeddings(cache, [text.text for text in texts]), embeddings(cache, [text.in_context for text in texts])
 
 
-def without_labels(alone: Tensor, in_context: Tensor, categories: list[str | None]) -> Tensor:
-    """Halfway between both, for the context says what a rare word is, but alone where it names the category."""
+def views_of_texts(texts: list[Text], alone: Tensor, in_context: Tensor, categories: list[str | None]) -> list[View]:
+    """What texts mean and how they are spelt.
+
+    The meaning is halfway between text and context, which says what a rare word is, but that of the text alone where
+    the context names the category.
+    """
     labelled = torch.tensor([category is not None for category in categories])
-    return torch.where(labelled[:, None], alone, (alone + in_context) / 2)
+    meaning = torch.where(labelled[:, None], alone, (alone + in_context) / 2)
+    return [embedded(meaning, c=0.03), spelt([text.text for text in texts])]
 
 
 def shares(kinds: list[str], of_kind: dict[str, float]) -> Tensor:
