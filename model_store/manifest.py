@@ -49,7 +49,7 @@ class Backbone(_Frozen):
     """The frozen two-tower model under a task, and where each tower is split into trunk and tail."""
 
     name: str
-    family: Literal["clip"]
+    family: Literal["clip", "siglip"]
     image_width: PositiveInt
     text_width: PositiveInt
     feature_size: PositiveInt  # P: both towers project to it
@@ -86,11 +86,25 @@ class ImagePreprocessing(_Frozen):
         return size
 
 
+class Padding(_Frozen):
+    """What a text tower that is not causal is given behind the end of a text, as it was pretrained."""
+
+    length: PositiveInt  # tokens of every text
+    token: Annotated[int, Field(ge=0)]
+
+
 class TextPreprocessing(_Frozen):
-    """From a text to `input_ids`: a `tokenizers` JSON file, cut at `max_length` tokens, never padded."""
+    """From a text to `input_ids`: a `tokenizers` JSON file, cut at `max_length`, padded only where it matters."""
 
     tokenizer: Blob
     max_length: PositiveInt  # tokens, start and end tokens included
+    padding: Padding | None = None  # None: a causal tower, for which padding changes nothing
+
+    @model_validator(mode="after")
+    def _is_padded_to_its_length(self) -> TextPreprocessing:
+        if self.padding is not None and self.padding.length != self.max_length:
+            raise ValueError("padding.length must be max_length")
+        return self
 
 
 class Graphs(_Frozen):
@@ -148,6 +162,7 @@ class ManifestDraft(_Frozen):
     golden_tolerance: PositiveFloat = 1e-3
     metrics: dict[str, dict[str, dict[str, float | None]]] = {}  # split -> "overall" or pattern -> metric
     training_mix: dict[Pattern, Annotated[float, Field(ge=0, le=1)]]  # share of the training items
+    report: Blob | None = None  # HTML: how this version was trained and how good it is
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -173,6 +188,7 @@ class ManifestDraft(_Frozen):
         for graphs in self.graphs.values():
             found += [graphs.image_trunk, graphs.image_tail, graphs.text_trunk, graphs.text_tail]
         found += [example.image for example in self.golden if example.image is not None]
+        found += [self.report] if self.report is not None else []
         return list(dict.fromkeys(found))
 
 

@@ -34,7 +34,7 @@ class Loader:
         tokenizer = self._store.read(manifest.text.tokenizer)
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
-            text_tokenizer = TextTokenizer(tokenizer, manifest.text.max_length)
+            text_tokenizer = TextTokenizer(tokenizer, manifest.text.max_length, manifest.text.padding)
         with refusing("head"):
             linear_head = read_head(manifest, head, absent_features)
         model = Model(

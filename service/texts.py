@@ -1,4 +1,4 @@
-"""From a text to `input_ids`, exactly as the backbone's own tokenizer does it, but without padding."""
+"""From a text to `input_ids`, exactly as the backbone's own tokenizer does it; padded only where that matters."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from model_store import Padding
+
 
 @dataclass(frozen=True)
 class Tokens:
     """One text as token ids.
 
     Shapes:
-        input_ids: (1, L), start and end tokens included; last_token: (1,), the index of the end token.
+        input_ids: (1, L), start and end tokens included; last_token: (1,), the index of the token that is pooled.
     """
 
     input_ids: NDArray[np.int64]
@@ -25,10 +27,13 @@ class Tokens:
 class TextTokenizer:
     """A `tokenizers` JSON file, cut at `max_length` tokens; safe to use from several threads."""
 
-    def __init__(self, definition: bytes, max_length: int) -> None:
+    def __init__(self, definition: bytes, max_length: int, padding: Padding | None = None) -> None:
         self._tokenizer = Tokenizer.from_str(definition.decode())
         self._tokenizer.enable_truncation(max_length)
-        self._tokenizer.no_padding()
+        if padding is None:
+            self._tokenizer.no_padding()
+        else:
+            self._tokenizer.enable_padding(length=padding.length, pad_id=padding.token)
         self._tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text is plain text
 
     def tokenize(self, text: str) -> Tokens:

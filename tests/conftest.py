@@ -1,8 +1,11 @@
-"""What several packages' tests need: a tiny CLIP in transformers' format, and pictures."""
+"""What several packages' tests need: a tiny CLIP and a tiny SigLIP in transformers' format, and pictures."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import string
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 COLORS = ["red", "green", "blue"]
 
@@ -107,3 +111,69 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     CLIPModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random SigLIP, with tokenizer and image processor as the hub's SigLIP repositories have them."""
+    import torch
+    from transformers import SiglipConfig, SiglipModel
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    folder = tmp_path_factory.mktemp("siglip")
+    tokenizer = _siglip_tokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(_SIGLIP_TOKENIZER_CONFIG))
+    SiglipImageProcessorPil(
+        size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    ).save_pretrained(folder)
+    shared = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "attention_dropout": 0.0}
+    torch.manual_seed(0)
+    config = SiglipConfig(
+        vision_config={"num_hidden_layers": 4, "image_size": 32, "patch_size": 8, **shared},
+        text_config={
+            "num_hidden_layers": 3,
+            "vocab_size": tokenizer.get_vocab_size(),
+            "max_position_embeddings": 16,
+            "pad_token_id": 1,
+            "bos_token_id": 0,
+            "eos_token_id": 1,
+            **shared,
+        },
+    )
+    SiglipModel(config).save_pretrained(folder)
+    return folder
+
+
+_SIGLIP_TOKENIZER_CONFIG = {
+    "do_lower_case": True,
+    "eos_token": "</s>",
+    "model_input_names": ["input_ids"],
+    "model_max_length": 16,
+    "pad_token": "</s>",
+    "tokenizer_class": "SiglipTokenizer",
+    "unk_token": "<unk>",
+}
+
+
+def _siglip_tokenizer() -> Tokenizer:
+    """Lower-cases, drops punctuation, ends with `</s>`, which is also what pads."""
+    words = ["a", "picture", *COLORS]
+    pieces = ["\u2581", *string.ascii_lowercase, *string.digits, *(f"\u2581{word}" for word in words)]
+    special = ["<pad>", "</s>", "<unk>"]
+    vocabulary = [(piece, 0.0) for piece in special] + [(piece, -1.0) for piece in pieces]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(f"[{re.escape(string.punctuation)}]"), ""),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, lstrip=True, rstrip=True, normalized=False) for token in special[1:]]
+    )
+    return tokenizer

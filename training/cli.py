@@ -1,28 +1,38 @@
-"""`mora-train`: show, fit, evaluate, export, publish."""
+"""`mora-train`: data, show, fit, evaluate, compare, export, publish."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
-from transformers import CLIPModel
+from rich.markdown import Markdown
 
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError
 from model_store import publish as publish_to_store
+from training.comparison import METHODS, Comparison
 from training.config import TaskConfig, load_config, override
 from training.data import TaskData, load_data
-from training.errors import RunError, TrainingError
+from training.display import print_grid, print_metrics, print_shown
+from training.errors import ConfigError, RunError, TrainingError
 from training.export import Bundle, export_task
 from training.fitting import claim, discard, draw_tables, evaluate_splits, fit
-from training.model import MissingModalityClassifier, load_clip_config
-from training.runs import METRICS, TrainedTask, is_finished, load_trained, read_json, write_json
+from training.grid import cross_scenario
+from training.many_values import ManyValues
+from training.model import MissingModalityClassifier, empty_backbone, load_backbone_config
+from training.overview import contact_sheet, print_overview
+from training.plots import heat_map
+from training.preprocessing import Preprocessor
+from training.runs import METRICS, TrainedTask, is_finished, load_trained, read_json, read_report, write_json
 from training.single_file import export_single_file
+from training.standings import write_comparison
+from training.trainer import is_main_process
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +56,8 @@ def show(context: typer.Context, config: ConfigFile, backbone: BackboneOption = 
         task = _configured(config, context.args, backbone)
         labels = task.labels or load_data(task).labels
         with torch.device("meta"):
-            model = MissingModalityClassifier(CLIPModel(load_clip_config(task.backbone)), task, len(labels))
-        _print_shown(task, model, len(labels))
+            model = MissingModalityClassifier(empty_backbone(load_backbone_config(task.backbone)), task, len(labels))
+        print_shown(console, task, model, len(labels))
 
 
 @app.command("fit", context_settings=WITH_OVERRIDES)
@@ -66,9 +76,7 @@ def fit_command(
     """
     with _one_line_errors():
         task = _configured(config, context.args, backbone)
-        data = load_data(task)
-        for note in data.notes:
-            errors.print(f"note: {note}", style="yellow", markup=False)
+        data = _loaded(task)
         if overwrite:
             discard(output)
         claim(output, task, data)
@@ -76,24 +84,72 @@ def fit_command(
             console.print(f"{output} is finished; nothing to train (--overwrite trains again)")
             trained = load_trained(output)
         else:
-            trained = fit(task, data, output)
+            trained = fit(task, data, output, _note)
+        if not is_main_process():  # of the processes that torchrun starts one goes on
+            return
         metrics = read_json(output / METRICS)
-        _print_metrics(metrics)
+        print_metrics(console, metrics)
         if publish is not None:
-            _publish(publish, export_task(trained, metrics, data.validation))
+            _publish(publish, export_task(trained, metrics, data.validation, read_report(output)))
 
 
 @app.command(context_settings=WITH_OVERRIDES)
-def evaluate(context: typer.Context, run: RunFolder, backbone: BackboneOption = None) -> None:
+def evaluate(
+    run: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What `mora-train fit --output DIR` wrote.")],
+    grid: Annotated[bool, typer.Option("--grid", help="Test runs under every kind of missingness.")] = False,
+    output: Annotated[Path, typer.Option(help="With --grid: folder for grid.json and grid.svg.")] = Path(),
+    backbone: BackboneOption = None,
+) -> None:
     """Score a finished run again on its validation and test splits, overall and per presence pattern.
 
-    Where the data has moved, say so: --data.validation PATH --data.test PATH.
+    With --grid, several runs of one task, trained on different kinds of missingness (--missing.train.type and
+    --missing.train.ratio of `fit`), are rows, and kinds of missingness of the test split columns.
+
+    Where the data has moved, say so behind DIR: --data.validation PATH --data.test PATH.
     """
     with _one_line_errors():
-        trained, data = _finished(run, context.args, backbone)
-        metrics = read_json(run / METRICS) | evaluate_splits(trained, data, draw_tables(trained.config, data))
-        write_json(run / METRICS, metrics)
-        _print_metrics(metrics)
+        folders, flags = _runs_and_flags(run)
+        runs = [_finished(folder, flags, backbone) for folder in folders]
+        if grid:
+            ratios = sorted({ratio for trained, _ in runs if (ratio := trained.config.missing.test.ratio)}) or [0.7]
+            found = cross_scenario(runs, ratios)
+            print_grid(console, found)
+            output.mkdir(parents=True, exist_ok=True)
+            write_json(output / "grid.json", asdict(found))
+            (output / "grid.svg").write_text(heat_map(found), encoding="utf-8")
+            return
+        for folder, (trained, data) in zip(folders, runs, strict=True):
+            metrics = read_json(folder / METRICS) | evaluate_splits(trained, data, draw_tables(trained.config, data))
+            write_json(folder / METRICS, metrics)
+            print_metrics(console, metrics)
+
+
+@app.command(cls=ManyValues, context_settings=WITH_OVERRIDES)
+def compare(
+    context: typer.Context,
+    config: ConfigFile,
+    methods: Annotated[list[str], typer.Option(help=f"Any of: {', '.join(METHODS)}; or all.")] = ["all"],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="Each draws its own start and missing tables.")] = [0, 1, 2],  # noqa: B006
+    search: Annotated[str, typer.Option(help="What is searched for each method: learning_rate, or nothing.")] = (
+        "learning_rate"
+    ),
+    output: Annotated[Path | None, typer.Option(help="Folder; left out: runs/compare-TASK.")] = None,
+    backbone: BackboneOption = None,
+) -> None:
+    """Train several methods alike and put them in one table: comparison.md, comparison.json and comparison.svg.
+
+    Each method's learning rate is searched on validation with the first seed: three rates around that of the
+    configuration, and further while the best is at an edge. `ours` is the configuration as it is; the others take its
+    data, epochs and batches. When the command is given again, what has been run is not run again.
+    """
+    with _one_line_errors():
+        task = _configured(config, context.args, backbone)
+        if search not in ("learning_rate", "nothing"):
+            raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
+        folder = output or Path("runs") / f"compare-{task.task}"
+        comparison = Comparison(task, _loaded(task), folder, seeds, search == "learning_rate", _note)
+        write_comparison(folder, comparison.run(list(METHODS) if methods == ["all"] else methods), sys.argv[1:])
+        console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
 @app.command(context_settings=WITH_OVERRIDES)
@@ -107,7 +163,7 @@ def export(
     """Merge the adapter, write the ONNX graphs, and prove on every presence pattern that they agree with PyTorch."""
     with _one_line_errors():
         trained, data = _finished(run, context.args, backbone)
-        bundle = export_task(trained, read_json(run / METRICS), data.validation)
+        bundle = export_task(trained, read_json(run / METRICS), data.validation, read_report(run))
         _write_bundle(output, bundle)
         if single_file:
             (output / "model.onnx").write_bytes(export_single_file(trained.model))
@@ -122,7 +178,26 @@ def publish(
     """Export a finished run and make it the live version of its task; a running service picks it up by itself."""
     with _one_line_errors():
         trained, data = _finished(run, context.args, backbone)
-        _publish(store, export_task(trained, read_json(run / METRICS), data.validation))
+        _publish(store, export_task(trained, read_json(run / METRICS), data.validation, read_report(run)))
+
+
+@app.command("data", context_settings=WITH_OVERRIDES)
+def data_command(
+    context: typer.Context,
+    config: ConfigFile,
+    output: Annotated[Path | None, typer.Option(help="PNG of examples; left out: TASK-examples.png here.")] = None,
+    backbone: BackboneOption = None,
+) -> None:
+    """Count what the data holds, before any training, and draw examples as the model would see them."""
+    with _one_line_errors():
+        task = _configured(config, context.args, backbone)
+        data = load_data(task)
+        tables = draw_tables(task, data)
+        print_overview(task, data, tables, console)
+        sheet = output or Path(f"{task.task}-examples.png")
+        preprocessor = Preprocessor(task.backbone, load_backbone_config(task.backbone))
+        contact_sheet(data, tables["train"], preprocessor).save(sheet, "PNG")
+        console.print(f"examples of train as the model sees them: {sheet}", soft_wrap=True)
 
 
 @contextmanager
@@ -132,6 +207,24 @@ def _one_line_errors() -> Iterator[None]:
     except (TrainingError, StoreError, OSError) as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _note(text: str) -> None:
+    errors.print(f"note: {text}", style="yellow", markup=False)
+
+
+def _loaded(task: TaskConfig) -> TaskData:
+    data = load_data(task)
+    for note in data.notes:
+        _note(note)
+    return data
+
+
+def _runs_and_flags(words: list[Path]) -> tuple[list[Path], list[str]]:
+    """DIR... and the flags behind them, which the parser leaves among the arguments."""
+    texts = [str(word) for word in words]
+    first = next((number for number, text in enumerate(texts) if text.startswith("--")), len(texts))
+    return words[:first], texts[first:]
 
 
 def _configured(path: Path, overrides: list[str], backbone: str | None) -> TaskConfig:
@@ -166,36 +259,3 @@ def _write_bundle(folder: Path, bundle: Bundle) -> None:
     (folder / "absent_features.safetensors").write_bytes(bundle.blobs[draft.absent_features.sha256])
     (folder / "tokenizer.json").write_bytes(bundle.blobs[draft.text.tokenizer.sha256])
     (folder / "manifest.json").write_text(draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _print_shown(task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
-    trained = model.trainable_parameters()
-    total = sum(value.numel() for value in model.clip.parameters()) + sum(v.numel() for v in model.head.parameters())
-    head = sum(value.numel() for value in model.head.parameters())
-    table = Table("", "", show_header=False, box=None)
-    mora, vision, text = task.mora, model.clip.config.vision_config, model.clip.config.text_config
-    for name, value in {
-        "task": f"{task.task} ({task.problem}, {classes} labels)",
-        "backbone": task.backbone,
-        "parametrization": f"{mora.parametrization}, rank {mora.rank}, scale {mora.scale:g}",
-        "projections": ", ".join(mora.target_modules),
-        "image layers": f"{model.image_split} to {vision.num_hidden_layers - 1} of width {vision.hidden_size}",
-        "text layers": f"{model.text_split} to {text.num_hidden_layers - 1} of width {text.hidden_size}",
-        "adapter parameters": f"{trained - head:,}",
-        "head parameters": f"{head:,}",
-        "trainable parameters": f"{trained:,}  ({trained / total:.3%} of {total:,})",
-    }.items():
-        table.add_row(name, value)
-    console.print(table)
-
-
-def _print_metrics(metrics: dict[str, Any]) -> None:
-    table = Table(title="test")
-    rows = metrics["test"]
-    columns = list(rows["overall"])
-    for column in ["items present", *columns]:
-        table.add_column(column, justify="left" if column == "items present" else "right")
-    for pattern, scores in rows.items():
-        cells = [scores.get(column) for column in columns]
-        table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
-    console.print(table)

@@ -25,6 +25,9 @@ from training.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
+DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow"]
+MissingType = Literal["text", "image", "both"]
+Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
 
 
 class _Frozen(BaseModel):
@@ -34,14 +37,29 @@ class _Frozen(BaseModel):
 class DataConfig(_Frozen):
     """Where the items are and which columns hold what."""
 
-    train: str  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
+    train: str | None = None  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
     validation: str | None = None  # left out: held out of train
     test: str | None = None
+    format: DataFormat | None = None  # in place of the three: a data set as its authors ship it, in the folder `root`
+    root: str | None = None
     image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty = naturally missing
     text: str | None = "text"  # column; null where the data has no such modality at all
     label: str = "label"  # a string; for multi_label a list of strings, or in a csv strings joined by "|"
     validation_share: PositiveShare = 0.1  # what is held out of train where a split is left out
     test_share: PositiveShare = 0.2
+
+    @model_validator(mode="after")
+    def _is_one_source(self) -> DataConfig:
+        if (self.train is None) == (self.format is None):
+            given = "neither is" if self.train is None else "both are"
+            raise ValueError(f"give data.train (a file), or data.format with data.root (a folder); {given} given")
+        if (self.format is None) != (self.root is None):
+            raise ValueError("data.format and data.root (the folder of that format) go together; give both or neither")
+        fixed = [name for name in ("validation", "test") if getattr(self, name) is not None]
+        fixed += [name for name in ("image", "text", "label") if getattr(self, name) != name]
+        if self.format is not None and fixed:
+            raise ValueError(f"data.format {self.format} says where everything is; remove data.{fixed[0]}")
+        return self
 
     @model_validator(mode="after")
     def _leaves_some_to_train_on(self) -> DataConfig:
@@ -53,10 +71,11 @@ class DataConfig(_Frozen):
 class MissingConfig(_Frozen):
     """Simulated missingness of one split, on top of what is naturally missing (METHOD: protocol)."""
 
-    type: Literal["text", "image", "both"] = "both"
+    type: MissingType = "both"
     ratio: Share = 0.0  # share of incomplete items
     both_ratio: Share = 0.5  # type `both`: share of those that lose their image
     seed: int = 0
+    table: str | None = None  # a table drawn before, .pt or .npy, read in place of drawing one of this type and ratio
 
 
 class MissingTables(_Frozen):
@@ -76,6 +95,7 @@ class MoRAConfig(_Frozen):
     scale: PositiveFloat = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # on the input of each adapted projection
     parametrization: Literal["official", "identity"] = "official"
+    without: Literal["shared", "specific", "gram"] | None = None  # an ablation
 
 
 class TrainConfig(_Frozen):
@@ -88,6 +108,10 @@ class TrainConfig(_Frozen):
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
+    modality_dropout: Share = 0.0  # weight of the answers to a complete item without its image and without its text
+    distillation: Annotated[float, Field(ge=0)] = 0.0  # weight of the complete answer as a target of those two
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
+    cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 
 class TaskConfig(_Frozen):
@@ -99,7 +123,9 @@ class TaskConfig(_Frozen):
     labels: tuple[str, ...] | None = None  # left out: the labels of the training split, sorted
     data: DataConfig
     missing: MissingTables = MissingTables()
+    method: Method = "mora"
     mora: MoRAConfig = MoRAConfig()
+    head: Literal["shared", "per_pattern"] = "shared"  # one linear head, or one for each presence pattern
     train: TrainConfig = TrainConfig()
 
     @field_validator("labels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from training.arrow import read_arrow
 from training.config import TaskConfig
 from training.errors import DataError
 from training.items import Item, item_from_row
-from training.tables import read_rows
+from training.tables import Row, listed, read_rows
+from training.trees import read_tree
 
 _MAX_LISTED = 10
 
@@ -61,40 +64,57 @@ class TaskData:
 
 def load_data(config: TaskConfig) -> TaskData:
     """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
-    data = config.data
-    train = load_split("train", data.train, config)
-    sources = {"validation": data.validation, "test": data.test}
-    given = {name: load_split(name, source, config) for name, source in sources.items() if source is not None}
+    given, notes = _given_splits(config)
+    train, data = given["train"], config.data
     all_shares = {"validation": data.validation_share, "test": data.test_share}
     shares = {name: share for name, share in all_shares.items() if name not in given}
-    notes: tuple[str, ...] = ()
     if shares:
         train, held_out = hold_out(train, shares, config.train.seed)
         given |= held_out
         sizes = ", ".join(f"{len(split.items)} for {name}" for name, split in held_out.items())
-        notes += (f"held out of {data.train}: {sizes}",)
+        notes += (f"held out of {train.source}: {sizes}",)
+    given["train"] = train
     labels = config.labels or tuple(sorted({label for item in train.items for label in item.labels}))
-    _check_labels(labels, [train, *given.values()])
+    _check_labels(labels, list(given.values()))
     counts = Counter(label for item in train.items for label in item.labels)
     rare = [label for label in labels if counts[label] < 2]
     if rare:
-        notes += (f"seen less than twice in train, so hardly learnt: {', '.join(rare[:_MAX_LISTED])}",)
+        more = f" and {len(rare) - _MAX_LISTED} more" if len(rare) > _MAX_LISTED else ""
+        notes += (f"seen less than twice in train, so hardly learnt: {', '.join(rare[:_MAX_LISTED])}{more}",)
     return TaskData(labels, train, given["validation"], given["test"], notes)
 
 
 def load_split(name: str, source: str, config: TaskConfig) -> Split:
-    """Read and check one split."""
+    """Read and check one split of a file, an image folder or a hub data set."""
     rows, folder = read_rows(source, config.data)
-    items, faults = [], []
+    return _checked(name, source, rows, folder, config)
+
+
+def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits that the data has of its own, and notes on them."""
+    data = config.data
+    if data.root is not None:
+        root = Path(data.root)
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder; set data.root to where the {data.format} files are")
+        layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
+        rows_of = layout.splits.items()
+        return {name: _checked(name, data.root, rows, layout.folder, config) for name, rows in rows_of}, layout.notes
+    sources = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {name: load_split(name, source, config) for name, source in sources.items() if source is not None}, ()
+
+
+def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: TaskConfig) -> Split:
+    items: list[Item] = []
+    faults: dict[Hashable, str] = {}
     for number, row in enumerate(track(rows, f"checking {name}"), start=1):
         try:
             items.append(item_from_row(number, row, folder, config))
         except DataError as fault:
-            faults.append(f"  row {number}: {fault}")
+            group = row.get("group")  # a broken image of several texts is one fault
+            faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
     if faults:
-        more = f"\n  and {len(faults) - _MAX_LISTED} more" if len(faults) > _MAX_LISTED else ""
-        listed = "\n".join(faults[:_MAX_LISTED])
-        raise DataError(f"{source} ({name}) has {len(faults)} rows to mend:\n{listed}{more}")
+        raise DataError(f"{source} ({name}) has {len(faults)} rows to mend:\n{listed([*faults.values()])}")
     if not items:
         raise DataError(f"{source} ({name}) has no rows")
     return Split(name, source, items)

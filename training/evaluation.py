@@ -2,55 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torchmetrics.functional import classification as metrics
 
-from model_store import Pattern, Problem
+from model_store import Calibration, Pattern, Problem
 from training.batches import Collator
 from training.data import Split
-from training.missing import Lacks, Table, natural_table
+from training.head import Head
+from training.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.model import MissingModalityClassifier
 
 Scores = dict[str, float | None]  # None where there was nothing to score
+Calibrations = Mapping[Pattern, Calibration]
+_LACKS = {pattern: lacks for lacks, pattern in PATTERN_OF.items()}
 
 
 @dataclass(frozen=True)
-class SplitFeatures:
-    """Both towers' features of every item (N, P). Where a modality is absent, they are its constant."""
+class EncodedSplit:
+    """Both towers' features of every item, all that a head needs to answer under any missing table.
+
+    Shapes:
+        image, text: (N, P), where a modality is absent its constant; absent_image, absent_text: (P,).
+        targets: (N,) class indices, or (N, C) of 0 and 1.
+    """
 
     image: Tensor
     text: Tensor
-    absent_image: Tensor  # (P,)
-    absent_text: Tensor  # (P,)
+    absent_image: Tensor
+    absent_text: Tensor
+    targets: Tensor
+    natural: Table
 
-    def under(self, table: Table) -> Tensor:
-        """Concatenated features (N, 2P) with what the table takes away replaced by the constants."""
+    @torch.no_grad()
+    def logits(self, head: Head, table: Table) -> Tensor:
+        """(N, C) without what the table takes away."""
         lacks = torch.as_tensor(np.asarray(table, dtype=np.int64)).unsqueeze(1)  # (N, 1)
         image = torch.where(lacks == Lacks.IMAGE, self.absent_image, self.image)
         text = torch.where(lacks == Lacks.TEXT, self.absent_text, self.text)
-        return torch.cat([image, text], dim=-1)
+        found = torch.zeros(len(image), head.bias.shape[-1])
+        for kind, pattern in PATTERN_OF.items():
+            rows = lacks.squeeze(1) == kind
+            found[rows] = head(image[rows], text[rows], pattern)
+        return found
+
+    def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
+        """The table that leaves every item of this pattern, and which items have what the pattern needs."""
+        has_image, has_text = self.natural != Lacks.IMAGE, self.natural != Lacks.TEXT
+        chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
+        return np.full_like(self.natural, _LACKS[pattern]), chosen
+
+    def of_pattern(self, head: Head, pattern: Pattern) -> tuple[Tensor, Tensor]:
+        """Logits (n, C) and targets of every item that has what the pattern needs, without the rest."""
+        table, chosen = self.under(pattern)
+        return self.logits(head, table)[chosen], self.targets[chosen]
 
 
 @torch.no_grad()
-def encode(model: MissingModalityClassifier, split: Split, collator: Collator, batch_size: int = 64) -> SplitFeatures:
+def encode(model: MissingModalityClassifier, split: Split, collator: Collator, batch_size: int = 64) -> EncodedSplit:
     """Run each tower once over a split, with a progress bar."""
     model.eval()
     device = next(model.parameters()).device
-    image, text = [], []
+    image, text, targets = [], [], []
     for start in track(range(0, len(split.items), batch_size), f"encoding {split.name}"):
-        items = split.items[start : start + batch_size]
-        batch = collator(items)
-        image.append(model.image_features(batch["pixel_values"].to(device)).cpu())
-        text.append(model.text_features(batch["input_ids"].to(device)).cpu())
-    preprocessor = collator.preprocessor
-    absent_image = model.image_features(preprocessor.image(None).unsqueeze(0).to(device))[0].cpu()
-    absent_text = model.text_features(preprocessor.texts([None]).to(device))[0].cpu()
-    return SplitFeatures(torch.cat(image), torch.cat(text), absent_image, absent_text)
+        batch = {name: value.to(device) for name, value in collator(split.items[start : start + batch_size]).items()}
+        image_row, text_row = batch.pop("image_row"), batch.pop("text_row")
+        targets.append(batch.pop("labels").cpu())
+        images, texts = model.features(**batch)
+        image.append(images[image_row].cpu())
+        text.append(texts[text_row].cpu())
+        absent = images[-1].cpu(), texts[-1].cpu()
+    return EncodedSplit(torch.cat(image), torch.cat(text), *absent, torch.cat(targets), natural_table(split))
 
 
 def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
@@ -81,21 +109,44 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
 
 
 def evaluate(
-    model: MissingModalityClassifier, split: Split, table: Table, features: SplitFeatures, collator: Collator
+    head: Head, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
 ) -> dict[str, Scores]:
-    """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it."""
-    targets, natural = collator.targets(split.items), natural_table(split)
-    weight, bias = model.head.weight.cpu(), model.head.bias.cpu()
+    """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it.
 
-    @torch.no_grad()
-    def scores(lacks: Table, chosen: np.ndarray) -> Scores:
-        logits = torch.nn.functional.linear(features.under(lacks), weight, bias)
-        return score(logits[chosen], targets[chosen], model.problem)
+    `ece_calibrated` is the calibration error of what is served, after each pattern's temperature; of a multi-label task
+    `macro_f1_calibrated` is that of the labels which the service selects, by each pattern's thresholds.
+    """
+    everything = np.ones(len(table), dtype=bool)
+    views = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
+    return {name: _scores(head, encoded, *view, problem, calibrations) for name, view in views.items()}
 
-    has_image, has_text = natural != Lacks.IMAGE, natural != Lacks.TEXT
-    return {
-        "overall": scores(table, np.ones(len(natural), dtype=bool)),
-        Pattern.BOTH: scores(natural, has_image & has_text),
-        Pattern.IMAGE: scores(np.full_like(natural, Lacks.TEXT), has_image),
-        Pattern.TEXT: scores(np.full_like(natural, Lacks.IMAGE), has_text),
-    }
+
+def _scores(
+    head: Head,
+    encoded: EncodedSplit,
+    table: Table,
+    chosen: NDArray[np.bool_],
+    problem: Problem,
+    calibrations: Calibrations,
+) -> Scores:
+    logits, targets = encoded.logits(head, table), encoded.targets[chosen]
+    plain = score(logits[chosen], targets, problem)
+    served, thresholds = logits.clone(), torch.full_like(logits, 0.5)
+    for lacks, pattern in PATTERN_OF.items():
+        rows, calibration = torch.as_tensor(table == lacks), calibrations[pattern]
+        served[rows] /= calibration.temperature
+        if calibration.thresholds is not None:
+            thresholds[rows] = torch.tensor(calibration.thresholds)
+    plain["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
+    if problem is Problem.MULTI_LABEL and len(targets):
+        selected = (served.sigmoid() >= thresholds)[chosen].int()
+        f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
+        plain["macro_f1_calibrated"] = round(float(f1), 6)
+    return plain
+
+
+def selection_metric(problem: Problem, classes: int, targets: Tensor) -> str:
+    """By which validation score the best epoch is chosen: the one its data sets are reported by (METHOD: protocol)."""
+    if problem is Problem.MULTI_LABEL:
+        return "macro_f1"
+    return "auroc" if classes == 2 and set(targets.tolist()) == {0, 1} else "accuracy"

@@ -15,24 +15,25 @@ from torch import Tensor
 from model_store import (
     Backbone,
     Blob,
-    Calibration,
     GoldenExample,
     Graphs,
     ManifestDraft,
     Pattern,
     Precision,
-    Problem,
     Provenance,
     blob_of,
 )
+from training.batches import RawInputs
 from training.data import Split
 from training.errors import ExportError
 from training.golden import pattern_items, small_png
 from training.graphs import export_graphs
+from training.head import Head
 from training.items import Item
 from training.parity import OnnxModel, Reference, compare
 from training.provenance import code_version, package_versions
 from training.runs import TrainedTask
+from training.towers import feature_size
 
 MAX_LOGIT_ERROR = 1e-4
 GOLDEN_ITEMS = 2  # per presence pattern
@@ -46,12 +47,13 @@ class Bundle:
     blobs: dict[str, bytes]
 
 
-def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split) -> Bundle:
+def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
     """Merge the adapter and export the task.
 
     Args:
         metrics: the run's metrics.json.
         examples: items to compare ONNX with PyTorch on and to pick golden examples from (the validation split).
+        report: the run's report.html.
 
     Raises:
         ExportError: on some item the graphs' logits are further than 1e-4 from the merged PyTorch model's.
@@ -83,10 +85,11 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split) 
         graphs={Precision.FP32: Graphs(**graphs, max_logit_error=errors)},
         absent_features=blobs.add(safetensors.torch.save(absent)),
         head=blobs.add(safetensors.torch.save(_head_by_pattern(model.head))),
-        calibration={pattern: _uncalibrated(config.problem, len(trained.labels)) for pattern in Pattern},
+        calibration=trained.calibration,
         golden=tuple(_golden(examples, reference, blobs)),
         metrics={name: metrics[name] for name in ("validation", "test")},
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
+        report=blobs.add(report),
         provenance=Provenance(
             code_version=code_version(),
             created_at=datetime.now(UTC),
@@ -104,7 +107,7 @@ def _golden(examples: Split, reference: Reference, blobs: _Blobs) -> Iterator[Go
     for pattern in Pattern:
         for item in pattern_items(examples, pattern)[:GOLDEN_ITEMS]:
             image = small_png(item.image) if item.image is not None else None
-            logits = reference.logits([Item(item.row, image, item.text, item.labels)])[0]
+            logits = reference.logits([Item(item.row, image, item.text, item.labels)], pattern)[0]
             yield GoldenExample(
                 pattern=pattern,
                 image=blobs.add(image) if image is not None else None,
@@ -114,36 +117,29 @@ def _golden(examples: Split, reference: Reference, blobs: _Blobs) -> Iterator[Go
 
 
 def _absent_features(trained: TrainedTask) -> dict[str, Tensor]:
-    model, preprocessor = trained.model, trained.preprocessor
+    model, inputs = trained.model, RawInputs(trained.preprocessor)
     with torch.no_grad():
-        return {
-            "image": model.image_features(preprocessor.image(None)[None])[0].contiguous(),
-            "text": model.text_features(preprocessor.texts([None]))[0].contiguous(),
-        }
+        image, text = model.features(**inputs.images([]), **inputs.texts([]))
+    return {"image": image[0].contiguous(), "text": text[0].contiguous()}
 
 
-def _head_by_pattern(head: torch.nn.Linear) -> dict[str, Tensor]:
-    weight, bias = head.weight.detach(), head.bias.detach()
+def _head_by_pattern(head: Head) -> dict[str, Tensor]:
     return {
-        f"{pattern}.{name}": value.clone()
+        f"{pattern}.{name}": value.detach().clone()
         for pattern in Pattern
-        for name, value in (("weight", weight), ("bias", bias))
+        for name, value in zip(("weight", "bias"), head.of(pattern), strict=True)
     }
-
-
-def _uncalibrated(problem: Problem, classes: int) -> Calibration:
-    return Calibration(thresholds=(0.5,) * classes if problem is Problem.MULTI_LABEL else None)
 
 
 def _backbone(trained: TrainedTask) -> Backbone:
     model = trained.model
-    vision, text = model.clip.config.vision_config, model.clip.config.text_config
+    vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
     return Backbone(
         name=trained.config.backbone,
-        family="clip",
+        family=model.backbone.config.model_type,
         image_width=vision.hidden_size,
         text_width=text.hidden_size,
-        feature_size=model.clip.config.projection_dim,
+        feature_size=feature_size(model.backbone),
         image_layers=vision.num_hidden_layers,
         text_layers=text.num_hidden_layers,
         image_first_tail_layer=model.image_split,

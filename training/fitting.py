@@ -1,67 +1,92 @@
-"""Train a task with transformers' Trainer; a killed run goes on where its last checkpoint stands."""
+"""Train a task; a killed run goes on where its last checkpoint stands."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EvalPrediction, Trainer, TrainingArguments, set_seed
+from transformers import set_seed
 
-from model_store import Problem
-from training.batches import Collator, MaskedItems
+from model_store import Pattern
+from training.batches import Collator, MaskedItems, RawInputs, targets_of
+from training.calibration import calibrate
 from training.config import TaskConfig
-from training.data import Split, TaskData
+from training.data import TaskData
 from training.errors import RunError
-from training.evaluation import encode, evaluate, score
+from training.evaluation import EncodedSplit, encode, evaluate, selection_metric
+from training.findings import findings
 from training.missing import Table, pattern_shares, table_for
-from training.runs import METRICS, TrainedTask, build, read_json, save_trained, write_json
+from training.report import report_html
+from training.runs import METRICS, REPORT, TrainedTask, build, read_json, save_trained, write_json
+from training.trainer import AdapterTrainer, is_main_process, last_checkpoint, training_arguments, validation_scores
+from training.trunk_cache import open_or_build
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
-_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+TRUNK_CACHE = "trunk_cache"
 
 
-class _AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """Trainer whose weight decay follows the parametrization."""
+def fit(
+    config: TaskConfig,
+    data: TaskData,
+    folder: Path,
+    announce: Callable[[str], None] = print,
+    cache_folder: Path | None = None,
+) -> TrainedTask:
+    """Train, calibrate, evaluate, and write adapter, tables, metrics and report into `folder`.
 
-    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Official MoRA decays everything it trains; identity spares magnitudes, gates and biases."""
-        names = [name for name, value in model.named_parameters() if value.requires_grad]
-        if self.identity:
-            return [name for name in names if not name.endswith(("magnitude", "gate", "bias"))]
-        return names
-
-
-def fit(config: TaskConfig, data: TaskData, folder: Path) -> TrainedTask:
-    """Train, evaluate, and write adapter, tables and metrics into `folder`."""
-    claim(folder, config, data)
+    Args:
+        announce: is told what a person should know, such as the disk that is needed.
+        cache_folder: where the frozen layers' outputs are kept for several runs; None: in `folder`, while training.
+    """
     started = time.monotonic()
+    targets = targets_of(data.validation.items, data.labels, config.problem)
+    metric = selection_metric(config.problem, len(data.labels), targets)
+    arguments = training_arguments(config, folder / CHECKPOINTS, metric)
+    with arguments.main_process_first():
+        claim(folder, config, data)
+        tables = draw_tables(config, data, folder / "missing_tables")
     set_seed(config.train.seed)
     model, preprocessor = build(config, len(data.labels))
-    tables = draw_tables(config, data, folder / "missing_tables")
-    collator = Collator(preprocessor, data.labels, config.problem)
-    trainer = _AdapterTrainer(
+    with arguments.main_process_first():
+        cache = None
+        if config.train.cache_trunk and config.method != "full":  # what is trained cannot be computed once
+            cache = open_or_build(model, preprocessor, data, cache_folder or folder / TRUNK_CACHE, announce)
+    collator = Collator(cache or RawInputs(preprocessor), data.labels, config.problem)
+    trainer = AdapterTrainer(
+        config,
         model=model,
-        args=_arguments(config, folder / CHECKPOINTS),
+        args=arguments,
         data_collator=collator,
         train_dataset=MaskedItems(data.train, tables["train"]),
         eval_dataset=MaskedItems(data.validation, tables["validation"]),
-        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem),
+        compute_metrics=lambda prediction: validation_scores(prediction, config.problem),
     )
-    trainer.identity = config.mora.parametrization == "identity"
     trainer.train(resume_from_checkpoint=last_checkpoint(folder / CHECKPOINTS))
+    encoded = {split.name: encode(model, split, collator) for split in (data.validation, data.test)}
+    model.cpu()
+    calibration = calibrate(
+        {pattern: encoded["validation"].of_pattern(model.head, pattern) for pattern in Pattern}, config.problem
+    )
     mix = {str(pattern): share for pattern, share in pattern_shares(tables["train"]).items()}
-    trained = TrainedTask(config, data.labels, data.fingerprint, mix, model, preprocessor)
-    save_trained(folder, trained)
-    trained_seconds = time.monotonic() - started
-    metrics: dict[str, Any] = evaluate_splits(trained, data, tables)
-    metrics["trainable_parameters"] = model.trainable_parameters()
-    metrics["seconds"] = {"train": round(trained_seconds, 1), "total": round(time.monotonic() - started, 1)}
-    write_json(folder / METRICS, metrics)
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    trained = TrainedTask(config, data.labels, data.fingerprint, mix, calibration, model, preprocessor)
+    history = trainer.state.log_history
+    if is_main_process():
+        save_trained(folder, trained)
+        metrics: dict[str, Any] = scores_of(trained, encoded, tables)
+        metrics["trainable_parameters"] = model.trainable_parameters()
+        metrics["seconds"] = {"train": history[-1]["seconds"], "total": round(time.monotonic() - started, 1)}
+        report = findings(trained, data, encoded["test"], tables["test"], metrics, history)
+        (folder / REPORT).write_text(report_html(report), encoding="utf-8")
+        write_json(folder / METRICS, metrics)  # last: it says that the run is finished
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(folder / TRUNK_CACHE, ignore_errors=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
     return trained
 
 
@@ -73,15 +98,17 @@ def draw_tables(config: TaskConfig, data: TaskData, folder: Path | None = None) 
     }
 
 
+def scores_of(trained: TrainedTask, encoded: dict[str, EncodedSplit], tables: dict[str, Table]) -> dict[str, Any]:
+    """Scores of each encoded split, overall and per presence pattern."""
+    problem, head = trained.config.problem, trained.model.cpu().head
+    return {name: evaluate(head, split, tables[name], problem, trained.calibration) for name, split in encoded.items()}
+
+
 def evaluate_splits(trained: TrainedTask, data: TaskData, tables: dict[str, Table]) -> dict[str, Any]:
     """Scores of validation and test, overall and per presence pattern."""
-    collator = Collator(trained.preprocessor, trained.labels, trained.config.problem)
-
-    def scores(split: Split) -> dict[str, Any]:
-        features = encode(trained.model, split, collator)
-        return evaluate(trained.model, split, tables[split.name], features, collator)
-
-    return {"validation": scores(data.validation), "test": scores(data.test)}
+    collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+    encoded = {split.name: encode(trained.model, split, collator) for split in (data.validation, data.test)}
+    return scores_of(trained, encoded, tables)
 
 
 def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
@@ -106,53 +133,3 @@ def discard(folder: Path) -> None:
     if not (folder / CONFIG).is_file():
         raise RunError(f"{folder} is not a run of mora-train, so --overwrite leaves it alone; choose another --output")
     shutil.rmtree(folder)
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that a kill left incomplete is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for path in found:
-        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _parses(path / "trainer_state.json"):
-            return str(path)
-        shutil.rmtree(path)
-    return None
-
-
-def _parses(path: Path) -> bool:
-    try:
-        read_json(path)
-    except RunError:
-        return False
-    return True
-
-
-def _validation_scores(prediction: EvalPrediction, problem: Problem) -> dict[str, float]:
-    found = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _arguments(config: TaskConfig, folder: Path) -> TrainingArguments:
-    train = config.train
-    return TrainingArguments(
-        output_dir=str(folder.resolve()),  # the trainer finds its best checkpoint by this path
-        num_train_epochs=train.epochs,
-        per_device_train_batch_size=train.batch_size,
-        per_device_eval_batch_size=train.batch_size,
-        learning_rate=train.learning_rate,
-        weight_decay=train.weight_decay,
-        adam_beta1=train.betas[0],
-        adam_beta2=train.betas[1],
-        lr_scheduler_type="cosine",
-        warmup_steps=train.warmup_ratio,
-        seed=train.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="macro_f1" if config.problem is Problem.MULTI_LABEL else "accuracy",
-        logging_strategy="epoch",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to="none",
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )

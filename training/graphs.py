@@ -10,10 +10,8 @@ import onnx
 import torch
 from torch import nn
 from torch.export import Dim
-from transformers import CLIPModel
 
 from training.model import MissingModalityClassifier
-from training.towers import ImageTail, ImageTrunk, TextTail, TextTrunk
 
 BATCH = Dim("batch", min=1, max=4096)
 
@@ -34,23 +32,19 @@ class GraphFiles:
 
 def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
     """Export a model whose adapter has been merged."""
-    clip: CLIPModel = merged.clip.eval()
-    vision, text = clip.config.vision_config, clip.config.text_config
+    merged.eval()
+    vision, text = merged.backbone.config.vision_config, merged.backbone.config.text_config
     pixels = torch.zeros(2, vision.num_channels, vision.image_size, vision.image_size)
-    ids = torch.zeros(2, 5, dtype=torch.int64)
-    image_trunk, text_trunk = ImageTrunk(clip, merged.image_split), TextTrunk(clip, merged.text_split)
     length = Dim("length", min=1, max=text.max_position_embeddings)
+    ids, last = torch.zeros(2, 5, dtype=torch.int64), torch.tensor([4, 3])
     with torch.no_grad():
-        image_hidden, text_hidden = image_trunk(pixels), text_trunk(ids)
-    last = torch.tensor([4, 3])
+        image_hidden, text_hidden = merged.image_trunk(pixels), merged.text_trunk(ids)
     return GraphFiles(
-        image_trunk=to_onnx(image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
-        image_tail=to_onnx(
-            ImageTail(clip, merged.image_split), {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]
-        ),
-        text_trunk=to_onnx(text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: length}]),
+        image_trunk=to_onnx(merged.image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
+        image_tail=to_onnx(merged.image_tail, {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]),
+        text_trunk=to_onnx(merged.text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: length}]),
         text_tail=to_onnx(
-            TextTail(clip, merged.text_split),
+            merged.text_tail,
             {"text_hidden": text_hidden, "last_token": last},
             "text_features",
             [{0: BATCH, 1: length}, {0: BATCH}],

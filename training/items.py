@@ -24,12 +24,14 @@ class Item:
     image: bytes | Path | None
     text: str | None
     labels: tuple[str, ...]
+    group: int | None = None  # which image of the split; items that share one lose it together
 
 
 def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Item:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
-    image, text = _image(row["image"], folder, data.image or "image"), row["text"]
+    cure = "replace the file" if data.format else "replace the file or leave the cell empty"
+    image, text = _image(row["image"], folder, data.image or "image", cure), row["text"]
     if text is not None and not isinstance(text, str):
         raise DataError(f"column {data.text} holds {type(text).__name__}, not text")
     text = text if text and text.strip() else None
@@ -37,10 +39,10 @@ def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskCo
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
         raise DataError(f"neither {columns} is given; fill one in or remove the row")
-    return Item(number, image, text, labels)
+    return Item(number, image, text, labels, row.get("group"))
 
 
-def _image(value: object, folder: Path, column: str) -> bytes | Path | None:
+def _image(value: object, folder: Path, column: str, cure: str) -> bytes | Path | None:
     if isinstance(value, dict):  # the `datasets` form of an image
         value = value.get("bytes") or value.get("path")
     if isinstance(value, str):
@@ -51,10 +53,10 @@ def _image(value: object, folder: Path, column: str) -> bytes | Path | None:
         path, name = folder / value, f"{column} {value[:80]!r}"
         if not _is_file(path):
             raise DataError(f"{name} does not exist in {folder}; mend the path, or leave the cell empty")
-        _decode(path, name)
+        _decode(path, name, cure)
         return path
     if isinstance(value, bytes):
-        _decode(BytesIO(value), column)
+        _decode(BytesIO(value), column, cure)
         return value
     raise DataError(f"column {column} holds {type(value).__name__}, not a path or image bytes")
 
@@ -67,14 +69,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _decode(source: Path | BytesIO, name: str) -> None:
+def _decode(source: Path | BytesIO, name: str, cure: str) -> None:
     """Raise DataError unless the whole picture can be decoded (of a JPEG, at a reduced size, which is quicker)."""
     try:
         with Image.open(source) as image:
             image.draft("RGB", (64, 64))
             image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image; replace the file or leave the cell empty") from error
+        raise DataError(f"{name} cannot be read as an image; {cure}") from error
 
 
 def _labels(value: object, config: TaskConfig) -> tuple[str, ...]:

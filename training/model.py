@@ -1,62 +1,116 @@
-"""The trained model: two frozen towers, their MoRA adapter, and one linear head over both features."""
+"""The trained model: two towers, what is adapted in them, and a linear head over both features."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, CLIPConfig, CLIPModel
+from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils.logging import disable_progress_bar
 
-from model_store import Problem
+from model_store import Pattern
 from training.config import MoRAConfig, TaskConfig
 from training.errors import BackboneError
-from training.mora import MoRAAdapter
+from training.head import Head
+from training.methods import adapt
+from training.objective import Objective
+from training.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
+
+BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
+_MODELS: dict[type, type[Backbone]] = {CLIPConfig: CLIPModel, SiglipConfig: SiglipModel}
 
 
 class MissingModalityClassifier(nn.Module):
-    """CLIP's towers, adapted by MoRA, and a head Linear(2P -> C) over [image features, text features].
+    """A backbone's towers, adapted, and a head over [image features, text features].
 
-    Both towers always run here: a missing image is a white picture, a missing text the empty string. The features are
-    the unnormalised projections (METHOD: official configurations). Its state is what is trained: adapter and head.
+    The features are the unnormalised projections (METHOD: official configurations). A missing image is a white picture
+    and a missing text the empty string: each is one input, so that a batch holds it once, in its last row. The state is
+    what is trained: adapter and head.
     """
 
-    def __init__(self, clip: CLIPModel, config: TaskConfig, classes: int) -> None:
+    def __init__(self, backbone: Backbone, config: TaskConfig, classes: int) -> None:
         super().__init__()
-        clip.requires_grad_(False)
-        image_layers, text_layers = clip.vision_model.encoder.layers, clip.text_model.encoder.layers
-        self.image_split, self.text_split = split_layers(len(image_layers), len(text_layers), config.mora)
-        self.adapter = MoRAAdapter(
-            list(image_layers[self.image_split :]), list(text_layers[self.text_split :]), config.mora
+        backbone.requires_grad_(False)
+        image_layers, text_layers = backbone.vision_model.encoder.layers, backbone.text_model.encoder.layers
+        self.image_split, self.text_split = 0, 0
+        if config.method != "full":
+            self.image_split, self.text_split = split_layers(len(image_layers), len(text_layers), config.mora)
+        self.adapter = adapt(
+            config.method,
+            backbone,
+            list(image_layers[self.image_split :]),
+            list(text_layers[self.text_split :]),
+            config.mora,
         )
-        self.head = nn.Linear(2 * clip.config.projection_dim, classes)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-        self.clip = clip
-        self.problem = config.problem
+        self.head = Head(feature_size(backbone), classes, per_pattern=config.head == "per_pattern")
+        self.image_trunk = ImageTrunk(backbone, self.image_split)
+        self.image_tail = ImageTail(backbone, self.image_split)
+        self.text_trunk = TextTrunk(backbone, self.text_split)
+        self.text_tail = TextTail(backbone, self.text_split)
+        self.backbone = backbone
+        self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, P)."""
-        pooled = self.clip.vision_model(pixel_values=pixel_values).pooler_output
-        return self.clip.visual_projection(pooled)  # type: ignore[no-any-return]
+        return self.image_tail(self.image_trunk(pixel_values))  # type: ignore[no-any-return]
 
-    def text_features(self, input_ids: Tensor) -> Tensor:
-        """(B, L), padded behind the end token or not -> (B, P)."""
-        pooled = self.clip.text_model(input_ids=input_ids).pooler_output
-        return self.clip.text_projection(pooled)  # type: ignore[no-any-return]
+    def text_features(self, input_ids: Tensor, last_token: Tensor) -> Tensor:
+        """(B, L), and where each text ends (B,) -> (B, P)."""
+        return self.text_tail(self.text_trunk(input_ids), last_token)  # type: ignore[no-any-return]
 
-    def forward(self, pixel_values: Tensor, input_ids: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
-        """Logits (B, C), and the loss when labels are given: class indices (B,), or 0/1 (B, C) for multi-label."""
-        features = torch.cat([self.image_features(pixel_values), self.text_features(input_ids)], dim=-1)  # (B, 2P)
-        logits = self.head(features)
+    def features(
+        self,
+        last_token: Tensor,
+        pixel_values: Tensor | None = None,
+        image_hidden: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        text_hidden: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Both towers' features (I, P) and (T, P).
+
+        Args:
+            last_token: (T,)
+            pixel_values: (I, 3, S, S), or in its place the image trunk's output (I, N, Dv).
+            input_ids: (T, L), or in its place the text trunk's output (T, L, Dt).
+        """
+        image_hidden = self.image_trunk(pixel_values) if image_hidden is None else image_hidden
+        text_hidden = self.text_trunk(input_ids) if text_hidden is None else text_hidden
+        return self.image_tail(image_hidden), self.text_tail(text_hidden, last_token)
+
+    def forward(
+        self,
+        image_row: Tensor,
+        text_row: Tensor,
+        last_token: Tensor,
+        pixel_values: Tensor | None = None,
+        image_hidden: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        text_hidden: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Logits (B, C), and the loss when labels are given: class indices (B,), or 0/1 (B, C) for multi-label.
+
+        Args:
+            image_row, text_row: (B,), the row of each item's image and text; the last row is the absent one's.
+            last_token and the rest: as for `features`.
+        """
+        images, texts = self.features(last_token, pixel_values, image_hidden, input_ids, text_hidden)
+        absent_image, absent_text = (rows[-1].expand(len(image_row), -1) for rows in (images, texts))
+        has_image, has_text = image_row < len(images) - 1, text_row < len(texts) - 1  # (B,)
+        logits_of = {
+            Pattern.BOTH: self.head(images[image_row], texts[text_row], Pattern.BOTH),
+            Pattern.IMAGE: self.head(images[image_row], absent_text, Pattern.IMAGE),
+            Pattern.TEXT: self.head(absent_image, texts[text_row], Pattern.TEXT),
+        }  # each (B, C)
+        one = torch.where(has_image.unsqueeze(1), logits_of[Pattern.IMAGE], logits_of[Pattern.TEXT])
+        complete = has_image & has_text
+        logits = torch.where(complete.unsqueeze(1), logits_of[Pattern.BOTH], one)
         if labels is None:
             return {"logits": logits}
-        multi_label = self.problem is Problem.MULTI_LABEL
-        loss = nn.functional.binary_cross_entropy_with_logits if multi_label else nn.functional.cross_entropy
-        return {"loss": loss(logits, labels), "logits": logits}
+        return {"loss": self.objective(logits, logits_of, complete, labels), "logits": logits}
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
         """The trained parameters alone, so that checkpoints and adapters stay small."""
@@ -90,25 +144,42 @@ def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tup
     return image_layers - adapted, text_layers - adapted
 
 
-def load_clip_config(backbone: str) -> CLIPConfig:
+def load_backbone_config(backbone: str) -> BackboneConfig:
     """The backbone's configuration, from a hub id or a directory. Raises BackboneError."""
     try:
         config = AutoConfig.from_pretrained(backbone)
     except (OSError, ValueError) as error:
         raise BackboneError(_unreachable(backbone)) from error
-    if not isinstance(config, CLIPConfig):
-        raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP models can be adapted")
+    if type(config) not in _MODELS:
+        raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
+    if isinstance(config, SiglipConfig):
+        _check_siglip(backbone, config)
     return config
 
 
-def load_clip(backbone: str) -> CLIPModel:
+def empty_backbone(config: BackboneConfig) -> Backbone:
+    """A backbone of this configuration with weights that mean nothing."""
+    return _MODELS[type(config)](config)
+
+
+def load_backbone(backbone: str) -> Backbone:
     """The backbone with its weights as float32. Raises BackboneError."""
-    load_clip_config(backbone)
+    config = load_backbone_config(backbone)
     disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
     try:
-        return CLIPModel.from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
+        return _MODELS[type(config)].from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         raise BackboneError(_unreachable(backbone)) from error
+
+
+def _check_siglip(backbone: str, config: SiglipConfig) -> None:
+    sizes = config.vision_config.hidden_size, config.text_config.projection_size
+    if sizes[0] != sizes[1]:
+        raise BackboneError(
+            f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}"
+        )
+    if not config.vision_config.vision_use_head:
+        raise BackboneError(f"backbone: {backbone} has no attention pooling (vision_use_head is false)")
 
 
 def _unreachable(backbone: str) -> str:

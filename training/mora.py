@@ -41,7 +41,8 @@ class MoRAWeight(nn.Module):
         W = m_s dir(W0 + D_s) + m_p dir(W0 + D_p),  D_s = a S (O^T O) S^T,  D_p = a (P Q)^T
 
     S is the tower's own shared factor, O the other tower's: only its r x r Gram matrix enters, so that the widths need
-    not agree. m_s and m_p start at the column norms of W0.
+    not agree. m_s and m_p start at the column norms of W0. For ablations `without` leaves out the shared term, the
+    specific term, or the Gram matrix (D_s = a S S^T, which nothing couples to the other tower).
 
     Shapes:
         W0, W: (d, d); S: (d, r); O: (d_other, r); P: (d, r); Q: (r, d); m_s, m_p: (1, d).
@@ -50,36 +51,51 @@ class MoRAWeight(nn.Module):
     def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
         super().__init__()
         width, rank = w0.shape[0], config.rank
-        self.factors = factors
         self.tower = tower
         self.scale = config.scale
-        self.p = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
-        self.q = nn.Parameter(torch.zeros(rank, width))
-        self.shared_magnitude = nn.Parameter(column_norm(w0))
-        self.specific_magnitude = nn.Parameter(column_norm(w0))
+        self.without = config.without
+        if config.without != "shared":
+            self.factors = factors
+            self.shared_magnitude = nn.Parameter(column_norm(w0))
+        if config.without != "specific":
+            self.p = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
+            self.q = nn.Parameter(torch.zeros(rank, width))
+            self.specific_magnitude = nn.Parameter(column_norm(w0))
 
     def own_and_other(self) -> tuple[Tensor, Tensor]:
         """The shared factor of this tower and that of its partner."""
         own, other = (self.factors.image, self.factors.text)
         return (own, other) if self.tower == "image" else (other, own)
 
+    def gram(self) -> Tensor:
+        """O^T O (r, r), what this tower hears of the other one."""
+        _, other = self.own_and_other()
+        return torch.eye(other.shape[1], device=other.device) if self.without == "gram" else other.T @ other
+
     def shared_update(self) -> Tensor:
         """D_s (d, d)."""
-        own, other = self.own_and_other()
-        return self.scale * own @ (other.T @ other) @ own.T
+        own, _ = self.own_and_other()
+        return self.scale * own @ self.gram() @ own.T
 
     def specific_update(self) -> Tensor:
         """D_p (d, d)."""
         return self.scale * (self.p @ self.q).T
 
+    def terms(self, w0: Tensor) -> list[Tensor]:
+        """m_s dir(W0 + D_s) and m_p dir(W0 + D_p), each unless it is left out."""
+        terms = []
+        if self.without != "shared":
+            terms.append(self.shared_magnitude * column_direction(w0 + self.shared_update()))
+        if self.without != "specific":
+            terms.append(self.specific_magnitude * column_direction(w0 + self.specific_update()))
+        return terms
+
     def forward(self, w0: Tensor) -> Tensor:
-        shared = column_direction(w0 + self.shared_update())
-        specific = column_direction(w0 + self.specific_update())
-        return self.shared_magnitude * shared + self.specific_magnitude * specific
+        return torch.stack(self.terms(w0)).sum(dim=0)
 
 
 class IdentityMoRAWeight(MoRAWeight):
-    """MoRA that starts at exactly W0: the mean of the two terms, and a gate g = 0 on the shared update.
+    """MoRA that starts at exactly W0: the mean of the terms, and a gate g = 0 on the shared update.
 
         W = (m_s dir(W0 + D_s) + m_p dir(W0 + D_p)) / 2,  D_s = g a S G S^T,  G = O^T O r / tr(O^T O)
 
@@ -89,16 +105,18 @@ class IdentityMoRAWeight(MoRAWeight):
 
     def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
         super().__init__(w0, factors, tower, config)
-        self.gate = nn.Parameter(torch.zeros(()))
+        if config.without != "shared":
+            self.gate = nn.Parameter(torch.zeros(()))
+
+    def gram(self) -> Tensor:
+        gram = super().gram()
+        return gram * (gram.shape[0] / gram.trace())
 
     def shared_update(self) -> Tensor:
-        own, other = self.own_and_other()
-        gram = other.T @ other
-        gram = gram * (gram.shape[0] / gram.trace())
-        return self.gate * self.scale * own @ gram @ own.T
+        return self.gate * super().shared_update()
 
     def forward(self, w0: Tensor) -> Tensor:
-        return super().forward(w0) / 2
+        return torch.stack(self.terms(w0)).mean(dim=0)
 
 
 class MoRAAdapter(nn.Module):
@@ -120,10 +138,11 @@ class MoRAAdapter(nn.Module):
         self._adapted: list[nn.Linear] = []
         self._hooks: list[Any] = []
         for image_layer, text_layer in zip(image_layers, text_layers, strict=True):
-            pair = {"image": _projections(image_layer, config), "text": _projections(text_layer, config)}
+            pair = {"image": projections(image_layer, config), "text": projections(text_layer, config)}
             widths = {tower: next(iter(found.values())).in_features for tower, found in pair.items()}
             factors = SharedFactors(widths["text"], widths["image"], config.rank)
-            self.shared.append(factors)
+            if config.without != "shared":
+                self.shared.append(factors)
             for tower, found in pair.items():
                 weights = nn.ModuleDict({n: weight(p.weight.data, factors, tower, config) for n, p in found.items()})
                 getattr(self, tower).append(weights)
@@ -146,7 +165,8 @@ class MoRAAdapter(nn.Module):
         self._adapted, self._hooks = [], []
 
 
-def _projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:
+def projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:
+    """The target modules of one layer by name. Raises BackboneError when it lacks one, or one is not square."""
     there = {path.split(".")[-1]: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
     missing = ", ".join(name for name in config.target_modules if name not in there)
     if missing:

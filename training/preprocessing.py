@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from tokenizers import normalizers
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, CLIPConfig, PreTrainedTokenizerFast, SiglipConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.utils import cached_file
 
-from model_store import ImagePreprocessing, TextPreprocessing, blob_of
+from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
 from training.errors import BackboneError, DataError
 
 _RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -31,17 +35,34 @@ def rgb_over_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-class Preprocessor:
-    """The backbone's image processor and tokenizer. An absent image is a white picture, an absent text is ""."""
+class Tokens(NamedTuple):
+    """Texts as token ids (B, L), and the token of each that its features are pooled at (B,)."""
 
-    def __init__(self, backbone: str, max_positions: int) -> None:
+    input_ids: Tensor
+    last_token: Tensor
+
+
+class Preprocessor:
+    """The backbone's image processor and tokenizer. An absent image is a white picture, an absent text is "".
+
+    A text tower that is not causal (SigLIP's) is given every text padded to its full length, as it was pretrained, and
+    pooled at the last position.
+    """
+
+    def __init__(self, backbone: str, config: CLIPConfig | SiglipConfig) -> None:
+        siglip = isinstance(config, SiglipConfig)
+        processor = SiglipImageProcessorPil if siglip else CLIPImageProcessorPil
         try:
-            self._processor = CLIPImageProcessorPil.from_pretrained(backbone)
-            self._tokenizer = AutoTokenizer.from_pretrained(backbone)
-        except (OSError, ValueError) as error:
-            message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer files ({error})"
-            raise BackboneError(message) from error
-        self.max_length = min(self._tokenizer.model_max_length, max_positions)
+            self._processor = processor.from_pretrained(backbone)
+            self._tokenizer = _siglip_tokenizer(backbone) if siglip else AutoTokenizer.from_pretrained(backbone)
+        except (OSError, ValueError, ImportError) as error:
+            message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({error})"
+            raise BackboneError(f"{message}; copy it from the model's repository on the hub") from error
+        self.max_length = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        self._padding: Padding | None = None
+        if siglip:
+            self._tokenizer.padding_side = "right"
+            self._padding = Padding(length=self.max_length, token=self._tokenizer.pad_token_id)
         self._white = self._pixels(WHITE)
 
     def image(self, image: bytes | Path | None) -> Tensor:
@@ -55,17 +76,29 @@ class Preprocessor:
             name = "an image" if isinstance(image, bytes) else str(image)
             raise DataError(f"{name} cannot be decoded ({error}); replace it or leave the cell empty") from error
 
-    def texts(self, texts: list[str | None]) -> Tensor:
-        """`input_ids` (B, L), padded behind the end token to the longest; special tokens in a text are plain text."""
+    def texts(self, texts: list[str | None]) -> Tokens:
+        """Padded behind the end token, to the longest or the full length; special tokens in a text are plain text."""
         encoded = self._tokenizer(
             [text or "" for text in texts],
-            padding=True,
+            padding=True if self._padding is None else "max_length",
             truncation=True,
             max_length=self.max_length,
             split_special_tokens=True,
+            return_attention_mask=True,
             return_tensors="pt",
         )
-        return encoded["input_ids"]  # type: ignore[no-any-return]
+        last = encoded["attention_mask"].sum(dim=1) - 1
+        return Tokens(encoded["input_ids"], last if self._padding is None else last.fill_(self.max_length - 1))
+
+    def picture_of(self, pixel_values: Tensor) -> Image.Image:
+        """The picture that `pixel_values` (3, H, W) show: what the model sees, without the normalisation."""
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self._processor.image_mean, self._processor.image_std))
+        pixels = ((pixel_values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+    def words_of(self, input_ids: Tensor) -> str:
+        """What token ids (L,) say, special tokens left out."""
+        return str(self._tokenizer.decode(input_ids, skip_special_tokens=True)).strip()
 
     def _pixels(self, image: Image.Image) -> Tensor:
         return torch.as_tensor(self._processor(image, return_tensors="pt")["pixel_values"][0])
@@ -79,7 +112,8 @@ class Preprocessor:
 
     def text_description(self) -> TextPreprocessing:
         """What the service needs to tokenise alike."""
-        return TextPreprocessing(tokenizer=blob_of(self.tokenizer_file()), max_length=self.max_length)
+        tokenizer = blob_of(self.tokenizer_file())
+        return TextPreprocessing(tokenizer=tokenizer, max_length=self.max_length, padding=self._padding)
 
     def image_description(self) -> ImagePreprocessing:
         """What the service needs to prepare images alike. Raises BackboneError for settings it does not know."""
@@ -96,3 +130,20 @@ class Preprocessor:
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )
+
+
+def _siglip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
+    """SigLIP's tokenizer.json with lower-casing, which is how both SigLIP 1 and 2 were pretrained.
+
+    The file is read as it is: SigLIP 1's own class is no `tokenizers` pipeline, which the service could not run, and
+    the class that SigLIP 2's repositories name does not lower-case. Raises OSError or ValueError when it cannot serve.
+    """
+    cached_file(backbone, "tokenizer.json")  # else SentencePiece's file would be converted, without SigLIP's own rules
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(backbone)
+    if tokenizer.pad_token_id is None:
+        raise ValueError("tokenizer_config.json names no pad_token")
+    if tokenizer.init_kwargs.get("do_lower_case", True):
+        pipeline = tokenizer.backend_tokenizer
+        rest = [] if pipeline.normalizer is None else [pipeline.normalizer]
+        pipeline.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+    return tokenizer

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
+import platform
 import subprocess
 from pathlib import Path
 
-_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "tokenizers")
+import torch
+
+_PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "peft", "pillow", "tokenizers")
 
 
 def code_version() -> str:
@@ -28,3 +32,18 @@ def _git(folder: Path, *arguments: str) -> str | None:
 def package_versions() -> dict[str, str]:
     there = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     return {name: importlib.metadata.version(name) for name in _PACKAGES if name in there}
+
+
+def machine() -> str:
+    """Processor, cores, GPU and versions in words, to stand beside a measurement."""
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "numpy")
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{os.cpu_count()} cores {_processor()}{gpu}; Python {platform.python_version()}, {versions}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())

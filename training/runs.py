@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from model_store import Calibration, Pattern
 from training.config import TaskConfig
 from training.errors import RunError
-from training.model import MissingModalityClassifier, load_clip
+from training.model import MissingModalityClassifier, load_backbone
 from training.preprocessing import Preprocessor
 
 ADAPTER = "adapter.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 METRICS = "metrics.json"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,25 @@ class TrainedTask:
     labels: tuple[str, ...]
     dataset_fingerprint: str
     training_mix: dict[str, float]
+    calibration: dict[Pattern, Calibration]
     model: MissingModalityClassifier
     preprocessor: Preprocessor
 
 
 def build(config: TaskConfig, classes: int) -> tuple[MissingModalityClassifier, Preprocessor]:
     """The untrained model of a configuration, and its backbone's preprocessing."""
-    clip = load_clip(config.backbone)
-    preprocessor = Preprocessor(config.backbone, clip.config.text_config.max_position_embeddings)
-    return MissingModalityClassifier(clip, config, classes), preprocessor
+    backbone = load_backbone(config.backbone)
+    return MissingModalityClassifier(backbone, config, classes), Preprocessor(config.backbone, backbone.config)
 
 
 def save_trained(folder: Path, trained: TrainedTask) -> None:
     """Write adapter and head (`adapter.safetensors`) and what they mean (`adapter_config.json`, PEFT's file names)."""
     config, model = trained.config, trained.model
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / ADAPTER)
-    layers = model.clip.config.vision_config.num_hidden_layers, model.clip.config.text_config.num_hidden_layers
+    towers = model.backbone.config
+    layers = towers.vision_config.num_hidden_layers, towers.text_config.num_hidden_layers
     description = {
-        "peft_type": "MORA",
+        "peft_type": config.method.upper(),
         "base_model_name_or_path": config.backbone,
         "r": config.mora.rank,
         "target_modules": list(config.mora.target_modules),
@@ -58,6 +60,7 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
         "labels": list(trained.labels),
         "dataset_fingerprint": trained.dataset_fingerprint,
         "training_mix": trained.training_mix,
+        "calibration": {pattern.value: found.model_dump() for pattern, found in trained.calibration.items()},
         "task_config": config.model_dump(mode="json"),
     }
     write_json(folder / ADAPTER_CONFIG, description)
@@ -69,19 +72,28 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     try:
         config = TaskConfig.model_validate(description["task_config"])
         labels, fingerprint, mix = (description[name] for name in ("labels", "dataset_fingerprint", "training_mix"))
+        calibration = {Pattern(name): Calibration(**found) for name, found in description["calibration"].items()}
         adapter = load_file(folder / ADAPTER)
-    except (KeyError, ValidationError, SafetensorError) as error:
+    except (KeyError, ValueError, SafetensorError) as error:
         raise RunError(f"{folder} was written by another version or is damaged ({error}); train it again") from error
     if backbone is not None:
         config = config.model_copy(update={"backbone": backbone})
     model, preprocessor = build(config, len(labels))
     model.load_state_dict(adapter)
-    return TrainedTask(config, tuple(labels), fingerprint, mix, model.eval(), preprocessor)
+    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model.eval(), preprocessor)
 
 
 def is_finished(folder: Path) -> bool:
     """Whether `fit` came to its end here: metrics are written last."""
     return (folder / METRICS).is_file() and (folder / ADAPTER_CONFIG).is_file() and (folder / ADAPTER).is_file()
+
+
+def read_report(folder: Path) -> bytes:
+    """The report of a finished run. Raises RunError when it is missing."""
+    try:
+        return (folder / REPORT).read_bytes()
+    except OSError as error:
+        raise RunError(f"{folder / REPORT} cannot be read ({error}); train it again") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from training.config import DataConfig
 from training.errors import DataError
 
 Row = dict[str, Any]
+_MAX_LISTED = 10
 
 
 def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
@@ -33,12 +34,7 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
     if kind in _READERS:
         if not path.is_file():
             raise DataError(f"{source} does not exist; mend data.train, data.validation or data.test")
-        try:
-            names, rows = _READERS[kind](path, {columns.image, columns.text, columns.label})
-        except UnicodeDecodeError as error:
-            raise DataError(f"{source} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise DataError(f"{source} cannot be read as {kind[1:]}: {error}") from error
+        names, rows = read_table(path, {columns.image, columns.text, columns.label})
         return _select(source, names, rows, columns), path.parent
     if path.exists() or source.startswith((".", "/")):
         raise DataError(f"{source} is not a parquet, csv or jsonl file, nor a folder of images")
@@ -48,6 +44,23 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
 
 
 Table = tuple[list[str], list[Row]]  # column names, rows
+
+
+def read_table(path: Path, wanted: set[str | None]) -> Table:
+    """Names of the columns and rows with at least the wanted ones, of a parquet, csv or jsonl file. Raises DataError."""
+    kind = path.suffix.lower()
+    try:
+        return _READERS[kind](path, wanted)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as {kind[1:]}: {error}") from error
+
+
+def listed(lines: Sequence[str]) -> str:
+    """The first ten, indented, one a line, and how many more there are."""
+    more = [f"and {len(lines) - _MAX_LISTED:,} more"] if len(lines) > _MAX_LISTED else []
+    return "\n".join(f"  {line}" for line in [*lines[:_MAX_LISTED], *more])
 
 
 def _parquet(path: Path, wanted: set[str | None]) -> Table:

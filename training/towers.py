@@ -1,23 +1,43 @@
-"""The merged towers, each split into a trunk that tasks share and a tail of their own (DESIGN: the four laws).
+"""The two towers of a backbone, each split into a trunk that tasks share and a tail of their own (DESIGN: four laws).
 
-Nothing of transformers' model code is copied: the modules here call the layers of the merged model in order.
+Nothing of transformers' model code is copied: the modules here call the layers of the model in order. What differs
+between families is read from the model: CLIP has a norm before its layers, pools one token and projects it; SigLIP's
+image tower pools by attention over all tokens, and its text tower is not causal.
 """
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor, nn
-from transformers import CLIPModel
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import CLIPModel, SiglipModel
+
+Backbone: TypeAlias = CLIPModel | SiglipModel
+
+
+def is_causal(backbone: Backbone) -> bool:
+    """Whether a token of the text tower sees only those before it, so that padding behind the end changes nothing."""
+    return isinstance(backbone, CLIPModel)
+
+
+def feature_size(backbone: Backbone) -> int:
+    """P: the size of both towers' features."""
+    if isinstance(backbone, CLIPModel):
+        return int(backbone.config.projection_dim)
+    return int(backbone.config.vision_config.hidden_size)
 
 
 class ImageTrunk(nn.Module):
     """pixel_values (B, 3, S, S) -> image_hidden (B, N, Dv): embeddings and the layers below the first adapted one."""
 
-    def __init__(self, clip: CLIPModel, split: int) -> None:
+    def __init__(self, backbone: Backbone, split: int) -> None:
         super().__init__()
-        self.embeddings = clip.vision_model.embeddings
-        self.norm = clip.vision_model.pre_layrnorm
-        self.layers = clip.vision_model.encoder.layers[:split]
+        vision = backbone.vision_model
+        self.embeddings = vision.embeddings
+        self.norm = vision.pre_layrnorm if isinstance(backbone, CLIPModel) else nn.Identity()
+        self.layers = vision.encoder.layers[:split]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         hidden = self.norm(self.embeddings(pixel_values))
@@ -27,18 +47,58 @@ class ImageTrunk(nn.Module):
 
 
 class ImageTail(nn.Module):
-    """image_hidden (B, N, Dv) -> image_features (B, P): the adapted layers, class token, projection."""
+    """image_hidden (B, N, Dv) -> image_features (B, P): the adapted layers, pooling, projection."""
 
-    def __init__(self, clip: CLIPModel, split: int) -> None:
+    def __init__(self, backbone: Backbone, split: int) -> None:
         super().__init__()
-        self.layers = clip.vision_model.encoder.layers[split:]
-        self.norm = clip.vision_model.post_layernorm
-        self.projection = clip.visual_projection
+        vision = backbone.vision_model
+        self.layers = vision.encoder.layers[split:]
+        self.norm = vision.post_layernorm
+        clip = isinstance(backbone, CLIPModel)
+        self.attention_pooling = None if clip else vision.head
+        self.projection = backbone.visual_projection if clip else nn.Identity()
 
     def forward(self, image_hidden: Tensor) -> Tensor:
+        if self.attention_pooling is not None:
+            for layer in self.layers:
+                image_hidden = layer(image_hidden, None)
+            return self.attention_pooling(self.norm(image_hidden))  # type: ignore[no-any-return]
+        first = torch.zeros(image_hidden.shape[0], dtype=torch.int64, device=image_hidden.device)
+        pooled = _pooled_token(self.layers, image_hidden, first, None)
+        return self.projection(self.norm(pooled))  # type: ignore[no-any-return]
+
+
+class TextTrunk(nn.Module):
+    """input_ids (B, L) -> text_hidden (B, L, Dt)."""
+
+    def __init__(self, backbone: Backbone, split: int) -> None:
+        super().__init__()
+        self.embeddings = backbone.text_model.embeddings
+        self.layers = backbone.text_model.encoder.layers[:split]
+        self.causal = is_causal(backbone)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        hidden = self.embeddings(input_ids=input_ids)
+        mask = causal_mask(hidden) if self.causal else None
         for layer in self.layers:
-            image_hidden = layer(image_hidden, None)
-        return self.projection(self.norm(image_hidden[:, 0]))  # type: ignore[no-any-return]
+            hidden = layer(hidden, mask)
+        return hidden  # type: ignore[no-any-return]
+
+
+class TextTail(nn.Module):
+    """text_hidden (B, L, Dt), last_token (B,) -> text_features (B, P), pooled at the last token."""
+
+    def __init__(self, backbone: Backbone, split: int) -> None:
+        super().__init__()
+        self.layers = backbone.text_model.encoder.layers[split:]
+        self.norm = backbone.text_model.final_layer_norm
+        clip = isinstance(backbone, CLIPModel)
+        self.projection = backbone.text_projection if clip else backbone.text_model.head
+        self.causal = is_causal(backbone)
+
+    def forward(self, text_hidden: Tensor, last_token: Tensor) -> Tensor:
+        mask = causal_mask(text_hidden) if self.causal else None
+        return self.projection(self.norm(_pooled_token(self.layers, text_hidden, last_token, mask)))  # type: ignore[no-any-return]
 
 
 def causal_mask(hidden: Tensor) -> Tensor:
@@ -49,34 +109,24 @@ def causal_mask(hidden: Tensor) -> Tensor:
     return hidden.new_zeros(()).masked_fill(hides, torch.finfo(hidden.dtype).min)[None, None]
 
 
-class TextTrunk(nn.Module):
-    """input_ids (B, L) -> text_hidden (B, L, Dt)."""
-
-    def __init__(self, clip: CLIPModel, split: int) -> None:
-        super().__init__()
-        self.embeddings = clip.text_model.embeddings
-        self.layers = clip.text_model.encoder.layers[:split]
-
-    def forward(self, input_ids: Tensor) -> Tensor:
-        hidden = self.embeddings(input_ids=input_ids)
-        mask = causal_mask(hidden)
-        for layer in self.layers:
-            hidden = layer(hidden, mask)
-        return hidden  # type: ignore[no-any-return]
-
-
-class TextTail(nn.Module):
-    """text_hidden (B, L, Dt), last_token (B,) -> text_features (B, P), pooled at the end token."""
-
-    def __init__(self, clip: CLIPModel, split: int) -> None:
-        super().__init__()
-        self.layers = clip.text_model.encoder.layers[split:]
-        self.norm = clip.text_model.final_layer_norm
-        self.projection = clip.text_projection
-
-    def forward(self, text_hidden: Tensor, last_token: Tensor) -> Tensor:
-        mask = causal_mask(text_hidden)
-        for layer in self.layers:
-            text_hidden = layer(text_hidden, mask)
-        pooled = text_hidden[torch.arange(text_hidden.shape[0]), last_token]
-        return self.projection(self.norm(pooled))  # type: ignore[no-any-return]
+def _pooled_token(layers: nn.ModuleList, hidden: Tensor, pooled: Tensor, mask: Tensor | None) -> Tensor:
+    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it alone (law 4)."""
+    rows = torch.arange(hidden.shape[0], device=hidden.device)
+    if len(layers) == 0:
+        return hidden[rows, pooled]
+    for layer in layers[:-1]:
+        hidden = layer(hidden, mask)
+    last: Any = layers[-1]
+    attention, normed = last.self_attn, last.layer_norm1(hidden)
+    query, key, value = (
+        tokens.unflatten(-1, (attention.num_heads, attention.head_dim)).transpose(1, 2)  # (B, H, 1 or L, D / H)
+        for tokens in (
+            attention.q_proj(normed[rows, pooled].unsqueeze(1)),
+            attention.k_proj(normed),
+            attention.v_proj(normed),
+        )
+    )
+    seen = None if mask is None else mask[:, :, pooled].transpose(0, 2)  # (B, 1, 1, L): what the pooled token sees
+    attended = scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=attention.scale)
+    token = hidden[rows, pooled] + attention.out_proj(attended.transpose(1, 2).flatten(2)).squeeze(1)
+    return token + last.mlp(last.layer_norm2(token))  # type: ignore[no-any-return]

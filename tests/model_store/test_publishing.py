@@ -12,6 +12,7 @@ from model_store import (
     Store,
     StoreError,
     activate,
+    blob_of,
     collect_garbage,
     publish,
     publishing,
@@ -100,6 +101,25 @@ def test_a_blob_neither_given_nor_stored_is_refused(store, draft):
         publish(store, missing, {})
 
     assert store.versions("fruit") == [1]
+
+
+def test_a_report_is_stored_verified_and_kept_like_any_other_blob(store, draft):
+    manifest, blobs = draft()
+    data = b"<!doctype html><title>fruit: training report</title>"
+    report = blob_of(data)
+    reported = manifest.model_copy(update={"report": report})
+    with pytest.raises(StoreError, match="neither given nor in the store"):
+        publish(store, reported, blobs)
+
+    published = publish(store, reported, blobs | {report.sha256: data})
+
+    assert published.report == report
+    assert store.read(report) == data
+    assert collect_garbage(store) == []
+    (store.root / "blobs/sha256" / report.sha256).write_bytes(data.replace(b"fruit", b"FRUIT"))
+    with pytest.raises(CorruptError) as caught:
+        store.verify("fruit")
+    assert caught.value.reason == "sha256"
 
 
 def test_content_that_differs_from_its_name_is_refused(store, draft):

@@ -169,7 +169,7 @@ def test_every_cut_of_a_manifest_is_refused(store, published):
 def test_a_manifest_without_a_field_that_it_needs_is_refused_by_the_field_s_name(store, published):
     path = store.root / "tasks/fruit/1/manifest.json"
     whole = json.loads(path.read_text())
-    optional = {"schema_version", "golden_tolerance", "metrics"}
+    optional = {"schema_version", "golden_tolerance", "metrics", "report"}
     for field in whole.keys() - optional:
         path.write_text(json.dumps({name: value for name, value in whole.items() if name != field}))
         with pytest.raises(CorruptError, match=field):
@@ -203,6 +203,8 @@ def test_what_is_no_manifest_is_refused(store, published, content):
         {"head": {"sha256": "../../../" + HEX[:55], "size": 1}},
         {"head": {"sha256": HEX.upper(), "size": 1}},
         {"head": {"sha256": HEX, "size": 0}},
+        {"text": {"tokenizer": {"sha256": HEX, "size": 1}, "max_length": 77, "padding": {"length": 64, "token": 1}}},
+        {"text": {"tokenizer": {"sha256": HEX, "size": 1}, "max_length": 64, "padding": {"length": 64, "token": -1}}},
     ],
     ids=str,
 )

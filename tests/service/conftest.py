@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -28,6 +29,7 @@ from model_store import (
     ImagePreprocessing,
     Manifest,
     ManifestDraft,
+    Padding,
     Pattern,
     Precision,
     Problem,
@@ -61,6 +63,7 @@ class TinyTask:
     name: str = "fruit"
     seed: int = 1
     backbone_seed: int = 0
+    padding: Padding | None = None
 
     @property
     def problem(self) -> Problem:
@@ -98,6 +101,8 @@ class TinyTask:
             image = np.tanh(channels @ weights["image_trunk"]).mean(0) @ weights["image_tail"]
         if text is not None:
             ids = [START, *(VOCABULARY.index(word) for word in text.split()), END]
+            if self.padding is not None:
+                ids += [self.padding.token] * (self.padding.length - len(ids))
             words = np.tanh(weights["text_trunk"][ids].cumsum(0))[-1] @ weights["text_tail"]
         pattern = Pattern.TEXT if pixels is None else Pattern.IMAGE if text is None else Pattern.BOTH
         return weights[f"{pattern}.weight"] @ np.concatenate([image, words]) + weights[f"{pattern}.bias"]
@@ -214,7 +219,7 @@ def make_draft(task: TinyTask) -> TinyDraft:
         labels=task.labels,
         backbone=Backbone(
             name="tiny/clip",
-            family="clip",
+            family="clip" if task.padding is None else "siglip",
             image_width=WIDTH,
             text_width=WIDTH,
             feature_size=FEATURES,
@@ -226,7 +231,7 @@ def make_draft(task: TinyTask) -> TinyDraft:
         image=ImagePreprocessing(
             shortest_edge=SIZE, crop=(SIZE, SIZE), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
         ),
-        text=TextPreprocessing(tokenizer=blob(tokenizer_json()), max_length=MAX_TOKENS),
+        text=TextPreprocessing(tokenizer=blob(tokenizer_json()), max_length=MAX_TOKENS, padding=task.padding),
         graphs={
             Precision.FP32: Graphs(
                 **{name: blob(data) for name, data in task.graphs().items()},
@@ -261,8 +266,8 @@ class Shelf:
 
     store: Store
 
-    def draft(self, name: str = "fruit", seed: int = 1) -> TinyDraft:
-        return make_draft(TinyTask(name, seed))
+    def draft(self, name: str = "fruit", seed: int = 1, **fields: Any) -> TinyDraft:
+        return make_draft(TinyTask(name, seed, **fields))
 
     def publish(self, name: str = "fruit", seed: int = 1) -> Manifest:
         return self.publish_draft(self.draft(name, seed))

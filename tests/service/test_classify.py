@@ -6,6 +6,8 @@ import re
 import numpy as np
 import pytest
 
+from model_store import Padding
+
 STAGES = ["decode", "tokenize", "queue", "image_encoder", "text_encoder", "head", "total"]
 ITEMS = {"both": (True, "a red apple"), "image": (True, None), "text": (False, "green square")}
 
@@ -169,6 +171,19 @@ def test_a_version_can_be_pinned(shelf, serve, oracle):
         assert answer["version"] == (version or 2)
         scores = {label["label"]: label["score"] for label in answer["labels"]}
         assert scores == pytest.approx(oracle("fruit", seed).scores(None, "red"), abs=1e-5)
+
+
+def test_a_tower_that_is_not_causal_is_given_padded_texts(shelf, serve, oracle, pixels, picture):
+    padding = Padding(length=10, token=4)
+    shelf.publish_draft(shelf.draft(padding=padding))
+    client = serve(shelf.store)
+    padded, causal = oracle("fruit", padding=padding), oracle("fruit")
+    for pattern, (has_image, text) in ITEMS.items():
+        answer = client.post("/classify", json=body(picture, pattern, "fruit")).json()
+        scores = {label["label"]: label["score"] for label in answer["labels"]}
+        assert scores == pytest.approx(padded.scores(pixels if has_image else None, text), abs=1e-5)
+        if text is not None:
+            assert scores != pytest.approx(causal.scores(pixels if has_image else None, text), abs=1e-3)
 
 
 def test_only_a_few_pinned_versions_stay_loaded(shelf, serve):

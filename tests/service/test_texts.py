@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
+from model_store import Padding
 from service.texts import TextTokenizer
 
 MAX_LENGTH = 12
@@ -76,3 +79,29 @@ def test_special_tokens_in_a_text_are_plain_text(ours, reference):
 def test_truncated_means_that_something_was_cut(ours):
     assert not ours.tokenize("red " * (MAX_LENGTH - 2)).truncated
     assert ours.tokenize("red " * (MAX_LENGTH - 1)).truncated
+
+
+@pytest.fixture(scope="module")
+def padded(reference) -> TextTokenizer:
+    """For a tower that is not causal; the padding token is one that no text ends with."""
+    return TextTokenizer(reference.backend_tokenizer.to_str().encode(), MAX_LENGTH, Padding(length=MAX_LENGTH, token=7))
+
+
+@settings(deadline=None, max_examples=100)
+@given(text=st.one_of(st.sampled_from(TEXTS), st.text(max_size=40)))
+def test_a_padded_text_is_the_same_text_with_padding_behind_its_end(ours, padded, text):
+    alone, tokens = ours.tokenize(text), padded.tokenize(text)
+
+    ids = alone.input_ids[0].tolist()
+    assert tokens.input_ids.tolist() == [ids + [7] * (MAX_LENGTH - len(ids))]
+    assert tokens.input_ids.dtype == np.int64
+    assert tokens.last_token.tolist() == [MAX_LENGTH - 1]
+    assert tokens.truncated == alone.truncated
+
+
+def test_padding_that_a_tokenizer_file_asks_for_is_not_what_the_manifest_says(ours, reference):
+    definition = Tokenizer.from_str(reference.backend_tokenizer.to_str())
+    definition.enable_padding(direction="left", pad_id=3, length=30)
+    for padding, end in [(None, []), (Padding(length=MAX_LENGTH, token=7), [7] * (MAX_LENGTH - 3))]:
+        tokens = TextTokenizer(definition.to_str().encode(), MAX_LENGTH, padding).tokenize("red")
+        assert tokens.input_ids.tolist() == [[*ours.tokenize("red").input_ids[0].tolist(), *end]]

@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 import training.export
-from model_store import Pattern, Precision
+from model_store import Calibration, Pattern, Precision
 from training.cli import app
 from training.config import TaskConfig
 from training.data import TaskData, load_data
@@ -27,6 +27,7 @@ from training.single_file import export_single_file
 Make = Callable[..., TaskConfig]
 MIX = {"both": 0.4, "image": 0.3, "text": 0.3}
 METRICS = {"validation": {}, "test": {}}
+REPORT = b"<html></html>"
 
 
 def trained_task(config: TaskConfig, seed: int = 1) -> tuple[TrainedTask, TaskData]:
@@ -37,7 +38,12 @@ def trained_task(config: TaskConfig, seed: int = 1) -> tuple[TrainedTask, TaskDa
     with torch.no_grad():
         for value in model.state_dict().values():
             value += 0.05 * torch.randn(value.shape, generator=generator)
-    return TrainedTask(config, data.labels, data.fingerprint, MIX, model.eval(), preprocessor), data
+    calibration = {pattern: Calibration(temperature=1.5, thresholds=thresholds(config, data)) for pattern in Pattern}
+    return TrainedTask(config, data.labels, data.fingerprint, MIX, calibration, model.eval(), preprocessor), data
+
+
+def thresholds(config: TaskConfig, data: TaskData) -> tuple[float, ...] | None:
+    return (0.3,) * len(data.labels) if config.problem == "multi_label" else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +69,7 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
         }
     )
     trained, data = trained_task(config)
-    bundle = export_task(trained, METRICS, data.validation)
+    bundle = export_task(trained, METRICS, data.validation, REPORT)
     graphs = bundle.draft.graphs[Precision.FP32]
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
     files = GraphFiles(**{name: bundle.blobs[getattr(graphs, name).sha256] for name in names})
@@ -103,7 +109,7 @@ def test_text_features_equal_pytorch(exported: Exported, batch: int, length: int
     ids = text_ids(length, batch)
 
     with torch.no_grad():
-        expected = exported.trained.model.text_features(ids)
+        expected = exported.trained.model.text_features(ids, torch.full((len(ids),), ids.shape[1] - 1))
 
     np.testing.assert_allclose(text_features(exported, ids, [length - 1] * batch), expected.numpy(), atol=1e-5)
 
@@ -179,12 +185,12 @@ def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest
     def wrong(model: torch.nn.Module) -> GraphFiles:
         files = export_graphs(model)
         with torch.no_grad():  # the model moves on after the export
-            model.clip.visual_projection.weight.mul_(1.01)
+            model.backbone.visual_projection.weight.mul_(1.01)
         return files
 
     monkeypatch.setattr(training.export, "export_graphs", wrong)
     with pytest.raises(ExportError, match="nothing is published"):
-        export_task(trained, METRICS, data.validation)
+        export_task(trained, METRICS, data.validation, REPORT)
 
 
 def test_a_model_that_diverged_is_refused(make_config: Make) -> None:
@@ -193,7 +199,7 @@ def test_a_model_that_diverged_is_refused(make_config: Make) -> None:
         trained.model.head.bias.fill_(torch.nan)
 
     with pytest.raises(ExportError, match="training diverged"):
-        export_task(trained, METRICS, data.validation)
+        export_task(trained, METRICS, data.validation, REPORT)
 
 
 def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -> None:
@@ -202,7 +208,7 @@ def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -
         data.validation, items=[dataclasses.replace(i, image=None) for i in data.validation.items if i.text]
     )
 
-    bundle = export_task(trained, METRICS, texts_only)
+    bundle = export_task(trained, METRICS, texts_only, REPORT)
 
     assert {example.pattern for example in bundle.draft.golden} == set(Pattern)
 

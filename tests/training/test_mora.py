@@ -14,7 +14,7 @@ from torch import nn
 
 from training.config import MoRAConfig, TaskConfig
 from training.errors import BackboneError
-from training.model import MissingModalityClassifier, load_clip
+from training.model import MissingModalityClassifier, load_backbone
 from training.mora import IdentityMoRAWeight, MoRAWeight, SharedFactors
 
 PARAMETRIZATIONS = ["official", "identity"]
@@ -35,6 +35,26 @@ def inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
     ids = torch.randint(2, 100, (batch, 9), generator=generator)
     ids[:, 0], ids[:, -1] = 0, 1
     return pixels, ids
+
+
+def batch(pixels: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Complete items, and behind them the row of the absent inputs, for which any picture and text will do here."""
+    rows = torch.arange(len(pixels))
+    return {
+        "image_row": rows,
+        "text_row": rows,
+        "pixel_values": torch.cat([pixels, pixels[:1]]),
+        "input_ids": torch.cat([ids, ids[:1]]),
+        "last_token": torch.full((len(ids) + 1,), ids.shape[1] - 1),
+    }
+
+
+def logits_of(model: nn.Module, pixels: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    return model(**batch(pixels, ids))["logits"]
+
+
+def loss_of(model: nn.Module, pixels: torch.Tensor, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return model(**batch(pixels, ids), labels=labels)["loss"]
 
 
 def official_by_hand(w0: np.ndarray, own: np.ndarray, other: np.ndarray, weight: MoRAWeight) -> np.ndarray:
@@ -107,36 +127,36 @@ def test_identity_starts_at_w0_and_every_part_can_learn() -> None:
 @pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 def test_merged_equals_unmerged(make_config: Callable[..., TaskConfig], parametrization: str) -> None:
     config = make_config(mora={"parametrization": parametrization, "rank": 3})
-    model = MissingModalityClassifier(load_clip(config.backbone), config, 3).eval()
+    model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     randomize(model)
     pixels, ids = inputs()
-    before = model(pixels, ids)["logits"]
+    before = logits_of(model, pixels, ids)
 
     model.adapter.merge()
 
-    torch.testing.assert_close(model(pixels, ids)["logits"], before, rtol=0, atol=1e-6)
-    assert not any("parametrizations" in name for name, _ in model.clip.named_parameters())
+    torch.testing.assert_close(logits_of(model, pixels, ids), before, rtol=0, atol=1e-6)
+    assert not any("parametrizations" in name for name, _ in model.backbone.named_parameters())
     model.train()  # no dropout is left on the merged projections
-    torch.testing.assert_close(model(pixels, ids)["logits"], before, rtol=0, atol=1e-6)
+    torch.testing.assert_close(logits_of(model, pixels, ids), before, rtol=0, atol=1e-6)
 
 
 def test_identity_features_equal_the_backbones_at_step_0(make_config: Callable[..., TaskConfig]) -> None:
     config = make_config(mora={"parametrization": "identity"})
-    plain = load_clip(config.backbone).eval()
-    model = MissingModalityClassifier(load_clip(config.backbone), config, 3).eval()
+    plain = load_backbone(config.backbone).eval()
+    model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     pixels, ids = inputs()
 
     image = plain.visual_projection(plain.vision_model(pixel_values=pixels).pooler_output)
     text = plain.text_projection(plain.text_model(input_ids=ids).pooler_output)
 
     assert (model.image_features(pixels) - image).abs().max() < 1e-5
-    assert (model.text_features(ids) - text).abs().max() < 1e-5
+    assert (model.text_features(ids, torch.full((len(ids),), ids.shape[1] - 1)) - text).abs().max() < 1e-5
 
 
 def test_official_does_not_start_at_the_backbone(make_config: Callable[..., TaskConfig]) -> None:
     config = make_config(mora={"parametrization": "official"})
-    plain = load_clip(config.backbone).eval()
-    model = MissingModalityClassifier(load_clip(config.backbone), config, 3).eval()
+    plain = load_backbone(config.backbone).eval()
+    model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     pixels, _ = inputs()
 
     image = plain.visual_projection(plain.vision_model(pixel_values=pixels).pooler_output)
@@ -147,18 +167,18 @@ def test_official_does_not_start_at_the_backbone(make_config: Callable[..., Task
 @pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
 def test_only_adapter_and_head_are_trained(make_config: Callable[..., TaskConfig], parametrization: str) -> None:
     config = make_config(mora={"parametrization": parametrization})
-    model = MissingModalityClassifier(load_clip(config.backbone), config, 3)
-    frozen = {name: value.clone() for name, value in model.clip.named_parameters() if not value.requires_grad}
+    model = MissingModalityClassifier(load_backbone(config.backbone), config, 3)
+    frozen = {name: value.clone() for name, value in model.backbone.named_parameters() if not value.requires_grad}
     optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-2)
     pixels, ids = inputs()
 
     for _ in range(3):
         optimizer.zero_grad()
-        model(pixels, ids, torch.tensor([0, 1, 2]))["loss"].backward()
+        loss_of(model, pixels, ids, torch.tensor([0, 1, 2])).backward()
         optimizer.step()
 
     assert all(name.startswith(("adapter.", "head.")) for name in model.state_dict())
-    for name, value in model.clip.named_parameters():
+    for name, value in model.backbone.named_parameters():
         if name in frozen:
             torch.testing.assert_close(value, frozen[name], rtol=0, atol=0)
 
@@ -166,7 +186,7 @@ def test_only_adapter_and_head_are_trained(make_config: Callable[..., TaskConfig
 def test_towers_are_paired_from_the_last_layer_backwards(make_config: Callable[..., TaskConfig]) -> None:
     config = make_config(mora={"first_layer": 1})
 
-    model = MissingModalityClassifier(load_clip(config.backbone), config, 3)
+    model = MissingModalityClassifier(load_backbone(config.backbone), config, 3)
 
     assert (model.image_split, model.text_split) == (2, 1)  # of 4 and 3 layers
 
@@ -183,12 +203,12 @@ def test_what_cannot_be_adapted_is_named(make_config: Callable[..., TaskConfig],
     config = make_config(mora=mora)
 
     with pytest.raises(BackboneError, match=says):
-        MissingModalityClassifier(load_clip(config.backbone), config, 3)
+        MissingModalityClassifier(load_backbone(config.backbone), config, 3)
 
 
 def test_a_state_of_another_shape_is_refused(make_config: Callable[..., TaskConfig], tmp_path: Path) -> None:
     small, large = make_config(mora={"rank": 2}), make_config(mora={"rank": 4})
-    state = MissingModalityClassifier(load_clip(small.backbone), small, 3).state_dict()
+    state = MissingModalityClassifier(load_backbone(small.backbone), small, 3).state_dict()
 
     with pytest.raises(BackboneError, match="does not fit"):
-        MissingModalityClassifier(load_clip(large.backbone), large, 3).load_state_dict(state)
+        MissingModalityClassifier(load_backbone(large.backbone), large, 3).load_state_dict(state)

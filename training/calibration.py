@@ -1,0 +1,108 @@
+"""Make scores mean what they say: a temperature for each presence pattern, and when a label is selected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from model_store import Calibration, Pattern, Problem
+
+BINS = 15
+_COOLEST, _HOTTEST, _STEPS = 0.05, 20.0, 200
+_PRIOR_POSITIVES = 10  # how many positives a label's own threshold must outweigh; fewer lean on the shared threshold
+_CANDIDATES = np.round(np.arange(0.02, 0.99, 0.01), 2)
+
+
+def calibrate(answers: Mapping[Pattern, tuple[Tensor, Tensor]], problem: Problem) -> dict[Pattern, Calibration]:
+    """Temperature and thresholds of each pattern from its validation logits (N, C) and targets."""
+    found = {}
+    for pattern, (logits, targets) in answers.items():
+        heat = temperature(logits, targets, problem)
+        chosen: tuple[float, ...] | None = None
+        if problem is Problem.MULTI_LABEL:
+            chosen = thresholds((logits.double() / heat).sigmoid().numpy(), targets.numpy())
+        found[pattern] = Calibration(temperature=heat, thresholds=chosen)
+    return found
+
+
+def temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
+    """The T that minimises the negative log likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599).
+
+    1 where there is nothing to learn it from. The likelihood has one optimum in 1 / T, which is enclosed step by step.
+
+    Args:
+        logits: (N, C); targets: class indices (N,), or (N, C) of 0 and 1.
+    """
+    if len(logits) == 0:
+        return 1.0
+    logits = logits.double()
+    loss = functional.binary_cross_entropy_with_logits if problem is Problem.MULTI_LABEL else functional.cross_entropy
+    targets = targets.double() if problem is Problem.MULTI_LABEL else targets
+    inverse = torch.linspace(np.log(1 / _HOTTEST), np.log(1 / _COOLEST), _STEPS, dtype=torch.float64).exp()
+    for _ in range(3):  # each time between the neighbours of the best so far
+        losses = torch.stack([loss(logits * value, targets) for value in inverse])
+        best = int(losses.argmin())
+        low, high = inverse[max(best - 1, 0)], inverse[min(best + 1, len(inverse) - 1)]
+        inverse = torch.linspace(float(low), float(high), 21, dtype=torch.float64)
+    return float(1 / inverse[int(torch.stack([loss(logits * value, targets) for value in inverse]).argmin())])
+
+
+def thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:
+    """For each label the probability from which it is selected, for the best F1.
+
+    A label's own F1 on few positives is noise, so it is averaged with that of all labels together, which counts as much
+    as ten positives would.
+
+    Args:
+        probabilities, targets: (N, C).
+    """
+    if len(targets) == 0:
+        return (0.5,) * int(targets.shape[1])
+    truth = targets.astype(bool)
+    f1 = np.stack([_f1(probabilities >= candidate, truth) for candidate in _CANDIDATES])  # (candidates, C)
+    positives = truth.sum(axis=0)
+    shared = f1[:, positives > 0].mean(axis=1, keepdims=True) if positives.any() else f1
+    weighed = (positives * f1 + _PRIOR_POSITIVES * shared) / (positives + _PRIOR_POSITIVES)
+    return tuple(float(_CANDIDATES[number]) for number in weighed.argmax(axis=0))
+
+
+def _f1(selected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(C,); 0 for a label that is never there and never selected."""
+    hits = (selected & truth).sum(axis=0)
+    return np.asarray(2 * hits / np.maximum(selected.sum(axis=0) + truth.sum(axis=0), 1))
+
+
+@dataclass(frozen=True)
+class Bins:
+    """How right answers are, by how confident they are: (bins,) each; an empty bin has count 0."""
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error: the mean distance of confidence from accuracy."""
+        total = max(int(self.count.sum()), 1)
+        return float((np.abs(self.confidence - self.accuracy) * self.count).sum() / total)
+
+
+def reliability(logits: Tensor, targets: Tensor, problem: Problem) -> Bins:
+    """Answers (single-label: the best label; multi-label: every label) by confidence, in 15 bins of equal width."""
+    if problem is Problem.MULTI_LABEL:
+        confidence, correct = logits.sigmoid().flatten().numpy(), targets.flatten().numpy() > 0
+    else:
+        best = logits.softmax(dim=-1).max(dim=-1)
+        confidence, correct = best.values.numpy(), (best.indices == targets).numpy()
+    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
+    count = np.bincount(which, minlength=BINS)
+    confidences, accuracies = (
+        np.bincount(which, weights=values, minlength=BINS) / np.maximum(count, 1) for values in (confidence, correct)
+    )
+    return Bins(confidences, accuracies, count)

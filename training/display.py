@@ -1,0 +1,53 @@
+"""What `mora-train` prints: tables of a configuration, of metrics, of a grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from training.config import TaskConfig
+from training.grid import Grid
+from training.model import MissingModalityClassifier
+
+
+def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
+    trained = model.trainable_parameters()
+    head = sum(value.numel() for value in model.head.parameters())
+    total = head + sum(value.numel() for value in model.backbone.parameters())
+    table = Table("", "", show_header=False, box=None)
+    mora, vision, text = task.mora, model.backbone.config.vision_config, model.backbone.config.text_config
+    for name, value in {
+        "task": f"{task.task} ({task.problem}, {classes} labels)",
+        "backbone": task.backbone,
+        "parametrization": f"{mora.parametrization}, rank {mora.rank}, scale {mora.scale:g}",
+        "projections": ", ".join(mora.target_modules),
+        "image layers": f"{model.image_split} to {vision.num_hidden_layers - 1} of width {vision.hidden_size}",
+        "text layers": f"{model.text_split} to {text.num_hidden_layers - 1} of width {text.hidden_size}",
+        "adapter parameters": f"{trained - head:,}",
+        "head parameters": f"{head:,}",
+        "trainable parameters": f"{trained:,}  ({trained / total:.3%} of {total:,})",
+    }.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    table = Table(title="test")
+    rows = metrics["test"]
+    columns = list(rows["overall"])
+    for column in ["items present", *columns]:
+        table.add_column(column, justify="left" if column == "items present" else "right")
+    for pattern, scores in rows.items():
+        cells = [scores.get(column) for column in columns]
+        table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
+    console.print(table)
+
+
+def print_grid(console: Console, grid: Grid) -> None:
+    """Trained on (rows) by tested on (columns)."""
+    table = Table("trained on", *grid.tested_on, title=f"{grid.metric} on the test split, by what it lacks")
+    for name, scores in zip(grid.trained_on, grid.scores, strict=True):
+        table.add_row(name, *(f"{value:.4f}" for value in scores))
+    console.print(table)

@@ -1,0 +1,51 @@
+"""What training minimises: the loss of the answers an item allows, each item weighing the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from model_store import Pattern, Problem
+
+
+class Objective:
+    """The loss of each item under its presence pattern, and for complete items also without either modality.
+
+    A complete item with modality dropout p counts as `(1 - p) loss(both) + p / 2 (loss(image) + loss(text))`. That is
+    the expected loss of hiding one modality with probability p, drawn anew each epoch, at no further cost: the towers
+    are independent, so the features of the whole item give all three answers. What the table hides stays hidden.
+    Distillation adds, for these answers, the cross entropy to the answer from both modalities.
+    """
+
+    def __init__(self, problem: Problem, modality_dropout: float, distillation: float) -> None:
+        self._problem = problem
+        self._modality_dropout = modality_dropout
+        self._distillation = distillation
+
+    def __call__(self, logits: Tensor, logits_of: Mapping[Pattern, Tensor], complete: Tensor, labels: Tensor) -> Tensor:
+        """The mean over items.
+
+        Args:
+            logits: (B, C) of each item as it is; logits_of: (B, C) as if it were of each pattern.
+            complete: (B,), which items have both modalities.
+            labels: (B,) class indices, or (B, C) of 0 and 1.
+        """
+        loss = self._each(logits, labels)
+        if self._modality_dropout:
+            masked = (self._each(logits_of[Pattern.IMAGE], labels) + self._each(logits_of[Pattern.TEXT], labels)) / 2
+            loss = torch.where(complete, torch.lerp(loss, masked, self._modality_dropout), loss)
+        if self._distillation:
+            whole = logits.detach()
+            teacher = whole.sigmoid() if self._problem is Problem.MULTI_LABEL else whole.softmax(dim=-1)
+            taught = (self._each(logits_of[Pattern.IMAGE], teacher) + self._each(logits_of[Pattern.TEXT], teacher)) / 2
+            loss = loss + self._distillation * torch.where(complete, taught, torch.zeros_like(taught))
+        return loss.mean()
+
+    def _each(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss of each item (B,)."""
+        if self._problem is Problem.MULTI_LABEL:
+            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=-1)
+        return functional.cross_entropy(logits, targets, reduction="none")
