@@ -80,13 +80,14 @@ class Collator:
         has_image = torch.tensor([item.image is not None for item in items])
         has_text = torch.tensor([item.text is not None for item in items])
         return {
-            "labels": targets_of(items, self._labels, self._problem),  # first: the Trainer reads the batch size from the first tensor
+            "labels": targets_of(
+                items, self._labels, self._problem
+            ),  # first: the Trainer reads the batch size from the first tensor
             "image_row": _rows(has_image),
             "text_row": _rows(has_text),
             **self.inputs.images([item for item in items if item.image is not None]),
             **self.inputs.texts([item for item in items if item.text is not None]),
         }
-
 
 
 def targets_of(items: list[Item], labels: tuple[str, ...], problem: Problem) -> Tensor:

@@ -34,12 +34,14 @@ def calibrate(answers: Mapping[Pattern, tuple[Tensor, Tensor]], problem: Problem
 def temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     """The T that minimises the negative log likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599).
 
-    1 where there is nothing to learn it from. The likelihood has one optimum in 1 / T, which is enclosed step by step.
+    1 where nothing bounds it: for one item, or items that are all right, the likeliest scores would be 0 and 1. The
+    likelihood has one optimum in 1 / T, which is enclosed step by step.
 
     Args:
         logits: (N, C); targets: class indices (N,), or (N, C) of 0 and 1.
     """
-    if len(logits) == 0:
+    right = (logits > 0) == (targets > 0) if problem is Problem.MULTI_LABEL else logits.argmax(dim=-1) == targets
+    if len(logits) < 2 or right.all():
         return 1.0
     logits = logits.double()
     loss = functional.binary_cross_entropy_with_logits if problem is Problem.MULTI_LABEL else functional.cross_entropy
@@ -50,7 +52,8 @@ def temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
         best = int(losses.argmin())
         low, high = inverse[max(best - 1, 0)], inverse[min(best + 1, len(inverse) - 1)]
         inverse = torch.linspace(float(low), float(high), 21, dtype=torch.float64)
-    return float(1 / inverse[int(torch.stack([loss(logits * value, targets) for value in inverse]).argmin())])
+    found = inverse[int(torch.stack([loss(logits * value, targets) for value in inverse]).argmin())]
+    return float(1 / found) if loss(logits * found, targets) < loss(logits, targets) else 1.0
 
 
 def thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:
@@ -80,7 +83,11 @@ def _f1(selected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.flo
 
 @dataclass(frozen=True)
 class Bins:
-    """How right answers are, by how confident they are: (bins,) each; an empty bin has count 0."""
+    """How right answers are, by how confident they are; an empty bin has count 0.
+
+    Shapes:
+        all (bins + 1,): bins of equal width without their upper edge, and one for a confidence of 1.
+    """
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
@@ -94,15 +101,17 @@ class Bins:
 
 
 def reliability(logits: Tensor, targets: Tensor, problem: Problem) -> Bins:
-    """Answers (single-label: the best label; multi-label: every label) by confidence, in 15 bins of equal width."""
+    """Answers (single-label: the best label; multi-label: every label) by confidence, in the bins of torchmetrics."""
     if problem is Problem.MULTI_LABEL:
-        confidence, correct = logits.sigmoid().flatten().numpy(), targets.flatten().numpy() > 0
+        confidence, correct = logits.sigmoid().flatten(), targets.flatten() > 0
     else:
-        best = logits.softmax(dim=-1).max(dim=-1)
-        confidence, correct = best.values.numpy(), (best.indices == targets).numpy()
-    which = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    count = np.bincount(which, minlength=BINS)
+        confidence, answer = logits.softmax(dim=-1).max(dim=-1)
+        correct = answer == targets
+    edges = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype)
+    which = torch.bucketize(confidence, edges, right=True).numpy() - 1
+    count = np.bincount(which, minlength=BINS + 1)
     confidences, accuracies = (
-        np.bincount(which, weights=values, minlength=BINS) / np.maximum(count, 1) for values in (confidence, correct)
+        np.bincount(which, weights=values.numpy(), minlength=BINS + 1) / np.maximum(count, 1)
+        for values in (confidence, correct)
     )
     return Bins(confidences, accuracies, count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -148,7 +147,9 @@ def compare(
             raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
         folder = output or Path("runs") / f"compare-{task.task}"
         comparison = Comparison(task, _loaded(task), folder, seeds, search == "learning_rate", _note)
-        write_comparison(folder, comparison.run(list(METHODS) if methods == ["all"] else methods), sys.argv[1:])
+        chosen = list(METHODS) if methods == ["all"] else methods
+        command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
+        write_comparison(folder, comparison.run(chosen), [*command, *context.args])
         console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
@@ -259,3 +260,7 @@ def _write_bundle(folder: Path, bundle: Bundle) -> None:
     (folder / "absent_features.safetensors").write_bytes(bundle.blobs[draft.absent_features.sha256])
     (folder / "tokenizer.json").write_bytes(bundle.blobs[draft.text.tokenizer.sha256])
     (folder / "manifest.json").write_text(draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":  # for torchrun -m training.cli
+    app()

@@ -21,7 +21,7 @@ from training.evaluation import EncodedSplit, encode, evaluate, selection_metric
 from training.findings import findings
 from training.missing import Table, pattern_shares, table_for
 from training.report import report_html
-from training.runs import METRICS, REPORT, TrainedTask, build, read_json, save_trained, write_json
+from training.runs import HISTORY, METRICS, REPORT, TrainedTask, build, read_json, save_trained, write_json
 from training.trainer import AdapterTrainer, is_main_process, last_checkpoint, training_arguments, validation_scores
 from training.trunk_cache import open_or_build
 
@@ -80,6 +80,7 @@ def fit(
         metrics: dict[str, Any] = scores_of(trained, encoded, tables)
         metrics["trainable_parameters"] = model.trainable_parameters()
         metrics["seconds"] = {"train": history[-1]["seconds"], "total": round(time.monotonic() - started, 1)}
+        write_json(folder / HISTORY, history)
         report = findings(trained, data, encoded["test"], tables["test"], metrics, history)
         (folder / REPORT).write_text(report_html(report), encoding="utf-8")
         write_json(folder / METRICS, metrics)  # last: it says that the run is finished

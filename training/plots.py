@@ -95,7 +95,7 @@ def reliability_diagram(before: Bins, after: Bins) -> str:
         there = bins.count > 0
         points = zip(_PERCENT * bins.confidence[there], _PERCENT * bins.accuracy[there], strict=True)
         _line(axes, list(points), f"{name}: mean gap {_PERCENT * bins.expected_error:.1f} %", number)
-        of_all = _PERCENT * bins.count / max(int(bins.count.sum()), 1)
+        of_all = _PERCENT * np.append(bins.count[:-2], bins.count[-2:].sum()) / max(int(bins.count.sum()), 1)
         shares.stairs(of_all, np.linspace(0, _PERCENT, len(of_all) + 1), color=_COLORS[number])
     axes.set(ylabel="right answers (%)", xlim=(0, _PERCENT), ylim=(0, _PERCENT), aspect="equal")
     shares.set(xlabel="confidence (%)", ylabel="answers (%)")
@@ -214,6 +214,8 @@ def _is_number(value: float | None) -> bool:
 
 
 def _short(name: str) -> str:
+    """One line of what XML allows, not too long."""
+    name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
 
 

@@ -20,6 +20,7 @@ ADAPTER = "adapter.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 METRICS = "metrics.json"
 REPORT = "report.html"
+HISTORY = "history.json"  # what the Trainer logged
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ Table = tuple[list[str], list[Row]]  # column names, rows
 
 
 def read_table(path: Path, wanted: set[str | None]) -> Table:
-    """Names of the columns and rows with at least the wanted ones, of a parquet, csv or jsonl file. Raises DataError."""
+    """Column names, and rows with at least the wanted columns, of a parquet, csv or jsonl file. Raises DataError."""
     kind = path.suffix.lower()
     try:
         return _READERS[kind](path, wanted)

@@ -64,6 +64,7 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         lr_scheduler_type="cosine",
         warmup_steps=train.warmup_ratio,
         bf16=train.precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
         seed=train.seed,
         eval_strategy="epoch",
         save_strategy="epoch",

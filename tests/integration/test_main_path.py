@@ -23,6 +23,8 @@ from PIL import Image
 
 import service.images
 from model_store import Store
+from service.model import Item
+from training.batches import Collator, RawInputs
 from training.data import load_data
 from training.preprocessing import rgb_over_white
 from training.runs import load_trained
@@ -92,14 +94,20 @@ def classify(url: str, task: str, image: bytes | None = None, text: str | None =
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, parquet_of: Callable) -> tuple[Path, Path]:
+def published(
+    tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, tiny_siglip: Path, parquet_of: Callable
+) -> tuple[Path, Path]:
     """A store with a single-label and a multi-label task, made by the command line; and the folder of their runs."""
     folder = tmp_path_factory.mktemp("main-path")
-    for task, problem, column in (("colors", "single_label", "label"), ("pairs", "multi_label", "labels")):
+    for task, problem, column, backbone in (
+        ("colors", "single_label", "label", tiny_backbone),
+        ("pairs", "multi_label", "labels", tiny_backbone),
+        ("siglip-colors", "single_label", "label", tiny_siglip),
+    ):
         config = {
             "task": task,
             "problem": problem,
-            "backbone": str(tiny_backbone),
+            "backbone": str(backbone),
             "data": {**parquet_of(folder), "label": column},
             "missing": {"train": {"ratio": 0.5}},
             "mora": {"parametrization": "identity"},
@@ -126,15 +134,16 @@ def test_the_second_task_adds_only_its_own_parts(published: tuple[Path, Path]) -
 def test_the_service_answers_as_the_trained_model(published: tuple[Path, Path]) -> None:
     store, runs = published
     with serving(store) as url:
-        for task in ("colors", "pairs"):
+        for task in ("colors", "pairs", "siglip-colors"):
             trained = load_trained(runs / task)
             data = load_data(trained.config.model_copy(update={"labels": trained.labels}))
             for item in data.test.items:
                 answer = classify(url, task, item.image, item.text)
+                collate = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
                 with torch.no_grad():
-                    pixels = trained.preprocessor.image(item.image)[None]
-                    logits = trained.model(pixels, trained.preprocessor.texts([item.text]))["logits"][0]
-                expected = logits.softmax(0) if task == "colors" else logits.sigmoid()
+                    logits = trained.model(**collate([item]))["logits"][0]
+                logits = logits / trained.calibration[Item(item.image, item.text).pattern].temperature
+                expected = logits.sigmoid() if task == "pairs" else logits.softmax(0)
                 found = {entry["label"]: entry["score"] for entry in answer["labels"]}
                 np.testing.assert_allclose([found[x] for x in trained.labels], expected.numpy(), atol=1e-4)
                 latency = answer["latency_ms"]

@@ -45,12 +45,12 @@ def test_logits_that_are_larger_by_a_factor_get_a_temperature_that_is(seed: int,
 @settings(deadline=None, max_examples=20)
 def test_a_temperature_never_makes_its_own_data_less_likely(seed: int, problem: Problem) -> None:
     logits, labels = drawn(seed)
-    targets = functional.one_hot(labels, 5).float() if problem is MULTI else labels
+    targets = functional.one_hot(labels, 5).double() if problem is MULTI else labels
     loss = functional.binary_cross_entropy_with_logits if problem is MULTI else functional.cross_entropy
 
     found = temperature(logits, targets, problem)
 
-    assert loss(logits / found, targets) <= loss(logits, targets) + 1e-4
+    assert loss(logits.double() / found, targets) <= loss(logits.double(), targets)
 
 
 def test_nothing_to_learn_from_leaves_scores_as_they_are() -> None:
@@ -61,12 +61,25 @@ def test_nothing_to_learn_from_leaves_scores_as_they_are() -> None:
     assert all(one.temperature == 1.0 and one.thresholds == (0.5, 0.5, 0.5) for one in found.values())
 
 
-def test_answers_that_are_all_right_still_get_a_finite_temperature() -> None:
-    logits = torch.eye(3).repeat(4, 1)
+@pytest.mark.parametrize("items", [1, 2, 12])
+def test_answers_that_are_all_right_do_not_make_scores_certain(items: int) -> None:
+    logits, labels = 2 * torch.eye(3).repeat(4, 1)[:items] - 1, torch.arange(3).repeat(4)[:items]
 
-    found = temperature(logits, torch.arange(3).repeat(4), SINGLE)
+    assert temperature(logits, labels, SINGLE) == 1.0
+    assert temperature(logits, functional.one_hot(labels, 3), MULTI) == 1.0
 
-    assert 0 < found < 0.1
+
+def test_one_wrong_item_or_equal_logits_leave_scores_as_they_are() -> None:
+    assert temperature(torch.eye(3)[:1], torch.tensor([1]), SINGLE) == 1.0
+    assert temperature(torch.zeros(4, 3), torch.tensor([0, 1, 2, 2]), SINGLE) == 1.0
+
+
+def test_a_temperature_stays_in_its_range() -> None:
+    wrong = torch.tensor([1, 2, 0])
+    underconfident = 1e-3 * torch.eye(3).repeat(30, 1), torch.cat([torch.arange(3).repeat(29), wrong])
+
+    assert temperature(torch.eye(3), wrong, SINGLE) == pytest.approx(20)
+    assert temperature(*underconfident, SINGLE) == pytest.approx(0.05)
 
 
 @given(seed=st.integers(0, 200))
@@ -97,14 +110,26 @@ def macro_f1(selected: np.ndarray, truth: np.ndarray) -> float:
     return float((2 * hits / np.maximum(selected.sum(axis=0) + truth.sum(axis=0), 1)).mean())
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_the_bins_give_the_calibration_error(seed: int) -> None:
-    logits, labels = drawn(seed, heat=2.0)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 100.0])  # 100: scores of exactly 0 and 1
+def test_the_bins_give_the_calibration_error_of_the_metrics(scale: float) -> None:
+    logits, labels = drawn(seed=0, heat=2.0)
+    logits = scale * logits
     targets = functional.one_hot(labels, 5)
 
     single = reliability(logits, labels, SINGLE).expected_error
     multi = reliability(logits, targets, MULTI).expected_error
 
-    assert single == pytest.approx(float(multiclass_calibration_error(logits.softmax(-1), labels, 5)), abs=1e-4)
+    assert single == pytest.approx(float(multiclass_calibration_error(logits.softmax(-1), labels, 5)), abs=1e-5)
     flat = logits.sigmoid().flatten(), targets.flatten()
-    assert multi == pytest.approx(float(binary_calibration_error(*flat, n_bins=15)), abs=1e-4)
+    assert multi == pytest.approx(float(binary_calibration_error(*flat, n_bins=15)), abs=1e-5)
+
+
+def test_certain_answers_have_a_bin_of_their_own() -> None:
+    logits = torch.tensor([[50.0, 0.0]] * 10 + [[3.5, 0.0]] * 10)
+    labels = torch.tensor([1] * 10 + [0] * 10)  # what is certain is wrong, what is nearly certain is right
+
+    found = reliability(logits, labels, SINGLE)
+
+    assert found.count.tolist() == [0] * 14 + [10, 10]
+    error = multiclass_calibration_error(logits.softmax(-1), labels, 2, n_bins=15)
+    assert found.expected_error == pytest.approx(float(error), abs=1e-6)

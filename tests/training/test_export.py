@@ -15,12 +15,14 @@ from typer.testing import CliRunner
 
 import training.export
 from model_store import Calibration, Pattern, Precision
+from training.batches import Collator, RawInputs
 from training.cli import app
 from training.config import TaskConfig
 from training.data import TaskData, load_data
 from training.errors import ExportError
 from training.export import Bundle, export_task
 from training.graphs import GraphFiles, export_graphs
+from training.items import Item
 from training.runs import TrainedTask, build
 from training.single_file import export_single_file
 
@@ -55,7 +57,7 @@ class Exported:
     sessions: dict[str, ort.InferenceSession]
 
 
-@pytest.fixture(scope="module", params=["official", "identity"])
+@pytest.fixture(scope="module", params=["shared", "per_pattern"])
 def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported:
     missing = {"ratio": 0.5}
     config = TaskConfig.model_validate(
@@ -65,7 +67,8 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
             "backbone": str(tiny_backbone),
             "data": parquet,
             "missing": {"test": missing},
-            "mora": {"parametrization": request.param},
+            "mora": {"parametrization": "identity"},
+            "head": request.param,
         }
     )
     trained, data = trained_task(config)
@@ -74,6 +77,11 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
     files = GraphFiles(**{name: bundle.blobs[getattr(graphs, name).sha256] for name in names})
     return Exported(trained, data, bundle, files, {n: ort.InferenceSession(d) for n, d in files.by_name().items()})
+
+
+def logits_of(trained: TrainedTask, items: list[Item]) -> torch.Tensor:
+    batch = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)(items)
+    return trained.model(**batch)["logits"]
 
 
 def image_features(exported: Exported, pixels: torch.Tensor) -> np.ndarray:
@@ -133,15 +141,17 @@ def test_the_published_parts_add_up_to_pytorchs_logits(exported: Exported, patte
     item = next(item for item in exported.data.test.items if item.image is not None and item.text is not None)
     image = item.image if pattern is not Pattern.TEXT else None
     text = item.text if pattern is not Pattern.IMAGE else None
-    pixels, ids = trained.preprocessor.image(image)[None], trained.preprocessor.texts([text])
+    pixels, tokens = trained.preprocessor.image(image)[None], trained.preprocessor.texts([text])
 
     f_image = absent["image"] if image is None else image_features(exported, pixels)[0]
-    f_text = absent["text"] if text is None else text_features(exported, ids, [ids.shape[1] - 1])[0]
+    f_text = (
+        absent["text"] if text is None else text_features(exported, tokens.input_ids, tokens.last_token.tolist())[0]
+    )
     weight, size = head[f"{pattern}.weight"], draft.backbone.feature_size
     logits = weight[:, :size] @ f_image + weight[:, size:] @ f_text + head[f"{pattern}.bias"]
 
     with torch.no_grad():
-        expected = trained.model(pixels, ids)["logits"][0]
+        expected = logits_of(trained, [dataclasses.replace(item, image=image, text=text)])[0]
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
 
 
@@ -215,15 +225,50 @@ def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -
 
 def test_the_single_file_equals_pytorch(exported: Exported) -> None:
     session = ort.InferenceSession(export_single_file(exported.trained.model))
-    pixels, ids = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0)), text_ids(9, 3)
+    items = [item for item in exported.data.test.items if item.image is not None and item.text is not None][:3]
+    items = [items[0], dataclasses.replace(items[1], text=None), dataclasses.replace(items[2], image=None)]
+    preprocessor = exported.trained.preprocessor
+    tokens = preprocessor.texts([item.text for item in items])
 
-    logits = session.run(
-        None, {"pixel_values": pixels.numpy(), "input_ids": ids.numpy(), "last_token": np.array([8] * 3)}
-    )[0]
+    inputs = {
+        "pixel_values": np.stack([preprocessor.image(item.image).numpy() for item in items]),
+        "input_ids": tokens.input_ids.numpy(),
+        "last_token": tokens.last_token.numpy(),
+        "pattern": np.array([0, 1, 2]),
+    }
+    logits = session.run(None, inputs)[0]
 
     with torch.no_grad():
-        expected = exported.trained.model(pixels, ids)["logits"]
+        expected = logits_of(exported.trained, items)
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_another_method_trained_is_exported_alike(make_config: Make, method: str) -> None:
+    trained, data = trained_task(make_config(method=method))
+
+    draft = export_task(trained, METRICS, data.validation, REPORT).draft
+
+    assert max(draft.graphs[Precision.FP32].max_logit_error.values()) < 1e-4
+    assert draft.backbone.image_first_tail_layer == (0 if method == "full" else 2)
+
+
+def test_siglip_is_exported_with_its_padding(make_config: Make, tiny_siglip) -> None:
+    trained, data = trained_task(make_config(backbone=str(tiny_siglip)))
+
+    draft = export_task(trained, METRICS, data.validation, REPORT).draft
+
+    assert max(draft.graphs[Precision.FP32].max_logit_error.values()) < 1e-4
+    assert draft.backbone.family == "siglip"
+    assert draft.text.padding is not None
+
+
+def test_calibration_and_report_are_published(exported: Exported) -> None:
+    draft = exported.bundle.draft
+
+    assert {pattern: found.temperature for pattern, found in draft.calibration.items()} == dict.fromkeys(Pattern, 1.5)
+    assert draft.report is not None
+    assert exported.bundle.blobs[draft.report.sha256] == REPORT
 
 
 def test_export_of_a_folder_that_is_no_run(tmp_path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -22,8 +23,9 @@ from training.cli import app
 from training.config import TaskConfig
 from training.data import Split, load_data
 from training.errors import RunError
-from training.fitting import claim, discard, fit, last_checkpoint
+from training.fitting import claim, discard, fit
 from training.runs import load_trained, read_json
+from training.trainer import last_checkpoint, training_arguments
 
 Make = Callable[..., TaskConfig]
 
@@ -189,3 +191,55 @@ def test_broken_metrics_are_named(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match=r"metrics\.json cannot be read"):
         read_json(tmp_path / "metrics.json")
+
+
+def test_two_processes_have_the_losses_of_one(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """torchrun with gloo; the 24 items make whole batches, and without dropout nothing else is drawn in a process."""
+    train = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "modality_dropout": 0.5, "distillation": 0.5}
+    path = config_file(train=train, mora={"dropout": 0.0, "parametrization": "identity"})
+    histories = {}
+    for processes in (1, 2):
+        run = tmp_path / str(processes)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command += ["-m", "training.cli", "fit", str(path), "--output", str(run)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("items present") == 1  # one process prints
+        histories[processes] = json.loads((run / "history.json").read_text())
+
+    states = [load_file(tmp_path / str(processes) / "adapter.safetensors") for processes in (1, 2)]
+    for name, value in states[0].items():
+        assert value.allclose(states[1][name], rtol=0, atol=1e-4), name
+    losses = [[entry["loss"] for entry in found if "loss" in entry] for found in histories.values()]
+    assert len(losses[0]) == 2
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(make_config: Make, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+
+    with pytest.raises(RunError, match="3 processes cannot share"):
+        training_arguments(make_config(), tmp_path, "accuracy")
+
+
+def test_mixed_precision_trains(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(train={"epochs": 1, "batch_size": 8, "precision": "bf16"})
+
+    trained = fit(config, load_data(config), tmp_path / "run")
+
+    assert {value.dtype for value in trained.model.state_dict().values()} == {torch.float32}
+    assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["items"] == 12
+
+
+def test_the_same_seed_gives_the_same_metrics_file_and_report(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    for name in ("a", "b"):
+        fit(config, load_data(config), tmp_path / name)
+
+    first, second = (read_json(tmp_path / name / "metrics.json") for name in ("a", "b"))
+
+    assert first.pop("seconds") != {}
+    second.pop("seconds")
+    assert json.dumps(first) == json.dumps(second)
+    assert (tmp_path / "a" / "report.html").stat().st_size > 10_000

@@ -31,11 +31,12 @@ def mmimdb(root: Path, png: Png) -> None:
         "0000003": (["The news."], ["News"]),
         "0000004": (["  "], ["Drama"]),
         "0000005": (["Test."], ["Music", "War"]),
+        "0000006": ([], ["War"]),
     }
     for number, (movie, (plots, genres)) in enumerate(movies.items()):
         write(root / "images" / f"{movie}.jpeg", png(number, format="JPEG"))
         write(root / "labels" / f"{movie}.json", {"plot": plots, "genres": genres, "title": "unused"})
-    listing = {"train": ["0000002", "0000001", "0000003"], "dev": ["0000004"], "test": ["0000005"]}
+    listing = {"train": ["0000002", "0000001", "0000003"], "dev": ["0000004"], "test": ["0000005", "0000006"]}
     write(root / "split.json", listing)
 
 
@@ -106,7 +107,10 @@ def test_mmimdb_has_a_row_for_each_plot_and_keeps_the_genres_of_the_task(
     ]
     assert [item.group for item in data.train.items] == [0, 1, 1, 2]
     assert seen(data.validation) == [("0000004.jpeg", None, ("Drama",))]  # a blank plot is a missing one
-    assert seen(data.test) == [("0000005.jpeg", "Test.", ("Music", "War"))]
+    assert seen(data.test) == [
+        ("0000005.jpeg", "Test.", ("Music", "War")),
+        ("0000006.jpeg", None, ("War",)),  # nor has a movie without plots a text
+    ]
     assert "left out 2 genres that are not among the labels: News 2" in data.notes
 
 

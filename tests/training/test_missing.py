@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,11 +223,35 @@ def test_a_table_that_cannot_be_read_says_so(tmp_path: Path, name: str, content:
         table_for(FIVE, "films", MissingConfig(ratio=0.6, table=str(tmp_path / name)))
 
 
-class Pickled:
-    """What no missing table holds."""
+class Unpickled:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.folder),)
 
 
-@pytest.mark.parametrize("value", [Pickled(), {"mask": torch.zeros(5)}])
-def test_a_table_is_a_tensor_and_no_code_of_a_file_is_run(tmp_path: Path, value: object) -> None:
+def test_no_code_in_a_table_is_run(tmp_path: Path) -> None:
+    path = authors(tmp_path, Unpickled(tmp_path / "made"))
+
     with pytest.raises(DataError, match="cannot be read as a missing table"):
-        table_for(FIVE, "films", MissingConfig(ratio=0.6, table=authors(tmp_path, value)))
+        table_for(FIVE, "films", MissingConfig(ratio=0.6, table=path))
+
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_table_is_a_tensor(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read as a missing table"):
+        table_for(FIVE, "films", MissingConfig(ratio=0.6, table=authors(tmp_path, {"mask": torch.zeros(5)})))
+
+
+def test_a_table_of_one_type_may_hold_what_is_naturally_missing_of_the_other(tmp_path: Path) -> None:
+    split = Split("validation", "made", [Item(1, None, "t", ()), *FIVE.items[1:]])
+    drawn = MissingConfig(type="text", ratio=0.6)
+
+    table = table_for(split, "films", drawn, tmp_path)
+    (saved,) = tmp_path.iterdir()
+
+    assert (table_for(split, "films", drawn.model_copy(update={"table": str(saved)})) == table).all()

@@ -98,6 +98,11 @@ def test_labels_are_written_as_they_are() -> None:
     assert written.count("a label that is longer \u2026") == 2
 
 
+@pytest.mark.parametrize("label", ["a\nb", "a\0b", "a\x0bb", "a\ud800b", "a\u202eb"], ids=ascii)
+def test_what_cannot_be_printed_leaves_a_space(label: str) -> None:
+    assert texts(confusion_matrix(np.eye(2, dtype=np.int64), [label, "pear"])).count("a b") == 2
+
+
 def test_the_best_epoch_is_named() -> None:
     assert "best: 81.25 % after epoch 2" in texts(learning_curves(HISTORY, "accuracy"))
 
