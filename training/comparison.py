@@ -21,7 +21,6 @@ from training.runs import METRICS, is_finished, read_json
 OURS = "ours"  # the configuration as it is
 _PLAIN: dict[str, JsonValue] = {
     "mora.dropout": 0.1,
-    "head": "shared",
     "train.modality_dropout": 0.0,
     "train.distillation": 0.0,
 }

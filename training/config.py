@@ -125,7 +125,6 @@ class TaskConfig(_Frozen):
     missing: MissingTables = MissingTables()
     method: Method = "mora"
     mora: MoRAConfig = MoRAConfig()
-    head: Literal["shared", "per_pattern"] = "shared"  # one linear head, or one for each presence pattern
     train: TrainConfig = TrainConfig()
 
     @field_validator("labels")

@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.functional import classification as metrics
 
 from model_store import Calibration, Pattern, Problem
 from training.batches import Collator
 from training.data import Split
-from training.head import Head
 from training.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.model import MissingModalityClassifier
 
@@ -41,16 +40,12 @@ class EncodedSplit:
     natural: Table
 
     @torch.no_grad()
-    def logits(self, head: Head, table: Table) -> Tensor:
+    def logits(self, head: nn.Linear, table: Table) -> Tensor:
         """(N, C) without what the table takes away."""
         lacks = torch.as_tensor(np.asarray(table, dtype=np.int64)).unsqueeze(1)  # (N, 1)
         image = torch.where(lacks == Lacks.IMAGE, self.absent_image, self.image)
         text = torch.where(lacks == Lacks.TEXT, self.absent_text, self.text)
-        found = torch.zeros(len(image), head.bias.shape[-1])
-        for kind, pattern in PATTERN_OF.items():
-            rows = lacks.squeeze(1) == kind
-            found[rows] = head(image[rows], text[rows], pattern)
-        return found
+        return head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
     def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
         """The table that leaves every item of this pattern, and which items have what the pattern needs."""
@@ -58,7 +53,7 @@ class EncodedSplit:
         chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
         return np.full_like(self.natural, _LACKS[pattern]), chosen
 
-    def of_pattern(self, head: Head, pattern: Pattern) -> tuple[Tensor, Tensor]:
+    def of_pattern(self, head: nn.Linear, pattern: Pattern) -> tuple[Tensor, Tensor]:
         """Logits (n, C) and targets of every item that has what the pattern needs, without the rest."""
         table, chosen = self.under(pattern)
         return self.logits(head, table)[chosen], self.targets[chosen]
@@ -109,7 +104,7 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
 
 
 def evaluate(
-    head: Head, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
+    head: nn.Linear, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
 ) -> dict[str, Scores]:
     """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it.
 
@@ -122,7 +117,7 @@ def evaluate(
 
 
 def _scores(
-    head: Head,
+    head: nn.Linear,
     encoded: EncodedSplit,
     table: Table,
     chosen: NDArray[np.bool_],

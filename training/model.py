@@ -11,10 +11,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils.logging import disable_progress_bar
 
-from model_store import Pattern
 from training.config import MoRAConfig, TaskConfig
 from training.errors import BackboneError
-from training.head import Head
 from training.methods import adapt
 from training.objective import Objective
 from training.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
@@ -45,7 +43,9 @@ class MissingModalityClassifier(nn.Module):
             list(text_layers[self.text_split :]),
             config.mora,
         )
-        self.head = Head(feature_size(backbone), classes, per_pattern=config.head == "per_pattern")
+        self.head = nn.Linear(2 * feature_size(backbone), classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
         self.image_trunk = ImageTrunk(backbone, self.image_split)
         self.image_tail = ImageTail(backbone, self.image_split)
         self.text_trunk = TextTrunk(backbone, self.text_split)
@@ -98,19 +98,15 @@ class MissingModalityClassifier(nn.Module):
             last_token and the rest: as for `features`.
         """
         images, texts = self.features(last_token, pixel_values, image_hidden, input_ids, text_hidden)
-        absent_image, absent_text = (rows[-1].expand(len(image_row), -1) for rows in (images, texts))
         has_image, has_text = image_row < len(images) - 1, text_row < len(texts) - 1  # (B,)
-        logits_of = {
-            Pattern.BOTH: self.head(images[image_row], texts[text_row], Pattern.BOTH),
-            Pattern.IMAGE: self.head(images[image_row], absent_text, Pattern.IMAGE),
-            Pattern.TEXT: self.head(absent_image, texts[text_row], Pattern.TEXT),
-        }  # each (B, C)
-        one = torch.where(has_image.unsqueeze(1), logits_of[Pattern.IMAGE], logits_of[Pattern.TEXT])
-        complete = has_image & has_text
-        logits = torch.where(complete.unsqueeze(1), logits_of[Pattern.BOTH], one)
+        logits = self.head(torch.cat([images[image_row], texts[text_row]], dim=-1))
         if labels is None:
             return {"logits": logits}
-        return {"loss": self.objective(logits, logits_of, complete, labels), "logits": logits}
+        absent_image, absent_text = (rows[-1].expand(len(image_row), -1) for rows in (images, texts))
+        image_alone = self.head(torch.cat([images[image_row], absent_text], dim=-1))
+        text_alone = self.head(torch.cat([absent_image, texts[text_row]], dim=-1))
+        loss = self.objective(logits, image_alone, text_alone, has_image & has_text, labels)
+        return {"loss": loss, "logits": logits}
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
         """The trained parameters alone, so that checkpoints and adapters stay small."""

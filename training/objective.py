@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model_store import Pattern, Problem
+from model_store import Problem
 
 
 class Objective:
@@ -25,22 +23,24 @@ class Objective:
         self._modality_dropout = modality_dropout
         self._distillation = distillation
 
-    def __call__(self, logits: Tensor, logits_of: Mapping[Pattern, Tensor], complete: Tensor, labels: Tensor) -> Tensor:
+    def __call__(
+        self, logits: Tensor, image_alone: Tensor, text_alone: Tensor, complete: Tensor, labels: Tensor
+    ) -> Tensor:
         """The mean over items.
 
         Args:
-            logits: (B, C) of each item as it is; logits_of: (B, C) as if it were of each pattern.
+            logits: (B, C) of each item as it is; image_alone, text_alone: (B, C) without the other modality.
             complete: (B,), which items have both modalities.
             labels: (B,) class indices, or (B, C) of 0 and 1.
         """
         loss = self._each(logits, labels)
         if self._modality_dropout:
-            masked = (self._each(logits_of[Pattern.IMAGE], labels) + self._each(logits_of[Pattern.TEXT], labels)) / 2
+            masked = (self._each(image_alone, labels) + self._each(text_alone, labels)) / 2
             loss = torch.where(complete, torch.lerp(loss, masked, self._modality_dropout), loss)
         if self._distillation:
             whole = logits.detach()
             teacher = whole.sigmoid() if self._problem is Problem.MULTI_LABEL else whole.softmax(dim=-1)
-            taught = (self._each(logits_of[Pattern.IMAGE], teacher) + self._each(logits_of[Pattern.TEXT], teacher)) / 2
+            taught = (self._each(image_alone, teacher) + self._each(text_alone, teacher)) / 2
             loss = loss + self._distillation * torch.where(complete, taught, torch.zeros_like(taught))
         return loss.mean()
 

@@ -57,7 +57,7 @@ class Exported:
     sessions: dict[str, ort.InferenceSession]
 
 
-@pytest.fixture(scope="module", params=["shared", "per_pattern"])
+@pytest.fixture(scope="module", params=["official", "identity"])
 def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported:
     missing = {"ratio": 0.5}
     config = TaskConfig.model_validate(
@@ -67,8 +67,7 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
             "backbone": str(tiny_backbone),
             "data": parquet,
             "missing": {"test": missing},
-            "mora": {"parametrization": "identity"},
-            "head": request.param,
+            "mora": {"parametrization": request.param},
         }
     )
     trained, data = trained_task(config)
@@ -234,7 +233,6 @@ def test_the_single_file_equals_pytorch(exported: Exported) -> None:
         "pixel_values": np.stack([preprocessor.image(item.image).numpy() for item in items]),
         "input_ids": tokens.input_ids.numpy(),
         "last_token": tokens.last_token.numpy(),
-        "pattern": np.array([0, 1, 2]),
     }
     logits = session.run(None, inputs)[0]
 

@@ -26,8 +26,12 @@ def logits(logits_of: dict[Pattern, torch.Tensor]) -> torch.Tensor:
     return torch.stack([logits_of[pattern][row] for pattern, row in rows])
 
 
+def alone(logits_of: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    return logits_of[Pattern.IMAGE], logits_of[Pattern.TEXT]
+
+
 def test_without_options_it_is_the_plain_loss(logits_of: dict, logits: torch.Tensor) -> None:
-    loss = Objective(Problem.SINGLE_LABEL, 0.0, 0.0)(logits, logits_of, COMPLETE, LABELS)
+    loss = Objective(Problem.SINGLE_LABEL, 0.0, 0.0)(logits, *alone(logits_of), COMPLETE, LABELS)
 
     torch.testing.assert_close(loss, functional.cross_entropy(logits, LABELS))
 
@@ -41,7 +45,7 @@ def test_modality_dropout_is_the_mean_over_many_draws(logits_of: dict, logits: t
         one = torch.where(image.unsqueeze(1), logits_of[Pattern.TEXT], logits_of[Pattern.IMAGE])
         losses.append(functional.cross_entropy(torch.where(hide.unsqueeze(1), one, logits), LABELS))
 
-    loss = Objective(Problem.SINGLE_LABEL, 0.6, 0.0)(logits, logits_of, COMPLETE, LABELS)
+    loss = Objective(Problem.SINGLE_LABEL, 0.6, 0.0)(logits, *alone(logits_of), COMPLETE, LABELS)
 
     assert float(loss) == pytest.approx(float(torch.stack(losses).mean()), abs=0.02)
 
@@ -50,12 +54,12 @@ def test_modality_dropout_is_the_mean_over_many_draws(logits_of: dict, logits: t
 def test_what_the_table_hides_teaches_nothing(problem: Problem, logits_of: dict, logits: torch.Tensor) -> None:
     labels = functional.one_hot(LABELS, 3).float() if problem is Problem.MULTI_LABEL else LABELS
     objective = Objective(problem, 0.5, 1.0)
-    before = objective(logits, logits_of, COMPLETE, labels)
+    before = objective(logits, *alone(logits_of), COMPLETE, labels)
 
     for pattern in (Pattern.IMAGE, Pattern.TEXT):  # answers that an incomplete item does not allow
         logits_of[pattern] = logits_of[pattern] + 5 * (~COMPLETE).unsqueeze(1) * torch.randn(4, 3)
 
-    torch.testing.assert_close(objective(logits, logits_of, COMPLETE, labels), before)
+    torch.testing.assert_close(objective(logits, *alone(logits_of), COMPLETE, labels), before)
 
 
 def test_the_complete_answer_teaches_but_does_not_learn(logits_of: dict, logits: torch.Tensor) -> None:
@@ -63,8 +67,8 @@ def test_the_complete_answer_teaches_but_does_not_learn(logits_of: dict, logits:
     image = logits_of[Pattern.IMAGE].requires_grad_()
     whole = torch.where(COMPLETE.unsqueeze(1), both, logits)
 
-    taught = Objective(Problem.SINGLE_LABEL, 0.0, 1.0)(whole, logits_of, COMPLETE, LABELS)
-    plain = Objective(Problem.SINGLE_LABEL, 0.0, 0.0)(whole, logits_of, COMPLETE, LABELS)
+    taught = Objective(Problem.SINGLE_LABEL, 0.0, 1.0)(whole, image, logits_of[Pattern.TEXT], COMPLETE, LABELS)
+    plain = Objective(Problem.SINGLE_LABEL, 0.0, 0.0)(whole, image, logits_of[Pattern.TEXT], COMPLETE, LABELS)
     (taught - plain).backward()
 
     assert both.grad is None or not both.grad.any()

@@ -78,7 +78,7 @@ def test_layers_and_widths_are_read_from_the_configuration(
         model = MissingModalityClassifier(empty_backbone(clip), make_config(), 3)
 
     assert (model.image_split, model.text_split) == (layers[0] - 2, layers[1] - 2)
-    assert model.head.weight.shape == (1, 3, 2 * dims[1])
+    assert model.head.weight.shape == (3, 2 * dims[1])
     assert model.adapter.image[0]["q_proj"].p.shape == (dims[0], 4)
 
 
