@@ -65,14 +65,15 @@ def thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32])
     Args:
         probabilities, targets: (N, C).
     """
-    if len(targets) == 0:
+    if not targets.any():
         return (0.5,) * int(targets.shape[1])
     truth = targets.astype(bool)
     f1 = np.stack([_f1(probabilities >= candidate, truth) for candidate in _CANDIDATES])  # (candidates, C)
     positives = truth.sum(axis=0)
-    shared = f1[:, positives > 0].mean(axis=1, keepdims=True) if positives.any() else f1
+    shared = f1[:, positives > 0].mean(axis=1, keepdims=True)
     weighed = (positives * f1 + _PRIOR_POSITIVES * shared) / (positives + _PRIOR_POSITIVES)
-    return tuple(float(_CANDIDATES[number]) for number in weighed.argmax(axis=0))
+    best = np.isclose(weighed, weighed.max(axis=0))  # often a plateau, whose middle is the safest
+    return tuple(float(np.median(_CANDIDATES[chosen])) for chosen in best.T)
 
 
 def _f1(selected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -21,8 +21,8 @@ from training.data import TaskData, load_data
 from training.display import print_grid, print_metrics, print_shown
 from training.errors import ConfigError, RunError, TrainingError
 from training.export import Bundle, export_task
-from training.fitting import claim, discard, draw_tables, evaluate_splits, fit
-from training.grid import cross_scenario
+from training.fitting import claim, draw_tables, evaluate_splits, fit, tidy
+from training.grid import cross_scenario, named
 from training.many_values import ManyValues
 from training.model import MissingModalityClassifier, empty_backbone, load_backbone_config
 from training.overview import contact_sheet, print_overview
@@ -76,14 +76,13 @@ def fit_command(
     with _one_line_errors():
         task = _configured(config, context.args, backbone)
         data = _loaded(task)
-        if overwrite:
-            discard(output)
-        claim(output, task, data)
-        if is_finished(output):
+        if is_finished(output) and not overwrite:
+            claim(output, task, data)
+            tidy(output)
             console.print(f"{output} is finished; nothing to train (--overwrite trains again)")
             trained = load_trained(output)
         else:
-            trained = fit(task, data, output, _note)
+            trained = fit(task, data, output, _note, overwrite=overwrite)
         if not is_main_process():  # of the processes that torchrun starts one goes on
             return
         metrics = read_json(output / METRICS)
@@ -111,7 +110,11 @@ def evaluate(
         runs = [_finished(folder, flags, backbone) for folder in folders]
         if grid:
             ratios = sorted({ratio for trained, _ in runs if (ratio := trained.config.missing.test.ratio)}) or [0.7]
-            found = cross_scenario(runs, ratios)
+            names = [
+                f"{folder.name}: {named(trained.config.missing.train)}"
+                for folder, (trained, _) in zip(folders, runs, strict=True)
+            ]
+            found = cross_scenario(runs, names, ratios)
             print_grid(console, found)
             output.mkdir(parents=True, exist_ok=True)
             write_json(output / "grid.json", asdict(found))
@@ -119,7 +122,10 @@ def evaluate(
             return
         for folder, (trained, data) in zip(folders, runs, strict=True):
             metrics = read_json(folder / METRICS) | evaluate_splits(trained, data, draw_tables(trained.config, data))
-            write_json(folder / METRICS, metrics)
+            if data.fingerprint == trained.dataset_fingerprint:
+                write_json(folder / METRICS, metrics)
+            else:
+                _note(f"{folder / METRICS} keeps the scores on the data that the run was trained with")
             print_metrics(console, metrics)
 
 
@@ -146,10 +152,15 @@ def compare(
         if search not in ("learning_rate", "nothing"):
             raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
         folder = output or Path("runs") / f"compare-{task.task}"
-        comparison = Comparison(task, _loaded(task), folder, seeds, search == "learning_rate", _note)
+        comparison = Comparison(
+            task, _loaded(task), folder, list(dict.fromkeys(seeds)), search == "learning_rate", _note
+        )
         chosen = list(METHODS) if methods == ["all"] else methods
-        command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
-        write_comparison(folder, comparison.run(chosen), [*command, *context.args])
+        found = comparison.run(chosen)
+        if is_main_process():
+            command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
+            command += ["--output", str(folder), *(["--backbone", backbone] if backbone else []), *context.args]
+            write_comparison(folder, found, command)
         console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
@@ -225,6 +236,8 @@ def _runs_and_flags(words: list[Path]) -> tuple[list[Path], list[str]]:
     """DIR... and the flags behind them, which the parser leaves among the arguments."""
     texts = [str(word) for word in words]
     first = next((number for number, text in enumerate(texts) if text.startswith("--")), len(texts))
+    if first == 0:
+        raise ConfigError(f"DIR comes first, then flags such as {texts[0]}")
     return words[:first], texts[first:]
 
 
@@ -237,10 +250,15 @@ def _finished(run: Path, overrides: list[str], backbone: str | None) -> tuple[Tr
     if not is_finished(run):
         raise RunError(f"{run} is not a finished run; give the same `mora-train fit` command again to finish it")
     trained = load_trained(run, backbone)
+    others = [flag for flag in overrides if flag.startswith("--") and not flag.startswith("--data.")]
+    if others:
+        raise ConfigError(f"{others[0]} cannot be changed after training; only --data.* can")
     config = override(trained.config, overrides)
     data = load_data(config.model_copy(update={"labels": trained.labels}))
     if data.fingerprint != trained.dataset_fingerprint:
-        errors.print("note: the data has changed since this run was trained", style="yellow")
+        if not overrides:
+            raise RunError(f"the data of {run} has changed since it was trained; say --data.test PATH to go on with it")
+        _note(f"this is not the data that {run} was trained with")
     return trained, data
 
 
@@ -259,6 +277,8 @@ def _write_bundle(folder: Path, bundle: Bundle) -> None:
     (folder / "head.safetensors").write_bytes(bundle.blobs[draft.head.sha256])
     (folder / "absent_features.safetensors").write_bytes(bundle.blobs[draft.absent_features.sha256])
     (folder / "tokenizer.json").write_bytes(bundle.blobs[draft.text.tokenizer.sha256])
+    if draft.report is not None:
+        (folder / "report.html").write_bytes(bundle.blobs[draft.report.sha256])
     (folder / "manifest.json").write_text(draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 
-from model_store import Problem
+from training.batches import targets_of
 from training.config import TaskConfig, override
 from training.data import TaskData
 from training.errors import ConfigError
-from training.fitting import fit
+from training.evaluation import selection_metric
+from training.fitting import claim, fit
 from training.runs import METRICS, is_finished, read_json
 
 OURS = "ours"  # the configuration as it is
 _PLAIN: dict[str, JsonValue] = {
+    "mora.without": None,
+    "normalize_features": False,
     "mora.dropout": 0.1,
     "train.modality_dropout": 0.0,
     "train.distillation": 0.0,
@@ -36,6 +40,8 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     "mora-without-shared": {**_OFFICIAL, "mora.without": "shared"},
     "mora-without-specific": {**_OFFICIAL, "mora.without": "specific"},
     "mora-without-gram": {**_OFFICIAL, "mora.without": "gram"},
+    "ours-head": {"method": "head"},
+    "ours-lora": {"method": "lora", "mora.dropout": 0.1},
     OURS: {},
 }
 _STEP = 10**0.5  # between neighbouring learning rates
@@ -61,7 +67,11 @@ class Comparison:
 
     def run(self, methods: Sequence[str]) -> dict[str, Any]:
         """Every method's learning rate, then its scores with every seed. Finished runs are not run again."""
-        metric = _metric(self.config, self.data)
+        unknown = [name for name in methods if name not in METHODS]
+        if unknown:
+            raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(METHODS)}, or all")
+        targets = targets_of(self.data.validation.items, self.data.labels, self.config.problem)
+        metric = selection_metric(self.config.problem, len(self.data.labels), targets)
         found = {name: self._method(name, metric) for name in methods}
         shutil.rmtree(self._cache, ignore_errors=True)
         return {
@@ -87,7 +97,7 @@ class Comparison:
         runs = [self._fit(name, rate, seed) for seed in self.seeds]
         return {
             "learning_rate": rate,
-            "searched": {f"{key:.3g}": value for key, value in sorted(tried.items())},
+            "searched": {f"{key:.3g}": None if value == -math.inf else value for key, value in sorted(tried.items())},
             "trainable_parameters": runs[0]["trainable_parameters"],
             "seconds": [run["seconds"]["train"] for run in runs],
             "validation": [run["validation"]["overall"][metric] for run in runs],
@@ -98,29 +108,27 @@ class Comparison:
         }
 
     def _score(self, name: str, rate: float, seed: int, metric: str) -> float:
-        return float(self._fit(name, rate, seed)["validation"]["overall"][metric])
+        found = self._fit(name, rate, seed)["validation"]["overall"][metric]
+        return -math.inf if found is None else float(found)  # None: training diverged
 
     def _fit(self, name: str, rate: float, seed: int) -> dict[str, Any]:
         folder = self.folder / "runs" / f"{name}_lr{rate:.3g}_seed{seed}"
-        if not is_finished(folder):
+        config = variant(self.config, name, rate, seed)
+        if is_finished(folder):
+            claim(folder, config, self.data)  # raises where it is the run of another configuration
+        else:
             self.announce(f"{name}: learning rate {rate:.3g}, seed {seed}")
-            fit(variant(self.config, name, rate, seed), self.data, folder, self.announce, self._cache)
+            fit(config, self.data, folder, self.announce, self._cache)
         return read_json(folder / METRICS)
 
 
 def variant(config: TaskConfig, name: str, rate: float, seed: int) -> TaskConfig:
     """The configuration of one run: `seed` draws its missing tables, too, so that runs of a seed are paired."""
-    if name not in METHODS:
-        raise ConfigError(f"--methods: {name} is unknown; choose from {', '.join(METHODS)}, or all")
     changes: dict[str, JsonValue] = {**METHODS[name], "train.learning_rate": float(f"{rate:.3g}"), "train.seed": seed}
-    changes |= {f"missing.{split}.seed": seed for split in ("train", "validation", "test")}
+    for split in ("train", "validation", "test"):
+        if getattr(config.missing, split).table is None:
+            changes[f"missing.{split}.seed"] = seed
     return override(config, [f"--{field}={'null' if value is None else value}" for field, value in changes.items()])
-
-
-def _metric(config: TaskConfig, data: TaskData) -> str:
-    if config.problem is Problem.MULTI_LABEL:
-        return "macro_f1"
-    return "auroc" if len(data.labels) == 2 else "accuracy"
 
 
 def _rates(centre: float, scores: Mapping[float, float]) -> Iterator[float]:
@@ -141,9 +149,12 @@ def _best(scores: Mapping[float, float]) -> float:
     return max(scores, key=lambda rate: (scores[rate], -rate))
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
-    """Mean of `first - second` over the same seeds, and half its 95 % confidence interval (Student's t)."""
-    differences = np.subtract(first, second)
+def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, float]:
+    """Mean of `first - second` over the same seeds, and half its 95 % confidence interval (Student's t).
+
+    NaN where a score is missing, and the interval of a single seed.
+    """
+    differences = np.subtract(np.array(first, dtype=float), np.array(second, dtype=float))
     if len(differences) < 2:
         return float(differences.mean()), float("nan")
     error = differences.std(ddof=1) / len(differences) ** 0.5

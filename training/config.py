@@ -45,6 +45,7 @@ class DataConfig(_Frozen):
     image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty = naturally missing
     text: str | None = "text"  # column; null where the data has no such modality at all
     label: str = "label"  # a string; for multi_label a list of strings, or in a csv strings joined by "|"
+    seed: int = 0  # of what is held out
     validation_share: PositiveShare = 0.1  # what is held out of train where a split is left out
     test_share: PositiveShare = 0.2
 
@@ -125,6 +126,7 @@ class TaskConfig(_Frozen):
     missing: MissingTables = MissingTables()
     method: Method = "mora"
     mora: MoRAConfig = MoRAConfig()
+    normalize_features: bool = False  # what the head sees: each tower's projection scaled to root mean square one
     train: TrainConfig = TrainConfig()
 
     @field_validator("labels")

@@ -69,7 +69,7 @@ def load_data(config: TaskConfig) -> TaskData:
     all_shares = {"validation": data.validation_share, "test": data.test_share}
     shares = {name: share for name, share in all_shares.items() if name not in given}
     if shares:
-        train, held_out = hold_out(train, shares, config.train.seed)
+        train, held_out = hold_out(train, shares, data.seed)
         given |= held_out
         sizes = ", ".join(f"{len(split.items)} for {name}" for name, split in held_out.items())
         notes += (f"held out of {train.source}: {sizes}",)

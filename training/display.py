@@ -17,12 +17,11 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
     head = sum(value.numel() for value in model.head.parameters())
     total = head + sum(value.numel() for value in model.backbone.parameters())
     table = Table("", "", show_header=False, box=None)
-    mora, vision, text = task.mora, model.backbone.config.vision_config, model.backbone.config.text_config
+    vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
     for name, value in {
         "task": f"{task.task} ({task.problem}, {classes} labels)",
         "backbone": task.backbone,
-        "parametrization": f"{mora.parametrization}, rank {mora.rank}, scale {mora.scale:g}",
-        "projections": ", ".join(mora.target_modules),
+        "method": _method(task),
         "image layers": f"{model.image_split} to {vision.num_hidden_layers - 1} of width {vision.hidden_size}",
         "text layers": f"{model.text_split} to {text.num_hidden_layers - 1} of width {text.hidden_size}",
         "adapter parameters": f"{trained - head:,}",
@@ -31,6 +30,19 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
     }.items():
         table.add_row(name, value)
     console.print(table)
+
+
+def _method(task: TaskConfig) -> str:
+    mora = task.mora
+    match task.method:
+        case "mora":
+            without = f" without {mora.without}" if mora.without else ""
+            how = f"mora ({mora.parametrization}{without}), rank {mora.rank}, scale {mora.scale:g}"
+        case "lora" | "dora":
+            how = f"{task.method}, rank {mora.rank}"
+        case _:
+            return task.method
+    return f"{how}, on {', '.join(mora.target_modules)}"
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -53,9 +53,13 @@ class EncodedSplit:
         chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
         return np.full_like(self.natural, _LACKS[pattern]), chosen
 
-    def of_pattern(self, head: nn.Linear, pattern: Pattern) -> tuple[Tensor, Tensor]:
-        """Logits (n, C) and targets of every item that has what the pattern needs, without the rest."""
-        table, chosen = self.under(pattern)
+    def of_pattern(self, head: nn.Linear, pattern: Pattern, hidden: Table | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (n, C) and targets of every item that has what the pattern needs, without the rest.
+
+        Args:
+            hidden: a missing table whose items must have it even so; None: by nature.
+        """
+        table, chosen = (self if hidden is None else replace(self, natural=hidden)).under(pattern)
         return self.logits(head, table)[chosen], self.targets[chosen]
 
 
@@ -77,13 +81,16 @@ def encode(model: MissingModalityClassifier, split: Split, collator: Collator, b
 
 
 def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
-    """Accuracy, macro-F1 and expected calibration error (15 bins); AUROC too for two classes.
+    """Accuracy, macro-F1 and expected calibration error (15 bins); AUROC too for two classes. None where undefined.
 
     Multi-label: labels are predicted above 0.5, accuracy asks for the exact set, calibration is over every label.
     """
     classes = logits.shape[1]
-    if len(logits) == 0:
-        return {"items": 0, "accuracy": None, "macro_f1": None, "ece": None}
+    names = ["accuracy", "macro_f1", "ece"]
+    if problem is Problem.SINGLE_LABEL and classes == 2:
+        names.append("auroc")
+    if len(logits) == 0 or not bool(logits.isfinite().all()):
+        return {"items": len(logits), **dict.fromkeys(names)}
     if problem is Problem.MULTI_LABEL:
         probabilities, truth = logits.sigmoid(), targets.int()
         found = {
@@ -100,7 +107,8 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
         }
         if classes == 2 and 0 < int(targets.sum()) < len(targets):
             found["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
-    return {"items": len(logits), **{name: round(float(value), 6) for name, value in found.items()}}
+    rounded = {name: round(float(value), 6) for name, value in found.items()}
+    return {"items": len(logits), **{name: rounded.get(name) for name in names}}
 
 
 def evaluate(
@@ -133,7 +141,7 @@ def _scores(
         if calibration.thresholds is not None:
             thresholds[rows] = torch.tensor(calibration.thresholds)
     plain["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
-    if problem is Problem.MULTI_LABEL and len(targets):
+    if problem is Problem.MULTI_LABEL and plain["macro_f1"] is not None:
         selected = (served.sigmoid() >= thresholds)[chosen].int()
         f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
         plain["macro_f1_calibrated"] = round(float(f1), 6)

@@ -13,7 +13,7 @@ from model_store import Pattern, Problem
 from training.calibration import reliability
 from training.config import MissingConfig, MissingType
 from training.data import Split, TaskData
-from training.evaluation import EncodedSplit, score, selection_metric
+from training.evaluation import EncodedSplit, score
 from training.golden import small_png
 from training.missing import PATTERN_OF, Table, table_for
 from training.provenance import code_version, machine
@@ -30,6 +30,7 @@ def findings(
     encoded: EncodedSplit,
     table: Table,
     metrics: dict[str, Any],
+    metric: str,
     history: list[dict[str, float]],
 ) -> Report:
     """The report of a run.
@@ -37,10 +38,10 @@ def findings(
     Args:
         encoded, table: the test split and its missing table.
         metrics, history: metrics.json and the Trainer's log.
+        metric: by which the best epoch was chosen.
     """
     config, head = trained.config, trained.model.head
     problem = config.problem
-    metric = selection_metric(problem, len(trained.labels), encoded.targets)
     logits = encoded.logits(head, table)
     return Report(
         task=config.task,
@@ -69,7 +70,7 @@ def findings(
 def _robustness(
     trained: TrainedTask, test: Split, encoded: EncodedSplit, kind: MissingType, metric: str
 ) -> list[tuple[float, float]]:
-    """The metric at each missing ratio; the tables of one seed grow with the ratio."""
+    """The metric at each missing ratio: a table is drawn for each, all with the test split's seed."""
     config, points = trained.config, []
     for ratio in _RATIOS:
         setting = MissingConfig(type=kind, ratio=ratio, seed=config.missing.test.seed)

@@ -36,23 +36,29 @@ def fit(
     folder: Path,
     announce: Callable[[str], None] = print,
     cache_folder: Path | None = None,
+    overwrite: bool = False,
 ) -> TrainedTask:
     """Train, calibrate, evaluate, and write adapter, tables, metrics and report into `folder`.
 
     Args:
         announce: is told what a person should know, such as the disk that is needed.
         cache_folder: where the frozen layers' outputs are kept for several runs; None: in `folder`, while training.
+        overwrite: discard the run that `folder` holds.
     """
     started = time.monotonic()
     targets = targets_of(data.validation.items, data.labels, config.problem)
     metric = selection_metric(config.problem, len(data.labels), targets)
     arguments = training_arguments(config, folder / CHECKPOINTS, metric)
-    with arguments.main_process_first():
+    with arguments.main_process_first(local=False):
+        if overwrite and is_main_process():
+            discard(folder)
         claim(folder, config, data)
+        checkpoint = last_checkpoint(folder / CHECKPOINTS)
         tables = draw_tables(config, data, folder / "missing_tables")
     set_seed(config.train.seed)
     model, preprocessor = build(config, len(data.labels))
-    with arguments.main_process_first():
+    model.to(arguments.device)
+    with arguments.main_process_first(local=False):
         cache = None
         if config.train.cache_trunk and config.method != "full":  # what is trained cannot be computed once
             cache = open_or_build(model, preprocessor, data, cache_folder or folder / TRUNK_CACHE, announce)
@@ -66,11 +72,12 @@ def fit(
         eval_dataset=MaskedItems(data.validation, tables["validation"]),
         compute_metrics=lambda prediction: validation_scores(prediction, config.problem),
     )
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / CHECKPOINTS))
+    trainer.train(resume_from_checkpoint=checkpoint)
     encoded = {split.name: encode(model, split, collator) for split in (data.validation, data.test)}
     model.cpu()
     calibration = calibrate(
-        {pattern: encoded["validation"].of_pattern(model.head, pattern) for pattern in Pattern}, config.problem
+        {pattern: encoded["validation"].of_pattern(model.head, pattern, tables["validation"]) for pattern in Pattern},
+        config.problem,
     )
     mix = {str(pattern): share for pattern, share in pattern_shares(tables["train"]).items()}
     trained = TrainedTask(config, data.labels, data.fingerprint, mix, calibration, model, preprocessor)
@@ -81,11 +88,10 @@ def fit(
         metrics["trainable_parameters"] = model.trainable_parameters()
         metrics["seconds"] = {"train": history[-1]["seconds"], "total": round(time.monotonic() - started, 1)}
         write_json(folder / HISTORY, history)
-        report = findings(trained, data, encoded["test"], tables["test"], metrics, history)
+        report = findings(trained, data, encoded["test"], tables["test"], metrics, metric, history)
         (folder / REPORT).write_text(report_html(report), encoding="utf-8")
         write_json(folder / METRICS, metrics)  # last: it says that the run is finished
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-        shutil.rmtree(folder / TRUNK_CACHE, ignore_errors=True)
+        tidy(folder)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     return trained
@@ -121,10 +127,17 @@ def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
         if changed:
             cure = "choose another --output, or add --overwrite"
             raise RunError(f"{folder} holds a run with other {' and '.join(changed)}; {cure}")
-    elif folder.exists() and any(folder.iterdir()):
+        return
+    if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} holds something else than a run; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, wanted)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a finished run no longer needs."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / TRUNK_CACHE, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:

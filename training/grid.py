@@ -25,8 +25,11 @@ class Grid:
     scores: tuple[tuple[float, ...], ...]
 
 
-def cross_scenario(runs: Sequence[tuple[TrainedTask, TaskData]], ratios: Sequence[float]) -> Grid:
+def cross_scenario(runs: Sequence[tuple[TrainedTask, TaskData]], names: Sequence[str], ratios: Sequence[float]) -> Grid:
     """Test every run on complete items and on each missing type at each ratio, drawn with its own test seed.
+
+    Args:
+        names: of the rows.
 
     Raises:
         RunError: the runs were not trained for the same task.
@@ -48,8 +51,8 @@ def cross_scenario(runs: Sequence[tuple[TrainedTask, TaskData]], ratios: Sequenc
         rows.append(tuple(float(value or 0.0) for value in found))
     return Grid(
         metric,
-        tuple(_named(trained.config.missing.train) for trained, _ in runs),
-        tuple(map(_named, settings)),
+        tuple(names),
+        tuple(map(named, settings)),
         tuple(rows),
     )
 
@@ -58,5 +61,6 @@ def _seeded(setting: MissingConfig, seed: int) -> MissingConfig:
     return setting.model_copy(update={"seed": seed})
 
 
-def _named(setting: MissingConfig) -> str:
+def named(setting: MissingConfig) -> str:
+    """A kind of missingness in words."""
     return f"{setting.type} {setting.ratio:.0%}" if setting.ratio else "complete"

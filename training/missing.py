@@ -114,7 +114,9 @@ def _save(entries: Table, path: Path) -> None:
     if path.is_file() and path.read_bytes() != file.getvalue():
         raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(file.getvalue())
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(file.getvalue())
+    part.replace(path)
 
 
 def pattern_shares(table: Table) -> dict[Pattern, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -81,7 +82,8 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
         config = config.model_copy(update={"backbone": backbone})
     model, preprocessor = build(config, len(labels))
     model.load_state_dict(adapter)
-    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model.eval(), preprocessor)
+    model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor)
 
 
 def is_finished(folder: Path) -> bool:

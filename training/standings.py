@@ -64,7 +64,7 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
         ]
         if ours is not None:
             lead, half = paired(_overall(ours, metric), _overall(found, metric))
-            cells.append("" if name == OURS else f"{lead * _PERCENT:+.2f} ± {half * _PERCENT:.2f}")
+            cells.append("" if name == OURS else _interval(lead * _PERCENT, half * _PERCENT))
         lines.append(_row(cells))
     if ours is not None:
         lines += [
@@ -74,8 +74,14 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _overall(found: Mapping[str, Any], metric: str) -> list[float]:
+def _overall(found: Mapping[str, Any], metric: str) -> list[float | None]:
     return list(found["test"]["overall"][metric])
+
+
+def _interval(middle: float, half: float) -> str:
+    if np.isnan(middle):
+        return "-"
+    return f"{middle:+.2f}" + ("" if np.isnan(half) else f" ± {half:.2f}")
 
 
 def _spread(values: Sequence[float | None]) -> str:

@@ -18,7 +18,7 @@ from training.evaluation import score
 from training.runs import read_json
 
 _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
-_NEVER_DECAYED = ("magnitude", "gate", "bias")
+_NEVER_DECAYED = ("magnitude", "gate", "bias")  # parts of names
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
@@ -31,9 +31,11 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         super().__init__(**options)
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Official MoRA decays everything it trains; other methods spare magnitudes, gates and biases."""
-        names = [name for name, value in model.named_parameters() if value.requires_grad]
-        return names if self._decays_everything else [name for name in names if not name.endswith(_NEVER_DECAYED)]
+        """Official MoRA decays everything it trains; other methods spare magnitudes, gates, norms and biases."""
+        if self._decays_everything:
+            return [name for name, value in model.named_parameters() if value.requires_grad]
+        names: list[str] = super().get_decay_parameter_names(model)
+        return [name for name in names if not any(part in name for part in _NEVER_DECAYED)]
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the seconds of training beside each entry; they go into the checkpoint and on from there."""
@@ -77,6 +79,7 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
+        ddp_timeout=24 * 3600,  # seconds; the others wait while the first fills the trunk cache
         ddp_backend="gloo" if _processes() > 1 and not torch.cuda.is_available() else None,
     )
     if arguments.parallel_mode.value == "not_distributed":

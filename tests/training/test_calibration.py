@@ -94,6 +94,13 @@ def test_thresholds_serve_their_own_data_better_than_a_half(seed: int) -> None:
     assert macro_f1(probabilities >= np.array(found), truth) >= macro_f1(probabilities >= 0.5, truth)
 
 
+def test_thresholds_stand_in_the_middle_of_what_serves_equally_well() -> None:
+    truth = np.tile([[True], [False]], (20, 1))
+
+    assert thresholds(np.where(truth, 0.9, 0.1), truth.astype(np.float32)) == pytest.approx((0.5,), abs=0.011)
+    assert thresholds(np.full((4, 2), 0.3), np.zeros((4, 2), dtype=np.float32)) == (0.5, 0.5)
+
+
 def test_a_label_without_positives_takes_the_threshold_of_the_others() -> None:
     rng = np.random.default_rng(0)
     truth = np.zeros((300, 3), dtype=bool)

@@ -16,7 +16,7 @@ from training.cli import app
 from training.comparison import METHODS, Comparison, paired, variant
 from training.config import TaskConfig
 from training.data import load_data
-from training.errors import ConfigError
+from training.errors import ConfigError, RunError
 
 Make = Callable[..., TaskConfig]
 
@@ -77,9 +77,31 @@ def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) ->
     assert (lora.method, lora.train.modality_dropout, lora.train.distillation) == ("lora", 0, 0)
 
 
-def test_an_unknown_method_is_named(make_config: Make) -> None:
+def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: Path, scored: list) -> None:
     with pytest.raises(ConfigError, match="prompt is unknown; choose from head"):
-        variant(make_config(), "prompt", 0.01, 0)
+        made(make_config(), tmp_path).run(["head", "prompt"])
+
+    assert scored == []
+
+
+def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(make_config: Make, tmp_path: Path) -> None:
+    made(make_config(train={"epochs": 1, "batch_size": 8}), tmp_path, search=False).run(["head"])
+
+    with pytest.raises(RunError, match="other config"):
+        made(make_config(train={"epochs": 2, "batch_size": 8}), tmp_path, search=False).run(["head"])
+
+
+def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: Path, monkeypatch) -> None:
+    def run(self: Comparison, name: str, rate: float, seed: int) -> dict:
+        views = {key: {"accuracy": None if rate > 0.02 else 0.5} for key in ["overall", "both", "image", "text"]}
+        return {"validation": views, "test": views, "trainable_parameters": 1, "seconds": {"train": 1.0}}
+
+    monkeypatch.setattr(comparison.Comparison, "_fit", run)
+
+    found = made(make_config(train={"learning_rate": 0.01}), tmp_path).run(["lora"])["methods"]["lora"]
+
+    assert found["learning_rate"] <= 0.01
+    assert found["searched"]["0.0316"] is None
 
 
 def test_the_interval_is_that_of_paired_differences() -> None:

@@ -34,7 +34,7 @@ def test_runs_are_rows_and_kinds_of_missingness_columns(make_config: Make, tmp_p
 
     assert result.exit_code == 0, result.output
     grid = json.loads((tmp_path / "grid" / "grid.json").read_text())
-    assert grid["trained_on"] == ["text 50%", "image 50%"]
+    assert grid["trained_on"] == ["text: text 50%", "image: image 50%"]
     assert grid["tested_on"] == ["complete", "text 70%", "image 70%", "both 70%"]
     assert "both 70%" in (tmp_path / "grid" / "grid.svg").read_text()
     for run, row in zip(runs, grid["scores"], strict=True):
@@ -48,4 +48,4 @@ def test_runs_of_different_tasks_have_no_grid(make_config: Make, tmp_path: Path)
         runs.append((trained, load_data(trained.config)))
 
     with pytest.raises(RunError, match="not of colors and other"):
-        cross_scenario(runs, [0.7])
+        cross_scenario(runs, ["a", "b"], [0.7])
