@@ -75,6 +75,7 @@ def show(
     version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write its training report (HTML) here.")] = None,
 ) -> None:
     """Describe one version: labels, metrics and calibration per presence pattern, graphs, provenance.
 
@@ -82,6 +83,10 @@ def show(
     """
     opened = _open(store)
     manifest = opened.manifest(task, version)
+    if report is not None:
+        if manifest.report is None:
+            raise NotFoundError(f"{task} version {manifest.version} was published without a report")
+        report.write_bytes(opened.read(manifest.report))
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:

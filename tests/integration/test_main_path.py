@@ -165,12 +165,31 @@ def test_a_new_version_goes_live_and_back_without_a_restart(published: tuple[Pat
         wait_until(lambda: classify(url, "colors", text="a red picture")["version"] == 1)
 
 
+def test_the_provenance_of_a_version_is_enough_to_make_it_again(published: tuple[Path, Path], tmp_path: Path) -> None:
+    manifest = Store(published[0]).verify("colors")
+    (tmp_path / "again.yaml").write_text(json.dumps(manifest.provenance.config))  # JSON is YAML
+
+    done = command("mora-train", "fit", tmp_path / "again.yaml", "--output", tmp_path / "again")
+
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert {split: again[split] for split in ("validation", "test")} == manifest.metrics
+    assert load_trained(tmp_path / "again").dataset_fingerprint == manifest.provenance.dataset_fingerprint
+
+
 def test_export_writes_graphs_that_stand_alone(published: tuple[Path, Path], tmp_path: Path) -> None:
     done = command("mora-train", "export", published[1] / "colors", "--output", tmp_path, "--single-file")
 
     assert done.returncode == 0, done.stderr
     names = {path.name for path in tmp_path.iterdir()}
-    assert {"image_trunk.fp32.onnx", "text_tail.fp32.onnx", "model.onnx", "manifest.json", "head.safetensors"} <= names
+    assert {
+        "image_trunk.fp32.onnx",
+        "text_tail.fp32.onnx",
+        "model.onnx",
+        "manifest.json",
+        "head.safetensors",
+        "report.html",
+    } <= names
 
 
 ODD_PICTURES = [

@@ -10,7 +10,7 @@ from datetime import timedelta, timezone
 import pytest
 from typer.testing import CliRunner
 
-from model_store import Precision, Store, publish, publishing
+from model_store import Precision, Store, blob_of, publish, publishing
 from model_store.cli import app
 from model_store.tables import plain, size
 
@@ -111,6 +111,23 @@ def test_show_json_is_the_manifest(three_versions, run):
     shown = run("show", "fruit", "--version", 2, "--json").stdout
 
     assert json.loads(shown) == json.loads((three_versions.root / "tasks/fruit/2/manifest.json").read_text())
+
+
+def test_show_writes_the_report_of_a_version(store, draft, run, tmp_path):
+    manifest, blobs = draft()
+    page = b"<!doctype html>"
+    with_report = manifest.model_copy(update={"report": blob_of(page)})
+    publish(store, with_report, {**blobs, blob_of(page).sha256: page})
+    publish(store, manifest, blobs)
+
+    written = run("show", manifest.task, "--version", 1, "--report", tmp_path / "report.html")
+    without = run("show", manifest.task, "--report", tmp_path / "none.html")
+
+    assert written.exit_code == 0
+    assert (tmp_path / "report.html").read_bytes() == page
+    assert without.exit_code == 1
+    assert "without a report" in without.stderr
+    assert not (tmp_path / "none.html").exists()
 
 
 def test_what_a_manifest_says_cannot_steer_the_terminal(store, draft, run):
