@@ -15,6 +15,7 @@ from rich.markdown import Markdown
 
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError
 from model_store import publish as publish_to_store
+from training.backbones import empty_backbone, load_backbone_config
 from training.comparison import METHODS, Comparison
 from training.config import TaskConfig, load_config, override
 from training.data import TaskData, load_data
@@ -24,7 +25,7 @@ from training.export import Bundle, export_task
 from training.fitting import claim, draw_tables, evaluate_splits, fit, tidy
 from training.grid import cross_scenario, named
 from training.many_values import ManyValues
-from training.model import MissingModalityClassifier, empty_backbone, load_backbone_config
+from training.model import MissingModalityClassifier
 from training.overview import contact_sheet, print_overview
 from training.plots import heat_map
 from training.preprocessing import Preprocessor

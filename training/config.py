@@ -95,7 +95,7 @@ class MoRAConfig(_Frozen):
     rank: PositiveInt = 4
     scale: PositiveFloat = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # on the input of each adapted projection
-    parametrization: Literal["official", "identity"] = "official"
+    parametrization: Literal["official", "identity"] = "identity"
     without: Literal["shared", "specific", "gram"] | None = None  # an ablation
 
 
@@ -109,8 +109,8 @@ class TrainConfig(_Frozen):
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
-    modality_dropout: Share = 0.0  # weight of the answers to a complete item without its image and without its text
-    distillation: Annotated[float, Field(ge=0)] = 0.0  # weight of the complete answer as a target of those two
+    modality_dropout: Share = 0.667  # weight of the answers to a complete item without its image and without its text
+    distillation: Annotated[float, Field(ge=0)] = 0.5  # weight of the complete answer as a target of those two
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
@@ -126,7 +126,7 @@ class TaskConfig(_Frozen):
     missing: MissingTables = MissingTables()
     method: Method = "mora"
     mora: MoRAConfig = MoRAConfig()
-    normalize_features: bool = False  # what the head sees: each tower's projection scaled to root mean square one
+    normalize_features: bool = True  # what the head sees: each tower's projection scaled to root mean square one
     train: TrainConfig = TrainConfig()
 
     @field_validator("labels")

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
-from transformers.utils.logging import disable_progress_bar
 
 from training.config import MoRAConfig, TaskConfig
 from training.errors import BackboneError
 from training.methods import adapt
 from training.objective import Objective
 from training.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
-
-BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
-_MODELS: dict[type, type[Backbone]] = {CLIPConfig: CLIPModel, SiglipConfig: SiglipModel}
 
 
 class MissingModalityClassifier(nn.Module):
@@ -138,50 +132,3 @@ def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tup
         )
     adapted = shallower - first
     return image_layers - adapted, text_layers - adapted
-
-
-def load_backbone_config(backbone: str) -> BackboneConfig:
-    """The backbone's configuration, from a hub id or a directory. Raises BackboneError."""
-    try:
-        config = AutoConfig.from_pretrained(backbone)
-    except (OSError, ValueError) as error:
-        raise BackboneError(_unreachable(backbone)) from error
-    if type(config) not in _MODELS:
-        raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
-    if isinstance(config, SiglipConfig):
-        _check_siglip(backbone, config)
-    return config
-
-
-def empty_backbone(config: BackboneConfig) -> Backbone:
-    """A backbone of this configuration with weights that mean nothing."""
-    return _MODELS[type(config)](config)
-
-
-def load_backbone(backbone: str) -> Backbone:
-    """The backbone with its weights as float32. Raises BackboneError."""
-    config = load_backbone_config(backbone)
-    disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
-    try:
-        return _MODELS[type(config)].from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
-    except (OSError, ValueError) as error:
-        raise BackboneError(_unreachable(backbone)) from error
-
-
-def _check_siglip(backbone: str, config: SiglipConfig) -> None:
-    sizes = config.vision_config.hidden_size, config.text_config.projection_size
-    if sizes[0] != sizes[1]:
-        raise BackboneError(
-            f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}"
-        )
-    if not config.vision_config.vision_use_head:
-        raise BackboneError(f"backbone: {backbone} has no attention pooling (vision_use_head is false)")
-
-
-def _unreachable(backbone: str) -> str:
-    if Path(backbone).exists():
-        return f"backbone: {backbone} does not hold a transformers model (config.json, model.safetensors)"
-    return (
-        f"backbone: {backbone} is neither a directory nor a model that the hub could give; check the name, the network "
-        "and HF_HUB_OFFLINE, or give a local directory"
-    )

@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model_store import Calibration, Pattern
+from training.backbones import load_backbone
 from training.config import TaskConfig
 from training.errors import RunError
-from training.model import MissingModalityClassifier, load_backbone
+from training.model import MissingModalityClassifier
 from training.preprocessing import Preprocessor
 
 ADAPTER = "adapter.safetensors"

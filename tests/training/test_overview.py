@@ -14,12 +14,12 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
+from training.backbones import load_backbone_config
 from training.cli import app
 from training.config import TaskConfig
 from training.data import Split, TaskData, load_data
 from training.items import Item
 from training.missing import Lacks, table_for
-from training.model import load_backbone_config
 from training.overview import contact_sheet, print_overview
 from training.preprocessing import Preprocessor
 

@@ -24,8 +24,8 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from model_store import Padding, blob_of
 from service.images import decode, pixel_values
 from service.texts import TextTokenizer
+from training.backbones import load_backbone_config
 from training.errors import BackboneError, DataError
-from training.model import load_backbone_config
 from training.preprocessing import Preprocessor, rgb_over_white
 
 TEXTS = [

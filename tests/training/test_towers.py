@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from training.backbones import load_backbone
 from training.config import TaskConfig
 from training.errors import BackboneError
-from training.model import MissingModalityClassifier, load_backbone
+from training.model import MissingModalityClassifier
 from training.towers import ImageTail, ImageTrunk, TextTail, TextTrunk
 
 BACKBONES = ["tiny_backbone", "tiny_siglip"]
@@ -67,7 +68,7 @@ def test_layers_and_widths_are_read_from_the_configuration(
     """CLIP's B/32, B/16 and L/14, without weights."""
     from transformers import CLIPConfig
 
-    from training.model import empty_backbone
+    from training.backbones import empty_backbone
 
     clip = CLIPConfig(
         vision_config={"hidden_size": dims[0], "num_hidden_layers": layers[0], "num_attention_heads": dims[0] // 64},
