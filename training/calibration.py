@@ -15,7 +15,7 @@ from model_store import Calibration, Pattern, Problem
 
 BINS = 15
 _COOLEST, _HOTTEST, _STEPS = 0.05, 20.0, 200
-_PRIOR_POSITIVES = 10  # how many positives a label's own threshold must outweigh; fewer lean on the shared threshold
+_PRIOR_POSITIVES = 30  # how many positives a label of its own must outweigh; fewer lean on the threshold of all
 _CANDIDATES = np.round(np.arange(0.02, 0.99, 0.01), 2)
 
 
@@ -60,7 +60,7 @@ def thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32])
     """For each label the probability from which it is selected, for the best F1.
 
     A label's own F1 on few positives is noise, so it is averaged with that of all labels together, which counts as much
-    as ten positives would.
+    as thirty positives would.
 
     Args:
         probabilities, targets: (N, C).

@@ -23,7 +23,7 @@ from training.runs import METRICS, is_finished, read_json
 OURS = "ours"  # the configuration as it is
 _PLAIN: dict[str, JsonValue] = {
     "mora.without": None,
-    "normalize_features": False,
+    "train.adapter_rate": 1.0,
     "mora.dropout": 0.1,
     "train.modality_dropout": 0.0,
     "train.distillation": 0.0,
@@ -41,7 +41,6 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     "mora-without-specific": {**_OFFICIAL, "mora.without": "specific"},
     "mora-without-gram": {**_OFFICIAL, "mora.without": "gram"},
     "ours-head": {"method": "head"},
-    "ours-lora": {"method": "lora", "mora.dropout": 0.1},
     OURS: {},
 }
 _STEP = 10**0.5  # between neighbouring learning rates

@@ -104,7 +104,8 @@ class TrainConfig(_Frozen):
 
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 256
-    learning_rate: PositiveFloat = 1e-2
+    learning_rate: PositiveFloat = 1e-2  # of the head
+    adapter_rate: PositiveFloat = 0.1  # learning rate of everything else, as a share of the head's
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -126,7 +127,6 @@ class TaskConfig(_Frozen):
     missing: MissingTables = MissingTables()
     method: Method = "mora"
     mora: MoRAConfig = MoRAConfig()
-    normalize_features: bool = True  # what the head sees: each tower's projection scaled to root mean square one
     train: TrainConfig = TrainConfig()
 
     @field_validator("labels")

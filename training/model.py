@@ -18,7 +18,7 @@ from training.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk
 class MissingModalityClassifier(nn.Module):
     """A backbone's towers, adapted, and a head over [image features, text features].
 
-    The features are the projections, normalised or not. A missing image is a white picture
+    The features are the unnormalised projections (METHOD: official configurations). A missing image is a white picture
     and a missing text the empty string: each is one input, so that a batch holds it once, in its last row. The state is
     what is trained: adapter and head.
     """
@@ -41,9 +41,9 @@ class MissingModalityClassifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
         self.image_trunk = ImageTrunk(backbone, self.image_split)
-        self.image_tail = ImageTail(backbone, self.image_split, config.normalize_features)
+        self.image_tail = ImageTail(backbone, self.image_split)
         self.text_trunk = TextTrunk(backbone, self.text_split)
-        self.text_tail = TextTail(backbone, self.text_split, config.normalize_features)
+        self.text_tail = TextTail(backbone, self.text_split)
         self.backbone = backbone
         self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
 

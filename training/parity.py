@@ -26,7 +26,6 @@ class Reference:
 
     def __init__(self, trained: TrainedTask) -> None:
         self._backbone, self._head = trained.model.backbone.eval(), trained.model.head
-        self._normalize = trained.config.normalize_features
         self.preprocessor = trained.preprocessor
 
     @torch.no_grad()
@@ -36,8 +35,6 @@ class Reference:
         ids = self.preprocessor.texts([item.text for item in items]).input_ids
         image = self._backbone.get_image_features(pixel_values=pixels).pooler_output
         text = self._backbone.get_text_features(input_ids=ids).pooler_output
-        if self._normalize:
-            image, text = (torch.nn.functional.normalize(x, dim=-1) * x.shape[-1] ** 0.5 for x in (image, text))
         return self._head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
 

@@ -29,11 +29,6 @@ def feature_size(backbone: Backbone) -> int:
     return int(backbone.config.vision_config.hidden_size)
 
 
-def feature_scale(backbone: Backbone, normalize: bool) -> nn.Module:
-    """Features (B, P) as they are, or each at root mean square one: the L2 normalisation of CLIP, times sqrt(P)."""
-    return nn.RMSNorm(feature_size(backbone), elementwise_affine=False) if normalize else nn.Identity()
-
-
 class ImageTrunk(nn.Module):
     """pixel_values (B, 3, S, S) -> image_hidden (B, N, Dv): embeddings and the layers below the first adapted one."""
 
@@ -52,9 +47,9 @@ class ImageTrunk(nn.Module):
 
 
 class ImageTail(nn.Module):
-    """image_hidden (B, N, Dv) -> image_features (B, P): the adapted layers, pooling, projection, scale."""
+    """image_hidden (B, N, Dv) -> image_features (B, P): the adapted layers, pooling, projection."""
 
-    def __init__(self, backbone: Backbone, split: int, normalize: bool = False) -> None:
+    def __init__(self, backbone: Backbone, split: int) -> None:
         super().__init__()
         vision = backbone.vision_model
         self.layers = vision.encoder.layers[split:]
@@ -62,16 +57,15 @@ class ImageTail(nn.Module):
         clip = isinstance(backbone, CLIPModel)
         self.attention_pooling = None if clip else vision.head
         self.projection = backbone.visual_projection if clip else nn.Identity()
-        self.scale = feature_scale(backbone, normalize)
 
     def forward(self, image_hidden: Tensor) -> Tensor:
         if self.attention_pooling is not None:
             for layer in self.layers:
                 image_hidden = layer(image_hidden, None)
-            return self.scale(self.attention_pooling(self.norm(image_hidden)))  # type: ignore[no-any-return]
+            return self.attention_pooling(self.norm(image_hidden))  # type: ignore[no-any-return]
         first = torch.zeros(image_hidden.shape[0], dtype=torch.int64, device=image_hidden.device)
         pooled = _pooled_token(self.layers, image_hidden, first, None)
-        return self.scale(self.projection(self.norm(pooled)))  # type: ignore[no-any-return]
+        return self.projection(self.norm(pooled))  # type: ignore[no-any-return]
 
 
 class TextTrunk(nn.Module):
@@ -94,19 +88,18 @@ class TextTrunk(nn.Module):
 class TextTail(nn.Module):
     """text_hidden (B, L, Dt), last_token (B,) -> text_features (B, P), pooled at the last token."""
 
-    def __init__(self, backbone: Backbone, split: int, normalize: bool = False) -> None:
+    def __init__(self, backbone: Backbone, split: int) -> None:
         super().__init__()
         self.layers = backbone.text_model.encoder.layers[split:]
         self.norm = backbone.text_model.final_layer_norm
         clip = isinstance(backbone, CLIPModel)
         self.projection = backbone.text_projection if clip else backbone.text_model.head
-        self.scale = feature_scale(backbone, normalize)
         self.causal = is_causal(backbone)
 
     def forward(self, text_hidden: Tensor, last_token: Tensor) -> Tensor:
         mask = causal_mask(text_hidden) if self.causal else None
         pooled = _pooled_token(self.layers, text_hidden, last_token, mask)
-        return self.scale(self.projection(self.norm(pooled)))  # type: ignore[no-any-return]
+        return self.projection(self.norm(pooled))  # type: ignore[no-any-return]
 
 
 def causal_mask(hidden: Tensor) -> Tensor:

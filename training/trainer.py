@@ -26,6 +26,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     def __init__(self, config: TaskConfig, **options: Any) -> None:  # noqa: ANN401
         self._decays_everything = config.method == "mora" and config.mora.parametrization == "official"
+        self._adapter_rate = config.train.adapter_rate
         self._session_started = time.monotonic()
         self._earlier_seconds: float | None = None  # of the sessions before this one
         super().__init__(**options)
@@ -36,6 +37,19 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
             return [name for name, value in model.named_parameters() if value.requires_grad]
         names: list[str] = super().get_decay_parameter_names(model)
         return [name for name in names if not any(part in name for part in _NEVER_DECAYED)]
+
+    def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:  # noqa: ANN401
+        """The Trainer's own, with groups of their own for what is not the head, at `train.adapter_rate`."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments, **options)
+        head = {id(value) for name, value in self.model.named_parameters() if name.startswith("head.")}
+        groups = [*optimizer.param_groups]
+        optimizer.param_groups.clear()
+        for group in groups:
+            for ours, rate in ((True, 1.0), (False, self._adapter_rate)):
+                chosen = [value for value in group["params"] if (id(value) in head) is ours]
+                if chosen:
+                    optimizer.add_param_group({**group, "params": chosen, "lr": rate * group["lr"]})
+        return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the seconds of training beside each entry; they go into the checkpoint and on from there."""

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import set_seed
 from typer.testing import CliRunner
 
 from training.cli import app
@@ -24,7 +25,7 @@ from training.config import TaskConfig
 from training.data import Split, load_data
 from training.errors import RunError
 from training.fitting import claim, discard, fit
-from training.runs import load_trained, read_json
+from training.runs import build, load_trained, read_json
 from training.trainer import last_checkpoint, training_arguments
 
 Make = Callable[..., TaskConfig]
@@ -243,3 +244,18 @@ def test_the_same_seed_gives_the_same_metrics_file_and_report(make_config: Make,
     second.pop("seconds")
     assert json.dumps(first) == json.dumps(second)
     assert (tmp_path / "a" / "report.html").stat().st_size > 10_000
+
+
+def test_the_adapter_learns_at_a_share_of_the_heads_rate(make_config: Make, tmp_path: Path) -> None:
+    train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}
+    states = {}
+    for rate in (1e-9, 1.0):
+        config = make_config(train={**train, "adapter_rate": rate, "weight_decay": 0.0})
+        set_seed(0)
+        start = build(config, 3)[0].state_dict()
+        start = {name: value.clone() for name, value in start.items()}
+        moved = fit(config, load_data(config), tmp_path / str(rate)).model.state_dict()
+        states[rate] = {name: float((value - start[name]).abs().max()) for name, value in moved.items()}
+
+    assert all((change < 1e-6) is not name.startswith("head.") for name, change in states[1e-9].items())
+    assert min(states[1.0].values()) > 1e-4

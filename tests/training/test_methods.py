@@ -38,7 +38,7 @@ def test_merged_equals_unmerged(make_config: Make, method: str, backbone: str, r
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "mora"])
 def test_a_baseline_starts_at_the_backbone(make_config: Make, method: str) -> None:
-    config = make_config(method=method, normalize_features=False)
+    config = make_config(method=method)
     model, plain = made(config).eval(), load_backbone(config.backbone).eval()
     pixels, _ = inputs()
 

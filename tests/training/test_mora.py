@@ -142,7 +142,7 @@ def test_merged_equals_unmerged(make_config: Callable[..., TaskConfig], parametr
 
 
 def test_identity_features_equal_the_backbones_at_step_0(make_config: Callable[..., TaskConfig]) -> None:
-    config = make_config(mora={"parametrization": "identity"}, normalize_features=False)
+    config = make_config(mora={"parametrization": "identity"})
     plain = load_backbone(config.backbone).eval()
     model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     pixels, ids = inputs()
@@ -155,7 +155,7 @@ def test_identity_features_equal_the_backbones_at_step_0(make_config: Callable[.
 
 
 def test_official_does_not_start_at_the_backbone(make_config: Callable[..., TaskConfig]) -> None:
-    config = make_config(mora={"parametrization": "official"}, normalize_features=False)
+    config = make_config(mora={"parametrization": "official"})
     plain = load_backbone(config.backbone).eval()
     model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     pixels, _ = inputs()
