@@ -73,32 +73,28 @@ class Collator:
 
     def __init__(self, inputs: Inputs, labels: tuple[str, ...], problem: Problem) -> None:
         self.inputs = inputs
-        self._labels = labels
+        self._index = {label: number for number, label in enumerate(labels)}
         self._problem = problem
 
     def __call__(self, items: list[Item]) -> dict[str, Any]:
         has_image = torch.tensor([item.image is not None for item in items])
         has_text = torch.tensor([item.text is not None for item in items])
         return {
-            "labels": targets_of(
-                items, self._labels, self._problem
-            ),  # first: the Trainer reads the batch size from the first tensor
+            "labels": self._targets(items),  # first: the Trainer reads the batch size from the first tensor
             "image_row": _rows(has_image),
             "text_row": _rows(has_text),
             **self.inputs.images([item for item in items if item.image is not None]),
             **self.inputs.texts([item for item in items if item.text is not None]),
         }
 
-
-def targets_of(items: list[Item], labels: tuple[str, ...], problem: Problem) -> Tensor:
-    """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
-    index = {label: number for number, label in enumerate(labels)}
-    if problem is Problem.SINGLE_LABEL:
-        return torch.tensor([index[item.labels[0]] for item in items])
-    targets = torch.zeros(len(items), len(index))
-    for row, item in enumerate(items):
-        targets[row, [index[label] for label in item.labels]] = 1.0
-    return targets
+    def _targets(self, items: list[Item]) -> Tensor:
+        """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
+        if self._problem is Problem.SINGLE_LABEL:
+            return torch.tensor([self._index[item.labels[0]] for item in items])
+        targets = torch.zeros(len(items), len(self._index))
+        for row, item in enumerate(items):
+            targets[row, [self._index[label] for label in item.labels]] = 1.0
+        return targets
 
 
 def _rows(present: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 
-from training.batches import targets_of
 from training.config import TaskConfig, override
 from training.data import TaskData
 from training.errors import ConfigError
@@ -45,6 +44,7 @@ METHODS: dict[str, dict[str, JsonValue]] = {
 }
 _STEP = 10**0.5  # between neighbouring learning rates
 _WIDENINGS = 3  # how often the search goes on past an edge
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # two-sided, 1 to 9 degrees of freedom
 _FULL = 0.01  # full fine-tuning moves pretrained weights, whose search starts lower by this factor
 
 
@@ -69,8 +69,7 @@ class Comparison:
         unknown = [name for name in methods if name not in METHODS]
         if unknown:
             raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(METHODS)}, or all")
-        targets = targets_of(self.data.validation.items, self.data.labels, self.config.problem)
-        metric = selection_metric(self.config.problem, len(self.data.labels), targets)
+        metric = selection_metric(self.config.problem, self.data.labels, self.data.validation)
         found = {name: self._method(name, metric) for name in methods}
         shutil.rmtree(self._cache, ignore_errors=True)
         return {
@@ -158,6 +157,3 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tup
         return float(differences.mean()), float("nan")
     error = differences.std(ddof=1) / len(differences) ** 0.5
     return float(differences.mean()), float(_T95[min(len(differences) - 1, len(_T95)) - 1] * error)
-
-
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # two-sided, 1 to 9 degrees of freedom

@@ -124,6 +124,12 @@ def evaluate(
     return {name: _scores(head, encoded, *view, problem, calibrations) for name, view in views.items()}
 
 
+def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tensor:
+    """(N, C), each row by the temperature of the pattern that the table leaves it."""
+    heat = torch.tensor([calibrations[PATTERN_OF[lacks]].temperature for lacks in table])
+    return logits / heat.unsqueeze(1)
+
+
 def _scores(
     head: nn.Linear,
     encoded: EncodedSplit,
@@ -134,22 +140,19 @@ def _scores(
 ) -> Scores:
     logits, targets = encoded.logits(head, table), encoded.targets[chosen]
     plain = score(logits[chosen], targets, problem)
-    served, thresholds = logits.clone(), torch.full_like(logits, 0.5)
-    for lacks, pattern in PATTERN_OF.items():
-        rows, calibration = torch.as_tensor(table == lacks), calibrations[pattern]
-        served[rows] /= calibration.temperature
-        if calibration.thresholds is not None:
-            thresholds[rows] = torch.tensor(calibration.thresholds)
+    served = calibrated(logits, table, calibrations)
     plain["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
     if problem is Problem.MULTI_LABEL and plain["macro_f1"] is not None:
+        thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
         selected = (served.sigmoid() >= thresholds)[chosen].int()
         f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
         plain["macro_f1_calibrated"] = round(float(f1), 6)
     return plain
 
 
-def selection_metric(problem: Problem, classes: int, targets: Tensor) -> str:
+def selection_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
     """By which validation score the best epoch is chosen: the one its data sets are reported by (METHOD: protocol)."""
     if problem is Problem.MULTI_LABEL:
         return "macro_f1"
-    return "auroc" if classes == 2 and set(targets.tolist()) == {0, 1} else "accuracy"
+    present = {label for item in split.items for label in item.labels}
+    return "auroc" if len(labels) == 2 and present == set(labels) else "accuracy"

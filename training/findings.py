@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_store import Pattern, Problem
+from training.batches import MaskedItems
 from training.calibration import reliability
 from training.config import MissingConfig, MissingType
 from training.data import Split, TaskData
-from training.evaluation import EncodedSplit, score
+from training.evaluation import EncodedSplit, calibrated, score
 from training.golden import small_png
 from training.missing import PATTERN_OF, Table, table_for
 from training.provenance import code_version, machine
@@ -90,26 +91,25 @@ def _confusion(logits: Tensor, targets: Tensor) -> NDArray[np.int64]:
 
 def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor, table: Table) -> list[Mistake]:
     """The wrong answers that were given with the most confidence, after calibration."""
-    patterns = [PATTERN_OF[lacks] for lacks in table]
-    heat = torch.tensor([trained.calibration[pattern].temperature for pattern in patterns]).unsqueeze(1)
+    served, seen = calibrated(logits, table, trained.calibration), MaskedItems(test, table)
     if trained.config.problem is Problem.MULTI_LABEL:
-        best = ((logits / heat).sigmoid() * (1 - targets)).max(dim=-1)  # the most confident label that is not true
+        best = (served.sigmoid() * (1 - targets)).max(dim=-1)  # the most confident label that is not true
         wrong = torch.ones(len(logits), dtype=torch.bool)
     else:
-        best = (logits / heat).softmax(dim=-1).max(dim=-1)
+        best = served.softmax(dim=-1).max(dim=-1)
         wrong = best.indices != targets
     order = torch.where(wrong, best.values, -1.0).argsort(descending=True)[: min(_MISTAKES, int(wrong.sum()))]
     found = []
     for row in order.tolist():
-        item, pattern = test.items[row], patterns[row]
+        item = seen[row]
         found.append(
             Mistake(
-                image=small_png(item.image) if item.image is not None and pattern is not Pattern.TEXT else None,
-                text=item.text if pattern is not Pattern.IMAGE else None,
+                image=small_png(item.image) if item.image is not None else None,
+                text=item.text,
                 true=item.labels,
                 predicted=trained.labels[int(best.indices[row])],
                 score=float(best.values[row]),
-                pattern=pattern,
+                pattern=PATTERN_OF[table[row]],
             )
         )
     return found

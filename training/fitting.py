@@ -12,12 +12,13 @@ import torch
 from transformers import set_seed
 
 from model_store import Pattern
-from training.batches import Collator, MaskedItems, RawInputs, targets_of
+from training.batches import Collator, MaskedItems, RawInputs
 from training.calibration import calibrate
 from training.config import TaskConfig
 from training.data import TaskData
 from training.errors import RunError
 from training.evaluation import EncodedSplit, encode, evaluate, selection_metric
+from training.files import write_whole
 from training.findings import findings
 from training.missing import Table, pattern_shares, table_for
 from training.report import report_html
@@ -46,8 +47,7 @@ def fit(
         overwrite: discard the run that `folder` holds.
     """
     started = time.monotonic()
-    targets = targets_of(data.validation.items, data.labels, config.problem)
-    metric = selection_metric(config.problem, len(data.labels), targets)
+    metric = selection_metric(config.problem, data.labels, data.validation)
     arguments = training_arguments(config, folder / CHECKPOINTS, metric)
     with arguments.main_process_first(local=False):
         if overwrite and is_main_process():
@@ -89,7 +89,7 @@ def fit(
         metrics["seconds"] = {"train": history[-1]["seconds"], "total": round(time.monotonic() - started, 1)}
         write_json(folder / HISTORY, history)
         report = findings(trained, data, encoded["test"], tables["test"], metrics, metric, history)
-        (folder / REPORT).write_text(report_html(report), encoding="utf-8")
+        write_whole(folder / REPORT, report_html(report).encode())
         write_json(folder / METRICS, metrics)  # last: it says that the run is finished
         tidy(folder)
     if torch.distributed.is_initialized():

@@ -44,7 +44,7 @@ def cross_scenario(runs: Sequence[tuple[TrainedTask, TaskData]], names: Sequence
     for trained, data in runs:
         problem = trained.config.problem
         encoded = encode(trained.model, data.test, Collator(RawInputs(trained.preprocessor), trained.labels, problem))
-        metric = selection_metric(problem, len(trained.labels), encoded.targets)
+        metric = selection_metric(problem, trained.labels, data.test)
         test = trained.config.missing.test
         tables = [table_for(data.test, first.config.task, _seeded(setting, test.seed)) for setting in settings]
         found = [score(encoded.logits(trained.model.head, table), encoded.targets, problem)[metric] for table in tables]

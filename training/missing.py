@@ -13,6 +13,7 @@ from model_store import Pattern
 from training.config import MissingConfig
 from training.data import Split
 from training.errors import DataError, RunError
+from training.files import write_whole
 from training.masks import check_name, mask_name, read_mask
 
 
@@ -114,9 +115,7 @@ def _save(entries: Table, path: Path) -> None:
     if path.is_file() and path.read_bytes() != file.getvalue():
         raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(file.getvalue())
-    part.replace(path)
+    write_whole(path, file.getvalue())
 
 
 def pattern_shares(table: Table) -> dict[Pattern, float]:

@@ -15,6 +15,7 @@ from rich.table import Table as Grid
 
 from model_store import Pattern
 from training.arrow import MASKS, masks_beside
+from training.batches import MaskedItems
 from training.config import TaskConfig
 from training.data import TaskData
 from training.missing import PATTERN_OF, Lacks, Table, natural_table
@@ -70,13 +71,13 @@ def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> I
 
     The picture is at the model's size, white where the image is missing; the text is what its tokens say.
     """
-    items = data.train.items
+    items = MaskedItems(data.train, table)
     chosen = sorted({round(number) for number in np.linspace(0, len(items) - 1, _EXAMPLES)})
     cells = []
     for number in chosen:
-        item, lacks = items[number], table[number]
-        picture = preprocessor.picture_of(preprocessor.image(None if lacks == Lacks.IMAGE else item.image))
-        tokens = preprocessor.texts([None if lacks == Lacks.TEXT else item.text]).input_ids[0]
+        item = items[number]
+        picture = preprocessor.picture_of(preprocessor.image(item.image))
+        tokens = preprocessor.texts([item.text]).input_ids[0]
         cells.append(_cell(picture, preprocessor.words_of(tokens), ", ".join(item.labels)))
     width, height = cells[0].size
     sheet = Image.new("RGB", (_COLUMNS * width + _MARGIN, -(-len(cells) // _COLUMNS) * height), "gainsboro")

@@ -15,6 +15,7 @@ from model_store import Calibration, Pattern
 from training.backbones import load_backbone
 from training.config import TaskConfig
 from training.errors import RunError
+from training.files import write_whole
 from training.model import MissingModalityClassifier
 from training.preprocessing import Preprocessor
 
@@ -110,7 +111,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write a JSON file of a run at once, so that a kill leaves the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write a JSON file of a run, whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

@@ -66,7 +66,7 @@ def needed_bytes(model: MissingModalityClassifier, preprocessor: Preprocessor, d
     images, texts = _contents(data)
     vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
     positions = model.image_trunk.embeddings.num_positions
-    lengths = sum(int(preprocessor.texts([value]).last_token[0]) + 1 for value in texts)
+    lengths = int((preprocessor.texts(texts).last_token + 1).sum())
     return 4 * int(len(images) * positions * vision.hidden_size + lengths * text.hidden_size)
 
 
