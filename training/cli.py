@@ -162,7 +162,7 @@ def compare(
             command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
             command += ["--output", str(folder), *(["--backbone", backbone] if backbone else []), *context.args]
             write_comparison(folder, found, command)
-        console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
+            console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
 @app.command(context_settings=WITH_OVERRIDES)
