@@ -1,31 +1,41 @@
-"""From a request's body to a validated `ClassifyRequest`, with every way to fail told apart."""
+"""From a request's body to what it asks for, with every way to fail told apart."""
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn, TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import Request
 
 from service.errors import Code, ServiceError
+from service.model import Item
 from service.multipart import parse_multipart
-from service.wire import ClassifyRequest
+from service.requests import BatchRequest, ClassifyRequest, Input
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
+Form = TypeVar("Form", bound=BaseModel)
 _MAX_DEPTH = 32
 _MAX_DIGITS = 18
 
 
-async def read_body(request: Request, max_bytes: int) -> bytes:
+class Batch(NamedTuple):
+    """A parsed `BatchRequest`: what is wrong with one input stands in its place."""
+
+    inputs: Sequence[Item | ServiceError]
+    tasks: Sequence[str]
+    top_k: int
+
+
+async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
     """The whole body, refused as soon as it exceeds the limit. Raises ServiceError."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
-    if media_type(request) not in (JSON, MULTIPART):
-        raise ServiceError(Code.CONTENT_TYPE, f"Send {JSON} or {MULTIPART}.")
+    if media_type(request) not in media_types:
+        raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(media_types)}.")
     too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes.")
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced[:20]) > max_bytes:
@@ -44,28 +54,50 @@ def media_type(request: Request) -> str:
 
 
 def parse_request(body: bytes, content_type: str, max_text_bytes: int) -> ClassifyRequest:
-    """The request a body holds; blocking. Raises ServiceError."""
+    """The request for one item that a body holds; blocking. Raises ServiceError."""
     if content_type.split(";")[0].strip().lower() == JSON:
-        request = _validate(_parse_json(body), strict=True)
+        request = _validate(ClassifyRequest, _parse_json(body), strict=True)
     else:
         parts = parse_multipart(body, content_type)
         texts = {name: _utf8(part) for name, part in parts.items() if name != "image"}
-        request = _validate({**texts, "image": parts.get("image")}, strict=False)
-    if request.image is None and request.text is None:
-        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
-    if request.text is not None and _size_in_bytes(request.text) > max_text_bytes:
-        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8.")
+        request = _validate(ClassifyRequest, {**texts, "image": parts.get("image")}, strict=False)
+    _check_item(request, max_text_bytes)
     return request
 
 
-def _validate(fields: Mapping[str, object], strict: bool) -> ClassifyRequest:
+def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
+    """The request for several items that a JSON body holds; blocking. Raises ServiceError."""
+    request = _validate(BatchRequest, _parse_json(body), strict=True)
+    if len(request.inputs) * len(request.tasks) > max_cells:
+        raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
+    return Batch([_item(fields, max_text_bytes) for fields in request.inputs], request.tasks, request.top_k)
+
+
+def _item(fields: JsonValue, max_text_bytes: int) -> Item | ServiceError:
     try:
-        return ClassifyRequest.model_validate(fields, strict=strict)
+        if not isinstance(fields, dict):
+            raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
+        given = _validate(Input, fields, strict=True)
+        _check_item(given, max_text_bytes)
+    except ServiceError as error:
+        return error
+    return Item(given.image, given.text)
+
+
+def _check_item(item: Input, max_text_bytes: int) -> None:
+    if item.image is None and item.text is None:
+        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
+    if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8.")
+
+
+def _validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
+    try:
+        return form.model_validate(fields, strict=strict)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     if first["type"] == "extra_forbidden":
-        known = ", ".join(ClassifyRequest.model_fields)
-        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {known}.")
+        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
     raise ServiceError(Code.BAD_VALUE, f"{first['loc'][0]}: {first['msg']}.")
 
 

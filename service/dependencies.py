@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.bodies import Batch
 from service.engine import Engine
 from service.metrics import Metrics
 from service.record import RequestRecord
-from service.wire import ClassifyRequest
+from service.requests import ClassifyRequest
 
 
 async def _engine(request: Request) -> Engine:
@@ -37,3 +38,10 @@ async def _classify_request(request: Request, engine: EngineDep, record: RecordD
 
 
 ClassifyRequestDep = Annotated[ClassifyRequest, Depends(_classify_request)]
+
+
+async def _batch(request: Request, engine: EngineDep, record: RecordDep) -> Batch:
+    return await engine.parse_batch(request, record)
+
+
+BatchDep = Annotated[Batch, Depends(_batch)]

@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from service.batching import Batcher
+from service.cache import TrunkCache
+from service.forward import Input
 from service.head import Vector
 from service.metrics import Metrics
 from service.model import Model, Prepared
 from service.settings import Settings
-from service.workers import Done, Workers
+from service.workers import Done
 
 
 class Encoded(NamedTuple):
-    """Features (P,) of the modalities an item has, with what they cost; None for an absent one."""
+    """Features (P,) in each model of the modalities an item has, with what they cost; None for an absent one."""
 
-    image: Done[Vector] | None
-    text: Done[Vector] | None
+    image: Done[list[Vector]] | None
+    text: Done[list[Vector]] | None
 
 
 class Encoders:
     """Runs the towers of one item side by side; an absent modality's tower never runs."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
-        self._image = Workers("image", settings.encoder_workers, settings.queue_size)
-        self._text = Workers("text", settings.encoder_workers, settings.queue_size)
-        self._metrics = metrics
+        cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
+
+        def batcher(encoder: str) -> Batcher:
+            return Batcher(
+                encoder,
+                settings.encoder_workers,
+                settings.queue_size,
+                settings.max_batch_tokens,
+                cache,
+                metrics.batch_size.labels(encoder).observe,
+            )
+
+        self._image, self._text = batcher("image"), batcher("text")
         metrics.queue_depth.labels("image").set_function(lambda: self._image.waiting)
         metrics.queue_depth.labels("text").set_function(lambda: self._text.waiting)
 
-    async def encode(self, model: Model, prepared: Prepared) -> Encoded:
-        """The features of a prepared item. Raises ServiceError `queue_full`."""
-        pixel_values, tokens = prepared.pixel_values, prepared.tokens
-        image = None if pixel_values is None else partial(model.image_features, pixel_values)
-        text = None if tokens is None else partial(model.text_features, tokens)
-        return Encoded(
-            *await asyncio.gather(self._run("image", self._image, image), self._run("text", self._text, text))
-        )
+    async def encode(self, models: Sequence[Model], prepared: Prepared) -> Encoded:
+        """The features of a prepared item in models that share their trunks. Raises ServiceError `queue_full`."""
+        pixels, tokens = prepared.pixel_values, prepared.tokens
+        image = text = None
+        if pixels is not None:
+            trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
+            image = Input(trunk, tails, pixels, (), trunk.tokens or 1)
+        if tokens is not None:
+            trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
+            text = Input(trunk, tails, tokens.input_ids, (tokens.last_token,), tokens.input_ids.shape[1])
+        return Encoded(*await asyncio.gather(_run(self._image, image), _run(self._text, text)))
 
     async def probe(self) -> None:
         """Return once both encoders have taken a job, which they do as long as they are alive."""
@@ -49,9 +64,6 @@ class Encoders:
         self._image.close()
         self._text.close()
 
-    async def _run(self, encoder: str, workers: Workers, job: Callable[[], Vector] | None) -> Done[Vector] | None:
-        if job is None:
-            return None
-        done = await workers.run(job)
-        self._metrics.batch_size.labels(encoder).observe(1)
-        return done
+
+async def _run(batcher: Batcher, item: Input | None) -> Done[list[Vector]] | None:
+    return None if item is None else await batcher.run(item)

@@ -4,24 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from starlette.requests import Request
 
-from service.bodies import parse_request, read_body
+from model_store import Pattern
+from service.answers import Answer, Classification, LabelScore, Latency, Modalities, Modality
+from service.bodies import JSON, MULTIPART, Batch, parse_batch, parse_request, read_body
 from service.catalog import Catalog
-from service.encoders import Encoders
+from service.encoders import Encoded, Encoders
 from service.errors import Code, ServiceError
 from service.head import Vector, scores, selected
 from service.metrics import Metrics
 from service.model import Item, Model, Prepared
 from service.record import RequestRecord, Stage
+from service.requests import ClassifyRequest
 from service.settings import Settings
-from service.wire import Classification, ClassifyRequest, LabelScore, Latency, Modalities, Modality
 from service.workers import Workers
 
+T = TypeVar("T")
 _PROBE_SECONDS = 5.0
+
+
+class Encoding(NamedTuple):
+    """One item as models that share their trunks see it."""
+
+    models: Sequence[Model]
+    pattern: Pattern
+    modalities: Modalities
+    features: Encoded
 
 
 class Engine:
@@ -36,41 +50,51 @@ class Engine:
         self._encoders = Encoders(settings, metrics)
 
     async def parse(self, request: Request, record: RequestRecord) -> ClassifyRequest:
-        """What a request asks for, its body read no further than the limit. Raises ServiceError."""
-        body = await read_body(request, self._settings.max_body_bytes)
+        """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
         content_type = request.headers["content-type"]
-        done = await self._preparation.run(partial(parse_request, body, content_type, self._settings.max_text_bytes))
-        record.add(Stage.QUEUE, done.queue_seconds)
-        return done.result
+        return await self._prepare(partial(parse_request, body, content_type, self._settings.max_text_bytes), record)
+
+    async def parse_batch(self, request: Request, record: RequestRecord) -> Batch:
+        """What a request for several items asks for, its body read no further than the limit. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON,))
+        limits = self._settings.max_text_bytes, self._settings.max_batch_cells
+        return await self._prepare(partial(parse_batch, body, *limits), record)
 
     async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels of one item. Raises ServiceError."""
         item = Item(request.image, request.text)
         model = await self._model_of(request)
         record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
+        encoded = await self.encode([model], item, record)
+        answer = self.answer(encoded, 0, request.top_k, record)
+        record.finish()
+        return Classification(**dict(answer), latency_ms=Latency(**record.milliseconds()), request_id=record.request_id)
 
-        prepared = await self._preparation.run(partial(model.prepare, item))
-        record.add(Stage.QUEUE, prepared.queue_seconds)
-        record.add(Stage.DECODE, prepared.result.decode_seconds)
-        record.add(Stage.TOKENIZE, prepared.result.tokenize_seconds)
-
-        image, text = await self._encoders.encode(model, prepared.result)
+    async def encode(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Encoding:
+        """Prepare an item and run its trunks once, for models that `sharing` calls alike. Raises ServiceError."""
+        prepared = await self._prepare(partial(models[0].prepare, item), record)
+        record.add(Stage.DECODE, prepared.decode_seconds)
+        record.add(Stage.TOKENIZE, prepared.tokenize_seconds)
+        features = await self._encoders.encode(models, prepared)
+        image, text = features
         record.add(Stage.QUEUE, max(image.queue_seconds if image else 0.0, text.queue_seconds if text else 0.0))
         record.add(Stage.IMAGE_ENCODER, image.run_seconds if image else 0.0)
         record.add(Stage.TEXT_ENCODER, text.run_seconds if text else 0.0)
+        return Encoding(models, item.pattern, _modalities(prepared), features)
 
+    def answer(self, encoding: Encoding, index: int, top_k: int, record: RequestRecord) -> Answer:
+        """What one of the models says of an encoded item; counts it. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
-        logits = model.logits(image.result if image else None, text.result if text else None)
-        labels = self._label(model, item, logits)
+        model, (image, text) = encoding.models[index], encoding.features
+        logits = model.logits(image.result[index] if image else None, text.result[index] if text else None)
+        labels = self._label(model, encoding.pattern, logits)
         record.add(Stage.HEAD, time.perf_counter() - start)
-        record.finish()
-        return Classification(
+        return Answer(
             task=model.manifest.task,
             version=model.manifest.version,
-            labels=labels[: request.top_k],
-            modalities=_modalities(prepared.result),
-            latency_ms=Latency(**record.milliseconds()),
-            request_id=record.request_id,
+            labels=labels[:top_k],
+            modalities=encoding.modalities,
         )
 
     async def check_ready(self) -> None:
@@ -101,15 +125,20 @@ class Engine:
         loaded = self.catalog.loaded(task, request.version)
         return loaded or (await self._loading.run(partial(self.catalog.pinned, task, request.version))).result
 
-    def _label(self, model: Model, item: Item, logits: Vector) -> list[LabelScore]:
+    async def _prepare(self, job: Callable[[], T], record: RequestRecord) -> T:
+        done = await self._preparation.run(job)
+        record.add(Stage.QUEUE, done.queue_seconds)
+        return done.result
+
+    def _label(self, model: Model, pattern: Pattern, logits: Vector) -> list[LabelScore]:
         """Every label, best first; counts the answer."""
         manifest = model.manifest
-        calibration = manifest.calibration[item.pattern]
+        calibration = manifest.calibration[pattern]
         by_label = scores(logits, manifest.problem, calibration)
         chosen = selected(by_label, calibration)
         for index in np.flatnonzero(chosen):
             self._metrics.predictions.labels(manifest.task, manifest.labels[index]).inc()
-        self._metrics.prediction_confidence.labels(manifest.task, item.pattern).observe(float(by_label.max()))
+        self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(by_label.max()))
         return [
             LabelScore(label=manifest.labels[index], score=float(by_label[index]), selected=bool(chosen[index]))
             for index in np.argsort(-by_label, kind="stable")

@@ -108,10 +108,10 @@ class Problem(BaseModel):
     request_id: str
 
 
-def problem_response(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP answer to a request that failed."""
+def problem_of(error: ServiceError, request_id: str) -> Problem:
+    """The error as the client sees it."""
     meaning = MEANINGS[error.code]
-    problem = Problem(
+    return Problem(
         type=f"urn:mora:problem:{error.code}",
         title=meaning.title,
         status=meaning.status,
@@ -119,7 +119,12 @@ def problem_response(error: ServiceError, request_id: str, headers: Mapping[str,
         code=error.code,
         request_id=request_id,
     )
+
+
+def problem_response(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """The HTTP answer to a request that failed."""
+    problem = problem_of(error, request_id)
     all_headers = dict(headers or {})
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
-    return Response(problem.model_dump_json(), meaning.status, all_headers, "application/problem+json")
+    return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")

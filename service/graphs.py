@@ -40,9 +40,14 @@ TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Por
 
 
 class Graph:
-    """One ONNX graph ready to run; safe to run from several threads."""
+    """One ONNX graph ready to run; safe to run from several threads.
 
-    def __init__(self, data: bytes, contract: Contract, intra_op_threads: int) -> None:
+    Attributes:
+        sha256: of the graph's bytes.
+        tokens: how many tokens an input becomes, where the graph itself says so (an image tower's does).
+    """
+
+    def __init__(self, data: bytes, sha256: str, contract: Contract, intra_op_threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -53,6 +58,9 @@ class Graph:
         _check_ports(contract.inputs, self._session.get_inputs())
         _check_ports((contract.output,), self._session.get_outputs())
         self._names = [port.name for port in contract.inputs]
+        self.sha256 = sha256
+        second = self._session.get_outputs()[0].shape[1]
+        self.tokens = second if isinstance(second, int) else None
 
     def run(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
         """The output for the inputs in the contract's order; the first axis of each is the batch."""
@@ -79,7 +87,7 @@ class GraphPool:
         with self._opening:
             graph = self._open.get((blob.sha256, contract))
             if graph is None:
-                graph = Graph(self._store.read(blob), contract, self._intra_op_threads)
+                graph = Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
                 self._open[blob.sha256, contract] = graph
             return graph
 

@@ -38,6 +38,9 @@ class Metrics:
             "mora_batch_size", "Items in one run of an encoder.", ["encoder"], buckets=_BATCH_SIZES, registry=registry
         )
         self.queue_depth = Gauge("mora_queue_depth", "Items waiting for an encoder.", ["encoder"], registry=registry)
+        self.cache_requests = Counter(
+            "mora_cache_requests", "Trunk outputs looked up: `hit` or `miss`.", ["result"], registry=registry
+        )
         self.inflight_requests = Gauge("mora_inflight_requests", "Requests being answered.", registry=registry)
         self.rejected = Counter("mora_rejected", "Requests answered with a problem.", ["reason"], registry=registry)
         self.model_loads = Counter(

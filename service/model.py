@@ -67,6 +67,11 @@ class Model:
     head: Head
     max_image_pixels: int
 
+    @property
+    def sharing(self) -> object:
+        """Equal for models that prepare an item alike and run it through the same trunks."""
+        return self.image_tower.trunk, self.text_tower.trunk, self.manifest.image, self.manifest.text
+
     def prepare(self, item: Item) -> Prepared:
         """Decode and tokenize; blocking. Raises ServiceError when the picture cannot be used."""
         start = time.perf_counter()

@@ -9,10 +9,12 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.dependencies import ClassifyRequestDep, EngineDep, MetricsDep, RecordDep
+from service.answers import BatchClassification, Classification, Health, TaskDetail, TaskList, TaskSummary
+from service.dependencies import BatchDep, ClassifyRequestDep, EngineDep, MetricsDep, RecordDep
 from service.errors import Problem
+from service.fan_out import classify_batch
 from service.model import Model
-from service.wire import Classification, Health, TaskDetail, TaskList, TaskSummary, request_bodies
+from service.requests import batch_body, classify_body
 
 _PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -22,10 +24,16 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(responses=PROBLEMS)
 
 
-@router.post("/classify", openapi_extra={"requestBody": request_bodies()})
+@router.post("/classify", openapi_extra={"requestBody": classify_body()})
 async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
     """Label one item from its image, its text, or both."""
     return await engine.classify(request, record)
+
+
+@router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})
+async def batch(request: BatchDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
+    """Label several items in several tasks; an item's trunk runs once for all tasks on a backbone."""
+    return await classify_batch(engine, request, record)
 
 
 @router.get("/tasks")

@@ -48,6 +48,16 @@ class Settings(BaseSettings):
     queue_size: NonNegativeInt = Field(
         64, description="Requests that may wait for each encoder, and for preparation; more are refused."
     )
+    max_batch_tokens: PositiveInt = Field(
+        512, description="Most tokens in one run of an encoder; a 224-pixel image in patches of 16 has 197."
+    )
+    max_batch_cells: PositiveInt = Field(
+        256, description="Most answers one `POST /classify/batch` may ask for: its inputs times its tasks."
+    )
+    cache_bytes: NonNegativeInt = Field(
+        0,
+        description="Bytes of trunk outputs to keep for inputs that come again; 0 keeps none.",
+    )
     max_body_bytes: PositiveInt = Field(20_000_000, description="Largest request body, in bytes.")
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="Most pixels an image may have, before and after resizing."

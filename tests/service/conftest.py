@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from model_store import (
     publish,
 )
 from service.app import create_app
+from service.forward import Input
 from service.settings import Settings
 
 SIZE, WIDTH, FEATURES, MAX_TOKENS = 16, 6, 8, 10
@@ -346,3 +348,30 @@ def sample() -> Callable[[TestClient, str], float]:
         return float(dict(lines).get(series, 0))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def occupied() -> Callable[[TestClient, str], AbstractContextManager[None]]:
+    """`with occupied(client, "text")`: the encoder of a service with one encoder worker is busy."""
+
+    @contextmanager
+    def occupy(client: TestClient, encoder: str) -> Iterator[None]:
+        running, release = threading.Event(), threading.Event()
+
+        class Endless:
+            sha256, tokens = "endless", None
+
+            def run(self, array: np.ndarray) -> np.ndarray:
+                running.set()
+                release.wait()
+                return array
+
+        batcher = getattr(client.app.state.engine._encoders, f"_{encoder}")
+        client.portal.start_task_soon(batcher.run, Input(Endless(), (), np.zeros((1, 1)), (), 1))
+        running.wait()
+        try:
+            yield
+        finally:
+            release.set()
+
+    return occupy

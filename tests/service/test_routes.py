@@ -33,15 +33,11 @@ def test_probes_answer_and_are_not_counted_as_requests(client, sample):
     assert client.get("/metrics").text.count("mora_requests_total{") == before
 
 
-def test_ready_fails_when_an_encoder_takes_no_work(client, monkeypatch):
-    import threading
-
+@pytest.mark.parametrize("encoder", ["image", "text"])
+def test_ready_fails_when_an_encoder_takes_no_work(client, monkeypatch, occupied, encoder):
     monkeypatch.setattr("service.engine._PROBE_SECONDS", 0.05)
-    release = threading.Event()
-    workers = client.app.state.engine._encoders._image
-    workers._executor.submit(release.wait)
-    response = client.get("/readyz")
-    release.set()
+    with occupied(client, encoder):
+        response = client.get("/readyz")
     assert (response.status_code, response.json()["code"]) == (503, "stalled")
     assert client.get("/livez").status_code == 200
 

@@ -1,0 +1,97 @@
+"""What the service answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from model_store import Backbone, Calibration, Pattern, Precision, Provenance
+from model_store import Problem as TaskProblem
+from service.errors import Problem
+
+Modality = Literal["used", "truncated", "absent"]
+
+
+class LabelScore(BaseModel):
+    """One label of an answer."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+    selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
+
+
+class Modalities(BaseModel):
+    """What became of each modality; `truncated` is a text longer than the model takes."""
+
+    image: Modality
+    text: Modality
+
+
+class Latency(BaseModel):
+    """Milliseconds a stage took, exactly 0 for one that did not run; the two encoders run side by side."""
+
+    decode: float
+    tokenize: float
+    queue: float
+    image_encoder: float
+    text_encoder: float
+    head: float
+    total: float
+
+
+class Answer(BaseModel):
+    """What one task says of one item."""
+
+    task: str
+    version: int
+    labels: list[LabelScore]
+    modalities: Modalities
+
+
+class Classification(Answer):
+    """The answer to one item."""
+
+    latency_ms: Latency
+    request_id: str
+
+
+class BatchClassification(BaseModel):
+    """One row for each input, in it one cell for each task: an answer, or the problem with this cell alone."""
+
+    results: list[list[Answer | Problem]]
+    latency_ms: Latency = Field(description="Each stage's time summed over the inputs, many of which run at once.")
+    request_id: str
+
+
+class TaskSummary(BaseModel):
+    """A task that is loaded."""
+
+    task: str
+    version: int
+    problem: TaskProblem
+    labels: list[str]
+    backbone: Backbone
+    precision: Precision
+
+
+class TaskList(BaseModel):
+    """Every task that is loaded."""
+
+    tasks: list[TaskSummary]
+
+
+class TaskDetail(TaskSummary):
+    """What is known about the live version of a task."""
+
+    calibration: dict[Pattern, Calibration]
+    metrics: dict[str, dict[str, dict[str, float | None]]]
+    training_mix: dict[Pattern, float]
+    max_logit_error: dict[Pattern, float]
+    provenance: Provenance
+
+
+class Health(BaseModel):
+    """The service lives, or is ready."""
+
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,69 @@
+"""A batch of inputs through the trunk they share, and through the tails of whichever tasks asked for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.cache import TrunkCache
+from service.graphs import Graph
+from service.head import Vector
+
+
+@dataclass(frozen=True)
+class Input:
+    """One modality of one item on its way through a trunk and the tails of all tasks that asked for it.
+
+    Shapes:
+        trunk_input: (1, ...); tail_inputs: (1,) each, `last_token` of a text and nothing of an image.
+    """
+
+    trunk: Graph
+    tails: tuple[Graph, ...]
+    trunk_input: NDArray[np.generic]
+    tail_inputs: tuple[NDArray[np.generic], ...]
+    tokens: int
+
+
+def forward(inputs: Sequence[Input], cache: TrunkCache) -> list[list[Vector]]:
+    """Features (P,) of each input in each of its tails: the shared trunk runs once, a tail for its own rows."""
+    hidden = _hidden(inputs, cache)
+    others = [np.concatenate(column) for column in zip(*(item.tail_inputs for item in inputs), strict=True)]
+    by_tail: dict[Graph, list[int]] = {}
+    for row, item in enumerate(inputs):
+        for tail in dict.fromkeys(item.tails):
+            by_tail.setdefault(tail, []).append(row)
+    found: dict[tuple[int, Graph], Vector] = {}
+    for tail, rows in by_tail.items():
+        whole = len(rows) == len(inputs)
+        features = tail.run(*(array if whole else array[rows] for array in (hidden, *others)))
+        found.update({(row, tail): vector for row, vector in zip(rows, features, strict=True)})
+    return [[found[row, tail] for tail in item.tails] for row, item in enumerate(inputs)]
+
+
+def _hidden(inputs: Sequence[Input], cache: TrunkCache) -> NDArray[np.float32]:
+    """(B, L, D): the trunk's output of each input, from the cache where that has it."""
+    trunk = inputs[0].trunk
+    known = [cache.get(trunk, item.trunk_input) for item in inputs]
+    fresh = [item for item, hidden in zip(inputs, known, strict=True) if hidden is None]
+    if not fresh:
+        return stack([hidden for hidden in known if hidden is not None])
+    computed = trunk.run(stack([item.trunk_input for item in fresh]))
+    for item, row in zip(fresh, computed, strict=True):
+        cache.put(trunk, item.trunk_input, row[None])
+    if len(fresh) == len(inputs):
+        return computed
+    rows = iter(computed)
+    return stack([next(rows)[None] if hidden is None else hidden for hidden in known])
+
+
+def stack(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
+    """(B, L, ...) of arrays (1, L or less, ...), zeros behind the shorter ones: a causal tower never sees them."""
+    longest = max(array.shape[1] for array in arrays)
+    stacked = np.zeros((len(arrays), longest, *arrays[0].shape[2:]), arrays[0].dtype)
+    for row, array in zip(stacked, arrays, strict=True):
+        row[: array.shape[1]] = array[0]
+    return stacked

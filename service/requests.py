@@ -1,0 +1,91 @@
+"""What a client asks for, and its description for OpenAPI."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+
+from service.errors import Code, ServiceError
+
+_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
+
+
+class Input(BaseModel):
+    """One item. An empty string counts as absent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: bytes | None = Field(None, description="A JPEG, PNG or WebP picture; never fetched from a URL.")
+    text: str | None = Field(None, description="The text; cut at the most tokens the model takes.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _default_when_empty(cls, value: object, info: ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value in ("", b"", None) else value
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _from_base64(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return base64.b64decode(_DATA_URI.sub("", value, count=1), validate=True)
+        except ValueError as error:
+            raise ServiceError(Code.BAD_BASE64, "Send base64 with padding and no line breaks.") from error
+
+
+class ClassifyRequest(Input):
+    """One item to label."""
+
+    task: str | None = Field(None, description="May be left out when exactly one task is loaded.")
+    top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; the live one when left out.")
+
+
+class BatchRequest(BaseModel):
+    """Several items to label in several tasks. Each input is checked by itself: a bad one fails alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: list[JsonValue] = Field(min_length=1, description="Items, each with an `image`, a `text`, or both.")
+    tasks: list[str] = Field(min_length=1, description="Each input is labelled in each of these tasks.")
+    top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
+
+
+def classify_body() -> dict[str, object]:
+    """The two forms of a ClassifyRequest as OpenAPI describes them."""
+    form = ClassifyRequest.model_json_schema()
+    form["properties"]["image"] = {
+        "type": "string",
+        "format": "binary",
+        "title": "Image",
+        "description": "A JPEG, PNG or WebP file.",
+    }
+    example = {"task": "clipart-category", "text": "a red apple", "top_k": 3}
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": _with_base64(ClassifyRequest.model_json_schema()), "example": example},
+            "multipart/form-data": {"schema": form},
+        },
+    }
+
+
+def batch_body() -> dict[str, object]:
+    """A BatchRequest as OpenAPI describes it."""
+    schema = BatchRequest.model_json_schema()
+    schema["properties"]["inputs"]["items"] = _with_base64(Input.model_json_schema())
+    example = {"inputs": [{"text": "a red apple"}, {"text": "a cello"}], "tasks": ["clipart-category"]}
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def _with_base64(schema: dict[str, Any]) -> dict[str, Any]:
+    schema["properties"]["image"] = {
+        "anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}],
+        "title": "Image",
+        "description": "Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
+    }
+    return schema
