@@ -124,7 +124,7 @@ class Batcher:
         if not self._queue:
             return []
         first = self._queue[0]
-        if first.input is None:
+        if first.input is None or first.input.alone:
             batch = [first]
         else:
             like = [waiting for waiting in self._queue if waiting.input and waiting.input.trunk is first.input.trunk]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from model_store import Precision
 from service.batching import Batcher
 from service.cache import TrunkCache
 from service.forward import Input
@@ -47,12 +48,13 @@ class Encoders:
         """The features of a prepared item in models that share their trunks. Raises ServiceError `queue_full`."""
         pixels, tokens = prepared.pixel_values, prepared.tokens
         image = text = None
+        alone = models[0].precision is Precision.INT8
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = Input(trunk, tails, pixels, (), trunk.tokens or 1)
+            image = Input(trunk, tails, pixels, (), trunk.tokens or 1, alone)
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            text = Input(trunk, tails, tokens.input_ids, (tokens.last_token,), tokens.input_ids.shape[1])
+            text = Input(trunk, tails, tokens.input_ids, (tokens.last_token,), tokens.input_ids.shape[1], alone)
         return Encoded(*await asyncio.gather(_run(self._image, image), _run(self._text, text)))
 
     async def probe(self) -> None:

@@ -19,6 +19,9 @@ class Input:
 
     Shapes:
         trunk_input: (1, ...); tail_inputs: (1,) each, `last_token` of a text and nothing of an image.
+
+    Args:
+        alone: share no run. int8 kernels scale activations over the whole run, so a neighbour would change the answer.
     """
 
     trunk: Graph
@@ -26,6 +29,7 @@ class Input:
     trunk_input: NDArray[np.generic]
     tail_inputs: tuple[NDArray[np.generic], ...]
     tokens: int
+    alone: bool = False
 
 
 def forward(inputs: Sequence[Input], cache: TrunkCache) -> list[list[Vector]]:

@@ -5,6 +5,7 @@ import base64
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,13 @@ def test_the_trunk_runs_once_for_all_and_each_tail_for_its_own_rows():
     assert [[vector.tolist() for vector in done.result] for done in found] == [[[5]], [[-6], [6]], [[7]]]
     assert (sizes, len(trunk.given), len(one.given), len(two.given)) == ([1, 3], 1, 1, 1)
     assert len(two.given[0][0]) == 1
+
+
+def test_an_input_that_must_not_share_a_run_does_not():
+    trunk, tail, sizes = Stub(), Stub(last_of), []
+    inputs = [replace(text(trunk, (tail,), [n, n]), alone=True) for n in range(4)]
+    asyncio.run(behind(make(sizes), inputs))
+    assert sizes == [1] * 5
 
 
 def test_inputs_of_different_trunks_never_share_a_batch():
