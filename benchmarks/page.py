@@ -35,7 +35,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """The lines of serving.md."""
     figures = results["figures"]
     yield "# Serving, measured side by side"
-    yield f"\n{results['backbone']}; the weights of every server are the same. How it is measured: ../README.md."
+    yield f"\n{results['backbone']}; every server has the same. How it is measured: [README](../README.md)."
     yield f"\n- machine: {results['machine']}, {results['rivals']}"
     yield f"- command: `{results['command']}`, {results['started']}, {results['minutes']:.0f} minutes"
     yield f"- processes that ran or waited to run before it began: {results['load_before']:.1f} (0: an idle machine)"
@@ -84,7 +84,8 @@ def _limits(figures: Figures) -> Iterator[str]:
         tried = ", ".join(f"{name}: {setup['per_second']:.1f}" for name, setup in found["setups"].items())
         yield f"| {precision} | {' | '.join(shares)} | {_number(found['text_ms'])} | {tried} |"
     if setups := at(figures, "litserve", "setups"):
-        yield f"\nLitServe was tried as {'; '.join(f'{name}: {rate}/s' for name, rate in setups.items())}."
+        tried = "; ".join(f"{name}: {rate}/s" for name, rate in setups.items())
+        yield f"\nTwo set-ups of LitServe were tried, the better was measured further: {tried}."
 
 
 def _tasks(figures: Figures) -> Iterator[str]:

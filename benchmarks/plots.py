@@ -30,7 +30,7 @@ def throughput_plot(figures: Figures) -> str:
         systems = _systems(figures)[::-1]
         rates = [capacity({"it": found}, "it") or 0.0 for _, _, found in systems]
         bars = axes.barh([name for name, _, _ in systems], rates, color=[color for _, color, _ in systems])
-        axes.bar_label(bars, [f" {rate:.1f}" for rate in rates])
+        axes.bar_label(bars, [f"{rate:.1f}" for rate in rates], padding=3)
         for precision, found in figures.get("limit", {}).items():
             label = f"bare runtime {precision}: {found['per_second']:.1f}"
             axes.axvline(found["per_second"], color=_COLORS[precision], linestyle="--", label=label)
@@ -50,19 +50,24 @@ def latency_plot(figures: Figures) -> str:
                 axes.plot(*zip(*points, strict=True), line, marker="o", markersize=3, color=color, label=label)
         axes.set(xlabel="offered items of the mix a second, open loop (Poisson)", ylabel="latency (ms)")
         axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}")
         _legend(axes)
     return svg.getvalue()
 
 
 def tasks_plot(figures: Figures) -> str:
-    """Time of one image against the number of tasks asked, beside as many requests of one task."""
+    """Time of one image against the number of tasks asked, beside what a request for each would take."""
     with _figure(2.6) as (axes, svg):
         points = [(int(count), load["p50_ms"]) for count, load in figures.get("tasks", {}).items()]
         if points:
             counts, times = zip(*points, strict=True)
             axes.plot(counts, times, "o-", color=_COLORS["fp32"], label="one request for all tasks (fp32)")
             apart = [count * times[0] / counts[0] for count in counts]
-            axes.plot(counts, apart, "--", color=_COLORS["authors"], label="a request for each task")
+            axes.plot(
+                counts, apart, "--", color=_COLORS["authors"], label="for comparison: one task, times their number"
+            )
             axes.set(xlabel="tasks on one image", ylabel="median latency (ms)", ylim=(0, None), xticks=counts)
             _legend(axes)
     return svg.getvalue()
