@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,7 @@ def main(
     ] = None,
 ) -> None:
     """Measure the authors' way, LitServe, the bare runtime and our own server on the same weights and requests."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, it stops the servers on its way
     console = Console(soft_wrap=True)
     started, clock, busy = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
     with _models(models, quick, console) as folder:
