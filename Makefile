@@ -18,8 +18,9 @@ OTHER_RUNTIME := $(if $(filter gpu,$(ACCELERATOR)),onnxruntime,onnxruntime_gpu)
 
 SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
 EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
+BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 
-.PHONY: help setup demo test serve check
+.PHONY: help setup demo test serve check bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
 $(BIN)/python:
 	@for python in python3.13 python3.12 python3.11 python3; do \
 		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
@@ -56,6 +60,10 @@ $(SERVING): pyproject.toml constraints.txt | $(BIN)/python
 $(EVERYTHING): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev)
 	@touch $(SERVING)
+
+$(BENCH): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)bench)
+	@touch $(SERVING) $(EVERYTHING)
 
 comma := ,
 # Both runtimes own the module onnxruntime: where the other one is, both go before the wanted one comes.

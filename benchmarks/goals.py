@@ -1,0 +1,116 @@
+"""What the service is measured by: ratios of figures that were taken in one run on one machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Figures = Mapping[str, Any]
+PRECISIONS = ("fp32", "int8")
+MANY_TASKS = "8"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure with its target; None when it was not measured."""
+
+    name: str
+    target: float
+    figure: float | None
+    at_least: bool = True
+    unit: str = ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was measured and good enough."""
+        if self.figure is None:
+            return False
+        return self.figure >= self.target if self.at_least else self.figure <= self.target
+
+    @property
+    def verdict(self) -> str:
+        """`yes`, or by how much of the target not."""
+        if self.figure is None:
+            return "not measured"
+        if self.reached:
+            return "yes"
+        if math.isinf(self.figure):
+            return "no, requests were refused"
+        distance = abs(self.figure / self.target - 1)
+        return f"no, {100 * distance:.0f} % {'short' if self.at_least else 'over'}"
+
+    @property
+    def limit(self) -> str:
+        """The target in words."""
+        return f"{'≥' if self.at_least else '≤'} {self.target:g}{self.unit}"
+
+
+def goals(figures: Figures) -> list[Goal]:
+    """Every goal, in the order of the table."""
+    litserve = capacity(figures, "litserve")
+    found = [
+        Goal(
+            "text-only item (12 tokens), latency: authors' way / ours fp32",
+            15,
+            _ratio(text_ms(figures, "authors"), text_ms(figures, "ours", "fp32")),
+        ),
+        Goal(
+            "mixed load, throughput: ours fp32 / LitServe fp32",
+            1.8,
+            _ratio(capacity(figures, "ours", "fp32"), litserve),
+        ),
+        Goal(
+            "mixed load, throughput: ours int8 / LitServe fp32", 4, _ratio(capacity(figures, "ours", "int8"), litserve)
+        ),
+    ]
+    for precision in PRECISIONS:
+        bare = at(figures, "limit", precision, "per_second")
+        name = f"mixed load, throughput: ours {precision} / bare runtime {precision}"
+        found.append(Goal(name, 0.92, _ratio(capacity(figures, "ours", precision), bare)))
+    for precision in PRECISIONS:
+        ours, bare = text_ms(figures, "ours", precision), at(figures, "limit", precision, "text_ms")
+        extra = None if ours is None or bare is None else ours - bare
+        found.append(Goal(f"text-only, one at a time: ours {precision} minus bare runtime", 2, extra, False, " ms"))
+    tasks = [at(figures, "tasks", count, "p50_ms") for count in (MANY_TASKS, "1")]
+    found.append(Goal("8 tasks on one image: time over 1 task", 1.8, _ratio(*tasks), False))
+    memory = [at(figures, "resident_bytes", count) for count in (MANY_TASKS, "1")]
+    found.append(Goal("memory, 8 tasks over 1 (fp32, resident)", 1.8, _ratio(*memory), False))
+    for precision in PRECISIONS:
+        for pattern in ("text", "image"):
+            load = at(figures, "ours", precision, "single", pattern)
+            name = f"p99 over p50 at 70 % of capacity, open loop, {pattern}-only, {precision}"
+            found.append(Goal(name, 3, _tail(load), False))
+    return found
+
+
+def capacity(figures: Figures, *system: str) -> float | None:
+    """The most items of the mix a second that a system answered in closed loop."""
+    measured = at(figures, *system, "mixed") or {}
+    return max((load["per_second"] for load in measured.values()), default=None)
+
+
+def text_ms(figures: Figures, *system: str) -> float | None:
+    """Median latency of the text, one request at a time."""
+    return at(figures, *system, "text", "p50_ms")  # type: ignore[no-any-return]
+
+
+def at(figures: Any, *path: str) -> Any:  # noqa: ANN401
+    """What stands at a path of nested figures; None where anything on the way is missing."""
+    for name in path:
+        if not isinstance(figures, Mapping) or name not in figures:
+            return None
+        figures = figures[name]
+    return figures
+
+
+def _tail(load: Figures | None) -> float | None:
+    """p99 over p50; infinite where so many requests were refused that they decide."""
+    if load is None:
+        return None
+    return math.inf if load["p99_ms"] is None else _ratio(load["p99_ms"], load["p50_ms"])
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return None if above is None or not below else above / below

@@ -1,0 +1,140 @@
+"""The limit: the exported graphs on bare ONNX Runtime in a loop, without HTTP, queues or checks.
+
+    python -m benchmarks.limit STORE PRECISION
+
+One item after another, only the towers of the modalities it has. Threads are set up in the two ways that make sense,
+one session on every core and one session a core, and the better counts. Prints its figures as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnxruntime
+import typer
+from numpy.typing import NDArray
+
+from benchmarks.load import percentile
+from benchmarks.mix import Item, read_mix
+from model_store import Precision, Store
+from service.loading import Loader
+from service.model import Item as ServedItem
+from service.model import Model, Prepared
+from service.settings import Settings
+
+
+class Bare:
+    """The four graphs of one precision, each a session of its own."""
+
+    def __init__(self, store: Store, task: str, precision: Precision, threads: int) -> None:
+        graphs = store.manifest(task, 1).graphs[precision]
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._sessions = {
+            name: onnxruntime.InferenceSession(
+                store.read(getattr(graphs, name)), options, providers=["CPUExecutionProvider"]
+            )
+            for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")
+        }
+
+    def run(self, prepared: Prepared) -> None:
+        """The features of one item."""
+        if prepared.pixel_values is not None:
+            self._run("image_tail", image_hidden=self._run("image_trunk", pixel_values=prepared.pixel_values))
+        if (tokens := prepared.tokens) is not None:
+            hidden = self._run("text_trunk", input_ids=tokens.input_ids)
+            self._run("text_tail", text_hidden=hidden, last_token=tokens.last_token)
+
+    def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
+        return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]
+
+
+def per_second(jobs: Sequence[Callable[[], None]], workers: int, seconds: float) -> float:
+    """How many jobs a second this many threads finish, taking them in turn."""
+    todo, taking, start = cycle(jobs), threading.Lock(), time.perf_counter()
+    done: list[float] = []
+
+    def work() -> None:
+        while time.perf_counter() < start + seconds:
+            with taking:
+                job = next(todo)
+            job()
+            done.append(time.perf_counter())
+
+    threads = [threading.Thread(target=work) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(done) / (max(done) - start)
+
+
+def median_ms(job: Callable[[], None], seconds: float) -> float:
+    """Median time of one job after the other."""
+    times: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline or not times:
+        start = time.perf_counter()
+        job()
+        times.append(1000 * (time.perf_counter() - start))
+    return percentile(times, 0.5)
+
+
+def measure(store: Path, precision: str, seconds: float) -> dict[str, Any]:
+    """Throughput of the mix with inputs prepared beforehand, the same with decoding and tokenising, and one text."""
+    cores = len(os.sched_getaffinity(0))
+    opened = Store(store)
+    (task,) = opened.tasks()
+    model = Loader(opened, Settings.model_validate({"store": store})).load(task, 1)
+    mix = read_mix()
+    inputs = [_prepared(model, item) for item in mix.items]
+    text = _prepared(model, mix.text)
+    setups, best = {}, 0.0
+    for threads, workers in {(cores, 1), (1, cores)}:
+        bare = Bare(opened, task, Precision(precision), threads)
+        jobs = [partial(bare.run, item) for item in inputs]
+        per_second(jobs, workers, seconds / 5)  # warm-up: memory arenas and, for spinning threads, the clock
+        found = {
+            "per_second": per_second(jobs, workers, seconds),
+            "text_ms": median_ms(partial(bare.run, text), seconds / 5),
+        }
+        setups[f"{workers} x {threads} threads"] = found
+        if found["per_second"] > best:
+            best, best_workers = found["per_second"], workers
+            whole = [partial(_prepare_and_run, bare, model, item) for item in mix.items]
+    return {
+        "per_second": best,
+        "with_preparation_per_second": per_second(whole, best_workers, seconds),
+        "text_ms": min(found["text_ms"] for found in setups.values()),
+        "setups": setups,
+    }
+
+
+def _prepared(model: Model, item: Item) -> Prepared:
+    return model.prepare(ServedItem(item.image, item.text))
+
+
+def _prepare_and_run(bare: Bare, model: Model, item: Item) -> None:
+    bare.run(_prepared(model, item))
+
+
+def main(
+    store: Annotated[Path, typer.Argument(help="A store with one task.")],
+    precision: Annotated[str, typer.Argument(help="A precision of its manifest.")],
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 15.0,
+) -> None:
+    """Measure one precision."""
+    print(json.dumps(measure(store, precision, seconds)))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,140 @@
+"""What the servers are given, made here: a CLIP of random weights and tasks on it, as if trained.
+
+    python -m benchmarks.models FOLDER [--tiny]
+
+    FOLDER/backbone     CLIP in transformers' format
+    FOLDER/merged       the first task for the rivals: merged CLIP, head, labels, and one ONNX model of it all
+    FOLDER/one          a store with the first task, in every precision that its export accepted
+    FOLDER/eight        the same and seven tasks more on the same trunks, in fp32
+    FOLDER/about.json   precisions, shapes, machine
+
+Speed does not depend on what the weights are, so nothing is trained: adapters and heads are moved at random.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import typer
+from rich.console import Console
+from safetensors.torch import save_file
+from transformers import CLIPConfig, CLIPModel
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from benchmarks.mix import TOKENIZER, jpeg
+from benchmarks.siblings import sibling
+from model_store import Calibration, Pattern, Store, publish
+from training.config import TaskConfig
+from training.data import TaskData, load_data
+from training.export import export_task
+from training.provenance import machine
+from training.runs import TrainedTask, build
+from training.single_file import export_single_file
+
+TASKS = 8
+_LABELS = [f"label {number}" for number in range(14)]  # as many as clipart-category has
+_TINY: dict[str, Any] = {
+    "vision_config": {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 4},
+    "text_config": {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_hidden_layers": 4},
+    "projection_dim": 64,
+}
+_FULL: dict[str, Any] = {"vision_config": {}, "text_config": {}}  # transformers' defaults: ViT-B of 512 dimensions
+
+
+def write_backbone(folder: Path, tiny: bool) -> None:
+    """CLIP with random weights, patches of 16 pixels and texts of 77 tokens, and the tokenizer of the drawings."""
+    folder.mkdir(parents=True)
+    shutil.copy(TOKENIZER, folder)
+    settings = json.loads(TOKENIZER.with_name("tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 77}))
+    CLIPImageProcessorPil().save_pretrained(folder)
+    start, end = (json.loads(TOKENIZER.read_text())["model"]["vocab"][settings[n]] for n in ("bos_token", "eos_token"))
+    shapes = _TINY if tiny else _FULL
+    config = CLIPConfig(
+        **{name: value for name, value in shapes.items() if not name.endswith("_config")},
+        vision_config={**shapes["vision_config"], "patch_size": 16},
+        text_config={**shapes["text_config"], "bos_token_id": start, "eos_token_id": end, "pad_token_id": end},
+    )
+    torch.manual_seed(0)
+    CLIPModel(config).save_pretrained(folder)
+
+
+def write_config(folder: Path, task: str) -> TaskConfig:
+    """A configuration of a small single-label task whose data is written into `folder`."""
+    rows = [
+        {"image": jpeg(number), "text": f"a drawing of {label}", "label": label} for number, label in enumerate(_LABELS)
+    ]
+    for split, count in (("train", len(rows)), ("validation", 3), ("test", 3)):
+        pq.write_table(pa.Table.from_pylist(rows[:count]), folder / f"{split}.parquet")
+    return TaskConfig.model_validate(
+        {
+            "task": task,
+            "problem": "single_label",
+            "backbone": str(folder / "backbone"),
+            "labels": _LABELS,
+            "data": {split: str(folder / f"{split}.parquet") for split in ("train", "validation", "test")},
+        }
+    )
+
+
+def as_if_trained(config: TaskConfig, data: TaskData, seed: int) -> TrainedTask:
+    """A task whose trained parameters were moved at random."""
+    model, preprocessor = build(config, len(data.labels))
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for value in model.state_dict().values():
+            value += 0.05 * torch.randn(value.shape, generator=generator)
+    calibration = {pattern: Calibration() for pattern in Pattern}
+    mix = {str(pattern): 1 / 3 for pattern in Pattern}
+    return TrainedTask(config, data.labels, data.fingerprint, mix, calibration, model.eval(), preprocessor)
+
+
+def write_merged(folder: Path, trained: TrainedTask) -> None:
+    """The merged task as plain files: for transformers, and as one ONNX model."""
+    model = trained.model
+    model.backbone.save_pretrained(folder)
+    save_file(
+        {name: value.detach().clone() for name, value in model.head.named_parameters()}, folder / "head.safetensors"
+    )
+    (folder / "labels.json").write_text(json.dumps(trained.labels))
+    (folder / "model.onnx").write_bytes(export_single_file(model))
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where everything is written; new or empty.")],
+    tiny: Annotated[bool, typer.Option("--tiny", help="Small towers in place of ViT-B/16.")] = False,
+) -> None:
+    """Make the models of one benchmark."""
+    console = Console()
+    console.print("a CLIP of random weights", "(tiny)" if tiny else "(ViT-B/16)")
+    write_backbone(folder / "backbone", tiny)
+    config = write_config(folder, "task-1")
+    data = load_data(config)
+    console.print("exporting the first task")
+    first = as_if_trained(config, data, seed=1)
+    bundle = export_task(first, {"validation": {}, "test": {}}, data.validation, b"<html></html>")
+    manifest = publish(Store(folder / "one"), bundle.draft, bundle.blobs)
+    shutil.copytree(folder / "one", folder / "eight")
+    console.print("exporting it once more, as one ONNX model")
+    shutil.copytree(folder / "backbone", folder / "merged", ignore=shutil.ignore_patterns("*.safetensors"))
+    write_merged(folder / "merged", first)
+    for number in range(2, TASKS + 1):
+        console.print(f"exporting the tails of task {number} of {TASKS}")
+        task = config.model_copy(update={"task": f"task-{number}"})
+        more = sibling(bundle, as_if_trained(task, data, seed=number))
+        publish(Store(folder / "eight"), more.draft, more.blobs)
+    backbone = manifest.backbone
+    widths = f"{backbone.image_width} and {backbone.text_width} wide"
+    shapes = f"CLIP with random weights, {backbone.image_layers} + {backbone.text_layers} layers, {widths}"
+    about = {"precisions": [*manifest.graphs], "backbone": shapes, "machine": machine()}
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+if __name__ == "__main__":
+    typer.run(main)

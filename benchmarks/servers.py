@@ -1,0 +1,123 @@
+"""Servers as processes of their own on loopback, started as their users start them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from benchmarks.load import TIMEOUT_SECONDS, MeasurementError
+
+_START_SECONDS = 180
+_STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a server is started, when it is ready and where it takes an item."""
+
+    name: str
+    arguments: tuple[str, ...]  # of the Python interpreter; `--port` is added
+    ready_path: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that is up."""
+
+    base: str
+    url: str  # takes an item
+    pid: int
+
+    def resident_bytes(self) -> int:
+        """Memory of the server's own process."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
+        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return 1024 * int(line.split()[1])
+
+
+def authors(models: Path) -> Program:
+    """PyTorch behind FastAPI (benchmarks/authors.py)."""
+    return Program("authors", ("-m", "benchmarks.authors", "--models", str(models)), "/health", "/classify")
+
+
+def litserve(models: Path, workers: int) -> Program:
+    """LitServe with the single-file ONNX model (benchmarks/lit.py)."""
+    arguments = ("-m", "benchmarks.lit", "--models", str(models), "--workers", str(workers))
+    return Program(f"litserve, {workers} worker{'s' if workers > 1 else ''}", arguments, "/health", "/predict")
+
+
+def ours(store: Path, precision: str) -> Program:
+    """`mora-serve run` with its defaults."""
+    arguments = ("-m", "service.cli", "run", "--store", str(store), "--precision", precision)
+    return Program(f"ours {precision}", arguments, "/readyz", "/classify")
+
+
+@contextmanager
+def serving(program: Program) -> Iterator[Server]:
+    """The server while it runs. Raises MeasurementError when it does not come up."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, *program.arguments, "--port", str(port)]
+    with tempfile.TemporaryFile("w+") as log:
+        # A session of its own, so that the workers some servers start can be stopped with them.
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        try:
+            _wait_until_ready(program, process, port, log)
+            base = f"http://127.0.0.1:{port}"
+            yield Server(base, base + program.path, process.pid)
+        finally:
+            _stop(process)
+
+
+def post(url: str, body: bytes) -> Any:  # noqa: ANN401
+    """The decoded answer to one request. Raises MeasurementError."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+            return json.load(response)
+    except (OSError, ValueError) as error:
+        raise MeasurementError(f"{url} did not answer a single request: {error}") from error
+
+
+def scores(url: str, bodies: Sequence[bytes]) -> list[dict[str, float]]:
+    """Label to score for each body, of the labels that a server answers with."""
+    return [{entry["label"]: entry["score"] for entry in post(url, body)["labels"]} for body in bodies]
+
+
+def _wait_until_ready(program: Program, process: subprocess.Popen[bytes], port: int, log: IO[str]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with suppress(OSError, http.client.HTTPException):
+            connection.request("GET", program.ready_path)
+            if connection.getresponse().status == 200:
+                return
+        connection.close()
+        time.sleep(0.1)
+    log.seek(0)
+    raise MeasurementError(f"{program.name} did not become ready; its log ends with\n{log.read()[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
