@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
+from contextlib import suppress
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -55,12 +56,17 @@ class Graph:
         # From bytes the graph has no folder, so ONNX Runtime refuses weights kept in other files.
         with refusing("signature"):
             self._session = onnxruntime.InferenceSession(data, options, providers=_providers())
+        # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU with: a graph that
+        # fails on the GPU shall fail, and the copy go.
+        self._session.disable_fallback()
+        self._session._model_bytes = None
         _check_ports(contract.inputs, self._session.get_inputs())
         _check_ports((contract.output,), self._session.get_outputs())
         self._names = [port.name for port in contract.inputs]
         self.sha256 = sha256
         second = self._session.get_outputs()[0].shape[1]
         self.tokens = second if isinstance(second, int) else None
+        _return_freed_memory()
 
     def run(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
         """The output for the inputs in the contract's order; the first axis of each is the batch."""
@@ -108,6 +114,12 @@ def _has_nvidia_driver() -> bool:
     except OSError:
         return False
     return True
+
+
+def _return_freed_memory() -> None:
+    """Give the kernel back what opening a graph has freed, a tenth of the weights; glibc would keep it."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _check_ports(expected: tuple[Port, ...], found: list[onnxruntime.NodeArg]) -> None:

@@ -7,19 +7,24 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from model_store import ImagePreprocessing
 from service.errors import Code, ServiceError
 
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
-def decode(data: bytes, max_pixels: int) -> Image.Image:
+def decode(data: bytes, max_pixels: int, preprocessing: ImagePreprocessing | None = None) -> Image.Image:
     """The first frame of a JPEG, PNG or WebP picture, upright, as RGB over white.
 
     A missing image is a white picture in training, so white is what transparency shows.
+
+    Args:
+        preprocessing: what `pixel_values` will be asked for. Then a JPEG of at least four times the size it is resized
+            to is decoded at 1/2, 1/4 or 1/8 of its scale and comes back resized already.
 
     Raises:
         ServiceError: `image_format`, `image_too_many_pixels` (from the header, before decoding), `image_undecodable`.
@@ -28,7 +33,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=[file_format]) as picture:
             _check_pixels(picture.width, picture.height, max_pixels)
-            return _over_white(ImageOps.exif_transpose(picture))
+            reduced = None if preprocessing is None else _reduced(picture, preprocessing)
+            return _over_white(picture if reduced is None else reduced)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(max_pixels) from error
     except ServiceError:
@@ -48,8 +54,7 @@ def pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing, max_pi
     """
     height, width = resized_size(picture.height, picture.width, preprocessing)
     _check_pixels(width, height, max_pixels)
-    resample = Image.Resampling[preprocessing.resample.upper()]
-    pixels = np.asarray(picture.resize((width, height), resample))  # (H', W', 3)
+    pixels = np.asarray(picture.resize((width, height), _resampling(preprocessing)))  # (H', W', 3)
     if preprocessing.crop is not None:
         pixels = _centre_crop(pixels, preprocessing.crop)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
@@ -78,13 +83,36 @@ def _format_of(data: bytes) -> str:
     raise ServiceError(Code.IMAGE_FORMAT, "Send a JPEG, PNG or WebP file; an image is never fetched from a URL.")
 
 
+def _reduced(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> Image.Image | None:
+    """A JPEG resized from a reduced scale that leaves resizing twice what it gives; None when there is no such scale.
+
+    Resizing takes the box that `draft` gives: part of a scaled picture's last row and column may lie beyond its edge.
+    """
+    if picture.format not in ("JPEG", "MPO"):
+        return None
+    width, height = picture.size
+    if picture.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS:
+        to_width, to_height = resized_size(width, height, preprocessing)
+    else:
+        to_height, to_width = resized_size(height, width, preprocessing)
+    drafted = picture.draft(None, (2 * to_width, 2 * to_height))
+    if drafted is None or picture.size == (width, height):
+        return None
+    return picture.convert("RGB").resize((to_width, to_height), _resampling(preprocessing), drafted[1])
+
+
 def _over_white(picture: Image.Image) -> Image.Image:
+    ImageOps.exif_transpose(picture, in_place=True)  # in place, and not converted when RGB: large pictures copy slowly
     if picture.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
         picture = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:
+    return Image.Resampling[preprocessing.resample.upper()]
 
 
 def _centre_crop(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -77,7 +77,7 @@ class Model:
         start = time.perf_counter()
         pixels = None
         if item.image is not None:
-            picture = decode(item.image, self.max_image_pixels)
+            picture = decode(item.image, self.max_image_pixels, self.manifest.image)
             pixels = pixel_values(picture, self.manifest.image, self.max_image_pixels)
         decoded = time.perf_counter()
         tokens = None if item.text is None else self.tokenizer.tokenize(item.text)

@@ -101,7 +101,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "intermediate_size": 64,
             "num_hidden_layers": 3,
             "vocab_size": len(tokens),
-            "max_position_embeddings": 24,
+            "max_position_embeddings": 77,
             "bos_token_id": 0,
             "eos_token_id": 1,
             "pad_token_id": 1,

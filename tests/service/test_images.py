@@ -5,11 +5,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from model_store import ImagePreprocessing
 from service.errors import Code, ServiceError
-from service.images import decode, pixel_values
+from service.images import decode, pixel_values, resized_size
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [
@@ -32,6 +33,8 @@ PREPROCESSINGS = {
     "exact": {"exact_size": (32, 48), "resample": "bicubic"},
     "exact and crop": {"exact_size": (40, 36), "crop": (32, 32), "resample": "box"},
 }
+
+CLIP = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["clip"])
 
 
 def random_picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
@@ -83,6 +86,115 @@ def test_other_modes_equal_transformers_too(mode):
     picture = random_picture((40, 37), "L" if mode in ("P", "1") else mode).convert(mode)
     ours = pixel_values(decode(file_of(picture), 10**9), preprocessing, 10**9)
     np.testing.assert_allclose(ours, transformers_pixel_values(picture, preprocessing), rtol=0, atol=1e-6)
+
+
+def smooth_picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    """What is in it spans many pixels, as in a photograph, and differs from side to side."""
+    return random_picture((7, 5), mode).resize(size, Image.Resampling.BICUBIC)
+
+
+def jpeg(picture: Image.Image, orientation: int = 1, **options) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return file_of(picture, "JPEG", quality=95, exif=exif, **options)
+
+
+def both_ways(data: bytes, preprocessing: ImagePreprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """`pixel_values` from a reduced scale where that is possible, and from the whole picture."""
+    reduced, whole = decode(data, 10**8, preprocessing), decode(data, 10**8)
+    return pixel_values(reduced, preprocessing, 10**8), pixel_values(whole, preprocessing, 10**8)
+
+
+@pytest.fixture
+def scales(monkeypatch) -> list[int]:
+    """The scales (1, 2, 4 or 8) at which JPEGs are decoded during a test."""
+    seen = []
+    load = JpegImageFile.load_prepare
+
+    def load_prepare(picture: JpegImageFile) -> None:
+        seen.append(picture.decoderconfig[0] if picture.decoderconfig else 1)
+        load(picture)
+
+    monkeypatch.setattr(JpegImageFile, "load_prepare", load_prepare)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "scale"),
+    [
+        ("clip", (895, 1200), 1),  # half of it is less than twice 224
+        ("clip", (1200, 896), 2),
+        ("clip", (1793, 1793), 4),
+        ("clip", (3600, 3584), 8),
+        ("clip", (224, 4000), 1),  # elongated: the shorter edge decides
+        ("clip", (4000, 1000), 2),
+        ("odd crop", (4000, 527), 4),
+        ("odd crop", (4000, 528), 8),
+        ("exact", (191, 1000), 1),
+        ("exact", (192, 1000), 2),  # the edge that is resized least decides
+        ("exact", (1000, 128), 2),
+        ("exact and crop", (1000, 1000), 8),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_the_least_scale_that_leaves_twice_the_target(name, size, scale, scales):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+
+    picture = decode(jpeg(smooth_picture(size)), 10**8, preprocessing)
+
+    assert scales == [scale]
+    height, width = resized_size(size[1], size[0], preprocessing)
+    assert picture.size == (size if scale == 1 else (width, height))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["odd crop", "padding crop", "exact"])
+def test_a_reduced_jpeg_is_resized_and_cropped_as_the_whole_one_however_it_was_held(name, orientation, scales):
+    """Odd sizes: of the last row and column of a reduced picture only a part belongs to it."""
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+
+    reduced, whole = both_ways(jpeg(smooth_picture((1003, 619)), orientation), preprocessing)
+
+    assert scales[0] > 1
+    assert reduced.shape == whole.shape
+    np.testing.assert_allclose(reduced, whole, rtol=0, atol=0.05)  # 3 of 255 levels
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:0"}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_every_kind_of_jpeg_is_reduced(mode, options, scales):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
+
+    reduced, whole = both_ways(jpeg(smooth_picture((803, 619), mode), **options), preprocessing)
+
+    assert scales == [8, 1]
+    np.testing.assert_allclose(reduced, whole, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("size", [(895, 1200), (300, 200), (5, 900)])
+def test_a_jpeg_too_small_to_be_reduced_is_as_ever(size):
+    reduced, whole = both_ways(jpeg(smooth_picture(size), 6), CLIP)
+
+    np.testing.assert_array_equal(reduced, whole)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_other_formats_are_decoded_whole(file_format):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
+
+    reduced, whole = both_ways(file_of(random_picture((803, 619)), file_format), preprocessing)
+
+    np.testing.assert_array_equal(reduced, whole)
+
+
+def test_a_jpegs_pixels_are_counted_at_full_scale_before_decoding():
+    data = jpeg(smooth_picture((1000, 1001)))
+    header = data[: data.index(b"\xff\xda") + 20]
+    with pytest.raises(ServiceError) as caught:
+        decode(header, 1_000_000, CLIP)
+    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    with pytest.raises(ServiceError) as caught:
+        decode(header, 1_001_000, CLIP)
+    assert caught.value.code is Code.IMAGE_UNDECODABLE
 
 
 def only_colour(data: bytes) -> tuple[int, ...]:
@@ -138,7 +250,6 @@ def test_pixels_are_counted_before_decoding():
 
 
 def test_a_picture_that_resizing_would_blow_up_is_refused():
-    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["clip"])
     with pytest.raises(ServiceError) as caught:
-        pixel_values(Image.new("RGB", (1, 65_535)), preprocessing, 50_000_000)
+        pixel_values(Image.new("RGB", (1, 65_535)), CLIP, 50_000_000)
     assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import onnx
@@ -11,6 +12,7 @@ import onnxruntime as ort
 import pytest
 import safetensors.numpy
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import training.export
@@ -28,6 +30,8 @@ from training.single_file import export_single_file
 
 Make = Callable[..., TaskConfig]
 MIX = {"both": 0.4, "image": 0.3, "text": 0.3}
+BATCHES = range(1, 18)
+LENGTHS = range(2, 78)
 METRICS = {"validation": {}, "test": {}}
 REPORT = b"<html></html>"
 
@@ -75,7 +79,13 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
     graphs = bundle.draft.graphs[Precision.FP32]
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
     files = GraphFiles(**{name: bundle.blobs[getattr(graphs, name).sha256] for name in names})
-    return Exported(trained, data, bundle, files, {n: ort.InferenceSession(d) for n, d in files.by_name().items()})
+    return Exported(trained, data, bundle, files, {name: session(graph) for name, graph in files.by_name().items()})
+
+
+def session(graph: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1  # for graphs this small, other threads only cost
+    return ort.InferenceSession(graph, options)
 
 
 def logits_of(trained: TrainedTask, items: list[Item]) -> torch.Tensor:
@@ -93,42 +103,80 @@ def text_features(exported: Exported, ids: torch.Tensor, last: list[int]) -> np.
     return exported.sessions["text_tail"].run(None, {"text_hidden": hidden, "last_token": np.array(last)})[0]
 
 
-def text_ids(length: int, batch: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.randint(2, 100, (batch, length), generator=generator)
+def text_ids(length: int) -> torch.Tensor:
+    """(1, L): a text of letters between start and end token."""
+    ids = torch.randint(2, 100, (1, length), generator=torch.Generator().manual_seed(length))
     ids[:, 0], ids[:, -1] = 0, 1
     return ids
 
 
-@pytest.mark.parametrize("batch", [1, 2, 7])
-def test_image_features_equal_pytorch(exported: Exported, batch: int) -> None:
+@pytest.mark.parametrize("batch", BATCHES)
+def test_image_features_equal_the_whole_models(exported: Exported, batch: int) -> None:
     pixels = torch.randn(batch, 3, 32, 32, generator=torch.Generator().manual_seed(batch))
 
     with torch.no_grad():
-        expected = exported.trained.model.image_features(pixels)
+        expected = exported.trained.model.backbone.get_image_features(pixel_values=pixels).pooler_output
 
     np.testing.assert_allclose(image_features(exported, pixels), expected.numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("length", [2, 3, 11, 24])
-def test_text_features_equal_pytorch(exported: Exported, batch: int, length: int) -> None:
-    ids = text_ids(length, batch)
+@pytest.fixture(scope="module")
+def whole_text_features(exported: Exported) -> dict[int, np.ndarray]:
+    """By length: transformers' own features of `text_ids(length)`, alone and without padding."""
+    whole = exported.trained.model.backbone.get_text_features
+    with torch.no_grad():
+        return {length: whole(input_ids=text_ids(length)).pooler_output[0].numpy() for length in LENGTHS}
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_text_features_equal_the_whole_models_whatever_stands_beside_and_behind(
+    exported: Exported, whole_text_features: dict[int, np.ndarray], batch: int
+) -> None:
+    """Laws 3 and 4: a batch of mixed lengths, each as long as its longest text, each text pooled where it ends."""
+    rng = np.random.default_rng(batch)
+    for longest in LENGTHS:
+        lengths = [longest, *rng.integers(2, longest, batch - 1, endpoint=True).tolist()]
+        ids = torch.as_tensor(rng.integers(0, 100, (batch, longest)))
+        for row, length in enumerate(lengths):
+            ids[row, :length] = text_ids(length)[0]
+
+        features = text_features(exported, ids, [length - 1 for length in lengths])
+
+        np.testing.assert_allclose(features, [whole_text_features[length] for length in lengths], atol=1e-5)
+
+
+@pytest.mark.parametrize(("tail", "mlp_width", "tokens"), [("image_tail", 96, 17), ("text_tail", 64, 7)])
+def test_the_last_layer_runs_for_the_pooled_token_alone(
+    exported: Exported, tail: str, mlp_width: int, tokens: int
+) -> None:
+    """Law 4: of the two layers in a tail, the first one's MLP sees every token and the last one's a single one."""
+    model = onnx.load_model_from_string(getattr(exported.files, tail))
+    width = 48 if tail == "image_tail" else 32
+    wide = {node.output[0] for node in model.graph.node if node.op_type in ("MatMul", "Gemm")}
+    for name in wide:
+        model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    inputs = {"image_hidden" if tail == "image_tail" else "text_hidden": np.zeros((3, tokens, width), np.float32)}
+    if tail == "text_tail":
+        inputs["last_token"] = np.array([6, 2, 0])
+
+    shapes = [value.shape for value in session(model.SerializeToString()).run(None, inputs)]
+
+    assert sorted(int(np.prod(shape[:-1])) for shape in shapes if shape[-1] == mlp_width) == [3, 3 * tokens]
+
+
+def test_absent_features_are_those_of_a_white_picture_and_an_empty_text(exported: Exported) -> None:
+    """Law 1: what the service takes in place of a tower's run."""
+    absent = safetensors.numpy.load(exported.bundle.blobs[exported.bundle.draft.absent_features.sha256])
+    backbone, preprocessor = exported.trained.model.backbone, exported.trained.preprocessor
+    white = BytesIO()
+    Image.new("RGB", (50, 70), "white").save(white, "PNG")
 
     with torch.no_grad():
-        expected = exported.trained.model.text_features(ids, torch.full((len(ids),), ids.shape[1] - 1))
+        image = backbone.get_image_features(pixel_values=preprocessor.image(white.getvalue())[None]).pooler_output[0]
+        text = backbone.get_text_features(input_ids=preprocessor.texts([""]).input_ids).pooler_output[0]
 
-    np.testing.assert_allclose(text_features(exported, ids, [length - 1] * batch), expected.numpy(), atol=1e-5)
-
-
-def test_a_texts_features_depend_neither_on_padding_nor_on_neighbours(exported: Exported) -> None:
-    alone = text_ids(6, 1)
-    expected = text_features(exported, alone, [5])
-    padded = torch.cat([alone, torch.ones(1, 18, dtype=torch.int64)], dim=1)
-    neighbours = torch.cat([padded, text_ids(24, 2, seed=1)])
-
-    np.testing.assert_allclose(text_features(exported, padded, [5]), expected, atol=1e-5)
-    np.testing.assert_allclose(text_features(exported, neighbours, [5, 23, 23])[:1], expected, atol=1e-5)
+    np.testing.assert_allclose(absent["image"], image.numpy(), atol=1e-5)
+    np.testing.assert_allclose(absent["text"], text.numpy(), atol=1e-5)
 
 
 @pytest.mark.parametrize("pattern", list(Pattern))
@@ -223,7 +271,7 @@ def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -
 
 
 def test_the_single_file_equals_pytorch(exported: Exported) -> None:
-    session = ort.InferenceSession(export_single_file(exported.trained.model))
+    whole = session(export_single_file(exported.trained.model))
     items = [item for item in exported.data.test.items if item.image is not None and item.text is not None][:3]
     items = [items[0], dataclasses.replace(items[1], text=None), dataclasses.replace(items[2], image=None)]
     preprocessor = exported.trained.preprocessor
@@ -234,7 +282,7 @@ def test_the_single_file_equals_pytorch(exported: Exported) -> None:
         "input_ids": tokens.input_ids.numpy(),
         "last_token": tokens.last_token.numpy(),
     }
-    logits = session.run(None, inputs)[0]
+    logits = whole.run(None, inputs)[0]
 
     with torch.no_grad():
         expected = logits_of(exported.trained, items)
