@@ -49,7 +49,7 @@ class Graph:
         options.log_severity_level = 4  # what is wrong with a graph is in the exception
         # From bytes the graph has no folder, so ONNX Runtime refuses weights kept in other files.
         with refusing("signature"):
-            self._session = onnxruntime.InferenceSession(data, options, providers=providers())
+            self._session = onnxruntime.InferenceSession(data, options, providers=_providers())
         _check_ports(contract.inputs, self._session.get_inputs())
         _check_ports((contract.output,), self._session.get_outputs())
         self._names = [port.name for port in contract.inputs]
@@ -88,10 +88,13 @@ class GraphPool:
 
 
 @functools.cache
-def providers() -> list[str]:
-    """CUDA where wheel and machine have it: asked for in vain, ONNX Runtime writes an error for every session."""
-    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_availableproviders() and _has_nvidia_driver()
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
+def has_cuda() -> bool:
+    """Whether wheel and machine have CUDA: asked for in vain, ONNX Runtime writes an error for every session."""
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_nvidia_driver()
+
+
+def _providers() -> list[str]:
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
 
 
 def _has_nvidia_driver() -> bool:

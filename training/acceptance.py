@@ -73,8 +73,8 @@ class AcceptanceCheck:
             errors = self._errors(model, found)
         except Exception as error:  # converters and runtimes raise what they like, and fp32 can be published without
             reason = str(error).partition("\n")[0]
-            problem = f"its graphs cannot be made or run here: {type(error).__name__}: {reason}"
-            return Verdict(precision, self._metric, {}, {}, None, problem)
+            failed = f"its graphs cannot be made or run here: {type(error).__name__}: {reason}"
+            return Verdict(precision, self._metric, {}, {}, None, failed)
         change = self._change(found)
         problem = self._problem(change, errors)
         return Verdict(precision, self._metric, change, errors, files if problem is None else None, problem)

@@ -40,7 +40,7 @@ MAX_LOGIT_ERROR = 1e-4
 
 @dataclass(frozen=True)
 class Bundle:
-    """A task ready to be published: its manifest without a version, every blob by SHA-256, what was tried beside fp32."""
+    """A task ready to be published: its manifest without a version, its blobs by SHA-256, what other precisions cost."""
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
@@ -76,12 +76,10 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     blobs, config = _Blobs(), trained.config
     golden = [(pattern, item, reference.logits([item])[0]) for pattern, item in golden_items(examples)]
     verdicts = _verdicts(trained, files, absent, examples, golden)
-    graphs = {Precision.FP32: Graphs(**_stored(files, blobs), max_logit_error=errors)}
+    graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
     for verdict in verdicts:
         if verdict.files is not None:
-            graphs[verdict.precision] = Graphs(
-                **_stored(verdict.files, blobs), max_logit_error=verdict.max_logit_error, metric_change=verdict.change
-            )
+            graphs[verdict.precision] = _graphs(verdict.files, blobs, verdict.max_logit_error, verdict.change)
     draft = ManifestDraft(
         task=config.task,
         problem=config.problem,
@@ -93,7 +91,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         absent_features=blobs.add(safetensors.torch.save(absent)),
         head=blobs.add(safetensors.torch.save(_head_by_pattern(model.head))),
         calibration=trained.calibration,
-        golden=tuple(_stored_golden(*example, blobs) for example in golden),
+        golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
         report=blobs.add(report),
@@ -124,11 +122,12 @@ def _verdicts(
     return tuple(check.verdict(Precision(name)) for name in precisions)
 
 
-def _stored(files: GraphFiles, blobs: _Blobs) -> dict[str, Blob]:
-    return {name: blobs.add(data) for name, data in files.by_name().items()}
+def _graphs(files: GraphFiles, blobs: _Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
+    stored = {name: blobs.add(data) for name, data in files.by_name().items()}
+    return Graphs(max_logit_error=errors, metric_change=change, **stored)
 
 
-def _stored_golden(pattern: Pattern, item: Item, logits: Tensor, blobs: _Blobs) -> GoldenExample:
+def _golden(pattern: Pattern, item: Item, logits: Tensor, blobs: _Blobs) -> GoldenExample:
     image = blobs.add(item.image) if isinstance(item.image, bytes) else None
     return GoldenExample(pattern=pattern, image=image, text=item.text, logits=tuple(logits.tolist()))
 

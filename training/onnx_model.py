@@ -79,7 +79,7 @@ class OnnxModel:
         if not texts:
             return
         tokens = self._preprocessor.texts([*texts])
-        for last in tokens.last_token.unique().tolist():
+        for last in sorted(set(tokens.last_token.tolist())):
             for rows in (tokens.last_token == last).nonzero().flatten().split(_BATCH):
                 yield rows.tolist(), Tokens(tokens.input_ids[rows, : last + 1], tokens.last_token[rows])
 
