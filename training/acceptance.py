@@ -90,7 +90,8 @@ class AcceptanceCheck:
         }
         for pattern, item, logits in self._golden:
             differences[pattern].append(model.logits(item) - logits)
-        return {pattern: float(torch.cat(parts).abs().max()) for pattern, parts in differences.items()}
+        none = torch.zeros(1)  # where no item has a pattern
+        return {pattern: float(torch.cat([none, *parts]).abs().max()) for pattern, parts in differences.items()}
 
     def _change(self, found: EncodedSplit) -> dict[Pattern, float]:
         """Of the patterns that some item of the split has."""

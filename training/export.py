@@ -40,7 +40,7 @@ MAX_LOGIT_ERROR = 1e-4
 
 @dataclass(frozen=True)
 class Bundle:
-    """A task ready to be published: its manifest without a version, its blobs by SHA-256, what other precisions cost."""
+    """A task ready to be published: its manifest without a version, blobs by SHA-256, what precisions cost."""
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
