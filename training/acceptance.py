@@ -19,6 +19,8 @@ from training.onnx_model import OnnxModel
 from training.precision import converted
 from training.runs import TrainedTask
 
+_BATCH = 16
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -62,14 +64,15 @@ class AcceptanceCheck:
         self._metric = selection_metric(trained.config.problem, trained.labels, examples)
         collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
         self._targets = collator.targets(examples.items)
-        self._expected = self._model(fp32).encode(examples, self._targets, Precision.FP32)
+        self._expected = self._model(fp32).encode(examples, self._targets, Precision.FP32, _BATCH)
 
     def verdict(self, precision: Precision) -> Verdict:
         """Make the graphs of a precision, run them, and weigh what they cost. Whatever goes wrong is a verdict too."""
         try:
             files = converted(self._fp32, precision)
             model = self._model(files)
-            found = model.encode(self._examples, self._targets, precision)
+            batch_size = 1 if precision is Precision.INT8 else _BATCH  # one at a time, as it is served
+            found = model.encode(self._examples, self._targets, precision, batch_size)
             errors = self._errors(model, found)
         except Exception as error:  # converters and runtimes raise what they like, and fp32 can be published without
             reason = str(error).partition("\n")[0]

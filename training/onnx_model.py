@@ -20,8 +20,6 @@ from training.items import Item
 from training.missing import natural_table
 from training.preprocessing import Preprocessor, Tokens
 
-_BATCH = 16  # about what a busy service runs at once
-
 
 class OnnxModel:
     """Graphs, head and absent features: each text at its own length, absent towers skipped."""
@@ -45,16 +43,16 @@ class OnnxModel:
             text = self._text_features(self._preprocessor.texts([item.text]))[0]
         return self._head(torch.cat([image, text]))  # type: ignore[no-any-return]
 
-    def encode(self, split: Split, targets: Tensor, name: str) -> EncodedSplit:
+    def encode(self, split: Split, targets: Tensor, name: str, batch_size: int) -> EncodedSplit:
         """Run each tower once over what differs in a split, texts of one length together, with a progress bar."""
         images: dict[bytes | Path | None, Tensor] = {None: self._absent["image"]}
         texts: dict[str | None, Tensor] = {None: self._absent["text"]}
         given = list(dict.fromkeys(item.image for item in split.items if item.image is not None))
-        for start in track(range(0, len(given), _BATCH), f"{name}: images"):
-            batch = given[start : start + _BATCH]
+        for start in track(range(0, len(given), batch_size), f"{name}: images"):
+            batch = given[start : start + batch_size]
             images |= zip(batch, self._image_features(batch), strict=True)
         words = list(dict.fromkeys(item.text for item in split.items if item.text is not None))
-        for rows, tokens in track([*self._text_batches(words)], f"{name}: texts"):
+        for rows, tokens in track([*self._text_batches(words, batch_size)], f"{name}: texts"):
             texts |= zip((words[row] for row in rows), self._text_features(tokens), strict=True)
         return EncodedSplit(
             image=torch.stack([images[item.image] for item in split.items]),
@@ -74,13 +72,13 @@ class OnnxModel:
         hidden = self._run("text_trunk", input_ids=tokens.input_ids.numpy())
         return torch.from_numpy(self._run("text_tail", text_hidden=hidden, last_token=tokens.last_token.numpy()))
 
-    def _text_batches(self, texts: list[str]) -> Iterator[tuple[list[int], Tokens]]:
+    def _text_batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Tokens]]:
         """Texts of one length: their rows, and their tokens without padding."""
         if not texts:
             return
         tokens = self._preprocessor.texts([*texts])
         for last in sorted(set(tokens.last_token.tolist())):
-            for rows in (tokens.last_token == last).nonzero().flatten().split(_BATCH):
+            for rows in (tokens.last_token == last).nonzero().flatten().split(batch_size):
                 yield rows.tolist(), Tokens(tokens.input_ids[rows, : last + 1], tokens.last_token[rows])
 
     def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:

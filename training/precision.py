@@ -25,7 +25,7 @@ def _int8(model: onnx.ModelProto) -> bytes:
     """Every product with a weight in int8; convolutions, embeddings, attention and norms stay in fp32.
 
     Weights are signed and scaled per output channel, which is what VNNI instructions multiply fastest. Activations are
-    scaled as they come, by the range of the whole tensor: an item's features depend a little on the batch it is in.
+    scaled as they come, by the range of the whole tensor, so inputs run one at a time: a neighbour would change them.
     """
     add_pre_process_metadata(model)  # else a warning: the exporter has folded and fused what pre-processing would
     with TemporaryDirectory() as folder:
