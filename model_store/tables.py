@@ -94,11 +94,18 @@ def _calibration(manifest: Manifest) -> Table:
 
 def _graphs(manifest: Manifest) -> Table:
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
-    table = _table("Precision", *names, "Largest logit error", title="Graphs")
+    table = _table("Precision", *names, "Largest logit error", "Worst change", title="Graphs")
     for precision, graphs in manifest.graphs.items():
         sizes = (size(getattr(graphs, name).size) for name in names)
-        worst = max(graphs.max_logit_error.values(), default=None)
-        _add(table, precision, *sizes, "-" if worst is None else f"{worst:.1e}")
+        error = max(graphs.max_logit_error.values(), default=None)
+        change = min(graphs.metric_change.values(), default=None)
+        _add(
+            table,
+            precision,
+            *sizes,
+            None if error is None else f"{error:.1e}",
+            None if change is None else f"{change:+.2f} points",
+        )
     return table
 
 

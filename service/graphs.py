@@ -102,10 +102,13 @@ class GraphPool:
 
 
 @functools.cache
+def has_cuda() -> bool:
+    """Whether wheel and machine have CUDA: asked for in vain, ONNX Runtime writes an error for every session."""
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_nvidia_driver()
+
+
 def _providers() -> list[str]:
-    """CUDA where wheel and machine have it: asked for in vain, ONNX Runtime writes an error for every session."""
-    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_nvidia_driver()
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda else ["CPUExecutionProvider"]
+    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
 
 
 def _has_nvidia_driver() -> bool:

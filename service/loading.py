@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from model_store import GoldenExample, Manifest, Precision, Store
-from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, GraphPool
+from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, GraphPool, has_cuda
 from service.head import read_head
 from service.model import Item, Model, Tower
+from service.precision import choose_precision
 from service.refusal import RefusedError, refusing
 from service.settings import Settings
 from service.texts import TextTokenizer
@@ -19,7 +20,7 @@ class Loader:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.graphs = GraphPool(store, settings.intra_op_threads)
         self._store = store
-        self._precision = Precision.FP32 if settings.precision == "auto" else Precision(settings.precision)
+        self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
 
     def load(self, task: str, version: int) -> Model:
@@ -30,7 +31,8 @@ class Loader:
             RefusedError: it is intact and cannot be served, or fails its golden examples.
         """
         manifest = self._store.manifest(task, version)
-        graphs = manifest.graphs[self._precision]
+        precision = choose_precision(manifest.graphs, self._precision, has_cuda())
+        graphs = manifest.graphs[precision]
         tokenizer = self._store.read(manifest.text.tokenizer)
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
@@ -39,7 +41,7 @@ class Loader:
             linear_head = read_head(manifest, head, absent_features)
         model = Model(
             manifest=manifest,
-            precision=self._precision,
+            precision=precision,
             image_tower=Tower(
                 self.graphs.open(graphs.image_trunk, IMAGE_TRUNK), self.graphs.open(graphs.image_tail, IMAGE_TAIL)
             ),
@@ -66,6 +68,13 @@ class Loader:
                 None if prepared.tokens is None else model.text_features(prepared.tokens),
             )
             difference = float(np.abs(logits - np.array(example.logits)).max())
-        if difference > manifest.golden_tolerance:
-            message = f"logits of the golden example {example.pattern} are off by {difference:.3g}"
-            raise RefusedError("canary", f"{message}, more than {manifest.golden_tolerance:g}")
+        tolerance = manifest.tolerance(model.precision)
+        if difference > tolerance:
+            message = f"{model.precision} logits of the golden example {example.pattern} are off by {difference:.3g}"
+            raise RefusedError("canary", f"{message}, more than {tolerance:.3g}{_cure(model.precision)}")
+
+
+def _cure(precision: Precision) -> str:
+    if precision is Precision.FP32:
+        return ""
+    return "; if this processor computes it otherwise than the one that exported it, set MORA_PRECISION to fp32"

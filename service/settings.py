@@ -34,8 +34,9 @@ class Settings(BaseSettings):
     max_pinned_versions: PositiveInt = Field(
         2, description="How many versions that are not live stay loaded because requests pinned them."
     )
-    precision: Literal["auto", "fp32"] = Field(
-        "auto", description="Precision of the graphs; auto takes the best one the version has."
+    precision: Literal["auto", "fp32", "int8", "fp16"] = Field(
+        "auto",
+        description="Precision of the graphs; auto: fp16 on a GPU, int8 on a CPU where the version has it, else fp32.",
     )
     intra_op_threads: PositiveInt = Field(
         default_factory=usable_cores, description="Threads one encoder run may use; by default every usable core."

@@ -80,14 +80,14 @@ class Collator:
         has_image = torch.tensor([item.image is not None for item in items])
         has_text = torch.tensor([item.text is not None for item in items])
         return {
-            "labels": self._targets(items),  # first: the Trainer reads the batch size from the first tensor
+            "labels": self.targets(items),  # first: the Trainer reads the batch size from the first tensor
             "image_row": _rows(has_image),
             "text_row": _rows(has_text),
             **self.inputs.images([item for item in items if item.image is not None]),
             **self.inputs.texts([item for item in items if item.text is not None]),
         }
 
-    def _targets(self, items: list[Item]) -> Tensor:
+    def targets(self, items: list[Item]) -> Tensor:
         """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
         if self._problem is Problem.SINGLE_LABEL:
             return torch.tensor([self._index[item.labels[0]] for item in items])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -81,7 +81,7 @@ def fit_command(
             claim(output, task, data)
             tidy(output)
             console.print(f"{output} is finished; nothing to train (--overwrite trains again)")
-            trained = load_trained(output)
+            trained = _exported_as(load_trained(output), task)
         else:
             trained = fit(task, data, output, _note, overwrite=overwrite)
         if not is_main_process():  # of the processes that torchrun starts one goes on
@@ -89,7 +89,7 @@ def fit_command(
         metrics = read_json(output / METRICS)
         print_metrics(console, metrics)
         if publish is not None:
-            _publish(publish, export_task(trained, metrics, data.validation, read_report(output)))
+            _publish(publish, _export(trained, data, output))
 
 
 @app.command(context_settings=WITH_OVERRIDES)
@@ -173,10 +173,14 @@ def export(
     single_file: Annotated[bool, typer.Option(help="Also write model.onnx: both towers and the head in one.")] = False,
     backbone: BackboneOption = None,
 ) -> None:
-    """Merge the adapter, write the ONNX graphs, and prove on every presence pattern that they agree with PyTorch."""
+    """Merge the adapter, write the ONNX graphs, and prove on every presence pattern that they agree with PyTorch.
+
+    Other precisions than fp32 are written if they cost no pattern more than a budget of accuracy on validation:
+    --export.precisions "[int8, fp16]" --export.accuracy_budget 0.5
+    """
     with _one_line_errors():
         trained, data = _finished(run, context.args, backbone)
-        bundle = export_task(trained, read_json(run / METRICS), data.validation, read_report(run))
+        bundle = _export(trained, data, run)
         _write_bundle(output, bundle)
         if single_file:
             (output / "model.onnx").write_bytes(export_single_file(trained.model))
@@ -191,7 +195,7 @@ def publish(
     """Export a finished run and make it the live version of its task; a running service picks it up by itself."""
     with _one_line_errors():
         trained, data = _finished(run, context.args, backbone)
-        _publish(store, export_task(trained, read_json(run / METRICS), data.validation, read_report(run)))
+        _publish(store, _export(trained, data, run))
 
 
 @app.command("data", context_settings=WITH_OVERRIDES)
@@ -251,16 +255,27 @@ def _finished(run: Path, overrides: list[str], backbone: str | None) -> tuple[Tr
     if not is_finished(run):
         raise RunError(f"{run} is not a finished run; give the same `mora-train fit` command again to finish it")
     trained = load_trained(run, backbone)
-    others = [flag for flag in overrides if flag.startswith("--") and not flag.startswith("--data.")]
+    others = [flag for flag in overrides if flag.startswith("--") and not flag.startswith(("--data.", "--export."))]
     if others:
-        raise ConfigError(f"{others[0]} cannot be changed after training; only --data.* can")
+        raise ConfigError(f"{others[0]} cannot be changed after training; only --data.* and --export.* can")
     config = override(trained.config, overrides)
     data = load_data(config.model_copy(update={"labels": trained.labels}))
     if data.fingerprint != trained.dataset_fingerprint:
-        if not overrides:
+        if not any(flag.startswith("--data.") for flag in overrides):
             raise RunError(f"the data of {run} has changed since it was trained; say --data.test PATH to go on with it")
         _note(f"this is not the data that {run} was trained with")
-    return trained, data
+    return _exported_as(trained, config), data
+
+
+def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
+    return replace(trained, config=trained.config.model_copy(update={"export": config.export}))
+
+
+def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
+    bundle = export_task(trained, read_json(run / METRICS), data.validation, read_report(run))
+    for verdict in bundle.verdicts:
+        console.print(str(verdict), markup=False, highlight=False, soft_wrap=True)
+    return bundle
 
 
 def _publish(root: Path, bundle: Bundle) -> Manifest:

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     JsonValue,
     PositiveFloat,
     PositiveInt,
@@ -116,6 +117,13 @@ class TrainConfig(_Frozen):
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 
+class ExportConfig(_Frozen):
+    """Which precisions are published beside fp32, if their own accuracy check lets them."""
+
+    precisions: tuple[Literal["int8", "fp16"], ...] = ("int8",)  # int8 is for CPUs, fp16 for GPUs
+    accuracy_budget: Annotated[FiniteFloat, Field(ge=0)] = 0.5  # points of the validation score, on any pattern
+
+
 class TaskConfig(_Frozen):
     """One task: what to learn, from which data, on which backbone."""
 
@@ -128,6 +136,7 @@ class TaskConfig(_Frozen):
     method: Method = "mora"
     mora: MoRAConfig = MoRAConfig()
     train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
 
     @field_validator("labels")
     @classmethod

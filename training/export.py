@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,35 +22,38 @@ from model_store import (
     Provenance,
     blob_of,
 )
+from training.acceptance import AcceptanceCheck, Verdict
 from training.batches import RawInputs
 from training.data import Split
 from training.errors import ExportError
-from training.golden import pattern_items, small_png
-from training.graphs import export_graphs
+from training.golden import golden_items
+from training.graphs import GraphFiles, export_graphs
 from training.items import Item
-from training.parity import OnnxModel, Reference, compare
+from training.onnx_model import OnnxModel
+from training.parity import Reference, compare
 from training.provenance import code_version, package_versions
 from training.runs import TrainedTask
 from training.towers import feature_size
 
 MAX_LOGIT_ERROR = 1e-4
-GOLDEN_ITEMS = 2  # per presence pattern
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A task ready to be published: its manifest without a version, and every blob by SHA-256."""
+    """A task ready to be published: its manifest without a version, blobs by SHA-256, what precisions cost."""
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
+    verdicts: tuple[Verdict, ...]
 
 
 def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
-    """Merge the adapter and export the task.
+    """Merge the adapter and export the task, at fp32 and at each configured precision that is accurate enough.
 
     Args:
         metrics: the run's metrics.json.
-        examples: items to compare ONNX with PyTorch on and to pick golden examples from (the validation split).
+        examples: the validation split: to compare ONNX with PyTorch and precisions with fp32 on, and to pick golden
+            examples from.
         report: the run's report.html.
 
     Raises:
@@ -62,7 +64,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     files = export_graphs(model)
     absent = _absent_features(trained)
     reference = Reference(trained)
-    errors = compare(OnnxModel(files, absent, model.head), reference, examples)
+    errors = compare(OnnxModel(files, absent, model.head, preprocessor), reference, examples)
     worst = max(errors.values())
     if not math.isfinite(worst):
         raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
@@ -71,9 +73,13 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
             f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
             "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
         )
-    blobs = _Blobs()
-    graphs = {name: blobs.add(data) for name, data in files.by_name().items()}
-    config = trained.config
+    blobs, config = _Blobs(), trained.config
+    golden = [(pattern, item, reference.logits([item])[0]) for pattern, item in golden_items(examples)]
+    verdicts = _verdicts(trained, files, absent, examples, golden)
+    graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
+    for verdict in verdicts:
+        if verdict.files is not None:
+            graphs[verdict.precision] = _graphs(verdict.files, blobs, verdict.max_logit_error, verdict.change)
     draft = ManifestDraft(
         task=config.task,
         problem=config.problem,
@@ -81,11 +87,11 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         backbone=_backbone(trained),
         image=preprocessor.image_description(),
         text=preprocessor.text_description(),
-        graphs={Precision.FP32: Graphs(**graphs, max_logit_error=errors)},
+        graphs=graphs,
         absent_features=blobs.add(safetensors.torch.save(absent)),
         head=blobs.add(safetensors.torch.save(_head_by_pattern(model.head))),
         calibration=trained.calibration,
-        golden=tuple(_golden(examples, reference, blobs)),
+        golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
         report=blobs.add(report),
@@ -99,20 +105,31 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         ),
     )
     blobs.add(preprocessor.tokenizer_file())
-    return Bundle(draft, blobs.content)
+    return Bundle(draft, blobs.content, verdicts)
 
 
-def _golden(examples: Split, reference: Reference, blobs: _Blobs) -> Iterator[GoldenExample]:
-    for pattern in Pattern:
-        for item in pattern_items(examples, pattern)[:GOLDEN_ITEMS]:
-            image = small_png(item.image) if item.image is not None else None
-            logits = reference.logits([Item(item.row, image, item.text, item.labels)])[0]
-            yield GoldenExample(
-                pattern=pattern,
-                image=blobs.add(image) if image is not None else None,
-                text=item.text,
-                logits=tuple(logits.tolist()),
-            )
+def _verdicts(
+    trained: TrainedTask,
+    files: GraphFiles,
+    absent: dict[str, Tensor],
+    examples: Split,
+    golden: list[tuple[Pattern, Item, Tensor]],
+) -> tuple[Verdict, ...]:
+    precisions = trained.config.export.precisions
+    if not precisions:
+        return ()
+    check = AcceptanceCheck(trained, files, absent, examples, golden)
+    return tuple(check.verdict(Precision(name)) for name in precisions)
+
+
+def _graphs(files: GraphFiles, blobs: _Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
+    stored = {name: blobs.add(data) for name, data in files.by_name().items()}
+    return Graphs(max_logit_error=errors, metric_change=change, **stored)
+
+
+def _golden(pattern: Pattern, item: Item, logits: Tensor, blobs: _Blobs) -> GoldenExample:
+    image = blobs.add(item.image) if isinstance(item.image, bytes) else None
+    return GoldenExample(pattern=pattern, image=image, text=item.text, logits=tuple(logits.tolist()))
 
 
 def _absent_features(trained: TrainedTask) -> dict[str, Tensor]:

@@ -120,7 +120,8 @@ def evaluate_splits(trained: TrainedTask, data: TaskData, tables: dict[str, Tabl
 
 def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another one."""
-    wanted = {"config": config.model_dump(mode="json"), "labels": [*data.labels], "data": data.fingerprint}
+    trained_by = config.model_dump(mode="json", exclude={"export"})  # that can be changed after training
+    wanted = {"config": trained_by, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         held = read_json(folder / CONFIG)
         changed = [name for name, value in wanted.items() if held.get(name) != value]

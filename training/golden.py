@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from training.data import Split
 from training.items import Item
 from training.preprocessing import rgb_over_white
 
+GOLDEN_ITEMS = 2  # per presence pattern
 _GOLDEN_EDGE = 256  # pixels
 
 
@@ -31,6 +33,16 @@ def pattern_items(examples: Split, pattern: Pattern) -> list[Item]:
         return found
     image = _gradient() if pattern is not Pattern.TEXT else None
     return [Item(0, image, "a picture" if pattern is not Pattern.IMAGE else None, ())]
+
+
+def golden_items(examples: Split) -> list[tuple[Pattern, Item]]:
+    """A few items of every pattern, their images small PNGs."""
+    chosen = []
+    for pattern in Pattern:
+        for item in pattern_items(examples, pattern)[:GOLDEN_ITEMS]:
+            image = None if item.image is None else small_png(item.image)
+            chosen.append((pattern, replace(item, image=image)))
+    return chosen
 
 
 def small_png(image: bytes | Path) -> bytes:

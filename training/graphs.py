@@ -69,10 +69,10 @@ def to_onnx(module: nn.Module, inputs: dict[str, torch.Tensor], output: str, sha
         )
     if program is None:
         raise RuntimeError("the exporter returned no program")
-    return _canonical(program.model_proto)
+    return canonical_bytes(program.model_proto)
 
 
-def _canonical(model: onnx.ModelProto) -> bytes:
+def canonical_bytes(model: onnx.ModelProto) -> bytes:
     """Bytes that depend on the computation alone: no source locations, no notes of the exporter."""
     graph = model.graph
     graph.name = "main"

@@ -10,7 +10,7 @@ from datetime import timedelta, timezone
 import pytest
 from typer.testing import CliRunner
 
-from model_store import Precision, Store, blob_of, publish, publishing
+from model_store import Pattern, Precision, Store, blob_of, publish, publishing
 from model_store.cli import app
 from model_store.tables import plain, size
 
@@ -314,8 +314,11 @@ def test_sizes_are_for_people(count, shown):
 
 def test_list_and_show_count_every_precision(store, draft, run):
     manifest, blobs = draft()
-    graphs = dict.fromkeys((Precision.FP32, Precision.INT8), manifest.graphs[Precision.FP32])
+    fp32 = manifest.graphs[Precision.FP32]
+    changes = {Pattern.BOTH: 0.1, Pattern.IMAGE: -0.46, Pattern.TEXT: 0.0}
+    graphs = {Precision.FP32: fp32, Precision.INT8: fp32.model_copy(update={"metric_change": changes})}
     publish(store, manifest.model_copy(update={"graphs": graphs}), blobs)
 
     assert json.loads(run("list", "--json").stdout)[0]["precisions"] == ["fp32", "int8"]
-    assert "int8" in run("show", "fruit").stdout
+    (row,) = [line for line in run("show", "fruit").stdout.splitlines() if "int8" in line]
+    assert "-0.46 points" in row

@@ -11,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from model_store import CorruptError, NotFoundError, Store, collect_garbage, publish, publishing
+from model_store import (
+    CorruptError,
+    ManifestDraft,
+    NotFoundError,
+    Pattern,
+    Precision,
+    Store,
+    collect_garbage,
+    publish,
+    publishing,
+)
 from model_store.files import read_beneath
 from model_store.manifest import TaskName
 
@@ -32,6 +42,31 @@ def reason_of_refusal(store: Store) -> str:
         store.verify("fruit")
     assert "\n" not in str(caught.value)
     return caught.value.reason
+
+
+def test_what_a_precision_cost_is_kept_and_widens_its_tolerance(store, draft):
+    manifest, blobs = draft()
+    fp32 = manifest.graphs[Precision.FP32]
+    measured = {
+        "max_logit_error": {Pattern.BOTH: 0.2, Pattern.IMAGE: 0.3, Pattern.TEXT: 0.0},
+        "metric_change": {Pattern.BOTH: 0.12, Pattern.IMAGE: -0.5, Pattern.TEXT: 0.0},
+    }
+    graphs = {Precision.FP32: fp32, Precision.INT8: fp32.model_copy(update=measured), Precision.FP16: fp32}
+    publish(store, manifest.model_copy(update={"graphs": graphs}), blobs)
+
+    found = store.manifest("fruit", 1)
+
+    assert found.graphs == graphs
+    assert found.tolerance(Precision.INT8) == 0.6
+    assert found.tolerance(Precision.FP16) == found.tolerance(Precision.FP32) == found.golden_tolerance
+
+
+def test_a_manifest_that_knows_no_change_is_read(draft):
+    manifest, _ = draft()
+    content = manifest.model_dump(mode="json")
+    del content["graphs"]["fp32"]["metric_change"]
+
+    assert ManifestDraft.model_validate(content) == manifest
 
 
 def test_every_single_bit_flip_is_found(store, published):

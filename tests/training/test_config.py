@@ -41,6 +41,15 @@ def test_dotted_flags_override(tmp_path: Path) -> None:
     assert (config.train.epochs, config.mora.rank, config.missing.test.ratio) == (3, 8, 0.0)
 
 
+def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
+    flags = ["--export.precisions", "[int8, fp16]", "--export.accuracy_budget", "1.5"]
+
+    default, wider = load_config(CONFIGS / "mmimdb.yaml").export, load_config(CONFIGS / "mmimdb.yaml", flags).export
+
+    assert (default.precisions, default.accuracy_budget) == (("int8",), 0.5)
+    assert (wider.precisions, wider.accuracy_budget) == (("int8", "fp16"), 1.5)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -55,6 +64,8 @@ def test_dotted_flags_override(tmp_path: Path) -> None:
         (["--labels", "[red, red]"], "labels must be different"),
         (["--data.test_share", "0.95"], "leave something to train on"),
         (["--train.warmup_ratio", "1.0"], "warmup_ratio"),
+        (["--export.accuracy_budget", "-1"], "export.accuracy_budget"),
+        (["--export.precisions", "[int4]"], "export.precisions"),
     ],
 )
 def test_a_wrong_field_is_named(flags: list[str], says: str) -> None:

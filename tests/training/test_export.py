@@ -25,6 +25,7 @@ from training.errors import ExportError
 from training.export import Bundle, export_task
 from training.graphs import GraphFiles, export_graphs
 from training.items import Item
+from training.precision import converted
 from training.runs import TrainedTask, build
 from training.single_file import export_single_file
 
@@ -222,7 +223,7 @@ def test_graphs_are_self_contained_and_tell_nothing_of_this_machine(exported: Ex
         assert b".py" not in data
 
 
-def test_the_trunk_is_the_same_file_for_every_task(make_config: Make) -> None:
+def test_the_trunk_is_the_same_file_for_every_task_at_every_precision(make_config: Make) -> None:
     """Law 2: the layers below the first adapted one depend on the backbone alone."""
     graphs = []
     for seed, fields in enumerate([{}, {"problem": "multi_label", "mora": {"rank": 2, "target_modules": ["k_proj"]}}]):
@@ -230,10 +231,12 @@ def test_the_trunk_is_the_same_file_for_every_task(make_config: Make) -> None:
         trained.model.adapter.merge()
         graphs.append(export_graphs(trained.model))
 
-    assert graphs[0].image_trunk == graphs[1].image_trunk
-    assert graphs[0].text_trunk == graphs[1].text_trunk
-    assert graphs[0].image_tail != graphs[1].image_tail
-    assert graphs[0].text_tail != graphs[1].text_tail
+    for precision in Precision:
+        first, second = graphs if precision is Precision.FP32 else [converted(files, precision) for files in graphs]
+        assert first.image_trunk == second.image_trunk, precision
+        assert first.text_trunk == second.text_trunk, precision
+        assert first.image_tail != second.image_tail, precision
+        assert first.text_tail != second.text_tail, precision
 
 
 def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,11 +303,12 @@ def test_what_another_method_trained_is_exported_alike(make_config: Make, method
 
 
 def test_siglip_is_exported_with_its_padding(make_config: Make, tiny_siglip) -> None:
-    trained, data = trained_task(make_config(backbone=str(tiny_siglip)))
+    trained, data = trained_task(make_config(backbone=str(tiny_siglip), export={"accuracy_budget": 100}))
 
     draft = export_task(trained, METRICS, data.validation, REPORT).draft
 
     assert max(draft.graphs[Precision.FP32].max_logit_error.values()) < 1e-4
+    assert 1e-4 < max(draft.graphs[Precision.INT8].max_logit_error.values()) < 0.1
     assert draft.backbone.family == "siglip"
     assert draft.text.padding is not None
 

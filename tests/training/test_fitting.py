@@ -123,6 +123,7 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
     run = tmp_path / "run"
     claim(run, config, data)
     claim(run, config, data)
+    claim(run, make_config(export={"precisions": [], "accuracy_budget": 2}), data)  # that is no part of the training
 
     with pytest.raises(RunError, match="other config"):
         claim(run, make_config(mora={"rank": 2}), data)
