@@ -42,7 +42,7 @@ def sibling(first: Bundle, trained: TrainedTask) -> Bundle:
             "golden": tuple(_golden(first, example, trained) for example in first.draft.golden),
         }
     )
-    return Bundle(draft, {**first.blobs, **blobs})
+    return Bundle(draft, {**first.blobs, **blobs}, ())
 
 
 def _tails(model: MissingModalityClassifier) -> dict[str, bytes]:
