@@ -11,6 +11,7 @@ from typing import Any
 from benchmarks.goals import Figures, Goal, at, capacity, goals
 from benchmarks.plots import latency_plot, tasks_plot, throughput_plot
 
+_FINDINGS = Path(__file__).with_name("findings.md")  # written by hand: why a goal is not reached, what was tried
 _MIB = 2**20
 
 
@@ -47,6 +48,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     for goal in goals(figures):
         measured = "" if goal.figure is None else f"{goal.figure:.2f}{goal.unit}"
         yield f"| {goal.name} | {goal.limit} | {measured} | {goal.verdict} |"
+    if not results["quick"]:
+        yield f"\n{_FINDINGS.read_text(encoding='utf-8').strip()}"
     yield "\n## Every server\n"
     yield "Mixed load in closed loop; latencies in milliseconds, median / p99.\n"
     yield "| | one text | mixed, 1 at once | mixed, 16 at once | items/s, 1 at once | items/s, 16 at once |"

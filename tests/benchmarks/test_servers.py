@@ -70,7 +70,7 @@ def test_tasks_that_share_exported_trunks_pass_the_checks_of_the_service(tmp_pat
     store = Store(tmp_path / "store")
     for bundle in (first, second):
         publish(store, bundle.draft, bundle.blobs)
-    loader = Loader(store, Settings.model_validate({"store": store.root}))
+    loader = Loader(store, Settings.model_validate({"store": store.root, "precision": "fp32"}))
     models = [loader.load(task, 1) for task in ("task-1", "task-2")]  # each checks its golden examples
 
     assert models[0].image_tower.trunk is models[1].image_tower.trunk
