@@ -55,7 +55,9 @@ class Batcher:
         self._queue: list[_Waiting] = []
         self._idle = threads
         self._closing = False
-        self._threads = [threading.Thread(target=self._work, name=f"mora-{encoder}-{n}") for n in range(threads)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"mora-{encoder}-{n}", daemon=True) for n in range(threads)
+        ]
         for thread in self._threads:
             thread.start()
 

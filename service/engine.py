@@ -88,12 +88,12 @@ class Engine:
         start = time.perf_counter()
         model, (image, text) = encoding.models[index], encoding.features
         logits = model.logits(image.result[index] if image else None, text.result[index] if text else None)
-        labels = self._label(model, encoding.pattern, logits)
+        labels = self._label(model, encoding.pattern, logits, top_k)
         record.add(Stage.HEAD, time.perf_counter() - start)
         return Answer(
             task=model.manifest.task,
             version=model.manifest.version,
-            labels=labels[:top_k],
+            labels=labels,
             modalities=encoding.modalities,
         )
 
@@ -130,8 +130,8 @@ class Engine:
         record.add(Stage.QUEUE, done.queue_seconds)
         return done.result
 
-    def _label(self, model: Model, pattern: Pattern, logits: Vector) -> list[LabelScore]:
-        """Every label, best first; counts the answer."""
+    def _label(self, model: Model, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
+        """The best labels, best first; counts the answer."""
         manifest = model.manifest
         calibration = manifest.calibration[pattern]
         by_label = scores(logits, manifest.problem, calibration)
@@ -141,7 +141,7 @@ class Engine:
         self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(by_label.max()))
         return [
             LabelScore(label=manifest.labels[index], score=float(by_label[index]), selected=bool(chosen[index]))
-            for index in np.argsort(-by_label, kind="stable")
+            for index in np.argsort(-by_label, kind="stable")[:top_k]
         ]
 
 
