@@ -14,17 +14,17 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from service.cache import TrunkCache
-from service.errors import Code, ServiceError
-from service.forward import Input, forward
+from service.errors import queue_full
+from service.forward import TowerInput, forward
 from service.head import Vector
-from service.workers import RETRY_AFTER_SECONDS, Done
+from service.workers import Done
 
 _MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
 
 
 @dataclass(frozen=True, eq=False)
 class _Waiting:
-    input: Input | None  # None: a probe, answered as soon as a thread takes it
+    input: TowerInput | None  # None: a probe, answered as soon as a thread takes it
     future: Future[Done[list[Vector]]] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
 
@@ -66,12 +66,11 @@ class Batcher:
         """Inputs that no thread is free to take."""
         return max(0, len(self._queue) - self._idle)
 
-    async def run(self, item: Input) -> Done[list[Vector]]:
+    async def run(self, item: TowerInput) -> Done[list[Vector]]:
         """Features (P,) of each of the input's tails. Raises ServiceError `queue_full` when too many wait already."""
         with self._changed:
             if len(self._queue) >= self._queue_size + self._idle:
-                detail = "Too many requests are waiting; try again."
-                raise ServiceError(Code.QUEUE_FULL, detail, RETRY_AFTER_SECONDS)
+                raise queue_full()
             waiting = self._append(item)
         return await asyncio.wrap_future(waiting.future)
 
@@ -91,7 +90,7 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _append(self, item: Input | None) -> _Waiting:
+    def _append(self, item: TowerInput | None) -> _Waiting:
         waiting = _Waiting(item)
         self._queue.append(waiting)
         self._changed.notify()

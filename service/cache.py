@@ -30,11 +30,16 @@ class TrunkCache:
         self._outputs: OrderedDict[Key, NDArray[np.float32]] = OrderedDict()
         self._changing = threading.Lock()
 
-    def get(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> NDArray[np.float32] | None:
-        """(1, L, D), or None when it is not known."""
+    def key(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> Key | None:
+        """What an output is kept under; None when nothing is kept."""
         if not self._max_bytes:
             return None
-        key = _key(trunk, trunk_input)
+        return trunk.sha256, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()
+
+    def get(self, key: Key | None) -> NDArray[np.float32] | None:
+        """(1, L, D), or None when it is not known."""
+        if key is None:
+            return None
         with self._changing:
             output = self._outputs.get(key)
             if output is not None:
@@ -42,18 +47,14 @@ class TrunkCache:
         self._requests.labels("miss" if output is None else "hit").inc()
         return output
 
-    def put(self, trunk: Graph, trunk_input: NDArray[np.generic], output: NDArray[np.float32]) -> None:
+    def put(self, key: Key | None, output: NDArray[np.float32]) -> None:
         """Keep an output (1, L, D), dropping those not used for longest."""
-        if output.nbytes > self._max_bytes:
+        if key is None or output.nbytes > self._max_bytes:
             return
-        key, own = _key(trunk, trunk_input), output.copy()  # a view would keep its whole batch in memory
+        own = output.copy()  # a view would keep its whole batch in memory
         with self._changing:
             replaced = self._outputs.pop(key, None)
             self._outputs[key] = own
             self._bytes += own.nbytes - (0 if replaced is None else replaced.nbytes)
             while self._bytes > self._max_bytes:
                 self._bytes -= self._outputs.popitem(last=False)[1].nbytes
-
-
-def _key(trunk: Graph, trunk_input: NDArray[np.generic]) -> Key:
-    return trunk.sha256, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from model_store import Precision
 from service.batching import Batcher
 from service.cache import TrunkCache
-from service.forward import Input
+from service.forward import TowerInput
 from service.head import Vector
 from service.metrics import Metrics
 from service.model import Model, Prepared
@@ -51,10 +51,10 @@ class Encoders:
         alone = models[0].precision is Precision.INT8
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = Input(trunk, tails, pixels, (), trunk.tokens or 1, alone)
+            image = TowerInput(trunk, tails, pixels, (), trunk.tokens or 1, alone)
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            text = Input(trunk, tails, tokens.input_ids, (tokens.last_token,), tokens.input_ids.shape[1], alone)
+            text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), tokens.input_ids.shape[1], alone)
         return Encoded(*await asyncio.gather(_run(self._image, image), _run(self._text, text)))
 
     async def probe(self) -> None:
@@ -67,5 +67,5 @@ class Encoders:
         self._text.close()
 
 
-async def _run(batcher: Batcher, item: Input | None) -> Done[list[Vector]] | None:
+async def _run(batcher: Batcher, item: TowerInput | None) -> Done[list[Vector]] | None:
     return None if item is None else await batcher.run(item)

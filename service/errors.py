@@ -97,6 +97,16 @@ class ServiceError(Exception):
         return MEANINGS[self.code].reason or self.code
 
 
+def queue_full() -> ServiceError:
+    """Too many wait already."""
+    return ServiceError(Code.QUEUE_FULL, "Too many requests are waiting; try again.", retry_after_seconds=1)
+
+
+def internal() -> ServiceError:
+    """What the client is told of a failure that only the log describes."""
+    return ServiceError(Code.INTERNAL, "The service failed; its log has the details under this request_id.")
+
+
 class Problem(BaseModel):
     """An error as the client sees it (RFC 9457)."""
 

@@ -11,7 +11,7 @@ import structlog
 from service.answers import Answer, BatchClassification, Latency
 from service.bodies import Batch
 from service.engine import Encoding, Engine
-from service.errors import Code, ServiceError, problem_of
+from service.errors import ServiceError, internal, problem_of
 from service.model import Item, Model
 from service.record import RequestRecord
 
@@ -79,4 +79,4 @@ def _told(error: Exception, record: RequestRecord) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     _log.error("internal_error", request_id=record.request_id, exc_info=error)
-    return ServiceError(Code.INTERNAL, "The service failed; its log has the details under this request_id.")
+    return internal()

@@ -14,7 +14,7 @@ from service.head import Vector
 
 
 @dataclass(frozen=True)
-class Input:
+class TowerInput:
     """One modality of one item on its way through a trunk and the tails of all tasks that asked for it.
 
     Shapes:
@@ -32,7 +32,7 @@ class Input:
     alone: bool = False
 
 
-def forward(inputs: Sequence[Input], cache: TrunkCache) -> list[list[Vector]]:
+def forward(inputs: Sequence[TowerInput], cache: TrunkCache) -> list[list[Vector]]:
     """Features (P,) of each input in each of its tails: the shared trunk runs once, a tail for its own rows."""
     hidden = _hidden(inputs, cache)
     others = [np.concatenate(column) for column in zip(*(item.tail_inputs for item in inputs), strict=True)]
@@ -48,16 +48,17 @@ def forward(inputs: Sequence[Input], cache: TrunkCache) -> list[list[Vector]]:
     return [[found[row, tail] for tail in item.tails] for row, item in enumerate(inputs)]
 
 
-def _hidden(inputs: Sequence[Input], cache: TrunkCache) -> NDArray[np.float32]:
+def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache) -> NDArray[np.float32]:
     """(B, L, D): the trunk's output of each input, from the cache where that has it."""
     trunk = inputs[0].trunk
-    known = [cache.get(trunk, item.trunk_input) for item in inputs]
-    fresh = [item for item, hidden in zip(inputs, known, strict=True) if hidden is None]
+    keys = [cache.key(trunk, item.trunk_input) for item in inputs]
+    known = [cache.get(key) for key in keys]
+    fresh = [place for place, hidden in enumerate(known) if hidden is None]
     if not fresh:
         return stack([hidden for hidden in known if hidden is not None])
-    computed = trunk.run(stack([item.trunk_input for item in fresh]))
-    for item, row in zip(fresh, computed, strict=True):
-        cache.put(trunk, item.trunk_input, row[None])
+    computed = trunk.run(stack([inputs[place].trunk_input for place in fresh]))
+    for place, row in zip(fresh, computed, strict=True):
+        cache.put(keys[place], row[None])
     if len(fresh) == len(inputs):
         return computed
     rows = iter(computed)

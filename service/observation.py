@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Code, ServiceError, problem_response
+from service.errors import internal, problem_response
 from service.metrics import Metrics
 from service.record import RequestRecord
 
@@ -62,7 +62,7 @@ class Observation:
             _log.exception("internal_error", request_id=response.record.request_id)
             if response.status is not None:  # half an answer is out, so only closing the connection tells the client
                 raise
-            error = ServiceError(Code.INTERNAL, "The service failed; its log has the details under this request_id.")
+            error = internal()
             response.record.problem = error.reason
             await problem_response(error, response.record.request_id)(scope, receive, response.send)
 

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
 
-from service.errors import Code, ServiceError
+from service.errors import queue_full
 
 T = TypeVar("T")
-RETRY_AFTER_SECONDS = 1
 
 
 class Done(NamedTuple, Generic[T]):
@@ -41,7 +40,7 @@ class Workers:
     async def run(self, job: Callable[[], T]) -> Done[T]:
         """Wait for `job`, run on one of the threads. Raises ServiceError `queue_full` when too many wait already."""
         if self._unfinished >= self._threads + self._queue_size:
-            raise ServiceError(Code.QUEUE_FULL, "Too many requests are waiting; try again.", RETRY_AFTER_SECONDS)
+            raise queue_full()
         return await self._submit(job)
 
     async def probe(self) -> None:

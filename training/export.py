@@ -62,7 +62,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     model, preprocessor = trained.model.cpu().eval(), trained.preprocessor
     model.adapter.merge()
     files = export_graphs(model)
-    absent = _absent_features(trained)
+    absent = absent_features(trained)
     reference = Reference(trained)
     errors = compare(OnnxModel(files, absent, model.head, preprocessor), reference, examples)
     worst = max(errors.values())
@@ -73,7 +73,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
             f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
             "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
         )
-    blobs, config = _Blobs(), trained.config
+    blobs, config = Blobs(), trained.config
     golden = [(pattern, item, reference.logits([item])[0]) for pattern, item in golden_items(examples)]
     verdicts = _verdicts(trained, files, absent, examples, golden)
     graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
@@ -89,7 +89,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         text=preprocessor.text_description(),
         graphs=graphs,
         absent_features=blobs.add(safetensors.torch.save(absent)),
-        head=blobs.add(safetensors.torch.save(_head_by_pattern(model.head))),
+        head=blobs.add(safetensors.torch.save(head_by_pattern(model.head))),
         calibration=trained.calibration,
         golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
@@ -122,25 +122,26 @@ def _verdicts(
     return tuple(check.verdict(Precision(name)) for name in precisions)
 
 
-def _graphs(files: GraphFiles, blobs: _Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
+def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
     stored = {name: blobs.add(data) for name, data in files.by_name().items()}
     return Graphs(max_logit_error=errors, metric_change=change, **stored)
 
 
-def _golden(pattern: Pattern, item: Item, logits: Tensor, blobs: _Blobs) -> GoldenExample:
+def _golden(pattern: Pattern, item: Item, logits: Tensor, blobs: Blobs) -> GoldenExample:
     image = blobs.add(item.image) if isinstance(item.image, bytes) else None
     return GoldenExample(pattern=pattern, image=image, text=item.text, logits=tuple(logits.tolist()))
 
 
-def _absent_features(trained: TrainedTask) -> dict[str, Tensor]:
+def absent_features(trained: TrainedTask) -> dict[str, Tensor]:
+    """`image` and `text` (P,): what the towers give for a white picture and the empty text."""
     model, inputs = trained.model, RawInputs(trained.preprocessor)
     with torch.no_grad():
         image, text = model.features(**inputs.images([]), **inputs.texts([]))
     return {"image": image[0].contiguous(), "text": text[0].contiguous()}
 
 
-def _head_by_pattern(head: torch.nn.Linear) -> dict[str, Tensor]:
-    """Equal for every pattern: heads of their own did not help (docs/method.md)."""
+def head_by_pattern(head: torch.nn.Linear) -> dict[str, Tensor]:
+    """Weight and bias of each pattern, equal for all: heads of their own did not help (docs/method.md)."""
     return {
         f"{pattern}.{name}": value.detach().clone()
         for pattern in Pattern
@@ -164,11 +165,14 @@ def _backbone(trained: TrainedTask) -> Backbone:
     )
 
 
-class _Blobs:
+class Blobs:
+    """Collects contents under their names in the store."""
+
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
 
     def add(self, data: bytes) -> Blob:
+        """Name the content and keep it."""
         blob = blob_of(data)
         self.content[blob.sha256] = data
         return blob

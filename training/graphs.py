@@ -32,24 +32,36 @@ class GraphFiles:
 
 def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
     """Export a model whose adapter has been merged."""
-    merged.eval()
-    vision, text = merged.backbone.config.vision_config, merged.backbone.config.text_config
-    pixels = torch.zeros(2, vision.num_channels, vision.image_size, vision.image_size)
-    length = Dim("length", min=1, max=text.max_position_embeddings)
-    ids, last = torch.zeros(2, 5, dtype=torch.int64), torch.tensor([4, 3])
-    with torch.no_grad():
-        image_hidden, text_hidden = merged.image_trunk(pixels), merged.text_trunk(ids)
+    pixels, ids = _example_inputs(merged)
     return GraphFiles(
         image_trunk=to_onnx(merged.image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
-        image_tail=to_onnx(merged.image_tail, {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]),
-        text_trunk=to_onnx(merged.text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: length}]),
-        text_tail=to_onnx(
-            merged.text_tail,
-            {"text_hidden": text_hidden, "last_token": last},
-            "text_features",
-            [{0: BATCH, 1: length}, {0: BATCH}],
-        ),
+        text_trunk=to_onnx(merged.text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: _length(merged)}]),
+        **export_tails(merged),
     )
+
+
+def export_tails(merged: MissingModalityClassifier) -> dict[str, bytes]:
+    """`image_tail` and `text_tail` alone, which are all that another task on the same trunks needs."""
+    merged.eval()
+    pixels, ids = _example_inputs(merged)
+    with torch.no_grad():
+        image_hidden, text_hidden = merged.image_trunk(pixels), merged.text_trunk(ids)
+    text_inputs = {"text_hidden": text_hidden, "last_token": torch.tensor([4, 3])}
+    text_shapes = [{0: BATCH, 1: _length(merged)}, {0: BATCH}]
+    return {
+        "image_tail": to_onnx(merged.image_tail, {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]),
+        "text_tail": to_onnx(merged.text_tail, text_inputs, "text_features", text_shapes),
+    }
+
+
+def _example_inputs(merged: MissingModalityClassifier) -> tuple[torch.Tensor, torch.Tensor]:
+    vision = merged.backbone.config.vision_config
+    pixels = torch.zeros(2, vision.num_channels, vision.image_size, vision.image_size)
+    return pixels, torch.zeros(2, 5, dtype=torch.int64)
+
+
+def _length(merged: MissingModalityClassifier) -> Dim:
+    return Dim("length", min=1, max=merged.backbone.config.text_config.max_position_embeddings)
 
 
 def to_onnx(module: nn.Module, inputs: dict[str, torch.Tensor], output: str, shapes: list[dict[int, Dim]]) -> bytes:

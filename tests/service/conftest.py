@@ -41,7 +41,7 @@ from model_store import (
     publish,
 )
 from service.app import create_app
-from service.forward import Input
+from service.forward import TowerInput
 from service.settings import Settings
 
 SIZE, WIDTH, FEATURES, MAX_TOKENS = 16, 6, 8, 10
@@ -367,7 +367,7 @@ def occupied() -> Callable[[TestClient, str], AbstractContextManager[None]]:
                 return array
 
         batcher = getattr(client.app.state.engine._encoders, f"_{encoder}")
-        client.portal.start_task_soon(batcher.run, Input(Endless(), (), np.zeros((1, 1)), (), 1))
+        client.portal.start_task_soon(batcher.run, TowerInput(Endless(), (), np.zeros((1, 1)), (), 1))
         running.wait()
         try:
             yield

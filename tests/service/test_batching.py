@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from service.batching import Batcher, choose
 from service.cache import TrunkCache
 from service.errors import Code, ServiceError
-from service.forward import Input
+from service.forward import TowerInput
 
 
 class Stub:
@@ -50,8 +50,8 @@ def last_of(hidden: np.ndarray, last_token: np.ndarray) -> np.ndarray:
     return hidden[np.arange(len(hidden)), last_token][:, None]
 
 
-def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int]) -> Input:
-    return Input(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), len(tokens))
+def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int]) -> TowerInput:
+    return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), len(tokens))
 
 
 def make(sizes: list[int], cache_bytes: int = 0, threads: int = 1, queue_size: int = 100, tokens: int = 64) -> Batcher:
@@ -59,10 +59,10 @@ def make(sizes: list[int], cache_bytes: int = 0, threads: int = 1, queue_size: i
     return Batcher("test", threads, queue_size, tokens, cache, sizes.append)
 
 
-async def behind(batcher: Batcher, inputs: list[Input]) -> list:
+async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
     """What becomes of inputs that all came while the one thread was busy."""
     held = Held()
-    busy = asyncio.create_task(batcher.run(Input(held, (), np.zeros((1, 1)), (), 1)))
+    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), 1)))
     await asyncio.to_thread(held.running.wait)
     waiting = [asyncio.create_task(batcher.run(item)) for item in inputs]
     await asyncio.sleep(0)
@@ -138,7 +138,7 @@ def test_an_input_that_breaks_a_run_fails_alone():
 def test_nobody_runs_what_nobody_waits_for():
     async def scenario() -> None:
         trunk, tail, held, batcher = Stub(), Stub(last_of), Held(), make([])
-        busy = asyncio.create_task(batcher.run(Input(held, (), np.zeros((1, 1)), (), 1)))
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), 1)))
         await asyncio.to_thread(held.running.wait)
         gone, stays = (asyncio.create_task(batcher.run(text(trunk, (tail,), [n]))) for n in (1, 2))
         await asyncio.sleep(0)
@@ -156,7 +156,7 @@ def test_nobody_runs_what_nobody_waits_for():
 def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
     async def scenario() -> None:
         held, batcher = Held(), make([], queue_size=1)
-        item = Input(held, (), np.zeros((1, 1)), (), 1)
+        item = TowerInput(held, (), np.zeros((1, 1)), (), 1)
         busy = asyncio.create_task(batcher.run(item))
         await asyncio.to_thread(held.running.wait)
         waiting = asyncio.create_task(batcher.run(item))
