@@ -36,10 +36,11 @@ class Classifier:
 
     def __init__(self, models: Path) -> None:
         merged = models / "merged"
-        self._model = CLIPModel.from_pretrained(merged, dtype=torch.float32).eval()
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = CLIPModel.from_pretrained(merged, dtype=torch.float32).eval().to(self._device)
         self._tokenizer = CLIPTokenizer.from_pretrained(merged)
         self._processor = CLIPImageProcessorPil.from_pretrained(merged)
-        self._head = load_file(merged / "head.safetensors")
+        self._head = load_file(merged / "head.safetensors", device=self._device)
         self._labels: list[str] = json.loads((merged / "labels.json").read_text())
 
     @torch.inference_mode()
@@ -47,8 +48,8 @@ class Classifier:
         """Label to score."""
         pixels = self._processor(picture, return_tensors="pt")["pixel_values"]
         tokens = self._tokenizer(text, padding="max_length", truncation=True, return_tensors="pt")["input_ids"]
-        image_features = self._model.get_image_features(pixel_values=pixels).pooler_output
-        text_features = self._model.get_text_features(input_ids=tokens).pooler_output
+        image_features = self._model.get_image_features(pixel_values=pixels.to(self._device)).pooler_output
+        text_features = self._model.get_text_features(input_ids=tokens.to(self._device)).pooler_output
         features = torch.cat([image_features, text_features], dim=-1)
         logits = features @ self._head["weight"].T + self._head["bias"]
         return dict(zip(self._labels, logits.softmax(-1)[0].tolist(), strict=True))

@@ -23,6 +23,8 @@ from PIL import Image
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+from service.graphs import has_cuda, providers
+
 Input = tuple[NDArray[np.float32], list[int]]  # pixel values (3, S, S), token ids
 
 MAX_BATCH_SIZE = 8
@@ -39,9 +41,7 @@ class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(len(os.sched_getaffinity(0)) // self._workers, 1)
-        self.session = onnxruntime.InferenceSession(
-            self._folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-        )
+        self.session = onnxruntime.InferenceSession(self._folder / "model.onnx", options, providers=providers())
         self.tokenizer = CLIPTokenizer.from_pretrained(self._folder)
         self.processor = CLIPImageProcessorPil.from_pretrained(self._folder)
         self.labels: list[str] = json.loads((self._folder / "labels.json").read_text())
@@ -85,7 +85,9 @@ def main(
     workers: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Serve on loopback."""
-    server = litserve.LitServer(ClassifierAPI(models, workers), accelerator="cpu", workers_per_device=workers)
+    server = litserve.LitServer(
+        ClassifierAPI(models, workers), accelerator="cuda" if has_cuda() else "cpu", workers_per_device=workers
+    )
     server.run(host="127.0.0.1", port=port, log_level="warning", generate_client_file=False)
 
 

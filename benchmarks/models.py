@@ -30,6 +30,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from benchmarks.mix import TOKENIZER, jpeg
 from benchmarks.siblings import sibling
 from model_store import Calibration, Pattern, Store, publish
+from service.graphs import has_cuda
 from training.config import TaskConfig
 from training.data import TaskData, load_data
 from training.export import export_task
@@ -79,7 +80,8 @@ def write_config(folder: Path, task: str) -> TaskConfig:
             "backbone": str(folder / "backbone"),
             "labels": _LABELS,
             "data": {split: str(folder / f"{split}.parquet") for split in ("train", "validation", "test")},
-            "export": {"accuracy_budget": 100},  # of random weights there is no accuracy to lose
+            # Of random weights there is no accuracy to lose.
+            "export": {"accuracy_budget": 100, "precisions": ["int8", *(["fp16"] if has_cuda() else [])]},
         }
     )
 
@@ -133,7 +135,7 @@ def main(
     backbone = manifest.backbone
     widths = f"{backbone.image_width} and {backbone.text_width} wide"
     shapes = f"CLIP with random weights, {backbone.image_layers} + {backbone.text_layers} layers, {widths}"
-    about = {"precisions": [*manifest.graphs], "backbone": shapes, "machine": machine()}
+    about = {"precisions": [*manifest.graphs], "backbone": shapes, "machine": machine(), "gpu": has_cuda()}
     (folder / "about.json").write_text(json.dumps(about))
 
 

@@ -38,6 +38,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield "# Serving, measured side by side"
     yield f"\n{results['backbone']}; every server has the same. How it is measured: [README](../README.md)."
     yield f"\n- machine: {results['machine']}, {results['rivals']}"
+    if not results["gpu"]:
+        yield "- no GPU was at hand: everything below ran on the processor, and fp16 was not measured"
     yield f"- command: `{results['command']}`, {results['started']}, {results['minutes']:.0f} minutes"
     yield f"- processes that ran or waited to run before it began: {results['load_before']:.1f} (0: an idle machine)"
     if results["quick"]:

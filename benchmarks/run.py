@@ -55,6 +55,7 @@ def main(
         finally:
             results = {
                 "machine": about["machine"],
+                "gpu": about["gpu"],
                 "rivals": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _RIVALS),
                 "backbone": about["backbone"],
                 "command": shlex.join(["python", "-m", "benchmarks.run", *sys.argv[1:]]),

@@ -33,6 +33,8 @@ class Batcher:
     """Threads of one encoder behind a bounded queue.
 
     Args:
+        threads: runs at the same time.
+        batches: how many of those may be of inputs that share runs; one that fills the cores leaves nothing to others.
         max_batch_tokens: the most tokens of a batch, padding included; an input that has more runs alone.
         cache: trunk outputs to reuse.
         observe: told the size of each batch.
@@ -42,6 +44,7 @@ class Batcher:
         self,
         encoder: str,
         threads: int,
+        batches: int,
         queue_size: int,
         max_batch_tokens: int,
         cache: TrunkCache,
@@ -54,6 +57,7 @@ class Batcher:
         self._changed = threading.Condition()  # guards what follows
         self._queue: list[_Waiting] = []
         self._idle = threads
+        self._batches_left = batches
         self._closing = False
         self._threads = [
             threading.Thread(target=self._work, name=f"mora-{encoder}-{n}", daemon=True) for n in range(threads)
@@ -64,12 +68,12 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Inputs that no thread is free to take."""
-        return max(0, len(self._queue) - self._idle)
+        return max(0, len(self._queue) - self._free(self._queue[0].input)) if self._queue else 0
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
         """Features (P,) of each of the input's tails. Raises ServiceError `queue_full` when too many wait already."""
         with self._changed:
-            if len(self._queue) >= self._queue_size + self._idle:
+            if len(self._queue) >= self._queue_size + self._free(item):
                 raise queue_full()
             waiting = self._append(item)
         return await asyncio.wrap_future(waiting.future)
@@ -96,35 +100,55 @@ class Batcher:
         self._changed.notify()
         return waiting
 
+    def _free(self, item: TowerInput | None) -> int:
+        """How many threads would take such an input at once."""
+        return min(self._idle, self._batches_left) if _batchable(item) else self._idle
+
+    def _count(self, item: TowerInput | None, change: int) -> None:
+        self._idle += change
+        if _batchable(item):
+            self._batches_left += change
+            self._changed.notify()  # a thread may wait for this alone
+
     def _work(self) -> None:
-        while batch := self._next():
-            outcomes = self._run(batch)
-            with self._changed:
-                self._idle += 1  # before anyone hears of it, who may then ask again
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Exception):
-                    waiting.future.set_exception(outcome)
-                else:
-                    waiting.future.set_result(outcome)
+        while self._answer_some():
+            pass
+
+    def _answer_some(self) -> bool:
+        """Run one batch and tell who waits; False when there will be no more. An idle thread holds nothing."""
+        batch = self._next()
+        if not batch:
+            return False
+        outcomes = self._run(batch)
+        with self._changed:
+            self._count(batch[0].input, +1)  # before anyone hears of it, who may then ask again
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                waiting.future.set_exception(outcome)
+            else:
+                waiting.future.set_result(outcome)
+        return True
 
     def _next(self) -> list[_Waiting]:
         """Wait for a batch that somebody still wants; empty when there will be none."""
         with self._changed:
             while True:
                 self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
-                batch = [waiting for waiting in self._take() if waiting.future.set_running_or_notify_cancel()]
+                taken = self._take()
+                batch = [waiting for waiting in taken if waiting.future.set_running_or_notify_cancel()]
                 if batch:
-                    self._idle -= 1
+                    self._count(batch[0].input, -1)
                     return batch
                 if self._closing:
                     return []
-                if not self._queue:
+                if not taken:
                     self._changed.wait()
 
     def _take(self) -> list[_Waiting]:
-        if not self._queue:
+        """The oldest input that may run now, with its company; empty when there is none."""
+        first = next((waiting for waiting in self._queue if self._free(waiting.input)), None)
+        if first is None:
             return []
-        first = self._queue[0]
         if first.input is None or first.input.alone:
             batch = [first]
         else:
@@ -151,6 +175,10 @@ class Batcher:
         return [
             Done(found, started - waiting.submitted, seconds) for waiting, found in zip(batch, features, strict=True)
         ]
+
+
+def _batchable(item: TowerInput | None) -> bool:
+    return item is not None and not item.alone
 
 
 def choose(tokens: Sequence[int], max_tokens: int) -> list[int]:

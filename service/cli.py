@@ -80,7 +80,7 @@ def _flags() -> list[inspect.Parameter]:
             help=field.description,
             metavar="VALUE",
             envvar=f"{PREFIX}{name.upper()}",
-            show_default=not field.default_factory and str(field.default),
+            show_default=field.default is not None and not field.default_factory and str(field.default),
         )
         annotation = Annotated[str | None, option]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))

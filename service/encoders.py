@@ -13,7 +13,7 @@ from service.forward import TowerInput
 from service.head import Vector
 from service.metrics import Metrics
 from service.model import Model, Prepared
-from service.settings import Settings
+from service.settings import Settings, usable_cores
 from service.workers import Done
 
 
@@ -33,7 +33,8 @@ class Encoders:
         def batcher(encoder: str) -> Batcher:
             return Batcher(
                 encoder,
-                settings.encoder_workers,
+                settings.encoder_workers or usable_cores(),
+                settings.encoder_workers or 1,
                 settings.queue_size,
                 settings.max_batch_tokens,
                 cache,

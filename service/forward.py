@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cache import TrunkCache
-from service.graphs import Graph
+from service.graphs import Array, Graph, on_host
 from service.head import Vector
 
 
@@ -34,29 +34,35 @@ class TowerInput:
 
 def forward(inputs: Sequence[TowerInput], cache: TrunkCache) -> list[list[Vector]]:
     """Features (P,) of each input in each of its tails: the shared trunk runs once, a tail for its own rows."""
-    hidden = _hidden(inputs, cache)
     others = [np.concatenate(column) for column in zip(*(item.tail_inputs for item in inputs), strict=True)]
     by_tail: dict[Graph, list[int]] = {}
     for row, item in enumerate(inputs):
         for tail in dict.fromkeys(item.tails):
             by_tail.setdefault(tail, []).append(row)
+    hidden = _hidden(inputs, cache)
     found: dict[tuple[int, Graph], Vector] = {}
     for tail, rows in by_tail.items():
-        whole = len(rows) == len(inputs)
-        features = tail.run(*(array if whole else array[rows] for array in (hidden, *others)))
+        if len(rows) == len(inputs):
+            features = tail.run(hidden, *others)
+        else:
+            hidden = on_host(hidden)
+            features = tail.run(*(array[rows] for array in (hidden, *others)))
         found.update({(row, tail): vector for row, vector in zip(rows, features, strict=True)})
     return [[found[row, tail] for tail in item.tails] for row, item in enumerate(inputs)]
 
 
-def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache) -> NDArray[np.float32]:
-    """(B, L, D): the trunk's output of each input, from the cache where that has it."""
+def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache) -> Array:
+    """(B, L, D): the trunk's output of each input, from the cache where that has it, else where it was computed."""
     trunk = inputs[0].trunk
     keys = [cache.key(trunk, item.trunk_input) for item in inputs]
     known = [cache.get(key) for key in keys]
     fresh = [place for place, hidden in enumerate(known) if hidden is None]
     if not fresh:
         return stack([hidden for hidden in known if hidden is not None])
-    computed = trunk.run(stack([inputs[place].trunk_input for place in fresh]))
+    output = trunk.run_on_device(stack([inputs[place].trunk_input for place in fresh]))
+    if keys[0] is None:
+        return output
+    computed = on_host(output)
     for place, row in zip(fresh, computed, strict=True):
         cache.put(keys[place], row[None])
     if len(fresh) == len(inputs):

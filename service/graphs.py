@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import threading
-from contextlib import suppress
-from typing import NamedTuple
-from weakref import WeakValueDictionary
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model_store import Blob, Store
 from service.refusal import RefusedError, refusing
 
 
@@ -32,6 +28,9 @@ class Contract(NamedTuple):
     output: Port
 
 
+Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # the latter in the memory of the graphs' device
+
+_CUDA = "CUDAExecutionProvider"
 _IMAGE_HIDDEN = Port("image_hidden", "tensor(float)", 3)  # (B, N, Dv)
 _TEXT_HIDDEN = Port("text_hidden", "tensor(float)", 3)  # (B, L, Dt)
 IMAGE_TRUNK = Contract((Port("pixel_values", "tensor(float)", 4),), _IMAGE_HIDDEN)
@@ -43,19 +42,24 @@ TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Por
 class Graph:
     """One ONNX graph ready to run; safe to run from several threads.
 
+    Raises RefusedError `signature` when it does not keep the contract or cannot run here.
+
     Attributes:
         sha256: of the graph's bytes.
         tokens: how many tokens an input becomes, where the graph itself says so (an image tower's does).
+        device: where it runs, `cpu` or `cuda`.
     """
 
     def __init__(self, data: bytes, sha256: str, contract: Contract, intra_op_threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 4  # what is wrong with a graph is in the exception
         # From bytes the graph has no folder, so ONNX Runtime refuses weights kept in other files.
         with refusing("signature"):
-            self._session = onnxruntime.InferenceSession(data, options, providers=_providers())
+            self._session = onnxruntime.InferenceSession(data, options, providers=providers())
         # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU with: a graph that
         # fails on the GPU shall fail, and the copy go.
         self._session.disable_fallback()
@@ -63,52 +67,44 @@ class Graph:
         _check_ports(contract.inputs, self._session.get_inputs())
         _check_ports((contract.output,), self._session.get_outputs())
         self._names = [port.name for port in contract.inputs]
+        self._output = contract.output.name
+        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
         self.sha256 = sha256
         second = self._session.get_outputs()[0].shape[1]
         self.tokens = second if isinstance(second, int) else None
-        _return_freed_memory()
 
-    def run(self, *inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+    def run(self, *inputs: Array) -> NDArray[np.float32]:
         """The output for the inputs in the contract's order; the first axis of each is the batch."""
-        output: NDArray[np.float32] = self._session.run(None, dict(zip(self._names, inputs, strict=True)))[0]
-        return output
+        return on_host(self.run_on_device(*inputs))
+
+    def run_on_device(self, *inputs: Array) -> Array:
+        """As `run`, the output left in the memory of the device, where the next graph takes it from."""
+        binding = self._session.io_binding()
+        given = [value if isinstance(value, onnxruntime.OrtValue) else np.ascontiguousarray(value) for value in inputs]
+        for name, value in zip(self._names, given, strict=True):
+            if isinstance(value, onnxruntime.OrtValue):
+                binding.bind_ortvalue_input(name, value)
+            else:
+                binding.bind_cpu_input(name, value)
+        binding.bind_output(self._output, self.device)
+        self._session.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
 
 
-class GraphPool:
-    """Opens each graph once, however many versions and tasks use it; drops it when none does any more."""
-
-    def __init__(self, store: Store, intra_op_threads: int) -> None:
-        self._store = store
-        self._intra_op_threads = intra_op_threads
-        self._opening = threading.Lock()
-        self._open: WeakValueDictionary[tuple[str, Contract], Graph] = WeakValueDictionary()
-
-    def open(self, blob: Blob, contract: Contract) -> Graph:
-        """The graph of these bytes.
-
-        Raises:
-            CorruptError: the stored bytes are not what the manifest says.
-            RefusedError: `signature`, the graph does not keep the contract or cannot run here.
-        """
-        with self._opening:
-            graph = self._open.get((blob.sha256, contract))
-            if graph is None:
-                graph = Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
-                self._open[blob.sha256, contract] = graph
-            return graph
-
-    def __len__(self) -> int:
-        return len(self._open)
+def on_host(array: Array) -> NDArray[Any]:
+    """The same in NumPy's memory."""
+    return array if isinstance(array, np.ndarray) else array.numpy()
 
 
 @functools.cache
 def has_cuda() -> bool:
     """Whether wheel and machine have CUDA: asked for in vain, ONNX Runtime writes an error for every session."""
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers() and _has_nvidia_driver()
+    return _CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver()
 
 
-def _providers() -> list[str]:
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
+def providers() -> list[str]:
+    """Where graphs run on this machine, the best first."""
+    return [_CUDA, "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
 
 
 def _has_nvidia_driver() -> bool:
@@ -119,10 +115,13 @@ def _has_nvidia_driver() -> bool:
     return True
 
 
-def _return_freed_memory() -> None:
-    """Give the kernel back what opening a graph has freed, a tenth of the weights; glibc would keep it."""
-    with suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
+@functools.cache
+def _share_arena() -> None:
+    """One arena for the working memory of every graph: each would keep one of its own, as large as its largest run."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, None)
 
 
 def _check_ports(expected: tuple[Port, ...], found: list[onnxruntime.NodeArg]) -> None:

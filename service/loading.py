@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+from contextlib import suppress
+from functools import partial
+
 import numpy as np
 
-from model_store import GoldenExample, Manifest, Precision, Store
-from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, GraphPool, has_cuda
+from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPreprocessing
+from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Contract, Graph, has_cuda
 from service.head import read_head
 from service.model import Item, Model, Tower
 from service.precision import choose_precision
 from service.refusal import RefusedError, refusing
 from service.settings import Settings
+from service.sharing import Shared
 from service.texts import TextTokenizer
 
 
@@ -18,8 +23,10 @@ class Loader:
     """Opens versions of a store's tasks; what they have in common is opened once."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.graphs = GraphPool(store, settings.intra_op_threads)
+        self.graphs = Shared[tuple[str, Contract], Graph]()
+        self._tokenizers = Shared[TextPreprocessing, TextTokenizer]()
         self._store = store
+        self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
 
@@ -33,28 +40,33 @@ class Loader:
         manifest = self._store.manifest(task, version)
         precision = choose_precision(manifest.graphs, self._precision, has_cuda())
         graphs = manifest.graphs[precision]
-        tokenizer = self._store.read(manifest.text.tokenizer)
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
-            text_tokenizer = TextTokenizer(tokenizer, manifest.text.max_length, manifest.text.padding)
+            tokenizer = self._tokenizers.get(manifest.text, partial(self._tokenizer, manifest.text))
         with refusing("head"):
             linear_head = read_head(manifest, head, absent_features)
         model = Model(
             manifest=manifest,
             precision=precision,
-            image_tower=Tower(
-                self.graphs.open(graphs.image_trunk, IMAGE_TRUNK), self.graphs.open(graphs.image_tail, IMAGE_TAIL)
-            ),
-            text_tower=Tower(
-                self.graphs.open(graphs.text_trunk, TEXT_TRUNK), self.graphs.open(graphs.text_tail, TEXT_TAIL)
-            ),
-            tokenizer=text_tokenizer,
+            image_tower=Tower(self._graph(graphs.image_trunk, IMAGE_TRUNK), self._graph(graphs.image_tail, IMAGE_TAIL)),
+            text_tower=Tower(self._graph(graphs.text_trunk, TEXT_TRUNK), self._graph(graphs.text_tail, TEXT_TAIL)),
+            tokenizer=tokenizer,
             head=linear_head,
             max_image_pixels=self._max_image_pixels,
         )
         for example in manifest.golden:
             self._check(model, manifest, example)
+        _return_freed_memory()
         return model
+
+    def _graph(self, blob: Blob, contract: Contract) -> Graph:
+        def opened() -> Graph:
+            return Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
+
+        return self.graphs.get((blob.sha256, contract), opened)
+
+    def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
+        return TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
 
     def _check(self, model: Model, manifest: Manifest, example: GoldenExample) -> None:
         picture = None if example.image is None else self._store.read(example.image)
@@ -78,3 +90,9 @@ def _cure(precision: Precision) -> str:
     if precision is Precision.FP32:
         return ""
     return "; if this processor computes it otherwise than the one that exported it, set MORA_PRECISION to fp32"
+
+
+def _return_freed_memory() -> None:
+    """Give the kernel back what reading and opening has freed, a third of a task's tails; glibc would keep it."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)

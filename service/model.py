@@ -52,7 +52,7 @@ class Tower:
 
     def features(self, trunk_input: NDArray[np.generic], *tail_inputs: NDArray[np.generic]) -> NDArray[np.float32]:
         """(B, P); `tail_inputs` is `last_token` for a text and nothing for an image."""
-        return self.tail.run(self.trunk.run(trunk_input), *tail_inputs)
+        return self.tail.run(self.trunk.run_on_device(trunk_input), *tail_inputs)
 
 
 @dataclass(frozen=True)

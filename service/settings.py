@@ -45,7 +45,11 @@ class Settings(BaseSettings):
         default_factory=usable_cores,
         description="Requests decoded and tokenized at the same time; by default one a usable core.",
     )
-    encoder_workers: PositiveInt = Field(1, description="Runs of each encoder at the same time.")
+    encoder_workers: PositiveInt | None = Field(
+        None,
+        description="Runs of each encoder at the same time; by default one a usable core for int8, whose inputs run"
+        " alone, and one at any other precision.",
+    )
     queue_size: NonNegativeInt = Field(
         64, description="Requests that may wait for each encoder, and for preparation; more are refused."
     )

@@ -41,7 +41,14 @@ def figures() -> dict[str, Any]:
 
 
 def results(measured: dict[str, Any]) -> dict[str, Any]:
-    about = {"machine": "2 cores", "rivals": "litserve 1", "backbone": "CLIP", "command": "python", "started": "now"}
+    about = {
+        "machine": "2 cores",
+        "gpu": False,
+        "rivals": "litserve 1",
+        "backbone": "CLIP",
+        "command": "python",
+        "started": "now",
+    }
     run = {"minutes": 3.0, "load_before": 0.1, "quick": False, "failures": ["many tasks: 404\nlog"]}
     return {**about, **run, "figures": measured}
 

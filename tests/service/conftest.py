@@ -361,7 +361,7 @@ def occupied() -> Callable[[TestClient, str], AbstractContextManager[None]]:
         class Endless:
             sha256, tokens = "endless", None
 
-            def run(self, array: np.ndarray) -> np.ndarray:
+            def run_on_device(self, array: np.ndarray) -> np.ndarray:
                 running.set()
                 release.wait()
                 return array

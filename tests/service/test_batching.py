@@ -32,6 +32,8 @@ class Stub:
         self.given.append(list(arrays))
         return self._compute(*arrays)
 
+    run_on_device = run
+
 
 class Held(Stub):
     """Runs only once it is released."""
@@ -54,9 +56,16 @@ def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int]) -> TowerInput:
     return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), len(tokens))
 
 
-def make(sizes: list[int], cache_bytes: int = 0, threads: int = 1, queue_size: int = 100, tokens: int = 64) -> Batcher:
+def make(
+    sizes: list[int],
+    cache_bytes: int = 0,
+    threads: int = 1,
+    batches: int = 1,
+    queue_size: int = 100,
+    tokens: int = 64,
+) -> Batcher:
     cache = TrunkCache(cache_bytes, Counter("cache", "", ["result"], registry=None))
-    return Batcher("test", threads, queue_size, tokens, cache, sizes.append)
+    return Batcher("test", threads, batches, queue_size, tokens, cache, sizes.append)
 
 
 async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
@@ -114,6 +123,29 @@ def test_an_input_that_must_not_share_a_run_does_not():
     inputs = [replace(text(trunk, (tail,), [n, n]), alone=True) for n in range(4)]
     asyncio.run(behind(make(sizes), inputs))
     assert sizes == [1] * 5
+
+
+def test_inputs_that_run_alone_run_beside_each_other_and_beside_one_batch():
+    async def scenario() -> None:
+        batcher = make([], threads=3, queue_size=0)
+        batch, alone = Held(), Held()
+        item = TowerInput(batch, (), np.zeros((1, 1)), (), 1)
+        running = [asyncio.create_task(batcher.run(item))]
+        await asyncio.to_thread(batch.running.wait)
+        with pytest.raises(ServiceError):  # threads are idle, but not for a second batch
+            await batcher.run(item)
+        running += [asyncio.create_task(batcher.run(replace(item, trunk=alone, alone=True))) for _ in range(2)]
+        while len(alone.given) < 2:
+            await asyncio.sleep(0.001)
+        assert batcher.waiting == 0
+        batch.release.set()
+        await running[0]
+        assert len((await batcher.run(item)).result) == 0  # the place of a batch that ended is free again
+        alone.release.set()
+        await asyncio.gather(*running)
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
 
 
 def test_inputs_of_different_trunks_never_share_a_batch():
@@ -176,7 +208,7 @@ def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
 def test_a_known_input_costs_no_trunk_and_the_least_used_makes_room():
     trunk, tail, sizes = Stub(lambda ids: ids * 2), Stub(last_of), []
     requests = Counter("requests", "", ["result"], registry=None)
-    batcher = Batcher("test", 1, 100, 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts of three tokens
+    batcher = Batcher("test", 1, 1, 100, 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts of three tokens
 
     async def scenario() -> list:
         found = []

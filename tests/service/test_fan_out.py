@@ -93,8 +93,10 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
     shelf.publish("fruit", seed=1)
     shelf.publish("tags", seed=2)
     client, runs = serve(shelf.store), []
-    run = Graph.run
-    monkeypatch.setattr(Graph, "run", lambda graph, *inputs: runs.append(graph._names[0]) or run(graph, *inputs))
+    run = Graph.run_on_device
+    monkeypatch.setattr(
+        Graph, "run_on_device", lambda graph, *inputs: runs.append(graph._names[0]) or run(graph, *inputs)
+    )
     body = {"inputs": [{"image": encoded(picture), "text": "red"}], "tasks": ["fruit", "tags", "fruit"]}
 
     [cells] = client.post("/classify/batch", json=body).json()["results"]
@@ -104,14 +106,14 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
 
 
 def test_what_fails_inside_one_input_is_logged_and_told_in_its_cells(client, monkeypatch, events):
-    run = Graph.run
+    run = Graph.run_on_device
 
     def odd(graph: Graph, *inputs):
         if graph._names == ["input_ids"] and inputs[0].shape[1] == 5:
             raise RuntimeError("a secret path")
         return run(graph, *inputs)
 
-    monkeypatch.setattr(Graph, "run", odd)
+    monkeypatch.setattr(Graph, "run_on_device", odd)
     body = {"inputs": [{"text": "red"}, {"text": "a red apple"}, {"text": "a apple"}], "tasks": ["fruit"]}
 
     response = client.post("/classify/batch", json=body)

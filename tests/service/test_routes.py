@@ -34,7 +34,9 @@ def test_probes_answer_and_are_not_counted_as_requests(client, sample):
 
 
 @pytest.mark.parametrize("encoder", ["image", "text"])
-def test_ready_fails_when_an_encoder_takes_no_work(client, monkeypatch, occupied, encoder):
+def test_ready_fails_when_an_encoder_takes_no_work(shelf, serve, monkeypatch, occupied, encoder):
+    shelf.publish("fruit")
+    client = serve(shelf.store, encoder_workers=1)
     monkeypatch.setattr("service.engine._PROBE_SECONDS", 0.05)
     with occupied(client, encoder):
         response = client.get("/readyz")
