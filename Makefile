@@ -20,7 +20,7 @@ SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
 EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
 BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 
-.PHONY: help setup demo test serve check bench
+.PHONY: help setup demo test faults serve check bench
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 
 test: $(EVERYTHING) ## Run the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+faults: $(EVERYTHING) ## Run the fault tests with their full counts; writes docs/reliability.md; over an hour
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/faults --full-faults
 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)

@@ -1,0 +1,127 @@
+"""What the fault tests share: how often to try, where figures go, and a real service process to attack.
+
+`make test` runs every test here with its quick count; `make faults` (`pytest tests/faults --full-faults`) with its full
+one, and writes the table of docs/reliability.md from what was measured.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from model_store import Store
+from tests.faults.report import ROWS, Row, write_report
+from tests.tiny import Shelf
+
+_START_SECONDS = 60
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-faults", action="store_true", help="full counts, and write docs/reliability.md")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--full-faults", default=False) and ROWS:
+        write_report(session.config.rootpath / "docs" / "reliability.md", ROWS)
+
+
+@pytest.fixture(scope="session")
+def counts(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """`counts(quick, full)`: how often to try."""
+    full = request.config.getoption("--full-faults", default=False)
+    return lambda quick, thorough: thorough if full else quick
+
+
+@pytest.fixture
+def reliability(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`reliability(what, goal, measured, reached=True)`: one row of docs/reliability.md; fails where not reached."""
+    started = time.monotonic()
+
+    def note(what: str, goal: str, measured: str, reached: bool = True) -> None:
+        ROWS.append(Row(what, goal, measured, reached, time.monotonic() - started, request.node.name))
+        assert reached, f"{what}: {measured}, where {goal} is wanted"
+
+    return note
+
+
+@dataclass
+class Running:
+    """`mora-serve run` as a process of its own."""
+
+    process: subprocess.Popen[str]
+    base: str
+    events: list[dict] = field(default_factory=list)  # its log so far
+
+    @property
+    def port(self) -> int:
+        return int(self.base.rsplit(":", 1)[1])
+
+    @property
+    def resident_bytes(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+    @property
+    def open_files(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def metric(self, series: str) -> float:
+        """The value of one series as /metrics prints it, 0 when it is not there."""
+        with urllib.request.urlopen(f"{self.base}/metrics", timeout=10) as response:
+            lines = response.read().decode().splitlines()
+        return float(dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#")).get(series, 0))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(Store(tmp_path / "store"))
+
+
+@contextmanager
+def _running(store: Path, settings: dict[str, object]) -> Iterator[Running]:
+    command = [sys.executable, "-m", "service.cli", "run", "--store", str(store), "--log-format", "json"]
+    for name, value in {"port": 0, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
+        command += [f"--{name.replace('_', '-')}", str(value)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    killer = threading.Timer(_START_SECONDS, process.kill)
+    killer.start()
+    reader = None
+    try:
+        running = Running(process, "")
+        for line in process.stderr:
+            running.events.append(json.loads(line))
+            if running.events[-1]["event"] == "listening":
+                break
+        else:
+            raise AssertionError(f"the service did not start: {running.events}")
+        killer.cancel()
+        running.base = running.events[-1]["url"]
+        reader = threading.Thread(target=lambda: running.events.extend(map(json.loads, process.stderr)), daemon=True)
+        reader.start()
+        yield running
+    finally:
+        killer.cancel()
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        if reader is not None:
+            reader.join(10)
+        process.stderr.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Callable[..., Running]]:
+    """`server(store, **settings)`: a running service, killed at the end of the test."""
+    with ExitStack() as stack:
+        yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
