@@ -20,6 +20,11 @@ def blob_of(data: bytes) -> Blob:
     return Blob(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
+def digest_line(manifest: bytes) -> bytes:
+    """What `manifest.sha256` beside a manifest holds, in the form that `sha256sum --check` reads."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
+
+
 def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
     """Bytes of a regular file below `root`, following no symlink on the way.
 

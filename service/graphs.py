@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -57,7 +58,8 @@ class Graph:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 4  # what is wrong with a graph is in the exception
-        # From bytes the graph has no folder, so ONNX Runtime refuses weights kept in other files.
+        # Weights kept in other files would be read unverified from the working directory: look where no file can be.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         with refusing("signature"):
             self._session = onnxruntime.InferenceSession(data, options, providers=providers())
         # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU with: a graph that
