@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,45 +77,50 @@ def changes(log: Path, folder: Path) -> list[Change]:
     return found
 
 
-def spread(items: Sequence[Change], count: int) -> list[tuple[int, Change]]:
-    """`count` of the items with their places, first and last among them; all of them where there are no more."""
-    if count >= len(items):
-        return list(enumerate(items))
-    places = {round(step * (len(items) - 1) / (count - 1)) for step in range(count)}
-    return [(place, items[place]) for place in sorted(places)]
+def spread(calls: Sequence[Change], count: int, always: Sequence[Change] = ()) -> list[Change]:
+    """`count` of the calls, first and last among them, and those of `always`; all where there are no more."""
+    if count >= len(calls):
+        return list(calls)
+    chosen = {calls[round(step * (len(calls) - 1) / (count - 1))] for step in range(count)} | {*always}
+    return [call for call in calls if call in chosen]
 
 
-def what_a_power_cut_could_lose(made: Iterable[Change]) -> list[str]:
-    """Moves whose source was not synced after its last change, or whose folder was not synced before the next stage.
+def what_a_power_cut_could_lose(calls: Sequence[Change]) -> list[str]:
+    """Files that move before they are synced, and folders not synced between a move into them and the next stage.
 
-    A stage ends where something that is named by its predecessors moves: first blobs, then the version, then `live`.
+    The stages of publishing: blobs, then the version, then `live`.
     """
-    history = list(made)
     problems = []
-    for place, move in enumerate(history):
-        if move.call not in _MOVES:
-            continue
-        source, target = move.paths[-2:]
-        before = [
-            (at, change)
-            for at, change in enumerate(history[:place])
-            if any(p == source or p.startswith(f"{source}/") for p in change.paths)
-        ]
-        files = {change.paths[0] for _, change in before if change.call == "write"}
-        for file in files:
-            written = max(at for at, change in before if change.call == "write" and change.paths[0] == file)
-            if not any(change.call == "fsync" and change.paths[0] == file for change in history[written:place]):
-                problems.append(f"{file} moved before it was synced")
-        folder = str(Path(target).parent)
-        later = history[place + 1 :]
-        stage = next(
-            (
-                at
-                for at, other in enumerate(later)
-                if (other.call in _MOVES and str(Path(other.paths[-1]).parent) != folder) or other.moves_to("/live")
-            ),
-            len(later),
-        )
-        if not any(change.call == "fsync" and change.paths[0] == folder for change in later[:stage]):
-            problems.append(f"{folder} was not synced after {target} came")
+    for place, move in enumerate(calls):
+        if move.call in _MOVES:
+            source, target = move.paths[-2:]
+            problems += [f"{path} moved unsynced" for path in _unsynced(calls[:place], source)]
+            folder, later = str(Path(target).parent), calls[place + 1 :]
+            stage = next((at for at, call in enumerate(later) if _opens_a_stage(call, folder)), len(later))
+            if not _syncs(later[:stage], folder):
+                problems.append(f"{folder} unsynced after {target} came")
     return problems
+
+
+def _unsynced(calls: Sequence[Change], moved: str) -> set[str]:
+    """What was changed of a file or folder, or in it, and not synced since."""
+    unsynced = set()
+    for call in calls:
+        path = call.paths[0] if call.call in ("write", "fsync") else call.paths[-1]
+        if path != moved and not path.startswith(f"{moved}/"):
+            continue
+        if call.call == "fsync":
+            unsynced.discard(path)
+        elif call.call == "write":
+            unsynced.add(path)
+        elif path != moved:  # a new name in the folder
+            unsynced.add(str(Path(path).parent))
+    return unsynced
+
+
+def _opens_a_stage(call: Change, folder: str) -> bool:
+    return call.call in _MOVES and (str(Path(call.paths[-1]).parent) != folder or call.moves_to("/live"))
+
+
+def _syncs(calls: Sequence[Change], folder: str) -> bool:
+    return any(call.call == "fsync" and call.paths[0] == folder for call in calls)
