@@ -16,7 +16,7 @@ from safetensors.numpy import load, save
 
 from model_store import blob_of
 from tests.faults.service_client import eventually, label, refusal
-from tests.tiny import FEATURES, WIDTH, Shelf, TinyDraft, TinyTask
+from tests.tiny import FEATURES, Shelf, TinyDraft, TinyTask
 
 SEED = 2
 
@@ -149,23 +149,25 @@ def test_control_the_same_graph_with_its_weights_inside_is_served(shelf, server)
     assert label(server(shelf.store))["version"] == 1
 
 
-def small(
-    node: onnx.NodeProto, opset: int = 18, ir_version: int = 10, domain: str = "", **changes: object
-) -> onnx.ModelProto:
-    """An image tail of one node."""
-    inputs = [helper.make_tensor_value_info("image_hidden", TensorProto.FLOAT, ["B", 3, WIDTH])]
-    outputs = [
-        helper.make_tensor_value_info("image_features", TensorProto.FLOAT, changes.get("shape", ["B", FEATURES]))
-    ]
-    inputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B"]) for name in changes.get("inputs", ())]
-    outputs += [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B"]) for name in changes.get("outputs", ())]
-    graph = helper.make_graph([node], "small", inputs, outputs, list(changes.get("tensors", ())))
-    opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+def edited(draft: TinyDraft, edit: Callable[[onnx.ModelProto], object]) -> TinyDraft:
+    """The right image tail with one thing changed."""
+    model = tail_of(draft)
+    edit(model)
+    return with_tail(draft, model)
 
 
-def node(kind: str, **attributes: object) -> onnx.NodeProto:
-    return helper.make_node(kind, ["image_hidden"], ["image_features"], **attributes)
+def take_one_at_a_time(model: onnx.ModelProto) -> None:
+    for port in (*model.graph.input, *model.graph.output):
+        port.type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def take_more(model: onnx.ModelProto) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("more", TensorProto.FLOAT, ["B"]))
+
+
+def call(model: onnx.ModelProto, operator: str, domain: str) -> None:
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = operator, domain
+    model.opset_import.append(helper.make_opsetid("evil", 1))
 
 
 def changed(draft: TinyDraft, change: Callable[[np.ndarray], np.ndarray]) -> TinyDraft:
@@ -193,16 +195,14 @@ def with_head(draft: TinyDraft, change: Callable[[str, np.ndarray], np.ndarray])
 
 
 FAULTY: dict[str, tuple[str, Callable[[TinyDraft], TinyDraft]]] = {
-    "custom op": ("signature", lambda d: with_tail(d, small(node("Backdoor", domain="evil"), domain="evil"))),
-    "unknown op": ("signature", lambda d: with_tail(d, small(node("Backdoor")))),
-    "opset of the future": ("signature", lambda d: with_tail(d, small(node("Identity"), opset=999))),
-    "IR of the future": ("signature", lambda d: with_tail(d, small(node("Identity"), ir_version=999))),
-    "a second input": ("signature", lambda d: with_tail(d, small(node("ReduceMean"), inputs=["more"]))),
-    "no graph": ("signature", lambda d: with_tail(d, onnx.ModelProto(ir_version=10))),
-    "an op without its input": (
-        "signature",
-        lambda d: with_tail(d, small(helper.make_node("MatMul", ["image_hidden", "nothing"], ["image_features"]))),
-    ),
+    "custom op": ("signature", lambda d: edited(d, lambda model: call(model, "MatMul", "evil"))),
+    "unknown op": ("signature", lambda d: edited(d, lambda model: call(model, "Backdoor", ""))),
+    "opset of the future": ("signature", lambda d: edited(d, lambda m: setattr(m.opset_import[0], "version", 999))),
+    "IR of the future": ("signature", lambda d: edited(d, lambda model: setattr(model, "ir_version", 999))),
+    "a second input": ("signature", lambda d: edited(d, take_more)),
+    "batches of one only": ("signature", lambda d: edited(d, take_one_at_a_time)),
+    "an input from nowhere": ("signature", lambda d: edited(d, lambda model: model.graph.node[0].input.pop(0))),
+    "no graph": ("signature", lambda d: edited(d, lambda model: model.ClearField("graph"))),
     "NaN weights": ("canary", lambda d: changed(d, lambda weights: weights * np.float32(np.nan))),
     "one NaN weight": ("canary", lambda d: changed(d, one(np.nan))),
     "one infinite weight": ("canary", lambda d: changed(d, one(np.inf))),
