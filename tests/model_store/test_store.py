@@ -185,6 +185,24 @@ def test_what_the_system_cannot_read_is_refused_and_not_called_a_link(store, pub
     assert reason_of_refusal(store) == "unreadable"
 
 
+def test_a_pointer_that_is_replaced_while_it_is_read_is_read_whole(store, draft, published, monkeypatch):
+    """`live` has no name any more once another was renamed over it; that is no damage."""
+    publish(store, *draft())
+    fstat, live = os.fstat, store.root / "tasks/fruit/live"
+
+    def replaced(handle: int) -> os.stat_result:
+        if Path(f"/proc/self/fd/{handle}").readlink() == live:
+            (store.root / "next").write_text("1\n")
+            (store.root / "next").replace(live)
+        return fstat(handle)
+
+    monkeypatch.setattr(os, "fstat", replaced)
+
+    assert store.live("fruit") == 2
+    monkeypatch.undo()
+    assert store.live("fruit") == 1
+
+
 def test_reading_leaves_no_file_open(store, published):
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     blob_path(store, published).unlink()
