@@ -9,6 +9,7 @@ import shutil
 import sys
 import urllib.request
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,11 @@ def test_publishers_killed_at_random_under_a_reader_and_a_service(shelf, drafts,
     kills = counts(15, 200)
     shelf.publish()
     running = server(shelf.store)
-    publisher = start(KILL_AT_RANDOM, shelf.store, drafts, kills)
     reads = []
-    while publisher.poll() is None:
-        reads.append(shelf.store.verify("fruit").version)
-    assert output_of(publisher) == "." * kills
+    with start(KILL_AT_RANDOM, shelf.store, drafts, kills) as publisher:
+        while publisher.poll() is None:
+            reads.append(shelf.store.verify("fruit").version)
+        assert output_of(publisher) == "." * kills
     live = shelf.store.live("fruit")
     eventually(lambda: label(running)["version"] == live)
     refused = running.metric('mora_model_loads_total{result="refused",task="fruit"}')
@@ -72,13 +73,14 @@ def test_four_publishers_at_once_beside_a_collector_and_a_service(shelf, drafts,
     each = counts(3, 200)
     shelf.publish()
     running = server(shelf.store)
-    publishers = [start(PUBLISH, shelf.store, drafts, each) for _ in range(4)]
     seen = []
-    while any(publisher.poll() is None for publisher in publishers):
-        seen.append(shelf.store.verify("fruit").version)
-        collect_garbage(shelf.store)
-    for publisher in publishers:
-        output_of(publisher)
+    with ExitStack() as stack:
+        publishers = [stack.enter_context(start(PUBLISH, shelf.store, drafts, each)) for _ in range(4)]
+        while any(publisher.poll() is None for publisher in publishers):
+            seen += [shelf.store.verify("fruit").version for _ in range(10)]
+            collect_garbage(shelf.store)
+        for publisher in publishers:
+            output_of(publisher)
 
     assert seen == sorted(seen)
     assert shelf.store.versions("fruit") == list(range(1, 4 * each + 2))
