@@ -17,6 +17,7 @@ from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
 from model_store.store import DEFAULT_STORE, Store
 from model_store.tables import plain, size, summary, task_table
+from model_store.verdict import Verdict, ask
 
 P = ParamSpec("P")
 
@@ -76,11 +77,17 @@ def show(
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write its training report (HTML) here.")] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Also ask the service there which version it answers with, and why."),
+    ] = None,
 ) -> None:
     """Describe one version: labels, metrics and calibration per presence pattern, graphs, provenance.
 
     With --json, print its manifest.
     """
+    if as_json and url is not None:
+        raise typer.BadParameter("prints no manifest; leave out --json", param_hint="--url")
     opened = _open(store)
     manifest = opened.manifest(task, version)
     if report is not None:
@@ -91,6 +98,8 @@ def show(
         typer.echo(manifest.model_dump_json(indent=1))
     else:
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version))
+    if url is not None:
+        typer.echo(plain(_sentence(url, ask(url, task))))
 
 
 @app.command()
@@ -176,6 +185,14 @@ def _facts(manifest: Manifest) -> dict[str, JsonValue]:
         "precisions": [precision.value for precision in manifest.graphs],
         "bytes": sum(blob.size for blob in manifest.blobs()),
     }
+
+
+def _sentence(url: str, verdict: Verdict) -> str:
+    said = f"{url} answers with version {verdict.version}"
+    if verdict.refused is None:
+        return said
+    what = "what `live` holds" if verdict.refused.version is None else f"version {verdict.refused.version}"
+    return f"{said} because it refused {what}: {verdict.refused.reason} (its log says more)"
 
 
 def _is_good(store: Store, task: str, version: int) -> bool:

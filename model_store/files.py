@@ -20,6 +20,11 @@ def blob_of(data: bytes) -> Blob:
     return Blob(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
+def digest_line(manifest: bytes) -> bytes:
+    """What `manifest.sha256` beside a manifest holds, in the form that `sha256sum --check` reads."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
+
+
 def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
     """Bytes of a regular file below `root`, following no symlink on the way.
 
@@ -35,7 +40,7 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
             handles.append(os.open(folder, _DIRECTORY, dir_fd=handles[-1]))
         handles.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handles[-1]))
         status = os.fstat(handles[-1])
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced since it was opened, and whole
             raise CorruptError(f"{relative} is not a regular file with one name; publish the version again", "link")
         if status.st_size > max_bytes:
             raise CorruptError(f"{relative} has {status.st_size} bytes, expected at most {max_bytes}", "size")

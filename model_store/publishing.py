@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from model_store.errors import CorruptError, NotFoundError, StoreError
-from model_store.files import blob_of, sync_directory, write_synced
+from model_store.files import blob_of, digest_line, sync_directory, write_synced
 from model_store.manifest import Blob, Manifest, ManifestDraft
 from model_store.store import Store
 
@@ -29,17 +29,19 @@ def publish(store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes]) -> M
         StoreError: a blob the draft needs is neither given nor stored, or does not match its name.
         OSError: the disk is full or read-only; the live version stays.
     """
+    draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # before any name in it becomes a path
     for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
         _make_directory(missing)
     _folder(store, "tasks")
     with _writing(store) as staging:
         _add_blobs(store, draft.blobs(), blobs, staging)
         task_folder = _folder(store, "tasks", draft.task)
-        known = [*store.versions(draft.task), store.live(draft.task) or 0]
-        manifest = Manifest.model_validate({**draft.model_dump(), "version": max(known) + 1})
+        manifest = draft.model_copy(update={"version": store.newest(draft.task) + 1})
         staged = staging / "version"
         staged.mkdir()
-        write_synced(staged / "manifest.json", manifest.model_dump_json(indent=1).encode())
+        content = manifest.model_dump_json(indent=1).encode()
+        write_synced(staged / "manifest.json", content)
+        write_synced(staged / "manifest.sha256", digest_line(content))
         sync_directory(staged)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
@@ -153,7 +155,14 @@ def _make_directory(folder: Path) -> None:
 
 
 def _point(store: Store, task: str, version: int, staging: Path) -> None:
+    """Move `live`. Before it moves back, `newest` keeps the highest number, so that no number is used twice."""
     task_folder = _folder(store, "tasks", task)
-    write_synced(staging / "live", f"{version}\n".encode())
-    (staging / "live").replace(task_folder / "live")
-    sync_directory(task_folder)
+    try:
+        newest = store.newest(task)
+        numbers = {"newest": newest, "live": version} if version < newest else {"live": version}
+    except CorruptError:  # one of the two holds nonsense, which this mends
+        numbers = {"newest": max(store.versions(task)), "live": version}
+    for name, number in numbers.items():
+        write_synced(staging / name, f"{number}\n".encode())
+        (staging / name).replace(task_folder / name)
+        sync_directory(task_folder)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from model_store.errors import CorruptError, NotFoundError
-from model_store.files import read_beneath
+from model_store.files import digest_line, read_beneath
 from model_store.manifest import Blob, Manifest, TaskName
 
 DEFAULT_STORE = Path(__file__).parent
@@ -39,20 +39,18 @@ class Store:
 
     def live(self, task: str) -> int | None:
         """The version that answers, or None before one was activated."""
-        if not os.path.lexists(self._task_folder(task) / "live"):
-            return None
-        text = read_beneath(self.root, f"tasks/{task}/live", 32).decode("ascii", "replace").strip()
-        if not _VERSION.fullmatch(text):
-            message = f"tasks/{task}/live does not hold a version number; run `mora-store activate {task} VERSION`"
-            raise CorruptError(message, "manifest")
-        return int(text)
+        return self._number(task, "live")
+
+    def newest(self, task: str) -> int:
+        """The highest number that a version of the task ever had, also one that is no longer there; 0 before any."""
+        return max([0, *self.versions(task), *(self._number(task, name) or 0 for name in ("live", "newest"))])
 
     def manifest(self, task: str, version: int | None = None) -> Manifest:
         """The manifest of a version, by default the live one.
 
         Raises:
             NotFoundError: no such task or version, or nothing is live.
-            CorruptError: the manifest does not parse, or names another task or version.
+            CorruptError: the manifest does not parse, names another task or version, or has changed since.
         """
         version = version if version is not None else self.live(task)
         if version is None:
@@ -60,12 +58,17 @@ class Store:
         if version not in self.versions(task):
             raise NotFoundError(f"task {task} has no version {version}; `mora-store list` shows what there is")
         name = f"tasks/{task}/{version}/manifest.json"
+        content = read_beneath(self.root, name, _MAX_MANIFEST_BYTES)
         try:
-            manifest = Manifest.model_validate_json(read_beneath(self.root, name, _MAX_MANIFEST_BYTES))
+            manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
             raise CorruptError(f"{name} is not a valid manifest: {_first_problems(error)}", "manifest") from error
         if (manifest.task, manifest.version) != (task, version):
             raise CorruptError(f"{name} describes {manifest.task} version {manifest.version}", "manifest")
+        digest, line = f"tasks/{task}/{version}/manifest.sha256", digest_line(content)
+        # Another program's version may come without: it loses the check of the manifest's own bytes.
+        if os.path.lexists(self.root / digest) and read_beneath(self.root, digest, len(line)) != line:
+            raise CorruptError(f"{name} has another SHA-256 than manifest.sha256; publish the version again", "sha256")
         return manifest
 
     def read(self, blob: Blob) -> bytes:
@@ -84,6 +87,16 @@ class Store:
         for blob in manifest.blobs():
             self.read(blob)
         return manifest
+
+    def _number(self, task: str, name: str) -> int | None:
+        """The version number that a file of the task's folder holds, None without that file."""
+        if not os.path.lexists(self._task_folder(task) / name):
+            return None
+        text = read_beneath(self.root, f"tasks/{task}/{name}", 32).decode("ascii", "replace").strip()
+        if not _VERSION.fullmatch(text):
+            message = f"tasks/{task}/{name} does not hold a version number; run `mora-store activate {task} VERSION`"
+            raise CorruptError(message, "manifest")
+        return int(text)
 
     def _task_folder(self, task: str) -> Path:
         if not _is_task_name(task):

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from model_store import Backbone, Calibration, Pattern, Precision, Provenance
 from model_store import Problem as TaskProblem
 from service.errors import Problem
+from service.refusal import Refusal
 
 Modality = Literal["used", "truncated", "absent"]
 
@@ -89,6 +90,9 @@ class TaskDetail(TaskSummary):
     training_mix: dict[Pattern, float]
     max_logit_error: dict[Pattern, float]
     provenance: Provenance
+    refused: Refusal | None = Field(
+        description="What is live in the store and failed its checks, so `version` answers."
+    )
 
 
 class Health(BaseModel):

@@ -15,7 +15,7 @@ from service.errors import Code, ServiceError
 from service.loading import Loader
 from service.metrics import Metrics
 from service.model import Model
-from service.refusal import RefusedError, is_final, refusing
+from service.refusal import Refusal, RefusedError, is_final, reason_of, refusing
 
 _log = structlog.get_logger()
 
@@ -39,6 +39,7 @@ class Catalog:
         self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._pointers: dict[str, int | None] = {}  # what `live` held when last acted on; None: nothing readable
         self._refused: set[tuple[str, int | None]] = set()  # for good
+        self._refusals: dict[str, Refusal] = {}  # of what `live` points to now
         self._retry_at: dict[str, float] = {}  # when to look again at what was refused for a reason that may pass
         self._loading = threading.Lock()
 
@@ -49,6 +50,8 @@ class Catalog:
 
     def find(self, task: str | None) -> Model:
         """The live model of a task, or of the only one. Raises ServiceError."""
+        if task is not None and task not in self._live and (refusal := self.refusal(task)):
+            raise ServiceError(Code.VERSION_REFUSED, f"Its live version was refused when loaded: {refusal.reason}.")
         if not self._live:
             raise ServiceError(Code.NO_MODEL, "No task is loaded; publish one with mora-train or mora-store.")
         if task is None:
@@ -58,6 +61,10 @@ class Catalog:
         if task not in self._live:
             raise ServiceError(Code.UNKNOWN_TASK, "No such task is loaded; GET /tasks lists those that are.")
         return self._live[task]
+
+    def refusal(self, task: str) -> Refusal | None:
+        """Why what is live in the store does not answer; None when it does."""
+        return self._refusals.get(task)
 
     def loaded(self, task: str, version: int) -> Model | None:
         """That version if it is live or pinned already."""
@@ -89,9 +96,11 @@ class Catalog:
         self._pointers[task] = pointer
         self._retry_at.pop(task, None)
         if problem is not None:
-            self._refuse(task, pointer, problem)
+            self._refuse_live(task, pointer, problem)
         elif pointer is not None and (task not in self._live or self._live[task].manifest.version != pointer):
             self._switch(task, pointer)
+        else:
+            self._refusals.pop(task, None)
 
     def _read_pointer(self, task: str) -> tuple[int | None, CorruptError | None]:
         try:
@@ -105,11 +114,12 @@ class Catalog:
         try:
             model = self._load(task, version)
         except (StoreError, RefusedError) as error:
-            self._refuse(task, version, error)
+            self._refuse_live(task, version, error)
             return
         before = self._live.get(task)
         self._live = {**self._live, task: model}
         self._pinned.pop((task, version), None)
+        self._refusals.pop(task, None)
         self._metrics.model_info.labels(*_identity(model)).set(1)
         if before is not None:
             self._metrics.model_info.remove(*_identity(before))
@@ -137,14 +147,17 @@ class Catalog:
         self._metrics.model_loads.labels(task, "loaded").inc()
         return model
 
+    def _refuse_live(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
+        self._refuse(task, version, error)
+        self._refusals[task] = Refusal(version, reason_of(error))
+
     def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
         if is_final(error):
             self._refused.add((task, version))
         else:
             self._retry_at[task] = time.monotonic() + self._retry_seconds
         self._metrics.model_loads.labels(task, "refused").inc()
-        reason = getattr(error, "reason", "missing")
-        _log.error("model_refused", task=task, version=version, reason=reason, problem=str(error))
+        _log.error("model_refused", task=task, version=version, reason=reason_of(error), problem=str(error))
 
 
 def _identity(model: Model) -> tuple[str, str, str, str]:

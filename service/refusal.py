@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from model_store import StoreError
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The version that the store's `live` names and that does not answer, None where `live` cannot be read; and why."""
+
+    version: int | None
+    reason: str
 
 
 class RefusedError(Exception):
@@ -18,6 +27,12 @@ class RefusedError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def reason_of(error: StoreError | RefusedError) -> str:
+    """Its short word."""
+    reason: str = getattr(error, "reason", "missing")
+    return reason
 
 
 def is_final(error: StoreError | RefusedError) -> bool:

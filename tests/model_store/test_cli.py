@@ -10,9 +10,10 @@ from datetime import timedelta, timezone
 import pytest
 from typer.testing import CliRunner
 
-from model_store import Pattern, Precision, Store, blob_of, publish, publishing
+from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing
 from model_store.cli import app
 from model_store.tables import plain, size
+from model_store.verdict import Refusal, Verdict
 
 
 @pytest.fixture
@@ -322,3 +323,44 @@ def test_list_and_show_count_every_precision(store, draft, run):
     assert json.loads(run("list", "--json").stdout)[0]["precisions"] == ["fp32", "int8"]
     (row,) = [line for line in run("show", "fruit").stdout.splitlines() if "int8" in line]
     assert "-0.46 points" in row
+
+
+@pytest.mark.parametrize(
+    ("refused", "sentence"),
+    [
+        (None, "http://replica answers with version 3"),
+        (
+            Refusal(version=3, reason="canary"),
+            "with version 2 because it refused version 3: canary (its log says more)",
+        ),
+        (Refusal(version=None, reason="manifest"), "with version 2 because it refused what `live` holds: manifest"),
+    ],
+    ids=str,
+)
+def test_show_tells_what_a_service_says_of_the_task(three_versions, run, monkeypatch, refused, sentence):
+    asked = []
+
+    def answer(*question):
+        asked.append(question)
+        return Verdict(version=2 if refused else 3, refused=refused)
+
+    monkeypatch.setattr(cli, "ask", answer)
+
+    shown = run("show", "fruit", "--url", "http://replica")
+
+    assert shown.exit_code == 0
+    assert sentence in shown.stdout.splitlines()[-1]
+    assert asked == [("http://replica", "fruit")]
+
+
+def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(three_versions, run):
+    result = run("show", "fruit", "--url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 1
+    assert "3 (live)" in result.stdout
+    assert result.stderr.startswith("error: http://127.0.0.1:1 does not tell about fruit")
+    assert result.stderr.count("\n") == 1
+
+
+def test_show_prints_a_manifest_or_asks_a_service(three_versions, run):
+    assert run("show", "fruit", "--json", "--url", "http://127.0.0.1:1").exit_code == 2

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from model_store import (
     CorruptError,
@@ -47,10 +49,44 @@ def test_versions_count_up_and_the_newest_is_live(store, draft):
 def test_a_number_is_not_used_again_after_its_folder_was_deleted(store, draft):
     for _ in range(2):
         publish(store, *draft())
-    (store.root / "tasks/fruit/2/manifest.json").unlink()
-    (store.root / "tasks/fruit/2").rmdir()
+    shutil.rmtree(store.root / "tasks/fruit/2")
 
     assert publish(store, *draft()).version == 3
+
+
+def test_a_number_is_not_used_again_after_a_rollback_and_a_deletion(store, draft):
+    """What one does with a bad version; a client that pins the number must not get another model for it."""
+    for _ in range(3):
+        publish(store, *draft())
+    rollback(store, "fruit")
+    activate(store, "fruit", 1)
+    for version in (2, 3):
+        shutil.rmtree(store.root / f"tasks/fruit/{version}")
+
+    assert publish(store, *draft()).version == store.live("fruit") == 4
+
+
+def test_activating_mends_a_mark_that_holds_nonsense(store, draft):
+    for _ in range(2):
+        publish(store, *draft())
+    rollback(store, "fruit")
+    (store.root / "tasks/fruit/newest").write_text("many\n")
+    with pytest.raises(CorruptError, match="mora-store activate fruit VERSION"):
+        publish(store, *draft())
+
+    activate(store, "fruit", 2)
+
+    assert publish(store, *draft()).version == 3
+
+
+def test_a_draft_that_nobody_checked_makes_nothing_outside_the_store(store, draft):
+    manifest, blobs = draft()
+    for task in ("../evil", "../../evil", "/tmp/evil", "a/b", "", ".", "..", "evil\n"):  # noqa: S108
+        with pytest.raises(ValidationError):
+            publish(store, manifest.model_copy(update={"task": task}), blobs)
+
+    assert not store.root.exists()
+    assert not (store.root.parent / "evil").exists()
 
 
 def test_a_number_taken_by_something_else_is_not_used(store, draft):
@@ -192,8 +228,7 @@ def test_garbage_is_unreferenced_blobs_and_dead_staging_only(store, draft):
     old, new = draft(tail="first"), draft(tail="second")
     publish(store, *old)
     publish(store, *new)
-    (store.root / "tasks/fruit/1/manifest.json").unlink()
-    (store.root / "tasks/fruit/1").rmdir()
+    shutil.rmtree(store.root / "tasks/fruit/1")
     left_behind = store.root / ".staging/0123"
     (left_behind / "version").mkdir(parents=True)
     (left_behind / "version/manifest.json").write_text("{")
@@ -229,7 +264,7 @@ def test_nothing_is_collected_while_a_manifest_cannot_be_read(store, draft):
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
-@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6])  # four new blobs, the manifest, and `live`
+@pytest.mark.parametrize("number", range(1, 8))  # four new blobs, the manifest, its digest, and `live`
 def test_a_disk_that_fails_at_any_write_leaves_the_old_version(store, draft, monkeypatch, number, error):
     old = publish(store, *draft(tail="first"))
     write_whole = publishing.write_synced
@@ -290,7 +325,8 @@ def test_what_is_renamed_into_place_was_synced_before_and_its_folder_after(store
         assert source in synced[:position], f"{source} was moved before it was synced"
         assert str(Path(target).parent) in synced[position:], f"the folder of {target} was not synced after the move"
     last_blob, version, live = (position for position, _, _ in moves[-3:])
-    assert any(path and path.endswith("/version/manifest.json") for path in synced[:version])
+    for name in ("manifest.json", "manifest.sha256"):
+        assert any(path and path.endswith(f"/version/{name}") for path in synced[:version])
     assert str(store.root / "blobs/sha256") in synced[last_blob:version]
     assert str(store.root / "tasks/fruit") in synced[version:live]
     for folder in ("", "blobs", "tasks"):  # these name new folders

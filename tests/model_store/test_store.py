@@ -22,7 +22,7 @@ from model_store import (
     publish,
     publishing,
 )
-from model_store.files import read_beneath
+from model_store.files import digest_line, read_beneath
 from model_store.manifest import TaskName
 
 HEX = "0123456789abcdef" * 4
@@ -157,6 +157,7 @@ def test_a_manifest_that_claims_a_huge_blob_costs_no_memory(store, published, si
     manifest = json.loads(path.read_text())
     manifest["head"]["size"] = size
     path.write_text(json.dumps(manifest))
+    path.with_suffix(".sha256").write_bytes(digest_line(path.read_bytes()))
 
     assert reason_of_refusal(store) == "size"
 
@@ -182,6 +183,24 @@ def test_what_the_system_cannot_read_is_refused_and_not_called_a_link(store, pub
     monkeypatch.setattr(os, "open", failing)
 
     assert reason_of_refusal(store) == "unreadable"
+
+
+def test_a_pointer_that_is_replaced_while_it_is_read_is_read_whole(store, draft, published, monkeypatch):
+    """`live` has no name any more once another was renamed over it; that is no damage."""
+    publish(store, *draft())
+    fstat, live = os.fstat, store.root / "tasks/fruit/live"
+
+    def replaced(handle: int) -> os.stat_result:
+        if Path(f"/proc/self/fd/{handle}").readlink() == live:
+            (store.root / "next").write_text("1\n")
+            (store.root / "next").replace(live)
+        return fstat(handle)
+
+    monkeypatch.setattr(os, "fstat", replaced)
+
+    assert store.live("fruit") == 2
+    monkeypatch.undo()
+    assert store.live("fruit") == 1
 
 
 def test_reading_leaves_no_file_open(store, published):
@@ -248,6 +267,19 @@ def test_a_manifest_that_contradicts_its_place_or_itself_is_refused(store, publi
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
     assert reason_of_refusal(store) == "manifest"
+
+
+def test_a_manifest_that_changed_and_still_parses_is_refused(store, published):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    path.write_bytes(path.read_bytes().replace(b'"apple"', b'"aqple"'))
+
+    assert reason_of_refusal(store) == "sha256"
+
+
+def test_a_manifest_that_another_program_wrote_needs_no_digest_beside_it(store, published):
+    (store.root / "tasks/fruit/1/manifest.sha256").unlink()
+
+    assert store.verify("fruit") == published
 
 
 def test_a_manifest_moved_under_another_task_is_refused(store, draft, published):
@@ -364,8 +396,7 @@ def test_a_store_that_does_not_exist_has_no_tasks(tmp_path):
 
 def test_publishing_never_overwrites_a_version(store, draft, published, monkeypatch):
     before = (store.root / "tasks/fruit/1/manifest.json").read_bytes()
-    monkeypatch.setattr(Store, "versions", lambda self, task: [])
-    monkeypatch.setattr(Store, "live", lambda self, task: None)
+    monkeypatch.setattr(Store, "newest", lambda self, task: 0)
 
     with pytest.raises(OSError, match="not empty"):
         publishing.publish(store, *draft(tail="second"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from dataclasses import replace
 
@@ -175,6 +176,50 @@ def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
     eventually(lambda: version(client) == 3)
 
 
+def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve):
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+    assert client.get("/tasks/fruit").json()["refused"] is None
+
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"})
+    assert client.get("/tasks/fruit").json()["version"] == 1
+    (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"})
+    (shelf.store.root / "tasks/fruit/live").write_text("1")
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "canary"})
+    shelf.publish(seed=3)
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    assert version(client) == 4
+
+
+def test_a_refused_version_that_is_only_pinned_is_not_told_as_the_live_one(shelf, serve):
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
+    shelf.publish(seed=2)
+    client = serve(shelf.store)
+
+    assert client.post("/classify", json={"text": "red", "version": 1}).json()["code"] == "version_refused"
+    assert client.get("/tasks/fruit").json()["refused"] is None
+
+
+def test_a_task_whose_only_version_was_refused_says_so_by_name(shelf, serve):
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
+    client = serve(shelf.store)
+    for response in (client.get("/tasks/fruit"), client.post("/classify", json={"task": "fruit", "text": "red"})):
+        assert (response.status_code, response.json()["code"]) == (503, "version_refused")
+        assert response.json()["detail"] == "Its live version was refused when loaded: canary."
+    assert client.post("/classify", json={"text": "red"}).json()["code"] == "no_model"
+    assert client.get("/tasks/other").json()["code"] == "no_model"
+
+    shelf.publish("tags")
+    eventually(lambda: version(client, "tags") == 1)
+    assert client.get("/tasks/fruit").json()["code"] == "version_refused"
+    assert client.get("/tasks/other").json()["code"] == "unknown_task"
+
+
 def test_a_damaged_file_is_refused_with_the_store_s_reason(shelf, serve, events):
     shelf.publish(seed=1)
     draft = shelf.draft(seed=2)
@@ -222,6 +267,22 @@ def test_folders_that_are_no_task_are_passed_over(shelf, serve, events):
     client = serve(shelf.store)
     assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit"]
     assert refusals(events) == []
+
+
+def test_a_refused_version_is_out_of_memory_at_once(shelf):
+    catalog = Catalog(shelf.store, Loader(shelf.store, Settings(store=shelf.store.root)), Metrics(), 2)
+    shelf.publish(seed=1)
+    catalog.refresh()
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=2, backbone_seed=1)))
+    gc.collect()
+    gc.disable()  # models are large: they must not wait for a collector of cycles
+    try:
+        catalog.refresh()
+    finally:
+        gc.enable()
+
+    assert catalog.refusal("fruit") is not None
+    assert len(catalog._loader.graphs) == 4
 
 
 def test_two_tasks_on_one_backbone_share_its_trunks(shelf, serve):
