@@ -57,11 +57,14 @@ HTTP = [
     form(b'name="' + CANARY.encode() + b'"'),
     form(b'name="image"; filename="' + CANARY.encode() + b'.png"', b"\x89PNG\r\n\x1a\n" + CANARY.encode()),
     form(b'name="task"', CANARY.encode() + b"\x1b[2J"),
-    request(b"POST /classify/batch", b'{"inputs": [{"%s": 1}], "tasks": ["%s"]}' % ((CANARY.encode(),) * 2)),
+    request(
+        b"POST /classify/batch",
+        b'{"inputs": [{"%s": 1}], "tasks": ["%s"]}' % ((CANARY.encode(),) * 2),
+        b"Content-Type: application/json\r\n",
+    ),
     request(b"GET /" + CANARY.encode() + b"%0d%0a%1b[31m?" + CANARY.encode() + b"=1"),
     request(b"GET /tasks/" + CANARY.encode() + b"%22%7d%0a"),
     request(b"PROPFIND /classify"),
-    named(b"\x1b[31m" + CANARY.encode()),
     named(b'"}{"event": "' + CANARY.encode()),
     named(CANARY.encode() + b" with spaces"),
     named(CANARY.encode() * 100),
@@ -69,6 +72,7 @@ HTTP = [
     named(b""),
 ]
 NOT_HTTP = [
+    named(b"\x1b[31m" + CANARY.encode()),
     request(CANARY.encode() + b" /"),
     named(CANARY.encode() + b"\x00"),
     b"\x16\x03\x01 " + CANARY.encode() + b"\r\n\r\n",
