@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from model_store import Store
 from service.catalog import Catalog
+from service.departure import Departure
 from service.engine import Engine
 from service.errors import Code, ServiceError, problem_response
 from service.lag import watch_lag
@@ -63,6 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.include_router(router)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    app.add_middleware(Departure)
     app.add_middleware(Observation, metrics=metrics)
     close_traces = _trace(app, settings)
     app.add_exception_handler(ServiceError, _on_service_error)
