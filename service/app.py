@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -77,11 +78,11 @@ def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
     """Trace requests when the settings ask for it; what is returned sends the last spans, and blocks."""
     if settings.traces_endpoint is None:
         return lambda: None
-    from service.tracing import Tracing, exporting_to  # only now: it needs the extra `otel`
+    from service.tracing import Tracing, close, exporting_to  # only now: it needs the extra `otel`
 
     provider = exporting_to(str(settings.traces_endpoint))
     app.add_middleware(Tracing, tracer=provider.get_tracer("mora-serve"))
-    return provider.shutdown
+    return partial(close, provider)
 
 
 async def _watch(engine: Engine, poll_seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from importlib.metadata import version
 
@@ -34,9 +35,16 @@ def exporting_to(endpoint: str) -> TracerProvider:
         endpoint: the whole URL that takes traces by OTLP over HTTP.
     """
     service = {"service.name": "mora-serve", "service.version": version("mora-serve")}
-    provider = TracerProvider(resource=Resource.create(service))
+    provider = TracerProvider(resource=Resource.create(service), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=_EXPORT_SECONDS)))
     return provider
+
+
+def close(provider: TracerProvider) -> None:
+    """Send the spans that wait, for as long as one export may take; what is left then is lost. Blocking."""
+    closing = threading.Thread(target=provider.shutdown, daemon=True)
+    closing.start()
+    closing.join(_EXPORT_SECONDS)
 
 
 class Tracing:

@@ -16,7 +16,7 @@ from importlib import metadata
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -29,7 +29,7 @@ from typer.testing import CliRunner
 from service.app import create_app
 from service.cli import app as cli
 from service.settings import Settings
-from service.tracing import Tracing
+from service.tracing import Tracing, close
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
@@ -269,6 +269,21 @@ def test_answers_go_on_when_the_collector_is_down_or_never_answers(shelf, serve,
                 for _ in range(20):
                     assert client.post("/classify", json=item(text="red")).status_code == 200
                     time.sleep(0.02)
+
+
+def test_closing_waits_for_a_collector_no_longer_than_one_export(monkeypatch):
+    monkeypatch.setattr("service.tracing._EXPORT_SECONDS", 0.1)
+    released, provider = threading.Event(), TracerProvider(shutdown_on_exit=False)
+
+    class Stuck(SpanProcessor):
+        def shutdown(self) -> None:
+            released.wait(60)
+
+    provider.add_span_processor(Stuck())
+    started = time.monotonic()
+    close(provider)
+    assert time.monotonic() - started < 30
+    released.set()
 
 
 LOADED = """
