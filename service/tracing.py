@@ -21,6 +21,7 @@ from service.observation import PROBES
 from service.record import RequestRecord
 
 _EXPORT_SECONDS = 5.0
+_CLOSING_SECONDS = 2.0
 _MOST_STAGES = 64  # spans of one request: more, of a large batch, would crowd out other requests
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
@@ -41,10 +42,10 @@ def exporting_to(endpoint: str) -> TracerProvider:
 
 
 def close(provider: TracerProvider) -> None:
-    """Send the spans that wait, for as long as one export may take; what is left then is lost. Blocking."""
+    """Send the spans that wait; what a slow collector has not taken in two seconds is lost. Blocking."""
     closing = threading.Thread(target=provider.shutdown, daemon=True)
     closing.start()
-    closing.join(_EXPORT_SECONDS)
+    closing.join(_CLOSING_SECONDS)
 
 
 class Tracing:

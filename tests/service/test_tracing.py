@@ -271,8 +271,8 @@ def test_answers_go_on_when_the_collector_is_down_or_never_answers(shelf, serve,
                     time.sleep(0.02)
 
 
-def test_closing_waits_for_a_collector_no_longer_than_one_export(monkeypatch):
-    monkeypatch.setattr("service.tracing._EXPORT_SECONDS", 0.1)
+def test_closing_waits_for_a_collector_but_not_for_ever(monkeypatch):
+    monkeypatch.setattr("service.tracing._CLOSING_SECONDS", 0.1)
     released, provider = threading.Event(), TracerProvider(shutdown_on_exit=False)
 
     class Stuck(SpanProcessor):
