@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
@@ -42,7 +43,7 @@ def traced(shelf) -> Iterator[tuple[TestClient, InMemorySpanExporter]]:
     shelf.publish("fruit")
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    app = create_app(Settings(store=shelf.store.root, intra_op_threads=1))
+    app = create_app(Settings(store=shelf.store.root, intra_op_threads=1, encoder_workers=1))
     app.add_middleware(Tracing, tracer=provider.get_tracer("test"))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client, exporter
@@ -96,6 +97,20 @@ def test_stages_follow_each_other(traced, picture):
     for encoder in ("image_encoder", "text_encoder"):
         assert ended["tokenize"] <= began[encoder] + 1000
         assert ended[encoder] <= began["head"] + 1000
+
+
+def test_an_encoder_that_was_done_before_the_other_began_is_shown_so(traced, picture, occupied, sample):
+    client, exporter = traced
+    with ThreadPoolExecutor(1) as pool:
+        with occupied(client, "image"):
+            answer = pool.submit(client.post, "/classify", json=item(picture, "a red apple"))
+            deadline = time.monotonic() + 30
+            while not sample(client, 'mora_batch_size_count{encoder="text"}') and time.monotonic() < deadline:
+                time.sleep(0.01)
+        assert answer.result(30).status_code == 200
+
+    stages = {stage.name: stage for stage in split(exporter)[1]}
+    assert stages["text_encoder"].end_time < stages["image_encoder"].start_time
 
 
 def test_what_did_not_run_has_no_span(traced):
