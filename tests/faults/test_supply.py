@@ -19,7 +19,7 @@ FLOORS = {  # the first version without the hole, and the hole
     "fastapi": ("0.109.1", "CVE-2024-24762, form parsing"),
     "h11": ("0.16.0", "CVE-2025-43859, request smuggling"),
     "jinja2": ("3.1.6", "CVE-2025-27516, sandbox escape"),
-    "onnx": ("1.19.1", "CVE-2025-51480, write outside the folder"),
+    "onnx": ("1.21.0", "CVE-2026-28500, untrusted downloads; external data"),
     "pillow": ("12.3", "decoders' memory safety"),
     "protobuf": ("6.31.1", "CVE-2025-4565, recursion"),
     "python-multipart": ("0.0.31", "negative lengths, CVE-2024-53981, CVE-2026-24486, -40347, -42561"),
