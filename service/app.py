@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from model_store import Store
@@ -17,6 +19,7 @@ from service.catalog import Catalog
 from service.departure import Departure
 from service.engine import Engine
 from service.errors import Code, ServiceError, problem_response
+from service.lag import watch_lag
 from service.loading import Loader
 from service.metrics import Metrics
 from service.observation import Observation
@@ -25,6 +28,8 @@ from service.routes import router
 from service.settings import Settings
 
 _log = structlog.get_logger()
+# FastAPI's own spans and logs hold paths, queries and messages of errors, which are input; Tracing's hold none.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -37,12 +42,16 @@ def create_app(settings: Settings) -> FastAPI:
         catalog = Catalog(store, Loader(store, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
         await _refresh(engine)
-        watcher = asyncio.create_task(_watch(engine, settings.poll_seconds))
+        watchers = [
+            asyncio.create_task(_watch(engine, settings.poll_seconds)),
+            asyncio.create_task(watch_lag(metrics.event_loop_lag)),
+        ]
         yield
-        watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
+        for watcher in watchers:
+            watcher.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
         engine.close()
+        await asyncio.to_thread(close_traces)
 
     app = FastAPI(
         title="MoRA inference service",
@@ -51,16 +60,29 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.metrics = metrics
     app.include_router(router)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.add_middleware(Departure)
     app.add_middleware(Observation, metrics=metrics)
+    close_traces = _trace(app, settings)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     return app
+
+
+def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
+    """Trace requests when the settings ask for it; what is returned sends the last spans, and blocks."""
+    if settings.traces_endpoint is None:
+        return lambda: None
+    from service.tracing import Tracing, close, exporting_to  # only now: it needs the extra `otel`
+
+    provider = exporting_to(str(settings.traces_endpoint))
+    app.add_middleware(Tracing, tracer=provider.get_tracer("mora-serve"))
+    return partial(close, provider)
 
 
 async def _watch(engine: Engine, poll_seconds: float) -> None:

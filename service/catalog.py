@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from model_store import CorruptError, NotFoundError, Store, StoreError
+from service.drift import show_training
 from service.errors import Code, ServiceError
 from service.loading import Loader
 from service.metrics import Metrics
@@ -121,6 +122,7 @@ class Catalog:
         self._pinned.pop((task, version), None)
         self._refusals.pop(task, None)
         self._metrics.model_info.labels(*_identity(model)).set(1)
+        show_training(self._metrics, model.manifest)
         if before is not None:
             self._metrics.model_info.remove(*_identity(before))
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)

@@ -83,14 +83,15 @@ class Engine:
         self._encoders.check(models, item, record.deadline)  # before a picture is decoded for nothing
         async with self._in_time("preparation", record):
             prepared = await self._prepare(partial(models[0].prepare, item), record)
-        record.add(Stage.DECODE, prepared.decode_seconds)
-        record.add(Stage.TOKENIZE, prepared.tokenize_seconds)
+        record.add(Stage.DECODE, prepared.decode_seconds, prepared.started)
+        record.add(Stage.TOKENIZE, prepared.tokenize_seconds, prepared.started + prepared.decode_seconds)
+        submitted = time.perf_counter()
         async with self._in_time("encoder", record):
             features = await self._encoders.encode(models, prepared, record.deadline)
-        image, text = features
-        record.add(Stage.QUEUE, max(image.queue_seconds if image else 0.0, text.queue_seconds if text else 0.0))
-        record.add(Stage.IMAGE_ENCODER, image.run_seconds if image else 0.0)
-        record.add(Stage.TEXT_ENCODER, text.run_seconds if text else 0.0)
+        record.add(Stage.QUEUE, max(done.queue_seconds for done in features if done), submitted)
+        for stage, done in zip((Stage.IMAGE_ENCODER, Stage.TEXT_ENCODER), features, strict=True):
+            if done is not None:
+                record.add(stage, done.run_seconds, submitted + done.queue_seconds)
         return Encoding(models, item.pattern, _modalities(prepared), features)
 
     def answer(self, encoding: Encoding, index: int, top_k: int, record: RequestRecord) -> Answer:
@@ -149,8 +150,9 @@ class Engine:
             raise ServiceError(Code.DEADLINE, "The answer was not there in time; timeout_ms allows more.") from error
 
     async def _prepare(self, job: Callable[[], T], record: RequestRecord) -> T:
+        submitted = time.perf_counter()
         done = await self._preparation.run(job)
-        record.add(Stage.QUEUE, done.queue_seconds)
+        record.add(Stage.QUEUE, done.queue_seconds, submitted)
         return done.result
 
     def _label(self, model: Model, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 
 import structlog
 from structlog.typing import Processor
 
 from service.settings import Settings
 
+_log = structlog.get_logger()
+
 
 def configure_logging(settings: Settings) -> None:
     """Send every event, and every warning of Python's, through one formatter."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -27,6 +31,7 @@ def configure_logging(settings: Settings) -> None:
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering))
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+    threading.excepthook = _on_dead_thread
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -37,3 +42,8 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def _on_dead_thread(crash: threading.ExceptHookArgs) -> None:
+    """Python itself would print a traceback, whose lines no reader of JSON understands."""
+    _log.critical("thread_died", thread=crash.thread and crash.thread.name, exc_info=crash.exc_value)

@@ -67,6 +67,23 @@ class Metrics:
             ["task", "version", "precision", "backbone"],
             registry=registry,
         )
+        self.training_modality_ratio = Gauge(
+            "mora_training_modality_ratio",
+            "Share of the items that the live version was trained on.",
+            ["task", "modalities"],
+            registry=registry,
+        )
+        self.training_confidence = Gauge(
+            "mora_training_confidence",
+            "Mean highest score of the live version on its validation split.",
+            ["task", "modalities"],
+            registry=registry,
+        )
+        self.event_loop_lag = Gauge(
+            "mora_event_loop_lag_seconds",
+            "The latest that the event loop was in the last 15 seconds.",
+            registry=registry,
+        )
         self.prediction_confidence = Histogram(
             "mora_prediction_confidence",
             "Highest score of an answer.",

@@ -40,6 +40,7 @@ class Prepared:
 
     pixel_values: NDArray[np.float32] | None
     tokens: Tokens | None
+    started: float  # by time.perf_counter()
     decode_seconds: float
     tokenize_seconds: float
 
@@ -88,6 +89,7 @@ class Model:
         return Prepared(
             pixel_values=pixels,
             tokens=tokens,
+            started=start,
             decode_seconds=0.0 if pixels is None else decoded - start,
             tokenize_seconds=0.0 if tokens is None else tokenized - decoded,
         )

@@ -14,7 +14,7 @@ from service.metrics import Metrics
 from service.record import RequestRecord
 
 _log = structlog.get_logger()
-_PROBES = ("/livez", "/readyz", "/metrics")  # asked every few seconds; they would drown what people ask
+PROBES = ("/livez", "/readyz", "/metrics")  # asked every few seconds; they would drown what people ask
 _SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _CLIENT_GONE = 499  # nobody receives this status; it is for the log and the metrics
 
@@ -32,7 +32,7 @@ class Observation:
             return
         record = scope.setdefault("state", {})["record"] = RequestRecord()
         response = _Response(send, record, _client_request_id(scope))
-        if scope["path"] in _PROBES:
+        if scope["path"] in PROBES:
             await self._answer(scope, receive, response)
             return
         with self._metrics.inflight_requests.track_inprogress():

@@ -7,6 +7,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from model_store import Pattern
 
@@ -23,6 +24,14 @@ class Stage(StrEnum):
     TOTAL = "total"
 
 
+class StageRun(NamedTuple):
+    """One piece of work or waiting; a request for several items has many of a stage."""
+
+    stage: Stage
+    started: float  # by time.perf_counter()
+    seconds: float
+
+
 @dataclass
 class RequestRecord:
     """Filled in by whoever learns it; `task`, `version` and `pattern` stay empty until they are known to exist."""
@@ -35,6 +44,7 @@ class RequestRecord:
     deadline: float = math.inf  # of time.perf_counter
     problem: str | None = None  # a reason of mora_rejected_total
     stage_seconds: dict[Stage, float] = field(default_factory=dict)
+    runs: list[StageRun] = field(default_factory=list)  # in the order they were reported
 
     @property
     def elapsed_seconds(self) -> float:
@@ -45,9 +55,10 @@ class RequestRecord:
         """Set how long the request may take, from its arrival."""
         self.deadline = self.started + milliseconds / 1000
 
-    def add(self, stage: Stage, seconds: float) -> None:
-        """Count time towards a stage."""
+    def add(self, stage: Stage, seconds: float, started: float | None = None) -> None:
+        """Count time towards a stage; `started` is by time.perf_counter(), left out for what has just ended."""
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+        self.runs.append(StageRun(stage, time.perf_counter() - seconds if started is None else started, seconds))
 
     def finish(self) -> None:
         """Set the total: the answer is there."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, HttpUrl, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
@@ -75,6 +76,20 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Form of the log; auto is console on a terminal and json elsewhere."
     )
+    traces_endpoint: HttpUrl | None = Field(
+        None,
+        description="Where traces go, by OTLP over HTTP (http://collector:4318/v1/traces); needs the extra `otel`.",
+    )
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _has_what_traces_need(cls, endpoint: HttpUrl | None) -> HttpUrl | None:
+        if endpoint is not None:
+            try:
+                metadata.version("opentelemetry-exporter-otlp-proto-http")
+            except metadata.PackageNotFoundError as error:
+                raise ValueError("traces need the extra otel (pip install '.[otel]')") from error
+        return endpoint
 
 
 def check_names(environment: Iterable[str]) -> None:

@@ -117,7 +117,8 @@ def evaluate(
     """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it.
 
     `ece_calibrated` is the calibration error of what is served, after each pattern's temperature; of a multi-label task
-    `macro_f1_calibrated` is that of the labels which the service selects, by each pattern's thresholds.
+    `macro_f1_calibrated` is that of the labels which the service selects, by each pattern's thresholds. `confidence` is
+    the mean highest score of what is served: live answers that are less sure than that meet other items than these.
     """
     everything = np.ones(len(table), dtype=bool)
     views = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
@@ -142,12 +143,19 @@ def _scores(
     plain = score(logits[chosen], targets, problem)
     served = calibrated(logits, table, calibrations)
     plain["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
+    plain["confidence"] = None if plain["accuracy"] is None else round(_confidence(served[chosen], problem), 6)
     if problem is Problem.MULTI_LABEL and plain["macro_f1"] is not None:
         thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
         selected = (served.sigmoid() >= thresholds)[chosen].int()
         f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
         plain["macro_f1_calibrated"] = round(float(f1), 6)
     return plain
+
+
+def _confidence(logits: Tensor, problem: Problem) -> float:
+    """Mean highest score of (n, C), n > 0; what the service counts as `mora_prediction_confidence`."""
+    scores = logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)
+    return float(scores.max(dim=-1).values.mean())
 
 
 def selection_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
