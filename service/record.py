@@ -33,6 +33,7 @@ class RequestRecord:
     version: int | None = None
     pattern: Pattern | None = None
     deadline: float = math.inf  # of time.perf_counter
+    client: str | None = None  # the name of its key
     problem: str | None = None  # a reason of mora_rejected_total
     stage_seconds: dict[Stage, float] = field(default_factory=dict)
 

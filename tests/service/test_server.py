@@ -31,7 +31,9 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transform
 def server(shelf):
     shelf.publish("fruit")
     command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
-    process = subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--log-format", "json", "--drain-delay-seconds", "0"], stderr=subprocess.PIPE, text=True
+    )
     try:
         for line in process.stderr:
             event = json.loads(line)
