@@ -94,8 +94,8 @@ class Connection(HttpToolsProtocol):
         return any(since is not None and now - since > seconds for since, seconds in waits)
 
     def end_after_this_request(self) -> None:
-        """Tell the client to close the connection with the answer that it waits for, if it does."""
-        if self.is_answering:
+        """Say with the answer that the client waits for that the connection ends, unless that answer has begun."""
+        if self.is_answering and not self.cycle.response_started:
             self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import resource
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
 
+from model_store import Store
+from service.keys import key_line
 from tests.faults.raw_http import (
     ask,
     classify,
@@ -21,15 +25,18 @@ from tests.faults.raw_http import (
     trickle,
     wait_until,
 )
+from tests.tiny import Shelf
 
 IMPATIENT = {"header_seconds": 1, "body_idle_seconds": 1, "body_seconds": 2}
+TOO_LARGE = 'mora_rejected_total{reason="headers_too_large"}'
 PARTIAL = b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
 
 
-@pytest.fixture
-def impatient(shelf, server):
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory, module_server):
+    shelf = Shelf(Store(tmp_path_factory.mktemp("impatient") / "store"))
     shelf.publish("fruit")
-    running = server(shelf.store, **IMPATIENT)
+    running = module_server(shelf.store, **IMPATIENT)
     assert ask(running.port, classify())[0] == 200
     return running
 
@@ -62,7 +69,7 @@ def empty_lines(connection) -> bool:
 def the_next_request_halfway(connection) -> bool:
     connection.sendall(request("GET", "/livez"))
     assert read_answer(connection)[0] == 200
-    return trickle(connection, pieces_of(b"G") + pieces_of(b"E"), 0.2)
+    return trickle(connection, [b"GET /livez HTTP/1.1\r\nHost: ", *pieces_of(b"a")], 0.2)
 
 
 def what_follows_a_refusal(connection) -> bool:
@@ -84,25 +91,26 @@ WAYS = [
     empty_lines,
     what_follows_a_refusal,
     a_refused_body_that_ends_and_then_nothing,
+    the_next_request_halfway,
 ]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_connection_that_comes_to_nothing_is_closed_and_counted(impatient, way):
-    with connect(impatient.port) as connection:
-        assert way(connection), "the service still waits"
-    assert wait_until(lambda: slow_clients(impatient) == 1)
-    assert ask(impatient.port, classify())[0] == 200
+def test_connections_that_come_to_nothing_are_closed_and_counted(impatient):
+    def try_it(way) -> bool:
+        with connect(impatient.port) as connection:
+            return way(connection)
 
-
-def test_half_of_a_second_request_is_closed(impatient):
-    with connect(impatient.port) as connection:
-        assert the_next_request_halfway(connection)
+    before = slow_clients(impatient)
+    with ThreadPoolExecutor(len(WAYS)) as threads:
+        closed = dict(zip([way.__name__ for way in WAYS], threads.map(try_it, WAYS), strict=True))
+    assert closed == dict.fromkeys(closed, True)
+    assert wait_until(lambda: slow_clients(impatient) == before + len(WAYS))
     assert ask(impatient.port, classify())[0] == 200
 
 
 @pytest.mark.parametrize("way", ["stops", "trickles"])
 def test_a_body_that_does_not_come_is_answered_408_and_counted(impatient, way):
+    slow, refused = slow_clients(impatient), impatient.metric('mora_rejected_total{reason="slow_client"}')
     with connect(impatient.port) as connection:
         connection.sendall(PARTIAL + b"{")
         if way == "trickles":
@@ -113,20 +121,20 @@ def test_a_body_that_does_not_come_is_answered_408_and_counted(impatient, way):
         assert (status, json.loads(body)["code"]) == (408, "slow_client")
         assert headers["connection"] == "close"
         assert is_closed(connection)
-    assert slow_clients(impatient) == 1
-    assert impatient.metric('mora_rejected_total{reason="slow_client"}') == 1
+    assert slow_clients(impatient) == slow + 1
+    assert impatient.metric('mora_rejected_total{reason="slow_client"}') == refused + 1
 
 
 def test_an_answer_that_is_not_fetched_is_given_up(impatient):
-    files = impatient.open_files
+    files, before = impatient.open_files, slow_clients(impatient)
     with connect(impatient.port) as connection:
-        connection.setsockopt(__import__("socket").SOL_SOCKET, __import__("socket").SO_RCVBUF, 4096)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         asset = request("GET", "/docs/assets/swagger-ui-bundle.js")
         with contextlib.suppress(OSError):
             for _ in range(20):
                 connection.sendall(asset)
-        assert wait_until(lambda: slow_clients(impatient) == 1)
-        assert files_recover(impatient, files + 1)
+        assert wait_until(lambda: slow_clients(impatient) == before + 1)
+    assert files_recover(impatient, files)
     assert ask(impatient.port, classify())[0] == 200
 
 
@@ -138,7 +146,7 @@ def test_control_a_service_with_patience_waits(shelf, server):
         headers.sendall(b"GET /livez HTTP/1.1\r\n")
         body.sendall(PARTIAL + b"{")
         for connection in (headers, body):
-            connection.settimeout(2.5)
+            connection.settimeout(2)
             with pytest.raises(TimeoutError):
                 connection.recv(1)
         headers.settimeout(30)
@@ -149,7 +157,7 @@ def test_control_a_service_with_patience_waits(shelf, server):
 
 def test_many_slow_clients_take_nothing_from_a_good_one(impatient, counts, reliability):
     number = counts(60, 500)
-    files = impatient.open_files
+    files, before = impatient.open_files, slow_clients(impatient)
     opening = [b"GET /livez HTTP/1.1\r\nHost: te", PARTIAL, PARTIAL + b'{"text": ', b""]
     failed = asked = 0
     with ExitStack() as stack:
@@ -161,7 +169,7 @@ def test_many_slow_clients_take_nothing_from_a_good_one(impatient, counts, relia
             asked += 1
         closed = sum(is_closed(connection) for connection in slow)
     recovered = files_recover(impatient, files)
-    counted = slow_clients(impatient)
+    counted = slow_clients(impatient) - before
     reliability(
         f"{number} clients that stop in headers or body, {asked} requests beside them",
         "all closed and counted, 0 requests lost, files back",
@@ -244,7 +252,7 @@ HEADERS = {
 
 @pytest.mark.parametrize("name", HEADERS)
 def test_headers_beyond_the_limit_are_refused(impatient, name, reliability):
-    before, resident = impatient.metric('mora_rejected_total{reason="headers_too_large"}'), impatient.resident_bytes
+    before, resident = impatient.metric(TOO_LARGE), impatient.resident_bytes
     status = 0
     with connect(impatient.port) as connection:
         with contextlib.suppress(OSError):  # it is closed while we send
@@ -254,7 +262,7 @@ def test_headers_beyond_the_limit_are_refused(impatient, name, reliability):
             assert status in (0, 431)
             assert not status or json.loads(body)["code"] == "headers_too_large"
     grown = (impatient.resident_bytes - resident) / 2**20
-    counted = impatient.metric('mora_rejected_total{reason="headers_too_large"}') - before
+    counted = impatient.metric(TOO_LARGE) - before
     reliability(f"headers: {name}", "431 or closed, counted once", f"{status or 'closed'}, counted {counted:.0f}",
                 counted == 1 and grown < 8)  # fmt: skip
     assert ask(impatient.port, classify())[0] == 200
@@ -286,19 +294,17 @@ def test_what_a_chunked_body_carries_besides_data_has_a_limit(impatient, part):
         "trailers": b"0\r\n" + b"".join(b"X-%d: a\r\n" % number for number in range(10_000)),
         "extension": b"1;" + b"a" * 5_000_000,
     }[part]
-    resident = impatient.resident_bytes
+    resident, before = impatient.resident_bytes, impatient.metric(TOO_LARGE)
     with connect(impatient.port) as connection:
         with contextlib.suppress(OSError):
             connection.sendall(head + rest)
         assert is_closed(connection)
     assert impatient.resident_bytes - resident < 8 * 2**20
-    assert impatient.metric('mora_rejected_total{reason="headers_too_large"}') == 1
+    assert impatient.metric(TOO_LARGE) == before + 1
     assert ask(impatient.port, classify())[0] == 200
 
 
 def test_what_follows_a_body_is_no_header_of_this_request_or_the_next(shelf, server, tmp_path):
-    from service.keys import key_line
-
     key = "shop-key-0123456789"
     (tmp_path / "keys").write_text(key_line("shop", key))
     shelf.publish("fruit")
