@@ -31,7 +31,7 @@ class Server(uvicorn.Server):
     """Answers with `service`; says where it listens once it does.
 
     Told to stop it is not ready any more, but answers for `drain_delay_seconds`, in which whoever sends requests can
-    notice; a second signal, or Ctrl-C, skips that. Then it listens no more, finishes what it has begun, and has ended
+    notice; a second signal, or Ctrl-C, skips that, and one more Ctrl-C waits for nothing. Then it listens no more, finishes what it has begun, and has ended
     `drain_seconds` after the signal whatever happens. While models load there is nothing to finish.
     """
 
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
         if self._settings.metrics_port is not None:
             urls["metrics_url"] = _url(await self._open_metrics_port(self._settings.metrics_port))
         tasks = {task: model.manifest.version for task, model in sorted(self._engine.catalog.live.items())}
-        _log.info("listening", **urls, tasks=tasks)
+        _log.info("listening", **urls, tasks=tasks, max_connections=self._connections.limit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:
@@ -62,6 +62,7 @@ class Server(uvicorn.Server):
             self._delay_seconds = 0.0 if sig == signal.SIGINT else self._settings.drain_delay_seconds
         else:
             self._delay_seconds = 0.0
+            self.force_exit = self.should_exit and sig == signal.SIGINT
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
