@@ -31,8 +31,9 @@ class Server(uvicorn.Server):
     """Answers with `service`; says where it listens once it does.
 
     Told to stop it is not ready any more, but answers for `drain_delay_seconds`, in which whoever sends requests can
-    notice; a second signal, or Ctrl-C, skips that, and one more Ctrl-C waits for nothing. Then it listens no more, finishes what it has begun, and has ended
-    `drain_seconds` after the signal whatever happens. While models load there is nothing to finish.
+    notice; a second signal, or Ctrl-C, skips that, and one more Ctrl-C waits for nothing. Then it listens no more,
+    finishes what it has begun, and has ended `drain_seconds` after the signal whatever happens. While models load there
+    is nothing to finish.
     """
 
     def __init__(self, service: FastAPI, settings: Settings) -> None:
