@@ -9,6 +9,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
+from service.access import Access
 from service.errors import Code
 from service.keys import key_line
 
@@ -109,8 +110,13 @@ def test_without_a_file_of_keys_everything_is_open(client):
     assert client.post("/classify", json=ITEM).status_code == 200
 
 
-def test_a_websocket_is_refused(locked):
-    with pytest.raises(WebSocketDisconnect), locked.websocket_connect("/livez"):
+def test_a_websocket_is_refused_before_any_route_could_take_it():
+    class Accepting:
+        async def __call__(self, scope, receive, send) -> None:
+            await send({"type": "websocket.accept"})
+
+    client = TestClient(Access(Accepting(), keys=None, limit=None))
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect("/livez"):
         pass
 
 
