@@ -54,8 +54,12 @@ def test_no_host_header_and_no_form_of_a_path_opens_a_closed_route(locked, relia
         assert ask(locked.port, request("GET", path, "Host: test"))[0] == 400, "a second Host"
     assert ask(locked.port, request("GET", "/livez"))[0] == 200
     asked = len(PATHS) * (len(HOSTS) + 7)
-    reliability(f"{asked} requests without a key: {len(HOSTS)} Host headers, odd paths", "0 let in", f"{len(let_in)} let in",
-                not let_in)  # fmt: skip
+    reliability(
+        f"{asked} requests without a key: {len(HOSTS)} Host headers, odd paths",
+        "0 let in",
+        f"{len(let_in)} let in",
+        not let_in,
+    )
 
 
 def test_the_key_is_in_no_log_line_no_metric_and_no_answer(locked, reliability):
@@ -80,8 +84,12 @@ def test_the_key_is_in_no_log_line_no_metric_and_no_answer(locked, reliability):
     assert "shop" in [event.get("client") for event in locked.events]
     places = {"answers": answers, "log": locked.events, "metrics": metrics_of(locked)}
     found = [name for name, content in places.items() if KEY in str(content)]
-    reliability("a key sent in 11 ways, right and wrong; log at debug", "in no log, metric, answer", f"found in {found or 'none'}",
-                not found)  # fmt: skip
+    reliability(
+        "a key sent in 11 ways, right and wrong; log at debug",
+        "in no log, metric, answer",
+        f"found in {found or 'none'}",
+        not found,
+    )
 
 
 def test_control_a_key_in_a_request_id_would_be_found(locked):
@@ -126,8 +134,12 @@ def test_a_flood_is_refused_with_the_time_to_wait_and_counted(shelf, server, cou
         assert read_answer(connection)[0] == 200
     refused = statuses.count(429)
     assert sum(line["problem"] == "rate_limited" for line in events_named(running, "request")) in (refused, refused - 1)
-    reliability(f"{sent} requests where 10 are allowed", "10 answered, the rest 429", f"{refused} refused",
-                statuses == [200] * 10 + [429] * (sent - 10))  # fmt: skip
+    reliability(
+        f"{sent} requests where 10 are allowed",
+        "10 answered, the rest 429",
+        f"{refused} refused",
+        statuses == [200] * 10 + [429] * (sent - 10),
+    )
 
 
 def test_what_clients_make_up_adds_no_series(locked, counts, reliability):
@@ -170,5 +182,9 @@ def test_the_time_to_refuse_a_key_tells_nothing_about_it(tmp_path, counts, relia
             keys.client_of(candidates[name])
             seconds[name].append(time.perf_counter_ns() - start)
     nearly, wrong = (statistics.median(seconds[name]) for name in candidates)
-    reliability(f"{tries} wrong keys, nearly right and all wrong", "medians within 2 %", f"{nearly} and {wrong} ns",
-                abs(nearly - wrong) <= 0.02 * wrong)  # fmt: skip
+    reliability(
+        f"{tries} wrong keys, nearly right and all wrong",
+        "medians within 2 %",
+        f"{nearly} and {wrong} ns",
+        abs(nearly - wrong) <= 0.02 * wrong,
+    )

@@ -74,8 +74,12 @@ def test_what_has_begun_is_finished(fruit, server, counts, reliability):
         connect(running.port)
     assert events_named(running, "draining")
     lost = number - statuses.count(200)
-    reliability(f"SIGTERM in the middle of {number} requests", "0 lost, exit 0", f"{lost} lost, exit {code}",
-                lost == 0 and code == 0)  # fmt: skip
+    reliability(
+        f"SIGTERM in the middle of {number} requests",
+        "0 lost, exit 0",
+        f"{lost} lost, exit {code}",
+        lost == 0 and code == 0,
+    )
 
 
 def test_control_a_process_that_is_killed_loses_what_has_begun(fruit, server):
@@ -167,8 +171,12 @@ def test_it_ends_in_time_whenever_the_signal_comes(shelf, counts, reliability):
             process.wait()
     # While Python imports, before any code of ours can run, the signal does what it does to any process.
     good = set(codes) <= {0, -signal.SIGTERM}
-    reliability(f"SIGTERM at {tries} moments of the first 4 s", f"ended within {EXIT_SECONDS} s",
-                f"{slowest:.1f} s at most, exit codes {sorted(set(codes))}", good)  # fmt: skip
+    reliability(
+        f"SIGTERM at {tries} moments of the first 4 s",
+        f"ended within {EXIT_SECONDS} s",
+        f"{slowest:.1f} s at most, exit codes {sorted(set(codes))}",
+        good,
+    )
 
 
 NGINX = """

@@ -265,8 +265,12 @@ def test_headers_beyond_the_limit_are_refused(impatient, name, reliability):
             assert not status or json.loads(body)["code"] == "headers_too_large"
     grown = (impatient.resident_bytes - resident) / 2**20
     counted = impatient.metric(TOO_LARGE) - before
-    reliability(f"headers: {name}", "431 or closed, counted once", f"{status or 'closed'}, counted {counted:.0f}",
-                counted == 1 and grown < 8)  # fmt: skip
+    reliability(
+        f"headers: {name}",
+        "431 or closed, counted once",
+        f"{status or 'closed'}, counted {counted:.0f}",
+        counted == 1 and grown < 8,
+    )
     assert ask(impatient.port, classify())[0] == 200
 
 
