@@ -63,6 +63,7 @@ def service() -> Iterator[str]:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "service.cli", "run", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--drain-delay-seconds", "0"]  # nobody has to notice that it stops
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

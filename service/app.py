@@ -15,26 +15,36 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from model_store import Store
+from service.access import Access
 from service.catalog import Catalog
 from service.departure import Departure
 from service.engine import Engine
 from service.errors import Code, ServiceError, problem_response
+from service.keys import ApiKeys
 from service.lag import watch_lag
 from service.loading import Loader
 from service.metrics import Metrics
 from service.observation import Observation
+from service.rate_limit import RateLimit
 from service.record import RequestRecord
-from service.routes import router
+from service.routes import router, scrape
 from service.settings import Settings
+from service.slow_bodies import SlowBodies
 
 _log = structlog.get_logger()
 # FastAPI's own spans and logs hold paths, queries and messages of errors, which are input; Tracing's hold none.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+_KEYS_SECONDS = 1.0
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """A service that has loaded every task of its store by the time it starts to answer."""
+    """A service that has loaded every task of its store by the time it starts to answer.
+
+    Raises OSError or ValueError for a file of API keys that cannot be used.
+    """
     metrics = Metrics()
+    keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+    limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,6 +56,8 @@ def create_app(settings: Settings) -> FastAPI:
             asyncio.create_task(_watch(engine, settings.poll_seconds)),
             asyncio.create_task(watch_lag(metrics.event_loop_lag)),
         ]
+        if keys is not None:
+            watchers.append(asyncio.create_task(_follow(keys)))
         yield
         for watcher in watchers:
             watcher.cancel()
@@ -64,9 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.metrics = metrics
     app.include_router(router)
+    if settings.metrics_port is None:
+        app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.add_middleware(Departure)
-    app.add_middleware(Observation, metrics=metrics)
+    patience = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
+    app.add_middleware(SlowBodies, **patience, metrics=metrics)
+    app.add_middleware(Access, keys=keys, limit=limit)
+    app.add_middleware(Observation, metrics=metrics)  # the last is the outermost
     close_traces = _trace(app, settings)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -89,6 +106,12 @@ async def _watch(engine: Engine, poll_seconds: float) -> None:
     while True:
         await asyncio.sleep(poll_seconds)
         await _refresh(engine)
+
+
+async def _follow(keys: ApiKeys) -> None:
+    while True:
+        await asyncio.sleep(_KEYS_SECONDS)
+        await asyncio.to_thread(keys.refresh)
 
 
 async def _refresh(engine: Engine) -> None:

@@ -5,24 +5,19 @@ from __future__ import annotations
 import inspect
 import os
 import signal
-import socket
+import sys
 from typing import Annotated, Any
 
-import structlog
 import typer
-import uvicorn
-from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.engine import Engine
+from service.keys import key_line, make_key
 from service.logs import configure_logging
+from service.server import Server
 from service.settings import PREFIX, Settings, check_names
 
-_SHUTDOWN_SECONDS = 20
-
 app = typer.Typer(no_args_is_help=True, add_completion=False)
-_log = structlog.get_logger()
 
 
 @app.callback()
@@ -30,45 +25,21 @@ def main() -> None:
     """Serve published models to requests whose image or text may be missing."""
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
-
-    def __init__(self, service: FastAPI, settings: Settings) -> None:
-        config = uvicorn.Config(
-            service,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        )
-        super().__init__(config)
-        self._service = service
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        engine: Engine = self._service.state.engine
-        tasks = {task: model.manifest.version for task, model in sorted(engine.catalog.live.items())}
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
-        _log.info("listening", url=f"http://{host}:{port}", tasks=tasks)
-
-
 def run(**flags: str | None) -> None:
     """Answer requests over HTTP until told to stop."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them; to stop is no failure
+        signal.signal(number, lambda *_: sys.exit(0))
     try:
         check_names(os.environ)
         settings = Settings.model_validate({name: value for name, value in flags.items() if value is not None})
+        configure_logging(settings)
+        service = create_app(settings)
     except ValidationError as error:
         first = error.errors()[0]
         raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    configure_logging(settings)
-    # uvicorn drains on these signals, then raises them again for whoever handled them before: to stop is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    _Server(create_app(settings), settings).run()
+    Server(service, settings).run()
 
 
 def _flags() -> list[inspect.Parameter]:
@@ -89,6 +60,23 @@ def _flags() -> list[inspect.Parameter]:
 
 run.__signature__ = inspect.Signature(_flags())  # type: ignore[attr-defined]
 app.command("run")(run)
+
+
+@app.command("hash-key")
+def hash_key(
+    name: Annotated[str, typer.Argument(help="Whose key it is; the log names it with each request.")],
+    stdin: Annotated[bool, typer.Option("--stdin", help="Take the key from standard input; else make one.")] = False,
+) -> None:
+    """Print the line of MORA_API_KEYS_FILE for a key, and on standard error the key itself, this once, if it is new."""
+    key = sys.stdin.readline().rstrip("\r\n") if stdin else make_key()
+    try:
+        line = key_line(name, key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    if not stdin:
+        typer.echo(f"key: {key}", err=True)
+    typer.echo(line)
+
 
 if __name__ == "__main__":
     app()

@@ -49,6 +49,7 @@ class Engine:
         self._preparation = Workers("preparation", settings.preparation_workers, settings.queue_size)
         self._loading = Workers("loading", 1, settings.queue_size)
         self._encoders = Encoders(settings, metrics)
+        self._is_draining = False
 
     async def parse(self, request: Request, record: RequestRecord) -> ClassifyRequest:
         """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
@@ -109,7 +110,9 @@ class Engine:
         )
 
     async def check_ready(self) -> None:
-        """Return when a request would be answered. Raises ServiceError `no_model` or `stalled`."""
+        """Return when a request would be answered. Raises ServiceError `draining`, `no_model` or `stalled`."""
+        if self._is_draining:
+            raise ServiceError(Code.DRAINING, "The service is about to stop; ask another.")
         if not self.catalog.live:
             raise ServiceError(Code.NO_MODEL, "No task is loaded yet.")
         try:
@@ -117,6 +120,10 @@ class Engine:
                 await asyncio.gather(self._preparation.probe(), self._encoders.probe())
         except TimeoutError as error:
             raise ServiceError(Code.STALLED, "Some work has been waiting for seconds.") from error
+
+    def drain(self) -> None:
+        """Be ready no more, and answer as before."""
+        self._is_draining = True
 
     async def refresh(self) -> None:
         """Load what has been published or activated since the last time."""

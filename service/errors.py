@@ -33,12 +33,18 @@ class Code(StrEnum):
     UNKNOWN_VERSION = "unknown_version"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    BAD_HOST = "bad_host"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    UNAUTHORIZED = "unauthorized"
+    RATE_LIMITED = "rate_limited"
+    SLOW_CLIENT = "slow_client"
     QUEUE_FULL = "queue_full"
     DEADLINE_UNREACHABLE = "deadline_unreachable"
     DEADLINE = "deadline"
     NO_MODEL = "no_model"
     VERSION_REFUSED = "version_refused"
     STALLED = "stalled"
+    DRAINING = "draining"
     MODEL_NONFINITE = "model_nonfinite"
     INTERNAL = "internal"
 
@@ -49,6 +55,7 @@ class Meaning(NamedTuple):
     status: HTTPStatus
     title: str
     reason: str | None = None
+    headers: Mapping[str, str] = {}
 
 
 MEANINGS: Mapping[Code, Meaning] = {
@@ -72,12 +79,22 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.UNKNOWN_VERSION: Meaning(HTTPStatus.NOT_FOUND, "The task has no such version"),
     Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such path"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    Code.BAD_HOST: Meaning(HTTPStatus.BAD_REQUEST, "The Host header is missing or invalid"),
+    Code.HEADERS_TOO_LARGE: Meaning(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large", headers={"Connection": "close"}
+    ),
+    Code.UNAUTHORIZED: Meaning(
+        HTTPStatus.UNAUTHORIZED, "The request has no valid key", headers={"WWW-Authenticate": "Bearer"}
+    ),
+    Code.RATE_LIMITED: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "The client asks too often"),
+    Code.SLOW_CLIENT: Meaning(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly", headers={"Connection": "close"}),
     Code.QUEUE_FULL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The service is at its limit"),
     Code.DEADLINE_UNREACHABLE: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The answer would come too late"),
     Code.DEADLINE: Meaning(HTTPStatus.GATEWAY_TIMEOUT, "The time for this request is over"),
     Code.NO_MODEL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "No task is loaded"),
     Code.VERSION_REFUSED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The version failed its checks"),
     Code.STALLED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The encoders make no progress"),
+    Code.DRAINING: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The service is about to stop"),
     Code.MODEL_NONFINITE: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "The model gave no finite answer"),
     Code.INTERNAL: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed"),
 }
@@ -147,7 +164,7 @@ def problem_of(error: ServiceError, request_id: str) -> Problem:
 def problem_response(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
     """The HTTP answer to a request that failed."""
     problem = problem_of(error, request_id)
-    all_headers = dict(headers or {})
+    all_headers = {**MEANINGS[error.code].headers, **(headers or {})}
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")

@@ -52,6 +52,14 @@ class Metrics:
         self.client_gone = Counter(
             "mora_client_gone", "Requests whose client left before the answer.", registry=registry
         )
+        self.slow_clients = Counter(
+            "mora_slow_client",
+            "Clients that were too slow with their headers, their body or their answer.",
+            registry=registry,
+        )
+        self.connections_refused = Counter(
+            "mora_connections_refused", "Connections closed because there were too many.", registry=registry
+        )
         self.model_loads = Counter(
             "mora_model_loads", "Versions loaded or refused.", ["task", "result"], registry=registry
         )

@@ -34,14 +34,17 @@ class Observation:
         response = _Response(send, record, _client_request_id(scope))
         if scope["path"] in PROBES:
             await self._answer(scope, receive, response)
-            return
-        with self._metrics.inflight_requests.track_inprogress():
-            await self._answer(scope, receive, response)
+            if not response.is_refusal:
+                return
+        else:
+            with self._metrics.inflight_requests.track_inprogress():
+                await self._answer(scope, receive, response)
         self._observe(record, response.status)
         _log.info(
             "request",
             request_id=record.request_id,
             client_request_id=response.client_request_id,
+            client=record.client,
             method=scope["method"],
             route=getattr(scope.get("route"), "path", None),
             status=response.status,
@@ -86,6 +89,11 @@ class _Response:
         self.client_request_id = client_request_id
         self.status: int | None = None
         self._send = send
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the client is at fault."""
+        return self.status is not None and 400 <= self.status < 500
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -42,6 +42,7 @@ class RequestRecord:
     version: int | None = None
     pattern: Pattern | None = None
     deadline: float = math.inf  # of time.perf_counter
+    client: str | None = None  # the name of its key
     problem: str | None = None  # a reason of mora_rejected_total
     stage_seconds: dict[Stage, float] = field(default_factory=dict)
     runs: list[StageRun] = field(default_factory=list)  # in the order they were reported

@@ -22,6 +22,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
 }
 router = APIRouter(responses=PROBLEMS)
+scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
 
 
 @router.post("/classify", openapi_extra={"requestBody": classify_body()})
@@ -71,7 +72,7 @@ async def readyz(engine: EngineDep) -> Health:
     return Health()
 
 
-@router.get("/metrics", response_class=Response)
+@scrape.get("/metrics", response_class=Response)
 async def metrics(metrics: MetricsDep) -> Response:
     """Metrics in Prometheus' text format."""
     return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, HttpUrl, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
@@ -31,6 +31,32 @@ class Settings(BaseSettings):
     store: Path = Field(DEFAULT_STORE, description="Folder of the model store.")
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: Port = Field(8000, description="Port to listen on; 0 takes a free one.")
+    metrics_port: Port | None = Field(
+        None,
+        description="Port for `GET /metrics`, which is then nowhere else and needs no key; by default `MORA_PORT`.",
+    )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of API keys, lines of `mora-serve hash-key`, followed as it changes; none is needed without.",
+    )
+    rate_limit: NonNegativeFloat = Field(
+        0.0, description="Requests a second for each key, or for all together without keys; 0 sets no limit."
+    )
+    rate_burst: PositiveInt = Field(20, description="Requests that `MORA_RATE_LIMIT` lets through at once.")
+    max_connections: PositiveInt = Field(
+        1024, description="Most open connections, if the limit of open files allows as many; more are closed at once."
+    )
+    header_seconds: PositiveFloat = Field(10.0, description="Longest a client may take to send its headers.")
+    body_idle_seconds: PositiveFloat = Field(10.0, description="Longest a client may pause within a body.")
+    body_seconds: PositiveFloat = Field(
+        30.0, description="Longest a client may take to send a body, or to fetch an answer."
+    )
+    drain_delay_seconds: NonNegativeFloat = Field(
+        5.0, description="How long to go on answering, not ready any more, once told to stop."
+    )
+    drain_seconds: PositiveFloat = Field(
+        20.0, description="When the process has ended after it was told to stop, `MORA_DRAIN_DELAY_SECONDS` included."
+    )
     poll_seconds: PositiveFloat = Field(1.0, description="How often to look for newly published versions, in seconds.")
     max_pinned_versions: PositiveInt = Field(
         2, description="How many versions that are not live stay loaded because requests pinned them."

@@ -125,3 +125,10 @@ def server() -> Iterator[Callable[..., Running]]:
     """`server(store, **settings)`: a running service, killed at the end of the test."""
     with ExitStack() as stack:
         yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
+
+
+@pytest.fixture(scope="module")
+def module_server() -> Iterator[Callable[..., Running]]:
+    """`server` for fixtures that the tests of a module share."""
+    with ExitStack() as stack:
+        yield lambda store, **settings: stack.enter_context(_running(store.root, settings))

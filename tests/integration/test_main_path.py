@@ -52,7 +52,9 @@ def serving(store: Path, precision: str = "auto") -> Iterator[str]:
     """The base URL of a service on this store."""
     port = free_port()
     line = [str(BIN / "mora-serve"), "run", "--store", str(store), "--port", str(port), "--precision", precision]
-    process = subprocess.Popen([*line, "--poll-seconds", "0.1"], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*line, "--poll-seconds", "0.1", "--drain-delay-seconds", "0"], env=ENVIRONMENT, stdout=subprocess.DEVNULL
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until(lambda: is_ready(url))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -12,6 +13,7 @@ import urllib.request
 
 import pytest
 from typer.testing import CliRunner
+from uvicorn.config import STARTUP_FAILURE
 
 from service.cli import app
 from service.settings import Settings
@@ -31,7 +33,9 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transform
 def server(shelf):
     shelf.publish("fruit")
     command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
-    process = subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--log-format", "json", "--drain-delay-seconds", "0"], stderr=subprocess.PIPE, text=True
+    )
     try:
         for line in process.stderr:
             event = json.loads(line)
@@ -98,3 +102,13 @@ def test_a_wrong_setting_is_named_before_anything_starts(arguments, environment,
     result = CliRunner(env=environment).invoke(app, ["run", *arguments])
     assert result.exit_code == 2
     assert expected in result.output
+
+
+def test_a_port_for_metrics_that_is_taken_is_said_and_nothing_is_served(shelf):
+    shelf.publish("fruit")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
+        command += ["--metrics-port", str(taken.getsockname()[1]), "--log-format", "json"]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == STARTUP_FAILURE
+    assert [json.loads(line)["event"] for line in result.stderr.splitlines()][-1] == "metrics_port_unusable"

@@ -1,0 +1,90 @@
+"""API keys: a file of names and digests, read again when it changes; the keys themselves are nowhere."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+_NAME = r"[A-Za-z0-9._-]{1,64}"
+_LINE = re.compile(rf"({_NAME})[ \t]+([0-9a-f]{{64}})")
+_KEY = re.compile(r"[\x21-\x7e]{16,256}")
+_log = structlog.get_logger()
+
+
+class ApiKeys:
+    """The keys of a file; `refresh` follows it and blocks.
+
+    A file that cannot be read or used leaves the keys as they were. Raises OSError or ValueError if it is so from the
+    start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content = path.read_bytes()
+        self._clients = parse_keys(self._content)
+        self._problem: str | None = None  # what is wrong with the file, said once
+
+    def client_of(self, key: bytes) -> str | None:
+        """The name of whose key it is; takes as long whichever it is, and if it is nobody's."""
+        digest = hashlib.sha256(key).digest()
+        found = None
+        for known, name in self._clients.items():
+            if hmac.compare_digest(known, digest):
+                found = name
+        return found
+
+    def refresh(self) -> None:
+        """Take over what the file holds now."""
+        try:
+            content = self._path.read_bytes()
+            clients = self._clients if content == self._content else parse_keys(content)
+        except (OSError, ValueError) as error:
+            if self._problem != str(error):
+                self._problem = str(error)
+                _log.error("api_keys_unusable", problem=self._problem)
+            return
+        if content != self._content:
+            _log.info("api_keys_loaded", clients=sorted(set(clients.values())))
+        self._content, self._clients, self._problem = content, clients, None
+
+
+def parse_keys(content: bytes) -> Mapping[bytes, str]:
+    """Names by digest, from lines of `name sha256-hex`; `#` begins a comment. A name may have several keys.
+
+    Raises:
+        ValueError: names the line, never what it holds.
+    """
+    clients: dict[bytes, str] = {}
+    for number, line in enumerate(content.decode("ascii", errors="replace").splitlines(), start=1):
+        entry = line.split("#")[0].strip()
+        if not entry:
+            continue
+        match = _LINE.fullmatch(entry)
+        if match is None:
+            raise ValueError(f"line {number} of the API keys is not `name sha256-hex`")
+        name, digest = match[1], bytes.fromhex(match[2])
+        if clients.setdefault(digest, name) != name:
+            raise ValueError(f"line {number} of the API keys repeats the key of another name")
+    if not clients:
+        raise ValueError("the file of API keys holds none")
+    return clients
+
+
+def make_key() -> str:
+    """A new random key."""
+    return secrets.token_urlsafe(32)
+
+
+def key_line(name: str, key: str) -> str:
+    """The line of the file for a key. Raises ValueError if it is too weak a key, or no name."""
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("a name has 1 to 64 letters, digits, dots, dashes and underscores")
+    if not _KEY.fullmatch(key):
+        raise ValueError("a key has 16 to 256 printable ASCII characters without spaces")
+    return f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
