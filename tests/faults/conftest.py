@@ -25,6 +25,7 @@ from tests.faults.report import ROWS, Row, write_report
 from tests.tiny import Shelf
 
 _START_SECONDS = 60
+_ROOT = Path(__file__).parents[2]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,6 +74,12 @@ class Running:
         return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
     @property
+    def peak_bytes(self) -> int:
+        """The most that was resident so far, or since /proc/PID/clear_refs was written to."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+    @property
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
@@ -89,11 +96,12 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 @contextmanager
-def _running(store: Path, settings: dict[str, object]) -> Iterator[Running]:
-    command = [sys.executable, "-m", "service.cli", "run", "--store", str(store), "--log-format", "json"]
+def _running(store: Path, planted: str, settings: dict[str, object]) -> Iterator[Running]:
+    module = ["tests.faults.planted", planted] if planted else ["service.cli"]
+    command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
     for name, value in {"port": 0, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=_ROOT)
     killer = threading.Timer(_START_SECONDS, process.kill)
     killer.start()
     reader = None
@@ -122,6 +130,6 @@ def _running(store: Path, settings: dict[str, object]) -> Iterator[Running]:
 
 @pytest.fixture
 def server() -> Iterator[Callable[..., Running]]:
-    """`server(store, **settings)`: a running service, killed at the end of the test."""
+    """`server(store, planted="", **settings)`: a running service, killed at the end of the test; see planted.py."""
     with ExitStack() as stack:
-        yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
+        yield lambda store, planted="", **settings: stack.enter_context(_running(store.root, planted, settings))
