@@ -147,6 +147,4 @@ async def _measure(url: str, run: Callable[[_Recorder], Awaitable[None]], offere
         recorder, start = _Recorder(session, url), time.perf_counter()
         await run(recorder)
         seconds = time.perf_counter() - start
-    return Load(
-        seconds, tuple(recorder.latencies_ms), dict(recorder.statuses), offered, tuple(recorder.refusals_ms)
-    )
+    return Load(seconds, tuple(recorder.latencies_ms), dict(recorder.statuses), offered, tuple(recorder.refusals_ms))

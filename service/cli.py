@@ -41,6 +41,7 @@ class _Server(uvicorn.Server):
             log_config=None,
             log_level="warning",
             access_log=False,
+            ws="none",  # nothing here speaks WebSocket, and an upgrade of a POST would never be answered
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
         super().__init__(config)

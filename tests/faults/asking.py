@@ -52,7 +52,9 @@ def ask(base: str, requests: Iterable[Sent], at_once: int = 16) -> list[Answer]:
                     headers = {"Content-Type": sent.content_type}
                     async with session.post(sent.path, data=sent.body, headers=headers) as response:
                         body = await response.read()
-                    answers[number] = Answer(response.status, dict(response.headers), body, time.perf_counter() - started)
+                    answers[number] = Answer(
+                        response.status, dict(response.headers), body, time.perf_counter() - started
+                    )
 
             await asyncio.gather(*(one_after_another() for _ in range(at_once)))
         return [answers[number] for number in sorted(answers)]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,22 +100,17 @@ def shelf(tmp_path: Path) -> Shelf:
 def _running(store: Path, planted: str, settings: dict[str, object]) -> Iterator[Running]:
     module = ["tests.faults.planted", planted] if planted else ["service.cli"]
     command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
-    for name, value in {"port": 0, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
+    is_quiet = settings.get("log_level") in ("warning", "error")
+    port = _free_port() if is_quiet else 0
+    for name, value in {"port": port, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=_ROOT)
     killer = threading.Timer(_START_SECONDS, process.kill)
     killer.start()
-    reader = None
+    running, reader = Running(process, ""), None
     try:
-        running = Running(process, "")
-        for line in process.stderr:
-            running.events.append(json.loads(line))
-            if running.events[-1]["event"] == "listening":
-                break
-        else:
-            raise AssertionError(f"the service did not start: {running.events}")
+        running.base = _base_once_it_takes_connections(process, port) if is_quiet else _base_it_says(running)
         killer.cancel()
-        running.base = running.events[-1]["url"]
         reader = threading.Thread(target=lambda: running.events.extend(map(json.loads, process.stderr)), daemon=True)
         reader.start()
         yield running
@@ -126,6 +122,28 @@ def _running(store: Path, planted: str, settings: dict[str, object]) -> Iterator
         if reader is not None:
             reader.join(10)
         process.stderr.close()
+
+
+def _base_it_says(running: Running) -> str:
+    for line in running.process.stderr:
+        running.events.append(json.loads(line))
+        if running.events[-1]["event"] == "listening":
+            return running.events[-1]["url"]
+    raise AssertionError(f"the service did not start: {running.events}")
+
+
+def _base_once_it_takes_connections(process: subprocess.Popen[str], port: int) -> str:
+    while process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return f"http://127.0.0.1:{port}"
+        time.sleep(0.05)
+    raise AssertionError(f"the service did not start: {process.stderr.read()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from service.cache import TrunkCache
 from service.forward import TowerInput
 from service.head import Vector
 
+
 class Trunk:
     """Gives back what it gets; a batch with a negative number in it fails. `gate` is passed before every run."""
 

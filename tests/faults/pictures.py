@@ -33,7 +33,11 @@ def seeds() -> list[bytes]:
         *(encoded(smooth.convert(mode), "JPEG") for mode in ("L", "RGB", "CMYK")),
         encoded(smooth, "JPEG", progressive=True, exif=turned),
         encoded(smooth.resize((900, 700)), "JPEG", quality=20),
-        *(encoded(colours.convert(mode), "WEBP", lossless=lossless) for mode in ("RGB", "RGBA") for lossless in (True, False)),
+        *(
+            encoded(colours.convert(mode), "WEBP", lossless=lossless)
+            for mode in ("RGB", "RGBA")
+            for lossless in (True, False)
+        ),
         encoded(colours, "WEBP", save_all=True, append_images=[smooth.resize((64, 48))]),
     ]
 
@@ -53,8 +57,10 @@ def damaged(pictures: list[bytes], random: Random) -> bytes:
 def bombs() -> list[bytes]:
     """Forty small files that say, or unpack to, something huge."""
     plain = Image.new("RGB", (8, 8))
-    flat = [encoded(Image.new("1", (side, side)), "PNG") for side in (8_000, 12_000, 20_000)]
-    huge = [_png_that_says(width, height) for width, height in ((2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (60_000, 60_000))]
+    flat = [encoded(Image.new("1", (side, side)), "PNG") for side in (8_000, 12_000, 16_000)]
+    huge = [
+        _png_that_says(width, height) for width, height in ((2**31 - 1, 2**31 - 1), (2**31 - 1, 1), (60_000, 60_000))
+    ]
     unpacking = [_png_with(b"zTXt", b"a\0\0"), _png_with(b"iCCP", b"a\0\0"), _png_with(b"iTXt", b"a\0\1\0\0\0")]
     others = [
         _jpeg_that_says(65_535, 65_535),
@@ -62,7 +68,7 @@ def bombs() -> list[bytes]:
         _webp_that_says(16_384, 16_384),
         encoded(Image.new("1", (1, 60_000)), "PNG"),  # resized to the model's size it would be a million pixels high
         encoded(plain.resize((3_000, 3_000)), "GIF"),
-        encoded(Image.new("1", (20_000, 20_000)), "TIFF", compression="group4"),
+        encoded(Image.new("1", (12_000, 12_000)), "TIFF", compression="group4"),
         encoded(plain, "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(200)]),
     ]
     kinds = [*flat, *huge, *unpacking, *others]
@@ -94,9 +100,9 @@ def _png_that_says(width: int, height: int) -> bytes:
 
 
 def _png_with(kind: bytes, head: bytes) -> bytes:
-    """A picture with metadata that unpacks to 100 MB."""
+    """A picture with metadata that unpacks to 50 MB."""
     header, *rest = _chunks(encoded(Image.new("L", (8, 8)), "PNG"))
-    bomb = (kind, head + zlib.compress(bytes(100_000_000), 9))
+    bomb = (kind, head + zlib.compress(bytes(50_000_000), 9))
     return _PNG + b"".join(_chunk(*chunk) for chunk in (header, bomb, *rest))
 
 

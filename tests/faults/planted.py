@@ -17,7 +17,7 @@ from service.settings import Settings
 from tests.tiny import VOCABULARY
 
 RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
-STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 3.0, 0.3, 16_384
+STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 3.0, 0.3, 2**18
 POISON = "of"  # a text with this word breaks the run it is in
 
 _kept: list[bytes] = []
@@ -68,7 +68,11 @@ def poison() -> None:
     run, token = Graph.run_on_device, VOCABULARY.index(POISON)
 
     def poisoned(graph: Graph, *inputs: object, **options: object) -> object:
-        if any(str(getattr(array, "dtype", "")) == "int64" and (array == token).any() for array in inputs if array.ndim == 2):
+        if any(
+            str(getattr(array, "dtype", "")) == "int64" and (array == token).any()
+            for array in inputs
+            if array.ndim == 2
+        ):
             raise RuntimeError("planted")
         return run(graph, *inputs, **options)
 

@@ -68,7 +68,9 @@ def test_nobody_is_given_anothers_answer(shelf, server, counts, reliability):
 
     found = swapped(running.base, count, seed=1)
 
-    reliability(f"{count} items, no two alike, {AT_ONCE} at once", "0 swapped answers", f"{len(found)} swapped", not found)
+    reliability(
+        f"{count} items, no two alike, {AT_ONCE} at once", "0 swapped answers", f"{len(found)} swapped", not found
+    )
 
 
 def test_control_swapped_answers_are_found(shelf, server, reliability):
@@ -108,8 +110,17 @@ def test_one_item_that_breaks_its_batch_breaks_alone(shelf, server, counts, reli
 
     answers = ask(running.base, (_batch(things) for _, things in batches(count, seed=2)), at_once=4)
 
-    harmed = [found for (batch, answer) in zip(batches(count, seed=2), answers, strict=True) if (found := harm(*batch, answer))]
-    reliability(f"{count} batches of {NEIGHBOURS} with one poison each", "0 neighbours harmed", f"{len(harmed)} harmed", not harmed)
+    harmed = [
+        found
+        for (batch, answer) in zip(batches(count, seed=2), answers, strict=True)
+        if (found := harm(*batch, answer))
+    ]
+    reliability(
+        f"{count} batches of {NEIGHBOURS} with one poison each",
+        "0 neighbours harmed",
+        f"{len(harmed)} harmed",
+        not harmed,
+    )
 
 
 def test_control_a_harmed_neighbour_is_found(shelf, server, reliability):
@@ -118,8 +129,12 @@ def test_control_a_harmed_neighbour_is_found(shelf, server, reliability):
 
     answers = ask(running.base, (_batch(things) for _, things in batches(50, seed=2)), at_once=4)
 
-    harmed = [found for (batch, answer) in zip(batches(50, seed=2), answers, strict=True) if (found := harm(*batch, answer))]
-    reliability("*control*: poison in a service that swaps answers", "found", f"{len(harmed)} of 50 batches", bool(harmed))
+    harmed = [
+        found for (batch, answer) in zip(batches(50, seed=2), answers, strict=True) if (found := harm(*batch, answer))
+    ]
+    reliability(
+        "*control*: poison in a service that swaps answers", "found", f"{len(harmed)} of 50 batches", bool(harmed)
+    )
 
 
 def _batch(things: list[Thing]) -> Sent:

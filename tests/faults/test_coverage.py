@@ -25,7 +25,13 @@ def start(name: str, folder: Path, seconds: int, **environment: str) -> subproce
     for number, data in enumerate(INPUTS[name]()):
         (corpus / str(number)).write_bytes(data)
     FOUND.mkdir(parents=True, exist_ok=True)
-    flags = [f"-max_total_time={seconds}", "-seed=1", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={FOUND}/{name}-"]
+    flags = [
+        f"-max_total_time={seconds}",
+        "-seed=1",
+        "-timeout=10",
+        "-rss_limit_mb=2048",
+        f"-artifact_prefix={FOUND}/{name}-",
+    ]
     return subprocess.Popen(
         [sys.executable, "-m", f"tests.faults.fuzz_{name}", str(corpus), *flags],
         cwd=ROOT,
@@ -52,12 +58,19 @@ def test_no_input_leads_where_nobody_looked(tmp_path, counts, reliability):
     )
 
 
-@pytest.mark.parametrize(("name", "code"), [("json", "extra_field"), ("multipart", "bad_text"), ("image", "image_undecodable")])
+@pytest.mark.parametrize(
+    ("name", "code"), [("json", "extra_field"), ("multipart", "bad_text"), ("image", "image_undecodable")]
+)
 def test_control_a_refusal_that_were_a_fault_is_found(tmp_path, name, code, reliability):
     process = start(name, tmp_path, 30, PLANTED=code)
     output = process.communicate(timeout=150)[0]
 
     (kept,) = re.findall(r"Test unit written to (\S+)", output) or [None]
     found = process.returncode != 0 and "ServiceError" in output and kept is not None
-    reliability(f"*control*: {name} with a fault where `{code}` is refused", "found, and its bytes kept", f"found: {found}", found)
+    reliability(
+        f"*control*: {name} with a fault where `{code}` is refused",
+        "found, and its bytes kept",
+        f"found: {found}",
+        found,
+    )
     Path(kept).unlink()

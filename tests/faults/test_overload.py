@@ -49,7 +49,9 @@ def test_control_a_service_that_refuses_nobody_is_seen(shelf, server, reliabilit
 
     statuses = {answer.status for answer in burst(running.base, 4 * QUEUE)}
 
-    reliability("*control*: a queue without a limit worth the name", "seen: nobody is refused", str(statuses), statuses == {200})
+    reliability(
+        "*control*: a queue without a limit worth the name", "seen: nobody is refused", str(statuses), statuses == {200}
+    )
 
 
 def test_control_work_on_the_event_loop_is_seen(shelf, server, reliability):
@@ -60,7 +62,9 @@ def test_control_work_on_the_event_loop_is_seen(shelf, server, reliability):
         burst(running.base, 4)
 
     slowest = max(livez_ms)
-    reliability("*control*: work on the event loop", f"seen: /livez over {LIVEZ_MS} ms", f"{slowest:.0f} ms", slowest > LIVEZ_MS)
+    reliability(
+        "*control*: work on the event loop", f"seen: /livez over {LIVEZ_MS} ms", f"{slowest:.0f} ms", slowest > LIVEZ_MS
+    )
 
 
 def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, float, float]:
@@ -95,8 +99,12 @@ def test_goodput_stays_at_its_peak_and_refusals_are_fast(request, shelf, server,
             f"/livez p99 {livez_ms:.0f} ms, well again after {1000 * recovery_seconds:.0f} ms"
         )
         try:
-            reliability(f"{times:g} times what the encoder can do", f"{goal}, /livez p99 at most {LIVEZ_MS} ms, well within "
-                        f"{RECOVERY_SECONDS} s", measured, good)
+            reliability(
+                f"{times:g} times what the encoder can do",
+                f"{goal}, /livez p99 at most {LIVEZ_MS} ms, well within {RECOVERY_SECONDS} s",
+                measured,
+                good,
+            )
         except AssertionError as error:
             missed.append(str(error))
     assert not missed

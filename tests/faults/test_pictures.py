@@ -56,8 +56,9 @@ def try_damaged(count: int, seed: int, prepare: Callable[[bytes], str]) -> tuple
 
     with ThreadPoolExecutor(THREADS) as threads:
         found = list(threads.map(one, range(count)))
-    return Counter(what for what in found if isinstance(what, str)), [f"{path}: {why}" for path, why in
-                                                                      (what for what in found if isinstance(what, tuple))]
+    return Counter(what for what in found if isinstance(what, str)), [
+        f"{path}: {why}" for path, why in (what for what in found if isinstance(what, tuple))
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of damage on threads, where pytest's filter makes errors of it
@@ -103,12 +104,16 @@ def test_damaged_pictures_over_http_are_answered_or_refused(shelf, server, count
     before, pictures = golden(running.base), seeds()
     count = counts(300, 5_000)
 
-    answers = ask(running.base, (_post(damaged(pictures, dice(3, number)), number) for number in range(count)), at_once=8)
+    answers = ask(
+        running.base, (_post(damaged(pictures, dice(3, number)), number) for number in range(count)), at_once=8
+    )
 
     statuses = Counter(answer.status for answer in answers)
     assert golden(running.base) == before
     allowed = statuses.keys() <= {200, 413, 415, 422}
-    reliability("damaged pictures over HTTP, as forms and as base64", "200, 413, 415, 422", str(dict(statuses)), allowed)
+    reliability(
+        "damaged pictures over HTTP, as forms and as base64", "200, 413, 415, 422", str(dict(statuses)), allowed
+    )
 
 
 def test_bombs_are_refused_before_they_unpack(shelf, server, reliability):
@@ -153,4 +158,6 @@ def _post(data: bytes, number: int) -> Sent:
     if number % 2:
         return Sent("/classify", json.dumps({"image": b64encode(data).decode()}).encode())
     head = b'--edge-of-a-part\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
-    return Sent("/classify", head + data + b"\r\n--edge-of-a-part--\r\n", "multipart/form-data; boundary=edge-of-a-part")
+    return Sent(
+        "/classify", head + data + b"\r\n--edge-of-a-part--\r\n", "multipart/form-data; boundary=edge-of-a-part"
+    )

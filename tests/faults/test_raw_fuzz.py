@@ -48,7 +48,9 @@ def test_control_the_fuzzer_finds_planted_faults(shelf, server, reliability):
         "leak": running.resident_bytes - warm_bytes > MOST_GROWTH_BYTES,
     }
     assert all(kept)
-    reliability("*control*: an exception, a hang and a leak in the service", "all found", str(found), all(found.values()))
+    reliability(
+        "*control*: an exception, a hang and a leak in the service", "all found", str(found), all(found.values())
+    )
 
 
 def test_the_same_seed_makes_the_same_bytes():

@@ -6,12 +6,12 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -106,7 +106,10 @@ class StoreMachine(RuleBasedStateMachine):
     def dies_activating(self, task: str, change: int, data: st.DataObject) -> None:
         if self.versions.get(task):
             version = data.draw(st.sampled_from(sorted(self.versions[task])))
-            if not self.dies(change, lambda: self.activate(self.store, task, version)) or self.found_live(task) == version:
+            if (
+                not self.dies(change, lambda: self.activate(self.store, task, version))
+                or self.found_live(task) == version
+            ):
                 self.live[task] = version
 
     @rule(task=TASKS, change=CHANGES)
@@ -170,9 +173,18 @@ class StoreMachine(RuleBasedStateMachine):
         return None
 
 
-def run(machine: type[StoreMachine], examples: int) -> None:
+def run(machine: type[StoreMachine], examples: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=examples, stateful_step_count=25, deadline=None, database=None)
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=25,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            report_multiple_bugs=False,
+            phases=phases,
+        ),
     )
 
 
@@ -184,7 +196,9 @@ def _no_wait_for_the_disk(monkeypatch):
 def test_the_store_is_what_its_model_says_whoever_dies(counts, reliability):
     examples = counts(25, 1_000)
     run(StoreMachine, examples)
-    reliability("store: publish, activate, roll back, collect, in any order, with deaths", "as the model", f"{examples} runs")
+    reliability(
+        "store: publish, activate, roll back, collect, in any order, with deaths", "as the model", f"{examples} runs"
+    )
 
 
 class LosesABlob(StoreMachine):
@@ -222,7 +236,9 @@ class IsLiveTooEarly(StoreMachine):
 def test_control_a_store_with_a_fault_is_told_from_its_model(machine, reliability):
     found = []
     try:
-        run(machine, 200)
-    except (AssertionError, model_store.StoreError) as error:
+        run(machine, 200, [Phase.generate])
+    except Exception as error:
         found.append(type(error).__name__)
-    reliability(f"*control*: a store that {machine.__doc__[0].lower()}{machine.__doc__[1:-1]}", "found", str(found), bool(found))
+    reliability(
+        f"*control*: a store that {machine.__doc__[0].lower()}{machine.__doc__[1:-1]}", "found", str(found), bool(found)
+    )
