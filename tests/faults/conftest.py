@@ -97,7 +97,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 @contextmanager
-def _running(store: Path, planted: str, settings: dict[str, object]) -> Iterator[Running]:
+def _running(store: Path, settings: dict[str, object], planted: str = "") -> Iterator[Running]:
     module = ["tests.faults.planted", planted] if planted else ["service.cli"]
     command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
     is_quiet = settings.get("log_level") in ("warning", "error")
@@ -150,4 +150,4 @@ def _free_port() -> int:
 def server() -> Iterator[Callable[..., Running]]:
     """`server(store, planted="", **settings)`: a running service, killed at the end of the test; see planted.py."""
     with ExitStack() as stack:
-        yield lambda store, planted="", **settings: stack.enter_context(_running(store.root, planted, settings))
+        yield lambda store, planted="", **settings: stack.enter_context(_running(store.root, settings, planted))

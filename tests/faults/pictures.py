@@ -66,7 +66,7 @@ def bombs() -> list[bytes]:
         _jpeg_that_says(65_535, 65_535),
         _jpeg_that_says(65_535, 1_000),
         _webp_that_says(16_384, 16_384),
-        encoded(Image.new("1", (1, 60_000)), "PNG"),  # resized to the model's size it would be a million pixels high
+        encoded(Image.new("1", (1, 200_000)), "PNG"),  # resized, it would be millions of pixels high
         encoded(plain.resize((3_000, 3_000)), "GIF"),
         encoded(Image.new("1", (12_000, 12_000)), "TIFF", compression="group4"),
         encoded(plain, "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(200)]),

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +18,7 @@ from service.settings import Settings
 from tests.tiny import VOCABULARY
 
 RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
-STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 3.0, 0.3, 2**18
+STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 1.5, 0.3, 2**18
 POISON = "of"  # a text with this word breaks the run it is in
 
 _kept: list[bytes] = []
@@ -68,11 +69,8 @@ def poison() -> None:
     run, token = Graph.run_on_device, VOCABULARY.index(POISON)
 
     def poisoned(graph: Graph, *inputs: object, **options: object) -> object:
-        if any(
-            str(getattr(array, "dtype", "")) == "int64" and (array == token).any()
-            for array in inputs
-            if array.ndim == 2
-        ):
+        texts = [given for given in inputs if isinstance(given, np.ndarray) and given.dtype == np.int64 and given.ndim == 2]
+        if any((ids == token).any() for ids in texts):
             raise RuntimeError("planted")
         return run(graph, *inputs, **options)
 
@@ -90,6 +88,11 @@ def swaps() -> None:
     service.batching.forward = swapping
 
 
+def lies(app: FastAPI) -> None:
+    """A document that says of /livez what is not so."""
+    app.openapi()["components"]["schemas"]["Health"]["properties"]["status"] = {"type": "integer"}
+
+
 def plant(names: list[str]) -> None:
     """Have `mora-serve run` make a service with these faults."""
     create_app = service.cli.create_app
@@ -99,6 +102,8 @@ def plant(names: list[str]) -> None:
         for name in names:
             if name in ("raises", "stalls", "leaks", "blocks"):
                 app.add_middleware(Watching, fault=globals()[name])
+            elif name == "lies":
+                lies(app)
             else:
                 globals()[name]()
         return app

@@ -38,7 +38,7 @@ def test_control_the_fuzzer_finds_planted_faults(shelf, server, reliability):
     running = server(shelf.store, planted="raises,stalls,leaks", log_level="error")
     warm_bytes = running.resident_bytes
 
-    outcomes = [fuzz(running.port, seed, requests=4_000, hang_seconds=1) for seed in (3, 4)]
+    outcomes = [fuzz(running.port, seed, requests=4_000, hang_seconds=0.5) for seed in (3, 4)]
 
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     kept = [(FOUND / problem.rsplit("/", 1)[1]).read_bytes() for problem in problems]

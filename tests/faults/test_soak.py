@@ -98,7 +98,7 @@ def test_control_a_leak_is_seen_in_the_slope(shelf, server, reliability):
         shelf.publish("fruit", seed)
     running = server(shelf.store, planted="leaks", log_level="error")
 
-    soaked = soak(running, shelf.store, per_second=100, seconds=6, piece_seconds=0.5)
+    soaked = soak(running, shelf.store, per_second=100, seconds=3, piece_seconds=0.3)
 
     reliability(
         "*control*: 256 KiB of every request are kept",
