@@ -30,7 +30,7 @@ class Answer(NamedTuple):
     seconds: float
 
     @property
-    def json(self) -> Any:  # noqa: ANN401
+    def json(self) -> Any:
         return json.loads(self.body)
 
 

@@ -1,4 +1,4 @@
-"""What the coverage-guided fuzzers share. They need atheris, the extra `fuzz`, and run as `python -m tests.faults.fuzz_json`."""
+"""What the coverage-guided fuzzers share. They need atheris, the extra `fuzz`."""
 
 from __future__ import annotations
 

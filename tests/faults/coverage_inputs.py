@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.faults import pictures
-from tests.faults.raw_fuzz import SEEDS
+from tests.faults.malformed import SEEDS
 
 
 def _bodies(of: bytes) -> list[bytes]:

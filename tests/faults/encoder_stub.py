@@ -1,4 +1,4 @@
-"""A queue of an encoder over graphs that do as they are told: the one place that knows how a Batcher is made and asked."""
+"""An encoder's queue over graphs that do as they are told: the one place that makes and asks a Batcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of forms, their content type included: `python -m tests.faults.fuzz_multipart -max_total_time=120`."""
+"""Coverage-guided fuzzing of forms and content types: `python -m tests.faults.fuzz_multipart -max_total_time=120`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stand-in for SIGKILL that stays in this process: from the n-th change of the file system on, nothing changes any more."""
+"""A stand-in for SIGKILL within this process: from the n-th change of the file system on, nothing changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _left: int | None = None  # changes until death; None: nobody is to die
 _is_watching = False
 
 
-class Killed(BaseException):  # noqa: N818
+class Killed(BaseException):
     """Death, which no `except` for errors stops."""
 
 

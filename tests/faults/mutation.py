@@ -7,9 +7,27 @@ from random import Random
 
 MOST_BYTES = 20_000  # what comes out may be as long
 _ODD = (
-    b"1e999", b"-1", b"NaN", b"-Infinity", b"9" * 400, b"18446744073709551616", b"null", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf",
-    b'"\\ud800"', b"[" * 50, b'{"a":' * 40, b"\r\n", b"\r\n\r\n", b"--x", b"%00", b"../" * 9, b"\x7f\xff\xff\xff", b"data:image/png;base64,",
-)  # fmt: skip
+    b"1e999",
+    b"-1",
+    b"NaN",
+    b"-Infinity",
+    b"9" * 400,
+    b"18446744073709551616",
+    b"null",
+    b"\x00",
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b'"\\ud800"',
+    b"[" * 50,
+    b'{"a":' * 40,
+    b"\r\n",
+    b"\r\n\r\n",
+    b"--x",
+    b"%00",
+    b"../" * 9,
+    b"\x7f\xff\xff\xff",
+    b"data:image/png;base64,",
+)
 Damage = Callable[[bytes, Random, Sequence[bytes]], bytes]
 
 

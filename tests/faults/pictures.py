@@ -49,7 +49,7 @@ def encoded(picture: Image.Image, file_format: str, **options: object) -> bytes:
 
 
 def damaged(pictures: list[bytes], random: Random) -> bytes:
-    """One of the pictures, damaged; the checksums of a PNG are often put right again, else nothing behind them is tried."""
+    """One of the pictures, damaged; most PNGs get new checksums, else nothing behind these would be tried."""
     data = mutate(random.choice(pictures), random, pictures)
     return _with_checksums(data) if data.startswith(_PNG) and random.random() < 0.7 else data
 

@@ -1,4 +1,4 @@
-"""`python -m tests.faults.planted NAME,NAME run ...`: `mora-serve run` with faults in it, for tests that must find them."""
+"""`python -m tests.faults.planted NAME,NAME run ...`: `mora-serve run` with faults in it, for tests to find."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def poison() -> None:
     run, token = Graph.run_on_device, VOCABULARY.index(POISON)
 
     def poisoned(graph: Graph, *inputs: object, **options: object) -> object:
-        texts = [given for given in inputs if isinstance(given, np.ndarray) and given.dtype == np.int64 and given.ndim == 2]
-        if any((ids == token).any() for ids in texts):
+        arrays = [given for given in inputs if isinstance(given, np.ndarray)]
+        if any(ids.dtype == np.int64 and ids.ndim == 2 and (ids == token).any() for ids in arrays):
             raise RuntimeError("planted")
         return run(graph, *inputs, **options)
 

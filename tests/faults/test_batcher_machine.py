@@ -1,4 +1,4 @@
-"""An encoder's queue against a plain model of it: every request ends once, with its own answer, and no more wait than may."""
+"""An encoder's queue against a model of it: each request ends once, with its own answer; no more wait than may."""
 
 from __future__ import annotations
 

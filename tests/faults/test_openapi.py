@@ -20,7 +20,9 @@ def try_document(base: str, folder: Path, examples: int) -> tuple[int, str]:
         *("--seed", "1", "--generation-database", "none", "--continue-on-failure", "--no-color"),
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.faults.openapi_hooks", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=1800, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=folder, env=environment, timeout=1800, check=False
+    )
     found = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     is_good = done.returncode == 0 and found is not None and found[1] == found[2] and "unresolvable" not in done.stdout
     return int(found[1]) if is_good and found else 0, done.stdout + done.stderr
@@ -31,7 +33,7 @@ def test_the_service_is_as_its_openapi_document_says(shelf, server, tmp_path, co
     shelf.publish("tags")
     running = server(shelf.store, log_level="error")
 
-    cases, said = try_document(running.base, tmp_path, counts(5, 500))
+    cases, said = try_document(running.base, tmp_path, counts(5, 750))
 
     assert cases >= counts(150, 2_000), said
     reliability(

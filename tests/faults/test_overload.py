@@ -68,7 +68,7 @@ def test_control_work_on_the_event_loop_is_seen(shelf, server, reliability):
 
 
 def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, float, float]:
-    """What became of `times` the peak, p99 of /livez in ms meanwhile, and seconds until the service was itself again."""
+    """What became of `times` the peak, p99 of /livez in ms meanwhile, and seconds until all was well again."""
     with probed(running.port) as livez_ms:
         load = open_loop(f"{running.base}/classify", [BODY], times * peak, seconds)
     ended = time.perf_counter()
@@ -95,7 +95,8 @@ def test_goodput_stays_at_its_peak_and_refusals_are_fast(request, shelf, server,
         good = good and livez_ms <= LIVEZ_MS and recovery_seconds <= RECOVERY_SECONDS
         goal = "0 refused" if times < 1 else f"goodput at least 90 % of it, refusals p99 at most {REFUSAL_MS} ms"
         measured = (
-            f"{load.per_second:.0f}/s of {peak:.0f}/s, {refused} of {len(load.latencies_ms)} refused, p99 {refusal_ms:.0f} ms, "
+            f"{load.per_second:.0f}/s of {peak:.0f}/s, {refused} of {len(load.latencies_ms)} refused, "
+            f"refusals p99 {refusal_ms:.0f} ms, "
             f"/livez p99 {livez_ms:.0f} ms, well again after {1000 * recovery_seconds:.0f} ms"
         )
         try:

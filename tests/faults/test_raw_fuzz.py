@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tests.faults.asking import get, golden
+from tests.faults.malformed import Reading, badly_framed, well_framed
 from tests.faults.mutation import dice
-from tests.faults.raw_fuzz import FOUND, Reading, badly_framed, fuzz, well_framed
+from tests.faults.raw_fuzz import FOUND, fuzz
 
 MOST_GROWTH_BYTES = 32 * 2**20
 
