@@ -73,15 +73,6 @@ def test_nobody_is_given_anothers_answer(shelf, server, counts, reliability):
     )
 
 
-def test_control_swapped_answers_are_found(shelf, server, reliability):
-    shelf.publish("fruit", seed=1)
-    running = server(shelf.store, planted="swaps", log_level="error")
-
-    found = swapped(running.base, 300, seed=1)
-
-    reliability("*control*: a service that swaps answers within a batch", "found", f"{len(found)} of 300", bool(found))
-
-
 def batches(count: int, seed: int) -> Iterator[tuple[int, list[Thing]]]:
     """The place of the poison, and the items of a batch."""
     for number in range(count):
@@ -123,18 +114,18 @@ def test_one_item_that_breaks_its_batch_breaks_alone(shelf, server, counts, reli
     )
 
 
-def test_control_a_harmed_neighbour_is_found(shelf, server, reliability):
+def test_control_swapped_answers_and_harmed_neighbours_are_found(shelf, server, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, planted="poison,swaps", log_level="error")
 
+    swaps = swapped(running.base, 300, seed=1)
     answers = ask(running.base, (_batch(things) for _, things in batches(50, seed=2)), at_once=4)
-
     harmed = [
-        found for (batch, answer) in zip(batches(50, seed=2), answers, strict=True) if (found := harm(*batch, answer))
+        found for batch, answer in zip(batches(50, seed=2), answers, strict=True) if (found := harm(*batch, answer))
     ]
-    reliability(
-        "*control*: poison in a service that swaps answers", "found", f"{len(harmed)} of 50 batches", bool(harmed)
-    )
+
+    measured = f"{len(swaps)} of 300 items, {len(harmed)} of 50 batches"
+    reliability("*control*: a service that swaps answers within a batch", "found", measured, bool(swaps and harmed))
 
 
 def _batch(things: list[Thing]) -> Sent:

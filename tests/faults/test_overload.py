@@ -12,8 +12,8 @@ from tests.faults.asking import Answer, as_json, ask, get
 from tests.faults.probing import probed
 from tests.faults.slow_task import publish_slow
 
-TURNS = 2_500  # of the loop in the text encoder
-QUEUE, AT_ONCE = 16, 24
+TURNS = 5_000  # of the loop in the text encoder, some tens of milliseconds
+QUEUE, AT_ONCE = 32, 24
 SLOW = {"queue_size": QUEUE, "encoder_workers": 1, "max_batch_tokens": 20, "log_level": "error"}  # four texts a run
 BODY = json.dumps({"task": "fruit", "text": "a red apple"}).encode()
 GOODPUT_SHARE, REFUSAL_MS, LIVEZ_MS, RECOVERY_SECONDS = 0.9, 50, 100, 2

@@ -51,8 +51,8 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(task=TASKS, seed=SEEDS)
     def publishes(self, task: str, seed: int) -> None:
-        version = self.next_version(task)
-        assert self.publish_draft(task, seed).version == version
+        version = self.publish_draft(task, seed).version
+        assert version > self.highest(task)
         self.versions.setdefault(task, {})[version] = seed
         self.live[task] = version
 
@@ -95,12 +95,12 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(task=TASKS, seed=SEEDS, change=CHANGES)
     def dies_publishing(self, task: str, seed: int, change: int) -> None:
-        version = self.next_version(task)
-        if self.dies(change, lambda: self.publish_draft(task, seed)) and version not in self.found_versions(task):
-            return
-        self.versions.setdefault(task, {})[version] = seed
-        if self.found_live(task) == version:
-            self.live[task] = version
+        self.dies(change, lambda: self.publish_draft(task, seed))
+        for version in set(self.found_versions(task)) - self.versions.get(task, {}).keys():
+            assert version > self.highest(task)
+            self.versions.setdefault(task, {})[version] = seed
+            if self.found_live(task) == version:
+                self.live[task] = version
 
     @rule(task=TASKS, change=CHANGES, data=st.data())
     def dies_activating(self, task: str, change: int, data: st.DataObject) -> None:
@@ -151,8 +151,8 @@ class StoreMachine(RuleBasedStateMachine):
     def earlier(self, task: str) -> list[int]:
         return sorted(version for version in self.versions.get(task, {}) if version < self.live.get(task, 0))
 
-    def next_version(self, task: str) -> int:
-        return max([*self.versions.get(task, {}), self.live.get(task, 0)]) + 1
+    def highest(self, task: str) -> int:
+        return max([*self.versions.get(task, {}), self.live.get(task, 0)])
 
     def needed(self) -> set[str]:
         return {
