@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from model_store import Store
 from service.catalog import Catalog
+from service.departure import Departure
 from service.engine import Engine
 from service.errors import Code, ServiceError, problem_response
 from service.loading import Loader
@@ -54,6 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.metrics = metrics
     app.include_router(router)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    app.add_middleware(Departure)
     app.add_middleware(Observation, metrics=metrics)
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     inputs: Sequence[Item | ServiceError]
     tasks: Sequence[str]
     top_k: int
+    timeout_ms: int | None
 
 
 async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
@@ -70,7 +71,8 @@ def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
     request = _validate(BatchRequest, _parse_json(body), strict=True)
     if len(request.inputs) * len(request.tasks) > max_cells:
         raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
-    return Batch([_item(fields, max_text_bytes) for fields in request.inputs], request.tasks, request.top_k)
+    inputs = [_item(fields, max_text_bytes) for fields in request.inputs]
+    return Batch(inputs, request.tasks, request.top_k, request.timeout_ms)
 
 
 def _item(fields: JsonValue, max_text_bytes: int) -> Item | ServiceError:

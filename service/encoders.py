@@ -9,10 +9,10 @@ from typing import NamedTuple
 from model_store import Precision
 from service.batching import Batcher
 from service.cache import TrunkCache
-from service.forward import TowerInput
+from service.forward import Claim, TowerInput
 from service.head import Vector
 from service.metrics import Metrics
-from service.model import Model, Prepared
+from service.model import Item, Model, Prepared
 from service.settings import Settings, usable_cores
 from service.workers import Done
 
@@ -45,18 +45,40 @@ class Encoders:
         metrics.queue_depth.labels("image").set_function(lambda: self._image.waiting)
         metrics.queue_depth.labels("text").set_function(lambda: self._text.waiting)
 
-    async def encode(self, models: Sequence[Model], prepared: Prepared) -> Encoded:
-        """The features of a prepared item in models that share their trunks. Raises ServiceError `queue_full`."""
+    def check(self, models: Sequence[Model], item: Item, deadline: float) -> None:
+        """Whether an item that is not prepared yet would be taken now.
+
+        Raises:
+            ServiceError: `queue_full` or `deadline_unreachable`.
+        """
+        if item.image is not None:
+            self._image.check(_claim(models, models[0].image_tower.trunk.tokens or 1, deadline))
+        if item.text is not None:
+            self._text.check(_claim(models, 1, deadline))
+
+    async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
+        """The features of a prepared item in models that share their trunks.
+
+        Raises:
+            ServiceError: `queue_full` or `deadline_unreachable`.
+        """
         pixels, tokens = prepared.pixel_values, prepared.tokens
         image = text = None
-        alone = models[0].precision is Precision.INT8
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = TowerInput(trunk, tails, pixels, (), trunk.tokens or 1, alone)
+            image = TowerInput(trunk, tails, pixels, (), _claim(models, trunk.tokens or 1, deadline))
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), tokens.input_ids.shape[1], alone)
-        return Encoded(*await asyncio.gather(_run(self._image, image), _run(self._text, text)))
+            claim = _claim(models, tokens.input_ids.shape[1], deadline)
+            text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), claim)
+        if image is None or text is None:
+            return Encoded(await _run(self._image, image), await _run(self._text, text))
+        running = [asyncio.ensure_future(self._image.run(image)), asyncio.ensure_future(self._text.run(text))]
+        try:
+            return Encoded(*await asyncio.gather(*running))
+        finally:
+            for other in running:  # where one was refused, nobody wants the other
+                other.cancel()
 
     async def probe(self) -> None:
         """Return once both encoders have taken a job, which they do as long as they are alive."""
@@ -66,6 +88,11 @@ class Encoders:
         """Finish what runs, drop what waits."""
         self._image.close()
         self._text.close()
+
+
+def _claim(models: Sequence[Model], tokens: int, deadline: float) -> Claim:
+    alone = models[0].precision is Precision.INT8
+    return Claim(models[0].manifest.task, tokens, alone, deadline)
 
 
 async def _run(batcher: Batcher, item: TowerInput | None) -> Done[list[Vector]] | None:

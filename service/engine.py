@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -53,18 +54,24 @@ class Engine:
         """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
         content_type = request.headers["content-type"]
-        return await self._prepare(partial(parse_request, body, content_type, self._settings.max_text_bytes), record)
+        job = partial(parse_request, body, content_type, self._settings.max_text_bytes)
+        parsed = await self._prepare(job, record)
+        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
+        return parsed
 
     async def parse_batch(self, request: Request, record: RequestRecord) -> Batch:
         """What a request for several items asks for, its body read no further than the limit. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON,))
         limits = self._settings.max_text_bytes, self._settings.max_batch_cells
-        return await self._prepare(partial(parse_batch, body, *limits), record)
+        parsed = await self._prepare(partial(parse_batch, body, *limits), record)
+        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
+        return parsed
 
     async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels of one item. Raises ServiceError."""
         item = Item(request.image, request.text)
-        model = await self._model_of(request)
+        async with self._in_time("loading", record):
+            model = await self._model_of(request)
         record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
         encoded = await self.encode([model], item, record)
         answer = self.answer(encoded, 0, request.top_k, record)
@@ -73,10 +80,13 @@ class Engine:
 
     async def encode(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Encoding:
         """Prepare an item and run its trunks once, for models that `sharing` calls alike. Raises ServiceError."""
-        prepared = await self._prepare(partial(models[0].prepare, item), record)
+        self._encoders.check(models, item, record.deadline)  # before a picture is decoded for nothing
+        async with self._in_time("preparation", record):
+            prepared = await self._prepare(partial(models[0].prepare, item), record)
         record.add(Stage.DECODE, prepared.decode_seconds)
         record.add(Stage.TOKENIZE, prepared.tokenize_seconds)
-        features = await self._encoders.encode(models, prepared)
+        async with self._in_time("encoder", record):
+            features = await self._encoders.encode(models, prepared, record.deadline)
         image, text = features
         record.add(Stage.QUEUE, max(image.queue_seconds if image else 0.0, text.queue_seconds if text else 0.0))
         record.add(Stage.IMAGE_ENCODER, image.run_seconds if image else 0.0)
@@ -124,6 +134,19 @@ class Engine:
         task = live.manifest.task
         loaded = self.catalog.loaded(task, request.version)
         return loaded or (await self._loading.run(partial(self.catalog.pinned, task, request.version))).result
+
+    @asynccontextmanager
+    async def _in_time(self, stage: str, record: RequestRecord) -> AsyncIterator[None]:
+        """Cancel what is inside when the request's time is over. Raises ServiceError `deadline`."""
+        limit = asyncio.timeout(record.deadline - time.perf_counter())
+        try:
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            self._metrics.deadline.labels(stage).inc()
+            raise ServiceError(Code.DEADLINE, "The answer was not there in time; timeout_ms allows more.") from error
 
     async def _prepare(self, job: Callable[[], T], record: RequestRecord) -> T:
         done = await self._preparation.run(job)

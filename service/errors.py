@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
@@ -33,6 +34,8 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     QUEUE_FULL = "queue_full"
+    DEADLINE_UNREACHABLE = "deadline_unreachable"
+    DEADLINE = "deadline"
     NO_MODEL = "no_model"
     VERSION_REFUSED = "version_refused"
     STALLED = "stalled"
@@ -70,6 +73,8 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such path"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
     Code.QUEUE_FULL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The service is at its limit"),
+    Code.DEADLINE_UNREACHABLE: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The answer would come too late"),
+    Code.DEADLINE: Meaning(HTTPStatus.GATEWAY_TIMEOUT, "The time for this request is over"),
     Code.NO_MODEL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "No task is loaded"),
     Code.VERSION_REFUSED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The version failed its checks"),
     Code.STALLED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The encoders make no progress"),
@@ -97,9 +102,17 @@ class ServiceError(Exception):
         return MEANINGS[self.code].reason or self.code
 
 
-def queue_full() -> ServiceError:
-    """Too many wait already."""
-    return ServiceError(Code.QUEUE_FULL, "Too many requests are waiting; try again.", retry_after_seconds=1)
+def queue_full(seconds: float = 0.0) -> ServiceError:
+    """Too many wait already, for so many seconds."""
+    return ServiceError(
+        Code.QUEUE_FULL, "Too many requests are waiting; try again.", retry_after_seconds=max(1, math.ceil(seconds))
+    )
+
+
+def deadline_unreachable(seconds: float) -> ServiceError:
+    """So many seconds of work lie before it."""
+    detail = "Too much work is waiting for an answer in time; try again, or allow more with timeout_ms."
+    return ServiceError(Code.DEADLINE_UNREACHABLE, detail, retry_after_seconds=max(1, math.ceil(seconds)))
 
 
 def internal() -> ServiceError:

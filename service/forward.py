@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import RunOptions
 
 from service.cache import TrunkCache
 from service.graphs import Array, Graph, on_host
 from service.head import Vector
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What an input wants of an encoder.
+
+    Attributes:
+        task: in whose turn it runs.
+        tokens: what it costs.
+        alone: share no run. int8 kernels scale activations over the whole run, so a neighbour would change the answer.
+        deadline: of `time.perf_counter`, when its answer must be there.
+    """
+
+    task: str
+    tokens: int
+    alone: bool = False
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -19,39 +38,39 @@ class TowerInput:
 
     Shapes:
         trunk_input: (1, ...); tail_inputs: (1,) each, `last_token` of a text and nothing of an image.
-
-    Args:
-        alone: share no run. int8 kernels scale activations over the whole run, so a neighbour would change the answer.
     """
 
     trunk: Graph
     tails: tuple[Graph, ...]
     trunk_input: NDArray[np.generic]
     tail_inputs: tuple[NDArray[np.generic], ...]
-    tokens: int
-    alone: bool = False
+    claim: Claim
 
 
-def forward(inputs: Sequence[TowerInput], cache: TrunkCache) -> list[list[Vector]]:
-    """Features (P,) of each input in each of its tails: the shared trunk runs once, a tail for its own rows."""
+def forward(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions | None = None) -> list[list[Vector]]:
+    """Features (P,) of each input in each of its tails: the shared trunk runs once, a tail for its own rows.
+
+    Args:
+        options: whoever sets their `terminate` stops the runs, which then raise.
+    """
     others = [np.concatenate(column) for column in zip(*(item.tail_inputs for item in inputs), strict=True)]
     by_tail: dict[Graph, list[int]] = {}
     for row, item in enumerate(inputs):
         for tail in dict.fromkeys(item.tails):
             by_tail.setdefault(tail, []).append(row)
-    hidden = _hidden(inputs, cache)
+    hidden = _hidden(inputs, cache, options)
     found: dict[tuple[int, Graph], Vector] = {}
     for tail, rows in by_tail.items():
         if len(rows) == len(inputs):
-            features = tail.run(hidden, *others)
+            features = tail.run(hidden, *others, options=options)
         else:
             hidden = on_host(hidden)
-            features = tail.run(*(array[rows] for array in (hidden, *others)))
+            features = tail.run(*(array[rows] for array in (hidden, *others)), options=options)
         found.update({(row, tail): vector for row, vector in zip(rows, features, strict=True)})
     return [[found[row, tail] for tail in item.tails] for row, item in enumerate(inputs)]
 
 
-def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache) -> Array:
+def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions | None) -> Array:
     """(B, L, D): the trunk's output of each input, from the cache where that has it, else where it was computed."""
     trunk = inputs[0].trunk
     keys = [cache.key(trunk, item.trunk_input) for item in inputs]
@@ -59,7 +78,7 @@ def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache) -> Array:
     fresh = [place for place, hidden in enumerate(known) if hidden is None]
     if not fresh:
         return stack([hidden for hidden in known if hidden is not None])
-    output = trunk.run_on_device(stack([inputs[place].trunk_input for place in fresh]))
+    output = trunk.run_on_device(stack([inputs[place].trunk_input for place in fresh]), options=options)
     if keys[0] is None:
         return output
     computed = on_host(output)

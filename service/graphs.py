@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -73,11 +76,15 @@ class Graph:
         second = self._session.get_outputs()[0].shape[1]
         self.tokens = second if isinstance(second, int) else None
 
-    def run(self, *inputs: Array) -> NDArray[np.float32]:
-        """The output for the inputs in the contract's order; the first axis of each is the batch."""
-        return on_host(self.run_on_device(*inputs))
+    def run(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> NDArray[np.float32]:
+        """The output for the inputs in the contract's order; the first axis of each is the batch.
 
-    def run_on_device(self, *inputs: Array) -> Array:
+        Args:
+            options: whoever sets their `terminate` stops the run, which then raises.
+        """
+        return on_host(self.run_on_device(*inputs, options=options))
+
+    def run_on_device(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> Array:
         """As `run`, the output left in the memory of the device, where the next graph takes it from."""
         binding = self._session.io_binding()
         given = [value if isinstance(value, onnxruntime.OrtValue) else np.ascontiguousarray(value) for value in inputs]
@@ -87,13 +94,25 @@ class Graph:
             else:
                 binding.bind_cpu_input(name, value)
         binding.bind_output(self._output, self.device)
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, options)
         return binding.get_outputs()[0]
 
 
 def on_host(array: Array) -> NDArray[Any]:
     """The same in NumPy's memory."""
     return array if isinstance(array, np.ndarray) else array.numpy()
+
+
+@contextmanager
+def stopped_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
+    """Options for runs that end, by raising, when the time is over."""
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
 
 
 @functools.cache

@@ -43,6 +43,15 @@ class Metrics:
         )
         self.inflight_requests = Gauge("mora_inflight_requests", "Requests being answered.", registry=registry)
         self.rejected = Counter("mora_rejected", "Requests answered with a problem.", ["reason"], registry=registry)
+        self.deadline = Counter(
+            "mora_deadline",
+            "Requests whose time was over in `loading`, `preparation` or `encoder`.",
+            ["stage"],
+            registry=registry,
+        )
+        self.client_gone = Counter(
+            "mora_client_gone", "Requests whose client left before the answer.", registry=registry
+        )
         self.model_loads = Counter(
             "mora_model_loads", "Versions loaded or refused.", ["task", "result"], registry=registry
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from onnxruntime import RunOptions
 
 from model_store import Manifest, Pattern, Precision
 from service.errors import Code, ServiceError
@@ -50,9 +51,11 @@ class Tower:
     trunk: Graph
     tail: Graph
 
-    def features(self, trunk_input: NDArray[np.generic], *tail_inputs: NDArray[np.generic]) -> NDArray[np.float32]:
+    def features(
+        self, trunk_input: NDArray[np.generic], *tail_inputs: NDArray[np.generic], options: RunOptions | None = None
+    ) -> NDArray[np.float32]:
         """(B, P); `tail_inputs` is `last_token` for a text and nothing for an image."""
-        return self.tail.run(self.trunk.run_on_device(trunk_input), *tail_inputs)
+        return self.tail.run(self.trunk.run_on_device(trunk_input, options=options), *tail_inputs, options=options)
 
 
 @dataclass(frozen=True)
@@ -89,15 +92,15 @@ class Model:
             tokenize_seconds=0.0 if tokens is None else tokenized - decoded,
         )
 
-    def image_features(self, pixel_values: NDArray[np.float32]) -> Vector:
-        """(P,) of one picture; blocking."""
-        features: Vector = self.image_tower.features(pixel_values)[0]
-        return features
-
-    def text_features(self, tokens: Tokens) -> Vector:
-        """(P,) of one text; blocking."""
-        features: Vector = self.text_tower.features(tokens.input_ids, tokens.last_token)[0]
-        return features
+    def golden_logits(self, item: Item, options: RunOptions) -> Vector:
+        """(C,) of one item, straight through its towers; blocking. Raises what `prepare` and `logits` do."""
+        prepared = self.prepare(item)
+        image = text = None
+        if prepared.pixel_values is not None:
+            image = self.image_tower.features(prepared.pixel_values, options=options)[0]
+        if (tokens := prepared.tokens) is not None:
+            text = self.text_tower.features(tokens.input_ids, tokens.last_token, options=options)[0]
+        return self.logits(image, text)
 
     def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
         """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""

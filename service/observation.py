@@ -58,6 +58,7 @@ class Observation:
             await self._app(scope, receive, response.send)
         except ClientDisconnect:
             response.status = _CLIENT_GONE
+            self._metrics.client_gone.inc()
         except Exception:
             _log.exception("internal_error", request_id=response.record.request_id)
             if response.status is not None:  # half an answer is out, so only closing the connection tells the client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class RequestRecord:
     task: str = ""
     version: int | None = None
     pattern: Pattern | None = None
+    deadline: float = math.inf  # of time.perf_counter
     problem: str | None = None  # a reason of mora_rejected_total
     stage_seconds: dict[Stage, float] = field(default_factory=dict)
 
@@ -38,6 +40,10 @@ class RequestRecord:
     def elapsed_seconds(self) -> float:
         """Since the request arrived."""
         return time.perf_counter() - self.started
+
+    def allow(self, milliseconds: int) -> None:
+        """Set how long the request may take, from its arrival."""
+        self.deadline = self.started + milliseconds / 1000
 
     def add(self, stage: Stage, seconds: float) -> None:
         """Count time towards a stage."""

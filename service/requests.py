@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
 from service.errors import Code, ServiceError
 
+Timeout = Annotated[
+    int | None,
+    Field(ge=1, le=600_000, description="Milliseconds the answer may take, by default MORA_TIMEOUT_MS."),
+]
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 
 
@@ -43,6 +47,7 @@ class ClassifyRequest(Input):
     task: str | None = Field(None, description="May be left out when exactly one task is loaded.")
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; the live one when left out.")
+    timeout_ms: Timeout = None
 
 
 class BatchRequest(BaseModel):
@@ -53,6 +58,7 @@ class BatchRequest(BaseModel):
     inputs: list[JsonValue] = Field(min_length=1, description="Items, each with an `image`, a `text`, or both.")
     tasks: list[str] = Field(min_length=1, description="Each input is labelled in each of these tasks.")
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
+    timeout_ms: Timeout = None
 
 
 def classify_body() -> dict[str, object]:

@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     queue_size: NonNegativeInt = Field(
         64, description="Requests that may wait for each encoder, and for preparation; more are refused."
     )
+    timeout_ms: PositiveInt = Field(
+        10_000, description="Milliseconds a request may take that sets no `timeout_ms` of its own."
+    )
     max_batch_tokens: PositiveInt = Field(
         512, description="Most tokens in one run of an encoder; a 224-pixel image in patches of 16 has 197."
     )

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from model_store import Store
 from service.app import create_app
-from service.forward import TowerInput
+from service.forward import Claim, TowerInput
 from service.settings import Settings
 from tests.tiny import SIZE, Shelf, TinyTask, encode_png, graph
 
@@ -101,13 +101,13 @@ def occupied() -> Callable[[TestClient, str], AbstractContextManager[None]]:
         class Endless:
             sha256, tokens = "endless", None
 
-            def run_on_device(self, array: np.ndarray) -> np.ndarray:
+            def run_on_device(self, array: np.ndarray, options: object) -> np.ndarray:
                 running.set()
                 release.wait()
                 return array
 
         batcher = getattr(client.app.state.engine._encoders, f"_{encoder}")
-        client.portal.start_task_soon(batcher.run, TowerInput(Endless(), (), np.zeros((1, 1)), (), 1))
+        client.portal.start_task_soon(batcher.run, TowerInput(Endless(), (), np.zeros((1, 1)), (), Claim("", 1)))
         running.wait()
         try:
             yield

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnxruntime import RunOptions
 from prometheus_client import Counter
 
 from service.batching import Batcher, choose
 from service.cache import TrunkCache
 from service.errors import Code, ServiceError
-from service.forward import TowerInput
+from service.forward import Claim, TowerInput
 
 
 class Stub:
@@ -28,7 +30,7 @@ class Stub:
         self.given: list[list[np.ndarray]] = []
         self._compute = compute
 
-    def run(self, *arrays: np.ndarray) -> np.ndarray:
+    def run(self, *arrays: np.ndarray, options: object = None) -> np.ndarray:
         self.given.append(list(arrays))
         return self._compute(*arrays)
 
@@ -52,8 +54,9 @@ def last_of(hidden: np.ndarray, last_token: np.ndarray) -> np.ndarray:
     return hidden[np.arange(len(hidden)), last_token][:, None]
 
 
-def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int]) -> TowerInput:
-    return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), len(tokens))
+def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int], task: str = "one", **claim: object) -> TowerInput:
+    claimed = Claim(task, len(tokens), **claim)
+    return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), claimed)
 
 
 def make(
@@ -71,7 +74,7 @@ def make(
 async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
     """What becomes of inputs that all came while the one thread was busy."""
     held = Held()
-    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), 1)))
+    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
     await asyncio.to_thread(held.running.wait)
     waiting = [asyncio.create_task(batcher.run(item)) for item in inputs]
     await asyncio.sleep(0)
@@ -120,7 +123,7 @@ def test_the_trunk_runs_once_for_all_and_each_tail_for_its_own_rows():
 
 def test_an_input_that_must_not_share_a_run_does_not():
     trunk, tail, sizes = Stub(), Stub(last_of), []
-    inputs = [replace(text(trunk, (tail,), [n, n]), alone=True) for n in range(4)]
+    inputs = [text(trunk, (tail,), [n, n], alone=True) for n in range(4)]
     asyncio.run(behind(make(sizes), inputs))
     assert sizes == [1] * 5
 
@@ -129,12 +132,15 @@ def test_inputs_that_run_alone_run_beside_each_other_and_beside_one_batch():
     async def scenario() -> None:
         batcher = make([], threads=3, queue_size=0)
         batch, alone = Held(), Held()
-        item = TowerInput(batch, (), np.zeros((1, 1)), (), 1)
+        item = TowerInput(batch, (), np.zeros((1, 1)), (), Claim("one", 1))
         running = [asyncio.create_task(batcher.run(item))]
         await asyncio.to_thread(batch.running.wait)
         with pytest.raises(ServiceError):  # threads are idle, but not for a second batch
             await batcher.run(item)
-        running += [asyncio.create_task(batcher.run(replace(item, trunk=alone, alone=True))) for _ in range(2)]
+        running += [
+            asyncio.create_task(batcher.run(replace(item, trunk=alone, claim=Claim("one", 1, alone=True))))
+            for _ in range(2)
+        ]
         while len(alone.given) < 2:
             await asyncio.sleep(0.001)
         assert batcher.waiting == 0
@@ -170,7 +176,7 @@ def test_an_input_that_breaks_a_run_fails_alone():
 def test_nobody_runs_what_nobody_waits_for():
     async def scenario() -> None:
         trunk, tail, held, batcher = Stub(), Stub(last_of), Held(), make([])
-        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), 1)))
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
         await asyncio.to_thread(held.running.wait)
         gone, stays = (asyncio.create_task(batcher.run(text(trunk, (tail,), [n]))) for n in (1, 2))
         await asyncio.sleep(0)
@@ -188,7 +194,7 @@ def test_nobody_runs_what_nobody_waits_for():
 def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
     async def scenario() -> None:
         held, batcher = Held(), make([], queue_size=1)
-        item = TowerInput(held, (), np.zeros((1, 1)), (), 1)
+        item = TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))
         busy = asyncio.create_task(batcher.run(item))
         await asyncio.to_thread(held.running.wait)
         waiting = asyncio.create_task(batcher.run(item))
@@ -273,3 +279,132 @@ def test_fifty_at_once_answer_as_each_does_alone(client):
     with ThreadPoolExecutor(50) as pool:
         together = list(pool.map(ask, items))
     assert together == alone
+
+
+class Stoppable(Stub):
+    """Runs until it is told to stop, as a session does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = threading.Event()
+
+    def run_on_device(self, *arrays: np.ndarray, options: RunOptions) -> np.ndarray:
+        self.running.set()
+        while not options.terminate:
+            time.sleep(0.001)
+        raise RuntimeError("stopped")
+
+
+def test_a_run_that_nobody_wants_any_more_is_stopped_and_one_that_somebody_wants_is_not():
+    async def scenario() -> None:
+        batcher, held = make([]), Held()
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        await asyncio.to_thread(held.running.wait)
+        endless = Stoppable()
+        both = [asyncio.create_task(batcher.run(text(endless, (), [1]))) for _ in range(2)]
+        await asyncio.sleep(0)
+        held.release.set()
+        await busy
+        await asyncio.to_thread(endless.running.wait)
+        both[0].cancel()
+        await asyncio.sleep(0.05)
+        assert not both[1].done()
+        both[1].cancel()
+        done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
+        assert done.result[0].tolist() == [7]
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_does_not_stop_gives_its_place_to_another_thread(monkeypatch, events):
+    monkeypatch.setattr("service.batching._STUCK_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        batcher, held = make([]), Held()
+        stuck = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        await asyncio.to_thread(held.running.wait)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(batcher.probe(), 0.05)
+        stuck.cancel()
+        await asyncio.wait_for(batcher.probe(), 10)
+        done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
+        assert done.result[0].tolist() == [7]
+        held.release.set()
+        await asyncio.to_thread(batcher.close)
+        assert batcher._idle == 1
+
+    asyncio.run(scenario())
+    assert [event["event"] for event in events] == ["encoder_stuck"]
+
+
+def slow(seconds: float) -> Stub:
+    def compute(array: np.ndarray) -> np.ndarray:
+        time.sleep(seconds)
+        return array
+
+    return Stub(compute)
+
+
+def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_runs():
+    async def scenario() -> None:
+        batcher, trunk = make([]), slow(0.05)
+        for _ in range(3):
+            await batcher.run(text(trunk, (), [1], deadline=time.perf_counter() + 1))
+        runs = len(trunk.given)
+        with pytest.raises(ServiceError) as caught:
+            await batcher.run(text(trunk, (), [1], deadline=time.perf_counter() + 0.01))
+        assert caught.value.code is Code.DEADLINE_UNREACHABLE
+        waiting = [asyncio.create_task(batcher.run(text(trunk, (), [1], alone=True))) for _ in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as caught:  # it would be in time if nobody waited
+            await batcher.run(text(trunk, (), [1], alone=True, deadline=time.perf_counter() + 0.15))
+        assert caught.value.code is Code.DEADLINE_UNREACHABLE
+        assert caught.value.retry_after_seconds >= 1
+        await asyncio.gather(*waiting)
+        assert len(trunk.given) == runs + 5
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_a_greedy_task_does_not_keep_a_modest_one_waiting():
+    order: list[int] = []
+
+    def noting(ids: np.ndarray) -> np.ndarray:
+        order.append(int(ids[0, 0]))
+        return ids
+
+    trunk = Stub(noting)
+    greedy = [text(trunk, (), [1], "greedy", alone=True) for _ in range(30)]
+    modest = [text(trunk, (), [2], "modest", alone=True) for _ in range(3)]
+    asyncio.run(behind(make([]), greedy + modest))
+    assert sorted(order) == [1] * 30 + [2] * 3
+    assert order[:6].count(2) == 3
+
+
+def test_where_all_places_are_taken_a_modest_task_finds_one_and_the_greedy_one_loses_its_last():
+    trunk = Stub()
+    greedy = [text(trunk, (), [1], "greedy") for _ in range(4)]
+    modest = [text(trunk, (), [2], "modest") for _ in range(3)]
+    found = asyncio.run(behind(make([], queue_size=4), greedy + modest))
+    codes = [error.code if isinstance(error, ServiceError) else "answered" for error in found]
+    assert codes == ["answered"] * 2 + [Code.QUEUE_FULL] * 2 + ["answered"] * 2 + [Code.QUEUE_FULL]
+
+
+def test_a_fault_of_the_scheduler_is_told_to_all_who_wait_and_ends_nothing(monkeypatch, events):
+    def broken(*_: object) -> list[int]:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        batcher = make([])
+        with monkeypatch.context() as patched:
+            patched.setattr("service.batching.choose", broken)
+            with pytest.raises(ServiceError) as caught:
+                await asyncio.wait_for(batcher.run(text(Stub(), (), [1])), 10)
+        assert caught.value.code is Code.INTERNAL
+        assert (await batcher.run(text(Stub(), (Stub(last_of),), [7]))).result[0].tolist() == [7]
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+    assert [event["event"] for event in events] == ["scheduler_failed"]

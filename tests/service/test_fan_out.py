@@ -95,7 +95,9 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
     client, runs = serve(shelf.store), []
     run = Graph.run_on_device
     monkeypatch.setattr(
-        Graph, "run_on_device", lambda graph, *inputs: runs.append(graph._names[0]) or run(graph, *inputs)
+        Graph,
+        "run_on_device",
+        lambda graph, *inputs, **options: runs.append(graph._names[0]) or run(graph, *inputs, **options),
     )
     body = {"inputs": [{"image": encoded(picture), "text": "red"}], "tasks": ["fruit", "tags", "fruit"]}
 
@@ -108,10 +110,10 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
 def test_what_fails_inside_one_input_is_logged_and_told_in_its_cells(client, monkeypatch, events):
     run = Graph.run_on_device
 
-    def odd(graph: Graph, *inputs):
+    def odd(graph: Graph, *inputs, **options):
         if graph._names == ["input_ids"] and inputs[0].shape[1] == 5:
             raise RuntimeError("a secret path")
-        return run(graph, *inputs)
+        return run(graph, *inputs, **options)
 
     monkeypatch.setattr(Graph, "run_on_device", odd)
     body = {"inputs": [{"text": "red"}, {"text": "a red apple"}, {"text": "a apple"}], "tasks": ["fruit"]}

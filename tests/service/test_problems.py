@@ -57,7 +57,7 @@ BODIES = [
     (item(image=7), 422, "bad_value"),
     (item(task=None), 422, "bad_value"),
     (item(explain=True), 422, "extra_field"),
-    (item(timeout_ms=5), 422, "extra_field"),
+    (item(time=5), 422, "extra_field"),
     (item(**{"": 1}), 422, "extra_field"),
     (b'{"text": "\\ud800"}', 422, "bad_text"),
     (b'{"text": "\xff"}', 422, "bad_text"),
