@@ -10,7 +10,7 @@ from prometheus_client import Counter
 
 from service.batching import Batcher
 from service.cache import TrunkCache
-from service.forward import TowerInput
+from service.forward import Claim, TowerInput
 from service.head import Vector
 
 
@@ -22,7 +22,7 @@ class Trunk:
     def __init__(self, gate: Callable[[list[int]], None] = lambda numbers: None) -> None:
         self._gate = gate
 
-    def run_on_device(self, numbers: np.ndarray) -> np.ndarray:
+    def run_on_device(self, numbers: np.ndarray, *_: object, **__: object) -> np.ndarray:
         self._gate(numbers[:, 0].tolist())
         if (numbers < 0).any():
             raise RuntimeError("poison")
@@ -34,7 +34,7 @@ class Tail:
 
     sha256, tokens = "tail", None
 
-    def run(self, hidden: np.ndarray, *_: np.ndarray) -> np.ndarray:
+    def run(self, hidden: np.ndarray, *_: object, **__: object) -> np.ndarray:
         return 2.0 * hidden[:, :1] + 1
 
 
@@ -50,7 +50,7 @@ def make_batcher(queue_size: int, most_in_a_batch: int) -> Batcher:
 
 
 def item_of(number: int, trunk: Trunk, tail: Tail) -> TowerInput:
-    return TowerInput(trunk, (tail,), np.array([[number]]), (), 1)
+    return TowerInput(trunk, (tail,), np.array([[number]]), (), Claim("fruit", 1))
 
 
 async def answer_to(batcher: Batcher, item: TowerInput) -> float:

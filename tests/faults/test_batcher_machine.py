@@ -37,9 +37,11 @@ class BatcherMachine(RuleBasedStateMachine):
         self.is_closed = False
 
     def teardown(self) -> None:
-        if not self.is_closed:
-            self.closes()
-        self.loop.close()
+        try:
+            if not self.is_closed:
+                self.closes()
+        finally:
+            self.loop.close()
 
     @precondition(lambda self: not self.is_closed)
     @rule(count=st.integers(1, 4), is_poison=st.sampled_from([False, False, True]))
