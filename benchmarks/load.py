@@ -34,6 +34,7 @@ class Load:
     latencies_ms: tuple[float, ...]
     statuses: dict[str, int]  # HTTP status, or what went wrong in its place
     offered_per_second: float | None = None  # open loop only
+    refusals_ms: tuple[float, ...] = ()  # how long those waited that were refused
 
     @property
     def per_second(self) -> float:
@@ -118,6 +119,7 @@ class _Recorder:
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url
         self.latencies_ms: list[float] = []
+        self.refusals_ms: list[float] = []
         self.statuses: Counter[str] = Counter()
 
     async def send(self, body: bytes, intended: float) -> None:
@@ -129,7 +131,10 @@ class _Recorder:
                     status = str(response.status)
             except aiohttp.ClientError as error:
                 status = type(error).__name__
-        self.latencies_ms.append(1000 * (time.perf_counter() - intended) if status == OK else math.inf)
+        took_ms = 1000 * (time.perf_counter() - intended)
+        self.latencies_ms.append(took_ms if status == OK else math.inf)
+        if status == REFUSED:
+            self.refusals_ms.append(took_ms)
         self.statuses[status] += 1
 
 
@@ -142,4 +147,4 @@ async def _measure(url: str, run: Callable[[_Recorder], Awaitable[None]], offere
         recorder, start = _Recorder(session, url), time.perf_counter()
         await run(recorder)
         seconds = time.perf_counter() - start
-    return Load(seconds, tuple(recorder.latencies_ms), dict(recorder.statuses), offered)
+    return Load(seconds, tuple(recorder.latencies_ms), dict(recorder.statuses), offered, tuple(recorder.refusals_ms))

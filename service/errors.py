@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -146,6 +146,13 @@ class Problem(BaseModel):
     detail: str
     code: Code
     request_id: str
+
+
+def problem_schema() -> dict[str, Any]:
+    """A Problem as OpenAPI describes it, complete in itself: a reference would lead nowhere from within a response."""
+    schema = Problem.model_json_schema()
+    schema["properties"]["code"] = schema.pop("$defs")["Code"]
+    return schema
 
 
 def problem_of(error: ServiceError, request_id: str) -> Problem:

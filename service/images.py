@@ -54,9 +54,11 @@ def pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing, max_pi
     """
     height, width = resized_size(picture.height, picture.width, preprocessing)
     _check_pixels(width, height, max_pixels)
-    pixels = np.asarray(picture.resize((width, height), _resampling(preprocessing)))  # (H', W', 3)
-    if preprocessing.crop is not None:
-        pixels = _centre_crop(pixels, preprocessing.crop)
+    resized = picture.resize((width, height), _resampling(preprocessing))
+    if preprocessing.crop is None:
+        pixels = np.asarray(resized)  # (H', W', 3)
+    else:
+        pixels = _centre_crop(np.asarray(_middle(resized, preprocessing.crop)), preprocessing.crop)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]
     normalised = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels, so look its value up
@@ -113,6 +115,13 @@ def _over_white(picture: Image.Image) -> Image.Image:
 
 def _resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:
     return Image.Resampling[preprocessing.resample.upper()]
+
+
+def _middle(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """At most `size`; cut before it becomes an array, as a picture of one by 60,000 pixels is huge once resized."""
+    height, width = min(picture.height, size[0]), min(picture.width, size[1])
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _centre_crop(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

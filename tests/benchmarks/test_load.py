@@ -77,6 +77,7 @@ def test_open_loop_may_be_refused_but_its_tail_shows_it(url: str) -> None:
 
     measured.check("the mix")
     assert measured.as_json()["p99_ms"] is None
+    assert len(measured.refusals_ms) == measured.statuses["503"]
     assert math.isfinite(measured.percentile(0.1))
 
 

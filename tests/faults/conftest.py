@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.faults.report import ROWS, Row, write_report
 from tests.tiny import Shelf
 
 _START_SECONDS = 60
+_ROOT = Path(__file__).parents[2]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,6 +75,12 @@ class Running:
         return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
     @property
+    def peak_bytes(self) -> int:
+        """The most that was resident so far, or since /proc/PID/clear_refs was written to."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
+    @property
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
@@ -89,24 +97,20 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 @contextmanager
-def _running(store: Path, settings: dict[str, object]) -> Iterator[Running]:
-    command = [sys.executable, "-m", "service.cli", "run", "--store", str(store), "--log-format", "json"]
-    for name, value in {"port": 0, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
+def _running(store: Path, settings: dict[str, object], planted: str = "") -> Iterator[Running]:
+    module = ["tests.faults.planted", planted] if planted else ["service.cli"]
+    command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
+    is_quiet = settings.get("log_level") in ("warning", "error")
+    port = _free_port() if is_quiet else 0
+    for name, value in {"port": port, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=_ROOT)
     killer = threading.Timer(_START_SECONDS, process.kill)
     killer.start()
-    reader = None
+    running, reader = Running(process, ""), None
     try:
-        running = Running(process, "")
-        for line in process.stderr:
-            running.events.append(json.loads(line))
-            if running.events[-1]["event"] == "listening":
-                break
-        else:
-            raise AssertionError(f"the service did not start: {running.events}")
+        running.base = _base_once_it_takes_connections(process, port) if is_quiet else _base_it_says(running)
         killer.cancel()
-        running.base = running.events[-1]["url"]
         reader = threading.Thread(target=lambda: running.events.extend(map(json.loads, process.stderr)), daemon=True)
         reader.start()
         yield running
@@ -120,11 +124,33 @@ def _running(store: Path, settings: dict[str, object]) -> Iterator[Running]:
         process.stderr.close()
 
 
+def _base_it_says(running: Running) -> str:
+    for line in running.process.stderr:
+        running.events.append(json.loads(line))
+        if running.events[-1]["event"] == "listening":
+            return running.events[-1]["url"]
+    raise AssertionError(f"the service did not start: {running.events}")
+
+
+def _base_once_it_takes_connections(process: subprocess.Popen[str], port: int) -> str:
+    while process.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return f"http://127.0.0.1:{port}"
+        time.sleep(0.05)
+    raise AssertionError(f"the service did not start: {process.stderr.read()}")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture
 def server() -> Iterator[Callable[..., Running]]:
-    """`server(store, **settings)`: a running service, killed at the end of the test."""
+    """`server(store, planted="", **settings)`: a running service, killed at the end of the test; see planted.py."""
     with ExitStack() as stack:
-        yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
+        yield lambda store, planted="", **settings: stack.enter_context(_running(store.root, settings, planted))
 
 
 @pytest.fixture(scope="module")

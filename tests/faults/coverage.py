@@ -1,0 +1,27 @@
+"""What the coverage-guided fuzzers share. They need atheris, the extra `fuzz`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import atheris
+
+if TYPE_CHECKING:
+    from service.errors import ServiceError
+
+PLANTED = "PLANTED"  # environment variable: a code of refusal that is to count as a fault, to see that it is found
+
+
+def foresee(error: ServiceError) -> None:
+    """A refusal is an answer; raises it where a test planted a fault in its place."""
+    if error.code == os.environ.get(PLANTED):
+        raise error
+
+
+def fuzz(one: Callable[[bytes], None]) -> None:
+    """Give `one` inputs until time or runs are up; libFuzzer's flags are on the command line."""
+    atheris.Setup(sys.argv, one)
+    atheris.Fuzz()

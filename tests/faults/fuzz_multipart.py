@@ -1,0 +1,25 @@
+"""Coverage-guided fuzzing of forms and content types: `python -m tests.faults.fuzz_multipart -max_total_time=120`."""
+
+from __future__ import annotations
+
+import atheris
+
+with atheris.instrument_imports(include=["service", "python_multipart"]):
+    from service.bodies import parse_request
+    from service.errors import ServiceError
+
+from tests.faults.coverage import foresee, fuzz
+
+
+def one(data: bytes) -> None:
+    """The first line says what is left out of `multipart/form-data; boundary=x`; the rest is the body."""
+    parameters, _, body = data.partition(b"\n")
+    for content_type in ("multipart/form-data; boundary=x", "multipart/form-data" + parameters.decode("latin-1")):
+        try:
+            parse_request(body, content_type, 65_536)
+        except ServiceError as error:
+            foresee(error)
+
+
+if __name__ == "__main__":
+    fuzz(one)
