@@ -13,6 +13,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from model_store import Store
+from service import open_inference
 from service.catalog import Catalog
 from service.engine import Engine
 from service.errors import Code, ServiceError, problem_response
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.metrics = metrics
     app.include_router(router)
+    app.include_router(open_inference.router)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.add_middleware(Observation, metrics=metrics)
     app.add_exception_handler(ServiceError, _on_service_error)
@@ -97,4 +99,4 @@ async def _on_validation_error(request: Request, _: Exception) -> Response:
 def _problem(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     record: RequestRecord = request.state.record
     record.problem = error.reason
-    return problem_response(error, record.request_id, headers)
+    return problem_response(error, record.request_id, headers, request.scope["path"])

@@ -39,6 +39,7 @@ class Catalog:
         self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._pointers: dict[str, int | None] = {}  # what `live` held when last acted on; None: nothing readable
         self._refused: set[tuple[str, int | None]] = set()  # for good
+        self._withdrawn: set[str] = set()  # tasks whose live version has failed since it was loaded
         self._retry_at: dict[str, float] = {}  # when to look again at what was refused for a reason that may pass
         self._loading = threading.Lock()
 
@@ -49,6 +50,8 @@ class Catalog:
 
     def find(self, task: str | None) -> Model:
         """The live model of a task, or of the only one. Raises ServiceError."""
+        if task in self._withdrawn:
+            raise ServiceError(Code.VERSION_REFUSED, "The live version has begun to fail its checks; activate another.")
         if not self._live:
             raise ServiceError(Code.NO_MODEL, "No task is loaded; publish one with mora-train or mora-store.")
         if task is None:
@@ -61,8 +64,9 @@ class Catalog:
 
     def loaded(self, task: str, version: int) -> Model | None:
         """That version if it is live or pinned already."""
-        if self._live[task].manifest.version == version:
-            return self._live[task]
+        live = self._live.get(task)
+        if live is not None and live.manifest.version == version:
+            return live
         return self._pinned.get((task, version))
 
     def pinned(self, task: str, version: int) -> Model:
@@ -74,6 +78,16 @@ class Catalog:
                 if len(self._pinned) > self._max_pinned_versions:
                     self._pinned.popitem(last=False)
             return model
+
+    def prove(self, model: Model) -> None:
+        """Check a loaded version as when it was loaded; one that fails now answers no more. Blocking."""
+        with self._loading:
+            try:
+                with refusing("load"):
+                    self._loader.prove(model)
+            except (StoreError, RefusedError) as error:
+                if is_final(error):
+                    self._withdraw(model, error)
 
     def refresh(self) -> None:
         """Load what has been published or activated since the last time; blocking."""
@@ -109,11 +123,21 @@ class Catalog:
             return
         before = self._live.get(task)
         self._live = {**self._live, task: model}
+        self._withdrawn.discard(task)
         self._pinned.pop((task, version), None)
         self._metrics.model_info.labels(*_identity(model)).set(1)
         if before is not None:
             self._metrics.model_info.remove(*_identity(before))
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
+
+    def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
+        task, version = model.manifest.task, model.manifest.version
+        self._refuse(task, version, error)
+        self._pinned.pop((task, version), None)
+        if self._live.get(task) is model:
+            self._withdrawn.add(task)
+            self._live = {name: other for name, other in self._live.items() if name != task}
+            self._metrics.model_info.remove(*_identity(model))
 
     def _load_pinned(self, task: str, version: int) -> Model:
         if (task, version) in self._refused:

@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.chunks import FewChunks
 from service.engine import Engine
 from service.logs import configure_logging
 from service.settings import PREFIX, Settings, check_names
@@ -38,6 +39,7 @@ class _Server(uvicorn.Server):
             service,
             host=settings.host,
             port=settings.port,
+            http=FewChunks,
             log_config=None,
             log_level="warning",
             access_log=False,

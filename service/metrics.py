@@ -58,6 +58,9 @@ class Metrics:
             ["task", "version", "precision", "backbone"],
             registry=registry,
         )
+        self.nonfinite = Counter(
+            "mora_nonfinite", "Answers that were not given because they were not finite.", ["task"], registry=registry
+        )
         self.prediction_confidence = Histogram(
             "mora_prediction_confidence",
             "Highest score of an answer.",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_store import Manifest, Pattern, Precision
+from service.budget import PixelBudget
 from service.errors import Code, ServiceError
 from service.graphs import Graph
 from service.head import Head, Vector, pattern_of
@@ -66,6 +68,7 @@ class Model:
     tokenizer: TextTokenizer
     head: Head
     max_image_pixels: int
+    decoding: PixelBudget
 
     @property
     def sharing(self) -> object:
@@ -77,8 +80,7 @@ class Model:
         start = time.perf_counter()
         pixels = None
         if item.image is not None:
-            picture = decode(item.image, self.max_image_pixels, self.manifest.image)
-            pixels = pixel_values(picture, self.manifest.image, self.max_image_pixels)
+            pixels = self._pixel_values(item.image)
         decoded = time.perf_counter()
         tokens = None if item.text is None else self.tokenizer.tokenize(item.text)
         tokenized = time.perf_counter()
@@ -88,6 +90,15 @@ class Model:
             decode_seconds=0.0 if pixels is None else decoded - start,
             tokenize_seconds=0.0 if tokens is None else tokenized - decoded,
         )
+
+    def _pixel_values(self, data: bytes) -> NDArray[np.float32]:
+        with ExitStack() as room:
+
+            def make_room(pixels: int) -> None:
+                room.enter_context(self.decoding.room_for(pixels))
+
+            picture = decode(data, self.max_image_pixels, self.manifest.image, make_room)
+            return pixel_values(picture, self.manifest.image, self.max_image_pixels)
 
     def image_features(self, pixel_values: NDArray[np.float32]) -> Vector:
         """(P,) of one picture; blocking."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from model_store import Pattern
+
+SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # what a client may call its request in a header and a log line
 
 
 class Stage(StrEnum):

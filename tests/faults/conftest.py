@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from model_store import Store
+from tests.faults.attacking import Target
 from tests.faults.report import ROWS, Row, write_report
 from tests.tiny import Shelf
 
@@ -125,3 +126,13 @@ def server() -> Iterator[Callable[..., Running]]:
     """`server(store, **settings)`: a running service, killed at the end of the test."""
     with ExitStack() as stack:
         yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A service with the tasks `fruit` and `tags` that the tests of a module attack together."""
+    shelf = Shelf(Store(tmp_path_factory.mktemp("target") / "store"))
+    shelf.publish("fruit")
+    shelf.publish("tags")
+    with _running(shelf.store.root, {"max_body_bytes": 2_000_000}) as running:
+        yield Target(running)
