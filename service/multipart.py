@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 
+_MAX_HEADER = 4096  # the time to parse one grows faster than its length
+
+
 def parse_multipart(body: bytes, content_type: str, max_parts: int) -> dict[str, bytes]:
     """The content of each part by its name. Raises ServiceError `bad_multipart`."""
+    if len(content_type) > _MAX_HEADER:
+        raise _bad("The content type is too long.")
     _, options = parse_options_header(content_type)
     form = _Form(max_parts)
     try:

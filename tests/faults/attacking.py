@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -96,27 +96,42 @@ class Target:
         **headers: str,
     ) -> Reply:
         """One request on a connection that is kept as long as the service keeps it; `x_y=` is the header X-Y."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if content_type is not None:
-            named["Content-Type"] = content_type
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.running.port, timeout=60)
-        self._connection.request(method, path, body, named)
-        response = self._connection.getresponse()
-        return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        connection = self._connection
+        connection.putrequest(method, path)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        if content_type is not None:
+            connection.putheader("Content-Type", content_type)
+        if isinstance(body, bytes):
+            connection.putheader("Content-Length", str(len(body)))
+        elif body is not None:
+            connection.putheader("Transfer-Encoding", "chunked")
+        connection.endheaders()
+        with suppress(ConnectionError):  # the service may answer and close before it has all of the body
+            for piece in _pieces(body):
+                connection.send(piece)
+        try:
+            response = connection.getresponse()
+            return Reply(response.status, {n.lower(): value for n, value in response.getheaders()}, response.read())
+        except Exception:
+            self.close()
+            raise
 
-    def send_raw(self, data: bytes) -> tuple[bytes, bool]:
+    def send_raw(self, data: bytes, patience_seconds: float = 0.5) -> tuple[bytes, bool]:
         """What comes back for these bytes, and whether the service has then closed the connection."""
         with socket.create_connection(("127.0.0.1", self.running.port), timeout=20) as connection:
             received = b""
             try:
-                connection.sendall(data)
+                with suppress(ConnectionError):
+                    connection.sendall(data)
                 while not _is_whole(received):
                     part = connection.recv(65_536)
                     if not part:
                         return received, True
                     received += part
-                connection.settimeout(0.5)
+                connection.settimeout(patience_seconds)
                 return received, not connection.recv(1)
             except TimeoutError:
                 return received, False
@@ -153,6 +168,14 @@ class Target:
         self.close()
         assert eventually(lambda: self.running.open_files == self._open_files), "files are left open"
         assert self.running.process.poll() is None
+
+
+def _pieces(body: bytes | Iterator[bytes] | None) -> Iterator[bytes]:
+    if isinstance(body, bytes):
+        yield body
+    elif body is not None:
+        yield from (b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in body)
+        yield b"0\r\n\r\n"
 
 
 def _is_whole(received: bytes) -> bool:

@@ -135,4 +135,19 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     shelf.publish("fruit")
     shelf.publish("tags")
     with _running(shelf.store.root, {"max_body_bytes": 2_000_000}) as running:
-        yield Target(running)
+        target = Target(running)
+        yield target
+        target.close()
+
+
+@pytest.fixture
+def attack() -> Iterator[Callable[[Running], Target]]:
+    """`attack(server(store))`: a service of the test's own to attack."""
+    with ExitStack() as stack:
+
+        def begin(running: Running) -> Target:
+            target = Target(running)
+            stack.callback(target.close)
+            return target
+
+        yield begin

