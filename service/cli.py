@@ -18,6 +18,7 @@ from service.app import create_app
 from service.chunks import FewChunks
 from service.engine import Engine
 from service.logs import configure_logging
+from service.memory import return_large_blocks
 from service.settings import PREFIX, Settings, check_names
 
 _SHUTDOWN_SECONDS = 20
@@ -67,6 +68,7 @@ def run(**flags: str | None) -> None:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     configure_logging(settings)
+    return_large_blocks()
     # uvicorn drains on these signals, then raises them again for whoever handled them before: to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)

@@ -15,6 +15,7 @@ from service.errors import Code, ServiceError
 
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_BAND_ROWS = 256
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
@@ -127,9 +128,18 @@ def _over_white(picture: Image.Image) -> Image.Image:
     if picture.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        return _composed_over_white(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _composed_over_white(picture: Image.Image) -> Image.Image:
+    """In bands of rows: whole, it would take four times the memory."""
+    composed = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, _BAND_ROWS):
+        box = (0, top, picture.width, min(top + _BAND_ROWS, picture.height))
+        band = picture.crop(box).convert("RGBA")
+        composed.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return composed
 
 
 def _resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:

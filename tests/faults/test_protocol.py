@@ -58,6 +58,17 @@ def test_every_route_that_takes_a_body_limits_it(target):
             target.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "code"), [("/nothing", 404, "not_found"), ("/tasks", 405, "method_not_allowed")]
+)
+def test_a_body_that_nobody_reads_is_not_waited_for(target, path, status, code):
+    with target.unharmed(**{code: 1}):
+        head = request("Transfer-Encoding: chunked", line=f"POST {path} HTTP/1.1")
+        answer, closed = target.send_raw(head + chunked(b"a", end=b""))
+        assert (answer.startswith(b"HTTP/1.1 %d " % status), closed) == (True, True)
+    assert "connection" not in target.send(None, None, path="/nothing", method="GET").headers
+
+
 # P2: compressed bodies
 
 
