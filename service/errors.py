@@ -146,7 +146,7 @@ def problem_response(
 ) -> Response:
     """The HTTP answer to a request that failed, in the form that suits the path it was sent to."""
     problem = problem_of(error, request_id)
-    if path.startswith(f"{OPEN_INFERENCE}/"):
+    if f"{path}/".startswith(f"{OPEN_INFERENCE}/"):
         problem = InferenceProblem(**dict(problem), error=error.detail)
     all_headers = dict(headers or {})
     if error.code in _BODY_UNREAD:

@@ -119,7 +119,7 @@ class Target:
             self.close()
             raise
 
-    def send_raw(self, data: bytes, patience_seconds: float = 0.5) -> tuple[bytes, bool]:
+    def send_raw(self, data: bytes, patience_seconds: float = 3.0) -> tuple[bytes, bool]:
         """What comes back for these bytes, and whether the service has then closed the connection."""
         with socket.create_connection(("127.0.0.1", self.running.port), timeout=20) as connection:
             received = b""

@@ -258,7 +258,8 @@ def test_clients_that_name_no_content_type_or_repeat_the_model_are_understood(ta
 
 def test_a_problem_outside_v2_is_as_ever(target):
     assert "error" not in target.send(as_json(task="nothing")).json
-    assert "error" in target.send(None, None, "/v2/nothing", "GET").json
+    for method, path in (("GET", "/v2/nothing"), ("DELETE", "/v2"), ("GET", "/v2/models/fruit/infer")):
+        assert "error" in target.send(None, None, path, method).json
 
 
 def test_the_api_document_describes_it(target):

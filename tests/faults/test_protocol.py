@@ -99,8 +99,9 @@ def test_a_body_in_too_many_chunks_is_refused(target, reliability):
     head = request("Transfer-Encoding: chunked")
     before = target.running.resident_bytes
     with target.unharmed():
-        # The chunk that ends a body counts, too.
-        assert target.send_raw(head + fill[: -6 * 1] + body + b"0\r\n\r\n")[0].startswith(b"HTTP/1.1 200 ")
+        # One chunk of six bytes less, since the empty one that ends a body counts, too.
+        answer, _ = target.send_raw(head + fill[:-6] + body + b"0\r\n\r\n", patience_seconds=0.001)
+        assert answer.startswith(b"HTTP/1.1 200 ")
         for _ in range(5):
             answer, closed = target.send_raw(head + fill + b"1\r\n \r\n" * 2 + body + b"0\r\n\r\n")
             assert (answer.startswith(b"HTTP/1.1 400 "), closed) == (True, True), answer
@@ -151,18 +152,13 @@ FRAMINGS = {
 }
 
 
-@pytest.mark.parametrize("name", FRAMINGS)
-def test_ambiguous_requests_are_refused_and_the_connection_closed(target, name):
+def test_ambiguous_requests_are_refused_and_the_connection_closed(target, reliability):
     with target.unharmed():
-        answer, closed = target.send_raw(FRAMINGS[name])
-        assert answer.startswith(b"HTTP/1.1 400 "), answer
-        assert closed
-        assert answer.count(b"HTTP/1.1 ") == 1
-        assert b"Invalid HTTP request" in answer
-        assert len(answer) <= 1024
-
-
-def test_framings_are_reported(reliability):
+        for name, data in FRAMINGS.items():
+            answer, closed = target.send_raw(data)
+            assert answer.startswith(b"HTTP/1.1 400 "), (name, answer)
+            assert (answer.count(b"HTTP/1.1 "), closed) == (1, True), name
+            assert len(answer) <= 1024
     reliability("P5, P10: ambiguous framing, TLS and HTTP/2", "400, closed", f"{len(FRAMINGS)} of {len(FRAMINGS)}")
 
 
@@ -371,10 +367,14 @@ def test_nothing_a_client_names_comes_out_in_a_header_or_breaks_the_log(target, 
     )
 
 
-def test_a_log_line_that_is_no_json_is_noticed(target):
-    """The planted fault: what the reader of the log does with a line that was broken."""
+def test_a_log_that_is_no_json_is_noticed(shelf, server):
+    """The planted fault: a log in another form."""
+    shelf.publish("fruit")
     with pytest.raises(json.JSONDecodeError):
-        list(map(json.loads, ['{"event": "request', 'X-Evil: 1"}']))
+        server(shelf.store, log_format="console")
+
+
+def test_an_id_that_is_safe_comes_back(target):
     assert target.send(GOOD, X_Request_ID="mine-1").headers["x-request-id"] == "mine-1"
 
 
