@@ -43,7 +43,7 @@ class Access:
                 self._admit(scope, record)
             except ServiceError as error:
                 record.problem = error.reason
-                await problem_response(error, record.request_id)(scope, receive, send)
+                await problem_response(error, record.request_id, path=scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

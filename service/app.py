@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from model_store import Store
+from service import open_inference
 from service.access import Access
 from service.catalog import Catalog
 from service.departure import Departure
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.metrics = metrics
     app.include_router(router)
+    app.include_router(open_inference.router)
     if settings.metrics_port is None:
         app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
@@ -131,10 +133,13 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
+    headers = dict(error.headers or {})
+    if "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0":
+        headers["Connection"] = "close"  # nobody reads the body, and it may never end
     if error.status_code == 405:
         refusal = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods this path takes.")
-        return _problem(request, refusal, error.headers)
-    return _problem(request, ServiceError(Code.NOT_FOUND, "GET /docs lists the paths."))
+        return _problem(request, refusal, headers)
+    return _problem(request, ServiceError(Code.NOT_FOUND, "GET /docs lists the paths."), headers)
 
 
 async def _on_validation_error(request: Request, _: Exception) -> Response:
@@ -144,4 +149,4 @@ async def _on_validation_error(request: Request, _: Exception) -> Response:
 def _problem(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     record: RequestRecord = request.state.record
     record.problem = error.reason
-    return problem_response(error, record.request_id, headers)
+    return problem_response(error, record.request_id, headers, request.scope["path"])

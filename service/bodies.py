@@ -36,7 +36,7 @@ async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
     if media_type(request) not in media_types:
-        raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(media_types)}.")
+        raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(filter(None, media_types))}.")
     too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes.")
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced[:20]) > max_bytes:
@@ -57,29 +57,30 @@ def media_type(request: Request) -> str:
 def parse_request(body: bytes, content_type: str, max_text_bytes: int) -> ClassifyRequest:
     """The request for one item that a body holds; blocking. Raises ServiceError."""
     if content_type.split(";")[0].strip().lower() == JSON:
-        request = _validate(ClassifyRequest, _parse_json(body), strict=True)
+        request = validate(ClassifyRequest, parse_json(body), strict=True)
     else:
-        parts = parse_multipart(body, content_type)
-        texts = {name: _utf8(part) for name, part in parts.items() if name != "image"}
-        request = _validate(ClassifyRequest, {**texts, "image": parts.get("image")}, strict=False)
+        parts = parse_multipart(body, content_type, len(ClassifyRequest.model_fields))
+        texts = {name: parse_utf8(part) for name, part in parts.items() if name != "image"}
+        request = validate(ClassifyRequest, {**texts, "image": parts.get("image")}, strict=False)
     _check_item(request, max_text_bytes)
     return request
 
 
 def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
     """The request for several items that a JSON body holds; blocking. Raises ServiceError."""
-    request = _validate(BatchRequest, _parse_json(body), strict=True)
+    request = validate(BatchRequest, parse_json(body), strict=True)
     if len(request.inputs) * len(request.tasks) > max_cells:
         raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
-    inputs = [_item(fields, max_text_bytes) for fields in request.inputs]
+    inputs = [parse_item(fields, max_text_bytes) for fields in request.inputs]
     return Batch(inputs, request.tasks, request.top_k, request.timeout_ms)
 
 
-def _item(fields: JsonValue, max_text_bytes: int) -> Item | ServiceError:
+def parse_item(fields: object, max_text_bytes: int) -> Item | ServiceError:
+    """The item that the fields of an `Input` make, or what is wrong with it."""
     try:
         if not isinstance(fields, dict):
             raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
-        given = _validate(Input, fields, strict=True)
+        given = validate(Input, fields, strict=True)
         _check_item(given, max_text_bytes)
     except ServiceError as error:
         return error
@@ -93,19 +94,23 @@ def _check_item(item: Input, max_text_bytes: int) -> None:
         raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8.")
 
 
-def _validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
+def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
+    """The form that the fields make. Raises ServiceError, which never repeats them."""
     try:
         return form.model_validate(fields, strict=strict)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
     if first["type"] == "extra_forbidden":
         raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
     raise ServiceError(Code.BAD_VALUE, f"{first['loc'][0]}: {first['msg']}.")
 
 
-def _parse_json(body: bytes) -> dict[str, JsonValue]:
+def parse_json(body: bytes) -> dict[str, JsonValue]:
+    """The JSON object that a body is. Raises ServiceError."""
     try:
-        value = json.loads(_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
+        value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
     except (json.JSONDecodeError, RecursionError) as error:
         raise ServiceError(Code.BAD_JSON, "The body is not JSON, or is nested too deeply.") from error
     _check_depth(value)
@@ -114,7 +119,8 @@ def _parse_json(body: bytes) -> dict[str, JsonValue]:
     return value
 
 
-def _utf8(data: bytes) -> str:
+def parse_utf8(data: bytes) -> str:
+    """The text of UTF-8 bytes. Raises ServiceError."""
     if data.startswith(codecs.BOM_UTF8):
         raise ServiceError(Code.BAD_TEXT, "Send UTF-8 without a byte order mark.")
     try:

@@ -52,7 +52,7 @@ class Catalog:
     def find(self, task: str | None) -> Model:
         """The live model of a task, or of the only one. Raises ServiceError."""
         if task is not None and task not in self._live and (refusal := self.refusal(task)):
-            raise ServiceError(Code.VERSION_REFUSED, f"Its live version was refused when loaded: {refusal.reason}.")
+            raise ServiceError(Code.VERSION_REFUSED, f"Its live version failed its checks: {refusal.reason}.")
         if not self._live:
             raise ServiceError(Code.NO_MODEL, "No task is loaded; publish one with mora-train or mora-store.")
         if task is None:
@@ -69,8 +69,9 @@ class Catalog:
 
     def loaded(self, task: str, version: int) -> Model | None:
         """That version if it is live or pinned already."""
-        if self._live[task].manifest.version == version:
-            return self._live[task]
+        live = self._live.get(task)
+        if live is not None and live.manifest.version == version:
+            return live
         return self._pinned.get((task, version))
 
     def pinned(self, task: str, version: int) -> Model:
@@ -82,6 +83,16 @@ class Catalog:
                 if len(self._pinned) > self._max_pinned_versions:
                     self._pinned.popitem(last=False)
             return model
+
+    def prove(self, model: Model) -> None:
+        """Check a loaded version as when it was loaded; one that fails now answers no more. Blocking."""
+        with self._loading:
+            try:
+                with refusing("load"):
+                    self._loader.prove(model)
+            except (StoreError, RefusedError) as error:
+                if is_final(error):
+                    self._withdraw(model, error)
 
     def refresh(self) -> None:
         """Load what has been published or activated since the last time; blocking."""
@@ -126,6 +137,16 @@ class Catalog:
         if before is not None:
             self._metrics.model_info.remove(*_identity(before))
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
+
+    def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
+        task, version = model.manifest.task, model.manifest.version
+        self._pinned.pop((task, version), None)
+        if self._live.get(task) is not model:
+            self._refuse(task, version, error)
+        else:
+            self._refuse_live(task, version, error)
+            self._live = {name: other for name, other in self._live.items() if name != task}
+            self._metrics.model_info.remove(*_identity(model))
 
     def _load_pinned(self, task: str, version: int) -> Model:
         if (task, version) in self._refused:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from service.app import create_app
 from service.keys import key_line, make_key
 from service.logs import configure_logging
+from service.memory import return_large_blocks
 from service.server import Server
 from service.settings import PREFIX, Settings, check_names
 
@@ -33,6 +34,7 @@ def run(**flags: str | None) -> None:
         check_names(os.environ)
         settings = Settings.model_validate({name: value for name, value in flags.items() if value is not None})
         configure_logging(settings)
+        return_large_blocks()
         service = create_app(settings)
     except ValidationError as error:
         first = error.errors()[0]

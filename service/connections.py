@@ -17,6 +17,7 @@ from service.settings import Settings
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
+_MAX_CHUNKS = 65_536  # of one body: each costs time, however little it holds
 _OTHER_FILES = 128  # that the process may open besides its connections
 
 
@@ -70,6 +71,7 @@ class Connection(HttpToolsProtocol):
         self._unsent_since: float | None = None
         self._header_count = 0
         self._header_bytes = 0
+        self._chunks = 0
         self._held_bytes = 0  # since the parser last handed anything on but a header
         self._headers_too_large = False
         if len(self.connections) > self.server_state.limit:
@@ -127,7 +129,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def on_message_begin(self) -> None:
-        self._header_count = self._header_bytes = 0
+        self._header_count = self._header_bytes = self._chunks = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -149,6 +151,12 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self.server_state.draining:
             self.cycle.keep_alive = False
+
+    def on_chunk_header(self) -> None:
+        """The parser's callback; what it raises is a malformed request to uvicorn."""
+        self._chunks += 1
+        if self._chunks > _MAX_CHUNKS:
+            raise ValueError(f"a body may have {_MAX_CHUNKS} chunks")
 
     def on_body(self, body: bytes) -> None:
         self._held_bytes = 0

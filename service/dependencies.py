@@ -11,6 +11,7 @@ from service.engine import Engine
 from service.metrics import Metrics
 from service.record import RequestRecord
 from service.requests import ClassifyRequest
+from service.tensors import Inference
 
 
 async def _engine(request: Request) -> Engine:
@@ -45,3 +46,10 @@ async def _batch(request: Request, engine: EngineDep, record: RecordDep) -> Batc
 
 
 BatchDep = Annotated[Batch, Depends(_batch)]
+
+
+async def _inference(request: Request, engine: EngineDep, record: RecordDep) -> Inference:
+    return await engine.parse_inference(request, record)
+
+
+InferenceDep = Annotated[Inference, Depends(_inference)]

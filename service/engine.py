@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -24,10 +25,12 @@ from service.model import Item, Model, Prepared
 from service.record import RequestRecord, Stage
 from service.requests import ClassifyRequest
 from service.settings import Settings
+from service.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 from service.workers import Workers
 
 T = TypeVar("T")
 _PROBE_SECONDS = 5.0
+_DOUBTFUL = 5  # answers that are not finite, after which a version has to prove itself
 
 
 class Encoding(NamedTuple):
@@ -50,6 +53,8 @@ class Engine:
         self._loading = Workers("loading", 1, settings.queue_size)
         self._encoders = Encoders(settings, metrics)
         self._is_draining = False
+        self._nonfinite: Counter[tuple[str, int]] = Counter()
+        self._proofs: set[asyncio.Task[None]] = set()
 
     async def parse(self, request: Request, record: RequestRecord) -> ClassifyRequest:
         """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
@@ -68,16 +73,34 @@ class Engine:
         record.allow(parsed.timeout_ms or self._settings.timeout_ms)
         return parsed
 
+    async def parse_inference(self, request: Request, record: RequestRecord) -> Inference:
+        """What a request of the Open Inference Protocol asks for. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON, BINARY, ""))  # some clients name no type
+        limits = self._settings.max_text_bytes, self._settings.max_batch_cells
+        job = partial(parse_inference, body, request.headers.get(HEADER_LENGTH), *limits)
+        parsed = await self._prepare(job, record)
+        record.allow(self._settings.timeout_ms)
+        return parsed
+
     async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels of one item. Raises ServiceError."""
         item = Item(request.image, request.text)
         async with self._in_time("loading", record):
-            model = await self._model_of(request)
+            model = await self.model_of(request.task, request.version)
         record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
         encoded = await self.encode([model], item, record)
         answer = self.answer(encoded, 0, request.top_k, record)
         record.finish()
         return Classification(**dict(answer), latency_ms=Latency(**record.milliseconds()), request_id=record.request_id)
+
+    async def model_of(self, task: str | None, version: int | None) -> Model:
+        """The live model of a task, or that version of it, loaded now if need be. Raises ServiceError."""
+        live = self.catalog.find(task)
+        if version is None:
+            return live
+        name = live.manifest.task
+        loaded = self.catalog.loaded(name, version)
+        return loaded or (await self._loading.run(partial(self.catalog.pinned, name, version))).result
 
     async def encode(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Encoding:
         """Prepare an item and run its trunks once, for models that `sharing` calls alike. Raises ServiceError."""
@@ -99,7 +122,11 @@ class Engine:
         """What one of the models says of an encoded item; counts it. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
         model, (image, text) = encoding.models[index], encoding.features
-        logits = model.logits(image.result[index] if image else None, text.result[index] if text else None)
+        try:
+            logits = model.logits(image.result[index] if image else None, text.result[index] if text else None)
+        except ServiceError:
+            self._count_nonfinite(model)
+            raise
         labels = self._label(model, encoding.pattern, logits, top_k)
         record.add(Stage.HEAD, time.perf_counter() - start)
         return Answer(
@@ -135,14 +162,6 @@ class Engine:
         self._loading.close()
         self._encoders.close()
 
-    async def _model_of(self, request: ClassifyRequest) -> Model:
-        live = self.catalog.find(request.task)
-        if request.version is None:
-            return live
-        task = live.manifest.task
-        loaded = self.catalog.loaded(task, request.version)
-        return loaded or (await self._loading.run(partial(self.catalog.pinned, task, request.version))).result
-
     @asynccontextmanager
     async def _in_time(self, stage: str, record: RequestRecord) -> AsyncIterator[None]:
         """Cancel what is inside when the request's time is over. Raises ServiceError `deadline`."""
@@ -161,6 +180,20 @@ class Engine:
         done = await self._preparation.run(job)
         record.add(Stage.QUEUE, done.queue_seconds, submitted)
         return done.result
+
+    def _count_nonfinite(self, model: Model) -> None:
+        """Now and then have the version prove itself: an input may be at fault, which is no reason to lose the task."""
+        manifest = model.manifest
+        self._metrics.nonfinite.labels(manifest.task).inc()
+        self._nonfinite[manifest.task, manifest.version] += 1
+        if self._nonfinite[manifest.task, manifest.version] % _DOUBTFUL == 0:
+            proof = asyncio.create_task(self._prove(model))
+            self._proofs.add(proof)  # the event loop itself holds tasks only weakly
+            proof.add_done_callback(self._proofs.discard)
+
+    async def _prove(self, model: Model) -> None:
+        with suppress(ServiceError):  # too many loads wait already; the next answers will ask again
+            await self._loading.run(partial(self.catalog.prove, model))
 
     def _label(self, model: Model, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
         """The best labels, best first; counts the answer."""

@@ -49,6 +49,10 @@ class Code(StrEnum):
     INTERNAL = "internal"
 
 
+OPEN_INFERENCE = "/v2"  # where its paths begin
+_BODY_UNREAD = {Code.BODY_TOO_LARGE, Code.CONTENT_TYPE, Code.CONTENT_ENCODING}  # and may never end
+
+
 class Meaning(NamedTuple):
     """What a code means over HTTP, and the `reason` it is counted under when that is not the code itself."""
 
@@ -148,9 +152,15 @@ class Problem(BaseModel):
     request_id: str
 
 
-def problem_schema() -> dict[str, Any]:
+class InferenceProblem(Problem):
+    """The same for a client of the Open Inference Protocol, which reads nothing but `error`."""
+
+    error: str
+
+
+def problem_schema(form: type[Problem] = Problem) -> dict[str, Any]:
     """A Problem as OpenAPI describes it, complete in itself: a reference would lead nowhere from within a response."""
-    schema = Problem.model_json_schema()
+    schema = form.model_json_schema()
     schema["properties"]["code"] = schema.pop("$defs")["Code"]
     return schema
 
@@ -168,10 +178,16 @@ def problem_of(error: ServiceError, request_id: str) -> Problem:
     )
 
 
-def problem_response(error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
-    """The HTTP answer to a request that failed."""
+def problem_response(
+    error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None, path: str = ""
+) -> Response:
+    """The HTTP answer to a request that failed, in the form that suits the path it was sent to."""
     problem = problem_of(error, request_id)
+    if f"{path}/".startswith(f"{OPEN_INFERENCE}/"):
+        problem = InferenceProblem(**dict(problem), error=error.detail)
     all_headers = {**MEANINGS[error.code].headers, **(headers or {})}
+    if error.code in _BODY_UNREAD:
+        all_headers["Connection"] = "close"
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")

@@ -23,15 +23,7 @@ _log = structlog.get_logger()
 async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) -> BatchClassification:
     """A cell for each input and task; what is wrong with one is said in it and touches no other."""
     models = [_find(engine, task) for task in batch.tasks]
-    places = asyncio.Semaphore(_INPUTS_AT_ONCE)
-
-    async def row(item: Item | ServiceError) -> list[Cell]:
-        if isinstance(item, ServiceError):
-            return [item] * len(models)
-        async with places:
-            return await _row(engine, models, item, batch.top_k, record)
-
-    rows = await asyncio.gather(*map(row, batch.inputs))
+    rows = await answer_all(engine, models, batch.inputs, batch.top_k, record)
     record.finish()
     return BatchClassification(
         results=[
@@ -41,6 +33,25 @@ async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) ->
         latency_ms=Latency(**record.milliseconds()),
         request_id=record.request_id,
     )
+
+
+async def answer_all(
+    engine: Engine,
+    models: Sequence[Model | ServiceError],
+    items: Sequence[Item | ServiceError],
+    top_k: int,
+    record: RequestRecord,
+) -> list[list[Cell]]:
+    """A row for each item, a cell for each model; what is wrong with an item or a model stands in its cells."""
+    places = asyncio.Semaphore(_INPUTS_AT_ONCE)
+
+    async def row(item: Item | ServiceError) -> list[Cell]:
+        if isinstance(item, ServiceError):
+            return [item] * len(models)
+        async with places:
+            return await _row(engine, models, item, top_k, record)
+
+    return await asyncio.gather(*map(row, items))
 
 
 def _find(engine: Engine, task: str) -> Model | ServiceError:

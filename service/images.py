@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,16 @@ from service.errors import Code, ServiceError
 
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_BAND_ROWS = 256
 _QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
-def decode(data: bytes, max_pixels: int, preprocessing: ImagePreprocessing | None = None) -> Image.Image:
+def decode(
+    data: bytes,
+    max_pixels: int,
+    preprocessing: ImagePreprocessing | None = None,
+    make_room: Callable[[int], object] = lambda _: None,
+) -> Image.Image:
     """The first frame of a JPEG, PNG or WebP picture, upright, as RGB over white.
 
     A missing image is a white picture in training, so white is what transparency shows.
@@ -25,6 +32,7 @@ def decode(data: bytes, max_pixels: int, preprocessing: ImagePreprocessing | Non
     Args:
         preprocessing: what `pixel_values` will be asked for. Then a JPEG of at least four times the size it is resized
             to is decoded at 1/2, 1/4 or 1/8 of its scale and comes back resized already.
+        make_room: told how many pixels are going to be in memory, before they are; may block.
 
     Raises:
         ServiceError: `image_format`, `image_too_many_pixels` (from the header, before decoding), `image_undecodable`.
@@ -33,8 +41,10 @@ def decode(data: bytes, max_pixels: int, preprocessing: ImagePreprocessing | Non
     try:
         with Image.open(io.BytesIO(data), formats=[file_format]) as picture:
             _check_pixels(picture.width, picture.height, max_pixels)
-            reduced = None if preprocessing is None else _reduced(picture, preprocessing)
-            return _over_white(picture if reduced is None else reduced)
+            whole = picture.width * picture.height
+            drafted = None if preprocessing is None else _draft(picture, preprocessing)
+            make_room(_pixels_in_memory(picture, whole, preprocessing))
+            return _over_white(picture if drafted is None else picture.convert("RGB").resize(*drafted))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(max_pixels) from error
     except ServiceError:
@@ -85,8 +95,20 @@ def _format_of(data: bytes) -> str:
     raise ServiceError(Code.IMAGE_FORMAT, "Send a JPEG, PNG or WebP file; an image is never fetched from a URL.")
 
 
-def _reduced(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> Image.Image | None:
-    """A JPEG resized from a reduced scale that leaves resizing twice what it gives; None when there is no such scale.
+def _pixels_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
+    """Of the picture as it is about to be decoded, and as it is resized; libjpeg holds a progressive one whole."""
+    resized = (0, 0) if preprocessing is None else resized_size(picture.height, picture.width, preprocessing)
+    decoded = whole if picture.info.get("progressive") else picture.width * picture.height
+    return decoded + resized[0] * resized[1]
+
+
+def _draft(
+    picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing
+) -> tuple[tuple[int, int], Image.Resampling, tuple[float, float, float, float]] | None:
+    """Have a JPEG decoded at a reduced scale that leaves resizing twice what it gives; None where there is no such.
+
+    Returns:
+        What `resize` is to be called with.
 
     Resizing takes the box that `draft` gives: part of a scaled picture's last row and column may lie beyond its edge.
     """
@@ -100,7 +122,7 @@ def _reduced(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) ->
     drafted = picture.draft(None, (2 * to_width, 2 * to_height))
     if drafted is None or picture.size == (width, height):
         return None
-    return picture.convert("RGB").resize((to_width, to_height), _resampling(preprocessing), drafted[1])
+    return (to_width, to_height), _resampling(preprocessing), drafted[1]
 
 
 def _over_white(picture: Image.Image) -> Image.Image:
@@ -108,9 +130,18 @@ def _over_white(picture: Image.Image) -> Image.Image:
     if picture.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        return _composed_over_white(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _composed_over_white(picture: Image.Image) -> Image.Image:
+    """In bands of rows: whole, it would take four times the memory."""
+    composed = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, _BAND_ROWS):
+        box = (0, top, picture.width, min(top + _BAND_ROWS, picture.height))
+        band = picture.crop(box).convert("RGBA")
+        composed.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
+    return composed
 
 
 def _resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPreprocessing
+from service.budget import PixelBudget
 from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Contract, Graph, has_cuda, stopped_after
 from service.head import read_head
 from service.model import Item, Model, Tower
@@ -31,6 +32,7 @@ class Loader:
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
+        self._decoding = PixelBudget(settings.max_decode_pixels)
 
     def load(self, task: str, version: int) -> Model:
         """A verified model; blocking, for as long as reading and a few runs take.
@@ -55,11 +57,16 @@ class Loader:
             tokenizer=tokenizer,
             head=linear_head,
             max_image_pixels=self._max_image_pixels,
+            decoding=self._decoding,
         )
-        for example in manifest.golden:
-            self._check(model, manifest, example)
+        self.prove(model)
         _return_freed_memory()
         return model
+
+    def prove(self, model: Model) -> None:
+        """Run the golden examples. Raises RefusedError when one is not answered as it was when it was exported."""
+        for example in model.manifest.golden:
+            self._check(model, model.manifest, example)
 
     def _graph(self, blob: Blob, contract: Contract) -> Graph:
         def opened() -> Graph:

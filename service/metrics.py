@@ -92,6 +92,9 @@ class Metrics:
             "The latest that the event loop was in the last 15 seconds.",
             registry=registry,
         )
+        self.nonfinite = Counter(
+            "mora_nonfinite", "Answers that were not given because they were not finite.", ["task"], registry=registry
+        )
         self.prediction_confidence = Histogram(
             "mora_prediction_confidence",
             "Highest score of an answer.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
 from model_store import Manifest, Pattern, Precision
+from service.budget import PixelBudget
 from service.errors import Code, ServiceError
 from service.graphs import Graph
 from service.head import Head, Vector, pattern_of
@@ -70,6 +72,7 @@ class Model:
     tokenizer: TextTokenizer
     head: Head
     max_image_pixels: int
+    decoding: PixelBudget
 
     @property
     def sharing(self) -> object:
@@ -81,8 +84,7 @@ class Model:
         start = time.perf_counter()
         pixels = None
         if item.image is not None:
-            picture = decode(item.image, self.max_image_pixels, self.manifest.image)
-            pixels = pixel_values(picture, self.manifest.image, self.max_image_pixels)
+            pixels = self._pixel_values(item.image)
         decoded = time.perf_counter()
         tokens = None if item.text is None else self.tokenizer.tokenize(item.text)
         tokenized = time.perf_counter()
@@ -103,6 +105,15 @@ class Model:
         if (tokens := prepared.tokens) is not None:
             text = self.text_tower.features(tokens.input_ids, tokens.last_token, options=options)[0]
         return self.logits(image, text)
+
+    def _pixel_values(self, data: bytes) -> NDArray[np.float32]:
+        with ExitStack() as room:
+
+            def make_room(pixels: int) -> None:
+                room.enter_context(self.decoding.room_for(pixels))
+
+            picture = decode(data, self.max_image_pixels, self.manifest.image, make_room)
+            return pixel_values(picture, self.manifest.image, self.max_image_pixels)
 
     def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
         """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""

@@ -12,13 +12,16 @@ from service.errors import Code, ServiceError
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
-_MAX_PARTS = 8
+
+_MAX_HEADER = 4096  # the time to parse one grows faster than its length
 
 
-def parse_multipart(body: bytes, content_type: str) -> dict[str, bytes]:
+def parse_multipart(body: bytes, content_type: str, max_parts: int) -> dict[str, bytes]:
     """The content of each part by its name. Raises ServiceError `bad_multipart`."""
+    if len(content_type) > _MAX_HEADER:
+        raise _bad("The content type is too long.")
     _, options = parse_options_header(content_type)
-    form = _Form()
+    form = _Form(max_parts)
     try:
         parser = MultipartParser(options.get(b"boundary", b""), form.callbacks)
         parser.write(body)
@@ -33,7 +36,8 @@ def parse_multipart(body: bytes, content_type: str) -> dict[str, bytes]:
 class _Form:
     """Collects what the parser calls back with."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_parts: int) -> None:
+        self._max_parts = max_parts
         self.parts: dict[str, bytes] = {}
         self.complete = False
         self._header_name = b""
@@ -54,8 +58,8 @@ class _Form:
         }
 
     def part_begin(self) -> None:
-        if len(self.parts) == _MAX_PARTS:
-            raise _bad(f"A form may have {_MAX_PARTS} parts.")
+        if len(self.parts) == self._max_parts:
+            raise _bad(f"A form may have {self._max_parts} parts.")
         self._disposition = b""
         self._data = bytearray()
 

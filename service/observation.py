@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -11,11 +9,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import internal, problem_response
 from service.metrics import Metrics
-from service.record import RequestRecord
+from service.record import SAFE_ID, RequestRecord
 
 _log = structlog.get_logger()
-PROBES = ("/livez", "/readyz", "/metrics")  # asked every few seconds; they would drown what people ask
-_SAFE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# Asked every few seconds; they would drown what people ask.
+PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 _CLIENT_GONE = 499  # nobody receives this status; it is for the log and the metrics
 
 
@@ -68,7 +66,7 @@ class Observation:
                 raise
             error = internal()
             response.record.problem = error.reason
-            await problem_response(error, response.record.request_id)(scope, receive, response.send)
+            await problem_response(error, response.record.request_id, path=scope["path"])(scope, receive, response.send)
 
     def _observe(self, record: RequestRecord, status: int | None) -> None:
         modalities = record.pattern or ""
@@ -109,4 +107,4 @@ class _Response:
 def _client_request_id(scope: Scope) -> str | None:
     """What the client calls its request, if that is safe in a header and a log line; never our own id for it."""
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _SAFE_REQUEST_ID.fullmatch(given) else None
+    return given if SAFE_ID.fullmatch(given) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from model_store import Pattern
+
+SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # what a client may call its request in a header and a log line
 
 
 class Stage(StrEnum):

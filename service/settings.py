@@ -87,7 +87,9 @@ class Settings(BaseSettings):
         512, description="Most tokens in one run of an encoder; a 224-pixel image in patches of 16 has 197."
     )
     max_batch_cells: PositiveInt = Field(
-        256, description="Most answers one `POST /classify/batch` may ask for: its inputs times its tasks."
+        256,
+        description="Most answers one `POST /classify/batch` (its inputs times its tasks) or `/v2` request (its items)"
+        " may ask for.",
     )
     cache_bytes: NonNegativeInt = Field(
         0,
@@ -96,6 +98,9 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = Field(20_000_000, description="Largest request body, in bytes.")
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="Most pixels an image may have, before and after resizing."
+    )
+    max_decode_pixels: PositiveInt = Field(
+        50_000_000, description="Most pixels being decoded at the same time, in all pictures; more wait for their turn."
     )
     max_text_bytes: PositiveInt = Field(65_536, description="Longest text, in bytes of UTF-8.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe event to log.")

@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from model_store import Store
+from tests.faults.attacking import Target
 from tests.faults.report import ROWS, Row, write_report
 from tests.tiny import Shelf
 
@@ -158,3 +159,28 @@ def module_server() -> Iterator[Callable[..., Running]]:
     """`server` for fixtures that the tests of a module share."""
     with ExitStack() as stack:
         yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A service with the tasks `fruit` and `tags` that the tests of a module attack together."""
+    shelf = Shelf(Store(tmp_path_factory.mktemp("target") / "store"))
+    shelf.publish("fruit")
+    shelf.publish("tags")
+    with _running(shelf.store.root, {"max_body_bytes": 2_000_000}) as running:
+        target = Target(running)
+        yield target
+        target.close()
+
+
+@pytest.fixture
+def attack() -> Iterator[Callable[[Running], Target]]:
+    """`attack(server(store))`: a service of the test's own to attack."""
+    with ExitStack() as stack:
+
+        def begin(running: Running) -> Target:
+            target = Target(running)
+            stack.callback(target.close)
+            return target
+
+        yield begin
