@@ -77,14 +77,14 @@ def the_next_request_halfway(connection) -> bool:
 
 
 def what_follows_a_refusal(connection) -> bool:
-    connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\n")
-    assert read_answer(connection)[0] == 404
+    connection.sendall(b"POST /classify HTTP/1.1\r\nHost: a b\r\nContent-Length: 100000\r\n\r\n")
+    assert read_answer(connection)[0] == 400
     return trickle(connection, pieces_of(b"a"), 0.2)
 
 
 def a_refused_body_that_ends_and_then_nothing(connection) -> bool:
-    connection.sendall(b"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n")
-    assert read_answer(connection)[0] == 404
+    connection.sendall(b"POST /classify HTTP/1.1\r\nHost: a b\r\nContent-Length: 2\r\n\r\n")
+    assert read_answer(connection)[0] == 400
     connection.sendall(b"ab")
     return is_closed(connection)
 

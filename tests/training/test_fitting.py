@@ -207,7 +207,7 @@ def test_two_processes_have_the_losses_of_one(config_file: Callable[..., Path], 
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("items present") == 1  # one process prints
+        assert done.stdout.count("│ overall ") == 1  # one process prints
         histories[processes] = json.loads((run / "history.json").read_text())
 
     states = [load_file(tmp_path / str(processes) / "adapter.safetensors") for processes in (1, 2)]
