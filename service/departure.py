@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Departure:
-    """ASGI middleware: once a request's body is there, its handler is cancelled when the connection closes."""
+    """ASGI middleware: once a request's body is there, its handler is cancelled when the connection closes.
+
+    The handler stays in its own task, as with `asyncio.timeout`: whoever is around it goes on at once when it is done,
+    before the client can have sent another request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -19,28 +22,37 @@ class Departure:
         if scope["type"] != "http" or scope["method"] != "POST":  # nothing else takes long
             await self._app(scope, receive, send)
             return
-        complete = asyncio.Event()
+        handler = asyncio.current_task()
+        leaving: asyncio.Task[None] | None = None
+        has_left = False
+
+        async def leave() -> None:
+            nonlocal has_left
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            has_left = True
+            if handler is not None:
+                handler.cancel()
 
         async def noted() -> Message:
+            nonlocal leaving
             message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                complete.set()
+            if leaving is None and message["type"] == "http.request" and not message.get("more_body", False):
+                leaving = asyncio.create_task(leave())
             return message
 
-        answering = asyncio.ensure_future(self._app(scope, noted, send))
-        leaving = asyncio.ensure_future(_left(complete, receive))
+        async def answer(message: Message) -> None:
+            if leaving is not None and not message.get("more_body", False) and message["type"] == "http.response.body":
+                leaving.cancel()  # the last of it: to be done with a request looks like a disconnect
+            await send(message)
+
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not answering.done():
-                raise ClientDisconnect
+            await self._app(scope, noted, answer)
+        except asyncio.CancelledError:
+            if not has_left or handler is None:
+                raise
+            handler.uncancel()
+            raise ClientDisconnect from None
         finally:
-            leaving.cancel()
-            answering.cancel()  # changes nothing where it is done
-            with suppress(asyncio.CancelledError):
-                await answering
-
-
-async def _left(complete: asyncio.Event, receive: Receive) -> None:
-    await complete.wait()
-    while (await receive())["type"] != "http.disconnect":
-        pass
+            if leaving is not None:
+                leaving.cancel()

@@ -104,11 +104,14 @@ def test_what_a_client_that_left_asked_for_is_cancelled():
     asyncio.run(asyncio.wait_for(scenario(), 10))
 
 
+LAST = {"type": "http.response.body", "body": b"answered"}
+
+
 @pytest.mark.parametrize("outcome", ["answered", ZeroDivisionError])
 def test_a_handler_that_ends_first_is_left_alone(outcome):
     async def app(scope, receive, send) -> None:
         await receive()
-        await send(outcome)
+        await send(LAST)
         if outcome is ZeroDivisionError:
             raise ZeroDivisionError
 
@@ -131,6 +134,31 @@ def test_a_handler_that_ends_first_is_left_alone(outcome):
                 await answered
         else:
             await answered
-        assert sent == [outcome]
+        assert sent == [LAST]
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
+
+
+def test_what_is_around_a_handler_goes_on_before_anything_else_does():
+    """A count that comes after the answer must be there before the client's next request is looked at."""
+    order: list[str] = []
+
+    async def app(scope, receive, send) -> None:
+        await receive()
+        await send(LAST)
+
+    async def scenario() -> None:
+        messages = [{"type": "http.request", "body": b"all"}]
+
+        async def receive() -> dict:
+            return messages.pop() if messages else await asyncio.sleep(60)
+
+        async def send(message: object) -> None:
+            asyncio.get_running_loop().call_soon(order.append, "the next request")
+
+        await Departure(app)({"type": "http", "method": "POST"}, receive, send)
+        order.append("counted")
+        await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert order == ["counted", "the next request"]
