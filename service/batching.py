@@ -30,6 +30,7 @@ from service.workers import Done
 
 _MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
 _STUCK_SECONDS = 5.0  # how long a run may take to stop
+_PROBE = Claim("", 0)
 _log = structlog.get_logger()
 
 
@@ -48,11 +49,14 @@ class _Run:
 
 @dataclass(eq=False)
 class _Waiting:
-    claim: Claim
     input: TowerInput | None  # None: a probe, answered as soon as a thread takes it
     future: Future[Done[list[Vector]]] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
     run: _Run | None = None
+
+    @property
+    def claim(self) -> Claim:
+        return _PROBE if self.input is None else self.input.claim
 
     @property
     def batchable(self) -> bool:
@@ -123,7 +127,7 @@ class Batcher:
                 self._queue.remove(makes_room)
                 if makes_room.future.set_running_or_notify_cancel():
                     makes_room.future.set_exception(queue_full(self._seconds_ahead(item.claim)))
-            waiting = _Waiting(item.claim, item)
+            waiting = _Waiting(item)
             self._turns.join(item.claim.task, {other.claim.task for other in self._queue if other.input is not None})
             self._queue.append(waiting)
             self._changed.notify()
@@ -136,7 +140,7 @@ class Batcher:
     async def probe(self) -> None:
         """Return once a thread is free to take a job, before all that wait."""
         with self._changed:
-            waiting = _Waiting(Claim("", 0), None)
+            waiting = _Waiting(None)
             self._queue.insert(0, waiting)
             self._changed.notify()
         await asyncio.wrap_future(waiting.future)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -156,13 +156,6 @@ class InferenceProblem(Problem):
     """The same for a client of the Open Inference Protocol, which reads nothing but `error`."""
 
     error: str
-
-
-def problem_schema(form: type[Problem] = Problem) -> dict[str, Any]:
-    """A Problem as OpenAPI describes it, complete in itself: a reference would lead nowhere from within a response."""
-    schema = form.model_json_schema()
-    schema["properties"]["code"] = schema.pop("$defs")["Code"]
-    return schema
 
 
 def problem_of(error: ServiceError, request_id: str) -> Problem:

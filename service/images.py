@@ -65,10 +65,8 @@ def pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing, max_pi
     height, width = resized_size(picture.height, picture.width, preprocessing)
     _check_pixels(width, height, max_pixels)
     resized = picture.resize((width, height), _resampling(preprocessing))
-    if preprocessing.crop is None:
-        pixels = np.asarray(resized)  # (H', W', 3)
-    else:
-        pixels = _centre_crop(np.asarray(_middle(resized, preprocessing.crop)), preprocessing.crop)
+    crop = preprocessing.crop
+    pixels = np.asarray(resized) if crop is None else _centre_crop(resized, crop)  # (H, W, 3)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]
     normalised = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels, so look its value up
@@ -148,25 +146,18 @@ def _resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:
     return Image.Resampling[preprocessing.resample.upper()]
 
 
-def _middle(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """At most `size`; cut before it becomes an array, as a picture of one by 60,000 pixels is huge once resized."""
+def _centre_crop(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3): the middle cut or zero-padded to `size`; an odd row or column goes to the top or left.
+
+    It is cut before it becomes an array, as a picture of one by 60,000 pixels is huge once resized.
+    """
     height, width = min(picture.height, size[0]), min(picture.width, size[1])
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))
-
-
-def _centre_crop(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Cut or zero-pad the middle of (H', W', 3) to `size`; an odd row or column goes to the top or left."""
-    for axis, target in enumerate(size):
-        length = pixels.shape[axis]
-        if length < target:
-            before = math.ceil((target - length) / 2)
-            padding = [(0, 0)] * 3
-            padding[axis] = (before, target - length - before)
-            pixels = np.pad(pixels, padding)
-        start = (pixels.shape[axis] - target) // 2
-        pixels = pixels[start : start + target] if axis == 0 else pixels[:, start : start + target]
-    return pixels
+    pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
+    if (height, width) == tuple(size):
+        return pixels
+    missing = size[0] - height, size[1] - width
+    return np.pad(pixels, [*((math.ceil(rows / 2), rows // 2) for rows in missing), (0, 0)])
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.schemas import self_contained
 
 
 class _Strict(BaseModel):
@@ -136,24 +137,12 @@ class ModelMetadata(BaseModel):
 
 def inference_body() -> dict[str, object]:
     """Both forms of an InferenceRequest as OpenAPI describes them."""
-    schema = InferenceRequest.model_json_schema()
     example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a red apple"]}]}
     binary = {"type": "string", "format": "binary", "description": "The JSON, then the tensors in binary form."}
     return {
         "required": True,
         "content": {
-            "application/json": {"schema": _inlined(schema, schema["$defs"]), "example": example},
+            "application/json": {"schema": self_contained(InferenceRequest), "example": example},
             "application/octet-stream": {"schema": binary},
         },
     }
-
-
-def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonValue:
-    """The schema without references, which would lead nowhere inside an OpenAPI document."""
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[str(schema["$ref"]).rsplit("/", 1)[1]], definitions)
-    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -12,6 +10,7 @@ from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPre
 from service.budget import PixelBudget
 from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Contract, Graph, has_cuda, stopped_after
 from service.head import read_head
+from service.memory import return_freed_memory
 from service.model import Item, Model, Tower
 from service.precision import choose_precision
 from service.refusal import RefusedError, refusing
@@ -60,7 +59,7 @@ class Loader:
             decoding=self._decoding,
         )
         self.prove(model)
-        _return_freed_memory()
+        return_freed_memory()
         return model
 
     def prove(self, model: Model) -> None:
@@ -96,9 +95,3 @@ def _cure(precision: Precision) -> str:
     if precision is Precision.FP32:
         return ""
     return "; if this processor computes it otherwise than the one that exported it, set MORA_PRECISION to fp32"
-
-
-def _return_freed_memory() -> None:
-    """Give the kernel back what reading and opening has freed, a third of a task's tails; glibc would keep it."""
-    with suppress(AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Response
 from service.answers import Answer
 from service.dependencies import EngineDep, InferenceDep, RecordDep
 from service.engine import Engine
-from service.errors import OPEN_INFERENCE, Code, InferenceProblem, ServiceError, problem_schema
+from service.errors import OPEN_INFERENCE, Code, InferenceProblem, ServiceError
 from service.fan_out import answer_all
 from service.inference_schema import (
     InferenceResponse,
@@ -30,10 +30,11 @@ from service.inference_schema import (
 )
 from service.model import Item, Model
 from service.record import SAFE_ID, RequestRecord
+from service.schemas import self_contained
 from service.tensors import BINARY, Array, Inference, at_item, respond
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_PROBLEM = {"application/problem+json": {"schema": problem_schema(InferenceProblem)}}
+_PROBLEM = {"application/problem+json": {"schema": self_contained(InferenceProblem)}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be answered; `error` says why.", "content": _PROBLEM},
     "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},

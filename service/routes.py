@@ -11,12 +11,13 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.answers import BatchClassification, Classification, Health, TaskDetail, TaskList, TaskSummary
 from service.dependencies import BatchDep, ClassifyRequestDep, EngineDep, MetricsDep, RecordDep
-from service.errors import problem_schema
+from service.errors import Problem
 from service.fan_out import classify_batch
 from service.model import Model
 from service.requests import batch_body, classify_body
+from service.schemas import self_contained
 
-_PROBLEM = {"application/problem+json": {"schema": problem_schema()}}
+_PROBLEM = {"application/problem+json": {"schema": self_contained(Problem)}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
     "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},

@@ -48,6 +48,10 @@ def encode_png(pixels: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+PIXELS = np.random.default_rng(7).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)  # as large as the tower takes
+PICTURE = encode_png(PIXELS)
+
+
 @dataclass(frozen=True)
 class TinyTask:
     """A task with random weights: trunks by `backbone_seed`, everything else by `seed`."""

@@ -8,20 +8,19 @@ import json
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
-from tests.tiny import SIZE, encode_png
+from tests.tiny import PICTURE
+from tests.waiting import wait_until
 
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=x"
-PICTURE = encode_png(np.random.default_rng(7).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
 
 
 def as_json(**fields: object) -> bytes:
@@ -44,16 +43,6 @@ def encoded(picture: Image.Image, file_format: str = "PNG", **options: object) -
     file = BytesIO()
     picture.save(file, file_format, **options)
     return file.getvalue()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether it comes true in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @dataclass
@@ -166,7 +155,7 @@ class Target:
         assert self.send(None, None, "/livez", "GET").status == 200
         assert self.golden_answer() == self._golden
         self.close()
-        assert eventually(lambda: self.running.open_files == self._open_files), "files are left open"
+        assert wait_until(lambda: self.running.open_files == self._open_files, 20), "files are left open"
         assert self.running.process.poll() is None
 
 

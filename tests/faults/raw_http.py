@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 HANG_SECONDS = 60.0
 
@@ -82,13 +81,6 @@ def scrape(url: str) -> dict[str, float]:
     with urllib.request.urlopen(url, timeout=HANG_SECONDS) as response:
         lines = response.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float = HANG_SECONDS) -> bool:
-    end = time.monotonic() + seconds
-    while not (reached := is_so()) and time.monotonic() < end:
-        time.sleep(0.05)
-    return reached
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+from tests.tiny import PICTURE
 
-from tests.tiny import SIZE, encode_png
-
-_PICTURE = encode_png(np.random.default_rng(7).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
-ITEM = {"task": "fruit", "image": base64.b64encode(_PICTURE).decode(), "text": "a red apple"}
+ITEM = {"task": "fruit", "image": base64.b64encode(PICTURE).decode(), "text": "a red apple"}
 
 
 def ask(running: Any, path: str, body: dict | None = None) -> tuple[int, Any]:
@@ -42,11 +37,3 @@ def refusal(running: Any, task: str = "fruit") -> dict | None:
     status, told = ask(running, f"/tasks/{task}")
     assert status == 200, told
     return told["refused"]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until it is so; fail where it never is."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.02)

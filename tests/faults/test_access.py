@@ -11,8 +11,9 @@ import pytest
 
 from model_store import Store
 from service.keys import ApiKeys, key_line, make_key
-from tests.faults.raw_http import ask, classify, connect, events_named, read_answer, request, scrape, wait_until
+from tests.faults.raw_http import ask, classify, connect, events_named, read_answer, request, scrape
 from tests.tiny import Shelf
+from tests.waiting import wait_until
 
 KEY, OTHER = "canary-key-7f3a9c51", "another-key-0123456789"
 BEARER = f"Authorization: Bearer {KEY}"

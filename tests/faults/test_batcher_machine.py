@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import service.batching
 from service.batching import Batcher
 from service.errors import Code, ServiceError
 from tests.faults.encoder_stub import Gate, Tail, Trunk, answer_to, expected, item_of, make_batcher
+from tests.faults.machines import run_machine
 
 QUEUE, BATCH, HANG_SECONDS = 4, 3, 20.0
 
@@ -132,24 +132,9 @@ class BatcherMachine(RuleBasedStateMachine):
             assert time.monotonic() < deadline, "a request was forgotten"
 
 
-def run(machine: type[BatcherMachine], examples: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=25,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            report_multiple_bugs=False,
-            phases=phases,
-        ),
-    )
-
-
 def test_every_request_to_a_queue_ends_once_with_its_own_answer(counts, reliability):
     examples = counts(25, 1_000)
-    run(BatcherMachine, examples)
+    run_machine(BatcherMachine, examples)
     reliability(
         "encoder's queue: ask, give up, poison, probe, close in any order",
         "every request ends once with its own answer; the queue keeps its limit",
@@ -197,7 +182,7 @@ def test_control_a_queue_with_a_fault_is_told_from_its_model(faulty, monkeypatch
     monkeypatch.setattr(BatcherMachine, "made", staticmethod(made))
     found = "not found"
     try:
-        run(BatcherMachine, 200, [Phase.generate])
+        run_machine(BatcherMachine, 200, [Phase.generate])
     except Exception as error:
         found = str(error).splitlines()[0]
     what = faulty.__doc__[0].lower() + faulty.__doc__[1:-1]

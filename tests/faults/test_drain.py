@@ -17,7 +17,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.faults.raw_http import ask, classify, connect, events_named, is_closed, read_answer, request, wait_until
+from tests.faults.raw_http import ask, classify, connect, events_named, is_closed, read_answer, request
+from tests.waiting import wait_until
 
 ITEM = json.dumps({"text": "a red apple"})
 EXIT_SECONDS = 20

@@ -33,16 +33,15 @@ from service.texts import TextTokenizer
 from tests.faults.attacking import (
     FORM,
     JSON,
-    PICTURE,
     Target,
     as_base64,
     as_form,
     as_json,
     assert_problem,
     encoded,
-    eventually,
 )
-from tests.tiny import TinyTask, make_draft
+from tests.tiny import PICTURE, TinyTask, make_draft
+from tests.waiting import wait_until
 
 MIB = 1 << 20
 
@@ -62,7 +61,7 @@ def test_another_answer_is_noticed(target, monkeypatch):
 
 
 def test_a_connection_that_stays_open_is_noticed(target, monkeypatch):
-    monkeypatch.setattr("tests.faults.attacking.eventually", lambda condition: eventually(condition, 0.3))
+    monkeypatch.setattr("tests.faults.attacking.wait_until", lambda is_so, _: wait_until(is_so, 0.3))
     with (
         socket.create_connection(("127.0.0.1", target.running.port)),
         pytest.raises(AssertionError, match="left open"),
@@ -213,7 +212,7 @@ def traced(pid: int, calls: str, log: Path) -> Iterator[None]:
         return tracer.poll() is not None or not any("TracerPid:\t0\n" in status for status in statuses)
 
     try:
-        assert eventually(all_threads_are_traced)
+        assert wait_until(all_threads_are_traced, 20)
         if tracer.poll() is not None:
             pytest.skip(f"strace may not attach here: {tracer.stderr.read().strip()}")
         yield
@@ -641,7 +640,7 @@ def test_a_model_of_nan_is_not_loaded(shelf, server, attack, reliability):
 
     shelf.publish_draft(draft.replacing_graph("text_tail", Broken("fruit", 2).graphs()["text_tail"]))
     refused = 'mora_model_loads_total{result="refused",task="fruit"}'
-    assert eventually(lambda: target.running.metric(refused) == 1)
+    assert wait_until(lambda: target.running.metric(refused) == 1, 20)
     with target.unharmed():
         assert target.send(as_json()).json["version"] == 1
     reliability("I14: a version with weights of NaN", "refused; the old one answers", "refused")

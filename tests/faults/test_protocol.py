@@ -12,7 +12,9 @@ from collections.abc import Iterator
 import pytest
 
 from service.requests import ClassifyRequest
-from tests.faults.attacking import FORM, JSON, PICTURE, as_base64, as_form, as_json, assert_problem, eventually
+from tests.faults.attacking import FORM, JSON, as_base64, as_form, as_json, assert_problem
+from tests.tiny import PICTURE
+from tests.waiting import wait_until
 
 LIMIT = 2_000_000
 GOOD = as_json()
@@ -360,7 +362,7 @@ def test_nothing_a_client_names_comes_out_in_a_header_or_breaks_the_log(target, 
     marker = as_json(task="the-last-one")
     last = target.send(marker).json["request_id"]
     events = target.running.events  # each line of the log was parsed as JSON when it came
-    assert eventually(lambda: any(event.get("request_id") == last for event in events))
+    assert wait_until(lambda: any(event.get("request_id") == last for event in events), 20)
     logged = json.dumps([event for event in events if event["event"] == "request"])
     evil = [text for text in ("x-evil", "\\u001b", "jndi", "script", "OR 1=1") if text in logged.lower()]
     reliability(

@@ -23,9 +23,9 @@ from tests.faults.raw_http import (
     request,
     scrape,
     trickle,
-    wait_until,
 )
 from tests.tiny import Shelf
+from tests.waiting import wait_until
 
 IMPATIENT = {"header_seconds": 1, "body_idle_seconds": 1, "body_seconds": 2}
 TOO_LARGE = 'mora_rejected_total{reason="headers_too_large"}'

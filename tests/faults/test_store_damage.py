@@ -24,8 +24,9 @@ from service.metrics import Metrics
 from service.model import Item
 from service.refusal import Refusal
 from service.settings import Settings
-from tests.faults.service_client import ask, eventually, label, refusal
+from tests.faults.service_client import ask, label, refusal
 from tests.tiny import Shelf, TinyDraft
+from tests.waiting import eventually
 
 
 def second(shelf: Shelf) -> TinyDraft:

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load, save
 
 from model_store import blob_of
-from tests.faults.service_client import eventually, label, refusal
+from tests.faults.service_client import label, refusal
 from tests.tiny import FEATURES, Shelf, TinyDraft, TinyTask
+from tests.waiting import eventually
 
 SEED = 2
 

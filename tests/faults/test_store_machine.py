@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import model_store
 from model_store import NotFoundError, Store
 from tests.faults.killing import Killed, killed_at
+from tests.faults.machines import run_machine
 from tests.tiny import TinyDraft, TinyTask, make_draft
 
 TASKS = st.sampled_from(["fruit", "tags"])
@@ -173,29 +173,9 @@ class StoreMachine(RuleBasedStateMachine):
         return None
 
 
-def run(machine: type[StoreMachine], examples: int, phases: Sequence[Phase] = tuple(Phase)) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=25,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            report_multiple_bugs=False,
-            phases=phases,
-        ),
-    )
-
-
-@pytest.fixture(autouse=True)
-def _no_wait_for_the_disk(monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
-
-
 def test_the_store_is_what_its_model_says_whoever_dies(counts, reliability):
     examples = counts(25, 1_000)
-    run(StoreMachine, examples)
+    run_machine(StoreMachine, examples)
     reliability(
         "store: publish, activate, roll back, collect, in any order, with deaths", "as the model", f"{examples} runs"
     )
@@ -236,7 +216,7 @@ class IsLiveTooEarly(StoreMachine):
 def test_control_a_store_with_a_fault_is_told_from_its_model(machine, reliability):
     found = []
     try:
-        run(machine, 200, [Phase.generate])
+        run_machine(machine, 200, [Phase.generate])
     except Exception as error:
         found.append(type(error).__name__)
     reliability(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from model_store import rollback
-from tests.faults.service_client import ITEM, ask, eventually, label, refusal
+from tests.faults.service_client import ITEM, ask, label, refusal
+from tests.waiting import eventually
 
 # Runs before anything else in a Python process that finds it on its path. What is forbidden is noted, then refused.
 WATCH = """

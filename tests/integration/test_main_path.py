@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from PIL import Image
 import service.images
 from model_store import Store
 from service.model import Item
+from tests.waiting import eventually
 from training.batches import Collator, RawInputs
 from training.data import load_data
 from training.preprocessing import rgb_over_white
@@ -57,7 +57,7 @@ def serving(store: Path, precision: str = "auto") -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        wait_until(lambda: is_ready(url))
+        eventually(lambda: is_ready(url), seconds=60)
         yield url
     finally:
         process.terminate()
@@ -69,13 +69,6 @@ def is_ready(url: str) -> bool:
         return urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200
     except (urllib.error.URLError, ConnectionError):
         return False
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def classify(url: str, task: str, image: bytes | None = None, text: str | None = None) -> dict:
@@ -167,11 +160,11 @@ def test_a_new_version_goes_live_and_back_without_a_restart(published: tuple[Pat
 
         done = command("mora-train", "publish", runs / "colors", "--store", store)
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: classify(url, "colors", text="a red picture")["version"] == 2)
+        eventually(lambda: classify(url, "colors", text="a red picture")["version"] == 2, seconds=60)
 
         done = command("mora-store", "rollback", "colors", "--store", store)
         assert done.returncode == 0, done.stderr
-        wait_until(lambda: classify(url, "colors", text="a red picture")["version"] == 1)
+        eventually(lambda: classify(url, "colors", text="a red picture")["version"] == 1, seconds=60)
 
 
 def test_the_provenance_of_a_version_is_enough_to_make_it_again(published: tuple[Path, Path], tmp_path: Path) -> None:

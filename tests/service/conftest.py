@@ -16,7 +16,7 @@ from model_store import Store
 from service.app import create_app
 from service.forward import Claim, TowerInput
 from service.settings import Settings
-from tests.tiny import SIZE, Shelf, TinyTask, encode_png, graph
+from tests.tiny import PICTURE, PIXELS, Shelf, TinyTask, graph
 
 Serve = Callable[..., AbstractContextManager[TestClient]]
 
@@ -71,12 +71,12 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def pixels() -> np.ndarray:
     """A picture that preprocessing leaves as it is: 16 x 16."""
-    return np.random.default_rng(7).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    return PIXELS
 
 
 @pytest.fixture(scope="session")
-def picture(pixels: np.ndarray) -> bytes:
-    return encode_png(pixels)
+def picture() -> bytes:
+    return PICTURE
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,7 @@ from service.catalog import Catalog
 from service.loading import Loader
 from service.metrics import Metrics
 from service.settings import Settings
-
-
-def eventually(condition, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not happen"
-        time.sleep(0.01)
+from tests.waiting import eventually
 
 
 def version(client, task: str = "fruit") -> int | None:
@@ -40,7 +34,7 @@ def test_a_published_version_takes_over_without_a_restart(shelf, serve, oracle, 
     assert version(client) == 1
 
     shelf.publish(seed=2)
-    eventually(lambda: version(client) == 2)
+    eventually(lambda: version(client) == 2, seconds=10)
 
     labels = client.post("/classify", json={"text": "red"}).json()["labels"]
     scores = {label["label"]: label["score"] for label in labels}
@@ -50,7 +44,7 @@ def test_a_published_version_takes_over_without_a_restart(shelf, serve, oracle, 
     assert 'version="1"' not in client.get("/metrics").text
 
     rollback(shelf.store, "fruit")
-    eventually(lambda: version(client) == 1)
+    eventually(lambda: version(client) == 1, seconds=10)
 
 
 def test_a_task_published_later_is_picked_up(shelf, serve):
@@ -62,9 +56,9 @@ def test_a_task_published_later_is_picked_up(shelf, serve):
     assert client.get("/tasks").json() == {"tasks": []}
 
     shelf.publish("fruit")
-    eventually(lambda: client.get("/readyz").status_code == 200)
+    eventually(lambda: client.get("/readyz").status_code == 200, seconds=10)
     shelf.publish("tags")
-    eventually(lambda: version(client, "tags") == 1)
+    eventually(lambda: version(client, "tags") == 1, seconds=10)
     assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit", "tags"]
 
 
@@ -81,7 +75,7 @@ def test_what_is_loaded_goes_on_when_the_store_or_a_task_goes_away(shelf, serve)
 
     away.rename(shelf.store.root)
     shelf.publish("fruit", seed=2)
-    eventually(lambda: version(client) == 2)
+    eventually(lambda: version(client) == 2, seconds=10)
 
 
 def other_graph(onnx_graph, output: str = "image_features", rank: int = 2, kind: int = TensorProto.FLOAT) -> bytes:
@@ -162,7 +156,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
     before = client.post("/classify", json={"text": "red"}).json()["labels"]
 
     shelf.publish_draft(damage(shelf.draft(seed=2), onnx_graph))
-    eventually(lambda: refusals(events))
+    eventually(lambda: refusals(events), seconds=10)
     time.sleep(0.15)
 
     assert refusals(events) == [reason]
@@ -173,7 +167,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
     assert (pinned.status_code, pinned.json()["code"]) == (503, "version_refused")
 
     shelf.publish(seed=3)
-    eventually(lambda: version(client) == 3)
+    eventually(lambda: version(client) == 3, seconds=10)
 
 
 def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve):
@@ -182,17 +176,19 @@ def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve):
     assert client.get("/tasks/fruit").json()["refused"] is None
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"})
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"}, seconds=10)
     assert client.get("/tasks/fruit").json()["version"] == 1
     (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"})
+    eventually(
+        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"}, seconds=10
+    )
     (shelf.store.root / "tasks/fruit/live").write_text("1")
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "canary"})
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "canary"}, seconds=10)
     shelf.publish(seed=3)
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
     assert version(client) == 4
 
 
@@ -215,7 +211,7 @@ def test_a_task_whose_only_version_was_refused_says_so_by_name(shelf, serve):
     assert client.get("/tasks/other").json()["code"] == "no_model"
 
     shelf.publish("tags")
-    eventually(lambda: version(client, "tags") == 1)
+    eventually(lambda: version(client, "tags") == 1, seconds=10)
     assert client.get("/tasks/fruit").json()["code"] == "version_refused"
     assert client.get("/tasks/other").json()["code"] == "unknown_task"
 
@@ -231,7 +227,7 @@ def test_a_damaged_file_is_refused_with_the_store_s_reason(shelf, serve, events)
 
     (shelf.store.root / "tasks/fruit/live").write_text("2")
 
-    eventually(lambda: refusals(events) == ["sha256"])
+    eventually(lambda: refusals(events) == ["sha256"], seconds=10)
     assert version(client) == 1
 
 
@@ -256,7 +252,7 @@ def test_a_pointer_to_nothing_is_refused(shelf, serve, events, content, reason):
     shelf.publish(seed=1)
     client = serve(shelf.store)
     (shelf.store.root / "tasks/fruit/live").write_text(content)
-    eventually(lambda: refusals(events) == [reason])
+    eventually(lambda: refusals(events) == [reason], seconds=10)
     assert version(client) == 1
 
 
@@ -302,8 +298,8 @@ def test_graphs_that_no_loaded_version_uses_are_dropped(shelf, serve):
     graphs = client.app.state.engine.catalog._loader.graphs
     assert len(graphs) == 4
     shelf.publish(seed=2)
-    eventually(lambda: version(client) == 2)
-    eventually(lambda: len(graphs) == 4)
+    eventually(lambda: version(client) == 2, seconds=10)
+    eventually(lambda: len(graphs) == 4, seconds=10)
 
 
 def test_no_request_is_lost_or_mixes_versions_while_versions_change(shelf, serve, oracle):
