@@ -6,6 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+FAULTS ?= tests/faults
 
 # gpu where Linux on x86-64 has an NVIDIA driver; `make setup ACCELERATOR=gpu` (or cpu) decides otherwise.
 ACCELERATOR ?= $(shell test "$$(uname -sm)" = "Linux x86_64" \
@@ -19,6 +20,7 @@ OTHER_RUNTIME := $(if $(filter gpu,$(ACCELERATOR)),onnxruntime,onnxruntime_gpu)
 SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
 EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
 BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
+FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 
 .PHONY: help setup demo test faults serve check bench
 
@@ -34,8 +36,8 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 test: $(EVERYTHING) ## Run the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
 
-faults: $(EVERYTHING) ## Run the fault tests with their full counts; writes docs/reliability.md; over an hour
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/faults --full-faults
+faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/reliability.md; over two hours
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)
@@ -66,6 +68,10 @@ $(EVERYTHING): pyproject.toml constraints.txt | $(BIN)/python
 
 $(BENCH): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)bench)
+	@touch $(SERVING) $(EVERYTHING)
+
+$(FUZZ): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)fuzz)
 	@touch $(SERVING) $(EVERYTHING)
 
 comma := ,
