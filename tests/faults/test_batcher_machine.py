@@ -41,6 +41,12 @@ class BatcherMachine(RuleBasedStateMachine):
             if not self.is_closed:
                 self.closes()
         finally:
+            left = [*self.under_way.values(), *self.probes, *asyncio.all_tasks(self.loop)]  # where an assertion failed
+            for task in left:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
+            for task in left:
+                task.cancelled() or task.exception()  # looked at, which ends its complaint
             self.loop.close()
 
     @precondition(lambda self: not self.is_closed)

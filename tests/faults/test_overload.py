@@ -8,11 +8,11 @@ import time
 import pytest
 
 from benchmarks.load import OK, REFUSED, Load, closed_loop, open_loop, percentile
+from tests.counting import counting_draft
 from tests.faults.asking import Answer, as_json, ask, get
 from tests.faults.probing import probed
-from tests.faults.slow_task import publish_slow
 
-TURNS = 12_000  # of the loop in the text encoder: 60 to 70 ms, about what four texts take CLIP on one core
+EXPONENT = 8  # the text takes some 60 ms, about what four of its length take CLIP on one core
 QUEUE, AT_ONCE = 32, 24
 SLOW = {"queue_size": QUEUE, "encoder_workers": 1, "max_batch_tokens": 20, "log_level": "error"}  # four texts a run
 BODY = json.dumps({"task": "fruit", "text": "a red apple"}).encode()
@@ -25,7 +25,7 @@ def burst(base: str, count: int) -> list[Answer]:
 
 
 def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, server):
-    publish_slow(shelf, TURNS)
+    shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **SLOW)
 
     with probed(running.port) as livez_ms:
@@ -44,7 +44,7 @@ def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, se
 
 
 def test_control_a_service_that_refuses_nobody_is_seen(shelf, server, reliability):
-    publish_slow(shelf, TURNS)
+    shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **{**SLOW, "queue_size": 10_000})
 
     statuses = {answer.status for answer in burst(running.base, 2 * QUEUE)}
@@ -80,7 +80,7 @@ def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, fl
 def test_goodput_stays_at_its_peak_and_refusals_are_fast(request, shelf, server, counts, reliability):
     if not request.config.getoption("--full-faults"):
         pytest.skip("measures times: only with --full-faults")
-    publish_slow(shelf, TURNS)
+    shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **SLOW)
     closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 2)
     peak = closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 10).per_second
