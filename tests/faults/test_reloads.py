@@ -15,6 +15,7 @@ from tests.tiny import TinyTask
 
 TEXT = "a red apple"
 BODY = json.dumps({"text": TEXT}).encode()
+_PAUSE_SECONDS = 0.02  # so that the load is what is measured, not what is checked
 
 
 class Asker(threading.Thread):
@@ -28,7 +29,7 @@ class Asker(threading.Thread):
         self.expected = {seed: TinyTask("fruit", seed).scores(None, TEXT) for seed in (1, 2)}
 
     def run(self) -> None:
-        while not self.stopping.is_set():
+        while not self.stopping.wait(_PAUSE_SECONDS):
             try:
                 request = urllib.request.Request(self.url, BODY, {"Content-Type": "application/json"})
                 with urllib.request.urlopen(request, timeout=30) as response:
@@ -52,8 +53,9 @@ def test_versions_change_under_load_and_nothing_is_lost_or_mixed(shelf, server, 
     url = f"{running.base}/classify"
     reloads, seconds = counts(6, 100), counts(1, 15)
     rate = 0.7 * closed_loop(url, [BODY], concurrency=8, seconds=seconds).per_second
-    steady = open_loop(url, [BODY], rate, seconds)
     asker, stopping = Asker(url), threading.Event()
+    asker.start()
+    steady = open_loop(url, [BODY], rate, seconds)
     changed = 0
 
     def reload() -> None:
@@ -64,7 +66,6 @@ def test_versions_change_under_load_and_nothing_is_lost_or_mixed(shelf, server, 
             time.sleep(max(0.1, seconds / reloads))
 
     reloader = threading.Thread(target=reload)
-    asker.start()
     reloader.start()
     measured = open_loop(url, [BODY], rate, max(seconds, 0.1 * reloads), seed=1)
     stopping.set()
