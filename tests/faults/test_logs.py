@@ -91,7 +91,7 @@ NOT_HTTP = [
     request(b"GET /" + CANARY.encode(), headers=b"Upgrade: " + CANARY.encode() + b"\r\nContent-Length: -1\r\n"),
 ]
 WEBSOCKET = (
-    b"GET /" + CANARY.encode() + b" HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET /" + CANARY.encode() + b" HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade, close\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
