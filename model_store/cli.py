@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from model_store import publishing
+from model_store.api_key import ApiKeyFileOption, read_api_key
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
 from model_store.store import DEFAULT_STORE, Store
@@ -81,6 +82,7 @@ def show(
         str | None,
         typer.Option(metavar="URL", help="Also ask the service there which version it answers with, and why."),
     ] = None,
+    api_key_file: ApiKeyFileOption = None,
 ) -> None:
     """Describe one version: labels, metrics and calibration per presence pattern, graphs, provenance.
 
@@ -99,7 +101,7 @@ def show(
     else:
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version))
     if url is not None:
-        typer.echo(plain(_sentence(url, ask(url, task))))
+        typer.echo(plain(_sentence(url, ask(url, task, read_api_key(api_key_file)))))
 
 
 @app.command()

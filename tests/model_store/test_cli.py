@@ -350,7 +350,7 @@ def test_show_tells_what_a_service_says_of_the_task(three_versions, run, monkeyp
 
     assert shown.exit_code == 0
     assert sentence in shown.stdout.splitlines()[-1]
-    assert asked == [("http://replica", "fruit")]
+    assert asked == [("http://replica", "fruit", None)]
 
 
 def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(three_versions, run):
