@@ -30,7 +30,7 @@ from service.requests import Input
 Form = TypeVar("Form", bound=BaseModel)
 _CONNECT_SECONDS = 5.0
 _MAX_IDLE_CONNECTIONS = 32
-_FIRST_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 0.2, 5.0
+_FIRST_BACKOFF_SECONDS, _MAX_DOUBLINGS = 0.2, 5
 _PASSING_STATUSES = {429, 502, 503, 504}
 _LASTING_CODES = {Code.DEADLINE, Code.VERSION_REFUSED}  # the next answer would be the same
 _REQUEST_EARNS, _RETRY_COSTS, _RESERVE = 1, 10, 100  # retries for a tenth of the requests, and 10 at first
@@ -232,7 +232,7 @@ def _item(image: bytes | None, text: str | None) -> dict[str, object]:
 
 
 def _backoff_seconds(attempt: int) -> float:
-    return min(_MAX_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
+    return _FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
 
 
 def _problem(response: urllib3.BaseHTTPResponse) -> ProblemError:
