@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from model_store import publishing
+from model_store.api_key import ApiKeyFileOption, read_api_key
 from model_store.bom import ml_bom
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
@@ -82,6 +83,7 @@ def show(
         str | None,
         typer.Option(metavar="URL", help="Also ask the service there which version it answers with, and why."),
     ] = None,
+    api_key_file: ApiKeyFileOption = None,
 ) -> None:
     """Describe one version: labels, metrics and calibration per presence pattern, graphs, provenance.
 
@@ -100,7 +102,7 @@ def show(
     else:
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version))
     if url is not None:
-        typer.echo(plain(_sentence(url, ask(url, task))))
+        typer.echo(plain(_sentence(url, ask(url, task, read_api_key(api_key_file)))))
 
 
 @app.command()
