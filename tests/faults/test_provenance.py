@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from model_store import Manifest, Store, StoreError, publish, read_signing_key, read_trusted_keys, sign
 from model_store.files import digest_line
 from model_store.signing import make_key_pair
 from service.catalog import Catalog
+from service.cli import app
 from service.loading import Loader
 from service.metrics import Metrics
 from service.settings import Settings
@@ -130,6 +132,29 @@ def test_a_running_service_refuses_whatever_was_not_signed_so(target, server, tm
         f"{len(found)} ways tried, {len(wrong)} with another reason {wrong or ''}".rstrip(),
         reached=not wrong,
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", "holds no public key"),
+        (b"\0garbage\xff", "line 1: where a key begins there must be"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_service_whose_keys_cannot_be_used_does_not_start(tmp_path, content, cause):
+    keys = tmp_path / "keys.pem"
+    if content is not None:
+        keys.write_bytes(content)
+
+    result = CliRunner().invoke(
+        app, ["run", "--store", str(tmp_path), "--port", "0"], env={"MORA_TRUSTED_KEYS": str(keys)}
+    )
+
+    said = " ".join(result.stderr.replace("│", " ").split())  # a box, in which lines are broken anywhere
+    assert result.exit_code == 2
+    assert cause in said
+    assert "keys.pem" in said.replace(" ", "")
 
 
 def test_a_pinned_version_must_be_signed_too(target, server):
