@@ -17,12 +17,14 @@ from service import images
 from service.errors import Code, ServiceError
 from tests.faults.asking import Sent, ask, golden
 from tests.faults.mutation import dice
-from tests.faults.pictures import bombs, damaged, encoded, seeds
+from tests.faults.pictures import bombs, damaged, encoded, largest_allowed, seeds
 from tests.faults.raw_fuzz import FOUND
+from tests.tiny import Shelf
 
 THREADS = 8
 MOST_PIXELS = 2_000_000
 MOST_BOMB_GROWTH_BYTES = 150 * 2**20
+MOST_GROWTH_MIB = {"PNG": 300, "progressive JPEG": 500, "WebP": 800}  # as docs/reference.md says
 ALLOWED = {Code.IMAGE_FORMAT, Code.IMAGE_TOO_MANY_PIXELS, Code.IMAGE_UNDECODABLE}
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
@@ -33,7 +35,7 @@ def prepare(data: bytes) -> str:
     """What becomes of a picture: `ok`, or the code it is refused with."""
     try:
         picture = images.decode(data, MOST_PIXELS, PREPROCESSING)
-        values = images.pixel_values(picture, PREPROCESSING, MOST_PIXELS)
+        values = images.pixel_values(picture, PREPROCESSING)
     except ServiceError as error:
         if error.code not in ALLOWED:
             raise
@@ -139,12 +141,48 @@ def test_bombs_are_refused_before_they_unpack(shelf, server, reliability):
     )
 
 
+@pytest.mark.parametrize("kind", MOST_GROWTH_MIB)
+def test_the_largest_pictures_that_are_allowed_are_decoded_one_at_a_time(kind, shelf, server, counts, reliability):
+    count = counts(2, 8)
+    grown, statuses = _growth(kind, count, shelf, server)
+
+    reliability(
+        f"{count} x {kind} of 49 megapixels, the largest allowed, {count} at once",
+        f"answered; peak of resident memory at most +{MOST_GROWTH_MIB[kind]} MiB, which docs/reference.md names",
+        f"{dict(statuses)}; {grown / 2**20:+.0f} MiB",
+        statuses.keys() == {200} and grown <= MOST_GROWTH_MIB[kind] * 2**20,
+    )
+
+
+def test_control_without_a_budget_the_largest_pictures_take_more(shelf, server, reliability):
+    kind = "progressive JPEG"
+    grown, _ = _growth(kind, 4, shelf, server, max_decode_bytes=10**11, preparation_workers=4)
+
+    reliability(
+        f"*control*: 4 x {kind} of 49 megapixels at once, at a service without a budget",
+        f"seen: more than +{MOST_GROWTH_MIB[kind]} MiB",
+        f"{grown / 2**20:+.0f} MiB",
+        grown > MOST_GROWTH_MIB[kind] * 2**20,
+    )
+
+
+def _growth(kind: str, count: int, shelf: Shelf, server, **settings: object) -> tuple[int, Counter[int]]:
+    """By how many bytes the service's memory grew at most, and what it answered to `count` pictures at once."""
+    shelf.publish("fruit")
+    running = server(shelf.store, timeout_ms=120_000, **settings)
+    golden(running.base)
+    Path(f"/proc/{running.process.pid}/clear_refs").write_text("5")
+    warm_bytes, picture = running.resident_bytes, largest_allowed()[kind]
+    answers = ask(running.base, [_post(picture, number) for number in range(count)], at_once=count)
+    return running.peak_bytes - warm_bytes, Counter(answer.status for answer in answers)
+
+
 def test_control_a_bomb_that_is_let_in_is_seen_in_memory(shelf, server, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, max_image_pixels=70_000_000)
     warm_bytes = running.resident_bytes
 
-    ask(running.base, [_post(encoded(Image.new("1", (8_000, 8_000)), "PNG"), 0)])
+    ask(running.base, [_post(encoded(Image.new("RGB", (8_000, 8_000)), "WEBP", lossless=True, method=0), 0)])
 
     grown = running.peak_bytes - warm_bytes
     reliability(
