@@ -66,7 +66,8 @@ def bombs() -> list[bytes]:
         _jpeg_that_says(65_535, 65_535),
         _jpeg_that_says(65_535, 1_000),
         _webp_that_says(16_384, 16_384),
-        encoded(Image.new("1", (1, 200_000)), "PNG"),  # resized, it would be millions of pixels high
+        encoded(Image.new("1", (1, 60_000)), "PNG"),  # resized, it is nearly a million pixels high, which is allowed
+        encoded(Image.new("1", (1, 200_000)), "PNG"),  # and this would be millions
         encoded(plain.resize((3_000, 3_000)), "GIF"),
         encoded(Image.new("1", (12_000, 12_000)), "TIFF", compression="group4"),
         encoded(plain, "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(200)]),
@@ -74,6 +75,16 @@ def bombs() -> list[bytes]:
     kinds = [*flat, *huge, *unpacking, *others]
     assert max(map(len, kinds)) <= MOST_BOMB_BYTES
     return (kinds * 40)[:40]
+
+
+def largest_allowed() -> dict[str, bytes]:
+    """Small files that unpack to nearly 50 megapixels, the most that is allowed; the costliest of each format."""
+    square, long = (7_000, 7_000), (800, 61_000)  # a JPEG of 800 by 61,000 cannot be decoded at a smaller scale
+    return {
+        "PNG": encoded(Image.new("RGBA", square, (9, 9, 9, 99)), "PNG"),
+        "progressive JPEG": encoded(Image.new("RGB", long), "JPEG", progressive=True, subsampling=0),
+        "WebP": encoded(Image.new("RGB", square), "WEBP", lossless=True, method=0, quality=0),
+    }
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
