@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.errors import Code, ServiceError
+
 
 class MemoryBudget:
     """Room for so many bytes; who finds too little waits, and who came later waits behind."""
@@ -17,14 +19,16 @@ class MemoryBudget:
 
     @contextmanager
     def room_for(self, wanted_bytes: int) -> Iterator[None]:
-        """Blocks until there is room; one that wants more than the whole budget has it all to itself."""
-        wanted = min(wanted_bytes, self._total_bytes)
+        """Blocks until there is room. Raises ServiceError `image_too_many_pixels` where there never will be."""
+        if wanted_bytes > self._total_bytes:
+            detail = f"Decoding an image may take {self._total_bytes} bytes; send fewer pixels, or a baseline JPEG."
+            raise ServiceError(Code.IMAGE_TOO_MANY_PIXELS, detail)
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._left >= wanted)
-            self._left -= wanted
+            self._changed.wait_for(lambda: self._left >= wanted_bytes)
+            self._left -= wanted_bytes
         try:
             yield
         finally:
             with self._changed:
-                self._left += wanted
+                self._left += wanted_bytes
                 self._changed.notify_all()

@@ -129,10 +129,11 @@ def _format_of(data: bytes) -> str:
 def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
     """Of the picture as it is about to be decoded, and of what is made of it; `whole` is its pixels at full scale."""
     pixels = picture.width * picture.height
-    resized = 0 if preprocessing is None else math.prod(resized_size(picture.height, picture.width, preprocessing))
+    to_size = (0, 0) if preprocessing is None else resized_size(picture.height, picture.width, preprocessing)
+    resized = math.prod(to_size)
     is_large = max(pixels, resized) > _LARGE_PIXELS
     made = 2 * (pixels + resized) + _BAND_BYTES if is_large else 4 * (pixels + resized)
-    made += _BYTES_A_ROW * max(*picture.size, resized // min(picture.size))
+    made += _BYTES_A_ROW * max(*picture.size, *to_size)
     if picture.format == "WEBP":
         return _WEBP_BYTES_PER_PIXEL * pixels + made
     pixel_bytes = 1 if picture.mode in ("1", "L", "P") else 2 if picture.mode in _WIDE_MODES else 4

@@ -104,9 +104,9 @@ class Settings(BaseSettings):
         50_000_000, description="Most pixels an image may have, before and after resizing."
     )
     max_decode_bytes: PositiveInt = Field(
-        150_000_000,
+        160_000_000,
         description="Most memory for pictures being decoded at the same time; more wait for their turn, and one that"
-        " needs more has it alone.",
+        " needs more by itself is refused.",
     )
     max_text_bytes: PositiveInt = Field(65_536, description="Longest text, in bytes of UTF-8.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe event to log.")

@@ -77,14 +77,18 @@ def bombs() -> list[bytes]:
     return (kinds * 40)[:40]
 
 
-def largest_allowed() -> dict[str, bytes]:
-    """Small files that unpack to nearly 50 megapixels, the most that is allowed; the costliest of each format."""
-    square, long = (7_000, 7_000), (800, 61_000)  # a JPEG of 800 by 61,000 cannot be decoded at a smaller scale
-    return {
-        "PNG": encoded(Image.new("RGBA", square, (9, 9, 9, 99)), "PNG"),
-        "progressive JPEG": encoded(Image.new("RGB", long), "JPEG", progressive=True, subsampling=0),
-        "WebP": encoded(Image.new("RGB", square), "WEBP", lossless=True, method=0, quality=0),
-    }
+LARGEST = {"grey PNG": 7_000, "RGBA PNG": 5_000, "progressive JPEG": 4_900, "WebP": 2_900}  # that are allowed: edges
+
+
+def large(kind: str, edge: int) -> bytes:
+    """A small file that unpacks to a square picture, of the costliest sort of its kind."""
+    if kind == "grey PNG":
+        return encoded(Image.new("L", (edge, edge)), "PNG")
+    if kind == "RGBA PNG":
+        return encoded(Image.new("RGBA", (edge, edge), (9, 9, 9, 99)), "PNG")
+    if kind == "WebP":
+        return encoded(Image.new("RGB", (edge, edge)), "WEBP", lossless=True, method=0, quality=0)
+    return encoded(Image.new("RGB", (edge, edge)), "JPEG", progressive=True, subsampling=0)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

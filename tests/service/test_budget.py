@@ -3,7 +3,10 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from service.budget import MemoryBudget
+from service.errors import Code, ServiceError
 
 
 def waits(thread: threading.Thread) -> bool:
@@ -33,17 +36,13 @@ def test_pictures_wait_until_there_is_room_for_them():
     assert entered == [1, 2]
 
 
-def test_one_larger_than_the_budget_has_it_all_to_itself():
-    budget, entered = MemoryBudget(10), []
-    with budget.room_for(99):
-        small = entering(budget, 1, entered)
-        assert waits(small)
-    small.join(20)
-    with budget.room_for(1):
-        large = entering(budget, 99, entered)
-        assert waits(large)
-    large.join(20)
-    assert entered == [1, 99]
+def test_one_larger_than_the_budget_is_refused_and_costs_nothing():
+    budget = MemoryBudget(10)
+    with pytest.raises(ServiceError) as refusal, budget.room_for(11):
+        pass
+    assert refusal.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    with budget.room_for(10):
+        pass
 
 
 def test_small_ones_do_not_keep_a_large_one_waiting_for_ever():
