@@ -103,6 +103,8 @@ def exchange(port: int, data: bytes, patience_seconds: float = 3.0) -> tuple[byt
 
 def _is_whole(received: bytes) -> bool:
     head, found, body = received.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100 "):  # an answer follows
+        return _is_whole(body)
     length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
     return bool(found) and length is not None and len(body) >= int(length[1])
 
