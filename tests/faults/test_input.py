@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 
 from model_store import DEFAULT_STORE, Store
 from service.texts import TextTokenizer
+from tests.faults.asking import Client
 from tests.faults.attacking import (
     FORM,
     Target,
@@ -248,8 +249,7 @@ def peak_rise(target: Target, bodies: list[bytes]) -> tuple[list, int]:
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from here
 
     def send(body: bytes) -> object:
-        alone = Target.__new__(Target)
-        alone.running, alone._connection = target.running, None
+        alone = Client(target.port)
         try:
             return alone.send(body)
         finally:
