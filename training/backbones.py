@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -56,6 +57,9 @@ def _check_siglip(backbone: str, config: SiglipConfig) -> None:
 
 def _unreachable(backbone: str) -> str:
     if Path(backbone).exists():
+        hidden = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
+        if hidden:  # what `save_pretrained` writes of the weights is for its owner alone
+            return f"backbone: this user may not read {hidden[0]}; try chmod a+r"
         return f"backbone: {backbone} does not hold a transformers model (config.json, model.safetensors)"
     return (
         f"backbone: {backbone} is neither a directory nor a model that the hub could give; check the name, the network "

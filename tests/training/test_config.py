@@ -90,6 +90,17 @@ def test_a_flag_before_the_file_is_explained() -> None:
         load_config(Path("--train.epochs"))
 
 
+def test_a_backbone_that_may_not_be_read_says_which_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.touch()
+    monkeypatch.setattr("os.access", lambda path, mode: path != weights)
+
+    result = CliRunner().invoke(app, ["show", str(CONFIGS / "mmimdb.yaml"), "--backbone", str(tmp_path)])
+
+    assert result.exit_code == 1
+    assert result.stderr == f"error: backbone: this user may not read {weights}; try chmod a+r\n"
+
+
 def test_a_backbone_that_cannot_be_reached_says_so() -> None:
     result = CliRunner().invoke(app, ["show", str(CONFIGS / "mmimdb.yaml"), "--backbone", "nobody/no-such-model"])
 
