@@ -1,0 +1,137 @@
+"""`mora-serve bulk`: a parquet data set labelled on Ray Data, in parts that are whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from service.job import BulkError, Job, Part, begin, parquet_files, part_name
+from service.parts import Labelled, PartLabeller
+from service.planning import Wish, check_places, plan
+from service.settings import Settings, usable_cores
+
+_OBJECT_STORE_BYTES = 100_000_000  # numbers of parts pass through it, never rows
+
+
+def run(wish: Wish, settings: Settings, console: Console) -> Counter[str]:
+    """Label what is not labelled yet.
+
+    Returns:
+        Rows by their error in the whole output, "" for those that have an answer.
+
+    Raises:
+        BulkError, StoreError, RefusedError: the job cannot begin, or not go on.
+    """
+    check_places(wish)
+    wish.output.mkdir(parents=True, exist_ok=True)
+    with held(wish.output):
+        with console.status("reading the input"):
+            job, schema = plan(wish, settings)
+        todo, total = begin(job, wish.output), len(job.parts())
+        if len(todo) < total:
+            console.print(f"{total - len(todo)} of {total} parts are there; going on with the others")
+        if todo:
+            folder, _ = parquet_files(wish.source.absolute())
+            arguments = job, folder, wish.output.absolute(), schema
+            follow(labelled(todo, arguments, settings, wish), todo, console)
+        return count_errors(wish.output, total)
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """The output is this process's, for as long as it lives. Raises BulkError where it is another's."""
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BulkError(f"another process is writing to {output}") from error
+        yield
+
+
+class _RayWorker:
+    """PartLabeller in the form that Ray Data calls: a batch of one row, which is a part's number."""
+
+    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - PartLabeller's
+        self._labeller = PartLabeller(*arguments)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
+        done = [self._labeller.label(int(number)) for number in batch["item"]]
+        return {name: [getattr(labelled, name) for labelled in done] for name in Labelled._fields}
+
+
+def labelled(
+    todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings, wish: Wish
+) -> Iterator[Labelled]:
+    """Label the parts on Ray, in whatever order they get done. Raises BulkError where a worker cannot go on."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails arrives as an exception
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    local = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
+    ray.init(
+        address=wish.address, log_to_driver=False, logging_level="ERROR", **(local if wish.address == "local" else {})
+    )
+    try:
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        share = share_of_cluster(wish.workers)
+        alike = {"intra_op_threads": share["num_cpus"], "preparation_workers": share["num_cpus"]}
+        fixed = {"precision": arguments[0].precision.value, "store": settings.store.absolute()}
+        parts = ray.data.from_items([part.number for part in todo], override_num_blocks=len(todo))
+        results = parts.map_batches(
+            _RayWorker,
+            fn_constructor_args=(*arguments, settings.model_copy(update={**alike, **fixed})),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(size=wish.workers),
+            **share,
+        )
+        for row in results.iter_rows():
+            yield Labelled(**row)
+    except ray.exceptions.RayError as error:
+        raise BulkError(f"a worker failed: {error}") from error
+    finally:
+        ray.shutdown()
+
+
+def share_of_cluster(workers: int) -> dict[str, float]:
+    """What of the cluster each worker takes. Raises BulkError where there are more workers than cores."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cores, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    if workers > cores:
+        raise BulkError(f"--workers {workers} is more than the {cores:.0f} cores there are")
+    largest = max(node.get("CPU", 0) for node in nodes)
+    return {"num_cpus": int(min(cores // workers, largest)), "num_gpus": min(1, gpus / workers)}
+
+
+def follow(results: Iterator[Labelled], todo: Sequence[Part], console: Console) -> None:
+    """Show how far it is, how fast, and how long it will take."""
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console) as progress:
+        bar = progress.add_task("", total=sum(part.rows for part in todo), rate="loading the model")
+        failed = 0
+        for done in results:
+            failed += done.failed
+            progress.advance(bar, done.rows)
+            speed = progress.tasks[0].speed
+            rate = f"{speed:,.0f}/s" if speed else ""
+            progress.update(bar, rate=f"{rate} {failed:,} failed" if failed else rate)
+
+
+def count_errors(output: Path, parts: int) -> Counter[str]:
+    """Rows by error in the whole output, "" for those that have an answer."""
+    counts: Counter[str] = Counter()
+    for number in range(parts):
+        column = pq.read_table(output / part_name(number, parts), columns=["error"], partitioning=None)["error"]
+        counts.update(error or "" for error in column.to_pylist())
+    return counts
