@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.job import BulkError, Job, Part, begin, parquet_files, part_name
+from service.job import BulkError, Job, Part, begin, held, parquet_files, part_name
 from service.parts import Labelled, PartLabeller
 from service.planning import Wish, check_places, plan
 from service.settings import Settings, usable_cores
@@ -47,17 +45,6 @@ def run(wish: Wish, settings: Settings, console: Console) -> Counter[str]:
             arguments = job, folder, wish.output.absolute(), schema
             follow(labelled(todo, arguments, settings, wish), todo, console)
         return count_errors(wish.output, total)
-
-
-@contextmanager
-def held(output: Path) -> Iterator[None]:
-    """The output is this process's, for as long as it lives. Raises BulkError where it is another's."""
-    with (output / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BulkError(f"another process is writing to {output}") from error
-        yield
 
 
 class _RayWorker:

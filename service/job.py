@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import uuid
@@ -136,6 +137,17 @@ def read_job(output: Path) -> Job | None:
         return None
     except (OSError, ValidationError) as error:
         raise BulkError(f"{path} is not the record of a job; choose another OUTPUT") from error
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """The output is this process's, for as long as it lives. Raises BulkError where it is another's."""
+    with (output / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BulkError(f"another process is writing to {output}") from error
+        yield
 
 
 def begin(job: Job, output: Path) -> list[Part]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.job import BulkError, Part, begin, read_input_file
+from service.job import BulkError, Part, begin, held, read_input_file
 from service.parts import ANSWER, RowReader
 from tests.made_data_set import label_here, planned, write_data_set
 
@@ -231,6 +231,13 @@ def test_a_file_replaced_during_the_work_is_noticed(tmp_path, shelf, pixels):
         (tmp_path / "in" / "more" / "b.parquet").write_bytes(b"PAR1")
         with pytest.raises(BulkError, match="changed while it was being labelled"):
             labeller.label(len(job.parts()) - 1)
+
+
+def test_two_processes_never_write_to_one_output(tmp_path):
+    with held(tmp_path), pytest.raises(BulkError, match="another process is writing to"), held(tmp_path):
+        pass
+    with held(tmp_path):  # whoever has ended holds nothing
+        pass
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path):
