@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -58,17 +57,26 @@ class _RayWorker:
         return {name: [getattr(labelled, name) for labelled in done] for name in Labelled._fields}
 
 
+def start_ray(address: str) -> None:
+    """A Ray of our own on this machine, or the cluster at an address. Raises BulkError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails arrives as an exception
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address == "local":
+        own = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
+        options.update(own)
+    try:
+        ray.init(address=address, **options)
+    except Exception as error:  # Ray raises Exception itself where a busy machine takes too long to start it
+        raise BulkError(f"Ray did not start, and nothing is lost: {error}") from error
+
+
 def labelled(
     todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings, wish: Wish
 ) -> Iterator[Labelled]:
     """Label the parts on Ray, in whatever order they get done. Raises BulkError where a worker cannot go on."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails arrives as an exception
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    local = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
-    ray.init(
-        address=wish.address, log_to_driver=False, logging_level="ERROR", **(local if wish.address == "local" else {})
-    )
+    start_ray(wish.address)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False

@@ -110,7 +110,7 @@ class Bulk:
         self._mark = f"BULK_MARK={uuid.uuid4().hex}"
         name, value = self._mark.split("=")
         environment = {**os.environ, name: value}
-        self._log = output.with_suffix(".log").open("a+")
+        self._log = output.with_suffix(".log").open("w+")
         self.process = subprocess.Popen(
             [*command, *more], cwd=_ROOT, stderr=self._log, stdout=self._log, env=environment
         )
@@ -140,12 +140,11 @@ class Bulk:
         self.process.wait()
         self._log.close()
 
-    def finish(self) -> str:
+    def finish(self) -> tuple[int, str]:
+        """Its exit status, and what it said."""
         status = self.process.wait(300)
         self._log.seek(0)
-        told = self._log.read()
-        assert status == 0, told
-        return told
+        return status, self._log.read()
 
 
 def parts_in(output: Path) -> int:
@@ -171,8 +170,12 @@ def test_a_killed_job_on_ray_goes_on_to_every_row_once(tmp_path, shelf, server, 
         begun = max(begun, parts_in(tmp_path / "out"))
     assert begun > 0
 
-    with Bulk(*arguments, "--workers", "2") as job:
-        told = job.finish()
+    for _ in range(3):
+        with Bulk(*arguments, "--workers", "2") as job:
+            status, told = job.finish()
+        if "Ray did not start" not in told:  # it gives up after 30 seconds on a busy machine
+            break
+    assert status == 0, told
 
     assert "242 rows in" in told
     running = server(shelf.store)
