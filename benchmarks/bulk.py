@@ -3,7 +3,7 @@
     python -m benchmarks.bulk --output benchmarks/results/bulk.md
     python -m benchmarks.bulk --items 200                     # a look whether it runs
 
-Every way labels the same rows of the openclipart test split, repeated, with the shipped category task. A rate leaves
+Every way labels the same rows, those of the openclipart category test split repeated, with the shipped task. A rate leaves
 out the start: it is of the rows after the first part that was done.
 """
 
@@ -58,19 +58,19 @@ def made_rows(count: int) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def write_input(path: Path, items: int) -> str:
+def write_input(path: Path, items: int, drawings: Path) -> str:
     """As many rows as asked for; returns what they are."""
-    there = DRAWINGS.exists()
-    table = pq.read_table(DRAWINGS, columns=["image", "text"]) if there else made_rows(min(items, 500))
+    there = drawings.exists()
+    table = pq.read_table(drawings, columns=["image", "text"]) if there else made_rows(min(items, 500))
     repeated = pa.concat_tables([table] * -(-items // table.num_rows)).slice(0, items)
     pq.write_table(repeated, path, row_group_size=5 * PART_ROWS)
-    return f"rows of the openclipart {TASK} test split" if there else "made pictures, a third without image or text"
+    return f"rows of {drawings.name}" if there else "rows of made pictures, two thirds without image or text"
 
 
 def run(way: int, source: Path, output: Path) -> Figures:
     """One way over the whole input: workers on Ray, or 0 for none."""
     output.mkdir()
-    settings = Settings(store=DEFAULT_STORE)
+    settings = Settings.model_validate({"store": DEFAULT_STORE})
     wish = Wish(source, output, TASK, part_rows=PART_ROWS, keep=(), workers=max(1, way))
     job, schema = plan(wish, settings)
     todo = begin(job, output)
@@ -120,13 +120,14 @@ def page(kind: str, items: int, rounds: int, found: dict[str, list[Figures]]) ->
 def bench(
     items: Annotated[int, typer.Option(min=2 * PART_ROWS, help="Rows to label.")] = 6000,
     rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 3,
+    drawings: Annotated[Path, typer.Option(help="Parquet file to take rows of; made ones where it is not.")] = DRAWINGS,
     output: Annotated[Path | None, typer.Option(help="Markdown file for the table.")] = None,
 ) -> None:
     """Compare bulk labelling on Ray Data with a plain loop."""
     found: dict[str, list[Figures]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "input.parquet"
-        kind = write_input(source, items)
+        kind = write_input(source, items, drawings)
         for number in range(rounds):
             for name, way in WAYS.items():
                 found[name].append(run(way, source, Path(folder) / f"{way}-{number}"))
