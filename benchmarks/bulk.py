@@ -3,8 +3,8 @@
     python -m benchmarks.bulk --output benchmarks/results/bulk.md
     python -m benchmarks.bulk --items 200                     # a look whether it runs
 
-Every way labels the same rows, those of the openclipart category test split repeated, with the shipped task. A rate leaves
-out the start: it is of the rows after the first part that was done.
+Every way labels the same rows, those of the openclipart category test split repeated, with the shipped task. A rate
+leaves out the start: it is of the rows after the first part that was done.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from model_store import StoreError
 from service.job import BulkError, Job, Part, begin, held, parquet_files, part_name
 from service.parts import Labelled, PartLabeller
 from service.planning import Wish, check_places, plan
+from service.refusal import RefusedError
 from service.settings import Settings, usable_cores
 
 _OBJECT_STORE_BYTES = 100_000_000  # numbers of parts pass through it, never rows
@@ -47,14 +50,26 @@ def run(wish: Wish, settings: Settings, console: Console) -> Counter[str]:
 
 
 class _RayWorker:
-    """PartLabeller in the form that Ray Data calls: a batch of one row, which is a part's number."""
+    """PartLabeller in the form that Ray Data calls: a batch of one row, which is a part's number.
+
+    What a person can mend comes back as `problem`, since Ray would wrap it in its own traces.
+    """
 
     def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - PartLabeller's
-        self._labeller = PartLabeller(*arguments)
+        self._arguments = arguments
+        self._labeller: PartLabeller | None = None
+        self._working = threading.Lock()  # Ray Data may call from several threads, and the reader has one place
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        done = [self._labeller.label(int(number)) for number in batch["item"]]
-        return {name: [getattr(labelled, name) for labelled in done] for name in Labelled._fields}
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        with self._working:
+            (number,) = batch["item"]
+            try:
+                if self._labeller is None:
+                    self._labeller = PartLabeller(*self._arguments)
+                done, problem = self._labeller.label(int(number)), ""
+            except (BulkError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
+                done, problem = Labelled(int(number), 0, 0), str(error) or type(error).__name__
+            return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
 
 
 def start_ray(address: str) -> None:
@@ -92,6 +107,8 @@ def labelled(
             **share,
         )
         for row in results.iter_rows():
+            if problem := row.pop("problem"):
+                raise BulkError(f"{problem}; parts that are done stay")
             yield Labelled(**row)
     except ray.exceptions.RayError as error:
         raise BulkError(f"a worker failed: {error}") from error
