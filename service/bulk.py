@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -58,18 +57,16 @@ class _RayWorker:
     def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - PartLabeller's
         self._arguments = arguments
         self._labeller: PartLabeller | None = None
-        self._working = threading.Lock()  # Ray Data may call from several threads, and the reader has one place
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        with self._working:
-            (number,) = batch["item"]
-            try:
-                if self._labeller is None:
-                    self._labeller = PartLabeller(*self._arguments)
-                done, problem = self._labeller.label(int(number)), ""
-            except (BulkError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
-                done, problem = Labelled(int(number), 0, 0), str(error) or type(error).__name__
-            return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
+        (number,) = batch["item"]
+        try:
+            if self._labeller is None:
+                self._labeller = PartLabeller(*self._arguments)
+            done, problem = self._labeller.label(int(number)), ""
+        except (BulkError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
+            done, problem = Labelled(int(number), 0, 0), str(error) or type(error).__name__
+        return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
 
 
 def start_ray(address: str) -> None:

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import service.parts
+from service.planning import Wish, plan
+from service.settings import Settings
 from tests.faults.killing import Killed, killed_at
 from tests.faults.service_client import ask
 from tests.made_data_set import label_here, write_data_set
@@ -203,3 +205,24 @@ def is_answer(running, row: dict | None, found: dict | None) -> bool:
         and found["top_labels"] == labels
         and found["top_scores"] == pytest.approx(scores, abs=1e-6)
     )
+
+
+@needs_ray
+@pytest.mark.parametrize("damage", ["input", "store"])
+def test_a_worker_that_cannot_go_on_says_why_in_a_sentence(damage, tmp_path, shelf):
+    from service.bulk import _RayWorker  # only here: it needs the extra
+
+    shelf.publish("fruit")
+    write_data_set(tmp_path / "in", PIXELS, rows=12)
+    settings = Settings(store=shelf.store.root)
+    job, schema = plan(Wish(tmp_path / "in", tmp_path / "out"), settings)
+    worker = _RayWorker(job, tmp_path / "in", tmp_path, schema, settings)
+    if damage == "input":
+        (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1")
+    else:
+        (shelf.store.root / "blobs" / "sha256" / shelf.store.manifest("fruit").head.sha256).unlink()
+
+    (problem,) = worker({"item": [0]})["problem"]
+
+    assert "has changed while" in problem if damage == "input" else "is missing; publish" in problem
+    assert "\n" not in problem
