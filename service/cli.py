@@ -6,16 +6,19 @@ import inspect
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
 
-from model_store import StoreError
+from model_store import DEFAULT_STORE, StoreError
 from service.app import create_app
 from service.keys import key_line, make_key
 from service.logs import configure_logging
 from service.memory import return_large_blocks
+from service.refusal import RefusedError
 from service.server import Server
 from service.settings import PREFIX, Settings, check_names
 
@@ -32,17 +35,23 @@ def run(**flags: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them; to stop is no failure
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        check_names(os.environ)
-        settings = Settings.model_validate({name: value for name, value in flags.items() if value is not None})
+        settings = _settings(flags)
         configure_logging(settings)
         return_large_blocks()
         service = create_app(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
     except (OSError, ValueError, StoreError) as error:
         raise typer.BadParameter(str(error)) from error
     Server(service, settings).run()
+
+
+def _settings(flags: dict[str, Any]) -> Settings:
+    """The environment's settings and those given. Raises BadParameter, or ValueError for an unknown variable."""
+    check_names(os.environ)
+    try:
+        return Settings.model_validate({name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
 
 
 def _flags() -> list[inspect.Parameter]:
@@ -79,6 +88,77 @@ def hash_key(
     if not stdin:
         typer.echo(f"key: {key}", err=True)
     typer.echo(line)
+
+
+@app.command(
+    "bulk",
+    epilog="For example: mora-serve bulk shop/ labelled/ --task shop-kind --workers 4. A folder of parquet files is "
+    "read by whatever reads parquet, as pandas.read_parquet('labelled/'). MORA_PRECISION, MORA_TRUSTED_KEYS and the "
+    "MORA_MAX_* settings hold as for `mora-serve run`.",
+)
+def bulk(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Parquet file, or folder with *.parquet in it.")],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Folder for the labelled parts; made if need be.")],
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="May be left out where the store has one task.")
+    ] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="By default the live one; a job that goes on keeps its own.")
+    ] = None,
+    store: Annotated[
+        Path,
+        typer.Option(metavar="DIR", envvar=f"{PREFIX}STORE", show_default=False, help="By default the shipped one."),
+    ] = DEFAULT_STORE,
+    image_column: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            show_default="image",
+            help="Encoded pictures, structs of bytes and path, or paths relative to the file they stand in.",
+        ),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts.")] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMNS", show_default="all", help="The input's columns to keep: id,title; '' for none."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels to list with their scores.")] = 5,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part: what a worker that is killed loses.")] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that label; they share the cores evenly.")] = 1,
+    address: Annotated[
+        str, typer.Option(help="Ray cluster to run on, all of whose nodes see INPUT, OUTPUT and the store.")
+    ] = "local",
+) -> None:
+    """Label a parquet data set, whose rows may lack the image or the text, as `POST /classify` would.
+
+    OUTPUT gets the input's rows in their order with the columns predicted_label, predicted_score, selected_labels,
+    top_labels, top_scores, modalities and error: a row that cannot be labelled has a code there and stops nothing.
+
+    Killed or stopped, it goes on when the same command is given again: rows are neither lost nor labelled twice. It
+    refuses to go on when the input, the version or an option is another than it began with.
+
+    Needs the extra `ray`.
+    """
+    try:
+        from service import bulk as data_set  # only now: it needs the extra `ray`
+        from service.job import BulkError
+        from service.planning import Wish
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
+    columns = None if keep is None else tuple(name for name in keep.split(",") if name)
+    wish = Wish(source, output, task, version, image_column, text_column, columns, top_k, part_rows, workers, address)
+    try:
+        counts = data_set.run(wish, _settings({"store": store}), Console(stderr=True))
+    except (OSError, ValueError, StoreError, RefusedError, BulkError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{counts.total():,} rows in {output}, {counts.total() - counts['']:,} of them without an answer")
+    for code, rows in counts.most_common():
+        if code:
+            typer.echo(f"  {code}: {rows:,}")
 
 
 if __name__ == "__main__":

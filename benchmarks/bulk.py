@@ -1,0 +1,141 @@
+"""Rows a second of `mora-serve bulk` with 1 and 2 workers, beside one plain process running the same code without Ray.
+
+    python -m benchmarks.bulk --output benchmarks/results/bulk.md
+    python -m benchmarks.bulk --items 200                     # a look whether it runs
+
+Every way labels the same rows, those of the openclipart category test split repeated, with the shipped task. A rate
+leaves out the start: it is of the rows after the first part that was done.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import typer
+from PIL import Image
+from rich.console import Console
+
+from model_store import DEFAULT_STORE
+from service.bulk import labelled
+from service.job import Job, Part, begin
+from service.parts import Labelled, PartLabeller
+from service.planning import Wish, plan
+from service.settings import Settings
+from training.provenance import machine
+
+ROOT = Path(__file__).parents[1]
+DRAWINGS = ROOT / "examples" / "openclipart" / "data" / "category" / "test.parquet"
+TASK = "clipart-category"
+PART_ROWS = 100
+WAYS = {"one plain process": 0, "Ray Data, 1 worker": 1, "Ray Data, 2 workers": 2}
+
+
+class Figures(NamedTuple):
+    """One run."""
+
+    rows_per_second: float
+    seconds: float  # from nothing to the last row
+
+
+def made_rows(count: int) -> pa.Table:
+    """Pictures of noise with a text each, every third without one of them."""
+    rows = []
+    for row in range(count):
+        file = BytesIO()
+        small = np.random.default_rng(row).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((300, 300), Image.Resampling.BICUBIC).save(file, "PNG")
+        rows.append({"image": None if row % 3 == 1 else file.getvalue(), "text": None if row % 3 == 2 else "a drawing"})
+    return pa.Table.from_pylist(rows)
+
+
+def write_input(path: Path, items: int, drawings: Path) -> str:
+    """As many rows as asked for; returns what they are."""
+    there = drawings.exists()
+    table = pq.read_table(drawings, columns=["image", "text"]) if there else made_rows(min(items, 500))
+    repeated = pa.concat_tables([table] * -(-items // table.num_rows)).slice(0, items)
+    pq.write_table(repeated, path, row_group_size=5 * PART_ROWS)
+    return f"rows of {drawings.name}" if there else "rows of made pictures, two thirds without image or text"
+
+
+def run(way: int, source: Path, output: Path) -> Figures:
+    """One way over the whole input: workers on Ray, or 0 for none."""
+    output.mkdir()
+    settings = Settings.model_validate({"store": DEFAULT_STORE})
+    wish = Wish(source, output, TASK, part_rows=PART_ROWS, keep=(), workers=max(1, way))
+    job, schema = plan(wish, settings)
+    todo = begin(job, output)
+    arguments = job, source.parent, output, schema
+    started = time.perf_counter()
+    done, times = [], []
+    results = labelled(todo, arguments, settings, wish) if way else plain(todo, arguments, settings)
+    for part in results:
+        done.append(part)
+        times.append(time.perf_counter())
+    rows = sum(part.rows for part in done)
+    if rows != sum(part.rows for part in todo) or any(part.failed for part in done):
+        raise SystemExit(f"{rows} rows were labelled, {sum(part.failed for part in done)} of them without an answer")
+    rate = (rows - done[0].rows) / (times[-1] - times[0])
+    return Figures(rate, time.perf_counter() - started)
+
+
+def plain(todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings) -> Iterator[Labelled]:
+    """The same work in this process."""
+    labeller = PartLabeller(*arguments, settings)
+    try:
+        for part in todo:
+            yield labeller.label(part.number)
+    finally:
+        labeller.close()
+
+
+def page(kind: str, items: int, rounds: int, found: dict[str, list[Figures]]) -> str:
+    """The table, as Markdown."""
+    base = statistics.median(figures.rows_per_second for figures in found[next(iter(WAYS))])
+    lines = [
+        "# Bulk labelling",
+        "",
+        f"`python -m benchmarks.bulk --items {items} --rounds {rounds}`: {items:,} {kind}, in parts of {PART_ROWS}; "
+        f"medians of {rounds} rounds, the ways in turns. Rows a second leave out the start, seconds have it.",
+        "",
+        "| way | rows a second | of the plain process's | seconds in all |",
+        "|---|---|---|---|",
+    ]
+    for name, figures in found.items():
+        rate = statistics.median(figure.rows_per_second for figure in figures)
+        seconds = statistics.median(figure.seconds for figure in figures)
+        lines.append(f"| {name} | {rate:.0f} | {rate / base:.2f} | {seconds:.1f} |")
+    return "\n".join([*lines, "", f"{machine()}, ray {importlib.metadata.version('ray')}.", ""])
+
+
+def bench(
+    items: Annotated[int, typer.Option(min=2 * PART_ROWS, help="Rows to label.")] = 6000,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 3,
+    drawings: Annotated[Path, typer.Option(help="Parquet file to take rows of; made ones where it is not.")] = DRAWINGS,
+    output: Annotated[Path | None, typer.Option(help="Markdown file for the table.")] = None,
+) -> None:
+    """Compare bulk labelling on Ray Data with a plain loop."""
+    found: dict[str, list[Figures]] = {name: [] for name in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "input.parquet"
+        kind = write_input(source, items, drawings)
+        for number in range(rounds):
+            for name, way in WAYS.items():
+                found[name].append(run(way, source, Path(folder) / f"{way}-{number}"))
+    table = page(kind, items, rounds, found)
+    Console().print(table, markup=False, soft_wrap=True)
+    if output is not None:
+        output.write_text(table)
+
+
+if __name__ == "__main__":
+    typer.run(bench)
