@@ -1,0 +1,34 @@
+# Training and publishing: torch, transformers, onnx. From the repository's root:
+#   docker build -f docker/training.Dockerfile -t mora-train .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS base
+RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \
+        apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/*; \
+    }
+
+FROM base AS build
+WORKDIR /build
+COPY . .
+RUN python3 -m venv /opt/mora \
+    && /opt/mora/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,train]' \
+    && rm -rf /opt/mora/lib/python3*/site-packages/model_store/blobs /opt/mora/lib/python3*/site-packages/model_store/tasks
+
+FROM base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="mora-train" \
+      org.opencontainers.image.description="Trains and publishes what mora-serve serves" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/mora /opt/mora
+RUN install -d -o 10001 -g 10001 /store /runs /home/mora
+ENV PATH=/opt/mora/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/home/mora \
+    HF_HOME=/tmp/huggingface \
+    MPLCONFIGDIR=/tmp/matplotlib
+USER 10001:10001
+WORKDIR /runs
+ENTRYPOINT ["mora-train"]
+CMD ["--help"]
