@@ -6,6 +6,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
+SBOM_OF ?= $(BIN)/python
 FAULTS ?= tests/faults
 
 # gpu where Linux on x86-64 has an NVIDIA driver; `make setup ACCELERATOR=gpu` (or cpu) decides otherwise.
@@ -22,7 +23,7 @@ EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
 BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 
-.PHONY: help setup demo test faults serve check bench
+.PHONY: help setup demo test faults serve check bench lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,17 @@ check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
 
 bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
+lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt and -gpu.txt: what a service installs, with hashes
+	@for accelerator in cpu gpu; do \
+		$(BIN)/uv pip compile pyproject.toml --extra $$accelerator --extra otel --constraint constraints.txt --upgrade \
+			--python-version 3.11 --python-platform linux --only-binary :all: --generate-hashes --no-annotate --quiet \
+			--custom-compile-command "make lock" --output-file docker/requirements-$$accelerator.txt >/dev/null || exit 1; \
+	done
+
+sbom: $(EVERYTHING) ## Write build/sbom.json: what an environment has, as CycloneDX (SBOM_OF=its Python, by default .venv's)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment $(SBOM_OF) --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
 
 $(BIN)/python:
 	@for python in python3.13 python3.12 python3.11 python3; do \

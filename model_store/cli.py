@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from model_store import publishing
+from model_store.bom import ml_bom
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
 from model_store.store import DEFAULT_STORE, Store
@@ -100,6 +101,20 @@ def show(
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version))
     if url is not None:
         typer.echo(plain(_sentence(url, ask(url, task))))
+
+
+@app.command()
+@_one_line_errors
+def sbom(
+    task: TaskArgument,
+    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Print what one version is made of as CycloneDX 1.6 (ML-BOM, JSON): model card, data, files with SHA-256.
+
+    It says what the manifest says; `mora-store verify` compares that with the files.
+    """
+    typer.echo(json.dumps(ml_bom(_open(store).manifest(task, version)), indent=1))
 
 
 @app.command()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 from fastapi import FastAPI
@@ -64,6 +68,16 @@ def blocks(body: bytes) -> None:
         time.sleep(BLOCK_SECONDS)
 
 
+def fetches(body: bytes) -> None:
+    """A service that helps itself to what a URL names."""
+    for port in re.findall(rb"http://127\.0\.0\.1:(\d+)", body):
+        with socket.socket() as connection:
+            connection.connect_ex(("127.0.0.1", int(port)))
+    for path in re.findall(rb"file://(/[a-z/]+)", body):
+        with suppress(OSError):
+            Path(path.decode()).read_bytes()
+
+
 def poison() -> None:
     """One text that breaks the run of an encoder."""
     run, token = Graph.run_on_device, VOCABULARY.index(POISON)
@@ -100,7 +114,7 @@ def plant(names: list[str]) -> None:
     def planted(settings: Settings) -> FastAPI:
         app = create_app(settings)
         for name in names:
-            if name in ("raises", "stalls", "leaks", "blocks"):
+            if name in ("raises", "stalls", "leaks", "blocks", "fetches"):
                 app.add_middleware(Watching, fault=globals()[name])
             elif name == "lies":
                 lies(app)

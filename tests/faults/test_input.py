@@ -1,4 +1,4 @@
-"""Rows I1 to I14 of the fault table: what people, and those who are up to something, put into a request."""
+"""Rows I1 to I14 of the fault table, I6 excepted: what people, and those up to something, put into a request."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ import itertools
 import json
 import random
 import re
-import shutil
-import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 import warnings
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
@@ -32,7 +27,6 @@ from model_store import DEFAULT_STORE, Store
 from service.texts import TextTokenizer
 from tests.faults.attacking import (
     FORM,
-    JSON,
     Target,
     as_base64,
     as_form,
@@ -40,6 +34,7 @@ from tests.faults.attacking import (
     assert_problem,
     encoded,
 )
+from tests.faults.tracing import traced
 from tests.tiny import PICTURE, TinyTask, make_draft
 from tests.waiting import wait_until
 
@@ -193,75 +188,7 @@ def test_special_tokens_in_a_text_are_words_that_nobody_knows(target):
     assert labels("a </s> red") != labels("a red")
 
 
-# I6, I12: no connection and no file that a client names
-
-
-@contextmanager
-def traced(pid: int, calls: str, log: Path) -> Iterator[None]:
-    """Every such call of a process is written to `log`."""
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    tracer = subprocess.Popen(
-        ["strace", "-f", "-qq", "-s", "300", "-e", f"trace={calls}", "-o", str(log), "-p", str(pid)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-    def all_threads_are_traced() -> bool:
-        statuses = [status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")]
-        return tracer.poll() is not None or not any("TracerPid:\t0\n" in status for status in statuses)
-
-    try:
-        assert wait_until(all_threads_are_traced, 20)
-        if tracer.poll() is not None:
-            pytest.skip(f"strace may not attach here: {tracer.stderr.read().strip()}")
-        yield
-    finally:
-        if tracer.poll() is None:
-            tracer.send_signal(signal.SIGINT)
-        tracer.wait(20)
-        tracer.stderr.close()
-
-
-def test_a_connection_that_a_process_makes_is_seen(tmp_path):
-    """The planted fault: a process that does fetch."""
-    script = "import socket, sys; sys.stdin.readline(); socket.socket().connect_ex(('127.0.0.1', 9))"
-    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, text=True)
-    try:
-        with traced(process.pid, "connect", tmp_path / "log"):
-            process.communicate("\n", timeout=20)
-    finally:
-        process.kill()
-        process.wait()
-    assert "connect(" in (tmp_path / "log").read_text()
-
-
-def test_nothing_is_fetched_wherever_a_url_stands(target, tmp_path, reliability):
-    with socket.create_server(("127.0.0.1", 0)) as trap:
-        place = f"127.0.0.1:{trap.getsockname()[1]}/a.png"
-        urls = [f"{scheme}://{place}" for scheme in ("http", "https", "ftp", "s3", "gopher", "file")]
-        urls += [f"//{place}", "file:///etc/passwd", "/etc/passwd", f"data:image/png;base64,http://{place}"]
-        sent = 0
-        with traced(target.running.process.pid, "connect", tmp_path / "log"):
-            for url in urls:
-                raw = url.encode()
-                bodies = [(as_json(**{field: url}), JSON) for field in ("task", "text", "image", "top_k", "url")]
-                bodies += [(as_form(("task", b"fruit"), (name, raw)), FORM) for name in ("image", "text", "url")]
-                bodies += [(as_form(("image", PICTURE)).replace(b'"image"', b'"image"; filename="%s"' % raw), FORM)]
-                for body, content_type in bodies:
-                    assert target.send(body, content_type, Referer=url, X_Forwarded_For=url).status < 500
-                batch = {"inputs": [{"image": url}, {"text": url}], "tasks": ["fruit", url]}
-                assert target.send(json.dumps(batch).encode(), path="/classify/batch").status == 200
-                tensor = {"name": "image", "shape": [1], "datatype": "BYTES", "data": [url]}
-                infer = json.dumps({"inputs": [tensor]}).encode()
-                assert target.send(infer, path="/v2/models/fruit/infer").status == 422
-                assert target.send(None, None, f"/docs?url={url}", "GET").status == 200
-                sent += len(bodies) + 3
-        trap.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            trap.accept()
-    made = (tmp_path / "log").read_text().count("connect(")
-    reliability("I6: URLs in every field, header and file name", "0 connections", f"{made} in {sent}", made == 0)
+# I12: no file that a client names
 
 
 NAMES = ["..", ".", "../fruit", "a/b", "fruit/1", "fruit/../fruit", " fruit", "fruit ", "Fruit", "fruit\x00", "\x00"]

@@ -1,17 +1,21 @@
-"""A command under strace: which calls change a folder, and the same command with one of those calls failing."""
+"""Processes under strace: what one calls, which calls change a folder, and the same with one of those calls failing."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.waiting import wait_until
 
 _CHANGING = (
     "mkdir",
@@ -62,6 +66,33 @@ def trace(command: Sequence[str], log: Path, inject: str | None = None) -> subpr
     return subprocess.run(
         ["strace", "-o", str(log), *options, *command], capture_output=True, text=True, timeout=120, env=environment
     )
+
+
+@contextmanager
+def traced(pid: int, calls: str, log: Path) -> Iterator[None]:
+    """Every such call of a process that runs already is written to `log`; skips where strace is missing or may not."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-s", "300", "-e", f"trace={calls}", "-o", str(log), "-p", str(pid)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def all_threads_are_traced() -> bool:
+        statuses = [status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")]
+        return tracer.poll() is not None or not any("TracerPid:\t0\n" in status for status in statuses)
+
+    try:
+        assert wait_until(all_threads_are_traced, 20)
+        if tracer.poll() is not None:
+            pytest.skip(f"strace may not attach here: {tracer.stderr.read().strip()}")
+        yield
+    finally:
+        if tracer.poll() is None:
+            tracer.send_signal(signal.SIGINT)
+        tracer.wait(20)
+        tracer.stderr.close()
 
 
 def changes(log: Path, folder: Path) -> list[Change]:

@@ -270,9 +270,9 @@ def test_help_names_every_command_and_teaches(monkeypatch):
 
     for arguments in ([], ["--help"]):
         shown = CliRunner().invoke(app, arguments).output
-        for word in ("list", "show", "verify", "activate", "rollback", "gc", "live"):
+        for word in ("list", "show", "sbom", "verify", "activate", "rollback", "gc", "live"):
             assert word in shown
-    for command in ("list", "show", "verify", "activate", "rollback", "gc"):
+    for command in ("list", "show", "sbom", "verify", "activate", "rollback", "gc"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "--store" in result.output
