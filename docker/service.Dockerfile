@@ -24,20 +24,32 @@ RUN /opt/mora/bin/pip install --no-cache-dir --no-deps . \
     && python3 -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir -c constraints.txt cyclonedx-bom \
     && /opt/mora/bin/pip uninstall --yes pip setuptools \
     && /opt/sbom/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \
+    && find /opt/mora/lib -path '*/numpy/*' -name tests -type d -prune -exec rm -rf {} + \
     && python3 -m compileall -q /opt/mora/lib
 
-FROM base
+# One layer, without what a base image brings to install more: package lists, apt, pip, manuals.
+FROM base AS runtime
+RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/share/doc /usr/share/man /usr/share/locale \
+        /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/share/python-wheels \
+        /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools* /root/.cache \
+    && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
+COPY --from=build /opt/mora /opt/mora
+COPY --chown=10001:10001 model_store/blobs /store/blobs
+COPY --chown=10001:10001 model_store/tasks /store/tasks
+RUN chown 10001:10001 /store
+
+FROM scratch
+COPY --from=runtime / /
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="mora-serve" \
       org.opencontainers.image.description="Labels for items whose image or text may be missing" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
-COPY --from=build /opt/mora /opt/mora
-COPY --chown=10001:10001 model_store/blobs /store/blobs
-COPY --chown=10001:10001 model_store/tasks /store/tasks
-RUN chown 10001:10001 /store
-ENV PATH=/opt/mora/bin:$PATH \
+ENV PATH=/opt/mora/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONDONTWRITEBYTECODE=1 \
     MORA_HOST=0.0.0.0 \
     MORA_STORE=/store \
