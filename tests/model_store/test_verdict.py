@@ -90,6 +90,7 @@ def test_only_addresses_of_services_are_asked(url):
 
 def test_a_service_that_is_not_there_is_one_sentence(service):
     url = url_of(service)
+    service.shutdown()  # else the thread that waits for connections holds the socket open
     service.server_close()
 
     with pytest.raises(StoreError, match=r"does not tell about fruit: .*refused"):
