@@ -1,6 +1,6 @@
 """The contract between training and service: a store of verified, versioned models."""
 
-from model_store.errors import CorruptError, NotFoundError, StoreError
+from model_store.errors import CorruptError, NotFoundError, StoreError, UntrustedError
 from model_store.files import blob_of
 from model_store.manifest import (
     Backbone,
@@ -18,7 +18,8 @@ from model_store.manifest import (
     Provenance,
     TextPreprocessing,
 )
-from model_store.publishing import activate, collect_garbage, publish, rollback
+from model_store.publishing import activate, collect_garbage, publish, rollback, sign
+from model_store.signing import TrustedKeys, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 
 __all__ = [
@@ -41,9 +42,14 @@ __all__ = [
     "Store",
     "StoreError",
     "TextPreprocessing",
+    "TrustedKeys",
+    "UntrustedError",
     "activate",
     "blob_of",
     "collect_garbage",
     "publish",
+    "read_signing_key",
+    "read_trusted_keys",
     "rollback",
+    "sign",
 ]

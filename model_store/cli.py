@@ -13,9 +13,11 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from model_store import publishing
+from model_store.api_key import ApiKeyFileOption, read_api_key
 from model_store.bom import ml_bom
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
+from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 from model_store.tables import plain, size, summary, task_table
 from model_store.verdict import Verdict, ask
@@ -39,6 +41,15 @@ StoreOption = Annotated[
     ),
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, as `mora-store list` shows it.")]
+TrustedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--trusted-keys",
+        metavar="FILE",
+        envvar="MORA_TRUSTED_KEYS",
+        help="Public keys (PEM); versions must be signed by one of them.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
 
 
@@ -82,15 +93,17 @@ def show(
         str | None,
         typer.Option(metavar="URL", help="Also ask the service there which version it answers with, and why."),
     ] = None,
+    api_key_file: ApiKeyFileOption = None,
+    trusted_keys: TrustedOption = None,
 ) -> None:
-    """Describe one version: labels, metrics and calibration per presence pattern, graphs, provenance.
+    """Describe one version: signature, labels, metrics and calibration per presence pattern, graphs, provenance.
 
     With --json, print its manifest.
     """
     if as_json and url is not None:
         raise typer.BadParameter("prints no manifest; leave out --json", param_hint="--url")
     opened = _open(store)
-    manifest = opened.manifest(task, version)
+    manifest, content = opened.read_manifest(task, version)
     if report is not None:
         if manifest.report is None:
             raise NotFoundError(f"{task} version {manifest.version} was published without a report")
@@ -98,9 +111,10 @@ def show(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:
-        Console().print(summary(manifest, is_live=opened.live(task) == manifest.version))
+        signature = _describe(opened.signature(task, manifest.version), content, _keys(trusted_keys))
+        Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
-        typer.echo(plain(_sentence(url, ask(url, task))))
+        typer.echo(plain(_sentence(url, ask(url, task, read_api_key(api_key_file)))))
 
 
 @app.command()
@@ -123,14 +137,17 @@ def verify(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="By default every task.")] = None,
     version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default every one; needs TASK.")] = None,
     store: StoreOption = DEFAULT_STORE,
+    trusted_keys: TrustedOption = None,
 ) -> None:
     """Read every file that versions need, and compare sizes and SHA-256 with the manifest.
+
+    With --trusted-keys, a version that none of them signed is bad too.
 
     Prints a line for each version. Exits with 1 if any is damaged, or if there is none.
     """
     if version is not None and task is None:
         raise typer.BadParameter("needs TASK: a version number alone names nothing", param_hint="--version")
-    opened = _open(store)
+    opened = _open(store, _keys(trusted_keys))
     good: list[bool] = []
     for name in [task] if task is not None else opened.tasks():
         good += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
@@ -147,18 +164,50 @@ def activate(
     task: TaskArgument,
     version: Annotated[int, typer.Argument(metavar="VERSION", help="Number of a published version.")],
     store: StoreOption = DEFAULT_STORE,
+    trusted_keys: TrustedOption = None,
 ) -> None:
     """Make VERSION the live one, after verifying it. Running services switch when they next look."""
-    manifest = publishing.activate(Store(store), task, version)
+    manifest = publishing.activate(Store(store, _keys(trusted_keys)), task, version)
     typer.echo(f"{task}: version {manifest.version} is live")
 
 
 @app.command()
 @_one_line_errors
-def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE) -> None:
+def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_keys: TrustedOption = None) -> None:
     """Make the version before the live one live again, after verifying it."""
-    manifest = publishing.rollback(Store(store), task)
+    manifest = publishing.rollback(Store(store, _keys(trusted_keys)), task)
     typer.echo(f"{task}: version {manifest.version} is live again")
+
+
+@app.command()
+@_one_line_errors
+def keygen(
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="File for the private key; KEY.pub gets the public one.")],
+) -> None:
+    """Make a pair of keys (Ed25519, PEM): the private one to sign versions with, the public one for services to trust.
+
+    Keep KEY to yourself: nobody else can read it as it is written. Prints the fingerprint that `show` calls the key by.
+    """
+    public = Path(f"{key}.pub")
+    name = make_key_pair(key, public)
+    typer.echo(f"{name}: wrote {key} (keep it to yourself) and {public} (for the file of MORA_TRUSTED_KEYS)")
+
+
+@app.command()
+@_one_line_errors
+def sign(
+    task: TaskArgument,
+    key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key that `mora-store keygen` made.")],
+    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Sign a published version, after verifying it; a signature that it has is replaced.
+
+    New versions are better signed as they are published: mora-train publish DIR --sign-with KEY.
+    """
+    signing_key = read_signing_key(key)
+    manifest = publishing.sign(_open(store), task, version, signing_key)
+    typer.echo(f"{task}: version {manifest.version} is signed by {fingerprint(signing_key.public_key())}")
 
 
 @app.command()
@@ -175,10 +224,23 @@ def gc(store: StoreOption = DEFAULT_STORE) -> None:
     typer.echo(f"{len(removed)} removed, {sum(sizes.get(path, 0) for path in removed)} bytes freed")
 
 
-def _open(root: Path) -> Store:
+def _open(root: Path, trusted: TrustedKeys | None = None) -> Store:
     if not root.is_dir():
         raise NotFoundError(f"no model store at {root}")
-    return Store(root)
+    return Store(root, trusted)
+
+
+def _keys(path: Path | None) -> TrustedKeys | None:
+    return None if path is None else read_trusted_keys(path)
+
+
+def _describe(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
+    if signature is None:
+        return "none"
+    if trusted is None:
+        return "not checked; --trusted-keys FILE does it"
+    signer = trusted.signer(content, signature)
+    return "by no trusted key, or altered since" if signer is None else f"by the trusted key {signer}"
 
 
 def _row(store: Store, task: str) -> dict[str, JsonValue]:

@@ -18,3 +18,9 @@ class CorruptError(StoreError):
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class UntrustedError(StoreError):
+    """No trusted key has signed this manifest as it is: it is unsigned, altered, or signed by or for another."""
+
+    reason = "untrusted"

@@ -10,13 +10,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from model_store.errors import CorruptError, NotFoundError, StoreError
 from model_store.files import blob_of, digest_line, sync_directory, write_synced
 from model_store.manifest import Blob, Manifest, ManifestDraft
 from model_store.store import Store
 
+_SIGNATURE = "manifest.sig"
 
-def publish(store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes]) -> Manifest:
+
+def publish(
+    store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes], signing_key: Ed25519PrivateKey | None = None
+) -> Manifest:
     """Add a new version of a task and make it live.
 
     A kill at any moment leaves the store as it was before or as it is after: files are staged and synced, blobs and
@@ -24,6 +30,7 @@ def publish(store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes]) -> M
 
     Args:
         blobs: content by SHA-256; whatever the store already holds may be left out.
+        signing_key: signs the version before anybody can see it.
 
     Raises:
         StoreError: a blob the draft needs is neither given nor stored, or does not match its name.
@@ -42,6 +49,8 @@ def publish(store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes]) -> M
         content = manifest.model_dump_json(indent=1).encode()
         write_synced(staged / "manifest.json", content)
         write_synced(staged / "manifest.sha256", digest_line(content))
+        if signing_key is not None:
+            write_synced(staged / _SIGNATURE, signing_key.sign(content))
         sync_directory(staged)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
@@ -66,6 +75,22 @@ def rollback(store: Store, task: str) -> Manifest:
             raise NotFoundError(f"task {task} has no version before {live} to go back to")
         manifest = store.verify(task, earlier[-1])
         _point(store, task, manifest.version, staging)
+    return manifest
+
+
+def sign(store: Store, task: str, version: int | None, signing_key: Ed25519PrivateKey) -> Manifest:
+    """Sign a published version, by default the live one, once everything it needs has been verified.
+
+    A signature that is there is replaced.
+    """
+    with _writing(store) as staging:
+        manifest, content = store.read_manifest(task, version)
+        for blob in manifest.blobs():
+            store.read(blob)
+        folder = _folder(store, "tasks", task, str(manifest.version))
+        write_synced(staging / _SIGNATURE, signing_key.sign(content))
+        (staging / _SIGNATURE).replace(folder / _SIGNATURE)
+        sync_directory(folder)
     return manifest
 
 

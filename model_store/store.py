@@ -9,9 +9,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from model_store.errors import CorruptError, NotFoundError
+from model_store.errors import CorruptError, NotFoundError, UntrustedError
 from model_store.files import digest_line, read_beneath
 from model_store.manifest import Blob, Manifest, TaskName
+from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
@@ -20,10 +21,14 @@ _task_name = TypeAdapter(TaskName)
 
 
 class Store:
-    """A model store on disk: `blobs/sha256/<hex>`, `tasks/<task>/<version>/manifest.json`, `tasks/<task>/live`."""
+    """A model store on disk: `blobs/sha256/<hex>`, `tasks/<task>/<version>/manifest.json`, `tasks/<task>/live`.
 
-    def __init__(self, root: Path = DEFAULT_STORE) -> None:
+    With `trusted` keys, every version must be signed by one of them.
+    """
+
+    def __init__(self, root: Path = DEFAULT_STORE, trusted: TrustedKeys | None = None) -> None:
         self.root = root
+        self._trusted = trusted
 
     def tasks(self) -> list[str]:
         """Names of the tasks that have a folder, sorted; a folder that cannot be a task's is passed over."""
@@ -51,7 +56,12 @@ class Store:
         Raises:
             NotFoundError: no such task or version, or nothing is live.
             CorruptError: the manifest does not parse, names another task or version, or has changed since.
+            UntrustedError: no trusted key has signed it.
         """
+        return self.read_manifest(task, version)[0]
+
+    def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
+        """`manifest`, and the bytes that it was parsed from, which are what a signature is of."""
         version = version if version is not None else self.live(task)
         if version is None:
             raise NotFoundError(f"task {task} has no live version; run `mora-store activate {task} VERSION`")
@@ -59,6 +69,8 @@ class Store:
             raise NotFoundError(f"task {task} has no version {version}; `mora-store list` shows what there is")
         name = f"tasks/{task}/{version}/manifest.json"
         content = read_beneath(self.root, name, _MAX_MANIFEST_BYTES)
+        if self._trusted is not None:  # before a forged one is parsed
+            self._check_signature(self._trusted, content, task, version)
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
@@ -69,7 +81,12 @@ class Store:
         # Another program's version may come without: it loses the check of the manifest's own bytes.
         if os.path.lexists(self.root / digest) and read_beneath(self.root, digest, len(line)) != line:
             raise CorruptError(f"{name} has another SHA-256 than manifest.sha256; publish the version again", "sha256")
-        return manifest
+        return manifest, content
+
+    def signature(self, task: str, version: int) -> bytes | None:
+        """What `manifest.sig` of a version holds, None where it is not signed. Raises CorruptError."""
+        name = f"tasks/{task}/{version}/manifest.sig"
+        return read_beneath(self.root, name, SIGNATURE_BYTES) if os.path.lexists(self.root / name) else None
 
     def read(self, blob: Blob) -> bytes:
         """The verified bytes of a blob. Raises CorruptError when size or SHA-256 differ."""
@@ -82,11 +99,19 @@ class Store:
         return data
 
     def verify(self, task: str, version: int | None = None) -> Manifest:
-        """Read everything a version needs; the manifest if all is as it says, else CorruptError."""
+        """Read everything a version needs; the manifest if all is as it says, else CorruptError or UntrustedError."""
         manifest = self.manifest(task, version)
         for blob in manifest.blobs():
             self.read(blob)
         return manifest
+
+    def _check_signature(self, trusted: TrustedKeys, content: bytes, task: str, version: int) -> None:
+        signature = self.signature(task, version)
+        if signature is None:
+            raise UntrustedError(f"{task} version {version} is not signed; `mora-store sign` does it")
+        if trusted.signer(content, signature) is None:
+            message = f"{task} version {version} is signed by no trusted key, or was altered since"
+            raise UntrustedError(f"{message}; publish the version again, or sign it with a trusted key")
 
     def _number(self, task: str, name: str) -> int | None:
         """The version number that a file of the task's folder holds, None without that file."""

@@ -45,12 +45,12 @@ def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
     return table
 
 
-def summary(manifest: Manifest, *, is_live: bool) -> Group:
-    """One version: facts, then metrics, calibration and graphs per presence pattern."""
-    return Group(_facts(manifest, is_live), _metrics(manifest), _calibration(manifest), _graphs(manifest))
+def summary(manifest: Manifest, *, is_live: bool, signature: str) -> Group:
+    """One version: facts, among them what its `signature` is, then metrics, calibration and graphs per pattern."""
+    return Group(_facts(manifest, is_live, signature), _metrics(manifest), _calibration(manifest), _graphs(manifest))
 
 
-def _facts(manifest: Manifest, is_live: bool) -> Table:
+def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
     backbone, made = manifest.backbone, manifest.provenance
     labels = ", ".join(manifest.labels[:_SHOWN_LABELS])
     if len(manifest.labels) > _SHOWN_LABELS:
@@ -59,6 +59,7 @@ def _facts(manifest: Manifest, is_live: bool) -> Table:
     for name, value in {
         "task": manifest.task,
         "version": f"{manifest.version} ({'live' if is_live else 'not live'})",
+        "signature": signature,
         "problem": manifest.problem.value,
         "labels": labels,
         "backbone": f"{backbone.name}, adapted from layer {backbone.image_first_tail_layer} of "

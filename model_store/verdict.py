@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from urllib.parse import quote, urlsplit
 
+import urllib3
 from pydantic import BaseModel, ValidationError
+from urllib3.exceptions import HTTPError
 
+from model_store.api_key import authorization
 from model_store.errors import StoreError
 
 _TIMEOUT_SECONDS = 10.0
@@ -30,27 +30,31 @@ class Verdict(BaseModel):
     refused: Refusal | None
 
 
-def ask(url: str, task: str) -> Verdict:
-    """The verdict of the service at `url`, such as http://127.0.0.1:8000. Raises StoreError when there is none."""
+def ask(url: str, task: str, api_key: str | None = None) -> Verdict:
+    """The verdict of the service at `url`, such as http://127.0.0.1:8000. Raises StoreError when there is none.
+
+    No redirect is followed: the key is for this address alone.
+    """
     if urlsplit(url).scheme not in ("http", "https"):
         raise StoreError("--url takes the address of a service, such as http://127.0.0.1:8000")
     try:
-        with urllib.request.urlopen(  # noqa: S310
-            f"{url.rstrip('/')}/tasks/{quote(task, safe='')}", timeout=_TIMEOUT_SECONDS
-        ) as response:
-            return Verdict.model_validate_json(response.read(_MAX_BYTES))
-    except urllib.error.HTTPError as error:
-        with error:
-            raise StoreError(f"{url} has no answer for {task}: {_detail(error)}") from error
-    except (OSError, HTTPException, ValueError) as error:
+        headers = authorization(api_key)
+        with urllib3.PoolManager(headers=headers, timeout=_TIMEOUT_SECONDS, retries=False) as pool:
+            address = f"{url.rstrip('/')}/tasks/{quote(task, safe='')}"
+            response = pool.request("GET", address, redirect=False, preload_content=False)
+            body = response.read(_MAX_BYTES)
+        if response.status != 200:
+            raise StoreError(f"{url} has no answer for {task}: {_detail(response.status, body)}")
+        return Verdict.model_validate_json(body)
+    except (HTTPError, ValueError) as error:
         problem = "it is no mora-serve" if isinstance(error, ValidationError) else str(error)
         raise StoreError(f"{url} does not tell about {task}: {problem}") from error
 
 
-def _detail(error: urllib.error.HTTPError) -> str:
+def _detail(status: int, body: bytes) -> str:
     """The service's own words where it has any."""
     try:
-        problem = json.loads(error.read(_MAX_BYTES))
+        problem = json.loads(body)
         return f"{problem['code']}. {problem['detail']}"
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
-        return f"HTTP {error.code}"
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {status}"

@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
-from model_store import Store
+from model_store import Store, read_trusted_keys
 from service import open_inference
 from service.access import Access
 from service.catalog import Catalog
@@ -41,15 +41,16 @@ _KEYS_SECONDS = 1.0
 def create_app(settings: Settings) -> FastAPI:
     """A service that has loaded every task of its store by the time it starts to answer.
 
-    Raises OSError or ValueError for a file of API keys that cannot be used.
+    Raises OSError, ValueError or StoreError for a file of keys that cannot be used.
     """
     metrics = Metrics()
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
+    trusted = read_trusted_keys(settings.trusted_keys) if settings.trusted_keys else None
     limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = Store(settings.store)
+        store = Store(settings.store, trusted)
         catalog = Catalog(store, Loader(store, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
         await _refresh(engine)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from model_store import StoreError
 from service.app import create_app
 from service.keys import key_line, make_key
 from service.logs import configure_logging
@@ -39,7 +40,7 @@ def run(**flags: str | None) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StoreError) as error:
         raise typer.BadParameter(str(error)) from error
     Server(service, settings).run()
 

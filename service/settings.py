@@ -29,6 +29,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
     store: Path = Field(DEFAULT_STORE, description="Folder of the model store.")
+    trusted_keys: Path | None = Field(
+        None,
+        description="File of public keys (PEM), read at start: only versions that one of them signed are served.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every interface.")
     port: Port = Field(8000, description="Port to listen on; 0 takes a free one.")
     metrics_port: Port | None = Field(

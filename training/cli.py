@@ -10,10 +10,11 @@ from typing import Annotated
 
 import torch
 import typer
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.markdown import Markdown
 
-from model_store import DEFAULT_STORE, Manifest, Store, StoreError
+from model_store import DEFAULT_STORE, Manifest, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
 from training.backbones import empty_backbone, load_backbone_config
 from training.comparison import METHODS, Comparison
@@ -46,6 +47,10 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="What `mora-train fit --output DIR` wrote.")]
 BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id to use in place of the configured one.")]
 StoreOption = Annotated[Path, typer.Option("--store", help="Model store to publish to.")]
+SignOption = Annotated[
+    Path | None,
+    typer.Option("--sign-with", metavar="KEY", help="Private key to sign what is published; `mora-store keygen`."),
+]
 WITH_OVERRIDES = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -66,6 +71,7 @@ def fit_command(
     config: ConfigFile,
     output: Annotated[Path, typer.Option(help="Run directory: adapter, missing tables, metrics.")],
     publish: Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")] = None,
+    sign_with: SignOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what the run directory holds.")] = False,
     backbone: BackboneOption = None,
 ) -> None:
@@ -75,6 +81,7 @@ def fit_command(
     last epoch when the same command is given again; a finished run is not trained twice.
     """
     with _one_line_errors():
+        signing_key = _signing_key(sign_with)  # first: what is wrong with it should not show after hours of training
         task = _configured(config, context.args, backbone)
         data = _loaded(task)
         if is_finished(output) and not overwrite:
@@ -89,7 +96,7 @@ def fit_command(
         metrics = read_json(output / METRICS)
         print_metrics(console, metrics)
         if publish is not None:
-            _publish(publish, _export(trained, data, output))
+            _publish(publish, _export(trained, data, output), signing_key)
 
 
 @app.command(context_settings=WITH_OVERRIDES)
@@ -190,12 +197,17 @@ def export(
 
 @app.command(context_settings=WITH_OVERRIDES)
 def publish(
-    context: typer.Context, run: RunFolder, store: StoreOption = DEFAULT_STORE, backbone: BackboneOption = None
+    context: typer.Context,
+    run: RunFolder,
+    store: StoreOption = DEFAULT_STORE,
+    sign_with: SignOption = None,
+    backbone: BackboneOption = None,
 ) -> None:
     """Export a finished run and make it the live version of its task; a running service picks it up by itself."""
     with _one_line_errors():
+        signing_key = _signing_key(sign_with)
         trained, data = _finished(run, context.args, backbone)
-        _publish(store, _export(trained, data, run))
+        _publish(store, _export(trained, data, run), signing_key)
 
 
 @app.command("data", context_settings=WITH_OVERRIDES)
@@ -278,8 +290,12 @@ def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
     return bundle
 
 
-def _publish(root: Path, bundle: Bundle) -> Manifest:
-    manifest = publish_to_store(Store(root), bundle.draft, bundle.blobs)
+def _signing_key(path: Path | None) -> Ed25519PrivateKey | None:
+    return None if path is None else read_signing_key(path)
+
+
+def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None) -> Manifest:
+    manifest = publish_to_store(Store(root), bundle.draft, bundle.blobs, signing_key)
     console.print(f"{manifest.task} version {manifest.version} is live in {root}")
     return manifest
 

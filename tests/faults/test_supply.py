@@ -16,6 +16,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 FLOORS = {  # the first version without the hole, and the hole
     "aiohttp": ("3.12.14", "CVE-2025-53643, request smuggling"),
+    "cryptography": ("46.0.7", "CVE-2026-39892, buffer overflow"),
     "fastapi": ("0.109.1", "CVE-2024-24762, form parsing"),
     "h11": ("0.16.0", "CVE-2025-43859, request smuggling"),
     "jinja2": ("3.1.6", "CVE-2025-27516, sandbox escape"),

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 import service.images
-from model_store import Store
+from model_store import Store, read_trusted_keys
 from service.model import Item
 from tests.waiting import eventually
 from training.batches import Collator, RawInputs
@@ -94,6 +94,7 @@ def published(
 ) -> tuple[Path, Path]:
     """A store with a single-label and a multi-label task, made by the command line; and the folder of their runs."""
     folder = tmp_path_factory.mktemp("main-path")
+    assert command("mora-store", "keygen", folder / "key").returncode == 0
     for task, problem, column, backbone in (
         ("colors", "single_label", "label", tiny_backbone),
         ("pairs", "multi_label", "labels", tiny_backbone),
@@ -111,7 +112,7 @@ def published(
         }
         (folder / f"{task}.yaml").write_text(yaml.safe_dump(config))
         line = ("fit", folder / f"{task}.yaml", "--output", folder / task, "--publish", folder / "store")
-        done = command("mora-train", *line)
+        done = command("mora-train", *line, "--sign-with", folder / "key")
         assert done.returncode == 0, done.stderr
         assert "int8 accepted" in done.stdout
         assert f"{task} version 1 is live" in done.stdout
@@ -119,7 +120,7 @@ def published(
 
 
 def test_the_second_task_adds_only_its_own_parts(published: tuple[Path, Path]) -> None:
-    store = Store(published[0])
+    store = Store(published[0], read_trusted_keys(published[1] / "key.pub"))
 
     tasks = [store.verify(task).graphs for task in ("colors", "pairs")]
 
@@ -158,8 +159,9 @@ def test_a_new_version_goes_live_and_back_without_a_restart(published: tuple[Pat
     with serving(store) as url:
         assert classify(url, "colors", text="a red picture")["version"] == 1
 
-        done = command("mora-train", "publish", runs / "colors", "--store", store)
+        done = command("mora-train", "publish", runs / "colors", "--store", store, "--sign-with", runs / "key")
         assert done.returncode == 0, done.stderr
+        assert Store(store, read_trusted_keys(runs / "key.pub")).verify("colors").version == 2
         eventually(lambda: classify(url, "colors", text="a red picture")["version"] == 2, seconds=60)
 
         done = command("mora-store", "rollback", "colors", "--store", store)

@@ -350,7 +350,7 @@ def test_show_tells_what_a_service_says_of_the_task(three_versions, run, monkeyp
 
     assert shown.exit_code == 0
     assert sentence in shown.stdout.splitlines()[-1]
-    assert asked == [("http://replica", "fruit")]
+    assert asked == [("http://replica", "fruit", None)]
 
 
 def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(three_versions, run):
@@ -360,6 +360,30 @@ def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(th
     assert "3 (live)" in result.stdout
     assert result.stderr.startswith("error: http://127.0.0.1:1 does not tell about fruit")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("from_file", [True, False], ids=["file", "environment"])
+def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, run, monkeypatch, tmp_path, from_file):
+    asked = []
+    monkeypatch.setattr(cli, "ask", lambda *question: asked.append(question) or Verdict(version=3, refused=None))
+    monkeypatch.setenv("MORA_API_KEY", "key-of-the-environment")
+    (tmp_path / "key").write_text("key-of-the-file\n")
+
+    shown = run("show", "fruit", "--url", "http://replica", *(["--api-key-file", tmp_path / "key"] * from_file))
+
+    assert shown.exit_code == 0
+    assert asked == [("http://replica", "fruit", "key-of-the-file" if from_file else "key-of-the-environment")]
+
+
+@pytest.mark.parametrize("content", ["canary with space", "canary\nX-Other: 1", "canar\u00ff", "", "canary" * 100])
+def test_what_cannot_be_a_key_is_one_line_that_does_not_repeat_it(three_versions, run, tmp_path, content):
+    (tmp_path / "key").write_bytes(content.encode())
+
+    result = run("show", "fruit", "--url", "http://127.0.0.1:1", "--api-key-file", tmp_path / "key")
+
+    assert result.exit_code == 1
+    assert "an API key has 1 to 256 printable ASCII characters" in result.stderr
+    assert "canar" not in result.stdout + result.stderr
 
 
 def test_show_prints_a_manifest_or_asks_a_service(three_versions, run):

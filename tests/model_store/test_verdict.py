@@ -15,13 +15,16 @@ from model_store.verdict import Refusal, Verdict, ask
 
 @pytest.fixture
 def service() -> Iterator[HTTPServer]:
-    """Something that answers every GET with `service.answer`, a status and a body; it notes the paths."""
+    """Something that answers every GET with `service.answer`, a status and a body; it notes paths and keys."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.server.paths.append(self.path)
+            self.server.keys.append(self.headers["Authorization"])
             status, body = self.server.answer
             self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
             self.end_headers()
             self.wfile.write(body)
 
@@ -29,7 +32,7 @@ def service() -> Iterator[HTTPServer]:
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.paths = []
+        server.paths, server.keys = [], []
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -66,6 +69,17 @@ def test_the_service_s_own_words_are_passed_on(service):
         ask(url_of(service), "fruit")
 
 
+def test_the_key_goes_to_the_service_and_after_no_redirect(service):
+    service.answer = 200, b'{"version": 1, "refused": null}'
+    ask(url_of(service), "fruit", "shop-key-0123456789")
+    assert service.keys == ["Bearer shop-key-0123456789"]
+
+    service.answer = 302, b""
+    with pytest.raises(StoreError, match="HTTP 302"):
+        ask(url_of(service), "fruit", "shop-key-0123456789")
+    assert service.paths == ["/tasks/fruit"] * 2
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"code": 1}', b"\xff"])
 def test_an_error_without_words_is_its_status(service, body):
     service.answer = 502, body
@@ -90,7 +104,7 @@ def test_only_addresses_of_services_are_asked(url):
 
 def test_a_service_that_is_not_there_is_one_sentence(service):
     url = url_of(service)
-    service.shutdown()  # else the thread that waits for connections holds the socket open
+    service.shutdown()  # what waits for connections would hold the port
     service.server_close()
 
     with pytest.raises(StoreError, match=r"does not tell about fruit: .*refused"):

@@ -28,7 +28,12 @@ def test_threads_follow_the_cores_this_process_may_use():
 
 
 @pytest.mark.parametrize(
-    ("name", "closest"), [("MORA_PROT", "MORA_PORT"), ("MORA_MAX_IMAGE_PIXEL", "MAX_IMAGE_PIXELS")]
+    ("name", "closest"),
+    [
+        ("MORA_PROT", "MORA_PORT"),
+        ("MORA_MAX_IMAGE_PIXEL", "MAX_IMAGE_PIXELS"),
+        ("MORA_API_KEY", "MORA_API_KEYS_FILE"),  # a client's; a service that took it for its own would be open
+    ],
 )
 def test_an_unknown_name_is_an_error_that_names_the_closest(name, closest):
     with pytest.raises(ValueError, match=closest):

@@ -1,0 +1,34 @@
+"""The key that a command shows to a service: from a file or the environment, never an argument, which `ps` prints."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+VARIABLE = "MORA_API_KEY"
+_KEY = re.compile(r"[\x21-\x7e]{1,256}")
+
+ApiKeyFileOption = Annotated[
+    Path | None,
+    typer.Option("--api-key-file", metavar="FILE", help=f"File with the key for the service; else ${VARIABLE}."),
+]
+
+
+def read_api_key(file: Path | None) -> str | None:
+    """What the file holds, or without one $MORA_API_KEY; None where that is unset or empty. Raises OSError."""
+    if file is None:
+        return os.environ.get(VARIABLE) or None
+    return file.read_text(encoding="ascii", errors="replace").strip()
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header that shows a key to the service. Raises ValueError, without the key, for what cannot be one."""
+    if api_key is None:
+        return {}
+    if not _KEY.fullmatch(api_key):
+        raise ValueError("an API key has 1 to 256 printable ASCII characters without spaces")
+    return {"Authorization": f"Bearer {api_key}"}

@@ -1,0 +1,314 @@
+"""The client: what it answers, what it tries again and what it does not, and that it keeps the key to itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import subprocess
+import sys
+import traceback
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import service.client
+from model_store import Store
+from service.client import Client, ClientError, NoAnswerError, ProblemError, RetryBudget
+from service.keys import key_line
+from service.requests import Input
+from tests.faulty_service import OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
+from tests.tiny import Shelf
+from tests.waiting import eventually
+
+CANARY = "canary-key-0123456789"
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """The address and log of a service as a process, with the tasks `fruit` and `tags`, closed but for CANARY."""
+    folder = tmp_path_factory.mktemp("client")
+    shelf = Shelf(Store(folder / "store"))
+    shelf.publish("fruit")
+    shelf.publish("tags")
+    (folder / "keys").write_text(key_line("shop", CANARY))
+    command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
+    command += ["--log-format", "json", "--api-keys-file", str(folder / "keys")]
+    log = folder / "log"
+    with log.open("wb") as file, subprocess.Popen(command, stderr=file) as process:
+        try:
+            while not (listening := re.search(r'"url": ?"([^"]+)"', log.read_text())):
+                assert process.poll() is None, log.read_text()
+            yield SimpleNamespace(url=listening[1], log=log)
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def client(real):
+    with Client(real.url, CANARY) as client:
+        yield client
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """`planted(reply, ...)`: a service that gives these in turn, the last for ever. `slept` has the client's waits."""
+    slept = []
+    monkeypatch.setattr(service.client, "sleep", slept.append)
+    with ExitStack() as stack:
+
+        def plant(*replies: Reply):
+            left = list(replies)
+            running = stack.enter_context(faulty_service(lambda: left.pop(0) if len(left) > 1 else left[0]))
+            running.slept = slept
+            return running
+
+        yield plant
+
+
+@pytest.fixture
+def asking():
+    """`asking(running, ...)`: a client of a planted service."""
+    with ExitStack() as stack:
+        yield lambda running, *given, **options: stack.enter_context(Client(running.base, *given, **options))
+
+
+@pytest.mark.parametrize(("has_image", "has_text"), [(True, True), (True, False), (False, True)])
+def test_an_item_is_labelled_as_the_model_does(client, oracle, pixels, picture, has_image, has_text):
+    text = "a red apple" if has_text else None
+
+    answer = client.classify(picture if has_image else None, text, task="fruit", top_k=2, version=1, timeout_ms=9_000)
+
+    scores = oracle("fruit").scores(pixels if has_image else None, text)
+    assert {found.label: found.score for found in answer.labels} == pytest.approx(
+        dict(sorted(scores.items(), key=lambda found: -found[1])[:2]), abs=1e-5
+    )
+    assert (answer.modalities.image, answer.modalities.text) == tuple(
+        "used" if is_there else "absent" for is_there in (has_image, has_text)
+    )
+
+
+def test_a_batch_has_a_cell_for_each_input_and_task(client, picture):
+    inputs = [Input(image=picture), Input(text="a red apple"), Input(image=b"no picture")]
+
+    answer = client.classify_batch(inputs, ["fruit", "tags"], top_k=1)
+
+    assert [[getattr(cell, "code", None) for cell in row] for row in answer.results] == [
+        [None, None],
+        [None, None],
+        ["image_format", "image_format"],
+    ]
+    assert answer.results[1][0].labels == client.classify(text="a red apple", task="fruit", top_k=1).labels
+
+
+def test_tasks_are_listed_and_described(client):
+    assert [summary.task for summary in client.tasks().tasks] == ["fruit", "tags"]
+    detail = client.task("fruit")
+    assert (detail.version, detail.refused) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "code"),
+    [
+        (lambda client: client.task("none"), 404, "unknown_task"),
+        (lambda client: client.classify(task="fruit"), 422, "missing_input"),
+        (lambda client: client.classify(text="\ud800", task="fruit"), 422, "bad_text"),
+        (lambda client: client.classify(b"\xff", task="fruit"), 415, "image_format"),
+    ],
+)
+def test_a_problem_is_raised_with_what_finds_it_in_the_log(client, real, call, status, code):
+    with pytest.raises(ProblemError) as caught:
+        call(client)
+
+    assert (caught.value.status, caught.value.code) == (status, code)
+    assert caught.value.detail in str(caught.value)
+    eventually(lambda: caught.value.request_id in real.log.read_text())
+
+
+def test_the_example_of_the_documentation_runs(client, real, monkeypatch, tmp_path, picture, capsys):
+    section = REFERENCE.read_text().split("## Calling the service from Python\n")[1].split("\n## ")[0]
+    example = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    ") or not line)
+    monkeypatch.setenv("MORA_API_KEY", CANARY)
+    monkeypatch.chdir(tmp_path)
+    Path("apple.png").write_bytes(picture)
+
+    exec(example.replace("http://127.0.0.1:8000", real.url).replace("clipart-category", "fruit"), {})  # noqa: S102
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("[('pear', 0.")
+    assert "404 unknown_task" in printed
+
+
+def test_the_key_is_in_no_log_error_or_repr(client, real, planted, asking, caplog):
+    caplog.set_level(logging.DEBUG)
+    shown = [repr(client), str(client.tasks())]
+    calls = [lambda: Client(real.url, CANARY[:-1]).tasks(), lambda: asking(planted(RESET), CANARY, attempts=1).tasks()]
+    calls += [lambda: asking(planted(Reply(200, b"<html>")), CANARY).tasks()]
+    calls += [lambda key=key: Client(real.url, key) for key in (CANARY + "\n", CANARY + " x", CANARY + "\u2026", "")]
+    calls += [lambda: Client(f"http://shop:{CANARY}@127.0.0.1")]
+    for call in calls:
+        with pytest.raises((ClientError, ValueError)) as caught:
+            call()
+        shown += [repr(caught.value), *traceback.format_exception(caught.value)]
+
+    assert caplog.records  # urllib3's
+    everything = "\n".join([*shown, caplog.text, real.log.read_text()])
+    assert CANARY[:-1] not in everything
+    assert "unauthorized" in everything
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:8000", "ftp://host", "http://", "http://[", "http://host?a", "file:///x"]
+)
+def test_only_addresses_of_services_are_taken(url):
+    with pytest.raises(ValueError, match="url is the address"):
+        Client(url)
+
+
+@pytest.mark.parametrize("options", [{"attempts": 0}, {"timeout_seconds": 0}])
+def test_a_call_has_time_and_an_attempt(options):
+    with pytest.raises(ValueError, match="attempts at least 1"):
+        Client("http://127.0.0.1", **options)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RESET,
+        TRUNCATED,
+        *(problem(503, code) for code in ("queue_full", "deadline_unreachable", "draining", "no_model")),
+        problem(429, "rate_limited"),
+        Reply(502, b"<html>"),
+        Reply(503, b""),
+        Reply(504, b"[]"),
+    ],
+)
+def test_what_may_pass_is_tried_again_with_the_whole_body(planted, asking, picture, fault):
+    running = planted(fault, fault, OK)
+
+    assert asking(running, CANARY).classify(picture, "a red apple").labels[0].label == "apple"
+
+    assert len(running.attempts) == 3
+    first, *others = running.attempts
+    assert json.loads(first.body)["image"] == base64.b64encode(picture).decode()
+    assert {other.body for other in others} == {first.body}
+    assert {attempt.headers["Authorization"] for attempt in running.attempts} == {f"Bearer {CANARY}"}
+    assert 0 <= running.slept[0] <= 0.2
+    assert 0 <= running.slept[1] <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "bad_json"),
+        (401, "unauthorized"),
+        (404, "unknown_task"),
+        (408, "slow_client"),
+        (413, "body_too_large"),
+        (422, "missing_input"),
+        (500, "internal"),
+        (503, "version_refused"),
+        (504, "deadline"),
+    ],
+)
+def test_what_will_not_pass_is_not_tried_again(planted, asking, status, code):
+    running = planted(problem(status, code, Retry_After="1"), OK)
+
+    with pytest.raises(ProblemError) as caught:
+        asking(running).classify(text="a red apple")
+
+    assert (caught.value.status, caught.value.code, caught.value.request_id) == (status, code, "a2")
+    assert len(running.attempts) == 1
+
+
+def test_a_redirect_is_not_followed_with_the_key(planted, asking):
+    elsewhere = planted(OK)
+    running = planted(Reply(307, b"", {"Location": elsewhere.base}))
+
+    with pytest.raises(ProblemError, match=r"307 .*not the service"):
+        asking(running, CANARY).classify(text="a red apple")
+
+    assert (len(running.attempts), elsewhere.attempts) == (1, [])
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"task": "fruit"}'])
+def test_what_is_no_answer_of_ours_is_said_to_be_none(planted, asking, content):
+    running = planted(Reply(200, content), OK)
+
+    with pytest.raises(NoAnswerError, match="not as a mora-serve"):
+        asking(running).classify(text="a red apple")
+
+    assert len(running.attempts) == 1
+
+
+def test_a_service_that_is_not_there_is_tried_as_often_as_said(planted, asking):
+    running = planted(OK)
+    running.shutdown()
+    running.server_close()
+
+    with pytest.raises(NoAnswerError, match="refused"):
+        asking(running, attempts=4).tasks()
+
+    assert len(running.slept) == 3
+
+
+@pytest.mark.parametrize("is_date", [False, True])
+def test_retry_after_is_honoured_whichever_way_it_is_said(planted, asking, is_date):
+    said = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True) if is_date else "7"
+    running = planted(problem(503, "queue_full", Retry_After=said), OK)
+
+    asking(running).classify(text="a red apple")
+
+    assert 5 < running.slept[0] <= 7.2
+
+
+@pytest.mark.parametrize("said", ["31", "999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_what_asks_to_wait_past_the_end_of_the_call_fails_at_once(planted, asking, said):
+    running = planted(problem(503, "queue_full", Retry_After=said), OK)
+
+    with pytest.raises(ProblemError) as caught:
+        asking(running, timeout_seconds=30.0).classify(text="a red apple")
+
+    assert caught.value.retry_after_seconds >= 31
+    assert (len(running.attempts), running.slept) == (1, [])
+
+
+@pytest.mark.parametrize("said", ["", "soon", "-1", "1e3", "9" * 5_000, "Fri, 31 Dec 99999 23:59:59 GMT"])
+def test_a_retry_after_that_says_nothing_is_none(planted, asking, said):
+    running = planted(problem(503, "queue_full", Retry_After=said), OK)
+
+    asking(running).classify(text="a red apple")
+
+    assert running.slept[0] <= 0.2
+
+
+def test_an_answer_that_does_not_come_ends_the_call_in_time(planted, asking):
+    running = planted(STALLS, OK)
+
+    with pytest.raises(NoAnswerError, match="timed out"):
+        asking(running, timeout_seconds=0.3).classify(text="a red apple")
+
+    assert len(running.attempts) == 1
+
+
+def test_a_budget_has_a_reserve_and_earns_a_retry_in_ten_requests():
+    budget = RetryBudget()
+    assert [budget.withdraw() for _ in range(11)] == [True] * 10 + [False]
+    for _ in range(9):
+        budget.deposit()
+    assert not budget.withdraw()
+    budget.deposit()
+    assert budget.withdraw()
+
+
+def test_a_budget_saves_up_no_more_than_its_reserve():
+    budget = RetryBudget()
+    for _ in range(10_000):
+        budget.deposit()
+    assert [budget.withdraw() for _ in range(11)] == [True] * 10 + [False]
