@@ -1,5 +1,7 @@
 # Training and publishing: torch, transformers, onnx. From the repository's root:
 #   docker build -f docker/training.Dockerfile -t mora-train .
+# PyPI's torch brings CUDA along, some gigabytes; PIP_OPTIONS may name an index that has the CPU build:
+#   docker build -f docker/training.Dockerfile -t mora-train --build-arg PIP_OPTIONS='--index-url ...' .
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
@@ -8,10 +10,11 @@ RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \
     }
 
 FROM base AS build
+ARG PIP_OPTIONS=
 WORKDIR /build
 COPY . .
 RUN python3 -m venv /opt/mora \
-    && /opt/mora/bin/pip install --no-cache-dir -c constraints.txt '.[cpu,train]' \
+    && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,train]' \
     && rm -rf /opt/mora/lib/python3*/site-packages/model_store/blobs /opt/mora/lib/python3*/site-packages/model_store/tasks
 
 FROM base
