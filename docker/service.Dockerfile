@@ -29,8 +29,8 @@ RUN /opt/mora/bin/pip install --no-cache-dir --no-deps . \
 
 # One layer, without what a base image brings to install more: package lists, apt, pip, manuals.
 FROM base AS runtime
-RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/bin/pip* /usr/local/bin/pip* /usr/share/doc /usr/share/man /usr/share/locale \
-        /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/share/python-wheels \
+RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/bin/pip* /usr/local/bin/pip* \
+        /usr/share/doc /usr/share/man /usr/share/locale /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/share/python-wheels \
         /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools* /root/.cache \
     && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
 COPY --from=build /opt/mora /opt/mora

@@ -12,10 +12,16 @@ RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \
 FROM base AS build
 ARG PIP_OPTIONS=
 WORKDIR /build
-COPY . .
-RUN python3 -m venv /opt/mora \
-    && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,train]' \
-    && rm -rf /opt/mora/lib/python3*/site-packages/model_store/blobs /opt/mora/lib/python3*/site-packages/model_store/tasks
+COPY pyproject.toml constraints.txt README.md ./
+# What the project needs first, for an empty one: a change to the code does not fetch it again.
+RUN mkdir model_store service training \
+    && touch model_store/__init__.py service/__init__.py training/__init__.py \
+    && python3 -m venv /opt/mora \
+    && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,train]'
+COPY model_store/*.py model_store/py.typed model_store/
+COPY service service
+COPY training training
+RUN rm -rf build *.egg-info && /opt/mora/bin/pip install --no-cache-dir --no-deps --force-reinstall .
 
 FROM base
 ARG VERSION=0.1.0
