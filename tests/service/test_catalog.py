@@ -179,7 +179,7 @@ def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sam
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
     eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"}, seconds=10)
     assert client.get("/tasks/fruit").json()["version"] == 1
-    assert sample(client, 'mora_model_refused{task="fruit"}') == 1
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1, seconds=10)
     (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
     eventually(
         lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"}, seconds=10
