@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import yaml
@@ -66,14 +67,14 @@ class Stack:
         states = [self.inspect(container)["State"] for container in self.containers(service)]
         return sum(state.get("Health", {}).get("Status") == "healthy" for state in states)
 
-    def inside(self, service: str, *command: str, number: int = 0) -> subprocess.CompletedProcess[str]:
+    def inside(self, service: str, *command: str, number: int = 0) -> tuple[int, str]:
+        """Exit status of a command in a container, and all it said."""
         line = ["docker", "exec", self.containers(service)[number], *command]
-        return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+        return done.returncode, done.stdout + done.stderr
 
     def query(self, expression: str) -> list[dict]:
         """The series that Prometheus gives for an expression."""
-        from urllib.parse import quote
-
         with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?query={quote(expression)}", timeout=10) as answer:
             return json.load(answer)["data"]["result"]
 
@@ -87,7 +88,9 @@ def _compose() -> list[str]:
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A Docker engine; without one nothing here is tested, which must not look like success."""
-    found = shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    found = (
+        shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    )
     if not found or not (_compose()[0] == "docker" or shutil.which("docker-compose")):
         pytest.exit("NOT TESTED: there is no Docker engine (`docker info` fails), or no docker compose", returncode=2)
 
@@ -99,6 +102,7 @@ def stack(engine: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone:
     data.chmod(0o755)
     data.parent.chmod(0o755)
     shutil.copytree(tiny_backbone, data / "backbone")
+    (data / "backbone").chmod(0o755)  # read by another user
     paths = {split: f"/data/{Path(path).name}" for split, path in parquet_of(data).items()}
     config = {
         "task": "colors",
