@@ -1,4 +1,4 @@
-"""`make docker-test` (`pytest tests/docker --docker`): the compose file on a real engine. Nothing of it without --docker."""
+"""`make docker-test` (`pytest tests/docker --docker`): the compose file on a real engine."""
 
 from __future__ import annotations
 
@@ -88,10 +88,9 @@ def _compose() -> list[str]:
 @pytest.fixture(scope="session")
 def engine() -> None:
     """A Docker engine; without one nothing here is tested, which must not look like success."""
-    found = (
-        shutil.which("docker") and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-    )
-    if not found or not (_compose()[0] == "docker" or shutil.which("docker-compose")):
+    has_client = shutil.which("docker") is not None
+    answers = has_client and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
+    if not answers or not (_compose()[0] == "docker" or shutil.which("docker-compose")):
         pytest.exit("NOT TESTED: there is no Docker engine (`docker info` fails), or no docker compose", returncode=2)
 
 

@@ -86,7 +86,8 @@ def test_the_image_is_small_has_no_compiler_no_torch_and_lists_what_it_holds(sta
     assert image["Size"] <= MOST_IMAGE_BYTES
     assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "mora-serve"
     assert image["Config"]["User"] == "10001:10001"
-    look = "import importlib.util as u, shutil as s; print([n for n in ('torch', 'transformers', 'pip') if u.find_spec(n)],"
+    look = "import importlib.util as u, shutil as s; "
+    look += "print([n for n in ('torch', 'transformers', 'pip') if u.find_spec(n)],"
     look += " [n for n in ('gcc', 'cc', 'g++', 'make', 'apt-get', 'pip') if s.which(n)])"
     assert stack.inside("service", "/opt/mora/bin/python", "-c", look)[1].strip() == "[] []"
     bom = json.loads(stack.inside("service", "cat", "/opt/mora/sbom.cdx.json")[1])
@@ -125,7 +126,7 @@ def test_nothing_more_than_it_needs_is_allowed(stack):
     for folder in ("/", "/store", "/opt/mora", "/home", "/etc"):
         assert stack.inside("service", "touch", f"{folder}/mark")[0] != 0, folder
     assert stack.inside("service", "sh", "-c", "echo '#!/bin/sh' >/tmp/run && chmod +x /tmp/run")[0] == 0
-    status, said = stack.inside("service", "/tmp/run")
+    status, said = stack.inside("service", "/tmp/run")  # noqa: S108
     assert status != 0
     assert "ermission denied" in said
     host = stack.inspect(stack.containers("service")[0])["HostConfig"]
@@ -217,11 +218,10 @@ def send_picture(stack: Stack, data: bytes) -> None:
 
 def test_prometheus_sees_both_replicas_and_what_they_answered(stack):
     assert wait_until(lambda: len(stack.query('up{job="mora"} == 1')) == 2, 60)
-    answers = [classify(stack, task="clipart-category", **item) for item in (IMAGE, TEXT, {**IMAGE, **TEXT}) * 4]
+    for item in (IMAGE, TEXT, {**IMAGE, **TEXT}) * 4:
+        classify(stack, task="clipart-category", **item)
     asked = 'sum by (modalities) (mora_requests_total{task="clipart-category", status="200"})'
-    patterns = {
-        "_".join(name for name in ("image", "text") if answer["modalities"][name] == "used") for answer in answers
-    }
+    patterns = {"image", "text", "both"}
     assert wait_until(lambda: {series["metric"]["modalities"] for series in stack.query(asked)} >= patterns, 60)
     versions = stack.query("count by (task, version) (mora_model_info)")
     assert ("clipart-category", "3") in {(one["metric"]["task"], one["metric"]["version"]) for one in versions}
