@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from model_store import ImagePreprocessing, Store
-from service.images import decode, pixel_values
+from service.images import decode, fit, pixel_values
 from service.loading import Loader
 from service.model import Model
 from service.settings import Settings
@@ -51,12 +51,12 @@ Way = Callable[[bytes, ImagePreprocessing], NDArray[np.float32]]
 
 def whole(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
     """(1, 3, H, W) from a decode at full scale."""
-    return pixel_values(decode(data, MAX_PIXELS), preprocessing, MAX_PIXELS)
+    return pixel_values(fit(decode(data, MAX_PIXELS), preprocessing, MAX_PIXELS), preprocessing)
 
 
 def reduced(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
     """(1, 3, H, W) as the service makes them."""
-    return pixel_values(decode(data, MAX_PIXELS, preprocessing), preprocessing, MAX_PIXELS)
+    return pixel_values(decode(data, MAX_PIXELS, preprocessing), preprocessing)
 
 
 def photograph(grain: int) -> Image.Image:

@@ -16,12 +16,12 @@ WORKDIR /build
 COPY docker/requirements-${ACCELERATOR}.txt constraints.txt ./
 RUN python3 -m venv /opt/mora && /opt/mora/bin/pip install --no-cache-dir --require-hashes --no-deps \
         -r requirements-${ACCELERATOR}.txt
+RUN python3 -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir -c constraints.txt cyclonedx-bom
 COPY pyproject.toml README.md ./
 COPY service service
 COPY model_store/*.py model_store/py.typed model_store/
 COPY training/__init__.py training/
 RUN /opt/mora/bin/pip install --no-cache-dir --no-deps . \
-    && python3 -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir -c constraints.txt cyclonedx-bom \
     && /opt/mora/bin/pip uninstall --yes pip setuptools \
     && /opt/sbom/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \
     && find /opt/mora/lib -path '*/numpy/*' -name tests -type d -prune -exec rm -rf {} + \
@@ -29,8 +29,8 @@ RUN /opt/mora/bin/pip install --no-cache-dir --no-deps . \
 
 # One layer, without what a base image brings to install more: package lists, apt, pip, manuals.
 FROM base AS runtime
-RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/share/doc /usr/share/man /usr/share/locale \
-        /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/share/python-wheels \
+RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/bin/pip* /usr/local/bin/pip* \
+        /usr/share/doc /usr/share/man /usr/share/locale /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/share/python-wheels \
         /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools* /root/.cache \
     && find / -xdev -perm /6000 -type f -exec chmod a-s {} +
 COPY --from=build /opt/mora /opt/mora

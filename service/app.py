@@ -134,13 +134,10 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    headers = dict(error.headers or {})
-    if "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0":
-        headers["Connection"] = "close"  # nobody reads the body, and it may never end
     if error.status_code == 405:
         refusal = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods this path takes.")
-        return _problem(request, refusal, headers)
-    return _problem(request, ServiceError(Code.NOT_FOUND, "GET /docs lists the paths."), headers)
+        return _problem(request, refusal, error.headers)
+    return _problem(request, ServiceError(Code.NOT_FOUND, "GET /docs lists the paths."), error.headers)
 
 
 async def _on_validation_error(request: Request, _: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""How many pixels may be decoded at the same time, so that large pictures together do not exhaust the memory."""
+"""How much memory decoding may take at the same time, so that large pictures together do not exhaust it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from service.errors import Code, ServiceError
 
-class PixelBudget:
-    """Room for so many pixels; who finds too little waits, and who came later waits behind."""
 
-    def __init__(self, pixels: int) -> None:
-        self._pixels = self._left = pixels
+class MemoryBudget:
+    """Room for so many bytes; who finds too little waits, and who came later waits behind."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = self._left = total_bytes
         self._changed = threading.Condition()
         self._turn = threading.Lock()  # held by the one that waits for room, or smaller pictures would keep it waiting
 
     @contextmanager
-    def room_for(self, pixels: int) -> Iterator[None]:
-        """Blocks until there is room; a picture larger than the whole budget is decoded with no other beside it."""
-        wanted = min(pixels, self._pixels)
+    def room_for(self, wanted_bytes: int) -> Iterator[None]:
+        """Blocks until there is room. Raises ServiceError `image_too_many_pixels` where there never will be."""
+        if wanted_bytes > self._total_bytes:
+            detail = f"Decoding an image may take {self._total_bytes} bytes; send fewer pixels, or a baseline JPEG."
+            raise ServiceError(Code.IMAGE_TOO_MANY_PIXELS, detail)
         with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._left >= wanted)
-            self._left -= wanted
+            self._changed.wait_for(lambda: self._left >= wanted_bytes)
+            self._left -= wanted_bytes
         try:
             yield
         finally:
             with self._changed:
-                self._left += wanted
+                self._left += wanted_bytes
                 self._changed.notify_all()

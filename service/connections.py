@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-import uuid
 from typing import cast
 
+import httptools
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from service.errors import Code, ServiceError, problem_response
+from service.lingering import Lingering
 from service.metrics import Metrics
+from service.observation import conclude
+from service.record import RequestRecord
 from service.settings import Settings
 
 MAX_HEADERS = 100
@@ -56,24 +60,28 @@ def connection_limit(wanted: int) -> int:
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol, which waits without end and reads headers of any length, with limits on both.
+    """uvicorn's protocol, with limits on what it waits for and reads, and answers in our form to what is no HTTP.
 
     A body that is read too slowly by the application is its own affair (`SlowBodies`); here are the headers before it,
-    what a refused client goes on sending, and answers that are not fetched.
+    what a refused client goes on sending, and answers that are not fetched. An answer given before the request's body
+    is whole is the last one of its connection: the rest of the body is dropped, up to the limit of a body.
     """
 
     server_state: Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", Lingering(transport, self._may_still_send)))
+        self.app = self._telling_of_faults(self.app)
         self._headers_since: float | None = time.monotonic()
         self._body_since: float | None = None
         self._unsent_since: float | None = None
         self._header_count = 0
         self._header_bytes = 0
         self._chunks = 0
+        self._body_bytes = 0
         self._held_bytes = 0  # since the parser last handed anything on but a header
-        self._headers_too_large = False
+        self._keeps_alive = True
+        self._fault: ServiceError | None = None  # why nothing more is read
         if len(self.connections) > self.server_state.limit:
             self.server_state.metrics.connections_refused.inc()
             transport.abort()
@@ -101,35 +109,31 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
+        if self._fault is not None or self.transport.is_closing():
+            self._drop(data)
+            return
         if self._headers_since is None and self._body_since is None and not self.is_answering:
             self._headers_since = time.monotonic()
+        self._unset_keepalive_if_required()
         for start in range(0, len(data), MAX_HEADER_BYTES):
             piece = data[start : start + MAX_HEADER_BYTES]
             self._held_bytes += len(piece)
-            super().data_received(piece)
-            if self.transport.is_closing():
+            try:
+                self.parser.feed_data(piece)
+                if self._held_bytes > MAX_HEADER_BYTES:
+                    raise _headers_too_large()
+            except httptools.HttpParserUpgrade:
+                return  # which is not made: the request is answered as any other
+            except ServiceError as fault:
+                self._refuse(fault)
                 return
-            if self._held_bytes > MAX_HEADER_BYTES:
-                self._headers_too_large = True
-                self.send_400_response("")
+            except httptools.HttpParserError as error:
+                known = error.__context__  # what a callback raised
+                self._refuse(known if isinstance(known, ServiceError) else _bad_http())
                 return
-
-    def send_400_response(self, msg: str) -> None:
-        if not self._headers_too_large:
-            super().send_400_response(msg)
-            return
-        detail = f"A request may have {MAX_HEADERS} headers, with its path of {MAX_HEADER_BYTES} bytes."
-        error = ServiceError(Code.HEADERS_TOO_LARGE, detail)
-        self.server_state.metrics.rejected.labels(error.reason).inc()
-        if not self.is_answering:
-            response = problem_response(error, uuid.uuid4().hex)
-            lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
-            head = STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n"
-            self.transport.write(head + bytes(response.body))
-        self.transport.close()
 
     def on_message_begin(self) -> None:
-        self._header_count = self._header_bytes = self._chunks = 0
+        self._header_count = self._header_bytes = self._chunks = self._body_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -140,31 +144,89 @@ class Connection(HttpToolsProtocol):
         self._header_count += 1
         self._header_bytes += len(name) + len(value) + len(b": \r\n")
         if self._header_count > MAX_HEADERS or self._header_bytes > MAX_HEADER_BYTES:
-            self._headers_too_large = True
-            raise ValueError("the headers are too large")  # the parser stops, and send_400_response is called
+            raise _headers_too_large()
         if self._body_since is None:  # what comes behind a body is not what was asked
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()
         self._held_bytes = 0
         self._headers_since, self._body_since = None, time.monotonic()
-        super().on_headers_complete()
-        if self.server_state.draining:
-            self.cycle.keep_alive = False
+        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False  # until the body is whole
 
     def on_chunk_header(self) -> None:
-        """The parser's callback; what it raises is a malformed request to uvicorn."""
+        """The parser's callback."""
         self._chunks += 1
         if self._chunks > _MAX_CHUNKS:
-            raise ValueError(f"a body may have {_MAX_CHUNKS} chunks")
+            raise ServiceError(Code.BAD_HTTP, f"A body may have {_MAX_CHUNKS} chunks.")
 
     def on_body(self, body: bytes) -> None:
         self._held_bytes = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._held_bytes = 0
         self._body_since = None
-        if not self.is_answering:  # refused before it was whole: uvicorn's own timer is off by now
-            self._headers_since = time.monotonic()
+        if not (self.cycle.response_started or self.server_state.draining):
+            self.cycle.keep_alive = self._keeps_alive
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._fault is not None and not self.is_answering and not self.transport.is_closing():
+            self._answer(self._fault)
+
+    def _refuse(self, fault: ServiceError) -> None:
+        """Read no further; the request that cannot be read gets its answer behind those to the ones before it."""
+        self._fault = fault
+        if self._body_since is not None:  # it is being answered
+            self.cycle.message_event.set()
+        elif not self.is_answering:
+            self._answer(fault)
+
+    def _answer(self, fault: ServiceError) -> None:
+        record = RequestRecord(problem=fault.reason)
+        response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id})
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body))
+        conclude(record, self.server_state.metrics, response.status_code)
+        self._headers_since = time.monotonic()
+        self.transport.close()
+
+    def _telling_of_faults(self, app: ASGIApp) -> ASGIApp:
+        """The application; to read a body that is not HTTP raises the ServiceError."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            async def receive_or_raise() -> Message:
+                message = await receive()
+                if self._fault is not None and self._body_since is not None and scope is self.scope:
+                    raise self._fault
+                return message
+
+            await app(scope, receive_or_raise, send)
+
+        return application
+
+    def _may_still_send(self) -> bool:
+        is_unread = self._body_since is not None or self._fault is not None
+        return is_unread and not self.server_state.draining and not self._is_over_limit
+
+    def _drop(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._is_over_limit:
+            self.transport.close()
+
+    @property
+    def _is_over_limit(self) -> bool:
+        return self._body_bytes > self.server_state.settings.max_body_bytes
+
+
+def _headers_too_large() -> ServiceError:
+    detail = f"A request may have {MAX_HEADERS} headers, with its path of {MAX_HEADER_BYTES} bytes."
+    return ServiceError(Code.HEADERS_TOO_LARGE, detail)
+
+
+def _bad_http() -> ServiceError:
+    return ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and say the length of a body once and in one way.")

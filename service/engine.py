@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -85,22 +86,25 @@ class Engine:
     async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels of one item. Raises ServiceError."""
         item = Item(request.image, request.text)
-        async with self._in_time("loading", record):
-            model = await self.model_of(request.task, request.version)
+        model = await self.model_of(request.task, request.version, record)
         record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
         encoded = await self.encode([model], item, record)
         answer = self.answer(encoded, 0, request.top_k, record)
         record.finish()
         return Classification(**dict(answer), latency_ms=Latency(**record.milliseconds()), request_id=record.request_id)
 
-    async def model_of(self, task: str | None, version: int | None) -> Model:
+    async def model_of(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
         """The live model of a task, or that version of it, loaded now if need be. Raises ServiceError."""
         live = self.catalog.find(task)
         if version is None:
             return live
         name = live.manifest.task
-        loaded = self.catalog.loaded(name, version)
-        return loaded or (await self._loading.run(partial(self.catalog.pinned, name, version))).result
+        if loaded := self.catalog.loaded(name, version):
+            return loaded
+        if math.isinf(record.deadline):  # a request without a body
+            record.allow(self._settings.timeout_ms)
+        async with self._in_time("loading", record):
+            return (await self._loading.run(partial(self.catalog.pinned, name, version))).result
 
     async def encode(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Encoding:
         """Prepare an item and run its trunks once, for models that `sharing` calls alike. Raises ServiceError."""

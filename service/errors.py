@@ -33,6 +33,7 @@ class Code(StrEnum):
     UNKNOWN_VERSION = "unknown_version"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    BAD_HTTP = "bad_http"
     BAD_HOST = "bad_host"
     HEADERS_TOO_LARGE = "headers_too_large"
     UNAUTHORIZED = "unauthorized"
@@ -50,7 +51,6 @@ class Code(StrEnum):
 
 
 OPEN_INFERENCE = "/v2"  # where its paths begin
-_BODY_UNREAD = {Code.BODY_TOO_LARGE, Code.CONTENT_TYPE, Code.CONTENT_ENCODING}  # and may never end
 
 
 class Meaning(NamedTuple):
@@ -83,6 +83,7 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.UNKNOWN_VERSION: Meaning(HTTPStatus.NOT_FOUND, "The task has no such version"),
     Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such path"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
+    Code.BAD_HTTP: Meaning(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1", headers={"Connection": "close"}),
     Code.BAD_HOST: Meaning(HTTPStatus.BAD_REQUEST, "The Host header is missing or invalid"),
     Code.HEADERS_TOO_LARGE: Meaning(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers are too large", headers={"Connection": "close"}
@@ -91,7 +92,7 @@ MEANINGS: Mapping[Code, Meaning] = {
         HTTPStatus.UNAUTHORIZED, "The request has no valid key", headers={"WWW-Authenticate": "Bearer"}
     ),
     Code.RATE_LIMITED: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "The client asks too often"),
-    Code.SLOW_CLIENT: Meaning(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly", headers={"Connection": "close"}),
+    Code.SLOW_CLIENT: Meaning(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
     Code.QUEUE_FULL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The service is at its limit"),
     Code.DEADLINE_UNREACHABLE: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The answer would come too late"),
     Code.DEADLINE: Meaning(HTTPStatus.GATEWAY_TIMEOUT, "The time for this request is over"),
@@ -179,8 +180,6 @@ def problem_response(
     if f"{path}/".startswith(f"{OPEN_INFERENCE}/"):
         problem = InferenceProblem(**dict(problem), error=error.detail)
     all_headers = {**MEANINGS[error.code].headers, **(headers or {})}
-    if error.code in _BODY_UNREAD:
-        all_headers["Connection"] = "close"
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")

@@ -8,15 +8,28 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile
 
 from model_store import ImagePreprocessing
 from service.errors import Code, ServiceError
 
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-_BAND_ROWS = 256
-_QUARTER_TURNS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+_LARGE_PIXELS = 2**22  # from here on no second copy is made of a picture
+_BAND_PIXELS = 2**18
+_BAND_BYTES = 20 * _BAND_PIXELS  # of what is made of a band on its way to RGB
+_BYTES_A_ROW = 56  # or a column: the weights that Pillow resizes it with
+_WEBP_BYTES_PER_PIXEL = 16  # libwebp's canvas and working copy, Pillow's copy and the picture
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF orientation
+_QUARTER_TURNS = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 def decode(
@@ -30,9 +43,9 @@ def decode(
     A missing image is a white picture in training, so white is what transparency shows.
 
     Args:
-        preprocessing: what `pixel_values` will be asked for. Then a JPEG of at least four times the size it is resized
-            to is decoded at 1/2, 1/4 or 1/8 of its scale and comes back resized already.
-        make_room: told how many pixels are going to be in memory, before they are; may block.
+        preprocessing: then the picture comes back as `fit` makes it, without ever being in memory a second time, and a
+            JPEG of at least four times the size it is resized to is decoded at 1/2, 1/4 or 1/8 of its scale.
+        make_room: told how many bytes decoding is going to take, before it does; may block.
 
     Raises:
         ServiceError: `image_format`, `image_too_many_pixels` (from the header, before decoding), `image_undecodable`.
@@ -43,8 +56,14 @@ def decode(
             _check_pixels(picture.width, picture.height, max_pixels)
             whole = picture.width * picture.height
             drafted = None if preprocessing is None else _draft(picture, preprocessing)
-            make_room(_pixels_in_memory(picture, whole, preprocessing))
-            return _over_white(picture if drafted is None else picture.convert("RGB").resize(*drafted))
+            make_room(_bytes_in_memory(picture, whole, preprocessing))
+            picture.load()
+            orientation = _orientation(picture)  # only now: a PNG may say it after its pixels
+            if preprocessing is None:
+                return _upright(_over_white(picture), orientation)
+            if drafted is None:
+                return fit(picture, preprocessing, max_pixels, orientation)
+            return _centre_crop(_upright(picture.convert("RGB").resize(*drafted), orientation), preprocessing)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(max_pixels) from error
     except ServiceError:
@@ -53,20 +72,34 @@ def decode(
         raise ServiceError(Code.IMAGE_UNDECODABLE, f"The {file_format} file is damaged or cut short.") from error
 
 
-def pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing, max_pixels: int) -> NDArray[np.float32]:
-    """Resize, centre-crop, scale to 0..1 and normalise an RGB picture.
+def fit(picture: Image.Image, preprocessing: ImagePreprocessing, max_pixels: int, orientation: int = 1) -> Image.Image:
+    """A picture of any mode resized and centre-cropped, as RGB over white; `orientation` is EXIF's, undone here.
 
-    Returns:
-        (1, 3, H, W), equal to what transformers' image processor of the backbone gives.
+    A large one is resized channel by channel, which gives the same pixels and takes a quarter of the memory.
 
     Raises:
         ServiceError: `image_too_many_pixels` when a very elongated picture would exceed `max_pixels` once resized.
     """
-    height, width = resized_size(picture.height, picture.width, preprocessing)
-    _check_pixels(width, height, max_pixels)
-    resized = picture.resize((width, height), _resampling(preprocessing))
-    crop = preprocessing.crop
-    pixels = np.asarray(resized) if crop is None else _centre_crop(resized, crop)  # (H, W, 3)
+    width, height = picture.size[::-1] if orientation in _QUARTER_TURNS else picture.size
+    to_height, to_width = resized_size(height, width, preprocessing)
+    _check_pixels(to_width, to_height, max_pixels)
+
+    def resized(upright: Image.Image) -> Image.Image:
+        return _centre_crop(upright.resize((to_width, to_height), _resampling(preprocessing)), preprocessing)
+
+    is_ready = picture.mode == "RGB" and "transparency" not in picture.info and orientation == 1
+    if to_width * to_height <= _LARGE_PIXELS and (is_ready or width * height <= _LARGE_PIXELS):
+        return resized(_upright(_over_white(picture), orientation))
+    return Image.merge("RGB", [resized(_upright(_channel(picture, name), orientation)) for name in "RGB"])
+
+
+def pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
+    """Scale to 0..1 and normalise what `fit`, or `decode` with preprocessing, has made.
+
+    Returns:
+        (1, 3, H, W), equal to what transformers' image processor of the backbone gives.
+    """
+    pixels = np.asarray(picture)  # (H, W, 3)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]
     normalised = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels, so look its value up
@@ -93,11 +126,19 @@ def _format_of(data: bytes) -> str:
     raise ServiceError(Code.IMAGE_FORMAT, "Send a JPEG, PNG or WebP file; an image is never fetched from a URL.")
 
 
-def _pixels_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
-    """Of the picture as it is about to be decoded, and as it is resized; libjpeg holds a progressive one whole."""
-    resized = (0, 0) if preprocessing is None else resized_size(picture.height, picture.width, preprocessing)
-    decoded = whole if picture.info.get("progressive") else picture.width * picture.height
-    return decoded + resized[0] * resized[1]
+def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
+    """Of the picture as it is about to be decoded, and of what is made of it; `whole` is its pixels at full scale."""
+    pixels = picture.width * picture.height
+    to_size = (0, 0) if preprocessing is None else resized_size(picture.height, picture.width, preprocessing)
+    resized = math.prod(to_size)
+    is_large = max(pixels, resized) > _LARGE_PIXELS
+    made = 2 * (pixels + resized) + _BAND_BYTES if is_large else 4 * (pixels + resized)
+    made += _BYTES_A_ROW * max(*picture.size, *to_size)
+    if picture.format == "WEBP":
+        return _WEBP_BYTES_PER_PIXEL * pixels + made
+    pixel_bytes = 1 if picture.mode in ("1", "L", "P") else 2 if picture.mode in _WIDE_MODES else 4
+    held = 2 * len(picture.getbands()) * whole if picture.info.get("progressive") else 0  # libjpeg's coefficients
+    return pixel_bytes * pixels + held + made
 
 
 def _draft(
@@ -113,7 +154,7 @@ def _draft(
     if picture.format not in ("JPEG", "MPO"):
         return None
     width, height = picture.size
-    if picture.getexif().get(ExifTags.Base.Orientation) in _QUARTER_TURNS:
+    if _orientation(picture) in _QUARTER_TURNS:
         to_width, to_height = resized_size(width, height, preprocessing)
     else:
         to_height, to_width = resized_size(height, width, preprocessing)
@@ -123,41 +164,42 @@ def _draft(
     return (to_width, to_height), _resampling(preprocessing), drafted[1]
 
 
+def _orientation(picture: Image.Image) -> int:
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    return orientation if orientation in _UPRIGHT else 1
+
+
+def _upright(picture: Image.Image, orientation: int) -> Image.Image:
+    return picture if orientation == 1 else picture.transpose(_UPRIGHT[orientation])
+
+
+def _channel(picture: Image.Image, name: str) -> Image.Image:
+    """One channel of the picture as RGB over white, converted in bands of rows."""
+    channel = Image.new("L", picture.size)
+    rows = max(1, _BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        box = (0, top, picture.width, min(top + rows, picture.height))
+        channel.paste(_over_white(picture.crop(box)).getchannel(name), box)
+    return channel
+
+
 def _over_white(picture: Image.Image) -> Image.Image:
-    ImageOps.exif_transpose(picture, in_place=True)  # in place, and not converted when RGB: large pictures copy slowly
     if picture.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "transparency" in picture.info:
-        return _composed_over_white(picture)
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
     return picture if picture.mode == "RGB" else picture.convert("RGB")
-
-
-def _composed_over_white(picture: Image.Image) -> Image.Image:
-    """In bands of rows: whole, it would take four times the memory."""
-    composed = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, _BAND_ROWS):
-        box = (0, top, picture.width, min(top + _BAND_ROWS, picture.height))
-        band = picture.crop(box).convert("RGBA")
-        composed.paste(Image.alpha_composite(Image.new("RGBA", band.size, "white"), band).convert("RGB"), box)
-    return composed
 
 
 def _resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:
     return Image.Resampling[preprocessing.resample.upper()]
 
 
-def _centre_crop(picture: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3): the middle cut or zero-padded to `size`; an odd row or column goes to the top or left.
-
-    It is cut before it becomes an array, as a picture of one by 60,000 pixels is huge once resized.
-    """
-    height, width = min(picture.height, size[0]), min(picture.width, size[1])
+def _centre_crop(picture: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+    """The middle, cut or padded with black to the size of `pixel_values`; an odd row or column goes top or left."""
+    height, width = preprocessing.output_size
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    pixels = np.asarray(picture.crop((left, top, left + width, top + height)))
-    if (height, width) == tuple(size):
-        return pixels
-    missing = size[0] - height, size[1] - width
-    return np.pad(pixels, [*((math.ceil(rows / 2), rows // 2) for rows in missing), (0, 0)])
+    return picture.crop((left, top, left + width, top + height))
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:

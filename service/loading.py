@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPreprocessing
-from service.budget import PixelBudget
+from service.budget import MemoryBudget
 from service.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Contract, Graph, has_cuda, stopped_after
 from service.head import read_head
 from service.memory import return_freed_memory
@@ -31,7 +31,7 @@ class Loader:
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
-        self._decoding = PixelBudget(settings.max_decode_pixels)
+        self._decoding = MemoryBudget(settings.max_decode_bytes)
 
     def load(self, task: str, version: int) -> Model:
         """A verified model; blocking, for as long as reading and a few runs take.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
 from model_store import Manifest, Pattern, Precision
-from service.budget import PixelBudget
+from service.budget import MemoryBudget
 from service.errors import Code, ServiceError
 from service.graphs import Graph
 from service.head import Head, Vector, pattern_of
@@ -72,7 +72,7 @@ class Model:
     tokenizer: TextTokenizer
     head: Head
     max_image_pixels: int
-    decoding: PixelBudget
+    decoding: MemoryBudget
 
     @property
     def sharing(self) -> object:
@@ -109,11 +109,11 @@ class Model:
     def _pixel_values(self, data: bytes) -> NDArray[np.float32]:
         with ExitStack() as room:
 
-            def make_room(pixels: int) -> None:
-                room.enter_context(self.decoding.room_for(pixels))
+            def make_room(wanted_bytes: int) -> None:
+                room.enter_context(self.decoding.room_for(wanted_bytes))
 
             picture = decode(data, self.max_image_pixels, self.manifest.image, make_room)
-            return pixel_values(picture, self.manifest.image, self.max_image_pixels)
+            return pixel_values(picture, self.manifest.image)
 
     def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
         """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""

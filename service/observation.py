@@ -37,22 +37,8 @@ class Observation:
         else:
             with self._metrics.inflight_requests.track_inprogress():
                 await self._answer(scope, receive, response)
-        self._observe(record, response.status)
-        _log.info(
-            "request",
-            request_id=record.request_id,
-            client_request_id=response.client_request_id,
-            client=record.client,
-            method=scope["method"],
-            route=getattr(scope.get("route"), "path", None),
-            status=response.status,
-            problem=record.problem,
-            task=record.task,
-            version=record.version,
-            modalities=record.pattern,
-            stages_ms=record.milliseconds(),
-            duration_ms=round(record.elapsed_seconds * 1000, 3),
-        )
+        route = getattr(scope.get("route"), "path", None)
+        conclude(record, self._metrics, response.status, scope["method"], route, response.client_request_id)
 
     async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
         try:
@@ -68,15 +54,39 @@ class Observation:
             response.record.problem = error.reason
             await problem_response(error, response.record.request_id, path=scope["path"])(scope, receive, response.send)
 
-    def _observe(self, record: RequestRecord, status: int | None) -> None:
-        modalities = record.pattern or ""
-        self._metrics.requests.labels(record.task, modalities, str(status)).inc()
-        self._metrics.request_duration.labels(record.task, modalities).observe(record.elapsed_seconds)
-        if record.problem is not None:
-            self._metrics.rejected.labels(record.problem).inc()
-        for stage, seconds in record.stage_seconds.items():
-            if seconds:
-                self._metrics.stage_duration.labels(stage).observe(seconds)
+
+def conclude(
+    record: RequestRecord,
+    metrics: Metrics,
+    status: int | None,
+    method: str | None = None,
+    route: str | None = None,
+    client_request_id: str | None = None,
+) -> None:
+    """Count a request that is over and write its log line; what could not be read has no method and no route."""
+    modalities = record.pattern or ""
+    metrics.requests.labels(record.task, modalities, str(status)).inc()
+    metrics.request_duration.labels(record.task, modalities).observe(record.elapsed_seconds)
+    if record.problem is not None:
+        metrics.rejected.labels(record.problem).inc()
+    for stage, seconds in record.stage_seconds.items():
+        if seconds:
+            metrics.stage_duration.labels(stage).observe(seconds)
+    _log.info(
+        "request",
+        request_id=record.request_id,
+        client_request_id=client_request_id,
+        client=record.client,
+        method=method,
+        route=route,
+        status=status,
+        problem=record.problem,
+        task=record.task,
+        version=record.version,
+        modalities=record.pattern,
+        stages_ms=record.milliseconds(),
+        duration_ms=round(record.elapsed_seconds * 1000, 3),
+    )
 
 
 class _Response:

@@ -67,45 +67,45 @@ async def ready(engine: EngineDep) -> Ready:
 
 
 @router.get("/models/{task}")
-async def model_metadata(task: str, engine: EngineDep) -> ModelMetadata:
+async def model_metadata(task: str, engine: EngineDep, record: RecordDep) -> ModelMetadata:
     """The tensors of a task, and its live version."""
-    return _metadata(await _find(engine, task))
+    return _metadata(await _find(engine, record, task))
 
 
 @router.get("/models/{task}/versions/{version}")
-async def version_metadata(task: str, version: str, engine: EngineDep) -> ModelMetadata:
+async def version_metadata(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelMetadata:
     """The tensors of a version, which is loaded if it is not."""
-    return _metadata(await _find(engine, task, version))
+    return _metadata(await _find(engine, record, task, version))
 
 
 @router.get("/models/{task}/ready")
-async def model_ready(task: str, engine: EngineDep) -> ModelReady:
+async def model_ready(task: str, engine: EngineDep, record: RecordDep) -> ModelReady:
     """A request for this task would be answered."""
-    return await _ready(engine, await _find(engine, task))
+    return await _ready(engine, await _find(engine, record, task))
 
 
 @router.get("/models/{task}/versions/{version}/ready")
-async def version_ready(task: str, version: str, engine: EngineDep) -> ModelReady:
+async def version_ready(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelReady:
     """A request for this version would be answered; it is loaded if it is not."""
-    return await _ready(engine, await _find(engine, task, version))
+    return await _ready(engine, await _find(engine, record, task, version))
 
 
 @router.post("/models/{task}/infer", **_INFER)
 async def infer(task: str, asked: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
     """Label N items; the first that cannot be answered fails the request, which says which it is."""
-    return await _infer(engine, await _find(engine, task), asked, record)
+    return await _infer(engine, await _find(engine, record, task), asked, record)
 
 
 @router.post("/models/{task}/versions/{version}/infer", **_INFER)
 async def infer_version(task: str, version: str, asked: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
     """Label N items with a pinned version."""
-    return await _infer(engine, await _find(engine, task, version), asked, record)
+    return await _infer(engine, await _find(engine, record, task, version), asked, record)
 
 
-async def _find(engine: Engine, task: str, version: str | None = None) -> Model:
+async def _find(engine: Engine, record: RequestRecord, task: str, version: str | None = None) -> Model:
     if version is not None and not _VERSION.fullmatch(version):
         raise ServiceError(Code.UNKNOWN_VERSION, "The task has no such version.")
-    return await engine.model_of(task, None if version is None else int(version))
+    return await engine.model_of(task, None if version is None else int(version), record)
 
 
 def _metadata(model: Model) -> ModelMetadata:

@@ -103,8 +103,10 @@ class Settings(BaseSettings):
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="Most pixels an image may have, before and after resizing."
     )
-    max_decode_pixels: PositiveInt = Field(
-        50_000_000, description="Most pixels being decoded at the same time, in all pictures; more wait for their turn."
+    max_decode_bytes: PositiveInt = Field(
+        160_000_000,
+        description="Most memory for pictures being decoded at the same time; more wait for their turn, and one that"
+        " needs more by itself is refused.",
     )
     max_text_bytes: PositiveInt = Field(65_536, description="Longest text, in bytes of UTF-8.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe event to log.")

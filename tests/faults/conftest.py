@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from model_store import Store
+from tests.faults.asking import scrape
 from tests.faults.attacking import Target
 from tests.faults.report import ROWS, Row, write_report
 from tests.tiny import Shelf
@@ -86,9 +86,7 @@ class Running:
 
     def metric(self, series: str) -> float:
         """The value of one series as /metrics prints it, 0 when it is not there."""
-        with urllib.request.urlopen(f"{self.base}/metrics", timeout=10) as response:
-            lines = response.read().decode().splitlines()
-        return float(dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#")).get(series, 0))
+        return scrape(f"{self.base}/metrics").get(series, 0.0)
 
 
 @pytest.fixture

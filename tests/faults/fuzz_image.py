@@ -22,7 +22,7 @@ PREPROCESSING = ImagePreprocessing(
 def one(data: bytes) -> None:
     """One file from its bytes to `pixel_values`."""
     try:
-        values = pixel_values(decode(data, MOST_PIXELS, PREPROCESSING), PREPROCESSING, MOST_PIXELS)
+        values = pixel_values(decode(data, MOST_PIXELS, PREPROCESSING), PREPROCESSING)
     except ServiceError as error:
         foresee(error)
     else:

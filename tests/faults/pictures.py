@@ -66,7 +66,8 @@ def bombs() -> list[bytes]:
         _jpeg_that_says(65_535, 65_535),
         _jpeg_that_says(65_535, 1_000),
         _webp_that_says(16_384, 16_384),
-        encoded(Image.new("1", (1, 200_000)), "PNG"),  # resized, it would be millions of pixels high
+        encoded(Image.new("1", (1, 60_000)), "PNG"),  # resized, it is nearly a million pixels high, which is allowed
+        encoded(Image.new("1", (1, 200_000)), "PNG"),  # and this would be millions
         encoded(plain.resize((3_000, 3_000)), "GIF"),
         encoded(Image.new("1", (12_000, 12_000)), "TIFF", compression="group4"),
         encoded(plain, "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(200)]),
@@ -74,6 +75,20 @@ def bombs() -> list[bytes]:
     kinds = [*flat, *huge, *unpacking, *others]
     assert max(map(len, kinds)) <= MOST_BOMB_BYTES
     return (kinds * 40)[:40]
+
+
+LARGEST = {"grey PNG": 7_000, "RGBA PNG": 5_000, "progressive JPEG": 4_900, "WebP": 2_900}  # that are allowed: edges
+
+
+def large(kind: str, edge: int) -> bytes:
+    """A small file that unpacks to a square picture, of the costliest sort of its kind."""
+    if kind == "grey PNG":
+        return encoded(Image.new("L", (edge, edge)), "PNG")
+    if kind == "RGBA PNG":
+        return encoded(Image.new("RGBA", (edge, edge), (9, 9, 9, 99)), "PNG")
+    if kind == "WebP":
+        return encoded(Image.new("RGB", (edge, edge)), "WEBP", lossless=True, method=0, quality=0)
+    return encoded(Image.new("RGB", (edge, edge)), "JPEG", progressive=True, subsampling=0)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:

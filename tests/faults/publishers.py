@@ -30,6 +30,24 @@ for number in range(count):
 """
 )
 
+# Control: every file and folder is left to the kernel's own time.
+PUBLISH_UNSYNCED = "import os; os.fsync = lambda handle: None" + PUBLISH
+
+# Control: a disk that is full goes unnoticed.
+PUBLISH_BLINDLY = (
+    """
+import contextlib
+from model_store import publishing
+
+def write(path, data, write=publishing.write_synced):
+    with contextlib.suppress(OSError):
+        write(path, data)
+
+publishing.write_synced = write
+"""
+    + PUBLISH
+)
+
 # Forks publishers that publish without end, and kills each after a random time; a dot for each kill.
 KILL_AT_RANDOM = (
     READ_DRAFTS

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
-import urllib.request
 from collections.abc import Iterable
+from contextlib import suppress
 
 HANG_SECONDS = 60.0
+ANSWER_SECONDS = 20.0
 
 
 def connect(port: int) -> socket.socket:
@@ -76,11 +78,35 @@ def ask(port: int, data: bytes) -> tuple[int, dict[str, str], bytes]:
         return read_answer(connection)
 
 
-def scrape(url: str) -> dict[str, float]:
-    """Every series of a page of metrics."""
-    with urllib.request.urlopen(url, timeout=HANG_SECONDS) as response:
-        lines = response.read().decode().splitlines()
-    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+def exchange(port: int, data: bytes, patience_seconds: float = 3.0) -> tuple[bytes, bool]:
+    """What comes back for these bytes, and whether the service has then closed the connection."""
+    with connect(port) as connection:
+        received = b""
+        try:
+            with suppress(ConnectionError):
+                connection.sendall(data)
+            connection.settimeout(ANSWER_SECONDS)
+            while not _is_whole(received):
+                part = connection.recv(65_536)
+                if not part:
+                    return received, True
+                received += part
+            connection.settimeout(patience_seconds)
+            while part := connection.recv(65_536):  # of another answer
+                received += part
+            return received, True
+        except TimeoutError:
+            return received, False
+        except ConnectionError:
+            return received, True
+
+
+def _is_whole(received: bytes) -> bool:
+    head, found, body = received.partition(b"\r\n\r\n")
+    if head.startswith(b"HTTP/1.1 100 "):  # an answer follows
+        return _is_whole(body)
+    length = re.search(rb"\r\ncontent-length: (\d+)", head.lower())
+    return bool(found) and length is not None and len(body) >= int(length[1])
 
 
 def _receive(connection: socket.socket) -> bytes:

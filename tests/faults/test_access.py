@@ -11,7 +11,8 @@ import pytest
 
 from model_store import Store
 from service.keys import ApiKeys, key_line, make_key
-from tests.faults.raw_http import ask, classify, connect, events_named, read_answer, request, scrape
+from tests.faults.asking import scrape
+from tests.faults.raw_http import ask, classify, connect, events_named, read_answer, request
 from tests.tiny import Shelf
 from tests.waiting import wait_until
 

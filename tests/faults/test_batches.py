@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 
-from tests.faults.asking import Answer, Sent, as_json, ask
+from tests.faults.asking import Reply, Sent, as_json, ask
 from tests.faults.mutation import dice
 from tests.faults.planted import POISON
 from tests.tiny import MAX_TOKENS, SIZE, WORDS, TinyTask, encode_png
@@ -83,7 +83,7 @@ def batches(count: int, seed: int) -> Iterator[tuple[int, list[Thing]]]:
         yield place, things
 
 
-def harm(place: int, things: list[Thing], answer: Answer) -> str:
+def harm(place: int, things: list[Thing], answer: Reply) -> str:
     """What is wrong with the answers to a batch; empty when only the poison failed."""
     if answer.status != 200:
         return f"status {answer.status}"

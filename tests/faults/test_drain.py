@@ -5,9 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.faults.proxy import REUSED, free_ports, nginx
 from tests.faults.raw_http import ask, classify, connect, events_named, is_closed, read_answer, request
 from tests.waiting import wait_until
 
@@ -180,55 +179,6 @@ def test_it_ends_in_time_whenever_the_signal_comes(shelf, counts, reliability):
     )
 
 
-NGINX = """
-daemon off; pid {folder}/pid; error_log {folder}/error.log; worker_processes 1;
-events {{ worker_connections 512; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  upstream replicas {{
-    server 127.0.0.1:{ports[0]} max_fails=0;
-    server 127.0.0.1:{ports[1]} max_fails=0;
-    keepalive 16;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://replicas; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_next_upstream {retries}; proxy_connect_timeout 5s;
-    }}
-  }}
-}}
-"""
-
-
-def free_ports(number: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-@contextmanager
-def nginx(folder, ports: list[int], retries: str):
-    """A round-robin proxy in front of two replicas; its port."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
-    (port,) = free_ports(1)
-    folder.mkdir()
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, ports=ports, retries=retries))
-    process = subprocess.Popen([program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")])
-    try:
-        assert wait_until(lambda: (folder / "pid").exists())
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
 class Load:
     """Clients that ask without pause, each on a connection that is kept open."""
 
@@ -271,7 +221,7 @@ def roll(server, store, folder, number: int, retries: str, end) -> Load:
     """Stop and start two replicas in turn, under load, `number` times; `end(replica)` stops one."""
     ports = free_ports(2)
     settings = {"drain_delay_seconds": 0.3, "queue_size": 256}
-    with nginx(folder, ports, retries) as port:
+    with nginx(folder, ports, f"{REUSED} proxy_next_upstream {retries};") as port:
         with ThreadPoolExecutor(2) as threads:
             replicas = list(threads.map(lambda its_port: server(store, port=its_port, **settings), ports))
         with Load(port, clients=4) as load:

@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 
 from model_store import DEFAULT_STORE, Store
 from service.texts import TextTokenizer
+from tests.faults.asking import Client
 from tests.faults.attacking import (
     FORM,
     Target,
@@ -248,8 +249,7 @@ def peak_rise(target: Target, bodies: list[bytes]) -> tuple[list, int]:
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from here
 
     def send(body: bytes) -> object:
-        alone = Target.__new__(Target)
-        alone.running, alone._connection = target.running, None
+        alone = Client(target.port)
         try:
             return alone.send(body)
         finally:
@@ -302,14 +302,14 @@ def large() -> list[bytes]:
 
 def test_pictures_decoded_together_share_a_budget(shelf, server, attack, large, reliability):
     shelf.publish("fruit")
-    target = attack(server(shelf.store, preparation_workers=8, max_decode_pixels=6_000_000))
+    target = attack(server(shelf.store, preparation_workers=8, max_decode_bytes=50_000_000))
     before = target.running.resident_bytes
     with target.unharmed():
         replies, rise = peak_rise(target, large)
     kept = target.running.resident_bytes - before
     assert [reply.status for reply in replies] == [200] * 8  # they wait and are not refused
     reliability(
-        "I7: 8 pictures of 5.8 MP at once, MORA_MAX_DECODE_PIXELS 6 MP",
+        "I7: 8 pictures of 5.8 MP at once, MORA_MAX_DECODE_BYTES 50 MB",
         "answered, at most 150 MiB more memory, 100 afterwards",
         f"{rise / MIB:.0f} MiB, {kept / MIB:.0f} afterwards",
         rise <= 150 * MIB and kept <= 100 * MIB,
@@ -319,7 +319,7 @@ def test_pictures_decoded_together_share_a_budget(shelf, server, attack, large, 
 def test_without_a_budget_they_would_take_more(shelf, server, attack, large, reliability):
     """The planted fault: a budget that is none."""
     shelf.publish("fruit")
-    target = attack(server(shelf.store, preparation_workers=8, max_decode_pixels=10**9))
+    target = attack(server(shelf.store, preparation_workers=8, max_decode_bytes=10**10))
     _, rise = peak_rise(target, large)
     reliability("I7, control: the same without a budget", "over 150 MiB", f"{rise / MIB:.0f} MiB", rise > 150 * MIB)
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
 from tests.faults.attacking import FORM, Target, as_base64, as_form, as_json
@@ -97,6 +99,48 @@ def test_control_a_service_that_fetches_is_seen(shelf, server, attack, place, tm
     port = place.split(":")[1].split("/")[0]
     assert [line for line in found if "connect(" in line and f"htons({port})" in line]
     assert [line for line in found if '"/etc/passwd"' in line]
+
+
+def life(store: Path, folder: Path, **environment: str) -> tuple[list[str], list[Path]]:
+    """Calls by which a service tried to reach somebody, from its start to its end, and files it left in its home."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    home, log = folder / "home", folder / "log"
+    home.mkdir()
+    command = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(log)]
+    command += [sys.executable, "-m", "service.cli", "run", "--store", str(store), "--port", "0"]
+    without = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    surroundings = {**without, "HOME": str(home), "PYTHONPATH": str(ROOT), **environment}
+    with subprocess.Popen(command, cwd=folder, env=surroundings, stderr=subprocess.PIPE, text=True) as tracer:
+        events = [json.loads(line)["event"] for line in iter(tracer.stderr.readline, "") if _is_over(tracer, line)]
+    assert "listening" in events
+    reached = [line for line in log.read_text().splitlines() if re.search(r"sa_family=AF_INET|sin6?_port", line)]
+    return reached, [path for path in home.rglob("*") if path.is_file()]
+
+
+def _is_over(tracer: subprocess.Popen[str], line: str) -> bool:
+    """True; ends the traced service once it listens."""
+    if '"listening"' in line:
+        (service,) = Path(f"/proc/{tracer.pid}/task/{tracer.pid}/children").read_text().split()
+        os.kill(int(service), signal.SIGINT)
+    return line.startswith("{")
+
+
+def test_a_service_reaches_for_nobody_and_leaves_nothing_at_home(shelf, tmp_path, reliability):
+    """ONNX Runtime's own builds tell their maker about models and machine, under an identity they keep at home."""
+    shelf.publish("fruit")
+    reached, left = life(shelf.store.root, tmp_path)
+    measured = f"{len(reached)} calls, {len(left)} files" + "".join(f"\n{line}" for line in reached)
+    reliability("a service from start to end", "0 calls outward, 0 files in its home", measured, not reached + left)
+
+
+def test_control_telemetry_of_the_runtime_is_seen(shelf, tmp_path, reliability):
+    library = Path(onnxruntime.__file__).parent / "capi"
+    if not any(b"ORT_DISABLE_TELEMETRY" in path.read_bytes() for path in library.glob("*.so*")):
+        pytest.skip("this build of ONNX Runtime has no telemetry")
+    shelf.publish("fruit")
+    _, left = life(shelf.store.root, tmp_path, ORT_DISABLE_TELEMETRY="0")
+    reliability("*control*: the runtime's telemetry left on", "seen", f"{len(left)} files in its home", bool(left))
 
 
 def without_a_network() -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
-from tests.faults.attacking import JSON, PICTURE, Target, as_base64, as_json
+from tests.faults.asking import JSON
+from tests.faults.attacking import PICTURE, Target, as_base64, as_json
 from tests.tiny import LABELS
 
 OUTPUTS = ["labels", "scores", "selected", "modalities"]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.load import OK, REFUSED, Load, closed_loop, open_loop, percentile
 from tests.counting import counting_draft
-from tests.faults.asking import Answer, as_json, ask, get
+from tests.faults.asking import Reply, as_json, ask, get
 from tests.faults.probing import probed
 
 EXPONENT = 8  # the text takes some 60 ms, about what four of its length take CLIP on one core
@@ -19,7 +19,7 @@ BODY = json.dumps({"task": "fruit", "text": "a red apple"}).encode()
 GOODPUT_SHARE, REFUSAL_MS, LIVEZ_MS, RECOVERY_SECONDS = 0.9, 50, 100, 2
 
 
-def burst(base: str, count: int) -> list[Answer]:
+def burst(base: str, count: int) -> list[Reply]:
     """The answers to `count` requests at the same moment."""
     return ask(base, [as_json("/classify", {"task": "fruit", "text": "a red apple"})] * count, at_once=count)
 
@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, se
     assert len(answers) - len(refused) >= QUEUE
     assert refused
     assert {(answer.status, answer.json["code"]) for answer in refused} == {(503, "queue_full")}
-    assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
     assert running.metric('mora_rejected_total{reason="queue_full"}') == len(refused)
     assert livez_ms
     assert max(livez_ms) < float("inf")

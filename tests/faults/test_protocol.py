@@ -1,4 +1,4 @@
-"""Rows P1, P2, P4, P5 and P8 to P11 of the fault table: HTTP as it should not be spoken."""
+"""Rows P1, P2, P4 to P6 and P8 to P11 of the fault table: HTTP as it should not be spoken."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import re
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from service.requests import ClassifyRequest
-from tests.faults.attacking import FORM, JSON, as_base64, as_form, as_json, assert_problem
+from tests.faults.asking import JSON
+from tests.faults.attacking import FORM, as_base64, as_form, as_json, assert_problem, reply_of
+from tests.faults.raw_http import connect, is_closed, read_answer
 from tests.tiny import PICTURE
 from tests.waiting import wait_until
 
 LIMIT = 2_000_000
 GOOD = as_json()
+LENGTH = f"Content-Length: {len(GOOD)}"
 MIB = 1 << 20
 
 
@@ -48,7 +52,6 @@ def test_a_body_may_have_the_limit_and_not_a_byte_more(target, framing, reliabil
         with target.unharmed(body_too_large=1):
             reply = target.send(framing(GOOD.ljust(size)))
             assert_problem(reply, 413, "body_too_large")
-            assert reply.headers["connection"] == "close"
             target.close()
     reliability(f"P1: bodies around the limit, {framing.__name__}", "413 from one byte over", "4 of 4")
 
@@ -61,15 +64,79 @@ def test_every_route_that_takes_a_body_limits_it(target):
             target.close()
 
 
-@pytest.mark.parametrize(
-    ("path", "status", "code"), [("/nothing", 404, "not_found"), ("/tasks", 405, "method_not_allowed")]
-)
-def test_a_body_that_nobody_reads_is_not_waited_for(target, path, status, code):
+# A name, the header that gets the request refused, its path, and the problem.
+UNREAD = [
+    ("unknown path", "", "/nothing", 404, "not_found"),
+    ("other method", "", "/tasks", 405, "method_not_allowed"),
+    ("content type", "Content-Type: text/plain", "/classify", 415, "content_type"),
+    ("encoding", "Content-Encoding: gzip", "/classify", 415, "content_encoding"),
+    ("host", "Host: a b", "/classify", 400, "bad_host"),
+    ("length", f"Content-Length: {LIMIT + 1}", "/classify", 413, "body_too_large"),
+]
+
+
+def refused(header: str, path: str, *others: str, body: bytes = b"") -> bytes:
+    """A request of which `header` replaces the one of that name."""
+    name = header.partition(":")[0]
+    lines = ["Host: a", f"Content-Type: {JSON}", *others]
+    kept = [line for line in lines if not header or not line.startswith(name)]
+    return "\r\n".join([f"POST {path} HTTP/1.1", *kept, *filter(None, [header]), "", ""]).encode() + body
+
+
+@pytest.mark.parametrize(("name", "header", "path", "status", "code"), UNREAD, ids=[row[0] for row in UNREAD])
+def test_an_answer_before_the_end_of_the_body_ends_the_connection(target, name, header, path, status, code):
+    framing = [] if name == "length" else ["Transfer-Encoding: chunked"]
     with target.unharmed(**{code: 1}):
-        head = request("Transfer-Encoding: chunked", line=f"POST {path} HTTP/1.1")
-        answer, closed = target.send_raw(head + chunked(b"a", end=b""))
-        assert (answer.startswith(b"HTTP/1.1 %d " % status), closed) == (True, True)
-    assert "connection" not in target.send(None, None, path="/nothing", method="GET").headers
+        begun = refused(header, path, *framing, body=b"" if name == "length" else chunked(b"a", end=b""))
+        answer, closed = target.send_raw(begun)
+    assert (answer.startswith(b"HTTP/1.1 %d " % status), closed) == (True, True)
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(("name", "header", "path", "status", "code"), UNREAD[:-1], ids=[row[0] for row in UNREAD[:-1]])
+def test_an_answer_to_a_whole_request_keeps_the_connection(target, name, header, path, status, code):
+    """The control: the same requests with their bodies, each followed by a good one."""
+    with target.unharmed(**{code: 2}):
+        for framing, body in ((LENGTH, GOOD), ("Transfer-Encoding: chunked", chunked(GOOD))):
+            with connect(target.port) as connection:
+                connection.sendall(refused(header, path, framing, body=body))
+                answered, headers, _ = read_answer(connection)
+                assert (answered, headers.get("connection")) == (status, None)
+                connection.sendall(request(LENGTH, body=GOOD))
+                assert read_answer(connection)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "length", [["Transfer-Encoding: chunked"], ["Content-Length: 1000000000"]], ids=["chunked", "length"]
+)
+def test_a_refused_client_that_never_stops_is_cut_off_and_had_its_answer(target, length):
+    piece = chunked(b" " * 65_536, end=b"")
+    sent = 0
+    with target.unharmed(not_found=1), connect(target.port) as connection:
+        connection.sendall(refused("", "/nothing", *length))
+        with suppress(ConnectionError):
+            while sent < 1 << 28:
+                sent += connection.send(piece)
+        status, headers, _ = read_answer(connection)
+        assert (status, headers["connection"]) == (404, "close")
+        assert is_closed(connection)
+    assert sent < LIMIT + (16 << 20), "the limit of a body, and what the system holds of it"
+
+
+def test_a_refused_client_that_sends_a_body_within_the_limit_can_read_why(target, counts, reliability):
+    """Without a moment's wait for it the connection would be reset, and its client perhaps see nothing else."""
+    number, told = counts(30, 500), 0
+    body = GOOD.ljust(LIMIT)
+    with target.unharmed(not_found=number):
+        for _ in range(number):
+            with connect(target.port) as connection:
+                connection.sendall(refused("", "/nothing", f"Content-Length: {LIMIT}"))
+                connection.sendall(body)  # raises where the connection is reset
+                told += read_answer(connection)[0] == 404 and is_closed(connection)
+    reliability(
+        "2 MB sent to a path that is not there, answer read afterwards", "all read it, none is reset",
+        f"{told} of {number}", told == number,
+    )  # fmt: skip
 
 
 # P2: compressed bodies
@@ -101,20 +168,20 @@ def test_a_body_in_too_many_chunks_is_refused(target, reliability):
     body = chunked(*(GOOD[place : place + 1] for place in range(len(GOOD))), end=b"")
     head = request("Transfer-Encoding: chunked")
     before = target.running.resident_bytes
-    with target.unharmed():
+    with target.unharmed(bad_http=5):
         # One chunk of six bytes less, since the empty one that ends a body counts, too.
         answer, _ = target.send_raw(head + fill[:-6] + body + b"0\r\n\r\n", patience_seconds=0.001)
         assert answer.startswith(b"HTTP/1.1 200 ")
         for _ in range(5):
             answer, closed = target.send_raw(head + fill + b"1\r\n \r\n" * 2 + body + b"0\r\n\r\n")
-            assert (answer.startswith(b"HTTP/1.1 400 "), closed) == (True, True), answer
+            assert closed
+            assert_problem(reply_of(answer), 400, "bad_http")
     rise = (target.running.resident_bytes - before) / MIB
     reliability("P4: bodies of over 65,536 chunks of one byte", "400, closed", f"5 of 5, {rise:.1f} MiB more memory")
 
 
 # P5: framing that two servers might read in two ways
 
-LENGTH = f"Content-Length: {len(GOOD)}"
 FRAMINGS = {
     "length and chunked": request(LENGTH, "Transfer-Encoding: chunked", body=chunked(GOOD)),
     "chunked and length": request("Transfer-Encoding: chunked", LENGTH, body=chunked(GOOD)),
@@ -156,17 +223,52 @@ FRAMINGS = {
 
 
 def test_ambiguous_requests_are_refused_and_the_connection_closed(target, reliability):
-    with target.unharmed():
+    ids: list[str] = []
+    seen = len(target.running.events)
+    with target.unharmed(bad_http=len(FRAMINGS)):
         for name, data in FRAMINGS.items():
             answer, closed = target.send_raw(data)
-            assert answer.startswith(b"HTTP/1.1 400 "), (name, answer)
             assert (answer.count(b"HTTP/1.1 "), closed) == (1, True), name
             assert len(answer) <= 1024
-    reliability("P5, P10: ambiguous framing, TLS and HTTP/2", "400, closed", f"{len(FRAMINGS)} of {len(FRAMINGS)}")
+            reply = reply_of(answer)
+            assert_problem(reply, 400, "bad_http", "red apple", "xchunked", "SSH")
+            assert reply.headers["connection"] == "close"
+            ids.append(reply.headers["x-request-id"])
+            assert ids[-1] == reply.json["request_id"]
+    assert wait_until(lambda: any(event.get("request_id") == ids[-1] for event in target.running.events), 20)
+    events = target.running.events[seen:]
+    lines = [event["request_id"] for event in events if event.get("problem") == "bad_http"]
+    assert lines == ids, "one line for each"
+    assert {event["event"] for event in events} == {"request"}, "and nothing else"
+    reliability(
+        "P5, P10: ambiguous framing, TLS and HTTP/2", "400 as a problem, counted, logged once, closed",
+        f"{len(FRAMINGS)} of {len(FRAMINGS)}",
+    )  # fmt: skip
+
+
+def test_what_is_whole_before_a_request_that_is_none_is_answered_first(target):
+    with target.unharmed(bad_http=1):
+        answer, closed = target.send_raw(
+            request(LENGTH, body=GOOD) * 2 + b"nonsense\r\n\r\n" + request(LENGTH, body=GOOD)
+        )
+        assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"200", b"200", b"400"]
+        assert closed
+
+
+def test_headers_without_end_are_refused_in_the_same_form(target):
+    """P6; tests/faults/test_slow_clients.py has more of it."""
+    heads = [request(f"X-Long: {'a' * 100_000}"), request(*(f"X-{number}: a" for number in range(10_000)))]
+    with target.unharmed(headers_too_large=2):
+        for head in heads:
+            answer, closed = target.send_raw(head)
+            assert_problem(reply_of(answer), 431, "headers_too_large", "aaaa")
+            assert closed
+    with target.unharmed(bad_host=1):
+        assert_problem(reply_of(target.send_raw(b"GET /tasks HTTP/1.1\r\n\r\n", 0.001)[0]), 400, "bad_host")
 
 
 def test_what_follows_a_refused_request_is_not_answered(target):
-    with target.unharmed():
+    with target.unharmed(bad_http=1):
         smuggled = request("Content-Length: 3", "Transfer-Encoding: chunked", body=chunked(GOOD)) + request(
             LENGTH, body=GOOD
         )
@@ -275,10 +377,11 @@ def test_no_form_keeps_the_parser_busy(target, counts, reliability):
 
 
 def test_a_form_of_negative_length_is_refused(target):
-    with target.unharmed():
+    with target.unharmed(bad_http=1):
         head = request("Content-Length: -5").replace(JSON.encode(), FORM.encode())
         answer, closed = target.send_raw(head + as_form(("text", b"a")))
-        assert (answer.startswith(b"HTTP/1.1 400 "), closed) == (True, True)
+        assert_problem(reply_of(answer), 400, "bad_http")
+        assert closed
 
 
 # P10: methods and types

@@ -24,7 +24,7 @@ from service.metrics import Metrics
 from service.model import Item
 from service.refusal import Refusal
 from service.settings import Settings
-from tests.faults.service_client import ask, label, refusal
+from tests.faults.asking import get, label, refusal
 from tests.tiny import Shelf, TinyDraft
 from tests.waiting import eventually
 
@@ -230,8 +230,8 @@ def test_files_that_change_after_they_were_loaded_change_no_answer(shelf, server
 
     assert running.process.poll() is None
     again = server(shelf.store)
-    assert ask(again, "/readyz")[1]["code"] == "no_model"
-    assert ask(again, "/tasks/fruit")[1]["code"] == "version_refused"
+    assert get(again.base, "/readyz").code == "no_model"
+    assert get(again.base, "/tasks/fruit").code == "version_refused"
     wrong = sum(answer != before for answer in answers)
     reliability(
         "every file of the version that answers is overwritten, truncated to nothing, deleted",
@@ -243,11 +243,11 @@ def test_files_that_change_after_they_were_loaded_change_no_answer(shelf, server
 
 def test_a_store_that_is_not_there_yet_and_one_that_goes_away(shelf, server, reliability):
     running = server(shelf.store)
-    assert ask(running, "/livez")[0] == 200
-    assert ask(running, "/readyz")[1]["code"] == "no_model"
+    assert get(running.base, "/livez").status == 200
+    assert get(running.base, "/readyz").code == "no_model"
 
     shelf.publish(seed=1)
-    eventually(lambda: ask(running, "/readyz")[0] == 200)
+    eventually(lambda: get(running.base, "/readyz").status == 200)
     before = label(running)
     away = shelf.store.root.rename(shelf.store.root.with_name("away"))
     states = []
@@ -257,7 +257,7 @@ def test_a_store_that_is_not_there_yet_and_one_that_goes_away(shelf, server, rel
         (shelf.store.root / "tasks").mkdir,
     ):  # unmounted, empty, emptier
         state()
-        eventually(lambda: ask(running, "/readyz")[0] == 200)
+        eventually(lambda: get(running.base, "/readyz").status == 200)
         states.append(label(running))
     (shelf.store.root / "tasks").rmdir()
     shelf.store.root.rmdir()

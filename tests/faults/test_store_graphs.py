@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import load, save
 
 from model_store import blob_of
-from tests.faults.service_client import label, refusal
+from tests.faults.asking import label, refusal
 from tests.tiny import FEATURES, Shelf, TinyDraft, TinyTask
 from tests.waiting import eventually
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model_store import rollback
-from tests.faults.service_client import ITEM, ask, label, refusal
+from tests.faults.asking import ITEM, as_json, ask, get, label, refusal
 from tests.waiting import eventually
 
 # Runs before anything else in a Python process that finds it on its path. What is forbidden is noted, then refused.
@@ -89,7 +89,7 @@ def test_a_service_never_unpickles_and_never_writes_to_its_store(shelf, server, 
         ("/readyz", None),
     ):
         before = state_of(shelf.store.root)
-        ask(running, path, body)
+        get(running.base, path) if body is None else ask(running.base, [as_json(path, body)])
         assert state_of(shelf.store.root) == before, path
         asked += 1
     head.write_bytes(b"damaged")

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from model_store import Store, collect_garbage, publish
+from tests.faults.asking import label
 from tests.faults.publishers import KILL_AT_RANDOM, PUBLISH, command, output_of, save_drafts, start
-from tests.faults.service_client import label
 from tests.faults.tracing import Change, changes, needs_strace, spread, trace, what_a_power_cut_could_lose
 from tests.tiny import Shelf, TinyTask, make_draft
 from tests.waiting import eventually

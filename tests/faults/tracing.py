@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pytest
 
@@ -31,6 +31,7 @@ _CHANGING = (
     "rmdir",
 )
 _MOVES = ("rename", "renameat", "renameat2")
+T = TypeVar("T")
 
 
 class Change(NamedTuple):
@@ -58,10 +59,15 @@ def needs_strace() -> pytest.MarkDecorator:
     return pytest.mark.skipif(missing or refused, reason=reason)
 
 
-def trace(command: Sequence[str], log: Path, inject: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command, its calls in `log`; `inject` is strace's, such as `write:error=ENOSPC:when=3`."""
+def trace(
+    command: Sequence[str], log: Path, inject: str | None = None, content_bytes: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, its calls in `log`; `inject` is strace's, such as `write:error=ENOSPC:when=3`.
+
+    The log has the first `content_bytes` of what is written, and whole paths.
+    """
     calls = ",".join(f"?{call}" for call in _CHANGING)
-    options = ["-y", "-s", "0", "-e", f"trace={calls}", *(["-e", f"inject={inject}"] if inject else [])]
+    options = ["-y", "-s", str(content_bytes), "-e", f"trace={calls}", *(["-e", f"inject={inject}"] if inject else [])]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         ["strace", "-o", str(log), *options, *command], capture_output=True, text=True, timeout=120, env=environment
@@ -108,8 +114,8 @@ def changes(log: Path, folder: Path) -> list[Change]:
     return found
 
 
-def spread(calls: Sequence[Change], count: int, always: Sequence[Change] = ()) -> list[Change]:
-    """`count` of the calls, first and last among them, and those of `always`; all where there are no more."""
+def spread(calls: Sequence[T], count: int, always: Sequence[T] = ()) -> list[T]:
+    """`count` of the calls , or sizes, first and last among them, and those of `always`; all if there are no more."""
     if count >= len(calls):
         return list(calls)
     chosen = {calls[round(step * (len(calls) - 1) / (count - 1))] for step in range(count)} | {*always}

@@ -3,7 +3,10 @@ from __future__ import annotations
 import threading
 import time
 
-from service.budget import PixelBudget
+import pytest
+
+from service.budget import MemoryBudget
+from service.errors import Code, ServiceError
 
 
 def waits(thread: threading.Thread) -> bool:
@@ -11,10 +14,10 @@ def waits(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
-def entering(budget: PixelBudget, pixels: int, entered: list[int]) -> threading.Thread:
+def entering(budget: MemoryBudget, wanted: int, entered: list[int]) -> threading.Thread:
     def enter() -> None:
-        with budget.room_for(pixels):
-            entered.append(pixels)
+        with budget.room_for(wanted):
+            entered.append(wanted)
 
     thread = threading.Thread(target=enter)
     thread.start()
@@ -22,7 +25,7 @@ def entering(budget: PixelBudget, pixels: int, entered: list[int]) -> threading.
 
 
 def test_pictures_wait_until_there_is_room_for_them():
-    budget, entered = PixelBudget(10), []
+    budget, entered = MemoryBudget(10), []
     with budget.room_for(4), budget.room_for(5):
         small = entering(budget, 1, entered)
         small.join(20)
@@ -33,21 +36,17 @@ def test_pictures_wait_until_there_is_room_for_them():
     assert entered == [1, 2]
 
 
-def test_one_larger_than_the_budget_has_it_all_to_itself():
-    budget, entered = PixelBudget(10), []
-    with budget.room_for(99):
-        small = entering(budget, 1, entered)
-        assert waits(small)
-    small.join(20)
-    with budget.room_for(1):
-        large = entering(budget, 99, entered)
-        assert waits(large)
-    large.join(20)
-    assert entered == [1, 99]
+def test_one_larger_than_the_budget_is_refused_and_costs_nothing():
+    budget = MemoryBudget(10)
+    with pytest.raises(ServiceError) as refusal, budget.room_for(11):
+        pass
+    assert refusal.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    with budget.room_for(10):
+        pass
 
 
 def test_small_ones_do_not_keep_a_large_one_waiting_for_ever():
-    budget, entered = PixelBudget(10), []
+    budget, entered = MemoryBudget(10), []
     with budget.room_for(5):
         large = entering(budget, 10, entered)
         assert waits(large)
@@ -59,7 +58,7 @@ def test_small_ones_do_not_keep_a_large_one_waiting_for_ever():
 
 
 def test_room_is_given_back_by_what_fails():
-    budget = PixelBudget(10)
+    budget = MemoryBudget(10)
     for _ in range(3):
         try:
             with budget.room_for(10):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
 from starlette.requests import ClientDisconnect
 
 from service.departure import Departure
+from service.loading import Loader
 from tests.counting import LONG, SHORT, counting_draft
 
 
@@ -44,6 +46,48 @@ def test_a_run_that_outlasts_its_request_is_stopped_and_the_session_goes_on(coun
     assert ask(counting, text=SHORT)[0] == 200
     assert time.monotonic() - start < 20
     assert sample(counting, 'mora_deadline_total{stage="encoder"}') == 1
+
+
+INFER = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}]}
+
+
+@pytest.fixture
+def slow_to_pin(shelf, serve, monkeypatch):
+    """A service of two versions, the first of which is live no more and takes long to load; `let_go` ends that."""
+    for seed in (1, 2):
+        shelf.publish(seed=seed)
+    client = serve(shelf.store, timeout_ms=200)
+    let_go = threading.Event()
+    load = Loader.load
+
+    def slowly(self, task, version):
+        assert let_go.wait(60)
+        return load(self, task, version)
+
+    monkeypatch.setattr(Loader, "load", slowly)
+    yield client, let_go
+    let_go.set()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/classify", {"text": "red", "version": 1}),
+        ("POST", "/v2/models/fruit/versions/1/infer", INFER),
+        ("GET", "/v2/models/fruit/versions/1", None),
+        ("GET", "/v2/models/fruit/versions/1/ready", None),
+    ],
+)
+def test_a_version_that_loads_too_long_is_not_waited_for(slow_to_pin, sample, method, path, body):
+    client, let_go = slow_to_pin
+    response = client.request(method, path, json=body)
+    assert (response.status_code, response.json()["code"]) == (504, "deadline")
+    assert sample(client, 'mora_deadline_total{stage="loading"}') == 1
+    let_go.set()
+    until = time.monotonic() + 30
+    while (response := client.request(method, path, json=body)).status_code == 504:  # the load went on without it
+        assert time.monotonic() < until
+    assert response.status_code == 200
 
 
 def test_the_default_is_a_setting_and_a_request_may_ask_for_less_or_more(shelf, serve, occupied):

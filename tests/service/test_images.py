@@ -9,8 +9,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from model_store import ImagePreprocessing
+from service import images
 from service.errors import Code, ServiceError
-from service.images import decode, pixel_values, resized_size
+from service.images import decode, fit, pixel_values
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [
@@ -72,7 +73,7 @@ def test_pixel_values_equal_transformers(name, size):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
     picture = random_picture(size)
 
-    ours = pixel_values(decode(file_of(picture), 10**9), preprocessing, 10**9)
+    ours = pixel_values(decode(file_of(picture), 10**9, preprocessing), preprocessing)
 
     theirs = transformers_pixel_values(picture, preprocessing)
     assert ours.dtype == np.float32
@@ -84,7 +85,7 @@ def test_pixel_values_equal_transformers(name, size):
 def test_other_modes_equal_transformers_too(mode):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
     picture = random_picture((40, 37), "L" if mode in ("P", "1") else mode).convert(mode)
-    ours = pixel_values(decode(file_of(picture), 10**9), preprocessing, 10**9)
+    ours = pixel_values(decode(file_of(picture), 10**9, preprocessing), preprocessing)
     np.testing.assert_allclose(ours, transformers_pixel_values(picture, preprocessing), rtol=0, atol=1e-6)
 
 
@@ -102,7 +103,7 @@ def jpeg(picture: Image.Image, orientation: int = 1, **options) -> bytes:
 def both_ways(data: bytes, preprocessing: ImagePreprocessing) -> tuple[np.ndarray, np.ndarray]:
     """`pixel_values` from a reduced scale where that is possible, and from the whole picture."""
     reduced, whole = decode(data, 10**8, preprocessing), decode(data, 10**8)
-    return pixel_values(reduced, preprocessing, 10**8), pixel_values(whole, preprocessing, 10**8)
+    return pixel_values(reduced, preprocessing), pixel_values(fit(whole, preprocessing, 10**8), preprocessing)
 
 
 @pytest.fixture
@@ -142,8 +143,7 @@ def test_a_large_jpeg_is_decoded_at_the_least_scale_that_leaves_twice_the_target
     picture = decode(jpeg(smooth_picture(size)), 10**8, preprocessing)
 
     assert scales == [scale]
-    height, width = resized_size(size[1], size[0], preprocessing)
-    assert picture.size == (size if scale == 1 else (width, height))
+    assert picture.size == preprocessing.output_size[::-1]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -184,6 +184,25 @@ def test_other_formats_are_decoded_whole(file_format):
     reduced, whole = both_ways(file_of(random_picture((803, 619)), file_format), preprocessing)
 
     np.testing.assert_array_equal(reduced, whole)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(60, 41), (90, 7), (7, 90)])
+def test_a_large_picture_is_resized_in_parts_to_the_same_pixels(size, mode, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = random_picture(size, "L").convert(mode) if mode in ("1", "P") else random_picture(size, mode)
+    data = file_of(picture, exif=exif, **({"transparency": 3} if mode in ("L", "P") else {}))
+    for name in PREPROCESSINGS:
+        preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+        at_once = decode(data, 10**6, preprocessing)
+        with monkeypatch.context() as small:
+            small.setattr(images, "_LARGE_PIXELS", 10)
+            small.setattr(images, "_BAND_PIXELS", 300)
+            in_parts = decode(data, 10**6, preprocessing)
+
+        np.testing.assert_array_equal(np.asarray(in_parts), np.asarray(at_once))
 
 
 def test_a_jpegs_pixels_are_counted_at_full_scale_before_decoding():
@@ -251,5 +270,5 @@ def test_pixels_are_counted_before_decoding():
 
 def test_a_picture_that_resizing_would_blow_up_is_refused():
     with pytest.raises(ServiceError) as caught:
-        pixel_values(Image.new("RGB", (1, 65_535)), CLIP, 50_000_000)
+        decode(file_of(Image.new("RGB", (1, 65_535))), 50_000_000, CLIP)
     assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS

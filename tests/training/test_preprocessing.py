@@ -102,9 +102,9 @@ def test_an_image_equals_the_backbones_processors(
 def test_an_image_equals_the_services(
     preprocessor: Preprocessor, png: Callable[..., bytes], size: tuple[int, int]
 ) -> None:
-    data = png(2, size)
+    data, description = png(2, size), preprocessor.image_description()
 
-    served = pixel_values(decode(data, 10**6), preprocessor.image_description(), 10**6)[0]
+    served = pixel_values(decode(data, 10**6, description), description)[0]
 
     np.testing.assert_allclose(preprocessor.image(data).numpy(), served, rtol=0, atol=1e-6)
 
