@@ -20,8 +20,8 @@ from service.cli import app
 from service.loading import Loader
 from service.metrics import Metrics
 from service.settings import Settings
+from tests.faults.asking import ITEM, as_json, ask, label, refusal
 from tests.faults.killing import Killed, killed_at
-from tests.faults.service_client import ITEM, ask, label, refusal
 from tests.tiny import Shelf, TinyDraft
 from tests.waiting import eventually
 
@@ -161,9 +161,9 @@ def test_a_pinned_version_must_be_signed_too(target, server):
     running = server(target.store, trusted_keys=target.trusted)
     target.signature.unlink()
 
-    status, problem = ask(running, "/classify", {**ITEM, "version": 2})
+    (refused,) = ask(running.base, [as_json("/classify", {**ITEM, "version": 2})])
 
-    assert (status, problem["code"]) == (503, "version_refused")
+    assert (refused.status, refused.code) == (503, "version_refused")
     assert label(running)["version"] == 1
 
 
