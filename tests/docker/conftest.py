@@ -101,7 +101,8 @@ def stack(engine: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone:
     data.chmod(0o755)
     data.parent.chmod(0o755)
     shutil.copytree(tiny_backbone, data / "backbone")
-    (data / "backbone").chmod(0o755)  # read by another user
+    for path in (data / "backbone", *(data / "backbone").iterdir()):
+        path.chmod(0o755)  # another user reads it
     paths = {split: f"/data/{Path(path).name}" for split, path in parquet_of(data).items()}
     config = {
         "task": "colors",
