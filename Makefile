@@ -23,7 +23,7 @@ EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
 BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 
-.PHONY: help setup demo test faults serve check bench lock sbom
+.PHONY: help setup demo test faults docker-test serve check bench lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: $(EVERYTHING) ## Run the tests
 
 faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
+
+docker-test: $(EVERYTHING) ## Build the images, run the compose file on the local Docker engine and test what it does
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/docker --docker -v
 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)

@@ -111,8 +111,8 @@ class Catalog:
             self._refuse_live(task, pointer, problem)
         elif pointer is not None and (task not in self._live or self._live[task].manifest.version != pointer):
             self._switch(task, pointer)
-        else:
-            self._refusals.pop(task, None)
+        elif self._refusals.pop(task, None):
+            self._metrics.model_refused.labels(task).set(0)
 
     def _read_pointer(self, task: str) -> tuple[int | None, CorruptError | None]:
         try:
@@ -132,6 +132,7 @@ class Catalog:
         self._live = {**self._live, task: model}
         self._pinned.pop((task, version), None)
         self._refusals.pop(task, None)
+        self._metrics.model_refused.labels(task).set(0)
         self._metrics.model_info.labels(*_identity(model)).set(1)
         show_training(self._metrics, model.manifest)
         if before is not None:
@@ -173,6 +174,7 @@ class Catalog:
     def _refuse_live(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
         self._refuse(task, version, error)
         self._refusals[task] = Refusal(version, reason_of(error))
+        self._metrics.model_refused.labels(task).set(1)
 
     def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
         if is_final(error):

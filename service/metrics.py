@@ -63,6 +63,12 @@ class Metrics:
         self.model_loads = Counter(
             "mora_model_loads", "Versions loaded or refused.", ["task", "result"], registry=registry
         )
+        self.model_refused = Gauge(
+            "mora_model_refused",
+            "1 while the version that is live in the store is refused, 0 while it answers.",
+            ["task"],
+            registry=registry,
+        )
         self.model_load_duration = Histogram(
             "mora_model_load_duration_seconds",
             "Reading, verifying and proving one version.",

@@ -19,12 +19,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.faults.service_client import ask
 
 import service.parts
 from service.planning import Wish, plan
 from service.settings import Settings
 from tests.faults.killing import Killed, killed_at
-from tests.faults.service_client import ask
 from tests.made_data_set import label_here, write_data_set
 from tests.tiny import PIXELS
 from tests.waiting import eventually, wait_until

@@ -170,25 +170,29 @@ def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
     eventually(lambda: version(client) == 3, seconds=10)
 
 
-def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve):
+def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sample):
     shelf.publish(seed=1)
     client = serve(shelf.store)
     assert client.get("/tasks/fruit").json()["refused"] is None
+    assert 'mora_model_refused{task="fruit"} 0.0' in client.get("/metrics").text
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
     eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"}, seconds=10)
     assert client.get("/tasks/fruit").json()["version"] == 1
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1, seconds=10)
     (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
     eventually(
         lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"}, seconds=10
     )
     (shelf.store.root / "tasks/fruit/live").write_text("1")
     eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
     eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "canary"}, seconds=10)
     shelf.publish(seed=3)
     eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
     assert version(client) == 4
 
 

@@ -1,0 +1,43 @@
+# Training and publishing: torch, transformers, onnx. From the repository's root:
+#   docker build -f docker/training.Dockerfile -t mora-train .
+# PyPI's torch brings CUDA along, some gigabytes; PIP_OPTIONS may name an index that has the CPU build:
+#   docker build -f docker/training.Dockerfile -t mora-train --build-arg PIP_OPTIONS='--index-url ...' .
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS base
+RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \
+        apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/*; \
+    }
+
+FROM base AS build
+ARG PIP_OPTIONS=
+WORKDIR /build
+COPY pyproject.toml constraints.txt README.md ./
+# What the project needs first, for an empty one: a change to the code does not fetch it again.
+RUN mkdir model_store service training \
+    && touch model_store/__init__.py service/__init__.py training/__init__.py \
+    && python3 -m venv /opt/mora \
+    && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,train]'
+COPY model_store/*.py model_store/py.typed model_store/
+COPY service service
+COPY training training
+RUN rm -rf build *.egg-info && /opt/mora/bin/pip install --no-cache-dir --no-deps --force-reinstall .
+
+FROM base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="mora-train" \
+      org.opencontainers.image.description="Trains and publishes what mora-serve serves" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/mora /opt/mora
+RUN install -d -o 10001 -g 10001 /store /runs /home/mora
+ENV PATH=/opt/mora/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    HOME=/home/mora \
+    HF_HOME=/tmp/huggingface \
+    MPLCONFIGDIR=/tmp/matplotlib
+USER 10001:10001
+WORKDIR /runs
+ENTRYPOINT ["mora-train"]
+CMD ["--help"]
