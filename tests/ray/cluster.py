@@ -102,7 +102,7 @@ class Cluster:
         for ip in list(self._nodes):
             self._kill(ip)
 
-    def _start_node(self, ip: str, options: list[str], environment: dict[str, str]) -> None:
+    def _start_node(self, ip: str, options: list[str], environment: dict[str, str], tries: int = 4) -> None:
         command = [BIN / "ray", "start", "--block", "--disable-usage-stats", f"--node-ip-address={ip}", "--num-cpus=1"]
         ports = [f"--dashboard-agent-listen-port={free_port()}", f"--object-store-memory={80 * 1024 * 1024}"]
         path = self.folder / f"{ip}.log"
@@ -115,7 +115,13 @@ class Cluster:
                 env=self._environment | environment | {_MARK: self._mark(ip)},
                 start_new_session=True,
             )
-        assert wait_until(lambda: "Ray runtime started" in path.read_text(), _START_SECONDS), path.read_text()
+        node = self._nodes[ip]
+        wait_until(lambda: "Ray runtime started" in path.read_text() or node.poll() is not None, _START_SECONDS)
+        if node.poll() is not None and tries > 1:  # Ray gives a node 15 seconds to start, too few on a busy machine
+            self._kill(ip)
+            self._start_node(ip, options, environment, tries - 1)
+            return
+        assert "Ray runtime started" in path.read_text(), path.read_text()
 
     def _mark(self, ip: str) -> str:
         return f"{self.folder}:{ip}"
