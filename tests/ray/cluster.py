@@ -24,7 +24,6 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 HEAD, WORKER = "127.0.0.2", "127.0.0.3"  # Ray takes 127.0.0.1 for the address that others reach it by
 _START_SECONDS = 180
-_MARK = "NODE_OF_A_TEST"  # in the environment of every process of a node
 
 
 def free_port() -> int:
@@ -81,7 +80,7 @@ class Cluster:
 
     def processes(self) -> list[psutil.Process]:
         """Every process of both nodes."""
-        return [process for ip in self._nodes for process in _marked(self._mark(ip))]
+        return [process for node in self._nodes.values() for process in _session(node.pid)]
 
     def watch(self) -> Watch:
         """Follow what Serve's controller says of the application."""
@@ -112,7 +111,7 @@ class Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env=self._environment | environment | {_MARK: self._mark(ip)},
+                env=self._environment | environment,
                 start_new_session=True,
             )
         node = self._nodes[ip]
@@ -123,12 +122,9 @@ class Cluster:
             return
         assert "Ray runtime started" in path.read_text(), path.read_text()
 
-    def _mark(self, ip: str) -> str:
-        return f"{self.folder}:{ip}"
-
     def _kill(self, ip: str) -> int:
         node = self._nodes.pop(ip)
-        victims = _marked(self._mark(ip))
+        victims = _session(node.pid)
         for victim in victims:
             victim.send_signal(signal.SIGKILL)
         node.wait()
@@ -174,12 +170,12 @@ class Watch:
         return found[0]
 
 
-def _marked(mark: str) -> list[psutil.Process]:
+def _session(leader: int) -> list[psutil.Process]:
     """The processes of a node, also those that are not its first process's children any more."""
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get(_MARK) == mark:
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

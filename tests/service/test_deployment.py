@@ -57,9 +57,7 @@ def test_another_manifest_of_the_same_number_is_refused(shelf, tmp_path):
     other.publish("fruit", seed=2)
 
     other.store.verify("fruit", 1)  # the control: it is whole
-    with pytest.raises(
-        CorruptError, match=r"version 1 has manifest \w{64}, deployed was \w{64}"
-    ) as at:
+    with pytest.raises(CorruptError, match=r"version 1 has manifest \w{64}, deployed was \w{64}") as at:
         DeployedStore(other.store.root, live_versions(shelf.store)).verify_all()
     assert at.value.reason == "sha256"
 
