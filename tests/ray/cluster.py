@@ -150,8 +150,11 @@ class Watch:
     def __init__(self, lines: IO[str]) -> None:
         self.seen: list[dict] = []
         self._lines = lines
-        self._reader = threading.Thread(target=lambda: self.seen.extend(map(json.loads, lines)))
+        self._reader = threading.Thread(target=self._read)
         self._reader.start()
+
+    def _read(self) -> None:
+        self.seen.extend(json.loads(line) for line in self._lines if line.startswith("{"))  # Ray prints as well
 
     def close(self) -> None:
         """To be called when no more lines can come."""

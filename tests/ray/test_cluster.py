@@ -67,6 +67,17 @@ def status_of(url: str) -> int:
         return error.code
 
 
+def listening(cluster: Cluster, name: str) -> list[tuple[str, int]]:
+    """Where the processes listen whose command line has that name."""
+    return [
+        (connection.laddr.ip, connection.laddr.port)
+        for process in cluster.processes()
+        if name in " ".join(process.cmdline())
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+
 def test_each_node_has_a_replica_and_a_proxy(cluster: Cluster, watch: Watch) -> None:
     names = [" ".join(process.cmdline()) for process in cluster.processes()]
 
@@ -77,17 +88,12 @@ def test_each_node_has_a_replica_and_a_proxy(cluster: Cluster, watch: Watch) -> 
 
 def test_there_is_no_dashboard_and_jobs_need_the_token(cluster: Cluster, watch: Watch) -> None:
     """Row A6: a job is anybody's code."""
-    http = [  # the agents, the one part of Ray that takes jobs over HTTP where there is no dashboard
-        connection.laddr
-        for process in cluster.processes()
-        if "DashboardAgent" in " ".join(process.cmdline())
-        for connection in process.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.ip in (HEAD, WORKER)
-    ]
+    agents = listening(cluster, "DashboardAgent")  # what takes jobs over HTTP where there is no dashboard
+    jobs = [f"http://{ip}:{port}/api/job_agent/jobs/" for ip, port in agents if ip in (HEAD, WORKER)]
 
-    assert {address.ip for address in http} == {HEAD, WORKER}
-    assert {status_of(f"http://{address.ip}:{address.port}/api/job_agent/jobs/") for address in http} == {401}
-    assert not any("dashboard/dashboard.py" in " ".join(process.cmdline()) for process in cluster.processes())
+    assert len(jobs) == 2
+    assert [status_of(url) for url in jobs] == [401, 401]
+    assert listening(cluster, "dashboard/dashboard.py") == []
 
 
 def test_no_request_is_lost_when_a_node_dies(cluster: Cluster, watch: Watch) -> None:

@@ -10,7 +10,9 @@ from collections import Counter
 import ray
 from ray import serve
 
-ray.init(address=sys.argv[1], namespace="serve", log_to_driver=False, logging_level="error")
+ray.init(
+    address=sys.argv[1], _node_ip_address="127.0.0.2", namespace="serve", log_to_driver=False, logging_level="error"
+)
 last: dict[str, object] = {}
 while True:
     application = serve.status().applications.get("default")
