@@ -141,10 +141,11 @@ def test_a_node_with_another_store_gets_no_replica(cluster: Cluster, watch: Watc
     watch.wait(lambda state: state["replicas"].get("RUNNING") == 1, since=killed)
     with Traffic(cluster.proxies[:1], PER_SECOND) as traffic:
         cluster.start_worker(MORA_STORE=str(folder / "other"))
-        refused = watch.wait(lambda state: "is not what was deployed" in state["message"], since=killed)
+        refused = watch.wait(lambda state: "fruit version 2 has manifest" in state["message"], since=killed)
 
-    print(f"refused: {next(line for line in refused['message'].splitlines() if 'was deployed' in line)}")
-    assert f"node {WORKER}" in refused["message"]
+    said = [line for line in refused["message"].splitlines() if f"node {WORKER}: its store" in line]
+    print(f"refused: {said[-1]}")
+    assert "is not what was deployed: fruit version 2 has manifest" in said[-1]
     assert refused["replicas"]["RUNNING"] == 1
     assert traffic.lost == []
     assert {version for _, version in traffic.answers} == {2}
