@@ -22,8 +22,9 @@ SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
 EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
 BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
+RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup demo test faults docker-test serve check bench lock sbom
+.PHONY: help setup demo test faults docker-test ray-test serve check bench lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/relia
 
 docker-test: $(EVERYTHING) ## Build the images, run the compose file on the local Docker engine and test what it does
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/docker --docker -v
+
+ray-test: $(RAY) ## Kill a node, upgrade and refuse a store in a Ray cluster of two nodes; ten minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/ray -rA
 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)
@@ -87,6 +91,10 @@ $(BENCH): pyproject.toml constraints.txt | $(BIN)/python
 
 $(FUZZ): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)fuzz)
+	@touch $(SERVING) $(EVERYTHING)
+
+$(RAY): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)ray)
 	@touch $(SERVING) $(EVERYTHING)
 
 comma := ,

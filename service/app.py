@@ -38,8 +38,11 @@ _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fa
 _KEYS_SECONDS = 1.0
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     """A service that has loaded every task of its store by the time it starts to answer.
+
+    Args:
+        store: what to answer from; by default the folder that the settings name.
 
     Raises OSError, ValueError or StoreError for a file of keys that cannot be used.
     """
@@ -50,8 +53,8 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        store = Store(settings.store, trusted)
-        catalog = Catalog(store, Loader(store, settings), metrics, settings.max_pinned_versions)
+        source = Store(settings.store, trusted) if store is None else store
+        catalog = Catalog(source, Loader(source, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
         await _refresh(engine)
         watchers = [

@@ -129,13 +129,29 @@ class Settings(BaseSettings):
         return endpoint
 
 
-def check_names(environment: Iterable[str]) -> None:
+class RaySettings(Settings):
+    """The settings of `service.ray_app`, whose replicas Ray Serve starts and stops."""
+
+    min_replicas: PositiveInt = Field(1, description="Fewest replicas.")
+    max_replicas: PositiveInt = Field(1, description="Most replicas; `MORA_MIN_REPLICAS` at least.")
+    target_ongoing_requests: PositiveFloat = Field(
+        16.0, description="Requests under way in each replica that Ray adds and removes replicas for."
+    )
+    num_cpus: PositiveFloat = Field(
+        1.0,
+        description="CPUs that a replica reserves on its node; `MORA_INTRA_OP_THREADS` and `MORA_PREPARATION_WORKERS`"
+        " are by default as many.",
+    )
+    num_gpus: NonNegativeFloat = Field(0.0, description="GPUs that a replica reserves; without it sees none.")
+
+
+def check_names(environment: Iterable[str], settings: type[Settings] = Settings) -> None:
     """Refuse an unknown `MORA_*` variable: a misspelt setting would be ignored in silence.
 
     Raises:
         ValueError: names the variable and the closest setting.
     """
-    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    known = [f"{PREFIX}{name.upper()}" for name in settings.model_fields]
     for name in environment:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             closest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]

@@ -1,4 +1,4 @@
-"""The tables of docs/reference.md say what the code has; the README is short."""
+"""The tables of docs/reference.md and docs/scaling.md say what the code has; the README is short."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 from service.metrics import Metrics
-from service.settings import Settings
+from service.settings import RaySettings, Settings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
 def first_cells(title: str) -> list[str]:
@@ -23,6 +24,13 @@ def test_every_setting_is_listed_with_its_default() -> None:
     for name, field in Settings.model_fields.items():
         if not field.default_factory and field.default is not None and name != "store":
             assert f"| `MORA_{name.upper()}` | `{field.default}` |" in REFERENCE, name
+
+
+def test_every_setting_of_ray_is_listed_with_its_default() -> None:
+    rows = re.findall(r"^\| `MORA_(\w+)` \| `([^`]+)` \| (.+) \|$", SCALING, flags=re.MULTILINE)
+    own = {name: field for name, field in RaySettings.model_fields.items() if name not in Settings.model_fields}
+
+    assert rows == [(name.upper(), str(field.default), field.description) for name, field in own.items()]
 
 
 def test_every_metric_is_listed_with_its_labels() -> None:

@@ -1,0 +1,94 @@
+"""The same application on Ray Serve, over several nodes: `serve run service.ray_app:app NAME=VALUE ...`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.serve.config import AutoscalingConfig
+
+from model_store import Store, StoreError, TrustedKeys, read_trusted_keys
+from service.app import create_app
+from service.deployment import DeployedStore, DeployedVersion, live_versions
+from service.engine import Engine
+from service.logs import configure_logging
+from service.memory import return_large_blocks
+from service.settings import PREFIX, RaySettings, Settings, check_names
+
+
+def app(arguments: Mapping[str, object]) -> serve.Application:
+    """What `serve run` deploys: replicas that answer with what is live in the store now, and with nothing else.
+
+    Args:
+        arguments: fields of RaySettings; they win over `MORA_*` of a replica's node, and those over `MORA_*` here.
+
+    Raises ValueError for a wrong setting, StoreError for a store that cannot be deployed.
+    """
+    check_names(os.environ, RaySettings)
+    settings = RaySettings.model_validate(arguments)
+    deployed = live_versions(Store(settings.store, _trusted(settings)))
+    given = {name: getattr(settings, name) for name in arguments}
+    environment = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
+    replica = Replica.options(  # type: ignore[attr-defined]
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=settings.min_replicas,
+            max_replicas=settings.max_replicas,
+            target_ongoing_requests=settings.target_ongoing_requests,
+        ),
+        max_ongoing_requests=settings.max_connections,  # what is too much is for the replica's own queues to refuse
+        graceful_shutdown_timeout_s=settings.drain_seconds,
+        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+    )
+    bound: serve.Application = replica.bind(given, environment, deployed)
+    return bound
+
+
+@serve.deployment(name="mora-serve")
+@serve.ingress()
+class Replica:
+    """One process of the service; it starts only on a node whose store holds exactly what was deployed."""
+
+    def __init__(
+        self,
+        arguments: Mapping[str, object],
+        environment: Mapping[str, str],
+        deployed: Mapping[str, DeployedVersion],
+    ) -> None:
+        for name, value in environment.items():
+            os.environ.setdefault(name, value)
+        check_names(os.environ, RaySettings)
+        settings = RaySettings.model_validate(arguments)
+        cores = max(1, int(settings.num_cpus))  # of the node's, which other replicas share
+        unset = {"intra_op_threads", "preparation_workers"} - settings.model_fields_set
+        self._settings: Settings = settings.model_copy(update=dict.fromkeys(unset, cores))
+        configure_logging(self._settings)
+        return_large_blocks()
+        self._store = DeployedStore(settings.store, deployed, _trusted(settings))
+        try:
+            self._store.verify_all()
+        except StoreError as error:
+            node = ray.util.get_node_ip_address()
+            raise StoreError(f"node {node}: its store {settings.store} is not what was deployed: {error}") from error
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        self._service = create_app(self._settings, self._store)
+        return self._service
+
+    async def check_health(self) -> None:
+        """Fail, so that Ray replaces this replica, where a request for a deployed task would not be answered.
+
+        Raises RuntimeError for a version that was refused, ServiceError when work has been waiting for seconds.
+        """
+        engine: Engine = self._service.state.engine
+        for task in self._store.tasks():
+            if task not in engine.catalog.live:
+                refusal = engine.catalog.refusal(task)
+                raise RuntimeError(f"{task}: its deployed version was refused: {refusal.reason if refusal else '?'}")
+        await engine.check_ready()
+
+
+def _trusted(settings: Settings) -> TrustedKeys | None:
+    return read_trusted_keys(settings.trusted_keys) if settings.trusted_keys else None
