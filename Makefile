@@ -27,7 +27,7 @@ RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 .PHONY: help setup demo test faults docker-test ray-test serve check bench lock sbom
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  (ACCELERATOR=$(ACCELERATOR), PORT=$(PORT); set either on the command line)"
 
 setup: $(EVERYTHING) ## Install serving, training and tests into .venv
