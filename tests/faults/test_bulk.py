@@ -120,7 +120,7 @@ class Bulk:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
-        eventually(lambda: not self.processes)
+        eventually(lambda: not self.processes, seconds=180)  # Ray's own notice in their time
 
     @property
     def processes(self) -> list[int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from importlib.metadata import distributions
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
@@ -15,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 def difference(listed: set[tuple[str, str]]) -> list[str]:
     """What is installed and not listed, or listed and not installed; this project itself is the one described."""
-    there = {(canonicalize_name(found.metadata["Name"]), found.version) for found in distributions()}
+    script = "import importlib.metadata as m; print(*(f'{d.name}=={d.version}' for d in m.distributions()))"
+    names = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split()
+    there = {(canonicalize_name(name), version) for name, version in (found.split("==") for found in names)}
     there = {(name, version) for name, version in there if name != "mora-serve"}
     return [f"{name} {version}" for name, version in sorted(listed ^ there)]
 
