@@ -19,11 +19,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.faults.service_client import ask
 
 import service.parts
 from service.planning import Wish, plan
 from service.settings import Settings
+from tests.faults.asking import as_json, ask
 from tests.faults.killing import Killed, killed_at
 from tests.made_data_set import label_here, write_data_set
 from tests.tiny import PIXELS
@@ -195,11 +195,11 @@ def is_answer(running, row: dict | None, found: dict | None) -> bool:
     if "error" in row:
         return found["error"] == row["error"]
     image = None if row["image"] is None else base64.b64encode(row["image"]).decode()
-    status, body = ask(running, "/classify", {"image": image, "text": row["text"]})
-    if status != 200:
-        return found["error"] == body["code"]
-    labels = [label["label"] for label in body["labels"]]
-    scores = [label["score"] for label in body["labels"]]
+    (answer,) = ask(running.base, [as_json("/classify", {"image": image, "text": row["text"]})])
+    if answer.status != 200:
+        return found["error"] == answer.code
+    labels = [label["label"] for label in answer.json["labels"]]
+    scores = [label["score"] for label in answer.json["labels"]]
     return (
         found["error"] is None
         and found["top_labels"] == labels
