@@ -168,11 +168,12 @@ def test_control_a_process_with_another_interface_is_refused():
     assert (done.returncode, "not alone" in done.stderr) == (1, True)
 
 
-def test_a_service_without_a_network_starts_and_answers(counts, reliability):
+def test_a_service_without_a_network_starts_and_answers(counts, tmp_path, reliability):
     """Tests that start a service, load a store and ask it, in a network namespace of their own."""
     chosen = counts("tests/faults/test_input.py::test_special_tokens_in_a_text_are_words_that_nobody_knows", "")
     tests = [chosen] if chosen else ["tests/faults/test_input.py", f"{__file__}::{_FETCHING}"]
-    command = [*without_a_network(), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    command = [*without_a_network(), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += ["--basetemp", str(tmp_path / "inside"), *tests]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=1200, check=False)
 
