@@ -128,7 +128,6 @@ class Batcher:
                 if makes_room.future.set_running_or_notify_cancel():
                     makes_room.future.set_exception(queue_full(self._seconds_ahead(item.claim)))
             waiting = _Waiting(item)
-            self._turns.join(item.claim.task, {other.claim.task for other in self._queue if other.input is not None})
             self._queue.append(waiting)
             self._changed.notify()
         try:
@@ -262,7 +261,8 @@ class Batcher:
         able = [waiting for waiting in self._queue if self._free(waiting.batchable)]
         if not able:
             return []
-        first = min(able, key=lambda waiting: self._turns.had(waiting.claim.task))
+        had = {task: self._turns.had(task) for task in {waiting.claim.task for waiting in able}}
+        first = min(able, key=lambda waiting: had[waiting.claim.task])
         if first.input is None or first.claim.alone:
             batch = [first]
         else:

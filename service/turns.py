@@ -1,27 +1,23 @@
-"""Whose turn it is when several tasks want one encoder: the task's that had least of it."""
+"""Whose turn it is when several tasks want one encoder: the task's that got least of it lately."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+
+_HALF_LIFE_SECONDS = 0.5  # of what counts against a task; also about how long one that comes back can be first
 
 
 class Turns:
-    """Fair queueing by tokens. A task that comes back after a pause is owed nothing for it."""
+    """Fair shares by tokens. A task that asks for less than its share goes first whenever it asks."""
 
     def __init__(self) -> None:
-        self._had: dict[str, int] = {}  # tokens, of every task that waits or waited while another did
-
-    def join(self, task: str, others: Collection[str]) -> None:
-        """A task that waited for nothing wants something, while `others` wait."""
-        if not others:
-            self._had.clear()
-        least = min((self._had[other] for other in others), default=0)
-        self._had[task] = max(self._had.get(task, 0), least)
+        self._had: dict[str, tuple[float, float]] = {}  # tokens of a task, and when they were that many
 
     def spend(self, task: str, tokens: int) -> None:
         """A task got a run."""
-        self._had[task] = self._had.get(task, 0) + tokens
+        self._had[task] = (self.had(task) + tokens, time.perf_counter())
 
-    def had(self, task: str) -> int:
-        """How much a task got; who got least is next."""
-        return self._had.get(task, 0)
+    def had(self, task: str) -> float:
+        """How much a task got, what is long ago counting less; who got least is next."""
+        tokens, then = self._had.get(task, (0.0, 0.0))
+        return tokens * 0.5 ** ((time.perf_counter() - then) / _HALF_LIFE_SECONDS)

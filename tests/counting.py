@@ -10,12 +10,13 @@ from tests.tiny import FEATURES, WIDTH, Shelf, TinyDraft, TinyTask
 SHORT, LONG = "red", "a red green apple square of a picture"
 
 
-def counting_draft(shelf: Shelf, exponent: int = 9, name: str = "fruit") -> TinyDraft:
+def counting_draft(shelf: Shelf, exponent: int = 9, name: str = "fruit", seed: int = 1) -> TinyDraft:
     """A tiny task that answers as ever, its texts after counting to the number of their tokens to that power.
 
     With 9, SHORT takes no time, a golden example part of a second, and LONG minutes.
     """
-    return shelf.draft(name).replacing_graph("text_tail", _tail(TinyTask(name).weights()["text_tail"], exponent))
+    tail = _tail(TinyTask(name, seed).weights()["text_tail"], exponent)
+    return shelf.draft(name, seed).replacing_graph("text_tail", tail)
 
 
 def _tail(weight: np.ndarray, exponent: int) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.load import closed_loop, open_loop
 from model_store import activate
+from tests.counting import counting_draft
 from tests.tiny import TinyTask
 
 TEXT = "a red apple"
@@ -48,10 +49,10 @@ class Asker(threading.Thread):
 
 def test_versions_change_under_load_and_nothing_is_lost_or_mixed(shelf, server, counts, reliability):
     for seed in (1, 2):
-        shelf.publish("fruit", seed)
-    running = server(shelf.store, poll_seconds=0.02)
+        shelf.publish_draft(counting_draft(shelf, exponent=7, seed=seed))  # the encoder is what limits it
+    running = server(shelf.store, poll_seconds=0.02, encoder_workers=1, max_batch_tokens=20)
     url = f"{running.base}/classify"
-    reloads, seconds = counts(6, 100), counts(1, 15)
+    reloads, seconds, pause = counts(6, 100), counts(1, 15), counts(0.2, 1.0)  # loading takes some of the cores
     rate = 0.7 * closed_loop(url, [BODY], concurrency=8, seconds=seconds).per_second
     asker, stopping = Asker(url), threading.Event()
     asker.start()
@@ -63,11 +64,11 @@ def test_versions_change_under_load_and_nothing_is_lost_or_mixed(shelf, server, 
         while not stopping.is_set() or changed < reloads:
             activate(shelf.store, "fruit", 1 + changed % 2)
             changed += 1
-            time.sleep(max(0.1, seconds / reloads))
+            time.sleep(pause)
 
     reloader = threading.Thread(target=reload)
     reloader.start()
-    measured = open_loop(url, [BODY], rate, max(seconds, 0.1 * reloads), seed=1)
+    measured = open_loop(url, [BODY], rate, reloads * pause, seed=1)
     stopping.set()
     reloader.join()
     asker.stop()
