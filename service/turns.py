@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 _HALF_LIFE_SECONDS = 0.5  # of what counts against a task; also about how long one that comes back can be first
@@ -20,4 +21,4 @@ class Turns:
     def had(self, task: str) -> float:
         """How much a task got, what is long ago counting less; who got least is next."""
         tokens, then = self._had.get(task, (0.0, 0.0))
-        return tokens * 0.5 ** ((time.perf_counter() - then) / _HALF_LIFE_SECONDS)
+        return tokens * math.exp2((then - time.perf_counter()) / _HALF_LIFE_SECONDS)
