@@ -18,7 +18,9 @@ _SPLITS = ("train", "validation", "test")
 def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
     """The same for the same manifest and release of mora-store. No licence: a manifest names none."""
     model = f"{manifest.task}@{manifest.version}"
-    files = _file_names(manifest)
+    files: dict[Blob, str] = {}  # each once; what has several uses has the name of the first
+    for name, blob in manifest.files().items():
+        files.setdefault(blob, name)
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -40,27 +42,6 @@ def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
         "components": [_file(name, blob) for blob, name in files.items()],
         "dependencies": [{"ref": model, "dependsOn": [_reference(blob) for blob in files]}],
     }
-
-
-def _file_names(manifest: Manifest) -> dict[Blob, str]:
-    """Every blob of a version once, with what it is; what has several uses has the name of the first."""
-    named = {
-        "tokenizer.json": manifest.text.tokenizer,
-        "absent_features.safetensors": manifest.absent_features,
-        "head.safetensors": manifest.head,
-    }
-    for precision, graphs in manifest.graphs.items():
-        for graph in ("image_trunk", "image_tail", "text_trunk", "text_tail"):
-            named[f"{precision}/{graph}.onnx"] = getattr(graphs, graph)
-    for number, example in enumerate(manifest.golden):
-        if example.image is not None:
-            named[f"golden/{number}"] = example.image
-    if manifest.report is not None:
-        named["report.html"] = manifest.report
-    found: dict[Blob, str] = {}
-    for name, blob in named.items():
-        found.setdefault(blob, name)
-    return found
 
 
 def _reference(blob: Blob) -> str:

@@ -111,7 +111,7 @@ def show(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:
-        signature = _describe(opened.signature(task, manifest.version), content, _keys(trusted_keys))
+        signature = _describe(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
         typer.echo(plain(_sentence(url, ask(url, task, read_api_key(api_key_file)))))
@@ -147,7 +147,7 @@ def verify(
     """
     if version is not None and task is None:
         raise typer.BadParameter("needs TASK: a version number alone names nothing", param_hint="--version")
-    opened = _open(store, _keys(trusted_keys))
+    opened = _open(store, read_trusted_keys(trusted_keys))
     good: list[bool] = []
     for name in [task] if task is not None else opened.tasks():
         good += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
@@ -167,7 +167,7 @@ def activate(
     trusted_keys: TrustedOption = None,
 ) -> None:
     """Make VERSION the live one, after verifying it. Running services switch when they next look."""
-    manifest = publishing.activate(Store(store, _keys(trusted_keys)), task, version)
+    manifest = publishing.activate(Store(store, read_trusted_keys(trusted_keys)), task, version)
     typer.echo(f"{task}: version {manifest.version} is live")
 
 
@@ -175,7 +175,7 @@ def activate(
 @_one_line_errors
 def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_keys: TrustedOption = None) -> None:
     """Make the version before the live one live again, after verifying it."""
-    manifest = publishing.rollback(Store(store, _keys(trusted_keys)), task)
+    manifest = publishing.rollback(Store(store, read_trusted_keys(trusted_keys)), task)
     typer.echo(f"{task}: version {manifest.version} is live again")
 
 
@@ -228,10 +228,6 @@ def _open(root: Path, trusted: TrustedKeys | None = None) -> Store:
     if not root.is_dir():
         raise NotFoundError(f"no model store at {root}")
     return Store(root, trusted)
-
-
-def _keys(path: Path | None) -> TrustedKeys | None:
-    return None if path is None else read_trusted_keys(path)
 
 
 def _describe(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:

@@ -197,14 +197,26 @@ class ManifestDraft(_Frozen):
             return self.golden_tolerance
         return max(self.golden_tolerance, 2 * max(self.graphs[precision].max_logit_error.values(), default=0.0))
 
+    def files(self) -> dict[str, Blob]:
+        """Every blob this version needs by what it is, such as `fp32/image_trunk.onnx`; some have several uses."""
+        found = {
+            "tokenizer.json": self.text.tokenizer,
+            "absent_features.safetensors": self.absent_features,
+            "head.safetensors": self.head,
+        }
+        for precision, graphs in self.graphs.items():
+            for graph in ("image_trunk", "image_tail", "text_trunk", "text_tail"):
+                found[f"{precision}/{graph}.onnx"] = getattr(graphs, graph)
+        for number, example in enumerate(self.golden):
+            if example.image is not None:
+                found[f"golden/{number}"] = example.image
+        if self.report is not None:
+            found["report.html"] = self.report
+        return found
+
     def blobs(self) -> list[Blob]:
         """Every blob this version needs, each once."""
-        found = [self.text.tokenizer, self.absent_features, self.head]
-        for graphs in self.graphs.values():
-            found += [graphs.image_trunk, graphs.image_tail, graphs.text_trunk, graphs.text_tail]
-        found += [example.image for example in self.golden if example.image is not None]
-        found += [self.report] if self.report is not None else []
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(self.files().values()))
 
 
 class Manifest(ManifestDraft):

@@ -44,13 +44,17 @@ def fingerprint(key: Ed25519PublicKey) -> str:
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def read_trusted_keys(path: Path) -> TrustedKeys:
+def read_trusted_keys(path: Path | None) -> TrustedKeys | None:
     """The public keys of a file: PEM blocks one after another, between which are empty lines and `#` comments.
+
+    None where no file is named, and so no signature is asked for.
 
     Raises:
         StoreError: there is no key, or something else than Ed25519 public keys; names the line, never what it holds.
         OSError: the file cannot be read.
     """
+    if path is None:
+        return None
     keys: list[Ed25519PublicKey] = []
     block: list[str] = []
     begun = 0

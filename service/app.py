@@ -48,7 +48,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     """
     metrics = Metrics()
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
-    trusted = read_trusted_keys(settings.trusted_keys) if settings.trusted_keys else None
+    trusted = read_trusted_keys(settings.trusted_keys)
     limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
     @asynccontextmanager

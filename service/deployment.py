@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_store import CorruptError, Manifest, NotFoundError, Store, TrustedKeys
+from model_store import CorruptError, Manifest, NotFoundError, Store, TrustedKeys, blob_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ def live_versions(store: Store) -> dict[str, DeployedVersion]:
         version = store.live(task)
         if version is not None:
             store.verify(task, version)
-            deployed[task] = DeployedVersion(version, _sha256(store.read_manifest(task, version)[1]))
+            deployed[task] = DeployedVersion(version, blob_of(store.read_manifest(task, version)[1]).sha256)
     if not deployed:
         raise NotFoundError(f"nothing to deploy: no task in {store.root} is live")
     return deployed
@@ -56,7 +55,7 @@ class DeployedStore(Store):
 
     def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
         manifest, content = super().read_manifest(task, version)
-        found, expected = _sha256(content), self._deployed[task].manifest_sha256
+        found, expected = blob_of(content).sha256, self._deployed[task].manifest_sha256
         if found != expected:
             message = f"{task} version {manifest.version} has manifest {found}, deployed was {expected}"
             raise CorruptError(f"{message}; copy the store to this node again", "sha256")
@@ -66,7 +65,3 @@ class DeployedStore(Store):
         """Read every file of every deployed version. Raises CorruptError or UntrustedError."""
         for task in self.tasks():
             self.verify(task)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

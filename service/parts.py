@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_store import Store, read_trusted_keys
+from model_store import Store, blob_of, read_trusted_keys
 from service.answers import Answer
 from service.bodies import parse_item
 from service.errors import Code, ServiceError
@@ -132,12 +131,12 @@ class RowReader:
 
 def open_store(settings: Settings) -> Store:
     """The store as a service with these settings opens it."""
-    return Store(settings.store, read_trusted_keys(settings.trusted_keys) if settings.trusted_keys else None)
+    return Store(settings.store, read_trusted_keys(settings.trusted_keys))
 
 
 def digest_of(store: Store, task: str, version: int) -> str:
     """SHA-256 of a version's manifest. Raises StoreError."""
-    return hashlib.sha256(store.read_manifest(task, version)[1]).hexdigest()
+    return blob_of(store.read_manifest(task, version)[1]).sha256
 
 
 def items_of(table: pa.Table, job: Job, folder: Path) -> list[Item | ServiceError]:

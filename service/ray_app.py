@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.config import AutoscalingConfig
 
-from model_store import Store, StoreError, TrustedKeys, read_trusted_keys
+from model_store import Store, StoreError, read_trusted_keys
 from service.app import create_app
 from service.deployment import DeployedStore, DeployedVersion, live_versions
 from service.engine import Engine
@@ -29,7 +29,7 @@ def app(arguments: Mapping[str, object]) -> serve.Application:
     """
     check_names(os.environ, RaySettings)
     settings = RaySettings.model_validate(arguments)
-    deployed = live_versions(Store(settings.store, _trusted(settings)))
+    deployed = live_versions(Store(settings.store, read_trusted_keys(settings.trusted_keys)))
     given = {name: getattr(settings, name) for name in arguments}
     environment = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     replica = Replica.options(  # type: ignore[attr-defined]
@@ -66,7 +66,7 @@ class Replica:
         self._settings: Settings = settings.model_copy(update=dict.fromkeys(unset, cores))
         configure_logging(self._settings)
         return_large_blocks()
-        self._store = DeployedStore(settings.store, deployed, _trusted(settings))
+        self._store = DeployedStore(settings.store, deployed, read_trusted_keys(settings.trusted_keys))
         try:
             self._store.verify_all()
         except StoreError as error:
@@ -88,7 +88,3 @@ class Replica:
                 refusal = engine.catalog.refusal(task)
                 raise RuntimeError(f"{task}: its deployed version was refused: {refusal.reason if refusal else '?'}")
         await engine.check_ready()
-
-
-def _trusted(settings: Settings) -> TrustedKeys | None:
-    return read_trusted_keys(settings.trusted_keys) if settings.trusted_keys else None
