@@ -43,9 +43,10 @@ class Stack:
 
     def __init__(self, data: Path) -> None:
         files = ["docker-compose.yml", "docker/compose.debian.yml"]
-        os.environ |= {"MORA_DATA": str(data), "MORA_PUBLISH": "18080", "PROMETHEUS_PUBLISH": "19090"}
+        self.port = 18080
+        os.environ |= {"MORA_DATA": str(data), "MORA_PUBLISH": str(self.port), "PROMETHEUS_PUBLISH": "19090"}
         self.compose = [*_compose(), "-p", PROJECT, *(word for file in files for word in ("-f", file))]
-        self.url = "http://127.0.0.1:18080"
+        self.url = f"http://127.0.0.1:{self.port}"
         self.prometheus = "http://127.0.0.1:19090"
         self.seconds: dict[str, float] = {}
 

@@ -14,60 +14,20 @@ import urllib3
 
 from tests.docker.conftest import PROJECT, Stack, run
 from tests.faults.pictures import bombs
+from tests.steady_load import SteadyLoad
 from tests.tiny import PICTURE
 from tests.waiting import wait_until
 
 MOST_IMAGE_BYTES = 450_000_000
 READY_SECONDS = 10
-ITEM = json.dumps({"task": "clipart-category", "text": "a red apple"}).encode()
+ITEM = {"task": "clipart-category", "text": "a red apple"}
 JSON = {"Content-Type": "application/json"}
 IMAGE, TEXT = {"image": PICTURE}, {"text": "a red apple"}
 
 
-class Load:
-    """Clients that ask through nginx without pause, no retries of their own."""
-
-    def __init__(self, url: str, clients: int = 3) -> None:
-        self.answered = 0
-        self.errors: list[str] = []
-        self.versions: set[int] = set()
-        self._url = url
-        self._ends = threading.Event()
-        self._pool = urllib3.PoolManager(maxsize=2 * clients, retries=False, timeout=40)
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
-
-    def goes_on(self, answers: int = 20) -> bool:
-        """Whether so many more are answered."""
-        seen = self.answered
-        return wait_until(lambda: self.answered >= seen + answers, 60)
-
-    def _ask(self) -> None:
-        while not self._ends.is_set():
-            try:
-                answer = self._pool.request("POST", f"{self._url}/classify", body=ITEM, headers=JSON)
-            except urllib3.exceptions.HTTPError as error:
-                self.errors.append(type(error).__name__)
-                continue
-            if answer.status == 200:
-                self.answered += 1
-                self.versions.add(answer.json()["version"])
-            else:
-                self.errors.append(f"{answer.status} {answer.data[:200]!r}")
-
-
 @contextmanager
 def no_loss(stack: Stack):
-    with Load(stack.url) as load:
+    with SteadyLoad(stack.port, ITEM, clients=3) as load:
         assert load.goes_on()
         yield load
         assert load.goes_on()

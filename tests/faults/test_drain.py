@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import random
 import signal
@@ -17,9 +16,10 @@ import pytest
 
 from tests.faults.proxy import REUSED, free_ports, nginx
 from tests.faults.raw_http import ask, classify, connect, events_named, is_closed, read_answer, request
+from tests.steady_load import SteadyLoad
 from tests.waiting import wait_until
 
-ITEM = json.dumps({"text": "a red apple"})
+ITEM = {"text": "a red apple"}
 EXIT_SECONDS = 20
 
 
@@ -179,58 +179,20 @@ def test_it_ends_in_time_whenever_the_signal_comes(shelf, counts, reliability):
     )
 
 
-class Load:
-    """Clients that ask without pause, each on a connection that is kept open."""
-
-    def __init__(self, port: int, clients: int) -> None:
-        self.answered = 0
-        self.errors: list[str] = []
-        self._port = port
-        self._ends = threading.Event()
-        self._counting = threading.Lock()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self) -> None:
-        client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        while not self._ends.is_set():
-            try:
-                client.request("POST", "/classify", ITEM, {"Content-Type": "application/json"})
-                response = client.getresponse()
-                response.read()
-                error = None if response.status == 200 else str(response.status)
-            except (OSError, http.client.HTTPException) as failure:
-                error = type(failure).__name__
-                client.close()
-            with self._counting:
-                self.answered += error is None
-                self.errors += [] if error is None else [error]
-        client.close()
-
-
-def roll(server, store, folder, number: int, retries: str, end) -> Load:
+def roll(server, store, folder, number: int, retries: str, end) -> SteadyLoad:
     """Stop and start two replicas in turn, under load, `number` times; `end(replica)` stops one."""
     ports = free_ports(2)
     settings = {"drain_delay_seconds": 0.3, "queue_size": 256}
     with nginx(folder, ports, f"{REUSED} proxy_next_upstream {retries};") as port:
         with ThreadPoolExecutor(2) as threads:
             replicas = list(threads.map(lambda its_port: server(store, port=its_port, **settings), ports))
-        with Load(port, clients=4) as load:
+        with SteadyLoad(port, ITEM, clients=4) as load:
             for turn in range(number):
-                assert wait_until(lambda seen=load.answered: load.answered > seen + 20)
+                assert load.goes_on()
                 end(replicas[turn % 2])
                 if turn + 1 < number:
                     replicas[turn % 2] = server(store, port=ports[turn % 2], **settings)
-            assert wait_until(lambda seen=load.answered: load.answered > seen + 20)
+            assert load.goes_on()
     return load
 
 
