@@ -1,0 +1,17 @@
+// Figures as people read them.
+
+const percentage = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const signed = new Intl.NumberFormat("en", { signDisplay: "always", minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const plain = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const whole = new Intl.NumberFormat("en");
+
+export const percent = (share) => percentage.format(share);
+export const signedLogit = (value) => signed.format(value).replace("-", "\u2212");
+export const decimal = (value) => plain.format(value);
+export const count = (value) => whole.format(value);
+export const milliseconds = (value) => `${plain.format(value)} ms`;
+
+export function bytes(size) {
+  if (size < 1000) return `${size} bytes`;
+  return size < 1e6 ? `${(size / 1e3).toFixed(0)} kB` : `${(size / 1e6).toFixed(1)} MB`;
+}
