@@ -28,7 +28,7 @@ class View(NamedTuple):
 _VIEWS = [
     View("playground-light", (1200, 900), "light", whole=True),
     View("playground-dark", (1200, 900), "dark", whole=False),
-    View("playground-phone", (390, 844), "light", whole=True),
+    View("playground-phone", (390, 1700), "light", whole=False),
 ]
 
 

@@ -9,11 +9,12 @@ export function sentence(answer) {
   const { carried_by: carrier, without_image: withoutImage, without_text: withoutText } = answer.explanation;
   const absent = Object.keys(answer.modalities).find((modality) => answer.modalities[modality] === "absent");
   if (absent) return `There is no ${absent}, so the ${carrier} carried this answer.`;
-  const changes = [["image", withoutImage], ["text", withoutText]].filter(([, rest]) => rest).map(([modality, rest]) => {
-    const [now, then] = [names(answer.labels), names(rest)];
-    return now === then ? `it is the same without the ${modality}` : `without the ${modality} it would be ${then}`;
-  });
-  return [`The ${carrier} carried this answer`, ...changes].join("; ") + ".";
+  const [now, onText, onImage] = [answer.labels, withoutImage, withoutText].map(names);
+  const carried = `The ${carrier} carried this answer`;
+  if (now === onText && now === onImage) return `${carried}; either alone gives the same.`;
+  if (now === onText) return `${carried}. Without the image it stays; without the text it would be ${onImage}.`;
+  if (now === onImage) return `${carried}. Without the text it stays; without the image it would be ${onText}.`;
+  return `${carried}. Without the image it would be ${onText}; without the text, ${onImage}.`;
 }
 
 export function contributions(answer) {

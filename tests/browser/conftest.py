@@ -1,0 +1,83 @@
+"""Chromium on the playground of running services. Skipped where there is no Chromium: `make setup-browser`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+
+from examples.demo import service
+
+NEVER_WAIT_LONGER_MS = 15_000
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: make setup-browser")
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def shipped(browser: Browser) -> Iterator[str]:
+    """The base URL of a service on the shipped store; nothing is asked of it before there is a browser."""
+    with service("--log-level", "warning") as url:
+        yield url
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+    context.set_default_timeout(NEVER_WAIT_LONGER_MS)
+    yield context
+    context.close()
+
+
+class Opened:
+    """A page, with what it said on the console and where it asked."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", self._note_request)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def _note_request(self, request: Request) -> None:
+        self.asked.append(request.url)
+
+
+@pytest.fixture
+def opened(context: BrowserContext) -> Iterator[Callable[..., Opened]]:
+    """`opened(url, is_refused=False)`: a page; it may complain only of statuses, and only where refusals are expected."""
+    with ExitStack() as stack:
+
+        def go(url: str, is_refused: bool = False) -> Opened:
+            opened = Opened(context.new_page())
+            stack.callback(_check, opened, url, is_refused)
+            opened.page.goto(url)
+            return opened
+
+        yield go
+
+
+def _check(opened: Opened, url: str, is_refused: bool) -> None:
+    origin = url.split("#")[0].rstrip("/")
+    elsewhere = [asked for asked in opened.asked if not asked.startswith((f"{origin}/", f"blob:{origin}/"))]
+    assert elsewhere == []
+    expected = "Failed to load resource" if is_refused else "\0"
+    assert [said for said in opened.complaints if not said.startswith(expected)] == []
