@@ -24,13 +24,16 @@ BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup demo test faults docker-test ray-test serve check bench lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test serve check bench screenshots lock sbom
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  (ACCELERATOR=$(ACCELERATOR), PORT=$(PORT); set either on the command line)"
 
 setup: $(EVERYTHING) ## Install serving, training and tests into .venv
+
+setup-browser: $(EVERYTHING) ## Install Chromium (Debian, Ubuntu; as root), which the tests of the playground drive
+	command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
 
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py
@@ -58,6 +61,9 @@ check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
 
 bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
+screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chromium
+	$(BIN)/python -m examples.screenshots docs/images
 
 lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt and -gpu.txt: what a service installs, with hashes
 	@for accelerator in cpu gpu; do \

@@ -85,6 +85,7 @@ class TaskDetail(TaskSummary):
     training_mix: dict[Pattern, float]
     max_logit_error: dict[Pattern, float]
     provenance: Provenance
+    has_report: bool = Field(description="Whether there is a training report, at `report`.")
     refused: Refusal | None = Field(
         description="What is live in the store and failed its checks, so `version` answers."
     )

@@ -26,7 +26,7 @@ from service.lag import watch_lag
 from service.loading import Loader
 from service.metrics import Metrics
 from service.observation import Observation
-from service.page import page_routes
+from service.page import page_files, page_router
 from service.rate_limit import RateLimit
 from service.record import RequestRecord
 from service.routes import router, scrape
@@ -89,12 +89,12 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     if settings.metrics_port is None:
         app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
-    page = page_routes()
-    app.router.routes.extend(page)
+    page = page_files()
+    app.include_router(page_router(page))
     app.add_middleware(Departure)
     patience = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
     app.add_middleware(SlowBodies, **patience, metrics=metrics)
-    app.add_middleware(Access, keys=keys, limit=limit, open_paths=[route.path for route in page])
+    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page)
     app.add_middleware(Observation, metrics=metrics)  # the last is the outermost
     close_traces = _trace(app, settings)
     app.add_exception_handler(ServiceError, _on_service_error)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from fastapi import APIRouter, Request, Response
 
 _INDEX = "index.html"
 _MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -25,17 +24,25 @@ _HEADERS = {
 }
 
 
-def page_routes() -> list[Route]:
-    """A route for each file of `service/playground`, read now; its index is `/`. The page's own links are relative."""
-    folder = files("service") / "playground"
-    return [_route(file.name, file.read_bytes()) for file in folder.iterdir() if _kind(file.name) in _MEDIA_TYPES]
+def page_files() -> dict[str, bytes]:
+    """The files of `service/playground`, read now, by the path of each; the index is `/`, and all links are relative."""
+    found = [file for file in (files("service") / "playground").iterdir() if _kind(file.name) in _MEDIA_TYPES]
+    return {"/" if file.name == _INDEX else f"/playground/{file.name}": file.read_bytes() for file in found}
+
+
+def page_router(page: Mapping[str, bytes]) -> APIRouter:
+    """Answers with files by path, and with nothing to a browser that has them already."""
+    router = APIRouter(include_in_schema=False)
+    for path, content in page.items():
+        router.add_api_route(path, _answering(content, _MEDIA_TYPES[_kind(_INDEX if path == "/" else path)]))
+    return router
 
 
 def _kind(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _route(name: str, content: bytes) -> Route:
+def _answering(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     etag = f'"{hashlib.sha256(content).hexdigest()}"'
     headers = {**_HEADERS, "ETag": etag}
 
@@ -43,6 +50,6 @@ def _route(name: str, content: bytes) -> Route:
         known = (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
         if etag in known:
             return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=_MEDIA_TYPES[_kind(name)])
+        return Response(content, headers=headers, media_type=media_type)
 
-    return Route("/" if name == _INDEX else f"/playground/{name}", answer, include_in_schema=False)
+    return answer

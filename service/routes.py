@@ -76,6 +76,7 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
         training_mix=manifest.training_mix,
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
         provenance=manifest.provenance,
+        has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),
     )
 

@@ -45,14 +45,18 @@ class Showcase:
         golden = self._catalog.find(task).manifest.golden
         image = golden[number].image if 0 <= number < len(golden) else None
         if image is None:
-            raise ServiceError(Code.UNKNOWN_EXAMPLE, "No such example has a picture; GET /tasks/{task}/examples lists them.")
+            raise ServiceError(
+                Code.UNKNOWN_EXAMPLE, "No such example has a picture; GET /tasks/{task}/examples lists them."
+            )
         return await self._read(image)
 
     async def report(self, task: str) -> bytes:
         """The training report of the version that answers, an HTML document. Raises ServiceError."""
         report = self._catalog.find(task).manifest.report
         if report is None:
-            raise ServiceError(Code.NO_REPORT, "This version was published without one; mora-train fit --publish adds it.")
+            raise ServiceError(
+                Code.NO_REPORT, "This version was published without one; mora-train fit --publish adds it."
+            )
         return await self._read(report)
 
     async def versions(self, task: str) -> TaskVersions:
@@ -74,4 +78,6 @@ class Showcase:
             return (await self._reading.run(job)).result
         except (StoreError, OSError) as error:
             _log.error("store_unreadable", problem=str(error))
-            raise ServiceError(Code.STORE_UNREADABLE, "The store cannot give this file; mora-store verify says why.") from error
+            raise ServiceError(
+                Code.STORE_UNREADABLE, "The store cannot give this file; mora-store verify says why."
+            ) from error

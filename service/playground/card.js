@@ -74,6 +74,7 @@ function version({ version: number, live }) {
 
 // A link sends no key, so with one the report is fetched and saved.
 function reportLink(path, detail, failed) {
+  if (!detail.has_report) return element("p", { class: "hint" }, "Published without a training report.");
   const save = async (event) => {
     if (!hasKey()) return;
     event.preventDefault();

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from examples.demo import service
+from service.app import create_app
+from service.server import Server
+from service.settings import Settings
+from tests.waiting import wait_until
 
 NEVER_WAIT_LONGER_MS = 15_000
 
@@ -32,6 +37,28 @@ def shipped(browser: Browser) -> Iterator[str]:
     """The base URL of a service on the shipped store; nothing is asked of it before there is a browser."""
     with service("--log-level", "warning") as url:
         yield url
+
+
+@contextmanager
+def _serving(settings: Settings) -> Iterator[Server]:
+    server = Server(create_app(settings), settings)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert wait_until(lambda: server.started, 30)
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def serving() -> Iterator[Callable[..., Server]]:
+    """`serving(store, **settings)`: a service in this process, on the port `server.servers[0]` has."""
+    with ExitStack() as stack:
+        yield lambda store, **settings: stack.enter_context(
+            _serving(Settings(store=store.root, port=0, intra_op_threads=1, drain_seconds=2, **settings))
+        )
 
 
 @pytest.fixture
@@ -76,8 +103,8 @@ def opened(context: BrowserContext) -> Iterator[Callable[..., Opened]]:
 
 
 def _check(opened: Opened, url: str, is_refused: bool) -> None:
-    origin = url.split("#")[0].rstrip("/")
-    elsewhere = [asked for asked in opened.asked if not asked.startswith((f"{origin}/", f"blob:{origin}/"))]
+    own = (f"{url.split('#')[0].rstrip('/')}/", "blob:")
+    elsewhere = [asked for asked in opened.asked if not asked.startswith(own)]
     assert elsewhere == []
     expected = "Failed to load resource" if is_refused else "\0"
     assert [said for said in opened.complaints if not said.startswith(expected)] == []
