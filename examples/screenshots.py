@@ -1,4 +1,4 @@
-"""Pictures of the playground for the documentation: `python -m examples.screenshots docs/images`, after `make setup-browser`."""
+"""Pictures of the playground for its documentation: `make screenshots`, after `make setup-browser`."""
 
 from __future__ import annotations
 

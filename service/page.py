@@ -25,7 +25,7 @@ _HEADERS = {
 
 
 def page_files() -> dict[str, bytes]:
-    """The files of `service/playground`, read now, by the path of each; the index is `/`, and all links are relative."""
+    """The files of `service/playground`, read now, by path; the index is `/`, and all links are relative."""
     found = [file for file in (files("service") / "playground").iterdir() if _kind(file.name) in _MEDIA_TYPES]
     return {"/" if file.name == _INDEX else f"/playground/{file.name}": file.read_bytes() for file in found}
 

@@ -7,15 +7,18 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from examples.demo import service
 from service.app import create_app
 from service.server import Server
 from service.settings import Settings
 from tests.waiting import wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request
 
 NEVER_WAIT_LONGER_MS = 15_000
 
@@ -25,6 +28,8 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Chromium: make setup-browser")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
@@ -90,7 +95,7 @@ class Opened:
 
 @pytest.fixture
 def opened(context: BrowserContext) -> Iterator[Callable[..., Opened]]:
-    """`opened(url, is_refused=False)`: a page; it may complain only of statuses, and only where refusals are expected."""
+    """`opened(url, is_refused=False)`: a page that complains of nothing, or only of refusals."""
     with ExitStack() as stack:
 
         def go(url: str, is_refused: bool = False) -> Opened:

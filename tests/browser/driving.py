@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Page
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 # A file as the page gets it from a drag or the clipboard.
 _HAND_OVER = """([target, kind, name, type, data]) => {

@@ -7,11 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import expect
 
 from tests.browser.driving import hand_over, labels, send, until_ready
 
+expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make setup").expect
 APPLE = Path("examples/openclipart/held_out/apple.png")
 
 
@@ -167,7 +166,8 @@ def test_all_of_it_can_be_done_with_the_keyboard(opened, shipped):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
         assert page.evaluate("""() => {
-          const it = document.activeElement, shown = getComputedStyle(it.classList.contains("unseen") ? it.parentElement : it);
+          const it = document.activeElement;
+          const shown = getComputedStyle(it.classList.contains("unseen") ? it.parentElement : it);
           return shown.outlineStyle !== "none" && parseFloat(shown.outlineWidth) >= 2 }"""), seen
         if seen[-1] == "text":
             page.keyboard.type("a red apple")
@@ -232,5 +232,7 @@ def test_axe_finds_nothing_serious(opened, shipped, color_scheme):
 
 
 def serious(page) -> list[str]:
+    from axe_playwright_python.sync_playwright import Axe
+
     found = Axe().run(page).response["violations"]
     return [f"{it['id']}: {it['nodes'][0]['html']}" for it in found if it["impact"] in ("serious", "critical")]

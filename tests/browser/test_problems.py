@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
 
 from model_store import Store
 from service.keys import key_line
@@ -13,6 +12,7 @@ from service.server import Server
 from tests.browser.driving import labels, send, until_ready
 from tests.tiny import PICTURE, Shelf
 
+expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make setup").expect
 KEY = "shop-key-0123456789"
 HOSTILE = "<img src=x onerror=document.title=1>"
 REQUEST_ID = re.compile(r"Request id [0-9a-f]{32}")
@@ -22,7 +22,7 @@ PAGE_LOADS = (
 
 
 def base_of(server: Server) -> str:
-    return "http://127.0.0.1:{}".format(server.servers[0].sockets[0].getsockname()[1])
+    return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
 
 def shelf_in(tmp_path_factory: pytest.TempPathFactory) -> Shelf:

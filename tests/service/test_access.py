@@ -50,8 +50,8 @@ def test_every_route_wants_a_key_but_the_probes_and_the_page(locked):
 
 TRICKS = [
     "/nowhere", "/livez/", "/livez/../tasks", "/livez/..%2ftasks", "/livez%2f", "/livez%00", "/livez;x",
-    "/LIVEZ", "/readyz/tasks", "/tasks?/livez", "/tasks?path=/livez", "/tasks%3f/livez", "/%2flivez", "/playground", "/playground/",
-    "/playground/nothing.js", "/playground/..%2ftasks", "/playground/index.html",
+    "/LIVEZ", "/readyz/tasks", "/tasks?/livez", "/tasks?path=/livez", "/tasks%3f/livez", "/%2flivez",
+    "/playground", "/playground/", "/playground/nothing.js", "/playground/..%2ftasks", "/playground/index.html",
 ]  # fmt: skip
 
 
