@@ -11,10 +11,17 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-// A number that the style sheet reads; a style attribute would break the page's own policy.
+// With numbers that the style sheet reads; a style attribute would break the page's own policy.
 export function measured(node, measures) {
   for (const [name, value] of Object.entries(measures)) node.style.setProperty(`--${name}`, value);
   return node;
 }
 
+// A bar for the eye alone: the number it stands for is beside it.
+export function bar(share) {
+  const filled = measured(element("span"), { length: `${share * 100}%` });
+  return element("span", { class: "bar", "aria-hidden": "true" }, filled);
+}
+
+export const hint = (...words) => element("p", { class: "hint" }, ...words);
 export const byId = (id) => document.getElementById(id);

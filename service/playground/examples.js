@@ -8,7 +8,8 @@ let addresses = [];
 export async function load(task, signal, tried) {
   const folder = `tasks/${encodeURIComponent(task)}/examples`;
   const { examples } = await askJson(folder, { signal });
-  const files = await Promise.all(examples.map((example, number) => example.has_image ? fileOf(folder, number, signal) : null));
+  const fetched = examples.map((example, number) => (example.has_image ? fileOf(folder, number, signal) : null));
+  const files = await Promise.all(fetched);
   if (signal.aborted) return;
   addresses.forEach(URL.revokeObjectURL);
   addresses = [];
@@ -24,7 +25,8 @@ async function fileOf(folder, number, signal) {
 function item(example, file, tried) {
   const picture = file === null ? null : element("img", { src: address(file), alt: "an image" });
   const text = example.text === null ? null : element("span", {}, example.text);
-  return element("li", {}, element("button", { type: "button", class: "example", click: () => tried(file, example.text ?? "") }, picture, text));
+  const click = () => tried(file, example.text ?? "");
+  return element("li", {}, element("button", { type: "button", class: "example", click }, picture, text));
 }
 
 function address(file) {

@@ -1,11 +1,12 @@
 // Figures as people read them.
 
-const percentage = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const signed = new Intl.NumberFormat("en", { signDisplay: "always", minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const plain = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const twoDigits = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
+const share = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
+const signed = new Intl.NumberFormat("en", { signDisplay: "always", ...twoDigits });
+const plain = new Intl.NumberFormat("en", twoDigits);
 const whole = new Intl.NumberFormat("en");
 
-export const percent = (share) => percentage.format(share);
+export const percent = (value) => share.format(value);
 export const signedLogit = (value) => signed.format(value).replace("-", "\u2212");
 export const decimal = (value) => plain.format(value);
 export const count = (value) => whole.format(value);

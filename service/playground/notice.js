@@ -31,11 +31,12 @@ export function show(problem, hasPicture = true) {
   return place;
 }
 
-export function sentences(problem) {
+function sentences(problem) {
   const parts = [problem.detail, CURES[problem.code], again(problem.retryAfterSeconds)].filter(Boolean);
   const title = problem.title.endsWith(".") ? problem.title : `${problem.title}.`;
-  const told = problem.requestId && element("p", { class: "request-id" }, "Request id ", element("code", {}, problem.requestId));
-  return [element("p", {}, element("strong", {}, title), ` ${parts.join(" ")}`), ...(told ? [told] : [])];
+  const said = element("p", {}, element("strong", {}, title), ` ${parts.join(" ")}`);
+  if (!problem.requestId) return [said];
+  return [said, element("p", { class: "request-id" }, "Request id ", element("code", {}, problem.requestId))];
 }
 
 export function clear() {

@@ -32,7 +32,8 @@ async function showTask(tasks, wanted) {
   byId("task").value = task;
   await show(task, version);
   if (wanted !== null && !isThere) {
-    notice.show(new Problem({ code: "no_such_deep_link", title: "The address names a task that is not loaded", detail: `This is ${task} instead.` }));
+    const title = "The address names a task that is not loaded";
+    notice.show(new Problem({ code: "no_such_deep_link", title, detail: `This is ${task} instead.` }));
   }
 }
 
@@ -63,8 +64,14 @@ async function send() {
   sending?.abort();
   const mine = sending = new AbortController();
   notice.clear();
-  const request = { address: new URL("classify", document.baseURI).href, task: byId("task").value, text: byId("text").value,
-    picture: picture.chosen(), topK: byId("top-k").value, hasKey: hasKey() };
+  const request = {
+    address: new URL("classify", document.baseURI).href,
+    task: byId("task").value,
+    text: byId("text").value,
+    picture: picture.chosen(),
+    topK: byId("top-k").value,
+    hasKey: hasKey(),
+  };
   setBusy(true);
   try {
     const started = performance.now();
@@ -118,8 +125,13 @@ function fail(problem) {
 }
 
 async function takeKey() {
-  useKey(byId("key").value.trim());
+  const key = byId("key").value.trim();
   byId("key").value = "";
+  if (/[^\x21-\x7e]/.test(key)) { // no header can hold it
+    fail(new Problem({ code: "unauthorized", title: "That is no key of a service" }));
+    return;
+  }
+  useKey(key);
   await loadTasks();
 }
 

@@ -42,7 +42,9 @@ export function listen(changed) {
     take(files);
   });
   const drop = byId("drop");
+  const holdsFiles = (event) => event.dataTransfer.types.includes("Files"); // a text is for the field it is dropped on
   document.addEventListener("dragover", (event) => {
+    if (!holdsFiles(event)) return;
     event.preventDefault(); // else the browser leaves this page for the file
     drop.classList.add("over");
   });
@@ -50,6 +52,7 @@ export function listen(changed) {
     if (event.relatedTarget === null) drop.classList.remove("over");
   });
   document.addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
     event.preventDefault();
     drop.classList.remove("over");
     take([...event.dataTransfer.files]);

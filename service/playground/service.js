@@ -36,7 +36,8 @@ export async function askJson(path, options) {
 
 // A service that refuses a large body may cut the connection before the browser has read why.
 async function unanswered(body) {
-  const isThere = body !== undefined && await fetch("livez", { cache: "no-store" }).then((probe) => probe.ok, () => false);
+  const probe = () => fetch("livez", { cache: "no-store" }).then((answer) => answer.ok, () => false);
+  const isThere = body !== undefined && await probe();
   if (!isThere) return new Problem({ code: "no_answer", title: "The service does not answer" });
   return new Problem({ code: "cut_off", title: "The connection was cut while this was being sent" });
 }

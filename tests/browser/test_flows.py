@@ -11,6 +11,12 @@ import pytest
 from tests.browser.driving import hand_over, labels, send, until_ready
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make setup").expect
+DRAG_A_TEXT = """() => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.setData("text/plain", "a red apple");
+  return ["dragover", "drop"].every((kind) => document.querySelector("#text").dispatchEvent(
+    new DragEvent(kind, {bubbles: true, cancelable: true, dataTransfer})));
+}"""
 APPLE = Path("examples/openclipart/held_out/apple.png")
 
 
@@ -80,6 +86,7 @@ def test_an_image_is_dropped_pasted_and_removed(opened, shipped):
     expect(page.locator("#preview")).to_be_hidden()
     expect(page.locator("#picture")).to_be_focused()
     assert page.get_attribute("#photograph", "capture") == "environment"
+    assert page.evaluate(DRAG_A_TEXT), "a dragged text is for the field it is dropped on"
     hand_over(page, "paste", APPLE.read_bytes(), target="#text")
     assert send(page)["modalities"] == {"image": "used", "text": "absent"}
 

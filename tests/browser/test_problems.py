@@ -160,6 +160,9 @@ def test_a_key_is_asked_for_and_kept_nowhere(opened, locked):
     page = opened(base_of(locked), is_refused=True).page
     expect(page.locator("#key-notice")).to_contain_text("The request has no valid key.")
     expect(page.locator("#key")).to_be_focused()
+    page.keyboard.type("schlüssel")
+    page.keyboard.press("Enter")
+    expect(page.locator("#key-notice")).to_contain_text("That is no key of a service.")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(page.locator("#key-notice")).to_contain_text(REQUEST_ID)
