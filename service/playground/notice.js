@@ -8,7 +8,7 @@ const PLACES = {
   key: ["unauthorized"],
 };
 const CURES = {
-  image_format: "Choose a JPEG, PNG or WebP picture, or save this one as such.",
+  image_format: "Save this one as such, or choose another.",
   image_undecodable: "Save the picture again, or choose another.",
   image_too_many_pixels: "Scale the picture down and choose it again.",
   body_too_large: "Choose a smaller picture, or a shorter text.",

@@ -60,7 +60,7 @@ def refused(page, place: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"plain text", ("The image is not JPEG, PNG or WebP.", "Choose a JPEG, PNG or WebP picture")),
+        (b"plain text", ("The image is not JPEG, PNG or WebP.", "Save this one as such, or choose another.")),
         (PICTURE[:200], ("The image is damaged.", "Save the picture again")),
         (
             PICTURE.ljust(300_000, b"\0"),
