@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 NEVER_WAIT_LONGER_MS = 15_000
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One a module, not one a session: while Playwright is there, no other test could run an event loop."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("needs Chromium: make setup-browser")
@@ -37,7 +38,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shipped(browser: Browser) -> Iterator[str]:
     """The base URL of a service on the shipped store; nothing is asked of it before there is a browser."""
     with service("--log-level", "warning") as url:
