@@ -39,7 +39,7 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 	$(BIN)/python examples/demo.py
 
 test: $(EVERYTHING) ## Run the tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
 faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
