@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from docs.generation.tables import Schema, default_of, table, type_of
+from docs.generation.tables import Schema, default_of, table, title_of, type_of
 from model_store import DEFAULT_STORE
 from service.app import create_app
 from service.settings import Settings
@@ -30,9 +30,9 @@ def http_page() -> str:
         for method, operation in methods.items()
     ]
     answers = [
-        f"\n### {name}\n\n{schema.get('description', '')}\n\n{_fields(schema, schemas)}"
+        f"\n### {title_of(name)}\n\n{schema.get('description', '')}\n\n{_fields(schema, schemas)}"
         for name, schema in schemas.items()
-        if "properties" in schema and not name.endswith("Problem")
+        if "properties" in schema
     ]
     return INTRODUCTION + "".join(paths) + "\n## Schemas of answers\n" + "".join(answers)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Schema = Mapping[str, Any]
+_MOST_WORDS = 10  # of an enumeration that a cell spells out
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -21,9 +22,12 @@ def type_of(schema: Schema, definitions: Mapping[str, Schema]) -> str:
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         found = definitions[name]
-        return f"[{name}](#{name.lower()})" if "properties" in found else type_of(found, definitions)
+        title = title_of(name)
+        return f"[{title}](#{title.lower()})" if "properties" in found else type_of(found, definitions)
     if "anyOf" in schema:
         return " or ".join(type_of(option, definitions) for option in schema["anyOf"])
+    if len(schema.get("enum", [])) > _MOST_WORDS:
+        return f"one of {len(schema['enum'])} words"
     if "enum" in schema or "const" in schema:
         return " or ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
@@ -34,6 +38,11 @@ def type_of(schema: Schema, definitions: Mapping[str, Schema]) -> str:
         keys = type_of(schema["propertyNames"], definitions) if "propertyNames" in schema else "any name"
         return f"object from {keys} to {type_of(schema['additionalProperties'], definitions)}"
     return _plain(schema)
+
+
+def title_of(name: str) -> str:
+    """A schema's name without the module, which pydantic adds where two have one name."""
+    return name.rsplit("__", 1)[-1]
 
 
 def default_of(name: str, schema: Schema) -> str:
