@@ -15,8 +15,9 @@ A request that is not answered gets a problem (RFC 9457, `application/problem+js
  "detail": "...", "code": "missing_input", "request_id": "..."}
 ```
 
-Programs go by `code`; `detail` is one sentence for people, and repeats nothing that was sent. `request_id` is also in the
-header `X-Request-ID` and in the log. Under `/v2` there is `error` besides, for clients of the Open Inference Protocol.
+Programs go by `code`; `detail` is one sentence for people, and repeats nothing that was sent. `request_id` is also in
+the header `X-Request-ID` and in the log. Under `/v2` there is `error` besides, for clients of the Open Inference
+Protocol.
 `mora_rejected_total{reason}` counts them. What to do about one: [When it is slow, wrong or down](../trouble.md).
 
 """

@@ -22,7 +22,7 @@ Beside the answer's `latency_ms` its stages are in the header `Server-Timing`.
 
 def http_page() -> str:
     """Every path, then every schema that an answer has."""
-    document = create_app(Settings(store=DEFAULT_STORE)).openapi()
+    document = create_app(Settings.model_validate({"store": DEFAULT_STORE})).openapi()
     schemas: Mapping[str, Schema] = document["components"]["schemas"]
     paths = [
         _operation(method.upper(), path, operation, schemas)
