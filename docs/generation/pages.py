@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
+
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from docs.generation.commands import commands_page
 from docs.generation.errors import errors_page
@@ -39,3 +43,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Name the files of the repository that are no pages, where the raw page links to them."""
+    folder = posixpath.dirname(page.file.src_uri)
+
+    def named(link: re.Match[str]) -> str:
+        path = posixpath.normpath(posixpath.join("docs", folder, link[2]))
+        return link[0] if path.startswith("docs/") else f"{link[1]} (`{path}`)"
+
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)#\s]+)\)", named, markdown)
