@@ -25,7 +25,8 @@ _IN_IMAGE = {"service": "mora-serve", "train": "mora-train"}  # what the compose
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each simple command: without comments, redirections and variables set for it."""
+    """The words of each simple command: without comments, redirections, here-documents and variables set for it."""
+    text = re.sub(r"(<<-?\s*'?(\w+)'?.*?\n)(.*?\n)?\2$", r"\1", text, flags=re.DOTALL | re.MULTILINE)
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
         lexer.whitespace_split, lexer.commenters = True, ""
@@ -103,7 +104,7 @@ def _usage_error() -> type[Exception]:
 def _bare(words: list[str]) -> list[str]:
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words = words[1:]
-    redirected = next((place for place, word in enumerate(words) if word in (">", ">>", "<")), None)
+    redirected = next((place for place, word in enumerate(words) if word in (">", ">>", "<", "<<")), None)
     return words if redirected is None else words[:redirected]
 
 

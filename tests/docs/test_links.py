@@ -22,7 +22,7 @@ def leads_somewhere(document: Path, text: str, link: str) -> bool:
     """External ones are judged by their form alone."""
     if "://" in link:
         parts = urlsplit(link)
-        return parts.scheme == "https" and "." in (parts.hostname or "")
+        return parts.hostname == "localhost" or (parts.scheme == "https" and "." in (parts.hostname or ""))
     path, _, anchor = link.partition("#")
     if not path:
         return anchor in anchors(text)
