@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -22,7 +23,7 @@ from training.config import TaskConfig
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
 LANGUAGES = {"sh", "python", "json", "yaml", "promql", "text"}  # promql: tests/test_prometheus.py
 SHIPPED = set(Store(DEFAULT_STORE).tasks())
-READING = {"list", "show", "verify", "sbom"}  # commands of mora-store that change nothing
+READING = {"mora-store": {"list", "show", "verify", "sbom"}, "mora-serve": {"hash-key"}}  # these change nothing
 # Programs whose commands are not run. Those of our own within them (docker compose run) are read as all others.
 NOT_RUN = {
     "apt-get": "installs",
@@ -68,10 +69,10 @@ def of(language: str) -> list:
 
 
 def is_run(words: list[str]) -> bool:
-    """curl asks a service here, mora-store reads a store; both of tasks that are shipped, not of a reader's own."""
-    if words[0] == "mora-store":
+    """What asks a service, or only reads; both of tasks that are shipped, not of a reader's own."""
+    if words[0] in READING and words[1] in READING[words[0]]:
         tasks = [word for word in words[2:3] if not word.startswith("-")]
-        return words[1] in READING and "--store" not in words and set(tasks) <= SHIPPED
+        return words[0] == "mora-serve" or ("--store" not in words and set(tasks) <= SHIPPED)
     line = " ".join(words)
     tasks = re.findall(r'\btask"?[=:] ?"?([\w.-]+)', line)
     is_answered = bool(tasks) or "/classify" not in line  # a service with one task alone needs no name
@@ -160,8 +161,8 @@ def test_what_can_be_run_answers_as_shown(block: Block, request: pytest.FixtureR
 def ask(words: list[str], url: str) -> str:
     """What a command prints; it has to succeed."""
     here = [re.sub(r"(http://)?localhost:80[08]0", url, word) for word in words]
-    if words[0] == "mora-store":
-        answer = CliRunner().invoke(shell.APPS["mora-store"], here[1:])
+    if words[0] in READING:
+        answer = CliRunner().invoke(shell.APPS[words[0]], here[1:])
         assert answer.exit_code == 0, answer.output
         return answer.output
     if shutil.which("curl") is None:
@@ -170,6 +171,24 @@ def ask(words: list[str], url: str) -> str:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_page_on_signatures_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(DEFAULT_STORE / "tasks", "store/tasks")
+    shutil.copytree(DEFAULT_STORE / "blobs", "store/blobs")
+    (block,) = [block for block in BLOCKS if block.document.name == "signing.md"]
+    said = {}
+    for words in shell.commands(block.text):
+        if words[0] == "mora-store":
+            store = [] if words[1] == "keygen" else ["--store", "store"]
+            here = [word.replace("shop-kind", "clipart-category") for word in words[1:]] + store
+            answer = CliRunner().invoke(shell.APPS["mora-store"], here)
+            assert answer.exit_code == 0, answer.output
+            said[words[1]] = answer.output
+
+    assert said.keys() == {"keygen", "sign", "show"}
+    assert f"by the trusted key {said['keygen'].split(':')[0]}" in " ".join(said["show"].split())
 
 
 def agree(answer: dict, shown: str) -> bool:
