@@ -24,7 +24,7 @@ BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test serve check bench screenshots lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test serve check docs docs-serve bench screenshots lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,13 @@ check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(EVERYTHING) ## Build the documentation as a site into build/docs; a dead link stops it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/docs/index.html"
+
+docs-serve: $(EVERYTHING) ## Show the documentation on port 8001 and build it again as its files change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8001
 
 bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
