@@ -19,6 +19,7 @@ from service.keys import key_line, make_key
 from service.logs import configure_logging
 from service.memory import return_large_blocks
 from service.refusal import RefusedError
+from service.rows import DataSetError
 from service.server import Server
 from service.settings import PREFIX, Settings, check_names
 
@@ -132,7 +133,8 @@ def bulk(
     """Label a parquet data set, whose rows may lack the image or the text, as `POST /classify` would.
 
     OUTPUT gets the input's rows in their order with the columns predicted_label, predicted_score, selected_labels,
-    top_labels, top_scores, modalities and error: a row that cannot be labelled has a code there and stops nothing.
+    top_labels, top_scores, modalities, error and detail: a row that cannot be labelled has a code and the reason in
+    the last two and stops nothing.
 
     Killed or stopped, it goes on when the same command is given again: rows are neither lost nor labelled twice. It
     refuses to go on when the input, the version or an option is another than it began with.
@@ -141,7 +143,6 @@ def bulk(
     """
     try:
         from service import bulk as data_set  # only now: it needs the extra `ray`
-        from service.job import BulkError
         from service.planning import Wish
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
@@ -149,7 +150,7 @@ def bulk(
     wish = Wish(source, output, task, version, image_column, text_column, columns, top_k, part_rows, workers, address)
     try:
         counts = data_set.run(wish, _settings({"store": store}), Console(stderr=True))
-    except (OSError, ValueError, StoreError, RefusedError, BulkError) as error:
+    except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
