@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from model_store import Store
+from model_store import Store, read_trusted_keys
 from service.answers import Answer, Classification
 from service.catalog import Catalog
 from service.engine import Engine
@@ -65,3 +65,8 @@ class Labeller:
         except Exception:  # a fault of ours, or of a graph: the other items go on
             _log.exception("item_failed", task=self.model.manifest.task)
             return internal()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store as a service with these settings opens it."""
+    return Store(settings.store, read_trusted_keys(settings.trusted_keys))

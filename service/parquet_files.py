@@ -16,6 +16,7 @@ from service.rows import DataSetError, Limits
 from service.sources import Chunk, Columns, Kept, Row, Source
 
 _BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -67,33 +68,32 @@ class ParquetWriter:
     """
 
     def __init__(self, file: BinaryIO, source: Source, columns: Columns) -> None:
-        self._schema = _schema(source, columns)
+        self._schema = _schema(source, columns.keep)
         self._writer = pq.ParquetWriter(file, pa.schema([*self._schema, *ANSWER]))
 
     def write(self, kept: Kept, answers: Sequence[dict[str, object]]) -> None:
         """The next rows."""
-        if isinstance(kept, TableRows):
-            table = kept.table.cast(self._schema)
-        else:
-            table = pa.Table.from_pylist(kept.plain(), schema=self._schema)
         if not self._schema.names:
-            self._writer.write_table(pa.Table.from_pylist(list(answers), schema=ANSWER))
+            table = pa.Table.from_pylist(list(answers), schema=ANSWER)
+        elif isinstance(kept, TableRows):
+            table = with_answers(kept.table.cast(self._schema), answers)
         else:
-            self._writer.write_table(with_answers(table, answers))
+            table = with_answers(pa.Table.from_pylist(kept.plain(), schema=self._schema), answers)
+        self._writer.write_table(table)
 
     def close(self) -> None:
         """What ends a parquet file."""
         self._writer.close()
 
 
-def _schema(source: Source, columns: Columns) -> pa.Schema:
+def _schema(source: Source, keep: Sequence[str]) -> pa.Schema:
     if isinstance(source, ParquetSource):
-        return pa.schema([source.schema.field(name).with_nullable(True) for name in columns.keep])
-    schema = pa.schema([(name, pa.null()) for name in columns.keep])
+        return pa.schema([source.schema.field(name).with_nullable(True) for name in keep])
+    schema = pa.schema([(name, pa.null()) for name in keep])
     try:
-        for rows in source.kept(columns, 1000):
-            own = pa.Table.from_pylist(rows, schema=None) if columns.keep else pa.table({})
-            schema = pa.unify_schemas([schema, own.schema], promote_options="permissive")
+        for rows in source.kept(keep, _ROWS_AT_ONCE) if keep else ():
+            own = pa.Table.from_pylist(rows).schema
+            schema = pa.unify_schemas([schema, own], promote_options="permissive")
     except (pa.ArrowException, ValueError, OverflowError) as error:
         cure = "write .jsonl, or leave the column out with --keep"
         raise DataSetError(f"{source.path} has what a column of parquet cannot hold ({error}); {cure}") from error

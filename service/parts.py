@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_store import Store, blob_of, read_trusted_keys
+from model_store import Store, blob_of
 from service.errors import Code, ServiceError
 from service.job import InputFile, Job, Part, part_name
-from service.labelling import Labeller
+from service.labelling import Labeller, open_store
 from service.model import Item
 from service.rows import COLUMNS, DataSetError, Limits, answer_row, item_of
 from service.settings import Settings
@@ -127,11 +127,6 @@ class RowReader:
             self._rest = self._rest.slice(piece.num_rows)
             self._row += piece.num_rows
             yield piece
-
-
-def open_store(settings: Settings) -> Store:
-    """The store as a service with these settings opens it."""
-    return Store(settings.store, read_trusted_keys(settings.trusted_keys))
 
 
 def digest_of(store: Store, task: str, version: int) -> str:

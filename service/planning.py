@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from model_store import Store
 from service.graphs import has_cuda
 from service.job import Job, parquet_files, read_input_file, read_job
-from service.parts import digest_of, open_store
+from service.labelling import open_store
+from service.parts import digest_of
 from service.precision import choose_precision
 from service.rows import DataSetError, Limits, check_kept, choose_columns, choose_task
 from service.settings import Settings
@@ -74,7 +75,7 @@ def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
         version=version,
         manifest_sha256=digest_of(store, task, version),
         precision=precision,
-        limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
+        limits=Limits.of(settings),
         top_k=wish.top_k,
         part_rows=wish.part_rows,
     )

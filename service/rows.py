@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -12,6 +13,7 @@ from service.answers import Answer
 from service.bodies import parse_item
 from service.errors import Code, ServiceError
 from service.model import Item
+from service.settings import Settings
 
 COLUMNS = (
     "predicted_label",
@@ -37,6 +39,11 @@ class Limits(BaseModel):
     max_body_bytes: PositiveInt
     max_image_pixels: PositiveInt
     max_text_bytes: PositiveInt
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Those that the settings say."""
+        return cls(**settings.model_dump(include=set(cls.model_fields)))
 
 
 def choose_columns(names: Sequence[str], image: str | None, text: str | None) -> tuple[str | None, str | None]:

@@ -13,16 +13,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from service.errors import ServiceError
 from service.model import Item
 from service.rows import DataSetError, Limits, item_of
 
+if TYPE_CHECKING:
+    from service.parquet_files import ParquetSource
+
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # those of no use are said to be so
 KINDS = (".csv", ".jsonl", ".parquet")
 _MAX_CELL_CHARACTERS = 16_000_000  # csv's own limit is below the longest text
 Row = dict[str, Any]
+Source: TypeAlias = "PlainSource | ParquetSource"
 
 
 class Kept(Protocol):
@@ -49,6 +53,7 @@ class Chunk:
 
     items: Sequence[Item | ServiceError]
     kept: Kept
+    names: Sequence[str] = ()  # of the rows, where they have any
 
 
 @dataclass(frozen=True)
@@ -58,29 +63,6 @@ class Columns:
     image: str | None
     text: str | None
     keep: tuple[str, ...]
-
-
-class Source(Protocol):
-    """Rows that can be read from the first to the last, more than once."""
-
-    @property
-    def path(self) -> Path:
-        """Of the file or the folder."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Of the columns."""
-
-    @property
-    def binary(self) -> Sequence[str]:
-        """Columns that neither csv nor JSON can hold."""
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-
-    def chunks(self, columns: Columns, limits: Limits, size: int) -> Iterator[Chunk]:
-        """All rows, so many at a time. Raises DataSetError."""
 
 
 def open_source(path: Path) -> Source:
@@ -105,7 +87,10 @@ def open_source(path: Path) -> Source:
 
 @dataclass(frozen=True)
 class PlainSource:
-    """Rows that come as dicts of Python's objects."""
+    """Rows that come as dicts of Python's objects.
+
+    `binary` are columns that neither csv nor JSON can hold.
+    """
 
     path: Path
     folder: Path  # what paths of pictures are relative to
@@ -116,18 +101,26 @@ class PlainSource:
 
     def chunks(self, columns: Columns, limits: Limits, size: int) -> Iterator[Chunk]:
         """All rows, so many at a time. Raises DataSetError."""
-        rows = self.read(self.path)
-        while piece := self._next(rows, size):
-            items = [
-                item_of(_cell(row, columns.image), _cell(row, columns.text), self.folder, limits) for row in piece
-            ]
-            yield Chunk(items, PlainRows([{name: row.get(name) for name in columns.keep} for row in piece]))
+        for piece in self._pieces(size):
+            items = [item_of(_cell(row, columns.image), _cell(row, columns.text), self.folder, limits) for row in piece]
+            names = [row["image"] for row in piece] if self.path == self.folder else ()
+            yield Chunk(items, PlainRows(_selected(piece, columns.keep)), names)
 
-    def _next(self, rows: Iterator[Row], size: int) -> list[Row]:
+    def kept(self, keep: Sequence[str], size: int) -> Iterator[list[Row]]:
+        """These columns of all rows, so many rows at a time. Raises DataSetError."""
+        return (_selected(piece, keep) for piece in self._pieces(size))
+
+    def _pieces(self, size: int) -> Iterator[list[Row]]:
+        rows = self.read(self.path)
         try:
-            return list(islice(rows, size))
+            while piece := list(islice(rows, size)):
+                yield piece
         except (OSError, ValueError) as error:
             raise DataSetError(f"{_unreadable(self.path, error)}; it has changed since it was checked") from error
+
+
+def _selected(rows: Sequence[Row], keep: Sequence[str]) -> list[Row]:
+    return [{name: row.get(name) for name in keep} for row in rows]
 
 
 def _cell(row: Row, column: str | None) -> object:
@@ -146,7 +139,7 @@ def _plain(path: Path, kind: str) -> PlainSource:
     return PlainSource(path, path.parent, list(names), rows, read)
 
 
-def _parquet(path: Path) -> Source:
+def _parquet(path: Path) -> ParquetSource:
     try:
         from service.parquet_files import ParquetSource  # only now: it needs an extra
     except ModuleNotFoundError as error:
@@ -157,9 +150,7 @@ def _parquet(path: Path) -> Source:
 def _pictures(folder: Path) -> Iterator[Row]:
     """Each picture beneath a folder by its path in it, in order; hidden ones are none."""
     found = [
-        path.relative_to(folder)
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURES and path.is_file()
+        path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file()
     ]
     for path in sorted(path for path in found if not any(part.startswith(".") for part in path.parts)):
         yield {"image": path.as_posix()}
