@@ -24,6 +24,7 @@ from service.settings import Settings
 Answers = list[Answer | ServiceError]
 _IN_FLIGHT = 16
 _PATIENCE_SECONDS = 60.0  # how long a service may be away, or refuse, before all of the work is given up
+_FIRST_WAIT_SECONDS = 1.0
 _EVERY_LABEL = 10**9
 _OF_ITEMS = {  # what one item can be refused for; anything else would meet the next one too
     Code.BODY_TOO_LARGE,
@@ -99,7 +100,7 @@ class ServiceAnswerer:
         try:
             self._client = Client(url, api_key)
         except ValueError as error:
-            raise DataSetError(f"--url or the key for it: {error}") from error
+            raise DataSetError(str(error)) from error
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mora-classify")
         try:
@@ -133,18 +134,19 @@ class ServiceAnswerer:
         if isinstance(item, ServiceError):
             return item
         ends = time.monotonic() + _PATIENCE_SECONDS
-        wait_seconds = 1.0
+        wait_seconds = _FIRST_WAIT_SECONDS
         while True:
             try:
                 return self.classify(item, _EVERY_LABEL, explain=False)
             except ClientError as error:
                 if (refused := _refused(error)) is not None:
                     return refused
-                wait_seconds = max(2 * wait_seconds, error.retry_after_seconds)
+                wait_seconds = max(wait_seconds, error.retry_after_seconds)
                 if not error.may_pass or time.monotonic() + wait_seconds > ends:
                     raise
-            if self._ended.wait(wait_seconds * random.uniform(0.5, 1)):  # noqa: S311 - no secret
+            if self._ended.wait(wait_seconds * random.uniform(1, 1.5)):  # noqa: S311 - no secret
                 raise DataSetError("it was ended")
+            wait_seconds *= 2
 
     def _find(self, task: str | None, url: str) -> tuple[str, int]:
         """The task and its version that answers."""

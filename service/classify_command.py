@@ -17,7 +17,7 @@ from model_store.tables import plain
 from service.answerers import Answerer, ServiceAnswerer, StoreAnswerer
 from service.answers import Classification
 from service.bodies import parse_item
-from service.client import ClientError, ProblemError
+from service.client import ClientError, NoAnswerError, ProblemError
 from service.display import answer_view
 from service.errors import Code, ServiceError
 from service.labelling import open_store
@@ -150,12 +150,16 @@ def _settings(store: Path | None) -> Settings:
 
 def _item(image: str | None, text: str | None, settings: Settings) -> Item:
     """What the options give. Raises OSError or ServiceError."""
-    picture = None
-    if image is not None:
-        with sys.stdin.buffer if image == "-" else Path(image).open("rb") as file:
-            picture = file.read(settings.max_body_bytes + 1)
-        if len(picture) > settings.max_body_bytes:
-            raise ServiceError(Code.BODY_TOO_LARGE, f"An image may have {settings.max_body_bytes} bytes.")
+    most = settings.max_body_bytes
+    if image is None:
+        picture = None
+    elif image == "-":
+        picture = sys.stdin.buffer.read(most + 1)
+    else:
+        with Path(image).open("rb") as file:
+            picture = file.read(most + 1)
+    if picture and len(picture) > most:
+        raise ServiceError(Code.BODY_TOO_LARGE, f"An image may have {most} bytes.")
     item = parse_item({"image": picture, "text": text}, settings.max_text_bytes)
     if isinstance(item, ServiceError):
         raise item
@@ -193,9 +197,11 @@ def _one_line_errors() -> Iterator[None]:
         _fail(f"{error.code}: {error.detail}", error)
     except OSError as error:
         _fail(f"{error.filename} cannot be read: {error.strerror}" if error.filename else str(error), error)
+    except NoAnswerError as error:
+        _fail(f"{error}; is `mora-serve run` at work there? Without --url no service is needed", error)
     except (StoreError, RefusedError, DataSetError, ClientError) as error:
         is_closed = isinstance(error, ProblemError) and error.code == Code.UNAUTHORIZED
-        _fail(f"{error}; give its key with --api-key-file or {VARIABLE}" if is_closed else str(error), error)
+        _fail(f"{error} Give one with --api-key-file or {VARIABLE}" if is_closed else str(error), error)
 
 
 def _fail(message: str, error: Exception) -> NoReturn:

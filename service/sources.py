@@ -130,13 +130,14 @@ def _cell(row: Row, column: str | None) -> object:
 def _plain(path: Path, kind: str) -> PlainSource:
     if path.is_dir():
         return PlainSource(path, path, ["image"], sum(1 for _ in _pictures(path)), _pictures)
-    read = _csv if kind == ".csv" else _jsonl
-    names: dict[str, None] = dict.fromkeys(_csv_header(path)[1]) if kind == ".csv" else {}
+    if kind == ".csv":
+        return PlainSource(path, path.parent, _csv_header(path)[1], sum(1 for _ in _csv(path)), _csv)
+    names: dict[str, None] = {}
     rows = 0
-    for row in read(path):
+    for row in _jsonl(path):
         names |= dict.fromkeys(row)
         rows += 1
-    return PlainSource(path, path.parent, list(names), rows, read)
+    return PlainSource(path, path.parent, list(names), rows, _jsonl)
 
 
 def _parquet(path: Path) -> ParquetSource:
