@@ -25,7 +25,7 @@ from service.labelling_run import Outcome, Run, columns_of
 from service.logs import configure_logging
 from service.model import Item
 from service.refusal import RefusedError
-from service.rows import DataSetError, Limits
+from service.rows import DataSetError, Limits, named_columns
 from service.settings import Settings, read_settings
 from service.sources import open_source
 from service.writers import check_output
@@ -70,7 +70,7 @@ def classify(
             metavar="FILE", show_default="JSON lines on standard output", help="Many: a .csv, .jsonl or .parquet file."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an OUTPUT that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the --output that is there.")] = False,
     image_column: Annotated[
         str | None,
         typer.Option(
@@ -122,7 +122,7 @@ def classify(
             if output is not None:
                 check_output(output, source, force)
             opened = open_source(source)
-            columns = columns_of(opened, image_column, text_column, keep and keep.split(","), output)
+            columns = columns_of(opened, image_column, text_column, named_columns(keep), output)
             run = Run(opened, columns, Limits.of(settings), output, top_k)
             _finish(run.label(answerer, Console(stderr=True)), output)
 

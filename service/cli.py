@@ -18,7 +18,7 @@ from service.keys import key_line, make_key
 from service.logs import configure_logging
 from service.memory import return_large_blocks
 from service.refusal import RefusedError
-from service.rows import DataSetError
+from service.rows import DataSetError, named_columns
 from service.server import Server
 from service.settings import PREFIX, Settings, read_settings
 
@@ -138,8 +138,8 @@ def bulk(
         from service.planning import Wish
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
-    columns = None if keep is None else tuple(name for name in keep.split(",") if name)
-    wish = Wish(source, output, task, version, image_column, text_column, columns, top_k, part_rows, workers, address)
+    kept = named_columns(keep)
+    wish = Wish(source, output, task, version, image_column, text_column, kept, top_k, part_rows, workers, address)
     try:
         counts = data_set.run(wish, read_settings({"store": store}), Console(stderr=True))
     except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:

@@ -88,6 +88,7 @@ def columns_of(
 ) -> Columns:
     """The columns asked for, else those there are; what csv and JSON cannot hold is left out. Raises DataSetError."""
     found_image, found_text = choose_columns(source.names, image, text)
+    source.check_types(found_image, found_text)
     binary = [] if output is not None and output.suffix.lower() == ".parquet" else source.binary
     if keep is None:
         keep = [name for name in source.names if name not in binary]

@@ -47,9 +47,12 @@ class ParquetSource:
         self.names: Sequence[str] = self.schema.names
         self.binary: Sequence[str] = [field.name for field in self.schema if _has_bytes(field.type)]
 
+    def check_types(self, image: str | None, text: str | None) -> None:
+        """Refuse columns that can hold no image, or no text. Raises DataSetError."""
+        check_types(self.schema, image, text)
+
     def chunks(self, columns: Columns, limits: Limits, size: int) -> Iterator[Chunk]:
         """All rows, so many at a time. Raises DataSetError."""
-        check_types(self.schema, columns.image, columns.text)
         read = [name for name in self.names if name in {*columns.keep, columns.image, columns.text}]
         try:
             with pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as file:

@@ -20,7 +20,7 @@ class RowProgress:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TextColumn("{task.fields[rate]}"))
         remaining = TimeRemainingColumn(elapsed_when_finished=True)
         self._bar = Progress(*columns, remaining, console=console, disable=not console.is_terminal)
-        self._task = self._bar.add_task("", total=rows, rate="loading the model")
+        self._task = self._bar.add_task("", total=rows, rate="starting")
         self._done = self._failed = 0
         self._started = self._spoken = monotonic()
 

@@ -67,6 +67,11 @@ def check_kept(names: Sequence[str], keep: Sequence[str]) -> None:
         raise DataSetError(f"the output's own {taken[0]} would stand beside the input's; name the others with --keep")
 
 
+def named_columns(keep: str | None) -> tuple[str, ...] | None:
+    """The names in what a person gave for --keep; None for all."""
+    return None if keep is None else tuple(name for name in keep.split(",") if name)
+
+
 def choose_task(asked: str | None, there: Sequence[str], place: object) -> str:
     """The task asked for, else the only one that is there. Raises DataSetError, which names those there are."""
     has = f"{place} has {', '.join(there) or 'none'}"

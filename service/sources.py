@@ -99,6 +99,9 @@ class PlainSource:
     read: Callable[[Path], Iterator[Row]]
     binary: Sequence[str] = ()
 
+    def check_types(self, image: str | None, text: str | None) -> None:
+        """Whatever a cell holds is a matter of its row."""
+
     def chunks(self, columns: Columns, limits: Limits, size: int) -> Iterator[Chunk]:
         """All rows, so many at a time. Raises DataSetError."""
         for piece in self._pieces(size):

@@ -275,6 +275,24 @@ def test_what_cannot_be_done_is_told_in_a_line(run, place, table, arguments, com
     assert re.search(f"^error: .*{complaint}", line)
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--keep", "id,image", "--output", "out.csv"], "the column image holds bytes; write .parquet"),
+        (["--image-column", "id"], "the column id is int64; an image column holds"),
+        (["--text-column", "image"], "the column image is binary; a text column holds"),
+    ],
+)
+def test_a_column_of_another_kind_is_told_before_the_work(run, tmp_path, pixels, monkeypatch, options, complaint):
+    monkeypatch.chdir(tmp_path)
+    write_data_set(tmp_path / "in", pixels)
+
+    done = run(tmp_path / "in" / "a.parquet", *options, "--store", "none")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {complaint}")
+
+
 @pytest.mark.parametrize("key", ["wrong", "no key"])
 def test_a_service_that_is_closed_or_not_there_is_told_with_the_cure(run, real, table, tmp_path, monkeypatch, key):
     (tmp_path / "wrong").write_text("not-the-key")
