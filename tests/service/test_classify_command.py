@@ -378,18 +378,21 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
 
 
 @pytest.mark.parametrize(
-    ("reply", "complaint"),
+    ("reply", "complaint", "may_pass"),
     [
-        (problem(503, "version_refused"), "503 version_refused"),
-        (problem(404, "unknown_version"), "404 unknown_version"),
-        (problem(503, "queue_full"), "503 queue_full"),
-        (Reply(502, b"<html>"), "502 without a code"),
-        (RESET, "gives no answer"),
+        (problem(503, "version_refused"), "503 version_refused", False),
+        (problem(404, "unknown_version"), "404 unknown_version", False),
+        (problem(503, "queue_full"), "503 queue_full", True),
+        (Reply(502, b"<html>"), "502 without a code", True),
+        (RESET, "gives no answer", True),
     ],
 )
-def test_a_service_that_answers_no_row_ends_the_work(run, table, tasks, tmp_path, monkeypatch, reply, complaint):
+def test_a_service_that_answers_no_row_ends_the_work(
+    run, table, tasks, tmp_path, monkeypatch, reply, complaint, may_pass
+):
     monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.answerers, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(service.answerers, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.01)
     replies = [tasks]
     with faulty_service(lambda: replies.pop() if replies else reply) as running:
         done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
@@ -397,6 +400,8 @@ def test_a_service_that_answers_no_row_ends_the_work(run, table, tasks, tmp_path
     assert done.exit_code == 1
     assert re.fullmatch(f"error: .*{complaint}.*\n", done.stderr)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.csv"]
+    asked = [attempt for attempt in running.attempts if attempt.path == "/classify"]
+    assert (len(asked) > 2) is may_pass  # two rows
 
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):

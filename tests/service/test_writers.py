@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import service.parquet_files
 from service.errors import Code, ServiceError
 from service.parts import ANSWER
 from service.rows import COLUMNS, DataSetError, answer_row
@@ -33,7 +34,8 @@ def written(tmp_path, kind, rows):
     return file.getvalue()
 
 
-def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path):
+def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(service.parquet_files, "_ROWS_AT_ONCE", 1)
     rows = [{"a": None, "b": 1, "c": None}, {"b": 2.5, "c": ["x"]}, {"a": "s", "d": {"e": True}}]
 
     table = pq.read_table(BytesIO(written(tmp_path, ".parquet", rows)))
