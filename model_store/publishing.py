@@ -72,7 +72,8 @@ def rollback(store: Store, task: str) -> Manifest:
         live = store.live(task)
         earlier = [version for version in store.versions(task) if live is not None and version < live]
         if not earlier:
-            raise NotFoundError(f"task {task} has no version before {live} to go back to")
+            problem = "is not live" if live is None else f"has no version before {live} to go back to"
+            raise NotFoundError(f"task {task} {problem}; `mora-store activate` takes any of {versions or 'none'}")
         manifest = store.verify(task, earlier[-1])
         _point(store, task, manifest.version, staging)
     return manifest
@@ -123,7 +124,8 @@ def collect_garbage(store: Store) -> list[Path]:
 def _writing(store: Store) -> Iterator[Path]:
     """Hold the writers' lock, with a fresh staging folder. The lock goes with the process, however that ends."""
     if not (store.root / "tasks").is_dir():
-        raise NotFoundError(f"no model store at {store.root}: it has no folder tasks")
+        cure = "name one that has with --store; `mora-train publish` makes one"
+        raise NotFoundError(f"no model store at {store.root}: it has no folder tasks; {cure}")
     lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
