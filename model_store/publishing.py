@@ -69,11 +69,12 @@ def activate(store: Store, task: str, version: int) -> Manifest:
 def rollback(store: Store, task: str) -> Manifest:
     """Make the version before the live one live again. Raises NotFoundError when there is none."""
     with _writing(store) as staging:
-        live = store.live(task)
-        earlier = [version for version in store.versions(task) if live is not None and version < live]
+        live, versions = store.live(task), store.versions(task)
+        earlier = [version for version in versions if live is not None and version < live]
         if not earlier:
             problem = "is not live" if live is None else f"has no version before {live} to go back to"
-            raise NotFoundError(f"task {task} {problem}; `mora-store activate` takes any of {versions or 'none'}")
+            there = ", ".join(map(str, versions)) or "none"
+            raise NotFoundError(f"task {task} {problem}; `mora-store activate {task} VERSION` takes any of: {there}")
         manifest = store.verify(task, earlier[-1])
         _point(store, task, manifest.version, staging)
     return manifest

@@ -84,7 +84,9 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError as error:  # it wants a password
-        raise StoreError(f"{path} is encrypted; `openssl pkey -in {path} -out KEY` writes it without a password") from error
+        raise StoreError(
+            f"{path} is encrypted; `openssl pkey -in {path} -out KEY` writes it without a password"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise StoreError(f"{path} holds no private key in PEM; `mora-store keygen` makes one") from error
     if not isinstance(key, Ed25519PrivateKey):

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from model_store import DEFAULT_STORE, StoreError
+from model_store.messages import of_os_error, of_problem
 from service.app import create_app
 from service.keys import key_line, make_key
 from service.logs import configure_logging
@@ -40,7 +41,7 @@ def run(**flags: str | None) -> None:
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(of_os_error(error) if isinstance(error, OSError) else str(error)) from error
     Server(service, settings).run()
 
 
@@ -51,7 +52,9 @@ def _settings(flags: dict[str, Any]) -> Settings:
         return Settings.model_validate({name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
+        name = str(first["loc"][0])
+        hint = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+        raise typer.BadParameter(of_problem(first), param_hint=hint) from error
 
 
 def _flags() -> list[inspect.Parameter]:
@@ -150,7 +153,7 @@ def bulk(
     try:
         counts = data_set.run(wish, _settings({"store": store}), Console(stderr=True))
     except (OSError, ValueError, StoreError, RefusedError, BulkError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {of_os_error(error) if isinstance(error, OSError) else error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)

@@ -155,4 +155,4 @@ def check_names(environment: Iterable[str], settings: type[Settings] = Settings)
     for name in environment:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             closest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{name} is not a setting; the closest is {closest}")
+            raise ValueError(f"{name} is not a setting; unset it, or set the closest, {closest}")

@@ -54,7 +54,9 @@ def _check_siglip(backbone: str, config: SiglipConfig) -> None:
             "choose one whose features are alike"
         )
     if not config.vision_config.vision_use_head:
-        raise BackboneError(f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has")
+        raise BackboneError(
+            f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has"
+        )
 
 
 def _unreachable(backbone: str) -> str:

@@ -248,7 +248,9 @@ def _told(error: Exception) -> str | None:
     if isinstance(error, OSError):
         return of_os_error(error)
     if isinstance(error, torch.OutOfMemoryError):
-        return "the GPU has too little memory; lower train.batch_size (--train.batch_size 64) and give the command again"
+        return (
+            "the GPU has too little memory; lower train.batch_size (--train.batch_size 64) and give the command again"
+        )
     if isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error):  # as both say that a disk is full
         cause = str(error).partition("\n")[0]
         return f"a checkpoint could not be written: {cause}; make room on the disk and give the same command again"

@@ -58,6 +58,8 @@ class DataConfig(_Frozen):
         if (self.train is None) == (self.format is None):
             given = "neither is" if self.train is None else "both are"
             raise ValueError(f"give data.train (a file), or data.format with data.root (a folder); {given} given")
+        if self.image is None and self.text is None:
+            raise ValueError("data.image and data.text are both null; name the column of one at least")
         if (self.format is None) != (self.root is None):
             raise ValueError("data.format and data.root (the folder of that format) go together; give both or neither")
         fixed = [name for name in ("validation", "test") if getattr(self, name) is not None]
