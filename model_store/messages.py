@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _CURES = {
-    errno.ENOENT: "mend the path, or make what is missing of it",
+    errno.ENOENT: "mend the path, or make its folder",
     errno.ENOTDIR: "a file stands where a folder must be; mend the path",
     errno.EISDIR: "name a file in it",
     errno.EEXIST: "choose another name; nothing is replaced",

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import Request
 
+from model_store.messages import of_problem
 from service.errors import Code, ServiceError
 from service.model import Item
 from service.multipart import parse_multipart
@@ -104,7 +105,8 @@ def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Fo
         raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
     if first["type"] == "extra_forbidden":
         raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
-    raise ServiceError(Code.BAD_VALUE, f"{first['loc'][0]}: {first['msg']}.")
+    place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {of_problem(first)}.")
 
 
 def parse_json(body: bytes) -> dict[str, JsonValue]:
@@ -112,7 +114,7 @@ def parse_json(body: bytes) -> dict[str, JsonValue]:
     try:
         value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
     except json.JSONDecodeError as error:
-        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}."
+        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; mend it there or just before."
         raise ServiceError(Code.BAD_JSON, detail) from error
     except RecursionError as error:
         raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.") from error

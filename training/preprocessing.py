@@ -56,7 +56,8 @@ class Preprocessor:
             self._processor = processor.from_pretrained(backbone)
             self._tokenizer = _siglip_tokenizer(backbone) if siglip else _clip_tokenizer(backbone)
         except (OSError, ValueError, ImportError) as error:
-            message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({error})"
+            cause = str(error).partition(". ")[0]
+            message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({cause})"
             raise BackboneError(f"{message}; copy it from the model's repository on the hub") from error
         self.max_length = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
         self._padding: Padding | None = None

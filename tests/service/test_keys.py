@@ -83,6 +83,18 @@ def test_a_file_that_goes_bad_changes_nothing_and_is_said_once(path, events):
     assert len(events) == 4, "the same problem, come again after it was gone, is said again"
 
 
+def test_a_bad_file_is_named_with_the_cure(path, events):
+    keys = ApiKeys(path)
+    path.write_bytes(b"half a li")
+    with pytest.raises(ValueError, match=rf"{path}: line 1 .*hash-key NAME` prints such a line"):
+        ApiKeys(path)
+    keys.refresh()
+    path.unlink()
+    keys.refresh()
+    assert [event["problem"].startswith(f"{path}: ") for event in events] == [True, True]
+    assert "no such file or directory" in events[1]["problem"]
+
+
 def test_every_entry_is_compared_whichever_is_right(path, monkeypatch):
     compared = []
     real = hmac.compare_digest
