@@ -44,10 +44,9 @@ def of_os_error(error: OSError) -> str:
     """The file, what is wrong with it, and the way out."""
     if error.strerror is None:
         return str(error)
-    problem = error.strerror[:1].lower() + error.strerror[1:]
-    place = f"{error.filename}: " if error.filename is not None else ""
+    problem = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     cure = _CURES.get(error.errno or 0)
-    return f"{place}{problem}; {cure}" if cure else f"{place}{problem}"
+    return f"{problem}; {cure}" if cure else problem
 
 
 def of_problem(problem: ErrorDetails) -> str:

@@ -24,14 +24,14 @@ from model_store.messages import of_os_error, of_validation_error
 def test_an_error_of_the_system_names_the_file_the_cause_and_the_cure(number, cure):
     told = of_os_error(OSError(number, os.strerror(number), "runs/shop"))
 
-    assert told.startswith(f"runs/shop: {os.strerror(number).lower()[:4]}")
+    assert told.startswith(f"runs/shop: {os.strerror(number)}; ")
     assert cure in told
     assert "Errno" not in told
 
 
 def test_an_error_without_a_number_keeps_its_words():
     assert of_os_error(OSError("no such dice")) == "no such dice"
-    assert of_os_error(OSError(errno.EIO, "Input/output error")) == "input/output error"
+    assert of_os_error(OSError(errno.EIO, "Input/output error")) == "Input/output error"
 
 
 class Shop(BaseModel):

@@ -122,7 +122,7 @@ def test_a_backbone_that_cannot_be_reached_says_so() -> None:
         (b"task: [x\nproblem: y\n", r"line 2, column 8: while parsing a flow sequence, .* needs quotes"),
         (b"task: x\n# caf\xe9\n", "it is not UTF-8 in line 2; save it as UTF-8"),
         (b"", "is not a YAML mapping"),
-        (None, r"task\.yaml: no such file or directory; mend the path"),
+        (None, r"task\.yaml: No such file or directory; mend the path"),
     ],
 )
 def test_a_file_that_is_no_configuration_says_where_and_why_on_one_line(
@@ -143,7 +143,7 @@ def test_a_file_that_is_no_configuration_says_where_and_why_on_one_line(
         (SafetensorError("No space left on device (os error 28)"), "make room on the disk and give the same command"),
         (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
         (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
-        (PermissionError(13, "Permission denied", "runs"), "runs: permission denied; change its permissions"),
+        (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
     ],
 )
 def test_what_the_machine_lacks_is_one_line_with_the_cure(
