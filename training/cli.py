@@ -241,6 +241,9 @@ def _one_line_errors() -> Iterator[None]:
             raise
         errors.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from what is done", markup=False)
+        raise typer.Exit(130) from None
 
 
 def _told(error: Exception) -> str | None:

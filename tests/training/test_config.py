@@ -161,6 +161,17 @@ def test_what_the_machine_lacks_is_one_line_with_the_cure(
     assert result.stderr.count("\n") == 1
 
 
+def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.cli.load_config", stop)
+
+    result = CliRunner().invoke(app, ["data", "task.yaml"])
+
+    assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from what is done\n")
+
+
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("shapes differ")
