@@ -36,7 +36,7 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 	$(BIN)/python examples/demo.py
 
 test: $(EVERYTHING) ## Run the tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
@@ -59,12 +59,11 @@ check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
 bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
-lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt and -gpu.txt: what a service installs, with hashes
+lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.txt: what an image is made of, with hashes
 	@for accelerator in cpu gpu; do \
-		$(BIN)/uv pip compile pyproject.toml --extra $$accelerator --extra otel --constraint constraints.txt --upgrade \
-			--python-version 3.11 --python-platform linux --only-binary :all: --generate-hashes --no-annotate --quiet \
-			--custom-compile-command "make lock" --output-file docker/requirements-$$accelerator.txt >/dev/null || exit 1; \
+		$(call write_lock,$$accelerator,pyproject.toml --extra $$accelerator --extra otel) || exit 1; \
 	done
+	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
 
 sbom: $(EVERYTHING) ## Write build/sbom.json: what an environment has, as CycloneDX (SBOM_OF=its Python, by default .venv's)
 	@mkdir -p build
@@ -96,6 +95,11 @@ $(FUZZ): pyproject.toml constraints.txt | $(BIN)/python
 $(RAY): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)ray)
 	@touch $(SERVING) $(EVERYTHING)
+
+# $(1): whose lock, $(2): what it is made from.
+write_lock = $(BIN)/uv pip compile $(2) --constraint constraints.txt --upgrade --python-version 3.11 \
+	--python-platform linux --only-binary :all: --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make lock" --output-file docker/requirements-$(1).txt >/dev/null
 
 comma := ,
 # Both runtimes own the module onnxruntime: where the other one is, both go before the wanted one comes.

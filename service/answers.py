@@ -9,17 +9,11 @@ from pydantic import BaseModel, Field
 from model_store import Backbone, Calibration, Pattern, Precision, Provenance
 from model_store import Problem as TaskProblem
 from service.errors import Problem
+from service.explanation import Explanation
+from service.labels import LabelScore
 from service.refusal import Refusal
 
 Modality = Literal["used", "truncated", "absent"]
-
-
-class LabelScore(BaseModel):
-    """One label of an answer."""
-
-    label: str
-    score: float = Field(ge=0, le=1)
-    selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
 
 
 class Modalities(BaseModel):
@@ -55,6 +49,7 @@ class Classification(Answer):
 
     latency_ms: Latency
     request_id: str
+    explanation: Explanation | None = Field(None, description="There when `explain` asked for it.")
 
 
 class BatchClassification(BaseModel):

@@ -26,7 +26,7 @@ router = APIRouter(responses=PROBLEMS)
 scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
 
 
-@router.post("/classify", openapi_extra={"requestBody": classify_body()})
+@router.post("/classify", openapi_extra={"requestBody": classify_body()}, response_model_exclude_unset=True)
 async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
     """Label one item from its image, its text, or both."""
     return await engine.classify(request, record)

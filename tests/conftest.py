@@ -20,6 +20,23 @@ from PIL import Image
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 COLORS = ["red", "green", "blue"]
+_TESTS = Path(__file__).parent
+_COMPUTING = ("examples", "integration", "training")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Two halves for the two processes of `make test`: what computes, and what mostly waits for servers and clocks."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            computes = item.path.relative_to(_TESTS).parts[0] in _COMPUTING
+            item.add_marker(pytest.mark.xdist_group("computing" if computes else "waiting"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What computes gives way: the other half would take a slow machine for a fault."""
+    group = item.get_closest_marker("xdist_group")
+    if "PYTEST_XDIST_WORKER" in os.environ and group and group.args == ("computing",) and not os.nice(0):
+        os.nice(10)
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
