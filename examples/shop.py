@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 ITEMS, NO_PHOTO, NO_CAPTION = 300, 0.3, 0.2  # how many, and the share that lacks the one or the other
-PIXELS, FINER = 96, 4  # drawn finer and made smaller, which smooths edges
+PIXELS, FINER = 96, 3  # drawn finer and made smaller, which smooths edges
 OWN = ""  # the color of the one item, where others are fixed
 COLORS = ["#c62828", "#ef6c00", "#f9a825", "#2e7d32", "#1565c0", "#6a1b9a", "#5d4037", "#455a64"]
 PAPER = ["#ffffff", "#fafafa", "#f3e5f5", "#e3f2fd", "#fff8e1", "#e8f5e9"]

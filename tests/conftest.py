@@ -21,7 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 COLORS = ["red", "green", "blue"]
 _TESTS = Path(__file__).parent
-_COMPUTING = ("examples", "integration", "training")
+_COMPUTING = ("examples", "integration", "training", "test_tutorial.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
