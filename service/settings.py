@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     )
     traces_endpoint: HttpUrl | None = Field(
         None,
-        description="Where traces go, by OTLP over HTTP (http://collector:4318/v1/traces); needs the extra `otel`.",
+        description="Where traces go, by OTLP over HTTP (`http://collector:4318/v1/traces`); needs the extra `otel`.",
     )
 
     @field_validator("traces_endpoint")

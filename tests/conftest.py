@@ -20,22 +20,24 @@ from PIL import Image
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 COLORS = ["red", "green", "blue"]
-_TESTS = Path(__file__).parent
-_COMPUTING = ("examples", "integration", "training", "test_tutorial.py")
+_COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/", "tests/test_tutorial.py")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Two halves for the two processes of `make test`: what computes, and what mostly waits for servers and clocks."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            computes = item.path.relative_to(_TESTS).parts[0] in _COMPUTING
-            item.add_marker(pytest.mark.xdist_group("computing" if computes else "waiting"))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "computing" if nodeid.startswith(_COMPUTING) else "waiting"
+
+    return Halves(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What computes gives way: the other half would take a slow machine for a fault."""
-    group = item.get_closest_marker("xdist_group")
-    if "PYTEST_XDIST_WORKER" in os.environ and group and group.args == ("computing",) and not os.nice(0):
+    if "PYTEST_XDIST_WORKER" in os.environ and item.nodeid.startswith(_COMPUTING) and not os.nice(0):
         os.nice(10)
 
 

@@ -19,7 +19,7 @@ from tests.waiting import eventually
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "tutorial.md"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_SERVE = "mora-serve run"
+_BEFORE, _SERVE = "make setup", "mora-serve run"
 _SERVED = "localhost:8000"
 
 
@@ -54,7 +54,7 @@ class Tutorial:
         for (language, content), (then, said) in zip(blocks, [*blocks[1:], ("", "")], strict=True):
             if language == "sh" and content.startswith(_SERVE):
                 self._serve(content.split())
-            elif language == "sh":
+            elif language == "sh" and not content.startswith(_BEFORE):
                 self._run(content, said if then == "text" else "")
 
     def stop(self) -> None:

@@ -84,6 +84,13 @@ def test_nginx_hides_the_metrics_and_leaves_problems_to_the_service(stack):
     assert (large.status, large.json()["code"]) == (413, "body_too_large")
 
 
+def test_the_playground_is_reached_through_nginx(stack):
+    page = urllib3.request("GET", f"{stack.url}/")
+    script = urllib3.request("GET", f"{stack.url}/playground/page.js")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert (script.status, script.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
+
+
 def test_nothing_more_than_it_needs_is_allowed(stack):
     status = dict(line.split(":\t", 1) for line in stack.inside("service", "cat", "/proc/1/status")[1].splitlines())
     assert status["Uid"].split() == ["10001"] * 4
