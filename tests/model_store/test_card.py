@@ -127,6 +127,14 @@ def test_only_what_is_known_is_said_of_the_data(manifest: Manifest) -> None:
     assert not {"license", "language"} & hub_data(manifest).keys()
 
 
+def test_nought_is_a_score_and_undefined_is_none(manifest: Manifest) -> None:
+    (result,) = ModelCard(
+        model_card(changed(manifest, metrics={"test": {"text": {"accuracy": 0.0, "ece": None}}}))
+    ).data.eval_results
+
+    assert (result.metric_type, result.metric_value) == ("exact_match", 0.0)
+
+
 def test_a_version_without_scores_has_a_card(manifest: Manifest) -> None:
     bare = changed(manifest, metrics={}, training_mix={"both": 1.0})
 
