@@ -92,8 +92,12 @@ class Engine:
 
     async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels of one item. Raises ServiceError."""
-        item = Item(request.image, request.text)
         model = await self.model_of(request.task, request.version, record)
+        return await self.classify_with(model, request, record)
+
+    async def classify_with(self, model: Model, request: ClassifyRequest, record: RequestRecord) -> Classification:
+        """The labels that one version gives an item, whatever task the request names. Raises ServiceError."""
+        item = Item(request.image, request.text)
         record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
         encoded = await self.encode([model], item, record)
         answer = self.answer(encoded, 0, request.top_k, record)
