@@ -15,6 +15,7 @@ from rich.console import Console
 from model_store import publishing
 from model_store.api_key import ApiKeyFileOption, read_api_key
 from model_store.bom import ml_bom
+from model_store.card import model_card
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
 from model_store.messages import of_os_error
@@ -132,6 +133,25 @@ def sbom(
     It says what the manifest says; `mora-store verify` compares that with the files.
     """
     typer.echo(json.dumps(ml_bom(_open(store).manifest(task, version)), indent=1))
+
+
+@app.command()
+@_one_line_errors
+def card(
+    task: TaskArgument,
+    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead of printing it.")] = None,
+) -> None:
+    """Print one version's model card: Markdown with the front matter of Hugging Face's hub, a README.md there.
+
+    It says what the manifest says, its configuration with the paths in it included; read it before you give it away.
+    """
+    content = model_card(_open(store).manifest(task, version))
+    if output is None:
+        typer.echo(content, nl=False)
+    else:
+        output.write_text(content, encoding="utf-8")
 
 
 @app.command()
