@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from model_store import Pattern, Store
+from tests.browser.driving import labels, launched, send, until_ready
 from tests.tutorial import Tutorial, followed
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -39,6 +40,17 @@ def test_the_service_is_right_about_an_image_a_text_and_both(tutorial: Tutorial)
     assert [answer["version"] for answer in (text, second, back)] == [1, 2, 1]
     assert back["labels"] == text["labels"]
     assert second["labels"][0]["label"] == "clothing"
+
+
+def test_the_task_is_on_the_playground(tutorial: Tutorial) -> None:
+    with launched() as browser:
+        page = browser.new_page()
+        page.goto(tutorial.url)
+        until_ready(page)
+        page.fill("#text", "a warm jacket")
+        answer = send(page)
+
+        assert (answer["task"], labels(page)[0]) == ("shop-kind", "clothing")
 
 
 def test_it_learns_from_every_kind_of_item(tutorial: Tutorial) -> None:

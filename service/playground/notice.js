@@ -7,14 +7,9 @@ const PLACES = {
   task: ["unknown_task", "no_model", "version_refused", "unknown_version", "no_such_deep_link"],
   key: ["unauthorized"],
 };
+// Where the detail says none: the page's own problems, and what whoever runs the service has to do.
 const CURES = {
-  image_format: "Save this one as such, or choose another.",
-  image_undecodable: "Save the picture again, or choose another.",
-  image_too_many_pixels: "Scale the picture down and choose it again.",
-  body_too_large: "Choose a smaller picture, or a shorter text.",
   cut_off: "It may be larger than the service takes: choose a smaller picture, or send it again.",
-  text_too_large: "Shorten the text.",
-  bad_text: "Remove the characters that are none.",
   no_model: "Publish a version with mora-train or mora-store, then load this page again.",
   unauthorized: "Enter a key that the operator of this service gave you.",
   no_answer: "Check the network and that the service runs, then send it again.",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +13,7 @@ from examples.demo import service
 from service.app import create_app
 from service.server import Server
 from service.settings import Settings
+from tests.browser.driving import launched
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -26,16 +25,8 @@ NEVER_WAIT_LONGER_MS = 15_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One a module, not one a session: while Playwright is there, no other test could run an event loop."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs Chromium: make setup-browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

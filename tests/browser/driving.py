@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import base64
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 # A file as the page gets it from a drag or the clipboard.
 _HAND_OVER = """([target, kind, name, type, data]) => {
@@ -17,6 +23,21 @@ _HAND_OVER = """([target, kind, name, type, data]) => {
                                  : new DragEvent(kind, {...what, dataTransfer: transfer});
   document.querySelector(target).dispatchEvent(event);
 }"""
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A Chromium; skips where there is none."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("needs Chromium: make setup-browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        yield browser
+        browser.close()
 
 
 def hand_over(page: Page, kind: str, data: bytes, name: str = "apple.png", target: str = "#drop") -> None:

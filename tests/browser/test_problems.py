@@ -60,11 +60,11 @@ def refused(page, place: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"plain text", ("The image is not JPEG, PNG or WebP.", "Save this one as such, or choose another.")),
-        (PICTURE[:200], ("The image is damaged.", "Save the picture again")),
+        (b"plain text", ("The image is not JPEG, PNG or WebP.", "Send a JPEG, PNG or WebP file")),
+        (PICTURE[:200], ("The image is damaged.", "damaged or cut short; send it whole.")),
         (
             PICTURE.ljust(300_000, b"\0"),
-            ("The body is too large. A body may have 200000 bytes.", "Choose a smaller picture"),
+            ("The body is too large. A body may have 200000 bytes; send a smaller image.",),
         ),
     ],
     ids=["type", "damaged", "large"],
@@ -93,7 +93,7 @@ def test_a_connection_that_is_cut_while_sending_is_told_as_such(page):
 def test_a_long_text_is_told_beside_the_text(page):
     page.fill("#text", "a" * 1_001)
     page.click("#send")
-    refused(page, "text", "The text is too large. A text may have 1000 bytes of UTF-8. Shorten the text.")
+    refused(page, "text", "The text is too large. A text may have 1000 bytes of UTF-8; shorten it.")
 
 
 def test_nothing_to_classify_is_told_beside_the_button(page):
