@@ -18,9 +18,10 @@ from training.data import TaskData
 from training.errors import SourceError
 from training.files import write_whole
 from training.fitting import claim, discard, fit
+from training.heads import Head, read_head
 from training.model import split_layers
 from training.runs import TOWERS, TrainedTask
-from training.sources import Head, read_head, read_source
+from training.sources import read_source
 from training.towers import Backbone, layer_counts
 
 _IN_LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.")
@@ -53,16 +54,16 @@ def plan(config: TaskConfig, path: Path, head_file: Path | None = None) -> Adopt
         SourceError, BackboneError: as `read_source`; or the head has other labels than the configuration.
     """
     source = read_source(path, config.backbone)
-    head = source.head if head_file is None else read_head(head_file, source.backbone)
+    head = source.head if head_file is None else read_head(head_file, source.towers)
     if head is not None:
         _check_labels(config, len(head["head.bias"]))
-    merged, original = source.backbone.state_dict(), load_backbone(config.backbone).state_dict()
+    merged, original = source.towers.state_dict(), load_backbone(config.backbone).state_dict()
     towers = {name: value for name, value in merged.items() if not name.startswith("logit_")}
     changed = {name: value.contiguous() for name, value in towers.items() if not torch.equal(value, original[name])}
     if not all(bool(value.isfinite().all()) for value in changed.values()):
         raise SourceError(f"{path} holds weights that are not finite; it cannot be served")
-    layers = layer_counts(source.backbone)
-    first_image, first_text = _splits(changed, source.backbone, config)
+    layers = layer_counts(source.towers)
+    first_image, first_text = _splits(changed, source.towers, config)
     imported = ImportedConfig(
         kind=source.kind,
         sha256=_digest(path, head_file),

@@ -78,9 +78,7 @@ def merge_authors(path: Path, towers: Backbone) -> tuple[Tensor, Tensor, object]
     return weight, bias, metadata.get("backbone_name")
 
 
-def _merge(
-    projection: nn.Module, tower: str, parts: dict[str, Tensor], shared: dict[str, Tensor], alpha: float
-) -> None:
+def _merge(w0: Tensor, tower: str, parts: dict[str, Tensor], shared: dict[str, Tensor], alpha: float) -> None:
     """Write W over W0. Raises RuntimeError, ValueError or IndexError where shapes differ."""
     (text_width, rank), (image_width, _) = shared["A"].shape, shared["B"].shape
     factors = SharedFactors(text_width, image_width, rank)

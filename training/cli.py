@@ -118,7 +118,7 @@ def import_command(
     mora-train import shop.yaml my-lora/ --output runs/shop
 
     A fine-tuned CLIPModel or SiglipModel, a folder with config.json:
-    mora-train import shop.yaml my-clip/ --output runs/shop --head head.safetensors --labels "[bag, hat, shoe]"
+    mora-train import shop.yaml my-clip/ --output runs/shop --head head.safetensors --labels "\\[bag, hat]"
 
     The file that the code of MoRA's authors writes:
     mora-train import food101.yaml checkpoints/best_model.pt --output runs/food101 --publish model_store
