@@ -17,6 +17,7 @@ from training.heads import Head, checked_head, read_tensors
 from training.towers import Backbone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_MAX_DIFFERENCE = 1e-4  # of a feature, by merging
 _PREFIX = "base_model.model."
 _OF_TOWERS = re.compile(r"((?:.*?\.)?)(?:vision_model|text_model|visual_projection|text_projection)\.")
 
@@ -49,7 +50,7 @@ def merge_adapter(path: Path, towers: Backbone) -> tuple[Backbone, Head | None, 
     if head is not None:
         classes, size = head["head.weight"].shape
         _put(model, place, nn.Linear(size, classes, bias=f"{place}.bias" in outside))
-    _merge(path, model, state)
+    _merge(path, model, towers, state)
     if head is not None:
         delattr(model, place.split(".")[0])
     merged: Any = model.get_submodule(prefix)
@@ -110,24 +111,40 @@ def _head(path: Path, outside: dict[str, Tensor], towers: Backbone) -> tuple[str
     return place, checked_head(weight, bias, towers, f"{place} of {path}")
 
 
-def _merge(path: Path, model: nn.Module, state: dict[str, Tensor]) -> None:
+def _merge(path: Path, model: nn.Module, towers: Backbone, state: dict[str, Tensor]) -> None:
     try:
         with warnings.catch_warnings():  # peft asks transformers for a name that transformers has deprecated
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            adapted = peft.PeftModel(model, peft.PeftConfig.from_pretrained(str(path)))
+            adapted = peft.PeftModel(model, peft.PeftConfig.from_pretrained(str(path))).eval()
         result = peft.set_peft_model_state_dict(adapted, state)
-        lacking = [name for name in result.missing_keys if ".lora_" in name or ".modules_to_save." in name]
-        strange = [*result.unexpected_keys]
-        if not lacking and not strange:
-            adapted.merge_and_unload(safe_merge=True)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = next((line.strip() for line in lines if "size mismatch" in line), lines[0])
         raise SourceError(f"{path} does not fit the backbone ({reason}); give the one it was made for") from error
+    lacking = [name for name in result.missing_keys if ".lora_" in name]
     if lacking:
         raise SourceError(f"{path} lacks {first_few(lacking)}, which its {CONFIG} speaks of; it is not whole")
-    if strange:
-        raise SourceError(f"{path} holds {first_few(strange)}, which the backbone has no place for")
+    if result.unexpected_keys:
+        raise SourceError(f"{path} holds {first_few(result.unexpected_keys)}, which the backbone has no place for")
+    before = _features(towers)
+    adapted.merge_and_unload()
+    difference = float((_features(towers) - before).abs().max())
+    if not difference <= _MAX_DIFFERENCE:
+        raise SourceError(
+            f"{path} cannot be merged: that moves a feature by {difference:.1e}. An adapter may stand where the model "
+            "does not run it, as on out_proj of SigLIP's pooling, or hold numbers that are not finite"
+        )
+
+
+@torch.no_grad()
+def _features(towers: Backbone) -> Tensor:
+    """Both towers' features (2, P) of noise and of a few tokens."""
+    vision, text = towers.config.vision_config, towers.config.text_config
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randn(1, vision.num_channels, vision.image_size, vision.image_size, generator=random)
+    ids = torch.randint(text.vocab_size, (1, min(8, text.max_position_embeddings)), generator=random)
+    image = towers.get_image_features(pixel_values=pixels).pooler_output
+    return torch.cat([image, towers.get_text_features(input_ids=ids).pooler_output])
 
 
 def _put(root: nn.Module, place: str, module: nn.Module) -> None:

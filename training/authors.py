@@ -100,7 +100,8 @@ def _state(path: Path) -> dict[str, Any]:
             "that could run code of its making: save the dict of tensors alone (the authors' get_learned_weights())"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise SourceError(f"{path} cannot be read: {str(error).strip().splitlines()[0]}") from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SourceError(f"{path} cannot be read ({reason}); is it whole?") from error
     tensors = isinstance(state, dict) and all(
         isinstance(value, Tensor) for name, value in state.items() if name != "_metadata"
     )
