@@ -98,7 +98,8 @@ def import_command(
     context: typer.Context,
     config: ConfigFile,
     source: Annotated[
-        Path, typer.Argument(help="What was trained elsewhere: a folder, or the authors' best_model.pt.")
+        Path,
+        typer.Argument(metavar="SOURCE", help="What was trained elsewhere: a folder, or the authors' best_model.pt."),
     ],
     output: Annotated[Path, typer.Option(help="Run directory, as of `fit`.")],
     head: Annotated[
