@@ -24,19 +24,22 @@ BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup demo test faults docker-test ray-test serve check bench lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test serve check docs docs-serve bench screenshots lock sbom
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  (ACCELERATOR=$(ACCELERATOR), PORT=$(PORT); set either on the command line)"
 
 setup: $(EVERYTHING) ## Install serving, training and tests into .venv
+
+setup-browser: $(EVERYTHING) ## Install Chromium (Debian, Ubuntu; as root), which the tests of the playground drive
+	command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
 
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py
 
 test: $(EVERYTHING) ## Run the tests
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
 faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
@@ -56,15 +59,24 @@ check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(EVERYTHING) ## Build the documentation as a site into build/docs; a dead link stops it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/docs/index.html"
+
+docs-serve: $(EVERYTHING) ## Show the documentation on port 8001 and build it again as its files change
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8001
+
 bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
-lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt and -gpu.txt: what a service installs, with hashes
+screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chromium
+	$(BIN)/python -m examples.screenshots docs/images
+
+lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.txt: what an image is made of, with hashes
 	@for accelerator in cpu gpu; do \
-		$(BIN)/uv pip compile pyproject.toml --extra $$accelerator --extra otel --constraint constraints.txt --upgrade \
-			--python-version 3.11 --python-platform linux --only-binary :all: --generate-hashes --no-annotate --quiet \
-			--custom-compile-command "make lock" --output-file docker/requirements-$$accelerator.txt >/dev/null || exit 1; \
+		$(call write_lock,$$accelerator,pyproject.toml --extra $$accelerator --extra otel) || exit 1; \
 	done
+	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
 
 sbom: $(EVERYTHING) ## Write build/sbom.json: what an environment has, as CycloneDX (SBOM_OF=its Python, by default .venv's)
 	@mkdir -p build
@@ -96,6 +108,11 @@ $(FUZZ): pyproject.toml constraints.txt | $(BIN)/python
 $(RAY): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)ray)
 	@touch $(SERVING) $(EVERYTHING)
+
+# $(1): whose lock, $(2): what it is made from.
+write_lock = $(BIN)/uv pip compile $(2) --constraint constraints.txt --upgrade --python-version 3.11 \
+	--python-platform linux --only-binary :all: --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make lock" --output-file docker/requirements-$(1).txt >/dev/null
 
 comma := ,
 # Both runtimes own the module onnxruntime: where the other one is, both go before the wanted one comes.

@@ -13,17 +13,19 @@ RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \
 FROM base AS build
 ARG ACCELERATOR=cpu
 WORKDIR /build
-COPY docker/requirements-${ACCELERATOR}.txt constraints.txt ./
+COPY docker/requirements-${ACCELERATOR}.txt docker/requirements-build.txt ./
 RUN python3 -m venv /opt/mora && /opt/mora/bin/pip install --no-cache-dir --require-hashes --no-deps \
         -r requirements-${ACCELERATOR}.txt
-RUN python3 -m venv /opt/sbom && /opt/sbom/bin/pip install --no-cache-dir -c constraints.txt cyclonedx-bom
+RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps \
+        -r requirements-build.txt
 COPY pyproject.toml README.md ./
 COPY service service
 COPY model_store/*.py model_store/py.typed model_store/
 COPY training/__init__.py training/
-RUN /opt/mora/bin/pip install --no-cache-dir --no-deps . \
+RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels . \
+    && /opt/mora/bin/pip install --no-cache-dir --no-deps wheels/*.whl \
     && /opt/mora/bin/pip uninstall --yes pip setuptools \
-    && /opt/sbom/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \
+    && /opt/build/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \
     && find /opt/mora/lib -path '*/numpy/*' -name tests -type d -prune -exec rm -rf {} + \
     && python3 -m compileall -q /opt/mora/lib
 

@@ -56,14 +56,15 @@ def read_items() -> list[dict[str, str]]:
 
 
 @contextmanager
-def service() -> Iterator[str]:
-    """A service on a free port, as its base URL; stopped on the way out."""
+def service(*flags: str) -> Iterator[str]:
+    """`mora-serve run` with flags on a free port, as its base URL; stopped on the way out."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "service.cli", "run", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--drain-delay-seconds", "0"]  # nobody has to notice that it stops
+    command += flags
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

@@ -1,9 +1,11 @@
-"""Before every route: whether the request may pass. All are closed to those without a key but the two probes."""
+"""Before every route: whether the request may pass. All are closed to those without a key but the two probes
+and what holds no data."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -12,7 +14,7 @@ from service.keys import ApiKeys
 from service.rate_limit import RateLimit
 from service.record import RequestRecord
 
-_OPEN = ("/livez", "/readyz")
+_PROBES = ("/livez", "/readyz")
 _ANONYMOUS = ""
 _HOST = re.compile(rb"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _BEARER = re.compile(rb"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
@@ -25,13 +27,17 @@ class Access:
 
     Args:
         keys: whose requests are answered; None: anybody's.
+        open_paths: those that need no key and count for no limit, besides the probes.
         limit: by client; without keys there is one, since an address may be a proxy's and stand for many.
     """
 
-    def __init__(self, app: ASGIApp, keys: ApiKeys | None, limit: RateLimit | None) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: ApiKeys | None, limit: RateLimit | None, open_paths: Collection[str] = ()
+    ) -> None:
         self._app = app
         self._keys = keys
         self._limit = limit
+        self._open_paths = frozenset([*_PROBES, *open_paths])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # no route has any
@@ -50,7 +56,7 @@ class Access:
     def _admit(self, scope: Scope, record: RequestRecord) -> None:
         """Raises ServiceError for a request that may not pass."""
         _check_host(scope)
-        if scope["path"] in _OPEN:
+        if scope["path"] in self._open_paths:
             return
         if self._keys is not None:
             record.client = _identify(scope, self._keys)

@@ -9,17 +9,11 @@ from pydantic import BaseModel, Field
 from model_store import Backbone, Calibration, Pattern, Precision, Provenance
 from model_store import Problem as TaskProblem
 from service.errors import Problem
+from service.explanation import Explanation
+from service.labels import LabelScore
 from service.refusal import Refusal
 
 Modality = Literal["used", "truncated", "absent"]
-
-
-class LabelScore(BaseModel):
-    """One label of an answer."""
-
-    label: str
-    score: float = Field(ge=0, le=1)
-    selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
 
 
 class Modalities(BaseModel):
@@ -55,6 +49,7 @@ class Classification(Answer):
 
     latency_ms: Latency
     request_id: str
+    explanation: Explanation | None = Field(None, description="There when `explain` asked for it.")
 
 
 class BatchClassification(BaseModel):
@@ -90,9 +85,41 @@ class TaskDetail(TaskSummary):
     training_mix: dict[Pattern, float]
     max_logit_error: dict[Pattern, float]
     provenance: Provenance
+    has_report: bool = Field(description="Whether there is a training report, at `report`.")
     refused: Refusal | None = Field(
         description="What is live in the store and failed its checks, so `version` answers."
     )
+
+
+class TaskExample(BaseModel):
+    """A golden example: an input whose answer a version must give again before it is served."""
+
+    pattern: Pattern
+    text: str | None
+    has_image: bool = Field(description="Whether there is a picture, at `examples/{number}/image`, counted from 0.")
+    best_label: str = Field(description="The label of the highest logit when the version was exported.")
+
+
+class TaskExamples(BaseModel):
+    """The golden examples of the version that answers."""
+
+    task: str
+    version: int
+    examples: list[TaskExample]
+
+
+class TaskVersion(BaseModel):
+    """A version in the store; `live` is the one that answers."""
+
+    version: int
+    live: bool
+
+
+class TaskVersions(BaseModel):
+    """Every version of a task in the store, newest first."""
+
+    task: str
+    versions: list[TaskVersion]
 
 
 class Health(BaseModel):

@@ -26,10 +26,12 @@ from service.lag import watch_lag
 from service.loading import Loader
 from service.metrics import Metrics
 from service.observation import Observation
+from service.page import page_files, page_router
 from service.rate_limit import RateLimit
 from service.record import RequestRecord
 from service.routes import router, scrape
 from service.settings import Settings
+from service.showcase import Showcase
 from service.slow_bodies import SlowBodies
 
 _log = structlog.get_logger()
@@ -56,6 +58,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         source = Store(settings.store, trusted) if store is None else store
         catalog = Catalog(source, Loader(source, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
+        app.state.showcase = showcase = Showcase(catalog, source, settings.queue_size)
         await _refresh(engine)
         watchers = [
             asyncio.create_task(_watch(engine, settings.poll_seconds)),
@@ -68,6 +71,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
         engine.close()
+        showcase.close()
         await asyncio.to_thread(close_traces)
 
     app = FastAPI(
@@ -85,10 +89,12 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     if settings.metrics_port is None:
         app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    page = page_files()
+    app.include_router(page_router(page))
     app.add_middleware(Departure)
     patience = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
     app.add_middleware(SlowBodies, **patience, metrics=metrics)
-    app.add_middleware(Access, keys=keys, limit=limit)
+    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page)
     app.add_middleware(Observation, metrics=metrics)  # the last is the outermost
     close_traces = _trace(app, settings)
     app.add_exception_handler(ServiceError, _on_service_error)

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from model_store import StoreError
-from service.job import BulkError, Job, Part, begin, held, parquet_files, part_name
+from service.job import Job, Part, begin, held, parquet_files, part_name
 from service.parts import Labelled, PartLabeller
 from service.planning import Wish, check_places, plan
+from service.progress import RowProgress
 from service.refusal import RefusedError
+from service.rows import DataSetError
 from service.settings import Settings, usable_cores
 
 _OBJECT_STORE_BYTES = 100_000_000  # numbers of parts pass through it, never rows
@@ -31,7 +32,7 @@ def run(wish: Wish, settings: Settings, console: Console) -> Counter[str]:
         Rows by their error in the whole output, "" for those that have an answer.
 
     Raises:
-        BulkError, StoreError, RefusedError: the job cannot begin, or not go on.
+        DataSetError, StoreError, RefusedError: the job cannot begin, or not go on.
     """
     check_places(wish)
     wish.output.mkdir(parents=True, exist_ok=True)
@@ -64,13 +65,13 @@ class _RayWorker:
             if self._labeller is None:
                 self._labeller = PartLabeller(*self._arguments)
             done, problem = self._labeller.label(int(number)), ""
-        except (BulkError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
+        except (DataSetError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
             done, problem = Labelled(int(number), 0, 0), str(error) or type(error).__name__
         return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
 
 
 def start_ray(address: str) -> None:
-    """A Ray of our own on this machine, or the cluster at an address. Raises BulkError."""
+    """A Ray of our own on this machine, or the cluster at an address. Raises DataSetError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails arrives as an exception
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
@@ -81,13 +82,13 @@ def start_ray(address: str) -> None:
     try:
         ray.init(address=address, **options)
     except Exception as error:  # Ray raises Exception itself where a busy machine takes too long to start it
-        raise BulkError(f"Ray did not start, and nothing is lost: {error}") from error
+        raise DataSetError(f"Ray did not start, and nothing is lost: {error}") from error
 
 
 def labelled(
     todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings, wish: Wish
 ) -> Iterator[Labelled]:
-    """Label the parts on Ray, in whatever order they get done. Raises BulkError where a worker cannot go on."""
+    """Label the parts on Ray, in whatever order they get done. Raises DataSetError where a worker cannot go on."""
     start_ray(wish.address)
     try:
         context = ray.data.DataContext.get_current()
@@ -105,36 +106,29 @@ def labelled(
         )
         for row in results.iter_rows():
             if problem := row.pop("problem"):
-                raise BulkError(f"{problem}; parts that are done stay")
+                raise DataSetError(f"{problem}; parts that are done stay")
             yield Labelled(**row)
     except ray.exceptions.RayError as error:
-        raise BulkError(f"a worker failed: {error}") from error
+        raise DataSetError(f"a worker failed: {error}") from error
     finally:
         ray.shutdown()
 
 
 def share_of_cluster(workers: int) -> dict[str, float]:
-    """What of the cluster each worker takes. Raises BulkError where there are more workers than cores."""
+    """What of the cluster each worker takes. Raises DataSetError where there are more workers than cores."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     if workers > cores:
-        raise BulkError(f"--workers {workers} is more than the {cores:.0f} cores there are")
+        raise DataSetError(f"--workers {workers} is more than the {cores:.0f} cores there are")
     largest = max(node.get("CPU", 0) for node in nodes)
     return {"num_cpus": int(min(cores // workers, largest)), "num_gpus": min(1, gpus / workers)}
 
 
 def follow(results: Iterator[Labelled], todo: Sequence[Part], console: Console) -> None:
     """Show how far it is, how fast, and how long it will take."""
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TextColumn("{task.fields[rate]}"))
-    with Progress(*columns, TimeRemainingColumn(elapsed_when_finished=True), console=console) as progress:
-        bar = progress.add_task("", total=sum(part.rows for part in todo), rate="loading the model")
-        failed = 0
+    with RowProgress(sum(part.rows for part in todo), console) as progress:
         for done in results:
-            failed += done.failed
-            progress.advance(bar, done.rows)
-            speed = progress.tasks[0].speed
-            rate = f"{speed:,.0f}/s" if speed else ""
-            progress.update(bar, rate=f"{rate} {failed:,} failed" if failed else rate)
+            progress.advance(done.rows, done.failed)
 
 
 def count_errors(output: Path, parts: int) -> Counter[str]:

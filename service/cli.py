@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import inspect
-import os
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from model_store import DEFAULT_STORE, StoreError
 from service.app import create_app
+from service.classify_command import EPILOG, classify
 from service.keys import key_line, make_key
 from service.logs import configure_logging
 from service.memory import return_large_blocks
 from service.refusal import RefusedError
+from service.rows import DataSetError, named_columns
 from service.server import Server
-from service.settings import PREFIX, Settings, check_names
+from service.settings import PREFIX, Settings, read_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -35,23 +35,13 @@ def run(**flags: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them; to stop is no failure
         signal.signal(number, lambda *_: sys.exit(0))
     try:
-        settings = _settings(flags)
+        settings = read_settings({name: value for name, value in flags.items() if value is not None})
         configure_logging(settings)
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
         raise typer.BadParameter(str(error)) from error
     Server(service, settings).run()
-
-
-def _settings(flags: dict[str, Any]) -> Settings:
-    """The environment's settings and those given. Raises BadParameter, or ValueError for an unknown variable."""
-    check_names(os.environ)
-    try:
-        return Settings.model_validate({name: value for name, value in flags.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
 
 
 def _flags() -> list[inspect.Parameter]:
@@ -72,6 +62,9 @@ def _flags() -> list[inspect.Parameter]:
 
 run.__signature__ = inspect.Signature(_flags())  # type: ignore[attr-defined]
 app.command("run")(run)
+
+
+app.command("classify", epilog=EPILOG)(classify)
 
 
 @app.command("hash-key")
@@ -132,7 +125,8 @@ def bulk(
     """Label a parquet data set, whose rows may lack the image or the text, as `POST /classify` would.
 
     OUTPUT gets the input's rows in their order with the columns predicted_label, predicted_score, selected_labels,
-    top_labels, top_scores, modalities and error: a row that cannot be labelled has a code there and stops nothing.
+    top_labels, top_scores, modalities, error and detail: a row that cannot be labelled has a code and the reason in
+    the last two and stops nothing.
 
     Killed or stopped, it goes on when the same command is given again: rows are neither lost nor labelled twice. It
     refuses to go on when the input, the version or an option is another than it began with.
@@ -141,15 +135,14 @@ def bulk(
     """
     try:
         from service import bulk as data_set  # only now: it needs the extra `ray`
-        from service.job import BulkError
         from service.planning import Wish
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
-    columns = None if keep is None else tuple(name for name in keep.split(",") if name)
-    wish = Wish(source, output, task, version, image_column, text_column, columns, top_k, part_rows, workers, address)
+    kept = named_columns(keep)
+    wish = Wish(source, output, task, version, image_column, text_column, kept, top_k, part_rows, workers, address)
     try:
-        counts = data_set.run(wish, _settings({"store": store}), Console(stderr=True))
-    except (OSError, ValueError, StoreError, RefusedError, BulkError) as error:
+        counts = data_set.run(wish, read_settings({"store": store}), Console(stderr=True))
+    except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

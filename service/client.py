@@ -148,6 +148,7 @@ class Client:
         task: str | None = None,
         top_k: int = 5,
         version: int | None = None,
+        explain: bool = False,
         timeout_ms: int | None = None,
     ) -> Classification:
         """Label one item from its image (a JPEG, PNG or WebP file), its text, or both.
@@ -156,9 +157,12 @@ class Client:
             task: may be left out when exactly one task is loaded.
             top_k: how many labels to answer with, best first.
             version: pins a version; the live one when left out.
+            explain: have the answer say what each modality added to each label.
             timeout_ms: how long the service may take for one attempt, by default its `MORA_TIMEOUT_MS`.
         """
-        fields = {"task": task, "top_k": top_k, "version": version, "timeout_ms": timeout_ms}
+        fields: dict[str, object] = {"task": task, "top_k": top_k, "version": version, "timeout_ms": timeout_ms}
+        if explain:
+            fields["explain"] = True  # only then, so that a service of before knows every field
         return self._call(Classification, "/classify", {**_item(image, text), **fields})
 
     def classify_batch(

@@ -11,12 +11,18 @@ from service.engine import Engine
 from service.metrics import Metrics
 from service.record import RequestRecord
 from service.requests import ClassifyRequest
+from service.showcase import Showcase
 from service.tensors import Inference
 
 
 async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
+
+
+async def _showcase(request: Request) -> Showcase:
+    showcase: Showcase = request.app.state.showcase
+    return showcase
 
 
 async def _metrics(request: Request) -> Metrics:
@@ -31,6 +37,7 @@ async def _record(request: Request) -> RequestRecord:
 
 EngineDep = Annotated[Engine, Depends(_engine)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
+ShowcaseDep = Annotated[Showcase, Depends(_showcase)]
 RecordDep = Annotated[RequestRecord, Depends(_record)]
 
 

@@ -15,12 +15,14 @@ import numpy as np
 from starlette.requests import Request
 
 from model_store import Pattern
-from service.answers import Answer, Classification, LabelScore, Latency, Modalities, Modality
+from service.answers import Answer, Classification, Latency, Modalities, Modality
 from service.bodies import JSON, MULTIPART, Batch, parse_batch, parse_request, read_body
 from service.catalog import Catalog
 from service.encoders import Encoded, Encoders
 from service.errors import Code, ServiceError
-from service.head import Vector, scores, selected
+from service.explanation import Explanation, explain
+from service.head import Vector
+from service.labels import LabelScore, judge, ranked
 from service.metrics import Metrics
 from service.model import Item, Model, Prepared
 from service.record import RequestRecord, Stage
@@ -41,6 +43,11 @@ class Encoding(NamedTuple):
     pattern: Pattern
     modalities: Modalities
     features: Encoded
+
+    def vectors(self, index: int) -> tuple[Vector | None, Vector | None]:
+        """Image and text features (P,) as one of the models sees them; None for an absent modality."""
+        image, text = self.features
+        return image.result[index] if image else None, text.result[index] if text else None
 
 
 class Engine:
@@ -85,13 +92,22 @@ class Engine:
 
     async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels of one item. Raises ServiceError."""
-        item = Item(request.image, request.text)
         model = await self.model_of(request.task, request.version, record)
+        return await self.classify_with(model, request, record)
+
+    async def classify_with(self, model: Model, request: ClassifyRequest, record: RequestRecord) -> Classification:
+        """The labels that one version gives an item, whatever task the request names. Raises ServiceError."""
+        item = Item(request.image, request.text)
         record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
         encoded = await self.encode([model], item, record)
         answer = self.answer(encoded, 0, request.top_k, record)
+        explanation = self._explain(encoded, answer, record) if request.explain else None
         record.finish()
-        return Classification(**dict(answer), latency_ms=Latency(**record.milliseconds()), request_id=record.request_id)
+        latency = Latency(**record.milliseconds())
+        classification = Classification(**dict(answer), latency_ms=latency, request_id=record.request_id)
+        if explanation is not None:
+            classification.explanation = explanation  # unset, it does not go out
+        return classification
 
     async def model_of(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
         """The live model of a task, or that version of it, loaded now if need be. Raises ServiceError."""
@@ -125,9 +141,9 @@ class Engine:
     def answer(self, encoding: Encoding, index: int, top_k: int, record: RequestRecord) -> Answer:
         """What one of the models says of an encoded item; counts it. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
-        model, (image, text) = encoding.models[index], encoding.features
+        model = encoding.models[index]
         try:
-            logits = model.logits(image.result[index] if image else None, text.result[index] if text else None)
+            logits = model.logits(*encoding.vectors(index))
         except ServiceError:
             self._count_nonfinite(model)
             raise
@@ -199,19 +215,20 @@ class Engine:
         with suppress(ServiceError):  # too many loads wait already; the next answers will ask again
             await self._loading.run(partial(self.catalog.prove, model))
 
+    def _explain(self, encoding: Encoding, answer: Answer, record: RequestRecord) -> Explanation:
+        start = time.perf_counter()
+        explanation = explain(encoding.models[0], *encoding.vectors(0), answer.labels)
+        record.add(Stage.HEAD, time.perf_counter() - start)
+        return explanation
+
     def _label(self, model: Model, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
         """The best labels, best first; counts the answer."""
         manifest = model.manifest
-        calibration = manifest.calibration[pattern]
-        by_label = scores(logits, manifest.problem, calibration)
-        chosen = selected(by_label, calibration)
-        for index in np.flatnonzero(chosen):
-            self._metrics.predictions.labels(manifest.task, manifest.labels[index]).inc()
-        self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(by_label.max()))
-        return [
-            LabelScore(label=manifest.labels[index], score=float(by_label[index]), selected=bool(chosen[index]))
-            for index in np.argsort(-by_label, kind="stable")[:top_k]
-        ]
+        verdict = judge(manifest, pattern, logits)
+        for place in np.flatnonzero(verdict.selected):
+            self._metrics.predictions.labels(manifest.task, manifest.labels[place]).inc()
+        self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(verdict.scores.max()))
+        return ranked(manifest, verdict, top_k)
 
 
 def _modalities(prepared: Prepared) -> Modalities:

@@ -31,6 +31,8 @@ class Code(StrEnum):
     IMAGE_UNDECODABLE = "image_undecodable"
     UNKNOWN_TASK = "unknown_task"
     UNKNOWN_VERSION = "unknown_version"
+    UNKNOWN_EXAMPLE = "unknown_example"
+    NO_REPORT = "no_report"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     BAD_HTTP = "bad_http"
@@ -44,6 +46,7 @@ class Code(StrEnum):
     DEADLINE = "deadline"
     NO_MODEL = "no_model"
     VERSION_REFUSED = "version_refused"
+    STORE_UNREADABLE = "store_unreadable"
     STALLED = "stalled"
     DRAINING = "draining"
     MODEL_NONFINITE = "model_nonfinite"
@@ -81,6 +84,8 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.IMAGE_UNDECODABLE: Meaning(HTTPStatus.UNPROCESSABLE_ENTITY, "The image is damaged", reason="decode"),
     Code.UNKNOWN_TASK: Meaning(HTTPStatus.NOT_FOUND, "No such task is loaded"),
     Code.UNKNOWN_VERSION: Meaning(HTTPStatus.NOT_FOUND, "The task has no such version"),
+    Code.UNKNOWN_EXAMPLE: Meaning(HTTPStatus.NOT_FOUND, "The task has no such example"),
+    Code.NO_REPORT: Meaning(HTTPStatus.NOT_FOUND, "The version has no report"),
     Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such path"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "The path does not take this method"),
     Code.BAD_HTTP: Meaning(HTTPStatus.BAD_REQUEST, "The request is not HTTP/1.1", headers={"Connection": "close"}),
@@ -98,6 +103,7 @@ MEANINGS: Mapping[Code, Meaning] = {
     Code.DEADLINE: Meaning(HTTPStatus.GATEWAY_TIMEOUT, "The time for this request is over"),
     Code.NO_MODEL: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "No task is loaded"),
     Code.VERSION_REFUSED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The version failed its checks"),
+    Code.STORE_UNREADABLE: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store cannot be read"),
     Code.STALLED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The encoders make no progress"),
     Code.DRAINING: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The service is about to stop"),
     Code.MODEL_NONFINITE: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "The model gave no finite answer"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,14 @@ from safetensors.numpy import load
 from model_store import Calibration, Manifest, Pattern, Problem
 
 Vector = NDArray[np.float32]
+
+
+class Contributions(NamedTuple):
+    """What makes up logits, (C,) each: their sum. A modality's part is 0 where it is absent."""
+
+    base: Vector
+    image: Vector
+    text: Vector
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,26 @@ class Head:
         weight, size = self.weights[pattern], len(image)
         logits: Vector = weight[:, :size] @ image + weight[:, size:] @ text + self.biases[pattern]
         return logits
+
+    def contributions(self, image_features: Vector | None, text_features: Vector | None) -> Contributions:
+        """`b + W_image a_image + W_text a_text`, `W_image (f_image - a_image)` and `W_text (f_text - a_text)`.
+
+        `a` are the features of an absent modality, so a modality's part is what it changes by being there: its Shapley
+        value, since the head is linear.
+        """
+        pattern = pattern_of(image_features is not None, text_features is not None)
+        weight, size = self.weights[pattern], len(self.absent_image)
+        image = text = np.zeros(len(weight), np.float32)
+        if image_features is not None:
+            image = weight[:, :size] @ (image_features - self.absent_image)
+        if text_features is not None:
+            text = weight[:, size:] @ (text_features - self.absent_text)
+        return Contributions(self._bases[pattern], image, text)
+
+    @cached_property
+    def _bases(self) -> dict[Pattern, Vector]:
+        absent = np.concatenate([self.absent_image, self.absent_text])
+        return {pattern: weight @ absent + self.biases[pattern] for pattern, weight in self.weights.items()}
 
 
 def pattern_of(has_image: bool, has_text: bool) -> Pattern:

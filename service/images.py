@@ -116,6 +116,11 @@ def resized_size(height: int, width: int, preprocessing: ImagePreprocessing) -> 
     return (scaled, target) if width <= height else (target, scaled)
 
 
+def media_type_of(data: bytes) -> str:
+    """The media type of an encoded picture, such as image/png. Raises ServiceError `image_format`."""
+    return f"image/{_format_of(data).lower()}"
+
+
 def _format_of(data: bytes) -> str:
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from model_store import Precision
-from model_store.files import sync_directory
+from service.rows import DataSetError, Limits
+from service.whole_files import written_whole
 
 JOB_FILE = "_job.json"  # readers of parquet folders pass over names that begin with _ or .
-
-
-class BulkError(Exception):
-    """A job that cannot begin, or go on; the message is for the person who asked for it."""
 
 
 class Part(NamedTuple):
@@ -47,18 +42,10 @@ class InputFile(_Frozen):
     group_rows: tuple[int, ...]  # of each row group
 
 
-class Limits(_Frozen):
-    """The settings of the service that decide which rows are refused."""
-
-    max_body_bytes: PositiveInt
-    max_image_pixels: PositiveInt
-    max_text_bytes: PositiveInt
-
-
 class Job(_Frozen):
     """Everything that decides what the output holds."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2  # 2: the output has `detail`
     files: tuple[InputFile, ...]
     image_column: str | None
     text_column: str | None
@@ -104,18 +91,18 @@ def part_name(number: int, count: int) -> str:
 
 
 def parquet_files(source: Path) -> tuple[Path, list[str]]:
-    """The folder that names are relative to, and the input's files by name, sorted. Raises BulkError."""
+    """The folder that names are relative to, and the input's files by name, sorted. Raises DataSetError."""
     if source.is_file():
         return source.parent, [source.name]
     names = [path.relative_to(source) for path in source.rglob("*.parquet") if path.is_file()]
     shown = sorted(str(name) for name in names if not any(part.startswith((".", "_")) for part in name.parts))
     if not shown:
-        raise BulkError(f"{source} is neither a parquet file nor a folder with *.parquet in it")
+        raise DataSetError(f"{source} is neither a parquet file nor a folder with *.parquet in it")
     return source, shown
 
 
 def read_input_file(folder: Path, name: str) -> InputFile:
-    """A file's digest and row groups; reads all of it. Raises BulkError where it is no parquet file."""
+    """A file's digest and row groups; reads all of it. Raises DataSetError where it is no parquet file."""
     path = folder / name
     try:
         with path.open("rb") as file:
@@ -124,29 +111,29 @@ def read_input_file(folder: Path, name: str) -> InputFile:
             metadata = file.metadata
             rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     except (OSError, pyarrow.ArrowException) as error:
-        raise BulkError(f"{path} cannot be read as parquet: {error}") from error
+        raise DataSetError(f"{path} cannot be read as parquet: {error}") from error
     return InputFile(name=name, size=path.stat().st_size, sha256=sha256, group_rows=rows)
 
 
 def read_job(output: Path) -> Job | None:
-    """The job that the output was begun with, None before one was. Raises BulkError."""
+    """The job that the output was begun with, None before one was. Raises DataSetError."""
     path = output / JOB_FILE
     try:
         return Job.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise BulkError(f"{path} is not the record of a job; choose another OUTPUT") from error
+        raise DataSetError(f"{path} is not the record of a job; choose another OUTPUT") from error
 
 
 @contextmanager
 def held(output: Path) -> Iterator[None]:
-    """The output is this process's, for as long as it lives. Raises BulkError where it is another's."""
+    """The output is this process's, for as long as it lives. Raises DataSetError where it is another's."""
     with (output / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BulkError(f"another process is writing to {output}") from error
+            raise DataSetError(f"another process is writing to {output}") from error
         yield
 
 
@@ -154,35 +141,19 @@ def begin(job: Job, output: Path) -> list[Part]:
     """The parts that are not there yet, after what a killed run left unfinished is removed.
 
     Raises:
-        BulkError: the output belongs to another job, or to none.
+        DataSetError: the output belongs to another job, or to none.
     """
     begun = read_job(output)
     if begun is None:
         if strange := sorted(path.name for path in output.iterdir() if not path.name.startswith(".")):
-            raise BulkError(f"{output} has {strange[0]} and no {JOB_FILE}; choose an empty or a new OUTPUT")
+            raise DataSetError(f"{output} has {strange[0]} and no {JOB_FILE}; choose an empty or a new OUTPUT")
         with written_whole(output / JOB_FILE) as file:
             file.write(job.model_dump_json(indent=1).encode())
     elif differences := begun.differences(job):
         problem = "; ".join(differences[:5])
-        raise BulkError(f"{output} was begun otherwise: {problem}. Give what it was begun with, or another OUTPUT")
+        raise DataSetError(f"{output} was begun otherwise: {problem}. Give what it was begun with, or another OUTPUT")
     for path in output.glob(".*.unfinished"):
         path.unlink(missing_ok=True)
     parts = job.parts()
     there = {path.name for path in output.iterdir()}
     return [part for part in parts if part_name(part.number, len(parts)) not in there]
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name only when all of it is on disk: whoever sees the name sees everything."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
-    try:
-        with unfinished.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from model_store import Store
-from service.answers import Answer
+from model_store import Store, read_trusted_keys
+from service.answers import Answer, Classification
 from service.catalog import Catalog
 from service.engine import Engine
 from service.errors import ServiceError, internal
@@ -16,6 +16,7 @@ from service.loading import Loader
 from service.metrics import Metrics
 from service.model import Item
 from service.record import RequestRecord
+from service.requests import ClassifyRequest
 from service.settings import Settings
 
 _log = structlog.get_logger()
@@ -36,6 +37,10 @@ class Labeller:
     def label(self, items: Iterable[Item | ServiceError]) -> list[Answer | ServiceError]:
         """Every label of each item, best first, or why it has none; what is an error already stays one. Blocking."""
         return asyncio.run(self._label_all(items))
+
+    def classify(self, request: ClassifyRequest) -> Classification:
+        """What `POST /classify` answers to a request for this version. Blocking. Raises ServiceError."""
+        return asyncio.run(self._engine.classify_with(self.model, request, RequestRecord()))
 
     def close(self) -> None:
         """End the threads."""
@@ -60,3 +65,8 @@ class Labeller:
         except Exception:  # a fault of ours, or of a graph: the other items go on
             _log.exception("item_failed", task=self.model.manifest.task)
             return internal()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store as a service with these settings opens it."""
+    return Store(settings.store, read_trusted_keys(settings.trusted_keys))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,27 +9,24 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_store import Store, blob_of, read_trusted_keys
-from service.answers import Answer
-from service.bodies import parse_item
+from model_store import Store, blob_of
 from service.errors import Code, ServiceError
-from service.job import BulkError, InputFile, Job, Part, part_name, written_whole
-from service.labelling import Labeller
+from service.job import InputFile, Job, Part, part_name
+from service.labelling import Labeller, open_store
 from service.model import Item
+from service.rows import COLUMNS, DataSetError, Limits, answer_row, item_of
 from service.settings import Settings
+from service.whole_files import written_whole
 
 _MODALITIES = pa.struct([("image", pa.string()), ("text", pa.string())])
-ANSWER = pa.schema(
-    [
-        ("predicted_label", pa.string()),
-        ("predicted_score", pa.float64()),
-        ("selected_labels", pa.list_(pa.string())),
-        ("top_labels", pa.list_(pa.string())),
-        ("top_scores", pa.list_(pa.float64())),
-        ("modalities", _MODALITIES),
-        ("error", pa.string()),
-    ]
-)
+_KINDS = {
+    "predicted_score": pa.float64(),
+    "selected_labels": pa.list_(pa.string()),
+    "top_labels": pa.list_(pa.string()),
+    "top_scores": pa.list_(pa.float64()),
+    "modalities": _MODALITIES,
+}
+ANSWER = pa.schema([(name, _KINDS.get(name, pa.string())) for name in COLUMNS])
 
 
 class Labelled(NamedTuple):
@@ -47,13 +43,13 @@ class PartLabeller:
     Args:
         schema: of the columns read, which all files are brought to.
 
-    Raises StoreError, RefusedError or BulkError where this worker's store has not what the job began with.
+    Raises StoreError, RefusedError or DataSetError where this worker's store has not what the job began with.
     """
 
     def __init__(self, job: Job, source: Path, output: Path, schema: pa.Schema, settings: Settings) -> None:
         store = open_store(settings)
         if digest_of(store, job.task, job.version) != job.manifest_sha256:
-            raise BulkError(f"{store.root} has another {job.task} version {job.version} than the job began with")
+            raise DataSetError(f"{store.root} has another {job.task} version {job.version} than the job began with")
         self._job, self._output = job, output
         self._parts = job.parts()
         self._rows = RowReader(source, job.files, schema)
@@ -63,7 +59,7 @@ class PartLabeller:
         """Make one file of the output."""
         part = self._parts[number]
         table = self._rows.read(part)
-        answers = self._labeller.label(items_of(table, self._job, self._rows.folder_of(part)))
+        answers = self._labeller.label(self._items_of(table, part))
         rows = [answer_row(answer, self._job.top_k) for answer in answers]
         with written_whole(self._output / part_name(number, len(self._parts))) as file:
             pq.write_table(with_answers(table.select(self._job.keep), rows), file)
@@ -73,11 +69,15 @@ class PartLabeller:
         """End the threads."""
         self._labeller.close()
 
+    def _items_of(self, table: pa.Table, part: Part) -> list[Item | ServiceError]:
+        job = self._job
+        return items_of(table, job.image_column, job.text_column, self._rows.folder_of(part), job.limits)
+
 
 class RowReader:
     """Rows of parquet files; a row group stays open where it was left, since the next part is often the next rows.
 
-    Raises BulkError where a file was replaced after the job began.
+    Raises DataSetError where a file was replaced after the job began.
     """
 
     def __init__(self, source: Path, files: Sequence[InputFile], schema: pa.Schema) -> None:
@@ -111,7 +111,7 @@ class RowReader:
     def _open(self, part: Part) -> None:
         path = self._source / part.file
         if path.stat().st_size != self._sizes[part.file]:
-            raise BulkError(f"{path} has changed while it was being labelled")
+            raise DataSetError(f"{path} has changed while it was being labelled")
         file = pq.ParquetFile(path, buffer_size=1 << 20)  # with a buffer, a row group is not in memory as a whole
         columns = [name for name in self._schema.names if name in file.schema_arrow.names]
         self._batches = file.iter_batches(part.rows, row_groups=[part.group], columns=columns)
@@ -129,30 +129,26 @@ class RowReader:
             yield piece
 
 
-def open_store(settings: Settings) -> Store:
-    """The store as a service with these settings opens it."""
-    return Store(settings.store, read_trusted_keys(settings.trusted_keys))
-
-
 def digest_of(store: Store, task: str, version: int) -> str:
     """SHA-256 of a version's manifest. Raises StoreError."""
     return blob_of(store.read_manifest(task, version)[1]).sha256
 
 
-def items_of(table: pa.Table, job: Job, folder: Path) -> list[Item | ServiceError]:
+def items_of(
+    table: pa.Table, image_column: str | None, text_column: str | None, folder: Path, limits: Limits
+) -> list[Item | ServiceError]:
     """Each row's item, or why it is none, as `POST /classify` would see it."""
     nothing = [None] * table.num_rows
-    images = table[job.image_column] if job.image_column else nothing
-    texts = table[job.text_column] if job.text_column else nothing
-    return [_item(image, text, job, folder) for image, text in zip(images, texts, strict=True)]
+    images = table[image_column] if image_column else nothing
+    texts = table[text_column] if text_column else nothing
+    return [_item(image, text, folder, limits) for image, text in zip(images, texts, strict=True)]
 
 
-def _item(image: pa.Scalar | None, text: pa.Scalar | None, job: Job, folder: Path) -> Item | ServiceError:
+def _item(image: pa.Scalar | None, text: pa.Scalar | None, folder: Path, limits: Limits) -> Item | ServiceError:
     try:
-        fields = {"image": _image_bytes(_value(image), job, folder), "text": _value(text)}
+        return item_of(_value(image), _value(text), folder, limits)
     except ServiceError as error:
         return error
-    return parse_item(fields, job.limits.max_text_bytes)
 
 
 def _value(scalar: pa.Scalar | None) -> object:
@@ -160,41 +156,6 @@ def _value(scalar: pa.Scalar | None) -> object:
         return None if scalar is None else scalar.as_py()
     except UnicodeDecodeError as error:  # parquet does not check what calls itself a string
         raise ServiceError(Code.BAD_TEXT, "The text is not UTF-8.") from error
-
-
-def _image_bytes(cell: object, job: Job, folder: Path) -> object:
-    if isinstance(cell, dict):  # as Hugging Face's data sets hold an image
-        cell = cell.get("bytes") or cell.get("path")
-    too_large = ServiceError(Code.BODY_TOO_LARGE, f"An image may have {job.limits.max_body_bytes} bytes.")
-    if isinstance(cell, str) and cell:
-        try:
-            status = (folder / cell).stat()
-            if not stat.S_ISREG(status.st_mode):  # a pipe would never end
-                raise ServiceError(Code.NOT_FOUND, "The image's path is not a file's.")
-            if status.st_size > job.limits.max_body_bytes:
-                raise too_large
-            return (folder / cell).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            raise ServiceError(Code.NOT_FOUND, "The image's path leads to no file that can be read.") from error
-    if isinstance(cell, bytes) and len(cell) > job.limits.max_body_bytes:
-        raise too_large
-    return cell
-
-
-def answer_row(answer: Answer | ServiceError, top_k: int) -> dict[str, object]:
-    """The answer's columns of one row."""
-    if isinstance(answer, ServiceError):
-        return {**dict.fromkeys(ANSWER.names), "error": answer.code.value}
-    best = answer.labels[:top_k]
-    return {
-        "predicted_label": best[0].label,
-        "predicted_score": best[0].score,
-        "selected_labels": [label.label for label in answer.labels if label.selected],
-        "top_labels": [label.label for label in best],
-        "top_scores": [label.score for label in best],
-        "modalities": answer.modalities.model_dump(),
-        "error": None,
-    }
 
 
 def with_answers(table: pa.Table, rows: Sequence[dict[str, object]]) -> pa.Table:

@@ -13,9 +13,11 @@ import pyarrow.parquet as pq
 
 from model_store import Store
 from service.graphs import has_cuda
-from service.job import BulkError, Job, Limits, parquet_files, read_input_file, read_job
-from service.parts import ANSWER, digest_of, open_store
+from service.job import Job, parquet_files, read_input_file, read_job
+from service.labelling import open_store
+from service.parts import digest_of
 from service.precision import choose_precision
+from service.rows import DataSetError, Limits, check_kept, choose_columns, choose_task
 from service.settings import Settings
 
 
@@ -37,27 +39,30 @@ class Wish:
 
 
 def check_places(wish: Wish) -> None:
-    """Refuse an output that would become part of the input. Raises BulkError."""
+    """Refuse an output that would become part of the input. Raises DataSetError."""
     source, output = wish.source.resolve(), wish.output.resolve()
     if not source.exists():
-        raise BulkError(f"there is no {wish.source}")
+        raise DataSetError(f"there is no {wish.source}")
     if output.exists() and not output.is_dir():
-        raise BulkError(f"{wish.output} is a file; OUTPUT is a folder")
+        raise DataSetError(f"{wish.output} is a file; OUTPUT is a folder")
     if source.is_dir() and output.is_relative_to(source):
-        raise BulkError("OUTPUT lies within INPUT, and would be labelled the next time; choose a folder outside")
+        raise DataSetError("OUTPUT lies within INPUT, and would be labelled the next time; choose a folder outside")
 
 
 def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
-    """The job, and the schema of the columns that it reads; reads all of the input. Raises BulkError or StoreError."""
+    """The job, and the schema of the columns that it reads; reads all of the input.
+
+    Raises DataSetError or StoreError.
+    """
     folder, names = parquet_files(wish.source)
     files = tuple(read_input_file(folder, name) for name in names)
     if not sum(map(sum, (file.group_rows for file in files))):
-        raise BulkError(f"{wish.source} has no rows")
+        raise DataSetError(f"{wish.source} has no rows")
     schema = common_schema(folder, names)
     image, text = choose_columns(schema.names, wish.image_column, wish.text_column)
     check_types(schema, image, text)
     keep = tuple(schema.names) if wish.keep is None else wish.keep
-    check_kept(schema, keep)
+    check_kept(schema.names, keep)
     store = open_store(settings)
     task, version = choose_version(wish, store)
     precision = choose_precision(store.manifest(task, version).graphs, settings.precision, has_cuda())
@@ -70,7 +75,7 @@ def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
         version=version,
         manifest_sha256=digest_of(store, task, version),
         precision=precision,
-        limits=Limits(**settings.model_dump(include=set(Limits.model_fields))),
+        limits=Limits.of(settings),
         top_k=wish.top_k,
         part_rows=wish.part_rows,
     )
@@ -79,41 +84,28 @@ def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
 
 
 def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
-    """Every column of any file. Raises BulkError where files differ in a column's type."""
+    """Every column of any file. Raises DataSetError where files differ in a column's type."""
     schema = pa.schema([])
     for name in names:
         own = pq.read_schema(folder / name).remove_metadata()
         if repeated := [column for column, count in Counter(own.names).items() if count > 1]:
-            raise BulkError(f"{folder / name} has the column {repeated[0]} more than once")
+            raise DataSetError(f"{folder / name} has the column {repeated[0]} more than once")
         try:
             schema = pa.unify_schemas([schema, pa.schema([field.with_nullable(True) for field in own])])
         except pa.ArrowException as error:
-            raise BulkError(
+            raise DataSetError(
                 f"{folder / name} has another type in a column than the files before it: {error}"
             ) from error
     return schema
 
 
-def choose_columns(names: Sequence[str], image: str | None, text: str | None) -> tuple[str | None, str | None]:
-    """The columns of image and text: those asked for, else `image` and `text` where they are. Raises BulkError."""
-    for asked in (image, text):
-        if asked is not None and asked not in names:
-            raise BulkError(f"the input has no column {asked}; it has {', '.join(names)}")
-    found_image = image or ("image" if "image" in names else None)
-    found_text = text or ("text" if "text" in names else None)
-    if found_image is None and found_text is None:
-        message = "the input has neither a column image nor text; name one with --image-column or --text-column"
-        raise BulkError(f"{message}; it has {', '.join(names)}")
-    return found_image, found_text
-
-
 def check_types(schema: pa.Schema, image: str | None, text: str | None) -> None:
-    """Refuse columns that can hold no image, or no text. Raises BulkError."""
+    """Refuse columns that can hold no image, or no text. Raises DataSetError."""
     if image and not _may_hold(schema.field(image).type, (pa.types.is_string, pa.types.is_binary)):
         kinds = "bytes, a struct of bytes and path, or paths"
-        raise BulkError(f"the column {image} is {schema.field(image).type}; an image column holds {kinds}")
+        raise DataSetError(f"the column {image} is {schema.field(image).type}; an image column holds {kinds}")
     if text and not _may_hold(schema.field(text).type, (pa.types.is_string,), structs=False):
-        raise BulkError(f"the column {text} is {schema.field(text).type}; a text column holds strings")
+        raise DataSetError(f"the column {text} is {schema.field(text).type}; a text column holds strings")
 
 
 def _may_hold(kind: pa.DataType, scalars: tuple[Any, ...], structs: bool = True) -> bool:
@@ -127,23 +119,11 @@ def _may_hold(kind: pa.DataType, scalars: tuple[Any, ...], structs: bool = True)
     return pa.types.is_null(kind) or any(is_kind(kind) for is_kind in scalars)
 
 
-def check_kept(schema: pa.Schema, keep: Sequence[str]) -> None:
-    """Refuse to keep what is not there, or what the answers' columns are named. Raises BulkError."""
-    if missing := [name for name in keep if name not in schema.names]:
-        raise BulkError(f"the input has no column {missing[0]} to keep; it has {', '.join(schema.names)}")
-    if taken := [name for name in keep if name in ANSWER.names]:
-        raise BulkError(f"the output's own {taken[0]} would stand beside the input's; name the others with --keep")
-
-
 def choose_version(wish: Wish, store: Store) -> tuple[str, int]:
     """The task and version asked for, else those that the output was begun with, else what is live."""
     begun = read_job(wish.output)
     task = wish.task or (begun.task if begun else None)
-    if task is None:
-        tasks = store.tasks()
-        if len(tasks) != 1:
-            raise BulkError(f"name a task with --task; {store.root} has {', '.join(tasks) or 'none'}")
-        task = tasks[0]
+    task = choose_task(task, store.tasks(), store.root)
     if wish.version is not None:
         return task, wish.version
     if begun is not None and begun.task == task:

@@ -47,6 +47,9 @@ class ClassifyRequest(Input):
     task: str | None = Field(None, description="May be left out when exactly one task is loaded.")
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; the live one when left out.")
+    explain: bool = Field(
+        False, description="Also say what each modality adds to each label, and the answer without it."
+    )
     timeout_ms: Timeout = None
 
 

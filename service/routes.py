@@ -9,10 +9,20 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from service.answers import BatchClassification, Classification, Health, TaskDetail, TaskList, TaskSummary
-from service.dependencies import BatchDep, ClassifyRequestDep, EngineDep, MetricsDep, RecordDep
+from service.answers import (
+    BatchClassification,
+    Classification,
+    Health,
+    TaskDetail,
+    TaskExamples,
+    TaskList,
+    TaskSummary,
+    TaskVersions,
+)
+from service.dependencies import BatchDep, ClassifyRequestDep, EngineDep, MetricsDep, RecordDep, ShowcaseDep
 from service.errors import Problem
 from service.fan_out import classify_batch
+from service.images import media_type_of
 from service.model import Model
 from service.requests import batch_body, classify_body
 from service.schemas import self_contained
@@ -22,11 +32,21 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
     "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
 }
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
+}
+# Whoever publishes writes these files: a browser that is led to one runs nothing of it in the service's name.
+_HARMLESS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 router = APIRouter(responses=PROBLEMS)
 scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
 
 
-@router.post("/classify", openapi_extra={"requestBody": classify_body()})
+@router.post("/classify", openapi_extra={"requestBody": classify_body()}, response_model_exclude_unset=True)
 async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
     """Label one item from its image, its text, or both."""
     return await engine.classify(request, record)
@@ -56,8 +76,34 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
         training_mix=manifest.training_mix,
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
         provenance=manifest.provenance,
+        has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),
     )
+
+
+@router.get("/tasks/{task}/examples")
+async def examples(task: str, showcase: ShowcaseDep) -> TaskExamples:
+    """Inputs to try a task with: the golden examples of the version that answers."""
+    return showcase.examples(task)
+
+
+@router.get("/tasks/{task}/examples/{number}/image", response_class=Response, responses=_PICTURE)
+async def example_image(task: str, number: int, showcase: ShowcaseDep) -> Response:
+    """The picture of an example, which are counted from 0."""
+    picture = await showcase.picture(task, number)
+    return Response(picture, media_type=media_type_of(picture), headers=_HARMLESS)
+
+
+@router.get("/tasks/{task}/report", response_class=HTMLResponse)
+async def report(task: str, showcase: ShowcaseDep) -> HTMLResponse:
+    """How the version that answers was trained and how good it is, as a page."""
+    return HTMLResponse(await showcase.report(task), headers=_HARMLESS)
+
+
+@router.get("/tasks/{task}/versions")
+async def versions(task: str, showcase: ShowcaseDep) -> TaskVersions:
+    """Every version of a task in the store, and which one answers."""
+    return await showcase.versions(task)
 
 
 @router.get("/livez")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, HttpUrl, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    HttpUrl,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
@@ -115,7 +124,7 @@ class Settings(BaseSettings):
     )
     traces_endpoint: HttpUrl | None = Field(
         None,
-        description="Where traces go, by OTLP over HTTP (http://collector:4318/v1/traces); needs the extra `otel`.",
+        description="Where traces go, by OTLP over HTTP (`http://collector:4318/v1/traces`); needs the extra `otel`.",
     )
 
     @field_validator("traces_endpoint")
@@ -156,3 +165,20 @@ def check_names(environment: Iterable[str], settings: type[Settings] = Settings)
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             closest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
             raise ValueError(f"{name} is not a setting; the closest is {closest}")
+
+
+def read_settings(flags: Mapping[str, object], besides: Collection[str] = ()) -> Settings:
+    """The environment's settings, and those given.
+
+    Args:
+        besides: variables that begin alike and are no settings.
+
+    Raises:
+        ValueError: names the setting, and what is wrong with it.
+    """
+    check_names(name for name in os.environ if name not in besides)
+    try:
+        return Settings.model_validate(flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{first['loc'][0]}: {first['msg']}") from error

@@ -48,7 +48,9 @@ def test_model_store_exports_what_it_imports():
 
 def test_file_names_say_what_is_inside():
     files = [
-        path for folder in [*PACKAGES, "tests", "benchmarks", "examples"] for path in (ROOT / folder).rglob("*.py")
+        path
+        for folder in [*PACKAGES, "tests", "benchmarks", "docs", "examples"]
+        for path in (ROOT / folder).rglob("*.py")
     ]
 
     assert len(files) > 20
@@ -87,20 +89,6 @@ def test_decisions_are_numbered_without_gaps():
     names = sorted(path.name for path in (ROOT / "docs/decisions").glob("*.md"))
 
     assert [name[:5] for name in names] == [f"{number:04d}-" for number in range(1, len(names) + 1)]
-
-
-def test_links_between_documents_lead_somewhere():
-    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
-    links = [
-        (document, link)
-        for document in documents
-        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text())
-    ]
-
-    assert len(links) > 3
-    assert [
-        f"{document.relative_to(ROOT)}: {link}" for document, link in links if not (document.parent / link).exists()
-    ] == []
 
 
 def test_serving_needs_no_training_package():

@@ -26,6 +26,15 @@ def test_every_setting_is_listed_with_its_default() -> None:
             assert f"| `MORA_{name.upper()}` | `{field.default}` |" in REFERENCE, name
 
 
+def test_every_setting_and_metric_is_described_as_in_the_code() -> None:
+    meanings = [str(field.description) for field in Settings.model_fields.values()]
+    meanings += [value._documentation for value in vars(Metrics()).values() if hasattr(value, "_labelnames")]
+    rows = re.findall(r"^\| `[^`]+` \|.* \| ?(.+) \|$|^\| `[^`]+` \| (.+) \|$", REFERENCE, flags=re.MULTILINE)
+    described = {first or second for first, second in rows}
+
+    assert [meaning for meaning in meanings if meaning not in described] == []
+
+
 def test_every_setting_of_ray_is_listed_with_its_default() -> None:
     rows = re.findall(r"^\| `MORA_(\w+)` \| `([^`]+)` \| (.+) \|$", SCALING, flags=re.MULTILINE)
     own = {name: field for name, field in RaySettings.model_fields.items() if name not in Settings.model_fields}

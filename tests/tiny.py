@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
@@ -50,6 +51,16 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 PIXELS = np.random.default_rng(7).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)  # as large as the tower takes
 PICTURE = encode_png(PIXELS)
+
+# By presence pattern: whether it has an image, and its text.
+ITEMS = {"both": (True, "a red apple"), "image": (True, None), "text": (False, "green square")}
+
+
+def body(picture: bytes, pattern: str, task: str, **more: object) -> dict:
+    """A request for one item of a pattern."""
+    has_image, text = ITEMS[pattern]
+    image = {"image": base64.b64encode(picture).decode()} if has_image else {}
+    return {"task": task, **image, **({"text": text} if text else {}), **more}
 
 
 @dataclass(frozen=True)

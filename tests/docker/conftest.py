@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import yaml
 
+from tests.waiting import wait_until
+
 ROOT = Path(__file__).parents[2]
 PROJECT = "mora-test"
+FIGURES = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +32,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if figures := config.stash.get(FIGURES, {}):
+        terminalreporter.section("figures for docs/deployment.md")
+        for what, value in figures.items():
+            terminalreporter.line(f"{what}: {value}")
 
 
 def run(*command: str, seconds: float = 1800, check: bool = True) -> str:
@@ -48,14 +58,11 @@ class Stack:
         self.compose = [*_compose(), "-p", PROJECT, *(word for file in files for word in ("-f", file))]
         self.url = f"http://127.0.0.1:{self.port}"
         self.prometheus = "http://127.0.0.1:19090"
-        self.seconds: dict[str, float] = {}
+        self.figures: dict[str, str] = {}  # printed at the end
 
     def do(self, *words: str, seconds: float = 1800) -> str:
-        """A command of docker compose, its time kept under its first word."""
-        started = time.monotonic()
-        printed = run(*self.compose, *words, seconds=seconds)
-        self.seconds[" ".join(words)] = time.monotonic() - started
-        return printed
+        """What a command of docker compose prints."""
+        return run(*self.compose, *words, seconds=seconds)
 
     def containers(self, service: str) -> list[str]:
         """Their ids."""
@@ -80,6 +87,14 @@ class Stack:
             return json.load(answer)["data"]["result"]
 
 
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
 def _compose() -> list[str]:
     """`docker compose`, or docker-compose where the engine's client has no such plugin."""
     has_plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0
@@ -96,7 +111,13 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(engine: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path, parquet_of) -> Iterator[Stack]:
+def stack(
+    engine: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_backbone: Path,
+    parquet_of: Callable[[Path], dict[str, str]],
+    pytestconfig: pytest.Config,
+) -> Iterator[Stack]:
     """Two replicas behind nginx, watched by Prometheus; gone afterwards with its volumes."""
     data = tmp_path_factory.mktemp("data")
     data.chmod(0o755)
@@ -116,10 +137,14 @@ def stack(engine: None, tmp_path_factory: pytest.TempPathFactory, tiny_backbone:
     }
     (data / "colors.yaml").write_text(yaml.safe_dump(config))
     stack = Stack(data)
+    pytestconfig.stash[FIGURES] = stack.figures
     stack.do("--profile", "train", "build", "service", "nginx", "prometheus", "train")
     stack.do("down", "-v")
+    started = time.monotonic()
     stack.do("up", "-d", "service", "nginx", "prometheus")
     try:
+        assert wait_until(lambda: answers(f"{stack.url}/readyz"), 60)
+        stack.figures["compose up until nginx answers /readyz"] = f"{time.monotonic() - started:.1f} s"
         yield stack
     finally:
         logs = run(*stack.compose, "logs", "--no-color", "--tail", "400", check=False)

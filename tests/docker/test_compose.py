@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from datetime import datetime
 
 import urllib3
 
@@ -43,6 +44,7 @@ def classify(stack: Stack, **fields: object) -> dict:
 
 def test_the_image_is_small_has_no_compiler_no_torch_and_lists_what_it_holds(stack):
     image = json.loads(run("docker", "image", "inspect", "mora-serve"))[0]
+    stack.figures["service image"] = f"{image['Size'] / 1e6:.0f} MB"
     assert image["Size"] <= MOST_IMAGE_BYTES
     assert image["Config"]["Labels"]["org.opencontainers.image.title"] == "mora-serve"
     assert image["Config"]["User"] == "10001:10001"
@@ -60,10 +62,13 @@ def test_the_image_is_small_has_no_compiler_no_torch_and_lists_what_it_holds(sta
 
 def test_it_is_ready_soon_and_answers_each_presence_pattern_through_nginx(stack):
     assert wait_until(lambda: stack.healthy("service") == 2, 60)
-    for container in stack.containers("service"):
+    for number, container in enumerate(stack.containers("service"), 1):
         done = subprocess.run(["docker", "logs", container], stderr=subprocess.PIPE, text=True, check=True)
         events = [json.loads(line) for line in done.stderr.splitlines()]
-        assert [event["event"] for event in events].count("listening") == 1
+        (listening,) = (event for event in events if event["event"] == "listening")
+        started = datetime.fromisoformat(stack.inspect(container)["State"]["StartedAt"][:26] + "+00:00")
+        waited = datetime.fromisoformat(listening["timestamp"]) - started
+        stack.figures[f"replica {number}, container started until it listens"] = f"{waited.total_seconds():.1f} s"
         assert not [event for event in events if event["level"] not in ("info", "debug")]
 
     both, text, image = (classify(stack, task="clipart-category", **item) for item in ({**IMAGE, **TEXT}, TEXT, IMAGE))
@@ -77,6 +82,13 @@ def test_nginx_hides_the_metrics_and_leaves_problems_to_the_service(stack):
     assert urllib3.request("GET", f"{stack.url}/metrics").status == 404
     large = urllib3.request("POST", f"{stack.url}/classify", body=b" " * 20_500_000, headers=JSON)
     assert (large.status, large.json()["code"]) == (413, "body_too_large")
+
+
+def test_the_playground_is_reached_through_nginx(stack):
+    page = urllib3.request("GET", f"{stack.url}/")
+    script = urllib3.request("GET", f"{stack.url}/playground/page.js")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert (script.status, script.headers["Content-Type"]) == (200, "text/javascript; charset=utf-8")
 
 
 def test_nothing_more_than_it_needs_is_allowed(stack):
@@ -130,6 +142,7 @@ def test_a_replica_that_is_killed_costs_no_request_and_comes_back(stack):
         started = time.monotonic()
         assert wait_until(lambda: stack.inspect(killed)["RestartCount"] > before, 30)
         assert wait_until(lambda: is_ready(stack, killed), READY_SECONDS)
+        stack.figures["a replica killed until its container is ready again"] = f"{time.monotonic() - started:.1f} s"
         assert time.monotonic() - started <= READY_SECONDS
         assert load.goes_on()
     assert wait_until(lambda: stack.healthy("service") == 2, 60)
@@ -150,6 +163,7 @@ def test_a_replica_that_is_stopped_finishes_and_exits_with_0(stack):
         run("docker", "start", stopped)
         assert wait_until(lambda: stack.healthy("service") == 2, 60)
     assert (state["ExitCode"], state["OOMKilled"]) == (0, False)
+    stack.figures["docker stop under load, drain included"] = f"{took:.1f} s"
     assert took < 25
 
 

@@ -39,7 +39,8 @@ def metrics_of(running) -> dict[str, float]:
 
 
 HOSTS = ["a/livez?x=", "a/livez", "/livez", "livez#", "a/readyz?", "127.0.0.1:8000/livez?x=", "a\\livez", "a@b/livez"]
-PATHS = ["/tasks", "/metrics", "/openapi.json", "/docs", "/docs/assets/swagger-ui.css", "/", "/nowhere", "/classify"]
+PATHS = ["/tasks", "/metrics", "/openapi.json", "/docs", "/docs/assets/swagger-ui.css", "/nowhere", "/classify"]
+PATHS += ["/tasks/fruit/report", "/tasks/fruit/examples/0/image", "/playground/nothing.js"]
 
 
 def test_no_host_header_and_no_form_of_a_path_opens_a_closed_route(locked, reliability):

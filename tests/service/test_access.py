@@ -12,6 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from service.access import Access
 from service.errors import Code
 from service.keys import key_line
+from service.page import page_files
 
 KEY, OTHER = "shop-key-0123456789", "blog-key-0123456789"
 SHOP = {"Authorization": f"Bearer {KEY}"}
@@ -40,16 +41,17 @@ def paths_of(client: TestClient) -> list[tuple[str, str]]:
     return found
 
 
-def test_every_route_wants_a_key_but_the_probes(locked):
+def test_every_route_wants_a_key_but_the_probes_and_the_page(locked):
     paths = paths_of(locked)
     assert {("POST", "/classify"), ("GET", "/docs"), ("GET", "/metrics"), ("GET", "/openapi.json")} <= set(paths)
     open_to_all = {path for method, path in paths if locked.request(method, path).status_code != 401}
-    assert open_to_all == {"/livez", "/readyz"}
+    assert open_to_all == {"/livez", "/readyz", *page_files()}
 
 
 TRICKS = [
-    "/nowhere", "/livez/", "//livez", "/livez/../tasks", "/livez/..%2ftasks", "/livez%2f", "/livez%00", "/livez;x",
-    "/LIVEZ", "/readyz/tasks", "/tasks?/livez", "/tasks?path=/livez", "/tasks%3f/livez", "/", "/%2flivez",
+    "/nowhere", "/livez/", "/livez/../tasks", "/livez/..%2ftasks", "/livez%2f", "/livez%00", "/livez;x",
+    "/LIVEZ", "/readyz/tasks", "/tasks?/livez", "/tasks?path=/livez", "/tasks%3f/livez", "/%2flivez",
+    "/playground", "/playground/", "/playground/nothing.js", "/playground/..%2ftasks", "/playground/index.html",
 ]  # fmt: skip
 
 

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.job import BulkError, Part, begin, held, read_input_file
+from service.job import Part, begin, held, read_input_file
 from service.parts import ANSWER, RowReader
+from service.rows import DataSetError
 from tests.made_data_set import label_here, planned, write_data_set
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,9 @@ def written(output):
 
 def _written(row):
     if row["error"] is not None:
-        assert {value for name, value in row.items() if name not in ("id", "image", "text", "error")} == {None}
+        own = row.keys() - {"id", "image", "text", "error", "detail"}
+        assert {row[name] for name in own} == {None}
+        assert row["detail"].endswith(".")
         return {"error": row["error"]}
     assert row["predicted_score"] == row["top_scores"][0] == max(row["top_scores"])
     return {
@@ -187,7 +190,7 @@ def test_a_job_goes_on_with_no_other_input(change, tmp_path, shelf, pixels):
         case _:
             second.with_name("c.parquet").write_bytes(second.read_bytes())
 
-    with pytest.raises(BulkError, match=f"input's more/[bc].parquet {change}"):
+    with pytest.raises(DataSetError, match=f"input's more/[bc].parquet {change}"):
         label_here(tmp_path / "in", tmp_path / "out", shelf.store.root)
 
 
@@ -196,7 +199,7 @@ def test_another_version_of_the_same_number_is_refused(tmp_path, shelf, pixels):
     write_data_set(tmp_path / "in", pixels)
     with planned(tmp_path / "in", tmp_path / "out", shelf.store.root) as (job, _):
         begin(job, tmp_path / "out")
-        with pytest.raises(BulkError, match="fruit version 1 was another then"):
+        with pytest.raises(DataSetError, match="fruit version 1 was another then"):
             begin(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
 
 
@@ -204,22 +207,22 @@ def test_what_cannot_be_a_data_set_or_an_output_is_refused(tmp_path, shelf, pixe
     shelf.publish("fruit")
     store = shelf.store.root
     (tmp_path / "in").mkdir()
-    with pytest.raises(BulkError, match="neither a parquet file nor a folder"):
+    with pytest.raises(DataSetError, match="neither a parquet file nor a folder"):
         label_here(tmp_path / "in", tmp_path / "out", store)
     (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1 not")
-    with pytest.raises(BulkError, match=r"a\.parquet cannot be read as parquet"):
+    with pytest.raises(DataSetError, match=r"a\.parquet cannot be read as parquet"):
         label_here(tmp_path / "in", tmp_path / "out", store)
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(BulkError, match="has no rows"):
+    with pytest.raises(DataSetError, match="has no rows"):
         label_here(tmp_path / "in", tmp_path / "out", store)
     pq.write_table(pa.table({"title": ["red"]}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(BulkError, match=r"neither a column image nor text.*it has title"):
+    with pytest.raises(DataSetError, match=r"neither a column image nor text.*it has title"):
         label_here(tmp_path / "in", tmp_path / "out", store)
     pq.write_table(pa.table({"text": ["red"], "error": ["mine"]}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(BulkError, match="own error would stand beside the input's"):
+    with pytest.raises(DataSetError, match="own error would stand beside the input's"):
         label_here(tmp_path / "in", tmp_path / "out", store)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(BulkError, match=r"has notes\.txt and no _job\.json"):
+    with pytest.raises(DataSetError, match=r"has notes\.txt and no _job\.json"):
         label_here(tmp_path / "in", tmp_path / "out", store, keep=("text",))
 
 
@@ -229,12 +232,12 @@ def test_a_file_replaced_during_the_work_is_noticed(tmp_path, shelf, pixels):
     with planned(tmp_path / "in", tmp_path / "out", shelf.store.root, part_rows=10) as (job, labeller):
         labeller.label(0)
         (tmp_path / "in" / "more" / "b.parquet").write_bytes(b"PAR1")
-        with pytest.raises(BulkError, match="changed while it was being labelled"):
+        with pytest.raises(DataSetError, match="changed while it was being labelled"):
             labeller.label(len(job.parts()) - 1)
 
 
 def test_two_processes_never_write_to_one_output(tmp_path):
-    with held(tmp_path), pytest.raises(BulkError, match="another process is writing to"), held(tmp_path):
+    with held(tmp_path), pytest.raises(DataSetError, match="another process is writing to"), held(tmp_path):
         pass
     with held(tmp_path):  # whoever has ended holds nothing
         pass

@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 
 from model_store import Padding
+from tests.tiny import ITEMS, body
 
 STAGES = ["decode", "tokenize", "queue", "image_encoder", "text_encoder", "head", "total"]
-ITEMS = {"both": (True, "a red apple"), "image": (True, None), "text": (False, "green square")}
-
-
-def body(picture, pattern: str, task: str, **more) -> dict:
-    has_image, text = ITEMS[pattern]
-    image = {"image": base64.b64encode(picture).decode()} if has_image else {}
-    return {"task": task, **image, **({"text": text} if text else {}), **more}
 
 
 @pytest.mark.parametrize("pattern", ITEMS)

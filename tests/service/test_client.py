@@ -5,49 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import re
-import subprocess
-import sys
 import traceback
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import service.client
-from model_store import Store
 from service.client import Client, ClientError, NoAnswerError, ProblemError, RetryBudget
-from service.keys import key_line
 from service.requests import Input
+from tests.closed_service import CANARY
 from tests.faulty_service import OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
-from tests.tiny import Shelf
 from tests.waiting import eventually
 
-CANARY = "canary-key-0123456789"
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
-
-
-@pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The address and log of a service as a process, with the tasks `fruit` and `tags`, closed but for CANARY."""
-    folder = tmp_path_factory.mktemp("client")
-    shelf = Shelf(Store(folder / "store"))
-    shelf.publish("fruit")
-    shelf.publish("tags")
-    (folder / "keys").write_text(key_line("shop", CANARY))
-    command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
-    command += ["--log-format", "json", "--api-keys-file", str(folder / "keys")]
-    log = folder / "log"
-    with log.open("wb") as file, subprocess.Popen(command, stderr=file) as process:
-        try:
-            while not (listening := re.search(r'"url": ?"([^"]+)"', log.read_text())):
-                assert process.poll() is None, log.read_text()
-            yield SimpleNamespace(url=listening[1], log=log)
-        finally:
-            process.kill()
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ BODIES = [
     (item(text=["a"]), 422, "bad_value"),
     (item(image=7), 422, "bad_value"),
     (item(task=None), 422, "bad_value"),
-    (item(explain=True), 422, "extra_field"),
+    (item(explanation=True), 422, "extra_field"),
+    (item(explain=1), 422, "bad_value"),
     (item(time=5), 422, "extra_field"),
     (item(**{"": 1}), 422, "extra_field"),
     (b'{"text": "\\ud800"}', 422, "bad_text"),
@@ -131,7 +132,7 @@ FORMS = [
     (form(("task", b"fruit"), ("text", b"\xff")), 422, "bad_text"),
     (form(("text", b"red"), ("top_k", b"many")), 422, "bad_value"),
     (form(("text", b"red"), ("top_k", b"9" * 5000)), 422, "bad_value"),
-    (form(("text", b"red"), ("explain", b"true")), 422, "extra_field"),
+    (form(("text", b"red"), ("explanation", b"true")), 422, "extra_field"),
     (form(("task", b"fruit"), ("text", b"")), 422, "missing_input"),
     (form(("task", b"fruit"), ("image", b"not a picture")), 415, "image_format"),
     (form(("task", b"fruit"), ("text", b"a" * 1001)), 413, "text_too_large"),
@@ -193,7 +194,17 @@ def test_a_body_of_exactly_the_limit_is_taken(client):
     ("method", "path", "status", "code"),
     [
         ("GET", "/nothing", 404, "not_found"),
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/playground/nothing.js", 404, "not_found"),
+        ("GET", "/playground/..%2fpage.py", 404, "not_found"),
+        ("POST", "/", 405, "method_not_allowed"),
+        ("GET", "/tasks/fruit/report", 404, "no_report"),
+        ("GET", "/tasks/nothing/report", 404, "unknown_task"),
+        ("GET", "/tasks/nothing/examples", 404, "unknown_task"),
+        ("GET", "/tasks/nothing/versions", 404, "unknown_task"),
+        ("GET", "/tasks/fruit/examples/2/image", 404, "unknown_example"),
+        ("GET", "/tasks/fruit/examples/3/image", 404, "unknown_example"),
+        ("GET", "/tasks/fruit/examples/-1/image", 404, "unknown_example"),
+        ("GET", "/tasks/fruit/examples/x/image", 422, "bad_value"),
         ("GET", "/docs/assets/nothing.js", 404, "not_found"),
         ("GET", "/docs/assets/..%2f..%2fcore.py", 404, "not_found"),
         ("POST", "/classify/", 404, "not_found"),
@@ -267,7 +278,7 @@ def test_an_unexpected_exception_is_a_problem_without_its_message(client, sample
     def fail(*_: object) -> None:
         raise RuntimeError("secret-of-the-house")
 
-    monkeypatch.setattr("service.engine.scores", fail)
+    monkeypatch.setattr("service.labels.scores", fail)
     before = sample(client, 'mora_rejected_total{reason="internal"}')
 
     response = client.post("/classify", json=ITEM)

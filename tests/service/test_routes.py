@@ -92,7 +92,7 @@ def test_openapi_describes_both_forms_of_a_request(client):
     operation = client.get("/openapi.json").json()["paths"]["/classify"]["post"]
     content = operation["requestBody"]["content"]
     assert set(content) == {"application/json", "multipart/form-data"}
-    fields = {"task", "image", "text", "top_k", "version", "timeout_ms"}
+    fields = {"task", "image", "text", "top_k", "version", "explain", "timeout_ms"}
     for form in content.values():
         assert set(form["schema"]["properties"]) == fields
         assert form["schema"]["additionalProperties"] is False

@@ -1,0 +1,70 @@
+"""The page of the HTTP API, from the service's own OpenAPI document."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from docs.generation.tables import Schema, default_of, table, title_of, type_of
+from model_store import DEFAULT_STORE
+from service.app import create_app
+from service.settings import Settings
+
+INTRODUCTION = """\
+# HTTP API
+
+What the service answers, made from its OpenAPI document. A running service has the same under `/docs`, to try out, and
+as `/openapi.json`. What is refused is answered with a [problem](errors.md). With
+[API keys](../reference.md#api-keys) every path but `/livez` and `/readyz` wants `Authorization: Bearer <key>`.
+Beside the answer's `latency_ms` its stages are in the header `Server-Timing`.
+"""
+
+
+def http_page() -> str:
+    """Every path, then every schema that an answer has."""
+    document = create_app(Settings.model_validate({"store": DEFAULT_STORE})).openapi()
+    schemas: Mapping[str, Schema] = document["components"]["schemas"]
+    paths = [
+        _operation(method.upper(), path, operation, schemas)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+    answers = [
+        f"\n### {title_of(name)}\n\n{schema.get('description', '')}\n\n{_fields(schema, schemas)}"
+        for name, schema in schemas.items()
+        if "properties" in schema
+    ]
+    return INTRODUCTION + "".join(paths) + "\n## Schemas of answers\n" + "".join(answers)
+
+
+def _operation(method: str, path: str, operation: Schema, schemas: Mapping[str, Schema]) -> str:
+    text = f"\n## {method} {path}\n\n{operation.get('description', '')}\n\n"
+    if parameters := operation.get("parameters"):
+        rows = [[f"`{item['name']}`", item["in"], type_of(item["schema"], schemas)] for item in parameters]
+        text += table(["parameter", "in", "type"], rows)
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        text += f"Body as `{kind}`:\n\n" + _body(content, schemas)
+    for status, answer in operation["responses"].items():
+        content = answer.get("content", {}).get("application/json")
+        if status.startswith("2") and content:
+            text += f"Answers {status} with {type_of(content['schema'], schemas)}.\n"
+    return text
+
+
+def _body(content: Schema, schemas: Mapping[str, Schema]) -> str:
+    schema = content.get("schema", {})
+    text = _fields(schema, schemas)
+    for name, field in schema.get("properties", {}).items():
+        if "properties" in (item := field.get("items", {})):
+            text += f"Each of `{name}`:\n\n" + _fields(item, schemas)
+    if example := content.get("example"):
+        text += f"```json\n{json.dumps(example, indent=2)}\n```\n\n"
+    return text
+
+
+def _fields(schema: Schema, schemas: Mapping[str, Schema]) -> str:
+    rows = [
+        [f"`{name}`", type_of(field, schemas), default_of(name, schema), field.get("description", "")]
+        for name, field in schema.get("properties", {}).items()
+    ]
+    return table(["field", "type", "default", "meaning"], rows) if rows else ""

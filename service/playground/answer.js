@@ -1,0 +1,68 @@
+// An answer: its labels, why, how long it took, and the command that asks the same.
+import { contributions, mark, names, sentence, without } from "./contributions.js";
+import { command } from "./curl.js";
+import { bar, byId, element, hint } from "./element.js";
+import { percent } from "./figure.js";
+import { waterfall } from "./latency.js";
+
+// `asked` is what curl.js needs of the request, `roundTrip` the milliseconds until the answer was here.
+export function show(answer, asked, roundTrip) {
+  const labels = element("ol", { class: "labels", "aria-label": "Labels, best first" }, ...answer.labels.map(row));
+  const compared = without(answer);
+  const origin = `${answer.task}, version ${answer.version}. Request id `;
+  byId("headline").replaceChildren(...headline(answer));
+  byId("answer").replaceChildren(
+    labels,
+    block("Why", ...contributions(answer)),
+    ...(compared.length ? [block("If one were missing", element("div", { class: "columns" }, ...compared))] : []),
+    block("Time", ...waterfall(answer.latency_ms, roundTrip)),
+    block("The same by curl", ...copyable(command(asked), asked.picture)),
+    element("p", { class: "request-id" }, origin, element("code", {}, answer.request_id)),
+  );
+}
+
+export function clear(words) {
+  byId("headline").replaceChildren(hint(words));
+  byId("answer").replaceChildren();
+}
+
+function headline(answer) {
+  const best = answer.labels[0];
+  const isAnswered = answer.labels.some((label) => label.selected);
+  const score = isAnswered ? percent(best.score) : `nearest: ${best.label}, ${percent(best.score)}`;
+  const isCut = answer.modalities.text === "truncated";
+  const cut = isCut ? " The text was longer than the model takes, so its end was not read." : "";
+  const verdict = element("strong", {}, names(answer.labels));
+  return [
+    element("p", { class: "verdict" }, verdict, " ", element("span", { class: "score" }, score)),
+    element("p", { class: "sentence" }, sentence(answer) + cut),
+  ];
+}
+
+function row(label) {
+  return element("li", label.selected ? { class: "selected" } : {},
+    element("span", { class: "name" }, mark(label), label.label),
+    element("span", { class: "number" }, percent(label.score)),
+    bar(label.score));
+}
+
+function block(title, ...content) {
+  return element("section", { class: "block" }, element("h3", {}, title), ...content);
+}
+
+function copyable(text, picture) {
+  const said = element("span", { role: "status", class: "hint" });
+  const code = element("pre", { id: "curl", tabindex: "0", "aria-label": "curl command" }, element("code", {}, text));
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      said.textContent = "Copied.";
+    } catch { // without https there is no clipboard
+      getSelection().selectAllChildren(code);
+      said.textContent = "Selected: copy it with Ctrl+C.";
+    }
+  };
+  const button = element("button", { type: "button", id: "copy", click: copy }, "Copy");
+  const where = picture ? [hint("Run it in the folder that holds the image.")] : [];
+  return [code, ...where, element("div", { class: "row" }, button, said)];
+}

@@ -1,0 +1,35 @@
+// The golden examples of a task, which every version must answer alike before it is served.
+import { byId, element } from "./element.js";
+import { ask, askJson } from "./service.js";
+
+let addresses = [];
+
+// Calls `tried(file or null, text)` when one is clicked. Throws Problem.
+export async function load(task, signal, tried) {
+  const folder = `tasks/${encodeURIComponent(task)}/examples`;
+  const { examples } = await askJson(folder, { signal });
+  const fetched = examples.map((example, number) => (example.has_image ? fileOf(folder, number, signal) : null));
+  const files = await Promise.all(fetched);
+  if (signal.aborted) return;
+  addresses.forEach(URL.revokeObjectURL);
+  addresses = [];
+  byId("example-list").replaceChildren(...examples.map((example, number) => item(example, files[number], tried)));
+  byId("examples").hidden = false;
+}
+
+async function fileOf(folder, number, signal) {
+  const picture = await (await ask(`${folder}/${number}/image`, { signal })).blob();
+  return new File([picture], `example-${number}.${picture.type.split("/")[1]}`, { type: picture.type });
+}
+
+function item(example, file, tried) {
+  const picture = file === null ? null : element("img", { src: address(file), alt: "an image" });
+  const text = example.text === null ? null : element("span", {}, example.text);
+  const click = () => tried(file, example.text ?? "");
+  return element("li", {}, element("button", { type: "button", class: "example", click }, picture, text));
+}
+
+function address(file) {
+  addresses.push(URL.createObjectURL(file));
+  return addresses.at(-1);
+}
