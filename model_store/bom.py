@@ -10,9 +10,8 @@ from uuid import NAMESPACE_OID, uuid5
 
 from pydantic import JsonValue
 
+from model_store.facts import approach, data_sources, scores
 from model_store.manifest import Blob, Manifest
-
-_SPLITS = ("train", "validation", "test")
 
 
 def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
@@ -66,7 +65,7 @@ def _model_card(manifest: Manifest) -> JsonValue:
     return {
         "modelParameters": {
             "approach": {"type": "supervised"},
-            "task": f"{manifest.problem.value.replace('_', '-')} classification",
+            "task": approach(manifest),
             "architectureFamily": manifest.backbone.family,
             "modelArchitecture": manifest.backbone.name,
             "datasets": _datasets(manifest),
@@ -79,23 +78,16 @@ def _model_card(manifest: Manifest) -> JsonValue:
 
 
 def _datasets(manifest: Manifest) -> list[JsonValue]:
-    """The splits, or the format that holds them all, by the training configuration; under their one fingerprint."""
-    made = manifest.provenance
-    data = made.config.get("data")
-    named = data if isinstance(data, dict) else {}
-    splits = {split: str(named[split]) for split in _SPLITS if named.get(split) is not None}
-    fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": made.dataset_fingerprint}]
+    """The data of each split, under their one fingerprint."""
+    fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": manifest.provenance.dataset_fingerprint}]
     return [
         {"type": "dataset", "name": name, "description": split, "contents": {"properties": fingerprint}}
-        for split, name in (splits or {"all splits": str(named.get("format"))}).items()
+        for split, name in data_sources(manifest).items()
     ]
 
 
 def _metrics(manifest: Manifest) -> list[JsonValue]:
     return [
-        {"type": name, "value": str(value), "slice": f"{split}, {pattern}"}
-        for split, patterns in manifest.metrics.items()
-        for pattern, scores in patterns.items()
-        for name, value in scores.items()
-        if value is not None
+        {"type": score.metric, "value": str(score.value), "slice": f"{score.split}, {score.slice}"}
+        for score in scores(manifest)
     ]

@@ -15,8 +15,10 @@ from rich.console import Console
 from model_store import publishing
 from model_store.api_key import ApiKeyFileOption, read_api_key
 from model_store.bom import ml_bom
+from model_store.card import model_card
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
+from model_store.messages import of_os_error
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 from model_store.tables import plain, size, summary, task_table
@@ -61,7 +63,8 @@ def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             raise  # the reader of our output left: not an error of the store
         except (StoreError, OSError) as error:
-            typer.echo(f"error: {plain(str(error))}", err=True)
+            problem = of_os_error(error) if isinstance(error, OSError) else str(error)
+            typer.echo(f"error: {plain(problem)}", err=True)
             raise typer.Exit(1) from error
 
     return run
@@ -106,7 +109,8 @@ def show(
     manifest, content = opened.read_manifest(task, version)
     if report is not None:
         if manifest.report is None:
-            raise NotFoundError(f"{task} version {manifest.version} was published without a report")
+            problem = f"{task} version {manifest.version} was published without a report"
+            raise NotFoundError(f"{problem}; leave out --report, or train and publish it again")
         report.write_bytes(opened.read(manifest.report))
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
@@ -133,6 +137,25 @@ def sbom(
 
 @app.command()
 @_one_line_errors
+def card(
+    task: TaskArgument,
+    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead of printing it.")] = None,
+) -> None:
+    """Print one version's model card: Markdown with the front matter of Hugging Face's hub, a README.md there.
+
+    It says what the manifest says, its configuration with the paths in it included; read it before you give it away.
+    """
+    content = model_card(_open(store).manifest(task, version))
+    if output is None:
+        typer.echo(content, nl=False)
+    else:
+        output.write_text(content, encoding="utf-8")
+
+
+@app.command()
+@_one_line_errors
 def verify(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="By default every task.")] = None,
     version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default every one; needs TASK.")] = None,
@@ -153,7 +176,7 @@ def verify(
         good += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
         good += [_has_good_live(opened, name)] if version is None else []
     if not good:
-        raise NotFoundError(f"nothing to verify: no tasks in {store}")
+        raise NotFoundError(f"nothing to verify: no tasks in {store}; name the folder of a store with --store")
     if not all(good):
         raise typer.Exit(1)
 
@@ -226,7 +249,7 @@ def gc(store: StoreOption = DEFAULT_STORE) -> None:
 
 def _open(root: Path, trusted: TrustedKeys | None = None) -> Store:
     if not root.is_dir():
-        raise NotFoundError(f"no model store at {root}")
+        raise NotFoundError(f"no model store at {root}: it is not a folder; name one that has tasks/ with --store")
     return Store(root, trusted)
 
 
@@ -283,7 +306,8 @@ def _has_good_live(store: Store, task: str) -> bool:
     try:
         live = store.live(task)
         if live is not None and live not in store.versions(task):
-            raise NotFoundError(f"version {live} is not there; run `mora-store activate {task} VERSION`")
+            cure = f"run `mora-store activate {task} VERSION --store {store.root}`"
+            raise NotFoundError(f"version {live} is not there; {cure}")
     except StoreError as error:
         typer.echo(f"BAD  {task} live: {plain(str(error))}")
         return False

@@ -43,14 +43,16 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced since it was opened, and whole
             raise CorruptError(f"{relative} is not a regular file with one name; publish the version again", "link")
         if status.st_size > max_bytes:
-            raise CorruptError(f"{relative} has {status.st_size} bytes, expected at most {max_bytes}", "size")
+            problem = f"{relative} has {status.st_size} bytes, expected at most {max_bytes}"
+            raise CorruptError(f"{problem}; publish the version again", "size")
         with os.fdopen(os.dup(handles[-1]), "rb") as file:
             return file.read(status.st_size + 1)  # not max_bytes: a manifest may claim any size
     except FileNotFoundError as error:
         raise CorruptError(f"{relative} is missing; publish the version again", "missing") from error
     except OSError as error:
         reason = "link" if error.errno in _NOT_PLAIN else "unreadable"
-        raise CorruptError(f"{relative} cannot be read ({error.strerror})", reason) from error
+        cure = "publish the version again" if reason == "link" else "let this user read it (ls -l), or check the disk"
+        raise CorruptError(f"{relative} cannot be read ({error.strerror}); {cure}", reason) from error
     finally:
         for handle in reversed(handles):
             os.close(handle)

@@ -69,10 +69,12 @@ def activate(store: Store, task: str, version: int) -> Manifest:
 def rollback(store: Store, task: str) -> Manifest:
     """Make the version before the live one live again. Raises NotFoundError when there is none."""
     with _writing(store) as staging:
-        live = store.live(task)
-        earlier = [version for version in store.versions(task) if live is not None and version < live]
+        live, versions = store.live(task), store.versions(task)
+        earlier = [version for version in versions if live is not None and version < live]
         if not earlier:
-            raise NotFoundError(f"task {task} has no version before {live} to go back to")
+            problem = "is not live" if live is None else f"has no version before {live} to go back to"
+            there = ", ".join(map(str, versions)) or "none"
+            raise NotFoundError(f"task {task} {problem}; `mora-store activate {task} VERSION` takes any of: {there}")
         manifest = store.verify(task, earlier[-1])
         _point(store, task, manifest.version, staging)
     return manifest
@@ -123,7 +125,8 @@ def collect_garbage(store: Store) -> list[Path]:
 def _writing(store: Store) -> Iterator[Path]:
     """Hold the writers' lock, with a fresh staging folder. The lock goes with the process, however that ends."""
     if not (store.root / "tasks").is_dir():
-        raise NotFoundError(f"no model store at {store.root}: it has no folder tasks")
+        cure = "name one that has with --store; `mora-train publish` makes one"
+        raise NotFoundError(f"no model store at {store.root}: it has no folder tasks; {cure}")
     lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -64,14 +64,15 @@ def read_trusted_keys(path: Path | None) -> TrustedKeys | None:
             if not text or text.startswith("#"):
                 continue
             if text != _BEGIN:
-                raise StoreError(f"{path}, line {number}: where a key begins there must be {_BEGIN}")
+                cure = "put only what `mora-store keygen` wrote to KEY.pub into it"
+                raise StoreError(f"{path}, line {number}: where a key begins there must be {_BEGIN}; {cure}")
             begun = number
         block.append(text)
         if text == _END:
             keys.append(_public_key("\n".join(block), f"{path}, line {begun}"))
             block = []
     if block:
-        raise StoreError(f"{path}, line {begun}: the key that begins here has no end")
+        raise StoreError(f"{path}, line {begun}: the key that begins here has no end; copy it again, to {_END}")
     if not keys:
         raise StoreError(f"{path} holds no public key; put into it what `mora-store keygen` wrote to KEY.pub")
     return TrustedKeys(keys)
@@ -83,7 +84,9 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError as error:  # it wants a password
-        raise StoreError(f"{path} is encrypted; `openssl pkey` writes it without a password") from error
+        raise StoreError(
+            f"{path} is encrypted; `openssl pkey -in {path} -out KEY` writes it without a password"
+        ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise StoreError(f"{path} holds no private key in PEM; `mora-store keygen` makes one") from error
     if not isinstance(key, Ed25519PrivateKey):
@@ -97,7 +100,7 @@ def make_key_pair(private: Path, public: Path) -> str:
     Raises FileExistsError rather than replace a key.
     """
     if public.exists():
-        raise FileExistsError(f"{public} is there already; a key is never replaced")
+        raise FileExistsError(f"{public} is there already, and a key is never replaced; choose another name")
     key = Ed25519PrivateKey.generate()
     name = fingerprint(key.public_key())
     _create(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
@@ -118,9 +121,9 @@ def _public_key(pem: str, place: str) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise StoreError(f"{place}: this is not a public key in PEM") from error
+        raise StoreError(f"{place}: this is not a public key in PEM; copy it again from KEY.pub") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise StoreError(f"{place}: this key is of another kind than Ed25519")
+        raise StoreError(f"{place}: this key is of another kind than Ed25519; `mora-store keygen` makes one")
     return key
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from model_store.errors import CorruptError, NotFoundError, UntrustedError
 from model_store.files import digest_line, read_beneath
 from model_store.manifest import Blob, Manifest, TaskName
+from model_store.messages import of_validation_error
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
@@ -63,10 +65,12 @@ class Store:
     def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
         """`manifest`, and the bytes that it was parsed from, which are what a signature is of."""
         version = version if version is not None else self.live(task)
+        versions = self.versions(task)
         if version is None:
-            raise NotFoundError(f"task {task} has no live version; run `mora-store activate {task} VERSION`")
-        if version not in self.versions(task):
-            raise NotFoundError(f"task {task} has no version {version}; `mora-store list` shows what there is")
+            cure = f"run `mora-store activate {task} VERSION --store {self.root}`" if versions else "publish one"
+            raise NotFoundError(f"task {task} has no live version; {cure}")
+        if version not in versions:
+            raise NotFoundError(f"task {task} has no version {version}; it has {_listed(versions)}")
         name = f"tasks/{task}/{version}/manifest.json"
         content = read_beneath(self.root, name, _MAX_MANIFEST_BYTES)
         if self._trusted is not None:  # before a forged one is parsed
@@ -74,9 +78,10 @@ class Store:
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
-            raise CorruptError(f"{name} is not a valid manifest: {_first_problems(error)}", "manifest") from error
+            raise CorruptError(f"{name} {_what_is_wrong(error)}; publish the version again", "manifest") from error
         if (manifest.task, manifest.version) != (task, version):
-            raise CorruptError(f"{name} describes {manifest.task} version {manifest.version}", "manifest")
+            problem = f"{name} describes {manifest.task} version {manifest.version}; publish the version again"
+            raise CorruptError(problem, "manifest")
         digest, line = f"tasks/{task}/{version}/manifest.sha256", digest_line(content)
         # Another program's version may come without: it loses the check of the manifest's own bytes.
         if os.path.lexists(self.root / digest) and read_beneath(self.root, digest, len(line)) != line:
@@ -108,7 +113,8 @@ class Store:
     def _check_signature(self, trusted: TrustedKeys, content: bytes, task: str, version: int) -> None:
         signature = self.signature(task, version)
         if signature is None:
-            raise UntrustedError(f"{task} version {version} is not signed; `mora-store sign` does it")
+            cure = f"`mora-store sign {task} --version {version} --key KEY --store {self.root}` does it"
+            raise UntrustedError(f"{task} version {version} is not signed; {cure}")
         if trusted.signer(content, signature) is None:
             message = f"{task} version {version} is signed by no trusted key, or was altered since"
             raise UntrustedError(f"{message}; publish the version again, or sign it with a trusted key")
@@ -119,16 +125,16 @@ class Store:
             return None
         text = read_beneath(self.root, f"tasks/{task}/{name}", 32).decode("ascii", "replace").strip()
         if not _VERSION.fullmatch(text):
-            message = f"tasks/{task}/{name} does not hold a version number; run `mora-store activate {task} VERSION`"
-            raise CorruptError(message, "manifest")
+            cure = f"run `mora-store activate {task} VERSION --store {self.root}`"
+            raise CorruptError(f"tasks/{task}/{name} does not hold a version number; {cure}", "manifest")
         return int(text)
 
     def _task_folder(self, task: str) -> Path:
         if not _is_task_name(task):
-            raise NotFoundError("a task name has up to 63 of a-z, 0-9, '.', '_' and '-'")
+            raise NotFoundError("a task name has up to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or digit")
         folder = self.root / "tasks" / task
         if not folder.is_dir():
-            raise NotFoundError(f"no task {task} in {self.root}; `mora-store list` shows what there is")
+            raise NotFoundError(f"no task {task} in {self.root}; it has {_listed(self.tasks())}")
         return folder
 
 
@@ -140,7 +146,11 @@ def _is_task_name(name: str) -> bool:
     return True
 
 
-def _first_problems(error: ValidationError) -> str:
-    """What is wrong and where, on one line and without the values found there."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}" for problem in problems[:3])
+def _what_is_wrong(error: ValidationError) -> str:
+    if any(problem["loc"] == ("schema_version",) for problem in error.errors()):
+        return "has the form (schema_version) of another release of this program"
+    return f"is not a valid manifest: {'; '.join(of_validation_error(error)[:3])}"
+
+
+def _listed(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names)) or "none"

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from model_store.facts import adaptation
 from model_store.manifest import Manifest, Pattern
 
 _SHOWN_LABELS = 8
@@ -51,7 +52,7 @@ def summary(manifest: Manifest, *, is_live: bool, signature: str) -> Group:
 
 
 def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
-    backbone, made = manifest.backbone, manifest.provenance
+    made = manifest.provenance
     labels = ", ".join(manifest.labels[:_SHOWN_LABELS])
     if len(manifest.labels) > _SHOWN_LABELS:
         labels += f", ... ({len(manifest.labels)} in all)"
@@ -62,8 +63,7 @@ def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
         "signature": signature,
         "problem": manifest.problem.value,
         "labels": labels,
-        "backbone": f"{backbone.name}, adapted from layer {backbone.image_first_tail_layer} of "
-        f"{backbone.image_layers} (image) and {backbone.text_first_tail_layer} of {backbone.text_layers} (text)",
+        "backbone": f"{manifest.backbone.name}, {adaptation(manifest.backbone)}",
         "text": f"at most {manifest.text.max_length} tokens",
         "training mix": ", ".join(f"{pattern} {share:.0%}" for pattern, share in manifest.training_mix.items()),
         "made": f"{made.created_at:%Y-%m-%d %H:%M:%S %Z}, code {made.code_version}, seed {made.seed}",
@@ -80,7 +80,7 @@ def _metrics(manifest: Manifest) -> Table:
     for split, rows in manifest.metrics.items():
         for pattern, row in rows.items():
             values = (row.get(name) for name in names)
-            _add(table, split, pattern, *(_number(value) for value in values))
+            _add(table, split, pattern, *(number(value) for value in values))
     return table
 
 
@@ -88,7 +88,7 @@ def _calibration(manifest: Manifest) -> Table:
     table = _table("Items with", "Temperature", "Thresholds", title="Calibration")
     for pattern in Pattern:
         calibration = manifest.calibration[pattern]
-        thresholds = "the best label" if calibration.thresholds is None else _span(calibration.thresholds)
+        thresholds = "the best label" if calibration.thresholds is None else span(calibration.thresholds)
         _add(table, pattern, f"{calibration.temperature:.3f}", thresholds)
     return table
 
@@ -121,13 +121,15 @@ def _add(table: Table, *cells: object) -> None:
     table.add_row(*(Text("-" if cell is None else plain(str(cell))) for cell in cells))
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A count whole, a share with four digits."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
 
 
-def _span(values: Iterable[float]) -> str:
+def span(values: Iterable[float]) -> str:
+    """From the lowest threshold to the highest."""
     ordered = sorted(values)
     return f"{ordered[0]:.2f} to {ordered[-1]:.2f}, one a label"
 

@@ -48,7 +48,7 @@ def ask(url: str, task: str, api_key: str | None = None) -> Verdict:
         return Verdict.model_validate_json(body)
     except (HTTPError, ValueError) as error:
         problem = "it is no mora-serve" if isinstance(error, ValidationError) else str(error)
-        raise StoreError(f"{url} does not tell about {task}: {problem}") from error
+        raise StoreError(f"{url} does not tell about {task}: {problem}; is it the address of a service?") from error
 
 
 def _detail(status: int, body: bytes) -> str:

@@ -63,7 +63,11 @@ class Access:
         if self._limit is not None:
             seconds = self._limit.take(record.client or _ANONYMOUS)
             if seconds > 0:
-                raise ServiceError(Code.RATE_LIMITED, "Ask less often.", retry_after_seconds=math.ceil(seconds))
+                raise ServiceError(
+                    Code.RATE_LIMITED,
+                    "Ask less often; Retry-After says when again.",
+                    retry_after_seconds=math.ceil(seconds),
+                )
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:

@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from model_store import Store, read_trusted_keys
+from model_store.messages import of_os_error
 from service import open_inference
 from service.access import Access
 from service.catalog import Catalog
@@ -130,6 +131,8 @@ async def _refresh(engine: Engine) -> None:
     """Follow the store; whatever is wrong with it, what is loaded goes on and the next look may find it well."""
     try:
         await engine.refresh()
+    except OSError as error:
+        _log.error("store_unreadable", problem=of_os_error(error))
     except Exception:
         _log.exception("store_unreadable")
 

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn, TypeVar
 from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import Request
 
+from model_store.messages import of_problem
 from service.errors import Code, ServiceError
 from service.model import Item
 from service.multipart import parse_multipart
@@ -37,7 +38,7 @@ async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]
         raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
     if media_type(request) not in media_types:
         raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(filter(None, media_types))}.")
-    too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes.")
+    too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes; send a smaller image.")
     announced = request.headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced[:20]) > max_bytes:
         raise too_large
@@ -91,7 +92,7 @@ def _check_item(item: Input, max_text_bytes: int) -> None:
     if item.image is None and item.text is None:
         raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
     if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
-        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8.")
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
 
 
 def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
@@ -104,15 +105,19 @@ def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Fo
         raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
     if first["type"] == "extra_forbidden":
         raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
-    raise ServiceError(Code.BAD_VALUE, f"{first['loc'][0]}: {first['msg']}.")
+    place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {of_problem(first)}.")
 
 
 def parse_json(body: bytes) -> dict[str, JsonValue]:
     """The JSON object that a body is. Raises ServiceError."""
     try:
         value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ServiceError(Code.BAD_JSON, "The body is not JSON, or is nested too deeply.") from error
+    except json.JSONDecodeError as error:
+        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; mend it there or just before."
+        raise ServiceError(Code.BAD_JSON, detail) from error
+    except RecursionError as error:
+        raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.") from error
     _check_depth(value)
     if not isinstance(value, dict):
         raise ServiceError(Code.BAD_VALUE, "The body must be a JSON object.")

@@ -82,7 +82,9 @@ def start_ray(address: str) -> None:
     try:
         ray.init(address=address, **options)
     except Exception as error:  # Ray raises Exception itself where a busy machine takes too long to start it
-        raise DataSetError(f"Ray did not start, and nothing is lost: {error}") from error
+        raise DataSetError(
+            f"Ray did not start, and nothing is lost: {error}; check --address, and give the same command again"
+        ) from error
 
 
 def labelled(
@@ -109,7 +111,9 @@ def labelled(
                 raise DataSetError(f"{problem}; parts that are done stay")
             yield Labelled(**row)
     except ray.exceptions.RayError as error:
-        raise DataSetError(f"a worker failed: {error}") from error
+        raise DataSetError(
+            f"a worker failed: {str(error).strip().splitlines()[-1]}; the same command goes on from here"
+        ) from error
     finally:
         ray.shutdown()
 
@@ -119,7 +123,7 @@ def share_of_cluster(workers: int) -> dict[str, float]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     if workers > cores:
-        raise DataSetError(f"--workers {workers} is more than the {cores:.0f} cores there are")
+        raise DataSetError(f"--workers {workers} is more than the {cores:.0f} cores there are; give at most so many")
     largest = max(node.get("CPU", 0) for node in nodes)
     return {"num_cpus": int(min(cores // workers, largest)), "num_gpus": min(1, gpus / workers)}
 

@@ -12,13 +12,14 @@ import structlog
 
 from model_store import CorruptError, NotFoundError, Store, StoreError
 from service.drift import show_training
-from service.errors import Code, ServiceError
+from service.errors import Code, ServiceError, no_model, unknown_version
 from service.loading import Loader
 from service.metrics import Metrics
 from service.model import Model
 from service.refusal import Refusal, RefusedError, is_final, reason_of, refusing
 
 _log = structlog.get_logger()
+_FAILED = "This version failed its checks when it was loaded; leave it out for the live one."
 
 
 class Catalog:
@@ -52,9 +53,10 @@ class Catalog:
     def find(self, task: str | None) -> Model:
         """The live model of a task, or of the only one. Raises ServiceError."""
         if task is not None and task not in self._live and (refusal := self.refusal(task)):
-            raise ServiceError(Code.VERSION_REFUSED, f"Its live version failed its checks: {refusal.reason}.")
+            detail = f"Its live version failed its checks ({refusal.reason}); another has to be activated."
+            raise ServiceError(Code.VERSION_REFUSED, detail)
         if not self._live:
-            raise ServiceError(Code.NO_MODEL, "No task is loaded; publish one with mora-train or mora-store.")
+            raise no_model()
         if task is None:
             if len(self._live) > 1:
                 raise ServiceError(Code.BAD_VALUE, "Several tasks are loaded, so name one; GET /tasks lists them.")
@@ -151,14 +153,14 @@ class Catalog:
 
     def _load_pinned(self, task: str, version: int) -> Model:
         if (task, version) in self._refused:
-            raise ServiceError(Code.VERSION_REFUSED, "This version failed its checks when it was loaded.")
+            raise ServiceError(Code.VERSION_REFUSED, _FAILED)
         try:
             model = self._load(task, version)
         except NotFoundError as error:
-            raise ServiceError(Code.UNKNOWN_VERSION, "The task has no such version.") from error
+            raise unknown_version() from error
         except (StoreError, RefusedError) as error:
             self._refuse(task, version, error)
-            raise ServiceError(Code.VERSION_REFUSED, "This version failed its checks when it was loaded.") from error
+            raise ServiceError(Code.VERSION_REFUSED, _FAILED) from error
         _log.info("model_pinned", task=task, version=version)
         return model
 

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from model_store import DEFAULT_STORE, StoreError
+from model_store.messages import of_os_error
 from service.app import create_app
 from service.classify_command import EPILOG, classify
 from service.keys import key_line, make_key
@@ -40,7 +41,7 @@ def run(**flags: str | None) -> None:
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(of_os_error(error) if isinstance(error, OSError) else str(error)) from error
     Server(service, settings).run()
 
 
@@ -143,7 +144,7 @@ def bulk(
     try:
         counts = data_set.run(wish, read_settings({"store": store}), Console(stderr=True))
     except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {of_os_error(error) if isinstance(error, OSError) else error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)

@@ -19,7 +19,7 @@ from service.answers import Answer, Classification, Latency, Modalities, Modalit
 from service.bodies import JSON, MULTIPART, Batch, parse_batch, parse_request, read_body
 from service.catalog import Catalog
 from service.encoders import Encoded, Encoders
-from service.errors import Code, ServiceError
+from service.errors import Code, ServiceError, no_model
 from service.explanation import Explanation, explain
 from service.head import Vector
 from service.labels import LabelScore, judge, ranked
@@ -161,12 +161,14 @@ class Engine:
         if self._is_draining:
             raise ServiceError(Code.DRAINING, "The service is about to stop; ask another.")
         if not self.catalog.live:
-            raise ServiceError(Code.NO_MODEL, "No task is loaded yet.")
+            raise no_model()
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 await asyncio.gather(self._preparation.probe(), self._encoders.probe())
         except TimeoutError as error:
-            raise ServiceError(Code.STALLED, "Some work has been waiting for seconds.") from error
+            raise ServiceError(
+                Code.STALLED, "Some work has been waiting for seconds; ask another, and restart this one if it lasts."
+            ) from error
 
     def drain(self) -> None:
         """Be ready no more, and answer as before."""

@@ -143,6 +143,17 @@ def deadline_unreachable(seconds: float) -> ServiceError:
     return ServiceError(Code.DEADLINE_UNREACHABLE, detail, retry_after_seconds=max(1, math.ceil(seconds)))
 
 
+def no_model() -> ServiceError:
+    """Nothing can be answered."""
+    detail = "No task is loaded; publish one with mora-train, or activate one with mora-store."
+    return ServiceError(Code.NO_MODEL, detail)
+
+
+def unknown_version() -> ServiceError:
+    """The task has versions, but not that one."""
+    return ServiceError(Code.UNKNOWN_VERSION, "The task has no such version; leave it out for the live one.")
+
+
 def internal() -> ServiceError:
     """What the client is told of a failure that only the log describes."""
     return ServiceError(Code.INTERNAL, "The service failed; its log has the details under this request_id.")

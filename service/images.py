@@ -69,7 +69,9 @@ def decode(
     except ServiceError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever the damage leads to
-        raise ServiceError(Code.IMAGE_UNDECODABLE, f"The {file_format} file is damaged or cut short.") from error
+        raise ServiceError(
+            Code.IMAGE_UNDECODABLE, f"The {file_format} file is damaged or cut short; send it whole."
+        ) from error
 
 
 def fit(picture: Image.Image, preprocessing: ImagePreprocessing, max_pixels: int, orientation: int = 1) -> Image.Image:

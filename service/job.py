@@ -111,7 +111,7 @@ def read_input_file(folder: Path, name: str) -> InputFile:
             metadata = file.metadata
             rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataSetError(f"{path} cannot be read as parquet: {error}") from error
+        raise DataSetError(f"{path} cannot be read as parquet: {error}; write it again, or take it out") from error
     return InputFile(name=name, size=path.stat().st_size, sha256=sha256, group_rows=rows)
 
 
@@ -133,7 +133,9 @@ def held(output: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataSetError(f"another process is writing to {output}") from error
+            raise DataSetError(
+                f"another process is writing to {output}; wait for it, or choose another OUTPUT"
+            ) from error
         yield
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import structlog
 
+from model_store.messages import of_os_error
+
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 _LINE = re.compile(rf"({_NAME})[ \t]+([0-9a-f]{{64}})")
 _KEY = re.compile(r"[\x21-\x7e]{16,256}")
@@ -27,7 +29,7 @@ class ApiKeys:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = path.read_bytes()
-        self._clients = parse_keys(self._content)
+        self._clients = self._parse(self._content)
         self._problem: str | None = None  # what is wrong with the file, said once
 
     def client_of(self, key: bytes) -> str | None:
@@ -43,15 +45,22 @@ class ApiKeys:
         """Take over what the file holds now."""
         try:
             content = self._path.read_bytes()
-            clients = self._clients if content == self._content else parse_keys(content)
+            clients = self._clients if content == self._content else self._parse(content)
         except (OSError, ValueError) as error:
-            if self._problem != str(error):
-                self._problem = str(error)
-                _log.error("api_keys_unusable", problem=self._problem)
+            problem = of_os_error(error) if isinstance(error, OSError) else str(error)
+            if self._problem != problem:
+                self._problem = problem
+                _log.error("api_keys_unusable", problem=problem)
             return
         if content != self._content:
             _log.info("api_keys_loaded", clients=sorted(set(clients.values())))
         self._content, self._clients, self._problem = content, clients, None
+
+    def _parse(self, content: bytes) -> Mapping[bytes, str]:
+        try:
+            return parse_keys(content)
+        except ValueError as error:
+            raise ValueError(f"{self._path}: {error}") from error
 
 
 def parse_keys(content: bytes) -> Mapping[bytes, str]:
@@ -67,12 +76,12 @@ def parse_keys(content: bytes) -> Mapping[bytes, str]:
             continue
         match = _LINE.fullmatch(entry)
         if match is None:
-            raise ValueError(f"line {number} of the API keys is not `name sha256-hex`")
+            raise ValueError(f"line {number} is not `name sha256-hex`; `mora-serve hash-key NAME` prints such a line")
         name, digest = match[1], bytes.fromhex(match[2])
         if clients.setdefault(digest, name) != name:
-            raise ValueError(f"line {number} of the API keys repeats the key of another name")
+            raise ValueError(f"line {number} repeats the key of another name; take one of the two out")
     if not clients:
-        raise ValueError("the file of API keys holds none")
+        raise ValueError("the file holds no key; `mora-serve hash-key NAME` prints a line for it")
     return clients
 
 

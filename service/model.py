@@ -119,5 +119,8 @@ class Model:
         """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""
         logits = self.head.logits(image_features, text_features)
         if not np.isfinite(logits).all():
-            raise ServiceError(Code.MODEL_NONFINITE, "The model's answer to this item is not finite.")
+            raise ServiceError(
+                Code.MODEL_NONFINITE,
+                "The model's answer to this item is not finite; change the item, or ask for another version.",
+            )
         return logits

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Response
 from service.answers import Answer
 from service.dependencies import EngineDep, InferenceDep, RecordDep
 from service.engine import Engine
-from service.errors import OPEN_INFERENCE, Code, InferenceProblem, ServiceError
+from service.errors import OPEN_INFERENCE, InferenceProblem, ServiceError, unknown_version
 from service.fan_out import answer_all
 from service.inference_schema import (
     InferenceResponse,
@@ -104,7 +104,7 @@ async def infer_version(task: str, version: str, asked: InferenceDep, engine: En
 
 async def _find(engine: Engine, record: RequestRecord, task: str, version: str | None = None) -> Model:
     if version is not None and not _VERSION.fullmatch(version):
-        raise ServiceError(Code.UNKNOWN_VERSION, "The task has no such version.")
+        raise unknown_version()
     return await engine.model_of(task, None if version is None else int(version), record)
 
 

@@ -111,7 +111,7 @@ class RowReader:
     def _open(self, part: Part) -> None:
         path = self._source / part.file
         if path.stat().st_size != self._sizes[part.file]:
-            raise DataSetError(f"{path} has changed while it was being labelled")
+            raise DataSetError(f"{path} has changed while it was being labelled; restore it, or choose another OUTPUT")
         file = pq.ParquetFile(path, buffer_size=1 << 20)  # with a buffer, a row group is not in memory as a whole
         columns = [name for name in self._schema.names if name in file.schema_arrow.names]
         self._batches = file.iter_batches(part.rows, row_groups=[part.group], columns=columns)

@@ -42,7 +42,7 @@ def check_places(wish: Wish) -> None:
     """Refuse an output that would become part of the input. Raises DataSetError."""
     source, output = wish.source.resolve(), wish.output.resolve()
     if not source.exists():
-        raise DataSetError(f"there is no {wish.source}")
+        raise DataSetError(f"there is no {wish.source}; mend INPUT")
     if output.exists() and not output.is_dir():
         raise DataSetError(f"{wish.output} is a file; OUTPUT is a folder")
     if source.is_dir() and output.is_relative_to(source):
@@ -57,7 +57,7 @@ def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
     folder, names = parquet_files(wish.source)
     files = tuple(read_input_file(folder, name) for name in names)
     if not sum(map(sum, (file.group_rows for file in files))):
-        raise DataSetError(f"{wish.source} has no rows")
+        raise DataSetError(f"{wish.source} has no rows; name another INPUT")
     schema = common_schema(folder, names)
     image, text = choose_columns(schema.names, wish.image_column, wish.text_column)
     check_types(schema, image, text)
@@ -89,12 +89,12 @@ def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
     for name in names:
         own = pq.read_schema(folder / name).remove_metadata()
         if repeated := [column for column, count in Counter(own.names).items() if count > 1]:
-            raise DataSetError(f"{folder / name} has the column {repeated[0]} more than once")
+            raise DataSetError(f"{folder / name} has the column {repeated[0]} more than once; rename all but one")
         try:
             schema = pa.unify_schemas([schema, pa.schema([field.with_nullable(True) for field in own])])
         except pa.ArrowException as error:
             raise DataSetError(
-                f"{folder / name} has another type in a column than the files before it: {error}"
+                f"{folder / name} has another type in a column than the files before it: {error}; write it with theirs"
             ) from error
     return schema
 

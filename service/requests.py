@@ -38,7 +38,9 @@ class Input(BaseModel):
         try:
             return base64.b64decode(_DATA_URI.sub("", value, count=1), validate=True)
         except ValueError as error:
-            raise ServiceError(Code.BAD_BASE64, "Send base64 with padding and no line breaks.") from error
+            raise ServiceError(
+                Code.BAD_BASE64, "Send base64 with padding and no line breaks; a path or a URL is not read."
+            ) from error
 
 
 class ClassifyRequest(Input):

@@ -15,14 +15,15 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
-from uvicorn.config import STARTUP_FAILURE
 
+from model_store.messages import of_os_error
 from service.connections import Connection, Connections
 from service.engine import Engine
 from service.metrics_port import metrics_app
 from service.settings import Settings
 
 _log = structlog.get_logger()
+_FAILURE = 1
 _TICKS_PER_SECOND = 10  # uvicorn's
 _CLOSING_SECONDS = 1  # of the drain, kept for ending what was cut off
 
@@ -46,11 +47,15 @@ class Server(uvicorn.Server):
         self._has_noticed = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._check_address()
         await super().startup(sockets)
         urls = {"url": _url(self.servers[0])}
         if self._settings.metrics_port is not None:
             urls["metrics_url"] = _url(await self._open_metrics_port(self._settings.metrics_port))
         tasks = {task: model.manifest.version for task, model in sorted(self._engine.catalog.live.items())}
+        if not tasks:
+            cure = "publish one there (mora-train publish), activate one (mora-store activate), or set MORA_STORE"
+            _log.warning("nothing_to_serve", problem=f"no task of {self._settings.store} can be served; {cure}")
         _log.info("listening", **urls, tasks=tasks, max_connections=self._connections.limit)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -96,15 +101,25 @@ class Server(uvicorn.Server):
         timer.daemon = True
         timer.start()
 
+    async def _check_address(self) -> None:
+        """Before models load: whether their answers will have a place to come from."""
+        host, port = self._settings.host, self._settings.port
+        try:
+            loop = asyncio.get_running_loop()
+            (await loop.create_server(asyncio.Protocol, host, port, start_serving=False)).close()
+        except OSError as error:
+            _log.error("port_unusable", problem=_unusable(host, port, error))
+            sys.exit(_FAILURE)
+
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
         config = _config(metrics_app(self._service.state.metrics), self._settings.host, port)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(lambda: Connection(config, self._connections, {}), config.host, port)
         except OSError as error:
-            _log.error("metrics_port_unusable", problem=str(error))
+            _log.error("metrics_port_unusable", problem=_unusable(config.host, port, error))
             await self.lifespan.shutdown()
-            sys.exit(STARTUP_FAILURE)
+            sys.exit(_FAILURE)
         self.servers.append(server)
         return server
 
@@ -113,6 +128,15 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(
         app, host=host, port=port, http=Connection, ws="none", log_config=None, log_level="warning", access_log=False
     )
+
+
+def _unusable(host: str, port: int, error: OSError) -> str:
+    where = f"cannot listen on {host}, port {port}: "
+    if isinstance(error, PermissionError):
+        return f"{where}{error.strerror}; choose a port from 1024 up"
+    if isinstance(error, socket.gaierror):
+        return f"{where}{error.strerror}; name an address of this machine with MORA_HOST"
+    return where + of_os_error(error)
 
 
 def _url(server: asyncio.Server) -> str:

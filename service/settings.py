@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
+from model_store.messages import of_problem
 
 PREFIX = "MORA_"
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -164,7 +165,7 @@ def check_names(environment: Iterable[str], settings: type[Settings] = Settings)
     for name in environment:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             closest = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.0)[0]
-            raise ValueError(f"{name} is not a setting; the closest is {closest}")
+            raise ValueError(f"{name} is not a setting; unset it, or set the closest, {closest}")
 
 
 def read_settings(flags: Mapping[str, object], besides: Collection[str] = ()) -> Settings:
@@ -181,4 +182,6 @@ def read_settings(flags: Mapping[str, object], besides: Collection[str] = ()) ->
         return Settings.model_validate(flags)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{first['loc'][0]}: {first['msg']}") from error
+        name = str(first["loc"][0])
+        flag = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+        raise ValueError(f"{flag}: {of_problem(first)}") from error

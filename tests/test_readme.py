@@ -1,15 +1,19 @@
-"""The tables of docs/reference.md and docs/scaling.md say what the code has; the README is short."""
+"""The tables of docs/ (reference, errors, observability, scaling) say what the code has; the README is short."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
+from service.errors import MEANINGS
 from service.metrics import Metrics
 from service.settings import RaySettings, Settings
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+ERRORS = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+OBSERVABILITY = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
 SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
@@ -55,3 +59,22 @@ def test_every_metric_is_listed_with_its_labels() -> None:
 
 def test_it_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_code_of_a_problem_is_listed_with_its_status_and_title() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| ([^|]+) \| [^|]+ \| [^|]+ \|$", ERRORS, flags=re.MULTILINE)
+
+    assert rows == [(code, str(int(meaning.status)), meaning.title) for code, meaning in MEANINGS.items()]
+
+
+def test_every_event_of_the_log_is_listed() -> None:
+    calls = [
+        node
+        for path in (ROOT / "service").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_log.")
+    ]
+    logged = {ast.literal_eval(call.args[0]) for call in calls}
+    section = OBSERVABILITY.split("## Events of the log\n")[1]
+
+    assert sorted(re.findall(r"^\| `(\w+)`", section, flags=re.MULTILINE)) == sorted(logged)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -58,10 +59,15 @@ def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
     config = load_backbone_config(backbone)
     disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
     try:
+<<<<<<< HEAD
         model, found = _MODELS[type(config)].from_pretrained(
             backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
         )
     except (OSError, ValueError) as error:
+=======
+        return _MODELS[type(config)].from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
+>>>>>>> main
         raise BackboneError(_unreachable(backbone)) from error
     lacking = sorted(found["missing_keys"])
     if lacking:  # transformers would draw them at random
@@ -73,10 +79,13 @@ def _check_siglip(backbone: str, config: SiglipConfig) -> None:
     sizes = config.vision_config.hidden_size, config.text_config.projection_size
     if sizes[0] != sizes[1]:
         raise BackboneError(
-            f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}"
+            f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}; "
+            "choose one whose features are alike"
         )
     if not config.vision_config.vision_use_head:
-        raise BackboneError(f"backbone: {backbone} has no attention pooling (vision_use_head is false)")
+        raise BackboneError(
+            f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has"
+        )
 
 
 def _unreachable(backbone: str) -> str:
@@ -84,7 +93,7 @@ def _unreachable(backbone: str) -> str:
         hidden = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
         if hidden:  # what `save_pretrained` writes of the weights is for its owner alone
             return f"backbone: this user may not read {hidden[0]}; try chmod a+r"
-        return f"backbone: {backbone} does not hold a transformers model (config.json, model.safetensors)"
+        return f"backbone: {backbone} does not hold a whole transformers model; copy config.json and model.safetensors"
     return (
         f"backbone: {backbone} is neither a directory nor a model that the hub could give; check the name, the network "
         "and HF_HUB_OFFLINE, or give a local directory"

@@ -13,10 +13,15 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.markdown import Markdown
+from safetensors import SafetensorError
 
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
+<<<<<<< HEAD
 from training.adoption import adopt, plan
+=======
+from model_store.messages import of_os_error
+>>>>>>> main
 from training.backbones import empty_backbone, load_backbone_config
 from training.comparison import METHODS, Comparison
 from training.config import TaskConfig, load_config, override
@@ -275,9 +280,29 @@ def data_command(
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
-    except (TrainingError, StoreError, OSError) as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    except (TrainingError, StoreError, OSError, RuntimeError, SafetensorError) as error:
+        problem = _told(error)
+        if problem is None:
+            raise
+        errors.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from what is done", markup=False)
+        raise typer.Exit(130) from None
+
+
+def _told(error: Exception) -> str | None:
+    """What a person can do about it; None for a fault of ours."""
+    if isinstance(error, OSError):
+        return of_os_error(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the GPU has too little memory; lower train.batch_size (--train.batch_size 64) and give the command again"
+        )
+    if isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error):  # as both say that a disk is full
+        cause = str(error).partition("\n")[0]
+        return f"a checkpoint could not be written: {cause}; make room on the disk and give the same command again"
+    return None if isinstance(error, RuntimeError) else str(error)
 
 
 def _note(text: str) -> None:
@@ -306,6 +331,8 @@ def _configured(path: Path, overrides: list[str], backbone: str | None) -> TaskC
 
 
 def _finished(run: Path, overrides: list[str], backbone: str | None) -> tuple[TrainedTask, TaskData]:
+    if not run.is_dir():
+        raise RunError(f"{run} is not a folder; name what `mora-train fit --output DIR` wrote")
     if not is_finished(run):
         raise RunError(f"{run} is not a finished run; give the same `mora-train fit` command again to finish it")
     trained = load_trained(run, backbone)

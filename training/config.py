@@ -22,7 +22,10 @@ from pydantic import (
 
 from model_store import Problem
 from model_store.manifest import TaskName
+from model_store.messages import of_os_error
 from training.errors import ConfigError
+from training.fields import complaints
+from training.files import encoding_fault
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
@@ -55,6 +58,8 @@ class DataConfig(_Frozen):
         if (self.train is None) == (self.format is None):
             given = "neither is" if self.train is None else "both are"
             raise ValueError(f"give data.train (a file), or data.format with data.root (a folder); {given} given")
+        if self.image is None and self.text is None:
+            raise ValueError("data.image and data.text are both null; name the column of one at least")
         if (self.format is None) != (self.root is None):
             raise ValueError("data.format and data.root (the folder of that format) go together; give both or neither")
         fixed = [name for name in ("validation", "test") if getattr(self, name) is not None]
@@ -66,7 +71,7 @@ class DataConfig(_Frozen):
     @model_validator(mode="after")
     def _leaves_some_to_train_on(self) -> DataConfig:
         if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share must leave something to train on")
+            raise ValueError("validation_share and test_share must leave something to train on; lower one of them")
         return self
 
 
@@ -167,10 +172,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
         raise ConfigError(f"CONFIG comes first, then flags such as {path.name}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {of_os_error(error)}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"cannot read the configuration {path}: it {encoding_fault(path)}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {_yaml_fault(error)}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a YAML mapping; see training/configs/ for examples")
+        raise ConfigError(f"{path} is not a YAML mapping (`task: NAME` and so on); see training/configs/ for examples")
     return _validated(values, overrides, str(path))
 
 
@@ -185,8 +194,18 @@ def _validated(values: dict[str, Any], overrides: Sequence[str], name: str) -> T
     try:
         return TaskConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in error.errors()]
+        lines = [f"  {complaint}" for complaint in complaints(error, TaskConfig)]
         raise ConfigError("\n".join([f"{name} is not a valid task configuration:", *lines])) from error
+
+
+def _yaml_fault(error: yaml.YAMLError) -> str:
+    """The line, what is wrong there, and the cure."""
+    if not isinstance(error, yaml.MarkedYAMLError) or (mark := error.problem_mark) is None:
+        return str(error).partition("\n")[0]
+    is_tab = "'\\t'" in (error.problem or "")
+    cure = "indent with spaces" if is_tab else "mend it there or just above; text that holds : or # needs quotes"
+    problem = ", ".join(filter(None, (error.context, error.problem)))
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}; {cure}"
 
 
 def _pairs(flags: Sequence[str]) -> list[tuple[str, JsonValue]]:
@@ -198,7 +217,7 @@ def _pairs(flags: Sequence[str]) -> list[tuple[str, JsonValue]]:
         name, equals, value = flag[2:].partition("=")
         if not equals:
             if not rest:
-                raise ConfigError(f"flag {flag} needs a value")
+                raise ConfigError(f"flag {flag} needs a value, as in --train.epochs 3")
             value = rest.pop(0)
         try:
             pairs.append((name, yaml.safe_load(value)))
@@ -212,5 +231,5 @@ def _set(values: dict[str, Any], dotted: str, value: JsonValue) -> None:
     for folder in folders:
         values = values.setdefault(folder, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"flag --{dotted}: {folder} is not a group of fields")
+            raise ConfigError(f"flag --{dotted}: {folder} has no fields; give --{folder} VALUE")
     values[name] = value

@@ -114,9 +114,11 @@ def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: 
             group = row.get("group")  # a broken image of several texts is one fault
             faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
     if faults:
-        raise DataError(f"{source} ({name}) has {len(faults)} rows to mend:\n{listed([*faults.values()])}")
+        count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
+        where = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
+        raise DataError(f"{where}:\n{listed([*faults.values()])}")
     if not items:
-        raise DataError(f"{source} ({name}) has no rows")
+        raise DataError(f"{source} ({name}) has no rows; give it items, or name another file")
     return Split(name, source, items)
 
 
@@ -158,4 +160,6 @@ def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
                 f"the task ({len(unknown)} such in all); mend the row, add training items, or list it under `labels`"
             )
     if len(labels) < 2:
-        raise DataError(f"the task has {len(labels)} label; at least two are needed to tell apart")
+        source = splits[0].source
+        only = f"only the label {labels[0]!r}" if labels else "no label"
+        raise DataError(f"{source} has {only}; at least two are needed: add items of another, or mend data.label")

@@ -19,6 +19,7 @@ from training.config import TaskConfig
 from training.data import TaskData
 from training.errors import RunError
 from training.evaluation import EncodedSplit, encode, evaluate, selection_metric
+from training.fields import differences
 from training.files import write_whole
 from training.findings import findings
 from training.missing import Table, pattern_shares, table_for
@@ -138,8 +139,10 @@ def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
         held = read_json(folder / CONFIG)
         changed = [name for name, value in wanted.items() if held.get(name) != value]
         if changed:
-            cure = "choose another --output, or add --overwrite"
-            raise RunError(f"{folder} holds a run with other {' and '.join(changed)}; {cure}")
+            fields = ", ".join(differences(held.get("config", {}), trained_by)[:5])
+            what = f"other {' and '.join(changed)}{f' ({fields})' if fields else ''}"
+            cure = "give what it was begun with, choose another --output, or add --overwrite"
+            raise RunError(f"{folder} holds a run with {what}; {cure}")
         return
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} holds something else than a run; choose another --output")

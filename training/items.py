@@ -30,10 +30,10 @@ class Item:
 def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Item:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
-    cure = "replace the file" if data.format else "replace the file or leave the cell empty"
+    cure = "replace the file" if data.format else "save it as JPEG, PNG or WebP, or leave the cell empty"
     image, text = _image(row["image"], folder, data.image or "image", cure), row["text"]
     if text is not None and not isinstance(text, str):
-        raise DataError(f"column {data.text} holds {type(text).__name__}, not text")
+        raise DataError(f"column {data.text} holds {type(text).__name__}, not text; set data.text")
     text = text if text and text.strip() else None
     labels = _labels(row["label"], config)
     if image is None and text is None:
@@ -51,6 +51,8 @@ def _image(value: object, folder: Path, column: str, cure: str) -> bytes | Path 
         return None
     if isinstance(value, str):
         path, name = folder / value, f"{column} {value[:80]!r}"
+        if value.startswith(("http://", "https://")):
+            raise DataError(f"{name} is an address, and nothing is fetched; name a file, or leave the cell empty")
         if not _is_file(path):
             raise DataError(f"{name} does not exist in {folder}; mend the path, or leave the cell empty")
         _decode(path, name, cure)
@@ -58,7 +60,7 @@ def _image(value: object, folder: Path, column: str, cure: str) -> bytes | Path 
     if isinstance(value, bytes):
         _decode(BytesIO(value), column, cure)
         return value
-    raise DataError(f"column {column} holds {type(value).__name__}, not a path or image bytes")
+    raise DataError(f"column {column} holds {type(value).__name__}, not a path or image bytes; set data.image")
 
 
 def _is_file(path: Path) -> bool:

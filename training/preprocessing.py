@@ -54,9 +54,10 @@ class Preprocessor:
         processor = SiglipImageProcessorPil if siglip else CLIPImageProcessorPil
         try:
             self._processor = processor.from_pretrained(backbone)
-            self._tokenizer = _siglip_tokenizer(backbone) if siglip else AutoTokenizer.from_pretrained(backbone)
+            self._tokenizer = _siglip_tokenizer(backbone) if siglip else _clip_tokenizer(backbone)
         except (OSError, ValueError, ImportError) as error:
-            message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({error})"
+            cause = str(error).partition(". ")[0]
+            message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({cause})"
             raise BackboneError(f"{message}; copy it from the model's repository on the hub") from error
         self.max_length = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
         self._padding: Padding | None = None
@@ -130,6 +131,15 @@ class Preprocessor:
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )
+
+
+def _clip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
+    """CLIP's tokenizer. Raises OSError where there is none: transformers would make one that knows no word."""
+    try:
+        cached_file(backbone, "vocab.json")
+    except OSError:
+        cached_file(backbone, "tokenizer.json")
+    return AutoTokenizer.from_pretrained(backbone)
 
 
 def _siglip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:

@@ -99,7 +99,9 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
         calibration = {Pattern(name): Calibration(**found) for name, found in description["calibration"].items()}
         adapter = load_file(folder / ADAPTER)
     except (KeyError, ValueError, SafetensorError) as error:
-        raise RunError(f"{folder} was written by another version or is damaged ({error}); train it again") from error
+        raise RunError(
+            f"{folder} was written by another version or is damaged ({error}); train it again with --overwrite"
+        ) from error
     if backbone is not None:
         config = config.model_copy(update={"backbone": backbone})
     model, preprocessor = build(config, len(labels), folder)
@@ -118,16 +120,19 @@ def read_report(folder: Path) -> bytes:
     try:
         return (folder / REPORT).read_bytes()
     except OSError as error:
-        raise RunError(f"{folder / REPORT} cannot be read ({error}); train it again") from error
+        raise RunError(f"{folder / REPORT} cannot be read ({error}); train it again with --overwrite") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a run. Raises RunError when it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("it is not a JSON object")
+        return found
     except (OSError, ValueError) as error:
-        message = f"{path} cannot be read ({error}); is {path.parent} a finished run of `mora-train fit`?"
-        raise RunError(message) from error
+        cure = f"if {path.parent} is a run of `mora-train fit`, train it again with --overwrite"
+        raise RunError(f"{path} cannot be read ({error}); {cure}") from error
 
 
 def write_json(path: Path, value: object) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from model_store.messages import of_os_error
 from training.config import DataConfig
 from training.errors import DataError
+from training.files import encoding_fault
 
 Row = dict[str, Any]
 _MAX_LISTED = 10
@@ -37,7 +39,8 @@ def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
         names, rows = read_table(path, {columns.image, columns.text, columns.label})
         return _select(source, names, rows, columns), path.parent
     if path.exists() or source.startswith((".", "/")):
-        raise DataError(f"{source} is not a parquet, csv or jsonl file, nor a folder of images")
+        problem = "is not a parquet, csv or jsonl file, nor a folder of images; save it as one of these"
+        raise DataError(f"{source} {problem if path.exists() else 'does not exist; mend the path'}")
     name, _, split = source.partition(":")
     found = _from_datasets(name, split=split or "train")
     return _select(name, found.column_names, found, columns), Path()
@@ -52,8 +55,12 @@ def read_table(path: Path, wanted: set[str | None]) -> Table:
     try:
         return _READERS[kind](path, wanted)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path} {encoding_fault(path)}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as {kind[1:]}: {of_os_error(error)}") from error
+    except pa.ArrowException as error:
+        raise DataError(f"{path} cannot be read as {kind[1:]}: {error}; write it again") from error
+    except ValueError as error:
         raise DataError(f"{path} cannot be read as {kind[1:]}: {error}") from error
 
 
@@ -73,14 +80,21 @@ def _csv(path: Path, _: set[str | None]) -> Table:
     """Every cell as text: a label 01 stays 01, and NA is a word like any other. `,`, `;` and tab part the cells."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
+        rows, begun = [], 1  # the line that a row begins in, which may have several
         delimiter = max(",;\t", key=header.count)
         file.seek(0)
         lines = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             names = [name.strip() for name in next(lines, [])]
-            rows = [_csv_row(names, cells, lines.line_num) for cells in lines if cells]
+            begun = lines.line_num + 1
+            for cells in lines:
+                rows += [_csv_row(names, cells, begun)] if cells else []
+                begun = lines.line_num + 1
         except csv.Error as error:
-            raise ValueError(f"line {lines.line_num}: {error}") from error
+            cure = "close each quote that is opened, and double those within a cell"
+            raise ValueError(f"line {begun}: {error}; {cure}") from error
+    if not names:
+        raise ValueError("it is empty; its first line must name the columns")
     return names, rows
 
 
@@ -97,7 +111,7 @@ def _jsonl(path: Path, _: set[str | None]) -> Table:
             try:
                 rows.append(dict(json.loads(line)))
             except (ValueError, TypeError) as error:
-                raise ValueError(f"line {number} is not a JSON object") from error
+                raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line") from error
     names = list(dict.fromkeys(name for row in rows for name in row))
     return names, [{name: row.get(name) for name in names} for row in rows]
 
@@ -112,7 +126,9 @@ def _from_datasets(name: str, **options: str) -> Any:  # noqa: ANN401 - a datase
         found = datasets.load_dataset(name, **options)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         where = options.get("data_dir", name)
-        raise DataError(f"{where} is neither an image folder nor a data set the hub could give: {error}") from error
+        cure = "mend the path in data.train, or check the name, the network and HF_HUB_OFFLINE"
+        problem = f"{where} is neither an image folder nor a data set the hub could give ({error})"
+        raise DataError(f"{problem}; {cure}") from error
     for column, feature in list(found.features.items()):
         if isinstance(feature, datasets.Image):
             found = found.cast_column(column, datasets.Image(decode=False))

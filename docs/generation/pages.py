@@ -10,7 +10,6 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from docs.generation.commands import commands_page
-from docs.generation.errors import errors_page
 from docs.generation.http import http_page
 from docs.generation.models import models_page
 from model_store.manifest import Manifest
@@ -35,7 +34,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, as if they were files under `docs/`."""
     pages = {
         "reference/http.md": http_page(),
-        "reference/errors.md": errors_page(),
         "reference/commands.md": commands_page(),
         "reference/configuration.md": models_page(CONFIGURATION, TaskConfig),
         "reference/manifest.md": models_page(MANIFEST, Manifest),

@@ -241,8 +241,27 @@ def test_a_manifest_with_many_faults_is_one_line_too(three_versions, run):
 
     result = run("show", "fruit")
 
-    assert_one_line_error(result, "tasks/fruit/3/manifest.json", "Field required")
+    assert_one_line_error(result, "tasks/fruit/3/manifest.json", "is missing")
     assert "do not echo" not in result.output
+
+
+def test_a_manifest_of_another_release_says_so(three_versions, run):
+    path = three_versions.root / "tasks/fruit/3/manifest.json"
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+
+    assert_one_line_error(run("show", "fruit"), "of another release of this program; publish the version again")
+
+
+def test_what_is_not_there_is_told_with_what_is(three_versions, run):
+    root = three_versions.root
+    assert_one_line_error(run("show", "fruits"), f"no task fruits in {root}; it has fruit")
+    assert_one_line_error(run("show", "fruit", "--version", 9), "no version 9; it has 1, 2, 3")
+    assert_one_line_error(
+        run("sign", "fruit", "--key", root / "key"), f"{root}/key: No such file or directory; mend the path"
+    )
+    (root / "tasks/fruit/live").unlink()
+    assert_one_line_error(run("show", "fruit"), f"run `mora-store activate fruit VERSION --store {root}`")
+    assert_one_line_error(run("rollback", "fruit"), "task fruit is not live; `mora-store activate fruit VERSION`")
 
 
 @pytest.mark.parametrize(

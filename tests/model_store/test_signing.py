@@ -70,7 +70,9 @@ def test_a_version_is_signed_as_it_is_published(store, draft, key, trusted):
 def test_an_unsigned_version_is_refused_until_it_is_signed(store, draft, key, trusted):
     publish(store, *draft())
 
-    with pytest.raises(UntrustedError, match="fruit version 1 is not signed; `mora-store sign`"):
+    with pytest.raises(
+        UntrustedError, match="fruit version 1 is not signed; `mora-store sign fruit --version 1 --key KEY"
+    ):
         trusting(store, trusted).manifest("fruit")
     assert store.manifest("fruit").version == 1, "nobody asked for a signature"
 

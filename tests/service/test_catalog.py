@@ -210,7 +210,7 @@ def test_a_task_whose_only_version_was_refused_says_so_by_name(shelf, serve):
     client = serve(shelf.store)
     for response in (client.get("/tasks/fruit"), client.post("/classify", json={"task": "fruit", "text": "red"})):
         assert (response.status_code, response.json()["code"]) == (503, "version_refused")
-        assert response.json()["detail"] == "Its live version failed its checks: canary."
+        assert response.json()["detail"] == "Its live version failed its checks (canary); another has to be activated."
     assert client.post("/classify", json={"text": "red"}).json()["code"] == "no_model"
     assert client.get("/tasks/other").json()["code"] == "no_model"
 

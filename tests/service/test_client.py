@@ -9,7 +9,6 @@ import traceback
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 
 import pytest
 
@@ -19,8 +18,6 @@ from service.requests import Input
 from tests.closed_service import CANARY
 from tests.faulty_service import OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
 from tests.waiting import eventually
-
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference.md"
 
 
 @pytest.fixture
@@ -102,20 +99,6 @@ def test_a_problem_is_raised_with_what_finds_it_in_the_log(client, real, call, s
     assert (caught.value.status, caught.value.code) == (status, code)
     assert caught.value.detail in str(caught.value)
     eventually(lambda: caught.value.request_id in real.log.read_text())
-
-
-def test_the_example_of_the_documentation_runs(client, real, monkeypatch, tmp_path, picture, capsys):
-    section = REFERENCE.read_text().split("## Calling the service from Python\n")[1].split("\n## ")[0]
-    example = "\n".join(line[4:] for line in section.splitlines() if line.startswith("    ") or not line)
-    monkeypatch.setenv("MORA_API_KEY", CANARY)
-    monkeypatch.chdir(tmp_path)
-    Path("apple.png").write_bytes(picture)
-
-    exec(example.replace("http://127.0.0.1:8000", real.url).replace("clipart-category", "fruit"), {})  # noqa: S102
-
-    printed = capsys.readouterr().out
-    assert printed.startswith("[('pear', 0.")
-    assert "404 unknown_task" in printed
 
 
 def test_the_key_is_in_no_log_error_or_repr(client, real, planted, asking, caplog):

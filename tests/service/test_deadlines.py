@@ -92,7 +92,7 @@ def test_a_version_that_loads_too_long_is_not_waited_for(slow_to_pin, sample, me
 
 def test_the_default_is_a_setting_and_a_request_may_ask_for_less_or_more(shelf, serve, occupied):
     shelf.publish()
-    client = serve(shelf.store, timeout_ms=30, encoder_workers=1)
+    client = serve(shelf.store, timeout_ms=300, encoder_workers=1)
     with occupied(client, "text"):
         assert ask(client, text="red")[1]["code"] == "deadline"
         batch = client.post("/classify/batch", json={"inputs": [{"text": "red"}], "tasks": ["fruit"]})

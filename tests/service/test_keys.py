@@ -41,8 +41,8 @@ def test_a_name_may_have_several_keys_so_that_they_can_be_exchanged():
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "holds none"),
-        (b"# nobody\n", "holds none"),
+        (b"", "holds no key"),
+        (b"# nobody\n", "holds no key"),
         (f"\nshop {KEY}".encode(), "line 2 "),
         (key_line("shop", KEY).encode()[:-1], "line 1 "),
         (b"shop " + b"A" * 64, "line 1 "),
@@ -81,6 +81,18 @@ def test_a_file_that_goes_bad_changes_nothing_and_is_said_once(path, events):
     path.unlink()
     keys.refresh()
     assert len(events) == 4, "the same problem, come again after it was gone, is said again"
+
+
+def test_a_bad_file_is_named_with_the_cure(path, events):
+    keys = ApiKeys(path)
+    path.write_bytes(b"half a li")
+    with pytest.raises(ValueError, match=rf"{path}: line 1 .*hash-key NAME` prints such a line"):
+        ApiKeys(path)
+    keys.refresh()
+    path.unlink()
+    keys.refresh()
+    assert [event["problem"].startswith(f"{path}: ") for event in events] == [True, True]
+    assert "No such file or directory" in events[1]["problem"]
 
 
 def test_every_entry_is_compared_whichever_is_right(path, monkeypatch):

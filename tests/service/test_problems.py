@@ -256,6 +256,17 @@ def test_a_damaged_picture_is_answered_or_refused(client, position, byte, file_f
     assert response.status_code in (200, 413, 415, 422)
 
 
+def test_a_problem_says_where_and_in_plain_words(client):
+    def detail(path: str, body: bytes) -> str:
+        return client.post(path, content=body, headers=JSON).json()["detail"]
+
+    assert detail("/classify", item(top_k="many")) == "top_k: must be a whole number."
+    assert detail("/classify", b'{"text":\n "red"').startswith("The body is not JSON at line 2, column 7; ")
+    tensor = {"name": "title", "shape": [1], "datatype": "BYTES", "data": ["red"]}
+    body = json.dumps({"inputs": [tensor]}).encode()
+    assert detail("/v2/models/fruit/infer", body) == "inputs.0: must be 'image' or 'text'."
+
+
 def test_problems_never_repeat_input(client):
     canary = "canary-7f3a"
     bodies = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -13,9 +14,10 @@ import urllib.request
 
 import pytest
 from typer.testing import CliRunner
-from uvicorn.config import STARTUP_FAILURE
 
+from service.app import create_app
 from service.cli import app
+from service.server import Server
 from service.settings import Settings
 
 WITHOUT_TRAINING = """
@@ -92,9 +94,9 @@ def test_every_setting_is_a_flag():
     ("arguments", "environment", "expected"),
     [
         (["--port", "many"], {}, "port"),
-        (["--queue-size=-1"], {}, "queue_size"),
+        (["--queue-size=-1"], {}, "MORA_QUEUE_SIZE"),
         ([], {"MORA_PROT": "1"}, "MORA_PORT"),
-        ([], {"MORA_POLL_SECONDS": "never"}, "poll_seconds"),
+        ([], {"MORA_POLL_SECONDS": "never"}, "--poll-seconds"),
     ],
 )
 def test_a_wrong_setting_is_named_before_anything_starts(arguments, environment, expected):
@@ -104,11 +106,55 @@ def test_a_wrong_setting_is_named_before_anything_starts(arguments, environment,
     assert expected in result.output
 
 
-def test_a_port_for_metrics_that_is_taken_is_said_and_nothing_is_served(shelf):
+@pytest.mark.parametrize(
+    ("flags", "event", "loads"),
+    [(["--port"], "port_unusable", False), (["--port", "0", "--metrics-port"], "metrics_port_unusable", True)],
+)
+def test_a_port_that_is_taken_is_said_with_the_cure_and_nothing_is_served(shelf, flags, event, loads):
     shelf.publish("fruit")
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
-        command += ["--metrics-port", str(taken.getsockname()[1]), "--log-format", "json"]
+        command = [sys.executable, "-m", "service.cli", "run", "--store", str(shelf.store.root), "--log-format", "json"]
+        command += [*flags, str(taken.getsockname()[1])]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == STARTUP_FAILURE
-    assert [json.loads(line)["event"] for line in result.stderr.splitlines()][-1] == "metrics_port_unusable"
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert result.returncode == 1
+    assert [line["event"] for line in events] == ["model_loaded"] * loads + [event]
+    assert "address already in use; choose another port" in events[-1]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (PermissionError(13, "Permission denied"), "choose a port from 1024 up"),
+        (socket.gaierror(-2, "Name or service not known"), "name an address of this machine with MORA_HOST"),
+        (OSError(99, "Cannot assign requested address"), "0.0.0.0 is all of them"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_has_its_cure(shelf, monkeypatch, events, error, cure):
+    async def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    settings = Settings(store=shelf.store.root, port=80)
+    server = Server(create_app(settings), settings)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_server", refuse)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(server.startup())
+
+    assert [event["event"] for event in events] == ["port_unusable"]
+    assert cure in events[0]["problem"]
+    assert "port 80: " in events[0]["problem"]
+
+
+def test_a_service_without_a_task_says_so_and_what_to_do(tmp_path):
+    command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(tmp_path / "none")]
+    process = subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True)
+    try:
+        first, second = (json.loads(process.stderr.readline()) for _ in range(2))
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert (first["event"], second["event"]) == ("nothing_to_serve", "listening")
+    assert f"no task of {tmp_path / 'none'} can be served" in first["problem"]
+    assert "MORA_STORE" in first["problem"]

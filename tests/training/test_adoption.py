@@ -277,6 +277,12 @@ def test_each_tower_is_split_where_it_begins_to_differ(make_config: Make, backbo
     same = plan(last, backbone)
     assert (same.imported.first_image_layer, same.imported.first_text_layer) == (1, 1)  # as `fit` would: none differs
     assert same.towers == {}
+    clip = plain(backbone)
+    moved(clip, "text_model.embeddings.position_embedding")
+    moved(clip, "visual_projection")
+    clip.save_pretrained(tmp_path / "tuned")
+    embedded = plan(last, tmp_path / "tuned").imported
+    assert (embedded.first_image_layer, embedded.first_text_layer) == (1, 0)  # what is below all layers differs
 
 
 def test_an_adapter_inside_another_module_comes_with_its_head(backbone: Path, tmp_path: Path, png) -> None:

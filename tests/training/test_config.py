@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
 from transformers import CLIPConfig
 from typer.testing import CliRunner
 
@@ -54,12 +56,16 @@ def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
     ("flags", "says"),
     [
         (["--missing.train.ratio", "1.2"], "missing.train.ratio"),
-        (["--train.epoch", "3"], "train.epoch"),
+        (["--train.epoch", "3"], "train.epoch: is not a field; the closest is train.epochs"),
+        (["--epochs", "3"], "epochs: is not a field; the closest is train.epochs"),
+        (["--train.epochs", "many"], "train.epochs: must be a whole number, not 'many'"),
+        (["--train", "3"], "train: must be a group of fields, not 3"),
+        (["--data.image", "null", "--data.text", "null"], "both null; name the column of one at least"),
         (["--problem", "regression"], "problem"),
         (["--train.epochs"], "needs a value"),
         (["epochs"], "unexpected argument"),
-        (["--task.name", "x"], "not a group"),
-        (["--task", "../etc"], "task"),
+        (["--task.name", "x"], "task has no fields; give --task VALUE"),
+        (["--task", "../etc"], "task: must be up to 63 of a-z"),
         (["--data.text", "@caption"], "data.text"),
         (["--labels", "[red, red]"], "labels must be different"),
         (["--data.test_share", "0.95"], "leave something to train on"),
@@ -107,3 +113,75 @@ def test_a_backbone_that_cannot_be_reached_says_so() -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("error: backbone: nobody/no-such-model")
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"task: x\ndata:\n\ttrain: shop.csv\n", "line 3, column 1: .* indent with spaces"),
+        (b"task: [x\nproblem: y\n", r"line 2, column 8: while parsing a flow sequence, .* needs quotes"),
+        (b"task: x\n# caf\xe9\n", "it is not UTF-8 in line 2; save it as UTF-8"),
+        (b"", "is not a YAML mapping"),
+        (None, r"task\.yaml: No such file or directory; mend the path"),
+    ],
+)
+def test_a_file_that_is_no_configuration_says_where_and_why_on_one_line(
+    tmp_path: Path, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "task.yaml").write_bytes(content)
+
+    with pytest.raises(ConfigError, match=says) as error:
+        load_config(tmp_path / "task.yaml")
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SafetensorError("No space left on device (os error 28)"), "make room on the disk and give the same command"),
+        (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
+        (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.cli.load_config", fail)
+
+    result = CliRunner().invoke(app, ["data", "task.yaml"])
+
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.cli.load_config", stop)
+
+    result = CliRunner().invoke(app, ["data", "task.yaml"])
+
+    assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from what is done\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("training.cli.load_config", fail)
+
+    assert isinstance(CliRunner().invoke(app, ["data", "task.yaml"]).exception, RuntimeError)
+
+
+def test_a_run_that_is_not_there_is_not_taken_for_an_unfinished_one(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "shp")])
+
+    assert (result.exit_code, "is not a folder; name what" in result.stderr) == (1, True)

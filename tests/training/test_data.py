@@ -90,9 +90,11 @@ def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Pat
         ("image,text,label,text\n,one,a,x\n", "several columns 'text'"),
         ("image,text\n,one\n", "no column 'label'"),
         ("image,text,label\n", "no rows"),
-        ("image,text,label\n,one,a\n,two,a\n", "1 label"),
+        ("", "is empty; its first line must name the columns"),
+        ("image,text,label\n,one,a\n,two,a\n", r"train\.csv has only the label 'a'; .* mend data\.label"),
         ("image,text,label\n,one,a,b\n", "line 2 has 4 cells, the header 3"),
-        ('image,text,label\n,"one,a\n,two,b\n', "cannot be read as csv"),
+        ('image,text,label\n,one,a\n,"two,b\n,"three",c\n', "line 3: .* close each quote that is opened"),
+        ("image,text,label\nhttps://e.org/a.png,one,a\n", "row 1: image 'https://e.org/a.png' is an address"),
     ],
 )
 def test_a_csv_that_cannot_serve_says_why(make_config: Make, tmp_path: Path, content: str, says: str) -> None:
@@ -123,10 +125,15 @@ def test_csv_dialects_of_spreadsheets(make_config: Make, tmp_path: Path, content
 
 
 def test_a_csv_in_another_encoding_says_so(make_config: Make, tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_bytes("image,text,label\n,caf\u00e9,a\n".encode("latin-1"))
-
-    with pytest.raises(DataError, match="save it as UTF-8"):
-        load_split("train", str(tmp_path / "rows.csv"), make_config())
+    rows = "image,text,label\n" + ",plain,a\n" * 5_000 + ",caf\u00e9,a\n"
+    for content, says in [
+        (rows.encode("latin-1"), "is not UTF-8 in line 5002; save it as UTF-8"),
+        (rows.encode("utf-16"), "is in UTF-16; save it as UTF-8"),
+        (b"PK\x03\x04\x14\x00\xff", "is an Excel workbook, or another zip file; save it as CSV"),
+    ]:
+        (tmp_path / "rows.csv").write_bytes(content)
+        with pytest.raises(DataError, match=says):
+            load_split("train", str(tmp_path / "rows.csv"), make_config())
 
 
 def test_a_picture_cut_short_is_found_before_training(

@@ -24,7 +24,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from model_store import Padding, blob_of
 from service.images import decode, pixel_values
 from service.texts import TextTokenizer
-from training.backbones import load_backbone_config
+from training.backbones import load_backbone, load_backbone_config
 from training.errors import BackboneError, DataError
 from training.preprocessing import Preprocessor, rgb_over_white
 
@@ -269,3 +269,21 @@ def test_siglip_needs_its_tokenizer_json_even_where_sentencepieces_file_is(sigli
 def test_siglip_needs_a_token_to_pad_with(siglip_with: Callable[..., Path]) -> None:
     with pytest.raises(BackboneError, match="names no pad_token"):
         preprocessor_of(siglip_with(pad_token=None))
+
+
+def test_a_clip_without_a_tokenizer_is_refused_not_given_an_empty_one(tiny_backbone: Path, tmp_path: Path) -> None:
+    names = ("config.json", "preprocessor_config.json")
+    for name in names:
+        shutil.copy(tiny_backbone / name, tmp_path / name)
+
+    with pytest.raises(BackboneError, match=r"does not appear to have a file named tokenizer\.json\); copy it"):
+        Preprocessor(str(tmp_path), load_backbone_config(str(tmp_path)))
+
+
+@pytest.mark.parametrize("weights", [b"", b"no weights", b"\xff" * 100])
+def test_damaged_weights_are_named(tiny_backbone: Path, tmp_path: Path, weights: bytes) -> None:
+    shutil.copy(tiny_backbone / "config.json", tmp_path / "config.json")
+    (tmp_path / "model.safetensors").write_bytes(weights)
+
+    with pytest.raises(BackboneError, match="does not hold a whole transformers model; copy"):
+        load_backbone(str(tmp_path))

@@ -1,0 +1,54 @@
+"""Errors of the operating system and of pydantic, as a person is told of them."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from model_store.messages import of_os_error, of_validation_error
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.ENOENT, "mend the path"),
+        (errno.EISDIR, "name a file in it"),
+        (errno.ENOSPC, "make room"),
+        (errno.EROFS, "choose a place that can be written to"),
+        (errno.EACCES, "change its permissions"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_the_cause_and_the_cure(number, cure):
+    told = of_os_error(OSError(number, os.strerror(number), "runs/shop"))
+
+    assert told.startswith(f"runs/shop: {os.strerror(number)}; ")
+    assert cure in told
+    assert "Errno" not in told
+
+
+def test_an_error_without_a_number_keeps_its_words():
+    assert of_os_error(OSError("no such dice")) == "no such dice"
+    assert of_os_error(OSError(errno.EIO, "Input/output error")) == "Input/output error"
+
+
+class Shop(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    size: int
+    kind: dict[str, float] = {}
+
+
+def test_fields_are_named_in_plain_words_without_their_values():
+    with pytest.raises(ValidationError) as error:
+        Shop.model_validate({"size": "do not echo", "kind": {"a": "b"}, "colour": 1})
+
+    assert of_validation_error(error.value) == [
+        "name: is missing",
+        "size: must be a whole number",
+        "kind.a: must be a number",
+        "colour: is not a field",
+    ]
