@@ -59,15 +59,10 @@ def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
     config = load_backbone_config(backbone)
     disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
     try:
-<<<<<<< HEAD
         model, found = _MODELS[type(config)].from_pretrained(
             backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
         )
-    except (OSError, ValueError) as error:
-=======
-        return _MODELS[type(config)].from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
->>>>>>> main
         raise BackboneError(_unreachable(backbone)) from error
     lacking = sorted(found["missing_keys"])
     if lacking:  # transformers would draw them at random

@@ -17,11 +17,8 @@ from safetensors import SafetensorError
 
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
-<<<<<<< HEAD
-from training.adoption import adopt, plan
-=======
 from model_store.messages import of_os_error
->>>>>>> main
+from training.adoption import adopt, plan
 from training.backbones import empty_backbone, load_backbone_config
 from training.comparison import METHODS, Comparison
 from training.config import TaskConfig, load_config, override
