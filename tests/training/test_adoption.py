@@ -422,7 +422,7 @@ def test_a_checkpoint_that_is_not_whole_or_more_than_whole(backbone: Path, tmp_p
     infinite = {**weights, "visual_projection.weight": torch.full((24, 48), torch.inf)}
     save_file(infinite, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(SourceError, match=r"config\.json, model\.safetensors"):
+    with pytest.raises(SourceError, match=r"copy config\.json and model\.safetensors"):
         read_source(folder, str(backbone))
 
 
