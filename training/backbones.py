@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils.logging import disable_progress_bar
 
-from training.errors import BackboneError
+from training.errors import BackboneError, first_few
 from training.towers import Backbone
 
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
@@ -38,12 +38,36 @@ def empty_backbone(config: BackboneConfig) -> Backbone:
 
 def load_backbone(backbone: str) -> Backbone:
     """The backbone with its weights as float32. Raises BackboneError."""
+    model, _ = _loaded(backbone)
+    return model
+
+
+def load_checkpoint(folder: Path) -> Backbone:
+    """A fine-tuned backbone: safetensors alone, and nothing in it that the model has no place for.
+
+    Raises:
+        BackboneError: as `load_backbone`, or it holds other weights too.
+    """
+    model, strange = _loaded(str(folder), use_safetensors=True)
+    if strange:
+        raise BackboneError(f"it holds {first_few(strange)}, which a {type(model).__name__} has no place for")
+    return model
+
+
+def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
+    """The backbone, and the weights in its files that it has no place for."""
     config = load_backbone_config(backbone)
     disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
     try:
-        return _MODELS[type(config)].from_pretrained(backbone, dtype=torch.float32, attn_implementation="sdpa")
+        model, found = _MODELS[type(config)].from_pretrained(
+            backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
         raise BackboneError(_unreachable(backbone)) from error
+    lacking = sorted(found["missing_keys"])
+    if lacking:  # transformers would draw them at random
+        raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; it is not a whole model")
+    return model, sorted(found["unexpected_keys"])
 
 
 def _check_siglip(backbone: str, config: SiglipConfig) -> None:

@@ -1,4 +1,4 @@
-"""`mora-train`: data, show, fit, evaluate, compare, export, publish."""
+"""`mora-train`: data, show, fit, import, evaluate, compare, export, publish."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from safetensors import SafetensorError
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
 from model_store.messages import of_os_error
+from training.adoption import adopt, plan
 from training.backbones import empty_backbone, load_backbone_config
 from training.comparison import METHODS, Comparison
 from training.config import TaskConfig, load_config, override
 from training.data import TaskData, load_data
-from training.display import print_grid, print_metrics, print_shown
+from training.display import print_adoption, print_grid, print_metrics, print_shown
 from training.errors import ConfigError, RunError, TrainingError
 from training.export import Bundle, export_task
 from training.fitting import claim, draw_tables, evaluate_splits, fit, tidy
@@ -87,18 +88,59 @@ def fit_command(
         task = _configured(config, context.args, backbone)
         data = _loaded(task)
         if is_finished(output) and not overwrite:
-            claim(output, task, data)
-            tidy(output)
-            console.print(f"{output} is finished; nothing to train (--overwrite trains again)")
-            trained = _exported_as(load_trained(output), task)
+            trained = _reopened(output, task, data)
         else:
             trained = fit(task, data, output, _note, overwrite=overwrite)
-        if not is_main_process():  # of the processes that torchrun starts one goes on
-            return
-        metrics = read_json(output / METRICS)
-        print_metrics(console, metrics)
-        if publish is not None:
-            _publish(publish, _export(trained, data, output), signing_key)
+        if is_main_process():  # of the processes that torchrun starts one goes on
+            _finish(trained, data, output, publish, signing_key)
+
+
+@app.command("import", context_settings=WITH_OVERRIDES)
+def import_command(
+    context: typer.Context,
+    config: ConfigFile,
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="What was trained elsewhere: a folder, or the authors' best_model.pt."),
+    ],
+    output: Annotated[Path, typer.Option(help="Run directory, as of `fit`.")],
+    head: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="safetensors with weight (C, 2P) and bias (C,), taken as it is.")
+    ] = None,
+    publish: Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")] = None,
+    sign_with: SignOption = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard what the run directory holds.")] = False,
+    backbone: BackboneOption = None,
+) -> None:
+    """Take over a model trained elsewhere: merge, calibrate and evaluate it and, with --publish, put it live.
+
+    CONFIG is the task as for `fit`: its backbone is the model that SOURCE was made from, its data fits what has to be
+    fitted, calibrates and tests. SOURCE is one of three, told apart by what is there:
+
+    A PEFT adapter (LoRA, DoRA), a folder with adapter_config.json:
+    mora-train import shop.yaml my-lora/ --output runs/shop
+
+    A fine-tuned CLIPModel or SiglipModel, a folder with config.json:
+    mora-train import shop.yaml my-clip/ --output runs/shop --head head.safetensors --labels "\\[bag, hat]"
+
+    The file that the code of MoRA's authors writes:
+    mora-train import food101.yaml checkpoints/best_model.pt --output runs/food101 --publish model_store
+
+    A head in SOURCE or in --head is taken as it is, and `labels` must be in its order. Where there is none, the head
+    alone is fitted on the training data. Layers that equal the backbone's stay shared with its other tasks.
+    """
+    with _one_line_errors():
+        signing_key = _signing_key(sign_with)
+        adoption = plan(_configured(config, context.args, backbone), source, head)
+        data = _loaded(adoption.config)
+        for note in adoption.notes:
+            _note(note)
+        print_adoption(console, adoption, source, data)
+        if is_finished(output) and not overwrite:
+            trained = _reopened(output, adoption.config, data)
+        else:
+            trained = adopt(adoption, data, output, _note, overwrite)
+        _finish(trained, data, output, publish, signing_key)
 
 
 @app.command(context_settings=WITH_OVERRIDES)
@@ -301,6 +343,22 @@ def _finished(run: Path, overrides: list[str], backbone: str | None) -> tuple[Tr
             raise RunError(f"the data of {run} has changed since it was trained; say --data.test PATH to go on with it")
         _note(f"this is not the data that {run} was trained with")
     return _exported_as(trained, config), data
+
+
+def _reopened(run: Path, task: TaskConfig, data: TaskData) -> TrainedTask:
+    """A finished run, if it is of this configuration and data."""
+    claim(run, task, data)
+    tidy(run)
+    console.print(f"{run} is finished; nothing to train (--overwrite trains again)")
+    return _exported_as(load_trained(run), task)
+
+
+def _finish(
+    trained: TrainedTask, data: TaskData, run: Path, store: Path | None, signing_key: Ed25519PrivateKey | None
+) -> None:
+    print_metrics(console, read_json(run / METRICS))
+    if store is not None:
+        _publish(store, _export(trained, data, run), signing_key)
 
 
 def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:

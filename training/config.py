@@ -129,6 +129,16 @@ class ExportConfig(_Frozen):
     accuracy_budget: Annotated[FiniteFloat, Field(ge=0)] = 0.5  # points of the validation score, on any pattern
 
 
+class ImportedConfig(_Frozen):
+    """What `mora-train import` took over; written by it. The method is `head`: nothing else is trained here."""
+
+    kind: Literal["peft", "transformers", "authors"]  # what the source was
+    sha256: str  # of the source's files, and of the head's if that had one of its own
+    head: Literal["taken", "fitted"]  # as it came, or on the training data here
+    first_image_layer: Annotated[int, Field(ge=0)]  # where the tail begins: below, a layer is the backbone's
+    first_text_layer: Annotated[int, Field(ge=0)]  # the same of the text tower
+
+
 class TaskConfig(_Frozen):
     """One task: what to learn, from which data, on which backbone."""
 
@@ -139,6 +149,7 @@ class TaskConfig(_Frozen):
     data: DataConfig
     missing: MissingTables = MissingTables()
     method: Method = "mora"
+    imported: ImportedConfig | None = None  # not to be set: what `mora-train import` found
     mora: MoRAConfig = MoRAConfig()
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from training.adoption import Adoption
 from training.config import TaskConfig
+from training.data import TaskData
 from training.grid import Grid
 from training.model import MissingModalityClassifier
+
+_KINDS = {
+    "peft": "PEFT adapter",
+    "transformers": "fine-tuned checkpoint",
+    "authors": "file of MoRA's authors",
+}
 
 
 def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
@@ -30,6 +39,29 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
     }.items():
         table.add_row(name, value)
     console.print(table)
+
+
+def print_adoption(console: Console, adoption: Adoption, source: Path, data: TaskData) -> None:
+    """What `import` is about to do."""
+    task, imported = adoption.config, adoption.imported
+    train, table = task.train, Table("", "", show_header=False, box=None)
+    fitted = f"fitted on {len(data.train.items):,} items in {train.epochs} epochs, the towers as they are"
+    for name, value in {
+        "task": f"{task.task} ({task.problem}, {len(data.labels)} labels)",
+        "source": f"{source} ({_KINDS[imported.kind]})",
+        "backbone": task.backbone,
+        "changed": f"{len(adoption.towers)} of its {adoption.tensors} tensors",
+        "image tower": _tower(imported.first_image_layer, adoption.layers[0]),
+        "text tower": _tower(imported.first_text_layer, adoption.layers[1]),
+        "head": "taken as it is" if adoption.head is not None else fitted,
+    }.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _tower(first: int, layers: int) -> str:
+    below = f"layers below {first} are the backbone's, shared with its other tasks" if first else "shared with no other"
+    return f"of {layers} layers; {below}"
 
 
 def _method(task: TaskConfig) -> str:

@@ -1,5 +1,11 @@
 """What a person can get wrong in training, as one small tree; every message names the cause and the way out."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+
+_LISTED = 3  # of many names
+
 
 class TrainingError(Exception):
     """Anything training refuses to do."""
@@ -17,9 +23,19 @@ class BackboneError(TrainingError):
     """The backbone cannot be loaded or cannot be adapted as configured."""
 
 
+class SourceError(TrainingError):
+    """What is to be imported cannot be read, or does not fit the backbone and the configuration."""
+
+
 class ExportError(TrainingError):
     """The exported graphs disagree with the model, so nothing is published."""
 
 
 class RunError(TrainingError):
     """A run directory is not what the command needs."""
+
+
+def first_few(names: Collection[str]) -> str:
+    """The first few names for a message, and how many more."""
+    shown = ", ".join([*names][:_LISTED]) or "nothing"
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"

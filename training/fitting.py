@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import set_seed
 
 from model_store import Pattern
@@ -24,6 +25,7 @@ from training.findings import findings
 from training.missing import Table, pattern_shares, table_for
 from training.report import report_html
 from training.runs import HISTORY, METRICS, REPORT, TrainedTask, build, read_json, save_trained, write_json
+from training.towers import layer_counts
 from training.trainer import AdapterTrainer, is_main_process, last_checkpoint, training_arguments, validation_scores
 from training.trunk_cache import open_or_build
 
@@ -39,6 +41,7 @@ def fit(
     announce: Callable[[str], None] = print,
     cache_folder: Path | None = None,
     overwrite: bool = False,
+    head: dict[str, Tensor] | None = None,
 ) -> TrainedTask:
     """Train, calibrate, evaluate, and write adapter, tables, metrics and report into `folder`.
 
@@ -46,6 +49,7 @@ def fit(
         announce: is told what a person should know, such as the disk that is needed.
         cache_folder: where the frozen layers' outputs are kept for several runs; None: in `folder`, while training.
         overwrite: discard the run that `folder` holds.
+        head: `head.weight` (C, 2P) and `head.bias` (C,) of an imported task, taken as they are: nothing is trained.
     """
     started = time.monotonic()
     metric = selection_metric(config.problem, data.labels, data.validation)
@@ -57,11 +61,15 @@ def fit(
         checkpoint = last_checkpoint(folder / CHECKPOINTS)
         tables = draw_tables(config, data, folder / "missing_tables")
     set_seed(config.train.seed)
-    model, preprocessor = build(config, len(data.labels))
+    model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device)
+    served = model.image_split, model.text_split
+    if config.imported is not None:  # no layer is trained, so all of them can be computed once
+        model.cut(model.backbone, *layer_counts(model.backbone))
     with arguments.main_process_first(local=False):
         cache = None
-        if config.train.cache_trunk and config.method != "full":  # what is trained cannot be computed once
+        trains_trunk = config.method == "full"  # which then cannot be computed once
+        if config.train.cache_trunk and not trains_trunk and head is None:
             cache = open_or_build(model, preprocessor, data, cache_folder or folder / TRUNK_CACHE, announce)
     collator = Collator(cache or RawInputs(preprocessor), data.labels, config.problem)
     trainer = AdapterTrainer(
@@ -73,9 +81,12 @@ def fit(
         eval_dataset=MaskedItems(data.validation, tables["validation"]),
         compute_metrics=lambda prediction: validation_scores(prediction, config.problem),
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    if head is None:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    else:
+        model.load_state_dict(head)
     encoded = {split.name: encode(model, split, collator) for split in (data.validation, data.test)}
-    model.cpu()
+    model.cpu().cut(model.backbone, *served)
     calibration = calibrate(
         {pattern: encoded["validation"].of_pattern(model.head, pattern, tables["validation"]) for pattern in Pattern},
         config.problem,
@@ -87,7 +98,8 @@ def fit(
         save_trained(folder, trained)
         metrics: dict[str, Any] = scores_of(trained, encoded, tables)
         metrics["trainable_parameters"] = model.trainable_parameters()
-        metrics["seconds"] = {"train": history[-1]["seconds"], "total": round(time.monotonic() - started, 1)}
+        train_seconds = history[-1]["seconds"] if history else 0.0
+        metrics["seconds"] = {"train": train_seconds, "total": round(time.monotonic() - started, 1)}
         write_json(folder / HISTORY, history)
         report = findings(trained, data, encoded["test"], tables["test"], metrics, metric, history)
         write_whole(folder / REPORT, report_html(report).encode())

@@ -27,25 +27,32 @@ class MissingModalityClassifier(nn.Module):
         super().__init__()
         backbone.requires_grad_(False)
         image_layers, text_layers = backbone.vision_model.encoder.layers, backbone.text_model.encoder.layers
-        self.image_split, self.text_split = 0, 0
-        if config.method != "full":
-            self.image_split, self.text_split = split_layers(len(image_layers), len(text_layers), config.mora)
+        image_split, text_split = 0, 0
+        if config.imported is not None:
+            image_split, text_split = config.imported.first_image_layer, config.imported.first_text_layer
+        elif config.method != "full":
+            image_split, text_split = split_layers(len(image_layers), len(text_layers), config.mora)
         self.adapter = adapt(
             config.method,
             backbone,
-            list(image_layers[self.image_split :]),
-            list(text_layers[self.text_split :]),
+            list(image_layers[image_split:]),
+            list(text_layers[text_split:]),
             config.mora,
         )
         self.head = nn.Linear(2 * feature_size(backbone), classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self.image_trunk = ImageTrunk(backbone, self.image_split)
-        self.image_tail = ImageTail(backbone, self.image_split)
-        self.text_trunk = TextTrunk(backbone, self.text_split)
-        self.text_tail = TextTail(backbone, self.text_split)
+        self.cut(backbone, image_split, text_split)
         self.backbone = backbone
         self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
+
+    def cut(self, backbone: Backbone, image_split: int, text_split: int) -> None:
+        """Let the tails begin at these layers; what the model answers stays the same."""
+        self.image_split, self.text_split = image_split, text_split
+        self.image_trunk = ImageTrunk(backbone, image_split)
+        self.image_tail = ImageTail(backbone, image_split)
+        self.text_trunk = TextTrunk(backbone, text_split)
+        self.text_tail = TextTail(backbone, text_split)
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, P)."""

@@ -18,8 +18,10 @@ from training.errors import RunError
 from training.files import write_whole
 from training.model import MissingModalityClassifier
 from training.preprocessing import Preprocessor
+from training.towers import Backbone
 
 ADAPTER = "adapter.safetensors"
+TOWERS = "towers.safetensors"  # of an imported task: the backbone's weights that are replaced
 ADAPTER_CONFIG = "adapter_config.json"
 METRICS = "metrics.json"
 REPORT = "report.html"
@@ -39,10 +41,28 @@ class TrainedTask:
     preprocessor: Preprocessor
 
 
-def build(config: TaskConfig, classes: int) -> tuple[MissingModalityClassifier, Preprocessor]:
-    """The untrained model of a configuration, and its backbone's preprocessing."""
+def build(
+    config: TaskConfig, classes: int, folder: Path | None = None
+) -> tuple[MissingModalityClassifier, Preprocessor]:
+    """The untrained model of a configuration, and its backbone's preprocessing.
+
+    Args:
+        folder: the run, which holds the towers of an imported task. Raises RunError when they do not fit.
+    """
     backbone = load_backbone(config.backbone)
+    if config.imported is not None and folder is not None:
+        _replace_towers(backbone, folder / TOWERS)
     return MissingModalityClassifier(backbone, config, classes), Preprocessor(config.backbone, backbone.config)
+
+
+def _replace_towers(backbone: Backbone, path: Path) -> None:
+    try:
+        found = backbone.load_state_dict(load_file(path), strict=False)
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: of other shapes
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise RunError(f"{path} cannot be read or does not fit the backbone ({reason}); import it again") from error
+    if found.unexpected_keys:
+        raise RunError(f"{path} does not fit the backbone, which has no {found.unexpected_keys[0]}; import it again")
 
 
 def save_trained(folder: Path, trained: TrainedTask) -> None:
@@ -84,7 +104,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
         ) from error
     if backbone is not None:
         config = config.model_copy(update={"backbone": backbone})
-    model, preprocessor = build(config, len(labels))
+    model, preprocessor = build(config, len(labels), folder)
     model.load_state_dict(adapter)
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor)

@@ -29,6 +29,11 @@ def feature_size(backbone: Backbone) -> int:
     return int(backbone.config.vision_config.hidden_size)
 
 
+def layer_counts(backbone: Backbone) -> tuple[int, int]:
+    """How many layers the image and the text tower have."""
+    return len(backbone.vision_model.encoder.layers), len(backbone.text_model.encoder.layers)
+
+
 class ImageTrunk(nn.Module):
     """pixel_values (B, 3, S, S) -> image_hidden (B, N, Dv): embeddings and the layers below the first adapted one."""
 
