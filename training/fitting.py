@@ -134,6 +134,8 @@ def evaluate_splits(trained: TrainedTask, data: TaskData, tables: dict[str, Tabl
 def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another one."""
     trained_by = config.model_dump(mode="json", exclude={"export"})  # that can be changed after training
+    if config.imported is None:
+        del trained_by["imported"]  # runs of before know no such field
     wanted = {"config": trained_by, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         held = read_json(folder / CONFIG)
