@@ -161,6 +161,20 @@ class ServiceAnswerer:
         return name, live[name]
 
 
+def live_tasks(store: Store) -> list[str]:
+    """The tasks of a store that have a live version."""
+    return [task for task in store.tasks() if store.live(task) is not None]
+
+
+def served_tasks(url: str, api_key: str | None) -> list[str]:
+    """The tasks that a running service answers for. Raises ClientError or DataSetError."""
+    try:
+        with Client(url, api_key) as client:
+            return [summary.task for summary in client.tasks().tasks]
+    except ValueError as error:
+        raise DataSetError(str(error)) from error
+
+
 def _refused(error: ClientError) -> ServiceError | None:
     """The problem with one item, None where it is another one."""
     if not isinstance(error, ProblemError):

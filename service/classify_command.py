@@ -14,7 +14,7 @@ from rich.console import Console
 from model_store import StoreError
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.tables import plain
-from service.answerers import Answerer, ServiceAnswerer, StoreAnswerer
+from service.answerers import Answerer, ServiceAnswerer, StoreAnswerer, live_tasks, served_tasks
 from service.answers import Classification
 from service.bodies import parse_item
 from service.client import ClientError, NoAnswerError, ProblemError
@@ -47,7 +47,10 @@ def classify(
     image: Annotated[
         str | None, typer.Option(metavar="FILE", help="One item: its picture; - for standard input.")
     ] = None,
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="May be left out where there is one task.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="One item: by default every task. Many: may be left out where there is one."),
+    ] = None,
     version: Annotated[int | None, typer.Option(min=1, metavar="N", help="By default the live one.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="How many labels to list with their scores.")] = 5,
     store: Annotated[
@@ -59,7 +62,7 @@ def classify(
     ] = None,
     api_key_file: ApiKeyFileOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One item: print what POST /classify answers, on one line.")
+        bool, typer.Option("--json", help="One item: print what POST /classify answers, a line a task.")
     ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="One item: also what each modality adds to each label.")
@@ -107,17 +110,21 @@ def classify(
     settings = _settings(store)
     configure_logging(settings)
 
-    def answerer() -> Answerer:
+    def answerer(name: str | None = task) -> Answerer:
         if url is not None:
-            return ServiceAnswerer(url, read_api_key(api_key_file), task, version)
-        return StoreAnswerer(open_store(settings), settings, task, version)
+            return ServiceAnswerer(url, read_api_key(api_key_file), name, version)
+        return StoreAnswerer(open_store(settings), settings, name, version)
+
+    def tasks() -> list[str]:
+        return live_tasks(open_store(settings)) if url is None else served_tasks(url, read_api_key(api_key_file))
 
     with _one_line_errors():
         if source is None:
             item = _item(image, text, settings)
-            with answerer() as asked:
-                answer = asked.classify(item, top_k, explain)
-            _print(answer, as_json)
+            names = [task] if task is not None or version is not None else tasks()
+            for name in names or [None]:
+                with answerer(name) as asked:
+                    _print(asked.classify(item, top_k, explain), as_json)
         else:
             if output is not None:
                 check_output(output, source, force)

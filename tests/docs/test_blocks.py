@@ -72,7 +72,7 @@ def of(language: str) -> list:
 def is_run(words: list[str]) -> bool:
     """What asks a service, or only reads; both of tasks that are shipped, not of a reader's own."""
     if words[:2] == ["mora-serve", "classify"]:  # an item that is there, not a reader's file or standard input
-        return "-" not in words and "--task" in words and words[words.index("--task") + 1] in SHIPPED
+        return "-" not in words and "--store" not in words and bool({"--text", "--image"} & {*words})
     if words[0] in READING and words[1] in READING[words[0]]:
         tasks = [word for word in words[2:3] if not word.startswith("-")]
         return words[0] == "mora-serve" or ("--store" not in words and set(tasks) <= SHIPPED)

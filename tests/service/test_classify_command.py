@@ -222,6 +222,16 @@ def test_one_item_is_shown_with_scores_and_latency(run, place):
     assert re.search(r"^\d+\.\d ms \(.*text encoder \d", done.stdout, flags=re.MULTILINE)
 
 
+def test_one_item_without_a_task_is_answered_by_every_one(run, place):
+    done = run("--text", "a red apple", "--json", *place)
+    alone = [run("--text", "a red apple", "--task", task, "--json", *place) for task in ("fruit", "tags")]
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert [_shape(json.loads(line)) for line in done.stdout.splitlines()] == [
+        _shape(json.loads(one.stdout)) for one in alone
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -255,7 +265,7 @@ def table(tmp_path):
         (["IN", "--keep", "id,name"], "no column name to keep; it has id, text"),
         (["IN", "--task", "none"], "there is no task none; .* has fruit, tags"),
         (["IN"], "name a task with --task; .* has fruit, tags"),
-        (["--text", "red"], "name a task with --task; .* has fruit, tags"),
+        (["--text", "red", "--version", 1], "name a task with --task; .* has fruit, tags"),
         (["--text", "red", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
         (["IN", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
         (["--text", "", "--task", "fruit"], "missing_input: Give an image, a text, or both."),
