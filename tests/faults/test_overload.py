@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, se
 
 def test_control_a_service_that_refuses_nobody_is_seen(shelf, server, reliability):
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
-    running = server(shelf.store, **{**SLOW, "queue_size": 10_000})
+    running = server(shelf.store, **{**SLOW, "queue_size": 10_000, "timeout_ms": 600_000})
 
     statuses = {answer.status for answer in burst(running.base, 2 * QUEUE)}
 
