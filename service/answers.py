@@ -52,6 +52,21 @@ class Classification(Answer):
     explanation: Explanation | None = Field(None, description="There when `explain` asked for it.")
 
 
+class Embedding(BaseModel):
+    """One item as a task's towers see it; a modality that is absent has no features and costs nothing.
+
+    Not normalised: the task's head is linear in them. For cosines, as in composed retrieval, scale each to length 1.
+    """
+
+    task: str
+    version: int
+    image_features: list[float] | None = Field(description="As many as the backbone's feature_size.")
+    text_features: list[float] | None = Field(description="As many as the backbone's feature_size.")
+    modalities: Modalities
+    latency_ms: Latency
+    request_id: str
+
+
 class BatchClassification(BaseModel):
     """One row for each input, in it one cell for each task: an answer, or the problem with this cell alone."""
 

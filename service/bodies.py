@@ -14,11 +14,12 @@ from model_store.messages import of_problem
 from service.errors import Code, ServiceError
 from service.model import Item
 from service.multipart import parse_multipart
-from service.requests import BatchRequest, ClassifyRequest, Input
+from service.requests import BatchRequest, EmbedRequest, Input
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 Form = TypeVar("Form", bound=BaseModel)
+Asked = TypeVar("Asked", bound=EmbedRequest)
 _MAX_DEPTH = 32
 _MAX_DIGITS = 18
 
@@ -55,14 +56,14 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def parse_request(body: bytes, content_type: str, max_text_bytes: int) -> ClassifyRequest:
+def parse_request(form: type[Asked], body: bytes, content_type: str, max_text_bytes: int) -> Asked:
     """The request for one item that a body holds; blocking. Raises ServiceError."""
     if content_type.split(";")[0].strip().lower() == JSON:
-        request = validate(ClassifyRequest, parse_json(body), strict=True)
+        request = validate(form, parse_json(body), strict=True)
     else:
-        parts = parse_multipart(body, content_type, len(ClassifyRequest.model_fields))
+        parts = parse_multipart(body, content_type, len(form.model_fields))
         texts = {name: parse_utf8(part) for name, part in parts.items() if name != "image"}
-        request = validate(ClassifyRequest, {**texts, "image": parts.get("image")}, strict=False)
+        request = validate(form, {**texts, "image": parts.get("image")}, strict=False)
     _check_item(request, max_text_bytes)
     return request
 

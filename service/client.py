@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from urllib3.exceptions import HTTPError, InvalidHeader, LocationParseError, SSLError
 
 from model_store.api_key import authorization
-from service.answers import BatchClassification, Classification, TaskDetail, TaskList
+from service.answers import BatchClassification, Classification, Embedding, TaskDetail, TaskList
 from service.errors import Code
 from service.requests import Input
 
@@ -164,6 +164,19 @@ class Client:
         if explain:
             fields["explain"] = True  # only then, so that a service of before knows every field
         return self._call(Classification, "/classify", {**_item(image, text), **fields})
+
+    def embed(
+        self,
+        image: bytes | None = None,
+        text: str | None = None,
+        *,
+        task: str | None = None,
+        version: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> Embedding:
+        """The features of one item, not normalised; the arguments are those of `classify`."""
+        fields = {"task": task, "version": version, "timeout_ms": timeout_ms}
+        return self._call(Embedding, "/embed", {**_item(image, text), **fields})
 
     def classify_batch(
         self, inputs: Sequence[Input], tasks: Sequence[str], *, top_k: int = 5, timeout_ms: int | None = None

@@ -10,7 +10,7 @@ from service.bodies import Batch
 from service.engine import Engine
 from service.metrics import Metrics
 from service.record import RequestRecord
-from service.requests import ClassifyRequest
+from service.requests import ClassifyRequest, EmbedRequest
 from service.showcase import Showcase
 from service.tensors import Inference
 
@@ -42,10 +42,17 @@ RecordDep = Annotated[RequestRecord, Depends(_record)]
 
 
 async def _classify_request(request: Request, engine: EngineDep, record: RecordDep) -> ClassifyRequest:
-    return await engine.parse(request, record)
+    return await engine.parse(ClassifyRequest, request, record)
 
 
 ClassifyRequestDep = Annotated[ClassifyRequest, Depends(_classify_request)]
+
+
+async def _embed_request(request: Request, engine: EngineDep, record: RecordDep) -> EmbedRequest:
+    return await engine.parse(EmbedRequest, request, record)
+
+
+EmbedRequestDep = Annotated[EmbedRequest, Depends(_embed_request)]
 
 
 async def _batch(request: Request, engine: EngineDep, record: RecordDep) -> Batch:

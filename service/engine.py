@@ -15,8 +15,8 @@ import numpy as np
 from starlette.requests import Request
 
 from model_store import Pattern
-from service.answers import Answer, Classification, Latency, Modalities, Modality
-from service.bodies import JSON, MULTIPART, Batch, parse_batch, parse_request, read_body
+from service.answers import Answer, Classification, Embedding, Latency, Modalities, Modality
+from service.bodies import JSON, MULTIPART, Asked, Batch, parse_batch, parse_request, read_body
 from service.catalog import Catalog
 from service.encoders import Encoded, Encoders
 from service.errors import Code, ServiceError, no_model
@@ -26,7 +26,7 @@ from service.labels import LabelScore, judge, ranked
 from service.metrics import Metrics
 from service.model import Item, Model, Prepared
 from service.record import RequestRecord, Stage
-from service.requests import ClassifyRequest
+from service.requests import ClassifyRequest, EmbedRequest
 from service.settings import Settings
 from service.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 from service.workers import Workers
@@ -64,11 +64,11 @@ class Engine:
         self._nonfinite: Counter[tuple[str, int]] = Counter()
         self._proofs: set[asyncio.Task[None]] = set()
 
-    async def parse(self, request: Request, record: RequestRecord) -> ClassifyRequest:
+    async def parse(self, form: type[Asked], request: Request, record: RequestRecord) -> Asked:
         """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
         content_type = request.headers["content-type"]
-        job = partial(parse_request, body, content_type, self._settings.max_text_bytes)
+        job = partial(parse_request, form, body, content_type, self._settings.max_text_bytes)
         parsed = await self._prepare(job, record)
         record.allow(parsed.timeout_ms or self._settings.timeout_ms)
         return parsed
@@ -109,6 +109,25 @@ class Engine:
             classification.explanation = explanation  # unset, it does not go out
         return classification
 
+    async def embed(self, request: EmbedRequest, record: RequestRecord) -> Embedding:
+        """The features of one item, as the head of a task sees them. Raises ServiceError."""
+        model, item = await self.model_of(request.task, request.version, record), Item(request.image, request.text)
+        manifest = model.manifest
+        record.task, record.version, record.pattern = manifest.task, manifest.version, item.pattern
+        encoded = await self.encode([model], item, record)
+        self._logits(encoded, 0)  # finite only if every feature is
+        image, text = encoded.vectors(0)
+        record.finish()
+        return Embedding(
+            task=manifest.task,
+            version=manifest.version,
+            image_features=None if image is None else image.tolist(),
+            text_features=None if text is None else text.tolist(),
+            modalities=encoded.modalities,
+            latency_ms=Latency(**record.milliseconds()),
+            request_id=record.request_id,
+        )
+
     async def model_of(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
         """The live model of a task, or that version of it, loaded now if need be. Raises ServiceError."""
         live = self.catalog.find(task)
@@ -142,11 +161,7 @@ class Engine:
         """What one of the models says of an encoded item; counts it. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
         model = encoding.models[index]
-        try:
-            logits = model.logits(*encoding.vectors(index))
-        except ServiceError:
-            self._count_nonfinite(model)
-            raise
+        logits = self._logits(encoding, index)
         labels = self._label(model, encoding.pattern, logits, top_k)
         record.add(Stage.HEAD, time.perf_counter() - start)
         return Answer(
@@ -202,6 +217,15 @@ class Engine:
         done = await self._preparation.run(job)
         record.add(Stage.QUEUE, done.queue_seconds, submitted)
         return done.result
+
+    def _logits(self, encoding: Encoding, index: int) -> Vector:
+        """(C,) of one of the models; a version whose answers are not finite has to prove itself now and then."""
+        model = encoding.models[index]
+        try:
+            return model.logits(*encoding.vectors(index))
+        except ServiceError:
+            self._count_nonfinite(model)
+            raise
 
     def _count_nonfinite(self, model: Model) -> None:
         """Now and then have the version prove itself: an input may be at fault, which is no reason to lose the task."""

@@ -43,16 +43,21 @@ class Input(BaseModel):
             ) from error
 
 
-class ClassifyRequest(Input):
-    """One item to label."""
+class EmbedRequest(Input):
+    """One item to encode."""
 
     task: str | None = Field(None, description="May be left out when exactly one task is loaded.")
-    top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; the live one when left out.")
+    timeout_ms: Timeout = None
+
+
+class ClassifyRequest(EmbedRequest):
+    """One item to label."""
+
+    top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     explain: bool = Field(
         False, description="Also say what each modality adds to each label, and the answer without it."
     )
-    timeout_ms: Timeout = None
 
 
 class BatchRequest(BaseModel):
@@ -66,20 +71,20 @@ class BatchRequest(BaseModel):
     timeout_ms: Timeout = None
 
 
-def classify_body() -> dict[str, object]:
-    """The two forms of a ClassifyRequest as OpenAPI describes them."""
-    form = ClassifyRequest.model_json_schema()
+def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
+    """The two forms of a request for one item as OpenAPI describes them; `more` is in the example."""
+    form = request.model_json_schema()
     form["properties"]["image"] = {
         "type": "string",
         "format": "binary",
         "title": "Image",
         "description": "A JPEG, PNG or WebP file.",
     }
-    example = {"task": "clipart-category", "text": "a red apple", "top_k": 3}
+    example = {"task": "clipart-category", "text": "a red apple", **more}
     return {
         "required": True,
         "content": {
-            "application/json": {"schema": _with_base64(ClassifyRequest.model_json_schema()), "example": example},
+            "application/json": {"schema": _with_base64(request.model_json_schema()), "example": example},
             "multipart/form-data": {"schema": form},
         },
     }

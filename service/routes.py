@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from service.answers import (
     BatchClassification,
     Classification,
+    Embedding,
     Health,
     TaskDetail,
     TaskExamples,
@@ -19,12 +20,20 @@ from service.answers import (
     TaskSummary,
     TaskVersions,
 )
-from service.dependencies import BatchDep, ClassifyRequestDep, EngineDep, MetricsDep, RecordDep, ShowcaseDep
+from service.dependencies import (
+    BatchDep,
+    ClassifyRequestDep,
+    EmbedRequestDep,
+    EngineDep,
+    MetricsDep,
+    RecordDep,
+    ShowcaseDep,
+)
 from service.errors import Problem
 from service.fan_out import classify_batch
 from service.images import media_type_of
 from service.model import Model
-from service.requests import batch_body, classify_body
+from service.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
 from service.schemas import self_contained
 
 _PROBLEM = {"application/problem+json": {"schema": self_contained(Problem)}}
@@ -46,10 +55,18 @@ router = APIRouter(responses=PROBLEMS)
 scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
 
 
-@router.post("/classify", openapi_extra={"requestBody": classify_body()}, response_model_exclude_unset=True)
+@router.post(
+    "/classify", openapi_extra={"requestBody": item_body(ClassifyRequest, top_k=3)}, response_model_exclude_unset=True
+)
 async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
     """Label one item from its image, its text, or both."""
     return await engine.classify(request, record)
+
+
+@router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)})
+async def embed(request: EmbedRequestDep, engine: EngineDep, record: RecordDep) -> Embedding:
+    """The features of one item from its image, its text, or both."""
+    return await engine.embed(request, record)
 
 
 @router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})

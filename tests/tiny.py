@@ -99,8 +99,8 @@ class TinyTask:
             draw[f"{pattern}.bias"] = own.normal(size=len(classes))
         return {name: array.astype(np.float32) for name, array in draw.items()}
 
-    def logits(self, pixels: np.ndarray | None, text: str | None) -> np.ndarray:
-        """What the task must answer for a 16 x 16 picture and words of the vocabulary."""
+    def features(self, pixels: np.ndarray | None, text: str | None) -> tuple[np.ndarray, np.ndarray]:
+        """Image and text features of a 16 x 16 picture and words of the vocabulary, or what stands in for them."""
         weights = self.weights()
         image, words = weights["absent_image"], weights["absent_text"]
         if pixels is not None:
@@ -111,8 +111,14 @@ class TinyTask:
             if self.padding is not None:
                 ids += [self.padding.token] * (self.padding.length - len(ids))
             words = np.tanh(weights["text_trunk"][ids].cumsum(0))[-1] @ weights["text_tail"]
+        return image, words
+
+    def logits(self, pixels: np.ndarray | None, text: str | None) -> np.ndarray:
+        """What the task must answer."""
+        weights = self.weights()
         pattern = Pattern.TEXT if pixels is None else Pattern.IMAGE if text is None else Pattern.BOTH
-        return weights[f"{pattern}.weight"] @ np.concatenate([image, words]) + weights[f"{pattern}.bias"]
+        features = np.concatenate(self.features(pixels, text))
+        return weights[f"{pattern}.weight"] @ features + weights[f"{pattern}.bias"]
 
     def scores(self, pixels: np.ndarray | None, text: str | None) -> dict[str, float]:
         pattern = Pattern.TEXT if pixels is None else Pattern.IMAGE if text is None else Pattern.BOTH

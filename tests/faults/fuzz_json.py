@@ -6,6 +6,7 @@ import atheris
 
 with atheris.instrument_imports(include=["service", "json"]):
     from service.bodies import parse_batch, parse_request
+    from service.requests import ClassifyRequest
     from service.errors import ServiceError
 
 from tests.faults.coverage import foresee, fuzz
@@ -13,7 +14,10 @@ from tests.faults.coverage import foresee, fuzz
 
 def one(body: bytes) -> None:
     """One body, as a request for one item and for several."""
-    for parse in (lambda: parse_request(body, "application/json", 65_536), lambda: parse_batch(body, 65_536, 256)):
+    for parse in (
+        lambda: parse_request(ClassifyRequest, body, "application/json", 65_536),
+        lambda: parse_batch(body, 65_536, 256),
+    ):
         try:
             parse()
         except ServiceError as error:

@@ -7,6 +7,7 @@ import atheris
 with atheris.instrument_imports(include=["service", "python_multipart"]):
     from service.bodies import parse_request
     from service.errors import ServiceError
+    from service.requests import ClassifyRequest
 
 from tests.faults.coverage import foresee, fuzz
 
@@ -16,7 +17,7 @@ def one(data: bytes) -> None:
     parameters, _, body = data.partition(b"\n")
     for content_type in ("multipart/form-data; boundary=x", "multipart/form-data" + parameters.decode("latin-1")):
         try:
-            parse_request(body, content_type, 65_536)
+            parse_request(ClassifyRequest, body, content_type, 65_536)
         except ServiceError as error:
             foresee(error)
 
