@@ -6,8 +6,8 @@ import atheris
 
 with atheris.instrument_imports(include=["service", "json"]):
     from service.bodies import parse_batch, parse_request
-    from service.requests import ClassifyRequest
     from service.errors import ServiceError
+    from service.requests import ClassifyRequest
 
 from tests.faults.coverage import foresee, fuzz
 
