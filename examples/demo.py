@@ -42,7 +42,7 @@ def main() -> int:
     except DemoError as error:
         Console(stderr=True).print(f"demo failed: {error}", style="red", markup=False)
         return 1
-    console.print("\nThe service is stopped. `make serve` keeps it running: / is a page to try it on, /docs describes its API.")
+    console.print("\nThe service is stopped. `make serve` keeps it running: try / and /docs in a browser.")
     return 0
 
 
