@@ -126,6 +126,8 @@ def import_command(
     The file that the code of MoRA's authors writes:
     mora-train import food101.yaml checkpoints/best_model.pt --output runs/food101 --publish model_store
 
+    Any field of the configuration is a flag, as of `fit`.
+
     A head in SOURCE or in --head is taken as it is, and `labels` must be in its order. Where there is none, the head
     alone is fitted on the training data. Layers that equal the backbone's stay shared with its other tasks.
     """

@@ -63,6 +63,6 @@ function copyable(text, picture) {
     }
   };
   const button = element("button", { type: "button", id: "copy", click: copy }, "Copy");
-  const where = picture ? [hint("Run it in the folder that holds the image.")] : [];
+  const where = picture && !picture.address ? [hint("Run it in the folder that holds the image.")] : [];
   return [code, ...where, element("div", { class: "row" }, button, said)];
 }

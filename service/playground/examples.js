@@ -18,8 +18,10 @@ export async function load(task, signal, tried) {
 }
 
 async function fileOf(folder, number, signal) {
-  const picture = await (await ask(`${folder}/${number}/image`, { signal })).blob();
-  return new File([picture], `example-${number}.${picture.type.split("/")[1]}`, { type: picture.type });
+  const path = `${folder}/${number}/image`;
+  const picture = await (await ask(path, { signal })).blob();
+  const file = new File([picture], `example-${number}.${picture.type.split("/")[1]}`, { type: picture.type });
+  return Object.assign(file, { address: new URL(path, document.baseURI).href }); // for the curl command
 }
 
 function item(example, file, tried) {

@@ -130,6 +130,20 @@ def test_the_curl_command_asks_the_same(opened, shipped, context, tmp_path):
     assert by_curl["modalities"] == {"image": "used", "text": answer["modalities"]["text"]}
 
 
+def test_the_curl_command_of_an_example_fetches_its_picture(opened, shipped, tmp_path):
+    page = opened(shipped).page
+    until_ready(page)
+    with page.expect_response("**/classify") as answered:
+        page.locator(".example:has(img)").first.click()
+    page.locator("#result[aria-busy=false]").wait_for()
+    command = page.locator("#curl").inner_text()
+
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert json.loads(done.stdout)["labels"] == answered.value.json()["labels"]
+    assert page.get_by_text("Run it in the folder").count() == 0
+
+
 def test_a_task_is_chosen_and_linked_to(opened, shipped):
     page = opened(f"{shipped}/#task=clipart-keywords").page
     until_ready(page)
