@@ -97,10 +97,7 @@ class ServiceAnswerer:
     """
 
     def __init__(self, url: str, api_key: str | None, task: str | None, version: int | None) -> None:
-        try:
-            self._client = Client(url, api_key)
-        except ValueError as error:
-            raise DataSetError(str(error)) from error
+        self._client = _client(url, api_key)
         self._ended = threading.Event()
         self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mora-classify")
         try:
@@ -168,9 +165,13 @@ def live_tasks(store: Store) -> list[str]:
 
 def served_tasks(url: str, api_key: str | None) -> list[str]:
     """The tasks that a running service answers for. Raises ClientError or DataSetError."""
+    with _client(url, api_key) as client:
+        return [summary.task for summary in client.tasks().tasks]
+
+
+def _client(url: str, api_key: str | None) -> Client:
     try:
-        with Client(url, api_key) as client:
-            return [summary.task for summary in client.tasks().tasks]
+        return Client(url, api_key)
     except ValueError as error:
         raise DataSetError(str(error)) from error
 

@@ -16,7 +16,6 @@ from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.tables import plain
 from service.answerers import Answerer, ServiceAnswerer, StoreAnswerer, live_tasks, served_tasks
 from service.answers import Classification
-from service.bodies import parse_item
 from service.client import ClientError, NoAnswerError, ProblemError
 from service.display import answer_view
 from service.errors import Code, ServiceError
@@ -25,7 +24,7 @@ from service.labelling_run import Outcome, Run, columns_of
 from service.logs import configure_logging
 from service.model import Item
 from service.refusal import RefusedError
-from service.rows import DataSetError, Limits, named_columns
+from service.rows import DataSetError, Limits, item_of, named_columns
 from service.settings import Settings, read_settings
 from service.sources import open_source
 from service.writers import check_output
@@ -165,9 +164,7 @@ def _item(image: str | None, text: str | None, settings: Settings) -> Item:
     else:
         with Path(image).open("rb") as file:
             picture = file.read(most + 1)
-    if picture and len(picture) > most:
-        raise ServiceError(Code.BODY_TOO_LARGE, f"An image may have {most} bytes.")
-    item = parse_item({"image": picture, "text": text}, settings.max_text_bytes)
+    item = item_of(picture, text, Path(), Limits.of(settings))
     if isinstance(item, ServiceError):
         raise item
     return item

@@ -97,9 +97,7 @@ class Engine:
 
     async def classify_with(self, model: Model, request: ClassifyRequest, record: RequestRecord) -> Classification:
         """The labels that one version gives an item, whatever task the request names. Raises ServiceError."""
-        item = Item(request.image, request.text)
-        record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
-        encoded = await self.encode([model], item, record)
+        encoded = await self._encode_for(model, request, record)
         answer = self.answer(encoded, 0, request.top_k, record)
         explanation = self._explain(encoded, answer, record) if request.explain else None
         record.finish()
@@ -111,16 +109,14 @@ class Engine:
 
     async def embed(self, request: EmbedRequest, record: RequestRecord) -> Embedding:
         """The features of one item, as the head of a task sees them. Raises ServiceError."""
-        model, item = await self.model_of(request.task, request.version, record), Item(request.image, request.text)
-        manifest = model.manifest
-        record.task, record.version, record.pattern = manifest.task, manifest.version, item.pattern
-        encoded = await self.encode([model], item, record)
+        model = await self.model_of(request.task, request.version, record)
+        encoded = await self._encode_for(model, request, record)
         self._logits(encoded, 0)  # finite only if every feature is
         image, text = encoded.vectors(0)
         record.finish()
         return Embedding(
-            task=manifest.task,
-            version=manifest.version,
+            task=model.manifest.task,
+            version=model.manifest.version,
             image_features=None if image is None else image.tolist(),
             text_features=None if text is None else text.tolist(),
             modalities=encoded.modalities,
@@ -217,6 +213,11 @@ class Engine:
         done = await self._preparation.run(job)
         record.add(Stage.QUEUE, done.queue_seconds, submitted)
         return done.result
+
+    async def _encode_for(self, model: Model, request: EmbedRequest, record: RequestRecord) -> Encoding:
+        item = Item(request.image, request.text)
+        record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
+        return await self.encode([model], item, record)
 
     def _logits(self, encoding: Encoding, index: int) -> Vector:
         """(C,) of one of the models; a version whose answers are not finite has to prove itself now and then."""

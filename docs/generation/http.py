@@ -15,8 +15,9 @@ INTRODUCTION = """\
 
 What the service answers, made from its OpenAPI document. A running service has the same under `/docs`, to try out, and
 as `/openapi.json`. What is refused is answered with a [problem](../errors.md). With
-[API keys](../reference.md#api-keys) every path but `/livez` and `/readyz` wants `Authorization: Bearer <key>`.
-Beside the answer's `latency_ms` its stages are in the header `Server-Timing`.
+[API keys](../reference.md#api-keys) every path wants `Authorization: Bearer <key>`, but `/livez`, `/readyz` and the
+files of the [playground](../playground.md). Beside the answer's `latency_ms` its stages are in the header
+`Server-Timing`.
 """
 
 

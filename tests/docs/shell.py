@@ -10,14 +10,11 @@ from typing import Any
 import typer.main
 import yaml
 
-import model_store.cli
-import service.cli
-import training.cli
+from docs.generation.commands import APPS
 from tests.docs.documents import ROOT
 from training.config import TaskConfig, override
 from training.errors import ConfigError
 
-APPS = {"mora-train": training.cli.app, "mora-store": model_store.cli.app, "mora-serve": service.cli.app}
 GROUPS: dict[str, Any] = {name: typer.main.get_command(app) for name, app in APPS.items()}
 TARGETS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 ANY_TASK = TaskConfig.model_validate({"task": "a", "problem": "single_label", "backbone": "b", "data": {"train": "c"}})
