@@ -45,10 +45,10 @@ faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/relia
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
 
 docker-test: $(EVERYTHING) ## Build the images, run the compose file on the local Docker engine and test what it does
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/docker --docker -v
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/deploy/docker --docker -v
 
 ray-test: $(RAY) ## Kill a node, upgrade and refuse a store in a Ray cluster of two nodes; some minutes
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/ray -rA
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/deploy/ray -rA
 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)

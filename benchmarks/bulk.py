@@ -26,10 +26,10 @@ from PIL import Image
 from rich.console import Console
 
 from model_store import DEFAULT_STORE
-from service.bulk import labelled
-from service.job import Job, Part, begin
-from service.parts import Labelled, PartLabeller
-from service.planning import Wish, plan
+from service.labelling.bulk import labelled
+from service.labelling.job import Job, Part, begin
+from service.labelling.parts import Labelled, PartLabeller
+from service.labelling.planning import Wish, plan
 from service.settings import Settings
 from training.provenance import machine
 

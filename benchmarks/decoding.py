@@ -27,9 +27,9 @@ from rich.progress import track
 from rich.table import Table
 
 from model_store import ImagePreprocessing, Store
-from service.images import decode, fit, pixel_values
-from service.loading import Loader
-from service.model import Model
+from service.models.images import decode, fit, pixel_values
+from service.models.loaded_model import Model
+from service.models.loading import Loader
 from service.settings import Settings
 from training.provenance import machine
 

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from benchmarks.load import percentile
 from benchmarks.mix import Item, read_mix
 from model_store import Precision, Store
-from service.graphs import providers
-from service.loading import Loader
-from service.model import Item as ServedItem
-from service.model import Model, Prepared
+from service.models.graphs import providers
+from service.models.loaded_model import Item as ServedItem
+from service.models.loaded_model import Model, Prepared
+from service.models.loading import Loader
 from service.settings import Settings
 
 

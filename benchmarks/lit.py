@@ -23,7 +23,7 @@ from PIL import Image
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from service.graphs import has_cuda, providers
+from service.models.graphs import has_cuda, providers
 
 Input = tuple[NDArray[np.float32], list[int]]  # pixel values (3, S, S), token ids
 

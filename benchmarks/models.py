@@ -30,13 +30,13 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from benchmarks.mix import TOKENIZER, jpeg
 from benchmarks.siblings import sibling
 from model_store import Calibration, Pattern, Store, publish
-from service.graphs import has_cuda
+from service.models.graphs import has_cuda
 from training.config import TaskConfig
-from training.data import TaskData, load_data
-from training.export import export_task
+from training.data.splits import TaskData, load_data
+from training.export.bundle import export_task
+from training.export.single_file import export_single_file
+from training.learning.runs import TrainedTask, build
 from training.provenance import machine
-from training.runs import TrainedTask, build
-from training.single_file import export_single_file
 
 TASKS = 8
 _LABELS = [f"label {number}" for number in range(14)]  # as many as clipart-category has

@@ -5,15 +5,15 @@ from __future__ import annotations
 import safetensors.torch
 
 from model_store import GoldenExample, Precision
-from training.export import Blobs, Bundle, absent_features, head_by_pattern
-from training.graphs import export_tails
-from training.items import Item
-from training.parity import Reference
-from training.runs import TrainedTask
+from training.data.examples import Item
+from training.export.bundle import Blobs, Bundle, absent_features, head_by_pattern
+from training.export.onnx_graphs import export_tails
+from training.export.parity import Reference
+from training.learning.runs import TrainedTask
 
 
 def sibling(first: Bundle, trained: TrainedTask) -> Bundle:
-    """A task as `training.export.export_task` would bundle it, in fp32, with the trunks of `first`."""
+    """A task as `training.export.bundle.export_task` would bundle it, in fp32, with the trunks of `first`."""
     trained.model.adapter.merge()
     blobs = Blobs()
     tails = {name: blobs.add(data) for name, data in export_tails(trained.model).items()}

@@ -25,8 +25,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from training.config import TaskConfig
-from training.data import load_data
-from training.fitting import fit
+from training.data.splits import load_data
+from training.pipeline.fit import fit
 from training.provenance import machine
 
 LABELS = ("one", "two", "three")

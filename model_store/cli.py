@@ -14,15 +14,15 @@ from rich.console import Console
 
 from model_store import publishing
 from model_store.api_key import ApiKeyFileOption, read_api_key
-from model_store.bom import ml_bom
-from model_store.card import model_card
+from model_store.describe.bom import ml_bom
+from model_store.describe.card import model_card
+from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
 from model_store.messages import of_os_error
+from model_store.server_comparison import Verdict, ask
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
-from model_store.tables import plain, size, summary, task_table
-from model_store.verdict import Verdict, ask
 
 P = ParamSpec("P")
 

@@ -13,15 +13,15 @@ from rich.console import Console
 
 from model_store import DEFAULT_STORE, StoreError
 from model_store.messages import of_os_error
-from service.app import create_app
-from service.classify_command import EPILOG, classify
-from service.keys import key_line, make_key
-from service.logs import configure_logging
-from service.memory import return_large_blocks
-from service.refusal import RefusedError
-from service.rows import DataSetError, named_columns
-from service.server import Server
+from service.labelling.command import EPILOG, classify
+from service.labelling.rows import DataSetError, named_columns
+from service.models.malloc import return_large_blocks
+from service.models.refusal import RefusedError
 from service.settings import PREFIX, Settings, read_settings
+from service.telemetry.logs import configure_logging
+from service.web.app import create_app
+from service.web.keys import key_line, make_key
+from service.web.server import Server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -135,8 +135,8 @@ def bulk(
     Needs the extra `ray`.
     """
     try:
-        from service import bulk as data_set  # only now: it needs the extra `ray`
-        from service.planning import Wish
+        from service.labelling import bulk as data_set  # only now: it needs the extra `ray`
+        from service.labelling.planning import Wish
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
     kept = named_columns(keep)

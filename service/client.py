@@ -23,9 +23,9 @@ from pydantic import BaseModel, ValidationError
 from urllib3.exceptions import HTTPError, InvalidHeader, LocationParseError, SSLError
 
 from model_store.api_key import authorization
-from service.answers import BatchClassification, Classification, Embedding, TaskDetail, TaskList
+from service.api.answers import BatchClassification, Classification, Embedding, TaskDetail, TaskList
+from service.api.requests import Input
 from service.errors import Code
-from service.requests import Input
 
 Form = TypeVar("Form", bound=BaseModel)
 _CONNECT_SECONDS = 5.0

@@ -11,12 +11,12 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from model_store import Store, StoreError, read_trusted_keys
-from service.app import create_app
-from service.deployment import DeployedStore, DeployedVersion, live_versions
-from service.engine import Engine
-from service.logs import configure_logging
-from service.memory import return_large_blocks
+from service.inference.engine import Engine
+from service.models.deployment import DeployedStore, DeployedVersion, live_versions
+from service.models.malloc import return_large_blocks
 from service.settings import PREFIX, RaySettings, Settings, check_names
+from service.telemetry.logs import configure_logging
+from service.web.app import create_app
 
 
 def app(arguments: Mapping[str, object]) -> serve.Application:

@@ -20,7 +20,7 @@ from PIL import Image
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 COLORS = ["red", "green", "blue"]
-_COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/", "tests/test_tutorial.py")
+_COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -18,25 +18,25 @@ from safetensors import SafetensorError
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
 from model_store.messages import of_os_error
-from training.adoption import adopt, plan
-from training.backbones import empty_backbone, load_backbone_config
-from training.comparison import METHODS, Comparison
 from training.config import TaskConfig, load_config, override
-from training.data import TaskData, load_data
-from training.display import print_adoption, print_grid, print_metrics, print_shown
+from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError, TrainingError
-from training.export import Bundle, export_task
-from training.fitting import claim, draw_tables, evaluate_splits, fit, tidy
-from training.grid import cross_scenario, named
+from training.export.bundle import Bundle, export_task
+from training.export.single_file import export_single_file
+from training.learning.cross_scenario import cross_scenario, named
+from training.learning.runs import METRICS, TrainedTask, is_finished, load_trained, read_json, read_report, write_json
+from training.learning.trainer import is_main_process
 from training.many_values import ManyValues
-from training.model import MissingModalityClassifier
-from training.overview import contact_sheet, print_overview
-from training.plots import heat_map
-from training.preprocessing import Preprocessor
-from training.runs import METRICS, TrainedTask, is_finished, load_trained, read_json, read_report, write_json
-from training.single_file import export_single_file
-from training.standings import write_comparison
-from training.trainer import is_main_process
+from training.model.backbones import empty_backbone, load_backbone_config
+from training.model.classifier import MissingModalityClassifier
+from training.model.preprocessing import Preprocessor
+from training.pipeline.compare import METHODS, Comparison
+from training.pipeline.fit import claim, draw_tables, evaluate_splits, fit, tidy
+from training.pipeline.import_model import adopt, plan
+from training.report.comparison_report import write_comparison
+from training.report.console import print_adoption, print_grid, print_metrics, print_shown
+from training.report.overview import contact_sheet, print_overview
+from training.report.plots import heat_map
 
 app = typer.Typer(
     no_args_is_help=True,

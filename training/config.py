@@ -23,9 +23,9 @@ from pydantic import (
 from model_store import Problem
 from model_store.manifest import TaskName
 from model_store.messages import of_os_error
+from training.data.files import encoding_fault
 from training.errors import ConfigError
 from training.fields import complaints
-from training.files import encoding_fault
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]

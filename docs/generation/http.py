@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from docs.generation.tables import Schema, default_of, table, title_of, type_of
 from model_store import DEFAULT_STORE
-from service.app import create_app
 from service.settings import Settings
+from service.web.app import create_app
 
 INTRODUCTION = """\
 # HTTP API

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.goals import Goal, goals
 from benchmarks.page import lines, write_results
 from benchmarks.stages import read
-from service.metrics import Metrics
+from service.telemetry.metrics import Metrics
 
 
 def load(per_second: float, p50: float, p99: float | None = None, offered: float | None = None) -> dict[str, Any]:

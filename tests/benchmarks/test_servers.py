@@ -14,10 +14,10 @@ from benchmarks.models import as_if_trained, write_backbone, write_config
 from benchmarks.servers import Program, serving
 from benchmarks.siblings import sibling
 from model_store import Store, publish
-from service.loading import Loader
+from service.models.loading import Loader
 from service.settings import Settings
-from training.data import load_data
-from training.export import export_task
+from training.data.splits import load_data
+from training.export.bundle import export_task
 
 
 def test_a_server_that_ends_at_once_is_shown_with_its_log() -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from examples.demo import service
-from service.app import create_app
-from service.server import Server
 from service.settings import Settings
+from service.web.app import create_app
+from service.web.server import Server
 from tests.browser.driving import launched
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request

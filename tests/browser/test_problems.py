@@ -7,10 +7,10 @@ import re
 import pytest
 
 from model_store import Store
-from service.keys import key_line
-from service.server import Server
+from service.web.keys import key_line
+from service.web.server import Server
 from tests.browser.driving import labels, send, until_ready
-from tests.tiny import PICTURE, Shelf
+from tests.support.tiny import PICTURE, Shelf
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make setup").expect
 KEY = "shop-key-0123456789"

@@ -21,7 +21,7 @@ from tests.docs.documents import DOCUMENTS, ROOT, Block, blocks, spans
 from training.config import TaskConfig
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
-LANGUAGES = {"sh", "python", "json", "yaml", "promql", "text"}  # promql: tests/test_prometheus.py
+LANGUAGES = {"sh", "python", "json", "yaml", "promql", "text"}  # promql: tests/deploy/test_prometheus.py
 SHIPPED = set(Store(DEFAULT_STORE).tasks())
 READING = {"mora-store": {"list", "show", "verify", "sbom"}, "mora-serve": {"hash-key"}}  # these change nothing
 # Programs whose commands are not run. Those of our own within them (docker compose run) are read as all others.
@@ -36,7 +36,7 @@ NOT_RUN = {
     "grep": "filters a log that is not there",
     "head": "after others",
     "jq": "after others",
-    "kubectl": "needs a cluster: tests/test_kubernetes.py",
+    "kubectl": "needs a cluster: tests/deploy/test_kubernetes.py",
     "make": "installs and runs; its targets are checked",
     "mkdir": "for what a reader has",
     "mora-serve": "runs until stopped, makes keys, or needs Ray: tests/service",
@@ -44,7 +44,7 @@ NOT_RUN = {
     "npm": "installs",
     "openssl": "needs a signed version: tests/model_store/test_signing.py",
     "pip": "installs",
-    "promtool": "needs Prometheus: tests/test_prometheus.py",
+    "promtool": "needs Prometheus: tests/deploy/test_prometheus.py",
     "python": "runs for long; its module is checked",
     ".venv/bin/python": "runs the tests",
     "ray": "starts a cluster: make ray-test",

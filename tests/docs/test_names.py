@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from service.metrics import Metrics
 from service.settings import RaySettings
+from service.telemetry.metrics import Metrics
 from tests.docs.documents import DOCUMENTS, ROOT
 
 # A client's, one that is misspelt to show what is said then, one that Kubernetes would set; and the compose file's.

@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from model_store import Store
-from tests.faults.asking import scrape
-from tests.faults.attacking import Target
-from tests.faults.report import ROWS, Row, write_report
-from tests.tiny import Shelf
+from tests.support.faults.asking import scrape
+from tests.support.faults.attacking import Target
+from tests.support.faults.report import ROWS, Row, write_report
+from tests.support.tiny import Shelf
 
 _START_SECONDS = 60
 _ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def shelf(tmp_path: Path) -> Shelf:
 
 @contextmanager
 def _running(store: Path, settings: dict[str, object], planted: str = "") -> Iterator[Running]:
-    module = ["tests.faults.planted", planted] if planted else ["service.cli"]
+    module = ["tests.support.faults.planted", planted] if planted else ["service.cli"]
     command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
     is_quiet = settings.get("log_level") in ("warning", "error")
     port = _free_port() if is_quiet else 0

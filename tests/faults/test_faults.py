@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tests.faults.report import Row, write_report
+from tests.support.faults.report import Row, write_report
 
 
 def test_a_service_to_attack_starts_answers_and_counts(shelf, server):

@@ -20,14 +20,14 @@ import torch
 import yaml
 from PIL import Image
 
-import service.images
+import service.models.images
 from model_store import Store, read_trusted_keys
-from service.model import Item
-from tests.waiting import eventually
-from training.batches import Collator, RawInputs
-from training.data import load_data
-from training.preprocessing import rgb_over_white
-from training.runs import load_trained
+from service.models.loaded_model import Item
+from tests.support.waiting import eventually
+from training.data.splits import load_data
+from training.learning.batches import Collator, RawInputs
+from training.learning.runs import load_trained
+from training.model.preprocessing import rgb_over_white
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing
 from model_store.cli import app
-from model_store.tables import plain, size
-from model_store.verdict import Refusal, Verdict
+from model_store.describe.tables import plain, size
+from model_store.server_comparison import Refusal, Verdict
 
 
 @pytest.fixture

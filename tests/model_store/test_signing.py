@@ -1,4 +1,4 @@
-"""Keys, signatures and the commands about them; what a running service does is in tests/faults/test_provenance.py."""
+"""Keys, signatures and their commands; a running service is in tests/faults/store/test_provenance.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services on stores of tiny tasks (tests/tiny.py)."""
+"""Services on stores of tiny tasks (tests/support/tiny.py)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from model_store import Store
-from service.app import create_app
-from service.forward import Claim, TowerInput
+from service.inference.forward import Claim, TowerInput
 from service.settings import Settings
-from tests.closed_service import ClosedService, closed_service
-from tests.tiny import PICTURE, PIXELS, Shelf, TinyTask, graph
+from service.web.app import create_app
+from tests.support.closed_service import ClosedService, closed_service
+from tests.support.tiny import PICTURE, PIXELS, Shelf, TinyTask, graph
 
 Serve = Callable[..., AbstractContextManager[TestClient]]
 

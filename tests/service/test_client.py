@@ -13,11 +13,11 @@ from email.utils import format_datetime
 import pytest
 
 import service.client
+from service.api.requests import Input
 from service.client import Client, ClientError, NoAnswerError, ProblemError, RetryBudget
-from service.requests import Input
-from tests.closed_service import CANARY
-from tests.faulty_service import OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
-from tests.waiting import eventually
+from tests.support.closed_service import CANARY
+from tests.support.faulty_service import OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

@@ -1,0 +1,167 @@
+"""The model card of a version: one Markdown page for people, with front matter for the hub; from the manifest alone."""
+
+from __future__ import annotations
+
+import math
+
+from model_store.describe.front_matter import front_matter
+from model_store.describe.manifest_summary import adaptation, approach, data_sources, metric_name
+from model_store.describe.markdown import as_yaml, block, table, text
+from model_store.describe.tables import number, size, span
+from model_store.manifest import Manifest, Pattern, Problem
+
+_WITH = {"overall": "overall", "both": "image and text", "image": "image only", "text": "text only"}
+
+
+def model_card(manifest: Manifest) -> str:
+    """The same for the same manifest; whatever comes from the data or the configuration is escaped."""
+    sections = {
+        f"{text(manifest.task)}, version {manifest.version}": _purpose(manifest),
+        "Labels": _labels(manifest),
+        "With an image, a text, or both": _patterns(manifest),
+        "Calibration": _calibration(manifest),
+        "Training": _training(manifest),
+        "Precisions": _precisions(manifest),
+        "Limits": "\n".join(f"- {limit}" for limit in _limits(manifest)),
+        "How to use it": _use(manifest),
+        "Provenance": _provenance(manifest),
+    }
+    titled = [f"{'##' if place else '#'} {title}\n\n{body}\n" for place, (title, body) in enumerate(sections.items())]
+    return "\n".join([front_matter(manifest), *titled])
+
+
+def _purpose(manifest: Manifest) -> str:
+    answer = "exactly one" if manifest.problem is Problem.SINGLE_LABEL else "any number"
+    return (
+        f"Answers an item that has an image, a text, or both with {answer} of {len(manifest.labels)} labels "
+        f"({approach(manifest)}). Made for items of which one of the two is often missing, by mora-train; mora-serve "
+        "serves it."
+    )
+
+
+def _labels(manifest: Manifest) -> str:
+    if manifest.problem is Problem.SINGLE_LABEL:
+        return table(["Label"], [[label] for label in manifest.labels])
+    rows = [
+        [label, *(f"{(manifest.calibration[pattern].thresholds or ())[place]:.2f}" for pattern in Pattern)]
+        for place, label in enumerate(manifest.labels)
+    ]
+    intro = "A label is selected where its score reaches the threshold for what the item has."
+    return f"{intro}\n\n{table(['Label', *(_WITH[pattern] for pattern in Pattern)], rows)}"
+
+
+def _patterns(manifest: Manifest) -> str:
+    intro = (
+        "The tower of a modality that is absent is not run: constants stand in for its features, those of a white "
+        "picture and of the empty text.\n\n"
+        "*Overall* is the split with the missing modalities of the training configuration; the other rows are every "
+        "item that has what they need, with the other modality taken away."
+    )
+    found = [f"**{text(split)}**\n\n{_scores(manifest, split)}" for split in manifest.metrics]
+    return "\n\n".join([intro, *(found or ["No scores were recorded."])])
+
+
+def _scores(manifest: Manifest, split: str) -> str:
+    rows = manifest.metrics[split]
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    cells = [[_WITH.get(given, given), *(number(row.get(name)) for name in names)] for given, row in rows.items()]
+    return table(["Items with", *(metric_name(manifest, name) for name in names)], cells)
+
+
+def _calibration(manifest: Manifest) -> str:
+    squash = "softmax" if manifest.problem is Problem.SINGLE_LABEL else "sigmoid"
+    rows = []
+    for pattern in Pattern:
+        calibration = manifest.calibration[pattern]
+        chosen = "the best label" if calibration.thresholds is None else span(calibration.thresholds)
+        rows.append([_WITH[pattern], f"{calibration.temperature:.3f}", chosen])
+    intro = f"A score is the {squash} of the logits divided by a temperature, which was fitted for each kind of item."
+    return f"{intro}\n\n{table(['Items with', 'Temperature', 'Selected'], rows)}"
+
+
+def _training(manifest: Manifest) -> str:
+    backbone = manifest.backbone
+    mix = table(
+        ["Training items with", "Share"],
+        [[_WITH[pattern], f"{share:.0%}"] for pattern, share in manifest.training_mix.items()],
+    )
+    sources = table(["Split", "Data"], data_sources(manifest).items())
+    return "\n\n".join(
+        [
+            f"Backbone: {text(backbone.name)} ({backbone.family}), {adaptation(backbone)}; the layers before are as "
+            f"they were. Each tower gives {backbone.feature_size} features, and a linear head adds up what they say "
+            "for each label.",
+            mix,
+            sources,
+            "The configuration, which `mora-train fit` takes as it is:",
+            block(as_yaml(manifest.provenance.config), "yaml"),
+        ]
+    )
+
+
+def _precisions(manifest: Manifest) -> str:
+    """Sizes, and what was measured at export on the validation split."""
+    rows = []
+    for precision, graphs in manifest.graphs.items():
+        blobs = {graphs.image_trunk, graphs.image_tail, graphs.text_trunk, graphs.text_tail}
+        error = max(graphs.max_logit_error.values(), default=None)
+        changes = [graphs.metric_change.get(pattern) for pattern in Pattern]
+        measured = ["-" if change is None else f"{change:+.2f}" for change in changes]
+        rows.append([precision, size(sum(blob.size for blob in blobs)), error and f"{error:.1e}", *measured])
+    columns = ["Precision", "Graphs", "Largest logit error", *(f"Change, {_WITH[pattern]}" for pattern in Pattern)]
+    intro = (
+        "Measured at export on the validation split: how far a logit was from PyTorch's (fp32) or from fp32's (the "
+        "others), and by how many points the score that the best epoch was chosen by changed against fp32."
+    )
+    return f"{intro}\n\n{table(columns, rows)}"
+
+
+def _limits(manifest: Manifest) -> list[str]:
+    height, width = manifest.image.output_size
+    limits = [f"Trained once, with seed {manifest.provenance.seed}: how scores differ between seeds is not known."]
+    if "validation" in manifest.metrics:
+        limits.append(
+            "The best epoch, the temperatures and the thresholds were chosen on validation, so its scores flatter."
+        )
+    for pattern in Pattern:
+        items = manifest.metrics.get("test", {}).get(pattern, {}).get("items")
+        if items:
+            limits.append(
+                f"An accuracy over the {items:.0f} test items with {_WITH[pattern]} has a standard error of up to "
+                f"{50 / math.sqrt(items):.1f} points."
+            )
+        else:
+            limits.append(f"How good the answers to items with {_WITH[pattern]} are was not measured on a test split.")
+        if not manifest.training_mix.get(pattern):
+            limits.append(f"No training item had {_WITH[pattern]}: such answers are an extrapolation.")
+    if manifest.problem is Problem.SINGLE_LABEL:
+        limits.append("Every item gets one of the labels, also one that is of no such kind.")
+    return [
+        *limits,
+        "An absent modality is a constant: an answer cannot tell from it why the modality is missing.",
+        f"Pictures are seen at {width} x {height} pixels, texts up to {manifest.text.max_length} tokens.",
+        "Languages: not recorded. Expect nothing in languages that the training texts and the backbone's are not in.",
+        "Licence, and how fair the answers are to groups of people: not recorded. See the backbone's and the data's.",
+    ]
+
+
+def _use(manifest: Manifest) -> str:
+    task = manifest.task  # letters, digits, `.`, `_` and `-` only
+    commands = f"""\
+mora-serve run --store DIR
+curl -F task={task} -F image=@picture.jpg -F text='some words' localhost:8000/classify
+mora-serve classify --store DIR --task {task} --image picture.jpg --text 'some words'"""
+    return f"DIR is the store that holds this version. Leave out the image or the text.\n\n{block(commands, 'sh')}"
+
+
+def _provenance(manifest: Manifest) -> str:
+    made = manifest.provenance
+    rows = {
+        "Made": f"{made.created_at:%Y-%m-%d %H:%M:%S %Z}",
+        "Code": made.code_version,
+        "Seed": made.seed,
+        "Data set": made.dataset_fingerprint,
+        **made.packages,
+    }
+    intro = f"`mora-store verify {manifest.task} --version {manifest.version}` checks its files."
+    return f"{intro}\n\n{table(['What', 'Which'], rows.items())}"

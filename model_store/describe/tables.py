@@ -1,0 +1,138 @@
+"""What `mora-store` prints for people: tables of tasks and of one version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pydantic import JsonValue
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from model_store.describe.manifest_summary import adaptation
+from model_store.manifest import Manifest, Pattern
+
+_SHOWN_LABELS = 8
+
+
+def plain(text: str) -> str:
+    """One printable line: manifests come from elsewhere and may hold line breaks or terminal escapes."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
+def size(count: int) -> str:
+    """Bytes as people read them, in powers of 1000."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
+    """One row a task, from what `mora-store list --json` prints."""
+    table = _table("Task", "Live", "Versions", "Problem", "Labels", "Size")
+    for row in rows:
+        versions, labels, count = row["versions"], row.get("labels"), row.get("bytes")
+        facts = [
+            row.get("problem"),
+            len(labels) if isinstance(labels, list) else "-",
+            size(count) if isinstance(count, int) else "-",
+        ]
+        if "error" in row:
+            facts[0] = "damaged: run mora-store verify"
+        _add(table, row["task"], row["live"], _ranges(versions if isinstance(versions, list) else []), *facts)
+    return table
+
+
+def summary(manifest: Manifest, *, is_live: bool, signature: str) -> Group:
+    """One version: facts, among them what its `signature` is, then metrics, calibration and graphs per pattern."""
+    return Group(_facts(manifest, is_live, signature), _metrics(manifest), _calibration(manifest), _graphs(manifest))
+
+
+def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
+    made = manifest.provenance
+    labels = ", ".join(manifest.labels[:_SHOWN_LABELS])
+    if len(manifest.labels) > _SHOWN_LABELS:
+        labels += f", ... ({len(manifest.labels)} in all)"
+    table = Table(show_header=False, box=None)
+    for name, value in {
+        "task": manifest.task,
+        "version": f"{manifest.version} ({'live' if is_live else 'not live'})",
+        "signature": signature,
+        "problem": manifest.problem.value,
+        "labels": labels,
+        "backbone": f"{manifest.backbone.name}, {adaptation(manifest.backbone)}",
+        "text": f"at most {manifest.text.max_length} tokens",
+        "training mix": ", ".join(f"{pattern} {share:.0%}" for pattern, share in manifest.training_mix.items()),
+        "made": f"{made.created_at:%Y-%m-%d %H:%M:%S %Z}, code {made.code_version}, seed {made.seed}",
+        "dataset": made.dataset_fingerprint,
+        "packages": ", ".join(f"{name} {version}" for name, version in made.packages.items()),
+    }.items():
+        _add(table, name, value)
+    return table
+
+
+def _metrics(manifest: Manifest) -> Table:
+    names = list(dict.fromkeys(n for rows in manifest.metrics.values() for row in rows.values() for n in row))
+    table = _table("Split", "Items with", *names, title="Metrics")
+    for split, rows in manifest.metrics.items():
+        for pattern, row in rows.items():
+            values = (row.get(name) for name in names)
+            _add(table, split, pattern, *(number(value) for value in values))
+    return table
+
+
+def _calibration(manifest: Manifest) -> Table:
+    table = _table("Items with", "Temperature", "Thresholds", title="Calibration")
+    for pattern in Pattern:
+        calibration = manifest.calibration[pattern]
+        thresholds = "the best label" if calibration.thresholds is None else span(calibration.thresholds)
+        _add(table, pattern, f"{calibration.temperature:.3f}", thresholds)
+    return table
+
+
+def _graphs(manifest: Manifest) -> Table:
+    names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
+    table = _table("Precision", *names, "Largest logit error", "Worst change", title="Graphs")
+    for precision, graphs in manifest.graphs.items():
+        sizes = (size(getattr(graphs, name).size) for name in names)
+        error = max(graphs.max_logit_error.values(), default=None)
+        change = min(graphs.metric_change.values(), default=None)
+        _add(
+            table,
+            precision,
+            *sizes,
+            None if error is None else f"{error:.1e}",
+            None if change is None else f"{change:+.2f} points",
+        )
+    return table
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(Text(plain(column)), overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: object) -> None:
+    table.add_row(*(Text("-" if cell is None else plain(str(cell))) for cell in cells))
+
+
+def number(value: float | None) -> str:
+    """A count whole, a share with four digits."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
+
+
+def span(values: Iterable[float]) -> str:
+    """From the lowest threshold to the highest."""
+    ordered = sorted(values)
+    return f"{ordered[0]:.2f} to {ordered[-1]:.2f}, one a label"
+
+
+def _ranges(versions: Sequence[object]) -> str:
+    return ", ".join(map(str, versions)) if len(versions) <= 4 else f"{versions[0]} ... {versions[-1]}"

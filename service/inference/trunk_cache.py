@@ -1,0 +1,60 @@
+"""Trunk outputs of inputs seen before: by what the trunk is and what it was given, so they can never be stale."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Counter
+
+from service.models.graphs import Graph
+
+Key = tuple[str, bytes]
+
+
+class TrunkCache:
+    """Keeps the outputs used last, up to a number of bytes; safe to use from several threads.
+
+    Args:
+        max_bytes: 0 keeps nothing, and nothing is counted.
+        requests: counts `hit` and `miss`.
+    """
+
+    def __init__(self, max_bytes: int, requests: Counter) -> None:
+        self._max_bytes = max_bytes
+        self._requests = requests
+        self._bytes = 0
+        self._outputs: OrderedDict[Key, NDArray[np.float32]] = OrderedDict()
+        self._changing = threading.Lock()
+
+    def key(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> Key | None:
+        """What an output is kept under; None when nothing is kept."""
+        if not self._max_bytes:
+            return None
+        return trunk.sha256, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()
+
+    def get(self, key: Key | None) -> NDArray[np.float32] | None:
+        """(1, L, D), or None when it is not known."""
+        if key is None:
+            return None
+        with self._changing:
+            output = self._outputs.get(key)
+            if output is not None:
+                self._outputs.move_to_end(key)
+        self._requests.labels("miss" if output is None else "hit").inc()
+        return output
+
+    def put(self, key: Key | None, output: NDArray[np.float32]) -> None:
+        """Keep an output (1, L, D), dropping those not used for longest."""
+        if key is None or output.nbytes > self._max_bytes:
+            return
+        own = output.copy()  # a view would keep its whole batch in memory
+        with self._changing:
+            replaced = self._outputs.pop(key, None)
+            self._outputs[key] = own
+            self._bytes += own.nbytes - (0 if replaced is None else replaced.nbytes)
+            while self._bytes > self._max_bytes:
+                self._bytes -= self._outputs.popitem(last=False)[1].nbytes

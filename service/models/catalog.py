@@ -1,0 +1,192 @@
+"""Which versions of which tasks are loaded; follows the store's `live` pointers."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import structlog
+
+from model_store import CorruptError, NotFoundError, Store, StoreError
+from service.errors import Code, ServiceError, no_model, unknown_version
+from service.models.loaded_model import Model
+from service.models.loading import Loader
+from service.models.refusal import Refusal, RefusedError, is_final, reason_of, refusing
+from service.telemetry.metrics import Metrics
+from service.telemetry.training_baseline import show_training
+
+_log = structlog.get_logger()
+_FAILED = "This version failed its checks when it was loaded; leave it out for the live one."
+
+
+class Catalog:
+    """The loaded models. `refresh` and `pinned` block and may be called from any thread; the rest only looks up.
+
+    A task stays loaded when its folder or the whole store goes away: an answer from the last good version is better
+    than none. A version that is intact and wrong is refused for good; one that could not be read is tried again.
+    """
+
+    def __init__(
+        self, store: Store, loader: Loader, metrics: Metrics, max_pinned_versions: int, retry_seconds: float = 30.0
+    ) -> None:
+        self._store = store
+        self._loader = loader
+        self._metrics = metrics
+        self._max_pinned_versions = max_pinned_versions
+        self._retry_seconds = retry_seconds
+        self._live: dict[str, Model] = {}
+        self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
+        self._pointers: dict[str, int | None] = {}  # what `live` held when last acted on; None: nothing readable
+        self._refused: set[tuple[str, int | None]] = set()  # for good
+        self._refusals: dict[str, Refusal] = {}  # of what `live` points to now
+        self._retry_at: dict[str, float] = {}  # when to look again at what was refused for a reason that may pass
+        self._loading = threading.Lock()
+
+    @property
+    def live(self) -> Mapping[str, Model]:
+        """The model that answers for each task, by task."""
+        return self._live
+
+    def find(self, task: str | None) -> Model:
+        """The live model of a task, or of the only one. Raises ServiceError."""
+        if task is not None and task not in self._live and (refusal := self.refusal(task)):
+            detail = f"Its live version failed its checks ({refusal.reason}); another has to be activated."
+            raise ServiceError(Code.VERSION_REFUSED, detail)
+        if not self._live:
+            raise no_model()
+        if task is None:
+            if len(self._live) > 1:
+                raise ServiceError(Code.BAD_VALUE, "Several tasks are loaded, so name one; GET /tasks lists them.")
+            return next(iter(self._live.values()))
+        if task not in self._live:
+            raise ServiceError(Code.UNKNOWN_TASK, "No such task is loaded; GET /tasks lists those that are.")
+        return self._live[task]
+
+    def refusal(self, task: str) -> Refusal | None:
+        """Why what is live in the store does not answer; None when it does."""
+        return self._refusals.get(task)
+
+    def loaded(self, task: str, version: int) -> Model | None:
+        """That version if it is live or pinned already."""
+        live = self._live.get(task)
+        if live is not None and live.manifest.version == version:
+            return live
+        return self._pinned.get((task, version))
+
+    def pinned(self, task: str, version: int) -> Model:
+        """That version of a loaded task, loaded now if need be; the one pinned longest ago makes room. Blocking."""
+        with self._loading:
+            model = self.loaded(task, version)
+            if model is None:
+                model = self._pinned[task, version] = self._load_pinned(task, version)
+                if len(self._pinned) > self._max_pinned_versions:
+                    self._pinned.popitem(last=False)
+            return model
+
+    def prove(self, model: Model) -> None:
+        """Check a loaded version as when it was loaded; one that fails now answers no more. Blocking."""
+        with self._loading:
+            try:
+                with refusing("load"):
+                    self._loader.prove(model)
+            except (StoreError, RefusedError) as error:
+                if is_final(error):
+                    self._withdraw(model, error)
+
+    def refresh(self) -> None:
+        """Load what has been published or activated since the last time; blocking."""
+        with self._loading:
+            for task in self._store.tasks():
+                self._follow(task)
+
+    def _follow(self, task: str) -> None:
+        pointer, problem = self._read_pointer(task)
+        is_due = time.monotonic() >= self._retry_at.get(task, math.inf)
+        if task in self._pointers and self._pointers[task] == pointer and not is_due:
+            return
+        self._pointers[task] = pointer
+        self._retry_at.pop(task, None)
+        if problem is not None:
+            self._refuse_live(task, pointer, problem)
+        elif pointer is not None and (task not in self._live or self._live[task].manifest.version != pointer):
+            self._switch(task, pointer)
+        elif self._refusals.pop(task, None):
+            self._metrics.model_refused.labels(task).set(0)
+
+    def _read_pointer(self, task: str) -> tuple[int | None, CorruptError | None]:
+        try:
+            return self._store.live(task), None
+        except NotFoundError:  # a folder that is no task, or a task that has just gone
+            return None, None
+        except CorruptError as error:
+            return None, error
+
+    def _switch(self, task: str, version: int) -> None:
+        try:
+            model = self._load(task, version)
+        except (StoreError, RefusedError) as error:
+            self._refuse_live(task, version, error)
+            return
+        before = self._live.get(task)
+        self._live = {**self._live, task: model}
+        self._pinned.pop((task, version), None)
+        self._refusals.pop(task, None)
+        self._metrics.model_refused.labels(task).set(0)
+        self._metrics.model_info.labels(*_identity(model)).set(1)
+        show_training(self._metrics, model.manifest)
+        if before is not None:
+            self._metrics.model_info.remove(*_identity(before))
+        _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
+
+    def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
+        task, version = model.manifest.task, model.manifest.version
+        self._pinned.pop((task, version), None)
+        if self._live.get(task) is not model:
+            self._refuse(task, version, error)
+        else:
+            self._refuse_live(task, version, error)
+            self._live = {name: other for name, other in self._live.items() if name != task}
+            self._metrics.model_info.remove(*_identity(model))
+
+    def _load_pinned(self, task: str, version: int) -> Model:
+        if (task, version) in self._refused:
+            raise ServiceError(Code.VERSION_REFUSED, _FAILED)
+        try:
+            model = self._load(task, version)
+        except NotFoundError as error:
+            raise unknown_version() from error
+        except (StoreError, RefusedError) as error:
+            self._refuse(task, version, error)
+            raise ServiceError(Code.VERSION_REFUSED, _FAILED) from error
+        _log.info("model_pinned", task=task, version=version)
+        return model
+
+    def _load(self, task: str, version: int) -> Model:
+        start = time.perf_counter()
+        with refusing("load"):
+            model = self._loader.load(task, version)
+        self._refused.discard((task, version))
+        self._metrics.model_load_duration.observe(time.perf_counter() - start)
+        self._metrics.model_loads.labels(task, "loaded").inc()
+        return model
+
+    def _refuse_live(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
+        self._refuse(task, version, error)
+        self._refusals[task] = Refusal(version, reason_of(error))
+        self._metrics.model_refused.labels(task).set(1)
+
+    def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
+        if is_final(error):
+            self._refused.add((task, version))
+        else:
+            self._retry_at[task] = time.monotonic() + self._retry_seconds
+        self._metrics.model_loads.labels(task, "refused").inc()
+        _log.error("model_refused", task=task, version=version, reason=reason_of(error), problem=str(error))
+
+
+def _identity(model: Model) -> tuple[str, str, str, str]:
+    manifest = model.manifest
+    return manifest.task, str(manifest.version), model.precision.value, manifest.backbone.name

@@ -1,0 +1,49 @@
+"""From logits to the labels of an answer."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from model_store import Manifest, Pattern
+from service.models.head import Vector, scores, selected
+
+
+class LabelScore(BaseModel):
+    """One label of an answer."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+    selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
+
+
+class Verdict(NamedTuple):
+    """What a task says of an item, label by label in the manifest's order: both (C,)."""
+
+    scores: NDArray[np.float64]
+    selected: NDArray[np.bool_]
+
+
+def judge(manifest: Manifest, pattern: Pattern, logits: Vector) -> Verdict:
+    """Calibrated scores of logits (C,), and which labels they select."""
+    calibration = manifest.calibration[pattern]
+    by_label = scores(logits, manifest.problem, calibration)
+    return Verdict(by_label, selected(by_label, calibration))
+
+
+def ranked(manifest: Manifest, verdict: Verdict, top_k: int) -> list[LabelScore]:
+    """The best labels, best first."""
+    return [
+        LabelScore(
+            label=manifest.labels[place], score=float(verdict.scores[place]), selected=bool(verdict.selected[place])
+        )
+        for place in np.argsort(-verdict.scores, kind="stable")[:top_k]
+    ]
+
+
+def label_scores(manifest: Manifest, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
+    """The best labels of logits (C,), best first."""
+    return ranked(manifest, judge(manifest, pattern, logits), top_k)

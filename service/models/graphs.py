@@ -1,0 +1,153 @@
+"""ONNX graphs with a fixed contract, opened from verified bytes and shared by content."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from service.models.refusal import RefusedError, refusing
+
+
+class Port(NamedTuple):
+    """One input or output of a graph."""
+
+    name: str
+    type: str
+    rank: int
+
+
+class Contract(NamedTuple):
+    """What a graph takes, in the order `Graph.run` does, and the one thing it gives."""
+
+    inputs: tuple[Port, ...]
+    output: Port
+
+
+Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # the latter in the memory of the graphs' device
+
+_CUDA = "CUDAExecutionProvider"
+_IMAGE_HIDDEN = Port("image_hidden", "tensor(float)", 3)  # (B, N, Dv)
+_TEXT_HIDDEN = Port("text_hidden", "tensor(float)", 3)  # (B, L, Dt)
+IMAGE_TRUNK = Contract((Port("pixel_values", "tensor(float)", 4),), _IMAGE_HIDDEN)
+IMAGE_TAIL = Contract((_IMAGE_HIDDEN,), Port("image_features", "tensor(float)", 2))
+TEXT_TRUNK = Contract((Port("input_ids", "tensor(int64)", 2),), _TEXT_HIDDEN)
+TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Port("text_features", "tensor(float)", 2))
+
+
+class Graph:
+    """One ONNX graph ready to run; safe to run from several threads.
+
+    Raises RefusedError `signature` when it does not keep the contract or cannot run here.
+
+    Attributes:
+        sha256: of the graph's bytes.
+        tokens: how many tokens an input becomes, where the graph itself says so (an image tower's does).
+        device: where it runs, `cpu` or `cuda`.
+    """
+
+    def __init__(self, data: bytes, sha256: str, contract: Contract, intra_op_threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = intra_op_threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.log_severity_level = 4  # what is wrong with a graph is in the exception
+        # Weights kept in other files would be read unverified from the working directory: look where no file can be.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+        with refusing("signature"):
+            self._session = onnxruntime.InferenceSession(data, options, providers=providers())
+        # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU with: a graph that
+        # fails on the GPU shall fail, and the copy go.
+        self._session.disable_fallback()
+        self._session._model_bytes = None
+        _check_ports(contract.inputs, self._session.get_inputs())
+        _check_ports((contract.output,), self._session.get_outputs())
+        self._names = [port.name for port in contract.inputs]
+        self._output = contract.output.name
+        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
+        self.sha256 = sha256
+        second = self._session.get_outputs()[0].shape[1]
+        self.tokens = second if isinstance(second, int) else None
+
+    def run(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> NDArray[np.float32]:
+        """The output for the inputs in the contract's order; the first axis of each is the batch.
+
+        Args:
+            options: whoever sets their `terminate` stops the run, which then raises.
+        """
+        return on_host(self.run_on_device(*inputs, options=options))
+
+    def run_on_device(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> Array:
+        """As `run`, the output left in the memory of the device, where the next graph takes it from."""
+        binding = self._session.io_binding()
+        given = [value if isinstance(value, onnxruntime.OrtValue) else np.ascontiguousarray(value) for value in inputs]
+        for name, value in zip(self._names, given, strict=True):
+            if isinstance(value, onnxruntime.OrtValue):
+                binding.bind_ortvalue_input(name, value)
+            else:
+                binding.bind_cpu_input(name, value)
+        binding.bind_output(self._output, self.device)
+        self._session.run_with_iobinding(binding, options)
+        return binding.get_outputs()[0]
+
+
+def on_host(array: Array) -> NDArray[Any]:
+    """The same in NumPy's memory."""
+    return array if isinstance(array, np.ndarray) else array.numpy()
+
+
+@contextmanager
+def stopped_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
+    """Options for runs that end, by raising, when the time is over."""
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
+
+
+@functools.cache
+def has_cuda() -> bool:
+    """Whether wheel and machine have CUDA: asked for in vain, ONNX Runtime writes an error for every session."""
+    return _CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver()
+
+
+def providers() -> list[str]:
+    """Where graphs run on this machine, the best first."""
+    return [_CUDA, "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
+
+
+def _has_nvidia_driver() -> bool:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _share_arena() -> None:
+    """One arena for the working memory of every graph: each would keep one of its own, as large as its largest run."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, None)
+
+
+def _check_ports(expected: tuple[Port, ...], found: list[onnxruntime.NodeArg]) -> None:
+    ports = {Port(node.name, node.type, len(node.shape)) for node in found}
+    if ports != set(expected):
+        raise RefusedError("signature", f"a graph has {sorted(ports)} where {sorted(expected)} belongs")
+    if any(isinstance(node.shape[0], int) for node in found):  # golden examples come one by one and would not tell
+        raise RefusedError("signature", "a graph takes batches of one size only")

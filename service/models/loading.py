@@ -1,0 +1,106 @@
+"""From a published version to a model that has proved it answers as it did when it was exported."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPreprocessing
+from service.models.graphs import (
+    IMAGE_TAIL,
+    IMAGE_TRUNK,
+    TEXT_TAIL,
+    TEXT_TRUNK,
+    Contract,
+    Graph,
+    has_cuda,
+    stopped_after,
+)
+from service.models.head import read_head
+from service.models.loaded_model import Item, Model, Tower
+from service.models.malloc import return_freed_memory
+from service.models.memory_budget import MemoryBudget
+from service.models.precision_choice import choose_precision
+from service.models.refusal import RefusedError, refusing
+from service.models.tokenizer import TextTokenizer
+from service.models.weak_cache import Shared
+from service.settings import Settings
+
+_GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item has no end, or is of no use
+
+
+class Loader:
+    """Opens versions of a store's tasks; what they have in common is opened once."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.graphs = Shared[tuple[str, Contract], Graph]()
+        self._tokenizers = Shared[TextPreprocessing, TextTokenizer]()
+        self._store = store
+        self._intra_op_threads = settings.intra_op_threads
+        self._precision = settings.precision
+        self._max_image_pixels = settings.max_image_pixels
+        self._decoding = MemoryBudget(settings.max_decode_bytes)
+
+    def load(self, task: str, version: int) -> Model:
+        """A verified model; blocking, for as long as reading and a few runs take.
+
+        Raises:
+            StoreError: the version is not there, or not what it says it is.
+            RefusedError: it is intact and cannot be served, or fails its golden examples.
+        """
+        manifest = self._store.manifest(task, version)
+        precision = choose_precision(manifest.graphs, self._precision, has_cuda())
+        graphs = manifest.graphs[precision]
+        head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
+        with refusing("tokenizer"):
+            tokenizer = self._tokenizers.get(manifest.text, partial(self._tokenizer, manifest.text))
+        with refusing("head"):
+            linear_head = read_head(manifest, head, absent_features)
+        model = Model(
+            manifest=manifest,
+            precision=precision,
+            image_tower=Tower(self._graph(graphs.image_trunk, IMAGE_TRUNK), self._graph(graphs.image_tail, IMAGE_TAIL)),
+            text_tower=Tower(self._graph(graphs.text_trunk, TEXT_TRUNK), self._graph(graphs.text_tail, TEXT_TAIL)),
+            tokenizer=tokenizer,
+            head=linear_head,
+            max_image_pixels=self._max_image_pixels,
+            decoding=self._decoding,
+        )
+        self.prove(model)
+        return_freed_memory()
+        return model
+
+    def prove(self, model: Model) -> None:
+        """Run the golden examples. Raises RefusedError when one is not answered as it was when it was exported."""
+        for example in model.manifest.golden:
+            self._check(model, model.manifest, example)
+
+    def _graph(self, blob: Blob, contract: Contract) -> Graph:
+        def opened() -> Graph:
+            return Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
+
+        return self.graphs.get((blob.sha256, contract), opened)
+
+    def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
+        return TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+
+    def _check(self, model: Model, manifest: Manifest, example: GoldenExample) -> None:
+        picture = None if example.image is None else self._store.read(example.image)
+        item = Item(image=picture, text=example.text or None)
+        with refusing("canary"):
+            if item.pattern is not example.pattern:
+                raise RefusedError("canary", f"a golden example of {example.pattern} holds {item.pattern}")
+            with stopped_after(_GOLDEN_SECONDS) as options:
+                logits = model.golden_logits(item, options)
+            difference = float(np.abs(logits - np.array(example.logits)).max())
+        tolerance = manifest.tolerance(model.precision)
+        if difference > tolerance:
+            message = f"{model.precision} logits of the golden example {example.pattern} are off by {difference:.3g}"
+            raise RefusedError("canary", f"{message}, more than {tolerance:.3g}{_cure(model.precision)}")
+
+
+def _cure(precision: Precision) -> str:
+    if precision is Precision.FP32:
+        return ""
+    return "; if this processor computes it otherwise than the one that exported it, set MORA_PRECISION to fp32"

@@ -1,0 +1,162 @@
+"""From a request's body to what it asks for, with every way to fail told apart."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn, TypeVar
+
+from pydantic import BaseModel, JsonValue, ValidationError
+from starlette.requests import Request
+
+from model_store.messages import of_problem
+from service.api.requests import BatchRequest, EmbedRequest, Input
+from service.errors import Code, ServiceError
+from service.models.loaded_model import Item
+from service.web.multipart import parse_multipart
+
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
+Form = TypeVar("Form", bound=BaseModel)
+Asked = TypeVar("Asked", bound=EmbedRequest)
+_MAX_DEPTH = 32
+_MAX_DIGITS = 18
+
+
+class Batch(NamedTuple):
+    """A parsed `BatchRequest`: what is wrong with one input stands in its place."""
+
+    inputs: Sequence[Item | ServiceError]
+    tasks: Sequence[str]
+    top_k: int
+    timeout_ms: int | None
+
+
+async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
+    """The whole body, refused as soon as it exceeds the limit. Raises ServiceError."""
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
+    if media_type(request) not in media_types:
+        raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(filter(None, media_types))}.")
+    too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes; send a smaller image.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdecimal() or int(announced[:20]) > max_bytes:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise too_large
+    return bytes(body)
+
+
+def media_type(request: Request) -> str:
+    """The content type without its parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def parse_request(form: type[Asked], body: bytes, content_type: str, max_text_bytes: int) -> Asked:
+    """The request for one item that a body holds; blocking. Raises ServiceError."""
+    if content_type.split(";")[0].strip().lower() == JSON:
+        request = validate(form, parse_json(body), strict=True)
+    else:
+        parts = parse_multipart(body, content_type, len(form.model_fields))
+        texts = {name: parse_utf8(part) for name, part in parts.items() if name != "image"}
+        request = validate(form, {**texts, "image": parts.get("image")}, strict=False)
+    _check_item(request, max_text_bytes)
+    return request
+
+
+def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
+    """The request for several items that a JSON body holds; blocking. Raises ServiceError."""
+    request = validate(BatchRequest, parse_json(body), strict=True)
+    if len(request.inputs) * len(request.tasks) > max_cells:
+        raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
+    inputs = [parse_item(fields, max_text_bytes) for fields in request.inputs]
+    return Batch(inputs, request.tasks, request.top_k, request.timeout_ms)
+
+
+def parse_item(fields: object, max_text_bytes: int) -> Item | ServiceError:
+    """The item that the fields of an `Input` make, or what is wrong with it."""
+    try:
+        if not isinstance(fields, dict):
+            raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
+        given = validate(Input, fields, strict=True)
+        _check_item(given, max_text_bytes)
+    except ServiceError as error:
+        return error
+    return Item(given.image, given.text)
+
+
+def _check_item(item: Input, max_text_bytes: int) -> None:
+    if item.image is None and item.text is None:
+        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
+    if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
+
+
+def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
+    """The form that the fields make. Raises ServiceError, which never repeats them."""
+    try:
+        return form.model_validate(fields, strict=strict)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
+    if first["type"] == "extra_forbidden":
+        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
+    place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {of_problem(first)}.")
+
+
+def parse_json(body: bytes) -> dict[str, JsonValue]:
+    """The JSON object that a body is. Raises ServiceError."""
+    try:
+        value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
+    except json.JSONDecodeError as error:
+        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; mend it there or just before."
+        raise ServiceError(Code.BAD_JSON, detail) from error
+    except RecursionError as error:
+        raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.") from error
+    _check_depth(value)
+    if not isinstance(value, dict):
+        raise ServiceError(Code.BAD_VALUE, "The body must be a JSON object.")
+    return value
+
+
+def parse_utf8(data: bytes) -> str:
+    """The text of UTF-8 bytes. Raises ServiceError."""
+    if data.startswith(codecs.BOM_UTF8):
+        raise ServiceError(Code.BAD_TEXT, "Send UTF-8 without a byte order mark.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ServiceError(Code.BAD_TEXT, "Send UTF-8.") from error
+
+
+def _size_in_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
+
+
+def _check_depth(value: JsonValue) -> None:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        nested = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
+        level = [child for children in nested for child in children]
+        if not level:
+            return
+    raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.")
+
+
+def _parse_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ServiceError(Code.BAD_VALUE, f"A number may have {_MAX_DIGITS} digits.")
+    return int(digits)
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ServiceError(Code.BAD_VALUE, "NaN and Infinity are not numbers of JSON.")

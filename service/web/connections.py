@@ -1,0 +1,232 @@
+"""The server's connections: how many there may be, how long their headers, how slow those at the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import time
+from typing import cast
+
+import httptools
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.errors import Code, ServiceError, problem_response
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.telemetry.record import RequestRecord
+from service.web.lingering import Lingering
+from service.web.observation import conclude
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 16 * 1024
+_MAX_CHUNKS = 65_536  # of one body: each costs time, however little it holds
+_OTHER_FILES = 128  # that the process may open besides its connections
+
+
+class Connections(ServerState):
+    """The open connections of a server, on all its ports."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        super().__init__()
+        self.settings = settings
+        self.metrics = metrics
+        self.limit = connection_limit(settings.max_connections)
+        self.draining = False
+
+    def drain(self) -> None:
+        """Let each connection end with its present or next request."""
+        self.draining = True
+        for connection in self._all():
+            connection.end_after_this_request()
+
+    def close_slow(self) -> None:
+        """Close the connections whose clients take too long; to be called every second or so."""
+        now = time.monotonic()
+        for connection in self._all():
+            if connection.is_slow(now):
+                self.metrics.slow_clients.inc()
+                connection.transport.abort()
+
+    def _all(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.connections))
+
+
+def connection_limit(wanted: int) -> int:
+    """As many connections as wanted, or as the process can have files for."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files - _OTHER_FILES))
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's protocol, with limits on what it waits for and reads, and answers in our form to what is no HTTP.
+
+    A body that is read too slowly by the application is its own affair (`SlowBodies`); here are the headers before it,
+    what a refused client goes on sending, and answers that are not fetched. An answer given before the request's body
+    is whole is the last one of its connection: the rest of the body is dropped, up to the limit of a body.
+    """
+
+    server_state: Connections
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", Lingering(transport, self._may_still_send)))
+        self.app = self._telling_of_faults(self.app)
+        self._headers_since: float | None = time.monotonic()
+        self._body_since: float | None = None
+        self._unsent_since: float | None = None
+        self._header_count = 0
+        self._header_bytes = 0
+        self._chunks = 0
+        self._body_bytes = 0
+        self._held_bytes = 0  # since the parser last handed anything on but a header
+        self._keeps_alive = True
+        self._fault: ServiceError | None = None  # why nothing more is read
+        if len(self.connections) > self.server_state.limit:
+            self.server_state.metrics.connections_refused.inc()
+            transport.abort()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has come that has no whole answer yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def is_slow(self, now: float) -> bool:
+        """Whether the client has had the time it gets for what it does."""
+        if self.transport.get_write_buffer_size() == 0:
+            self._unsent_since = None
+        elif self._unsent_since is None:
+            self._unsent_since = now
+        settings = self.server_state.settings
+        waits = [(self._unsent_since, settings.body_seconds)]
+        if not self.is_answering:
+            waits += [(self._headers_since, settings.header_seconds), (self._body_since, settings.body_seconds)]
+        return any(since is not None and now - since > seconds for since, seconds in waits)
+
+    def end_after_this_request(self) -> None:
+        """Say with the answer that the client waits for that the connection ends, unless that answer has begun."""
+        if self.is_answering and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._fault is not None or self.transport.is_closing():
+            self._drop(data)
+            return
+        if self._headers_since is None and self._body_since is None and not self.is_answering:
+            self._headers_since = time.monotonic()
+        self._unset_keepalive_if_required()
+        for start in range(0, len(data), MAX_HEADER_BYTES):
+            piece = data[start : start + MAX_HEADER_BYTES]
+            self._held_bytes += len(piece)
+            try:
+                self.parser.feed_data(piece)
+                if self._held_bytes > MAX_HEADER_BYTES:
+                    raise _headers_too_large()
+            except httptools.HttpParserUpgrade:
+                return  # which is not made: the request is answered as any other
+            except ServiceError as fault:
+                self._refuse(fault)
+                return
+            except httptools.HttpParserError as error:
+                known = error.__context__  # what a callback raised
+                self._refuse(known if isinstance(known, ServiceError) else _bad_http())
+                return
+
+    def on_message_begin(self) -> None:
+        self._header_count = self._header_bytes = self._chunks = self._body_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._header_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        self._header_bytes += len(name) + len(value) + len(b": \r\n")
+        if self._header_count > MAX_HEADERS or self._header_bytes > MAX_HEADER_BYTES:
+            raise _headers_too_large()
+        if self._body_since is None:  # what comes behind a body is not what was asked
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._held_bytes = 0
+        self._headers_since, self._body_since = None, time.monotonic()
+        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False  # until the body is whole
+
+    def on_chunk_header(self) -> None:
+        """The parser's callback."""
+        self._chunks += 1
+        if self._chunks > _MAX_CHUNKS:
+            raise ServiceError(Code.BAD_HTTP, f"A body may have {_MAX_CHUNKS} chunks.")
+
+    def on_body(self, body: bytes) -> None:
+        self._held_bytes = 0
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._held_bytes = 0
+        self._body_since = None
+        if not (self.cycle.response_started or self.server_state.draining):
+            self.cycle.keep_alive = self._keeps_alive
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._fault is not None and not self.is_answering and not self.transport.is_closing():
+            self._answer(self._fault)
+
+    def _refuse(self, fault: ServiceError) -> None:
+        """Read no further; the request that cannot be read gets its answer behind those to the ones before it."""
+        self._fault = fault
+        if self._body_since is not None:  # it is being answered
+            self.cycle.message_event.set()
+        elif not self.is_answering:
+            self._answer(fault)
+
+    def _answer(self, fault: ServiceError) -> None:
+        record = RequestRecord(problem=fault.reason)
+        response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id})
+        headers = [*self.server_state.default_headers, *response.raw_headers]
+        lines = [name + b": " + value + b"\r\n" for name, value in headers]
+        self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body))
+        conclude(record, self.server_state.metrics, response.status_code)
+        self._headers_since = time.monotonic()
+        self.transport.close()
+
+    def _telling_of_faults(self, app: ASGIApp) -> ASGIApp:
+        """The application; to read a body that is not HTTP raises the ServiceError."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            async def receive_or_raise() -> Message:
+                message = await receive()
+                if self._fault is not None and self._body_since is not None and scope is self.scope:
+                    raise self._fault
+                return message
+
+            await app(scope, receive_or_raise, send)
+
+        return application
+
+    def _may_still_send(self) -> bool:
+        is_unread = self._body_since is not None or self._fault is not None
+        return is_unread and not self.server_state.draining and not self._is_over_limit
+
+    def _drop(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._is_over_limit:
+            self.transport.close()
+
+    @property
+    def _is_over_limit(self) -> bool:
+        return self._body_bytes > self.server_state.settings.max_body_bytes
+
+
+def _headers_too_large() -> ServiceError:
+    detail = f"A request may have {MAX_HEADERS} headers, with its path of {MAX_HEADER_BYTES} bytes."
+    return ServiceError(Code.HEADERS_TOO_LARGE, detail)
+
+
+def _bad_http() -> ServiceError:
+    return ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and say the length of a body once and in one way.")

@@ -1,0 +1,120 @@
+"""Around every request: its record, its headers, its metrics and its one log line, which never holds input."""
+
+from __future__ import annotations
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import internal, problem_response
+from service.telemetry.metrics import Metrics
+from service.telemetry.record import SAFE_ID, RequestRecord
+
+_log = structlog.get_logger()
+# Asked every few seconds; they would drown what people ask.
+PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
+_CLIENT_GONE = 499  # nobody receives this status; it is for the log and the metrics
+
+
+class Observation:
+    """ASGI middleware that also answers for what nothing else caught."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        record = scope.setdefault("state", {})["record"] = RequestRecord()
+        response = _Response(send, record, _client_request_id(scope))
+        if scope["path"] in PROBES:
+            await self._answer(scope, receive, response)
+            if not response.is_refusal:
+                return
+        else:
+            with self._metrics.inflight_requests.track_inprogress():
+                await self._answer(scope, receive, response)
+        route = getattr(scope.get("route"), "path", None)
+        conclude(record, self._metrics, response.status, scope["method"], route, response.client_request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
+        try:
+            await self._app(scope, receive, response.send)
+        except ClientDisconnect:
+            response.status = _CLIENT_GONE
+            self._metrics.client_gone.inc()
+        except Exception:
+            _log.exception("internal_error", request_id=response.record.request_id)
+            if response.status is not None:  # half an answer is out, so only closing the connection tells the client
+                raise
+            error = internal()
+            response.record.problem = error.reason
+            await problem_response(error, response.record.request_id, path=scope["path"])(scope, receive, response.send)
+
+
+def conclude(
+    record: RequestRecord,
+    metrics: Metrics,
+    status: int | None,
+    method: str | None = None,
+    route: str | None = None,
+    client_request_id: str | None = None,
+) -> None:
+    """Count a request that is over and write its log line; what could not be read has no method and no route."""
+    modalities = record.pattern or ""
+    metrics.requests.labels(record.task, modalities, str(status)).inc()
+    metrics.request_duration.labels(record.task, modalities).observe(record.elapsed_seconds)
+    if record.problem is not None:
+        metrics.rejected.labels(record.problem).inc()
+    for stage, seconds in record.stage_seconds.items():
+        if seconds:
+            metrics.stage_duration.labels(stage).observe(seconds)
+    _log.info(
+        "request",
+        request_id=record.request_id,
+        client_request_id=client_request_id,
+        client=record.client,
+        method=method,
+        route=route,
+        status=status,
+        problem=record.problem,
+        task=record.task,
+        version=record.version,
+        modalities=record.pattern,
+        stages_ms=record.milliseconds(),
+        duration_ms=round(record.elapsed_seconds * 1000, 3),
+    )
+
+
+class _Response:
+    """Notes the status and adds the headers that every answer has."""
+
+    def __init__(self, send: Send, record: RequestRecord, client_request_id: str | None) -> None:
+        self.record = record
+        self.client_request_id = client_request_id
+        self.status: int | None = None
+        self._send = send
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the client is at fault."""
+        return self.status is not None and 400 <= self.status < 500
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.client_request_id or self.record.request_id
+            if self.record.stage_seconds:
+                stages = self.record.milliseconds().items()
+                headers["Server-Timing"] = ", ".join(f"{stage};dur={value}" for stage, value in stages)
+        await self._send(message)
+
+
+def _client_request_id(scope: Scope) -> str | None:
+    """What the client calls its request, if that is safe in a header and a log line; never our own id for it."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if SAFE_ID.fullmatch(given) else None

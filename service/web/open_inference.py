@@ -1,0 +1,145 @@
+"""The Open Inference Protocol under /v2, so that KServe's and Triton's clients work unchanged.
+
+A task is a model with the BYTES inputs `image` and `text`, either of which may be left out. A problem has its usual
+body, and in it an `error`: what those clients raise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Response
+
+from service.api.answers import Answer
+from service.api.open_inference import (
+    InferenceResponse,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+    inference_body,
+)
+from service.api.schemas import self_contained
+from service.errors import OPEN_INFERENCE, InferenceProblem, ServiceError, unknown_version
+from service.inference.engine import Engine
+from service.inference.fan_out import answer_all
+from service.models.loaded_model import Item, Model
+from service.telemetry.record import SAFE_ID, RequestRecord
+from service.web.dependencies import EngineDep, InferenceDep, RecordDep
+from service.web.tensors import BINARY, Array, Inference, at_item, respond
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_PROBLEM = {"application/problem+json": {"schema": self_contained(InferenceProblem)}}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be answered; `error` says why.", "content": _PROBLEM},
+    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
+}
+_INFER: dict[str, Any] = {
+    "response_model": InferenceResponse,
+    "responses": {200: {"content": {BINARY: {}}}},
+    "openapi_extra": {"requestBody": inference_body()},
+}
+router = APIRouter(prefix=OPEN_INFERENCE, responses=_PROBLEMS)
+
+
+@router.get("")
+async def server_metadata() -> ServerMetadata:
+    """The service's name, version and extensions of the Open Inference Protocol."""
+    return ServerMetadata(version=installed_version("mora-serve"))
+
+
+@router.get("/health/live")
+async def live() -> Live:
+    """The process answers."""
+    return Live()
+
+
+@router.get("/health/ready")
+async def ready(engine: EngineDep) -> Ready:
+    """A task is loaded and the threads that would answer a request take work."""
+    await engine.check_ready()
+    return Ready()
+
+
+@router.get("/models/{task}")
+async def model_metadata(task: str, engine: EngineDep, record: RecordDep) -> ModelMetadata:
+    """The tensors of a task, and its live version."""
+    return _metadata(await _find(engine, record, task))
+
+
+@router.get("/models/{task}/versions/{version}")
+async def version_metadata(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelMetadata:
+    """The tensors of a version, which is loaded if it is not."""
+    return _metadata(await _find(engine, record, task, version))
+
+
+@router.get("/models/{task}/ready")
+async def model_ready(task: str, engine: EngineDep, record: RecordDep) -> ModelReady:
+    """A request for this task would be answered."""
+    return await _ready(engine, await _find(engine, record, task))
+
+
+@router.get("/models/{task}/versions/{version}/ready")
+async def version_ready(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelReady:
+    """A request for this version would be answered; it is loaded if it is not."""
+    return await _ready(engine, await _find(engine, record, task, version))
+
+
+@router.post("/models/{task}/infer", **_INFER)
+async def infer(task: str, asked: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
+    """Label N items; the first that cannot be answered fails the request, which says which it is."""
+    return await _infer(engine, await _find(engine, record, task), asked, record)
+
+
+@router.post("/models/{task}/versions/{version}/infer", **_INFER)
+async def infer_version(task: str, version: str, asked: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
+    """Label N items with a pinned version."""
+    return await _infer(engine, await _find(engine, record, task, version), asked, record)
+
+
+async def _find(engine: Engine, record: RequestRecord, task: str, version: str | None = None) -> Model:
+    if version is not None and not _VERSION.fullmatch(version):
+        raise unknown_version()
+    return await engine.model_of(task, None if version is None else int(version), record)
+
+
+def _metadata(model: Model) -> ModelMetadata:
+    return ModelMetadata(name=model.manifest.task, versions=[str(model.manifest.version)])
+
+
+async def _ready(engine: Engine, model: Model) -> ModelReady:
+    await engine.check_ready()
+    return ModelReady(name=model.manifest.task)
+
+
+async def _infer(engine: Engine, model: Model, asked: Inference, record: RequestRecord) -> Response:
+    task, version, labels = model.manifest.task, model.manifest.version, model.manifest.labels
+    patterns = {item.pattern for item in asked.items}
+    record.task, record.version = task, version
+    record.pattern = patterns.pop() if len(patterns) == 1 else None
+    rows = await answer_all(engine, [model], asked.items, asked.request.parameters.top_k or len(labels), record)
+    answers = []
+    for index, (cell,) in enumerate(rows):
+        if isinstance(cell, ServiceError):
+            raise at_item(index, cell)
+        answers.append(cell)
+    record.finish()
+    given = asked.request.id or ""
+    answer_id = given if SAFE_ID.fullmatch(given) else record.request_id
+    return respond(asked.request, task, version, answer_id, _tensors(asked.items, answers))
+
+
+def _tensors(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Array]:
+    """The outputs by name: (N, C), and of `modalities` (N,)."""
+    rows = [answer.labels for answer in answers]
+    return {
+        "labels": np.array([[label.label for label in row] for row in rows], np.str_),
+        "scores": np.array([[label.score for label in row] for row in rows], np.float32),
+        "selected": np.array([[label.selected for label in row] for row in rows], np.bool_),
+        "modalities": np.array([item.pattern.value for item in items], np.str_),
+    }

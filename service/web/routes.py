@@ -1,0 +1,166 @@
+"""The paths of the service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from service.api.answers import (
+    BatchClassification,
+    Classification,
+    Embedding,
+    Health,
+    TaskDetail,
+    TaskExamples,
+    TaskList,
+    TaskSummary,
+    TaskVersions,
+)
+from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
+from service.api.schemas import self_contained
+from service.errors import Problem
+from service.inference.fan_out import classify_batch
+from service.models.images import media_type_of
+from service.models.loaded_model import Model
+from service.web.dependencies import (
+    BatchDep,
+    ClassifyRequestDep,
+    EmbedRequestDep,
+    EngineDep,
+    MetricsDep,
+    RecordDep,
+    ShowcaseDep,
+)
+
+_PROBLEM = {"application/problem+json": {"schema": self_contained(Problem)}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
+    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
+}
+_PICTURE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
+}
+# Whoever publishes writes these files: a browser that is led to one runs nothing of it in the service's name.
+_HARMLESS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+router = APIRouter(responses=PROBLEMS)
+scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
+
+
+@router.post(
+    "/classify", openapi_extra={"requestBody": item_body(ClassifyRequest, top_k=3)}, response_model_exclude_unset=True
+)
+async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
+    """Label one item from its image, its text, or both."""
+    return await engine.classify(request, record)
+
+
+@router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)})
+async def embed(request: EmbedRequestDep, engine: EngineDep, record: RecordDep) -> Embedding:
+    """The features of one item from its image, its text, or both."""
+    return await engine.embed(request, record)
+
+
+@router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})
+async def batch(request: BatchDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
+    """Label several items in several tasks; an item's trunk runs once for all tasks on a backbone."""
+    return await classify_batch(engine, request, record)
+
+
+@router.get("/tasks")
+async def tasks(engine: EngineDep) -> TaskList:
+    """Every task that is loaded."""
+    return TaskList(tasks=[_summary(model) for _, model in sorted(engine.catalog.live.items())])
+
+
+@router.get("/tasks/{task}")
+async def task(task: str, engine: EngineDep) -> TaskDetail:
+    """What is known about a task: its labels, how good it is with each modality missing, where it comes from."""
+    model = engine.catalog.find(task)
+    manifest = model.manifest
+    return TaskDetail(
+        **dict(_summary(model)),
+        calibration=manifest.calibration,
+        metrics=manifest.metrics,
+        training_mix=manifest.training_mix,
+        max_logit_error=manifest.graphs[model.precision].max_logit_error,
+        provenance=manifest.provenance,
+        has_report=manifest.report is not None,
+        refused=engine.catalog.refusal(manifest.task),
+    )
+
+
+@router.get("/tasks/{task}/examples")
+async def examples(task: str, showcase: ShowcaseDep) -> TaskExamples:
+    """Inputs to try a task with: the golden examples of the version that answers."""
+    return showcase.examples(task)
+
+
+@router.get("/tasks/{task}/examples/{number}/image", response_class=Response, responses=_PICTURE)
+async def example_image(task: str, number: int, showcase: ShowcaseDep) -> Response:
+    """The picture of an example, which are counted from 0."""
+    picture = await showcase.picture(task, number)
+    return Response(picture, media_type=media_type_of(picture), headers=_HARMLESS)
+
+
+@router.get("/tasks/{task}/report", response_class=HTMLResponse)
+async def report(task: str, showcase: ShowcaseDep) -> HTMLResponse:
+    """How the version that answers was trained and how good it is, as a page."""
+    return HTMLResponse(await showcase.report(task), headers=_HARMLESS)
+
+
+@router.get("/tasks/{task}/versions")
+async def versions(task: str, showcase: ShowcaseDep) -> TaskVersions:
+    """Every version of a task in the store, and which one answers."""
+    return await showcase.versions(task)
+
+
+@router.get("/livez")
+async def livez() -> Health:
+    """The process answers."""
+    return Health()
+
+
+@router.get("/readyz")
+async def readyz(engine: EngineDep) -> Health:
+    """A task is loaded and the threads that would answer a request take work."""
+    await engine.check_ready()
+    return Health()
+
+
+@scrape.get("/metrics", response_class=Response)
+async def metrics(metrics: MetricsDep) -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs() -> HTMLResponse:
+    """This API as a page, its scripts served from here: it works without the internet."""
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title="MoRA inference service",
+        swagger_js_url="docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="docs/assets/swagger-ui.css",
+        swagger_favicon_url="docs/assets/favicon.png",
+    )
+
+
+def _summary(model: Model) -> TaskSummary:
+    manifest = model.manifest
+    return TaskSummary(
+        task=manifest.task,
+        version=manifest.version,
+        problem=manifest.problem,
+        labels=list(manifest.labels),
+        backbone=manifest.backbone,
+        precision=model.precision,
+    )

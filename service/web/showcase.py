@@ -1,0 +1,83 @@
+"""What people may look at of a task besides its answers: its golden examples, its training report, its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from model_store import Blob, Store, StoreError
+from service.api.answers import TaskExample, TaskExamples, TaskVersion, TaskVersions
+from service.errors import Code, ServiceError
+from service.inference.workers import Workers
+from service.models.catalog import Catalog
+
+T = TypeVar("T")
+_log = structlog.get_logger()
+
+
+class Showcase:
+    """Reads the store for people, on a thread of its own: neither requests for labels nor loading wait for it."""
+
+    def __init__(self, catalog: Catalog, store: Store, queue_size: int) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._reading = Workers("showcase", 1, queue_size)
+
+    def examples(self, task: str) -> TaskExamples:
+        """The golden examples of the version that answers. Raises ServiceError."""
+        manifest = self._catalog.find(task).manifest
+        examples = [
+            TaskExample(
+                pattern=example.pattern,
+                text=example.text or None,
+                has_image=example.image is not None,
+                best_label=manifest.labels[int(np.argmax(example.logits))],
+            )
+            for example in manifest.golden
+        ]
+        return TaskExamples(task=manifest.task, version=manifest.version, examples=examples)
+
+    async def picture(self, task: str, number: int) -> bytes:
+        """The encoded picture of a golden example, counted from 0. Raises ServiceError."""
+        golden = self._catalog.find(task).manifest.golden
+        image = golden[number].image if 0 <= number < len(golden) else None
+        if image is None:
+            raise ServiceError(
+                Code.UNKNOWN_EXAMPLE, "No such example has a picture; GET /tasks/{task}/examples lists them."
+            )
+        return await self._read(image)
+
+    async def report(self, task: str) -> bytes:
+        """The training report of the version that answers, an HTML document. Raises ServiceError."""
+        report = self._catalog.find(task).manifest.report
+        if report is None:
+            raise ServiceError(
+                Code.NO_REPORT, "This version was published without one; mora-train fit --publish adds it."
+            )
+        return await self._read(report)
+
+    async def versions(self, task: str) -> TaskVersions:
+        """Every version of a loaded task that the store has, newest first. Raises ServiceError."""
+        manifest = self._catalog.find(task).manifest
+        numbers = await self._run(lambda: self._store.versions(manifest.task))
+        found = [TaskVersion(version=number, live=number == manifest.version) for number in reversed(numbers)]
+        return TaskVersions(task=manifest.task, versions=found)
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits."""
+        self._reading.close()
+
+    async def _read(self, blob: Blob) -> bytes:
+        return await self._run(lambda: self._store.read(blob))
+
+    async def _run(self, job: Callable[[], T]) -> T:
+        try:
+            return (await self._reading.run(job)).result
+        except (StoreError, OSError) as error:
+            _log.error("store_unreadable", problem=str(error))
+            raise ServiceError(
+                Code.STORE_UNREADABLE, "The store cannot give this file; mora-store verify says why."
+            ) from error

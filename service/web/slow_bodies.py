@@ -1,0 +1,52 @@
+"""How long a body may take to arrive, whatever server is in front of the application."""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Code, ServiceError
+from service.telemetry.metrics import Metrics
+
+
+class SlowBodies:
+    """ASGI middleware: who reads a body that comes too slowly gets ServiceError `slow_client` instead of the rest.
+
+    Args:
+        idle_seconds: between two parts of a body.
+        total_seconds: for all of it.
+    """
+
+    def __init__(self, app: ASGIApp, idle_seconds: float, total_seconds: float, metrics: Metrics) -> None:
+        self._app = app
+        self._idle_seconds = idle_seconds
+        self._total_seconds = total_seconds
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            receive = self._timed(receive)
+        await self._app(scope, receive, send)
+
+    def _timed(self, receive: Receive) -> Receive:
+        end: float | None = None  # once somebody reads
+        is_whole = False
+
+        async def timed() -> Message:
+            nonlocal end, is_whole
+            if is_whole:  # what follows is waiting for the client to leave
+                return await receive()
+            now = asyncio.get_running_loop().time()
+            if end is None:
+                end = now + self._total_seconds
+            try:
+                async with asyncio.timeout_at(min(now + self._idle_seconds, end)):
+                    message = await receive()
+            except TimeoutError as error:
+                self._metrics.slow_clients.inc()
+                raise ServiceError(Code.SLOW_CLIENT, "The body came too slowly; send it again.") from error
+            is_whole = not message.get("more_body", False)
+            return message
+
+        return timed

@@ -1,0 +1,152 @@
+"""Tensors of the Open Inference Protocol: from a request's body to its items, and from arrays to an answer's body.
+
+In binary form, the bytes of the tensors follow the JSON; the header `Inference-Header-Content-Length` says where they
+begin, and `binary_data_size` how many each has. A string of a binary BYTES tensor comes behind its own length (uint32,
+little-endian).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from service.api.open_inference import InferenceRequest, InferenceResponse, InputTensor, OutputTensor, RequestedOutput
+from service.errors import Code, ServiceError
+from service.models.loaded_model import Item
+from service.web.bodies import JSON, parse_item, parse_json, parse_utf8, validate
+
+BINARY = "application/octet-stream"
+HEADER_LENGTH = "Inference-Header-Content-Length"
+Array: TypeAlias = NDArray[np.float32] | NDArray[np.bool_] | NDArray[np.str_]
+_DATATYPES = {"f": "FP32", "b": "BOOL", "U": "BYTES"}  # by the kind of NumPy's type
+_SIZE = re.compile(r"[0-9]{1,15}")
+
+
+class Inference(NamedTuple):
+    """A parsed request for N items."""
+
+    request: InferenceRequest
+    items: Sequence[Item]
+
+
+def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int, max_items: int) -> Inference:
+    """The request that a body holds; blocking. Raises ServiceError, which names an item at fault by its index."""
+    json_size = _json_size(header_length, len(body))
+    request = validate(InferenceRequest, parse_json(body[:json_size]), strict=True)
+    count = _item_count(request.inputs, max_items)
+    rest = memoryview(body)[json_size:]
+    columns: dict[str, Sequence[object]] = {}
+    for tensor in request.inputs:
+        size = tensor.parameters.binary_data_size
+        if size is None:
+            columns[tensor.name] = _listed(tensor, count)
+        else:
+            columns[tensor.name] = list(_unpacked(tensor, rest[:size], count))
+            rest = rest[size:]
+    if rest:
+        raise _bad("There are bytes behind the last tensor.")
+    return Inference(request, [_item(columns, index, max_text_bytes) for index in range(count)])
+
+
+def at_item(index: int, error: ServiceError) -> ServiceError:
+    """The same error, saying which item it is about."""
+    return ServiceError(error.code, f"Item {index}: {error.detail}", error.retry_after_seconds)
+
+
+def respond(request: InferenceRequest, name: str, version: int, answer_id: str, found: Mapping[str, Array]) -> Response:
+    """The tensors that were asked for, each in the form asked for."""
+    wanted = request.outputs
+    if wanted is None:
+        wanted = [RequestedOutput.model_validate({"name": output}) for output in found]
+    outputs, packed = [], []
+    for output in wanted:
+        array, binary = found[output.name], output.parameters.binary_data
+        tensor = OutputTensor(name=output.name, datatype=_DATATYPES[array.dtype.kind], shape=list(array.shape))
+        if request.parameters.binary_data_output if binary is None else binary:
+            packed.append(_packed(array))
+            tensor.parameters = {"binary_data_size": len(packed[-1])}
+        else:
+            tensor.data = array.ravel().tolist()
+        outputs.append(tensor)
+    answer = InferenceResponse(model_name=name, model_version=str(version), id=answer_id, outputs=outputs)
+    content = answer.model_dump_json(exclude_none=True).encode()
+    if not packed:
+        return Response(content, media_type=JSON)
+    return Response(b"".join([content, *packed]), headers={HEADER_LENGTH: str(len(content))}, media_type=BINARY)
+
+
+def _json_size(header_length: str | None, body_size: int) -> int:
+    if header_length is None:
+        return body_size
+    if not _SIZE.fullmatch(header_length) or int(header_length) > body_size:
+        raise _bad(f"{HEADER_LENGTH} is not a number of bytes that the body has.")
+    return int(header_length)
+
+
+def _item_count(tensors: Sequence[InputTensor], max_items: int) -> int:
+    if len({tensor.name for tensor in tensors}) < len(tensors):
+        raise _bad("Two inputs have the same name.")
+    count = tensors[0].shape[0]
+    if any(tensor.shape not in ([count], [count, 1]) for tensor in tensors):
+        raise _bad("Every input must have the shape [N] or [N, 1], with the same N.")
+    if not 1 <= count <= max_items:
+        raise _bad(f"A request may have 1 to {max_items} items; send several requests.")
+    return count
+
+
+def _listed(tensor: InputTensor, count: int) -> Sequence[object]:
+    """The strings of a tensor in JSON, nested as its shape is or not."""
+    data = tensor.data or []
+    if len(data) != count:
+        raise _bad(f"{tensor.name}: there are not as many elements as the shape says.")
+    return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
+
+
+def _unpacked(tensor: InputTensor, data: memoryview, count: int) -> Iterator[object]:
+    """The strings of a tensor in binary form: a picture's bytes as they are, a text decoded."""
+    if tensor.data is not None or tensor.parameters.binary_data_size != len(data):
+        raise _bad(f"{tensor.name}: binary_data_size is more than there is, or there is data in JSON besides.")
+    wrong = _bad(f"{tensor.name}: the binary data does not have as many elements as the shape says.")
+    start = 0
+    for index in range(count):
+        if start + 4 > len(data):
+            raise wrong
+        (size,) = struct.unpack_from("<I", data, start)
+        start += 4 + size
+        if start > len(data):
+            raise wrong
+        element = bytes(data[start - size : start])
+        yield element if tensor.name == "image" else _text(element, index)
+    if start < len(data):
+        raise wrong
+
+
+def _text(element: bytes, index: int) -> str:
+    try:
+        return parse_utf8(element)
+    except ServiceError as error:
+        raise at_item(index, error) from error
+
+
+def _item(columns: Mapping[str, Sequence[object]], index: int, max_text_bytes: int) -> Item:
+    item = parse_item({name: column[index] for name, column in columns.items()}, max_text_bytes)
+    if isinstance(item, ServiceError):
+        raise at_item(index, item)
+    return item
+
+
+def _packed(array: Array) -> bytes:
+    if array.dtype.kind != "U":
+        return array.tobytes()
+    encoded = [str(text).encode() for text in array.flat]
+    return b"".join(struct.pack("<I", len(text)) + text for text in encoded)
+
+
+def _bad(detail: str) -> ServiceError:
+    return ServiceError(Code.BAD_VALUE, detail)

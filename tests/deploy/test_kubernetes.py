@@ -1,0 +1,236 @@
+"""The manifests of docker/kubernetes: valid for the API, at one with each other and with the service."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.settings import Settings, check_names
+from service.telemetry.metrics import Metrics
+from service.web.app import create_app
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "docker" / "kubernetes"
+OLDEST, NEWEST = "1.29", "1.37"  # the field unhealthyPodEvictionPolicy and named ports of policies are older than this
+ELSEWHERE = {"Kustomization", "ServiceMonitor"}  # kinds that Kubernetes itself does not define
+Manifest = dict[str, Any]
+
+
+def manifests() -> list[Manifest]:
+    return [document for path in sorted(FOLDER.glob("*.yaml")) for document in yaml.safe_load_all(path.read_text())]
+
+
+def of_kind(kind: str, name: str | None = None) -> list[Manifest]:
+    return [it for it in manifests() if it["kind"] == kind and name in (None, named(it).removeprefix(f"{kind}-"))]
+
+
+def pods() -> list[Manifest]:
+    """What makes pods: the Deployment and the Jobs."""
+    return [*of_kind("Deployment"), *of_kind("Job")]
+
+
+def deployed() -> Manifest:
+    (deployment,) = of_kind("Deployment")
+    return deployment
+
+
+def container(owner: Manifest) -> Manifest:
+    (only,) = owner["spec"]["template"]["spec"]["containers"]
+    return only
+
+
+def environment() -> dict[str, str]:
+    return {each["name"]: each["value"] for each in container(deployed())["env"]}
+
+
+def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return bool(selector) and selector.items() <= labels.items()
+
+
+def pod_labels() -> dict[str, str]:
+    return deployed()["spec"]["template"]["metadata"]["labels"]
+
+
+def named(manifest: Manifest) -> str:
+    return f"{manifest['kind']}-{manifest.get('metadata', {}).get('name', '')}"
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("manifest", [it for it in manifests() if it["kind"] not in ELSEWHERE], ids=named)
+def test_every_manifest_is_valid_for_the_api(manifest, version):
+    kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("replica",), 2), (("template", "spec", "terminationGracePeriodSeconds"), "35s"), (("selector",), None)],
+    ids=["a misspelt field", "a wrong type", "a field left out"],
+)
+def test_control_what_the_api_would_refuse_is_seen(place, value):
+    manifest = copy.deepcopy(deployed())
+    *way, last = place
+    parent = manifest["spec"]
+    for name in way:
+        parent = parent[name]
+    parent[last] = value
+    if value is None:
+        del parent[last]
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(manifest, NEWEST, strict=True)
+
+
+def test_kustomize_is_given_every_file_but_those_for_some():
+    (kustomization,) = of_kind("Kustomization")
+    files = {path.name for path in FOLDER.glob("*.yaml")}
+
+    assert (
+        set(kustomization["resources"]) | {"kustomization.yaml", "monitoring.yaml", "seed.yaml", "train.yaml"} == files
+    )
+    assert kustomization["namespace"] == of_kind("Namespace")[0]["metadata"]["name"]
+
+
+def test_selectors_find_the_pods():
+    found = [deployed()["spec"]["selector"]["matchLabels"]]
+    found += [service["spec"]["selector"] for service in of_kind("Service")]
+    found += [budget["spec"]["selector"]["matchLabels"] for budget in of_kind("PodDisruptionBudget")]
+    found += [policy["spec"]["podSelector"]["matchLabels"] for policy in of_kind("NetworkPolicy")]
+    spread = deployed()["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    found += [constraint["labelSelector"]["matchLabels"] for constraint in spread]
+
+    assert len(found) == 6
+    assert [selector for selector in found if not selects(selector, pod_labels())] == []
+    others = [job["spec"]["template"]["metadata"]["labels"] for job in of_kind("Job")]
+    assert [labels for labels in others for selector in found if selects(selector, labels)] == []
+
+
+def test_the_autoscaler_scales_the_deployment_by_what_it_requests():
+    (autoscaler,) = of_kind("HorizontalPodAutoscaler")
+    target = autoscaler["spec"]["scaleTargetRef"]
+
+    assert (target["kind"], target["name"], target["apiVersion"]) == (
+        "Deployment",
+        deployed()["metadata"]["name"],
+        deployed()["apiVersion"],
+    )
+    assert "replicas" not in deployed()["spec"]
+    used = {metric["resource"]["name"] for metric in autoscaler["spec"]["metrics"] if metric["type"] == "Resource"}
+    assert used
+    assert used <= container(deployed())["resources"]["requests"].keys()
+    (budget,) = of_kind("PodDisruptionBudget")
+    assert autoscaler["spec"]["minReplicas"] > budget["spec"]["maxUnavailable"]  # one is always left
+    assert "mora_queue_depth" in (FOLDER / "autoscaler.yaml").read_text()
+    assert Metrics().queue_depth._name == "mora_queue_depth"
+
+
+def test_the_monitor_finds_the_service_for_metrics():
+    (monitor,) = of_kind("ServiceMonitor")
+    matching = [
+        it for it in of_kind("Service") if selects(monitor["spec"]["selector"]["matchLabels"], it["metadata"]["labels"])
+    ]
+
+    assert [it["metadata"]["name"] for it in matching] == ["mora-serve-metrics"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in [port["name"] for port in matching[0]["spec"]["ports"]]
+
+
+def test_ports_are_those_that_the_service_listens_on():
+    ports = {port["name"]: port["containerPort"] for port in container(deployed())["ports"]}
+
+    assert ports == {"http": Settings().port, "metrics": int(environment()["MORA_METRICS_PORT"])}
+    targets = [port["targetPort"] for service in of_kind("Service") for port in service["spec"]["ports"]]
+    (policy,) = of_kind("NetworkPolicy")
+    targets += [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
+    targets += [it["httpGet"]["port"] for name, it in container(deployed()).items() if name.endswith("Probe")]
+    assert len(targets) == 7
+    assert set(targets) == ports.keys()
+    annotations = deployed()["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(ports["metrics"])
+
+
+def test_probes_ask_paths_that_there_are():
+    paths = create_app(Settings()).openapi()["paths"].keys()
+    probes = {name: it["httpGet"]["path"] for name, it in container(deployed()).items() if name.endswith("Probe")}
+
+    assert probes == {"startupProbe": "/livez", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+    assert set(probes.values()) <= paths
+    assert "/healthz" not in paths  # what is often probed, and would be noticed here
+
+
+def test_the_environment_is_settings_and_nothing_else(monkeypatch):
+    check_names(environment())
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+
+    assert settings.intra_op_threads == int(container(deployed())["resources"]["requests"]["cpu"])
+    links = [f"{it['metadata']['name']}_service_host".replace("-", "_").upper() for it in of_kind("Service")]
+    with pytest.raises(ValueError, match="is not a setting"):  # what Kubernetes would add, so it must not
+        check_names(links)
+    assert [named(it) for it in pods() if it["spec"]["template"]["spec"]["enableServiceLinks"] is not False] == []
+
+
+def test_there_is_time_to_drain(monkeypatch):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+
+    grace = deployed()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert settings.drain_delay_seconds < settings.drain_seconds < grace
+
+
+@pytest.mark.parametrize("owner", pods(), ids=named)
+def test_pods_may_do_nothing_that_they_need_not(owner):
+    pod, own = owner["spec"]["template"]["spec"], container(owner)
+
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] == pod["securityContext"]["runAsGroup"] == 10001
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert own["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"cpu", "memory"} <= own["resources"]["requests"].keys()
+    assert "memory" in own["resources"]["limits"]
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert not any("hostPath" in volume for volume in pod["volumes"])
+
+
+@pytest.mark.parametrize("owner", pods(), ids=named)
+def test_volumes_are_there_and_the_store_is_written_by_jobs_alone(owner):
+    volumes = {volume["name"]: volume for volume in owner["spec"]["template"]["spec"]["volumes"]}
+    mounts = {mount["name"]: mount for mount in container(owner)["volumeMounts"]}
+    claims = {it["metadata"]["name"] for it in of_kind("PersistentVolumeClaim")}
+
+    assert mounts.keys() == volumes.keys()
+    used = {
+        volume["persistentVolumeClaim"]["claimName"] for volume in volumes.values() if "persistentVolumeClaim" in volume
+    }
+    assert used <= claims
+    assert volumes["store"]["persistentVolumeClaim"]["claimName"] == "mora-store"
+    read_only = mounts["store"].get("readOnly", False), volumes["store"]["persistentVolumeClaim"].get("readOnly", False)
+    assert read_only == ((True, True) if owner is deployed() or owner["kind"] == "Deployment" else (False, False))
+
+
+def test_the_training_job_publishes_to_the_store_that_is_served():
+    (job,) = of_kind("Job", "mora-train")
+    arguments = container(job)["args"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container(job)["volumeMounts"]}
+
+    assert arguments[0] == "fit"
+    assert arguments[1].startswith(mounts["data"] + "/")
+    assert arguments[arguments.index("--output") + 1].startswith(mounts["runs"] + "/")
+    assert arguments[arguments.index("--publish") + 1] == mounts["store"] == "/store"
+
+
+def test_the_page_names_every_manifest():
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+
+    assert [path.name for path in FOLDER.glob("*.yaml") if path.name not in page] == []

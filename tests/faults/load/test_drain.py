@@ -1,0 +1,218 @@
+"""Told to stop: not ready at once, nothing lost, ended in time."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.faults.proxy import REUSED, free_ports, nginx
+from tests.support.faults.raw_http import ask, classify, connect, events_named, is_closed, read_answer, request
+from tests.support.steady_load import SteadyLoad
+from tests.support.waiting import wait_until
+
+ITEM = {"text": "a red apple"}
+EXIT_SECONDS = 20
+
+
+@pytest.fixture
+def fruit(shelf):
+    shelf.publish("fruit")
+    return shelf.store
+
+
+def stop(running, seconds: float = EXIT_SECONDS) -> int:
+    """SIGTERM; the exit code."""
+    running.process.send_signal(signal.SIGTERM)
+    return running.process.wait(timeout=seconds)
+
+
+def test_it_is_not_ready_at_once_and_answers_everything_else(fruit, server):
+    running = server(fruit, drain_delay_seconds=30, drain_seconds=60)
+    with connect(running.port) as old:
+        old.sendall(request("GET", "/readyz"))
+        assert read_answer(old)[0] == 200
+        running.process.send_signal(signal.SIGTERM)
+        old.sendall(request("GET", "/readyz"))
+        status, headers, body = read_answer(old)
+        assert (status, json.loads(body)["code"]) == (503, "draining")
+        assert headers["connection"] == "close", "the client is told to connect to another replica"
+        assert is_closed(old)
+    for data in (classify(), request("GET", "/livez"), request("GET", "/tasks"), request("GET", "/metrics")):
+        assert ask(running.port, data)[0] == 200
+    assert stop(running) == 0, "a second signal skips the delay"
+
+
+def test_what_has_begun_is_finished(fruit, server, counts, reliability):
+    """Requests of which half has come when the signal comes."""
+    number = counts(20, 400)
+    running = server(fruit, drain_delay_seconds=0.3)
+    data = classify("a red apple")
+    begun = [connect(running.port) for _ in range(number)]
+    idle = connect(running.port)
+    for connection in begun:
+        connection.sendall(data[:-5])
+    assert wait_until(lambda: running.metric("mora_inflight_requests") == number)
+    running.process.send_signal(signal.SIGTERM)
+    assert is_closed(idle)
+    statuses = []
+    for connection in begun:
+        connection.sendall(data[-5:])
+        statuses.append(read_answer(connection)[0])
+        connection.close()
+    idle.close()
+    code = running.process.wait(timeout=EXIT_SECONDS)
+    with pytest.raises(ConnectionRefusedError):
+        connect(running.port)
+    assert events_named(running, "draining")
+    lost = number - statuses.count(200)
+    reliability(
+        f"SIGTERM in the middle of {number} requests",
+        "0 lost, exit 0",
+        f"{lost} lost, exit {code}",
+        lost == 0 and code == 0,
+    )
+
+
+def test_control_a_process_that_is_killed_loses_what_has_begun(fruit, server):
+    running = server(fruit, drain_delay_seconds=0)
+    with connect(running.port) as connection:
+        connection.sendall(classify()[:-5])
+        assert wait_until(lambda: running.metric("mora_inflight_requests") == 1)
+        running.process.kill()
+        running.process.wait()
+        assert read_answer(connection)[0] == 0
+
+
+def test_a_request_that_never_ends_does_not_hold_it(fruit, server):
+    running = server(fruit, drain_delay_seconds=0, drain_seconds=2, body_idle_seconds=60, body_seconds=60)
+    with connect(running.port) as connection:
+        connection.sendall(classify()[:-5])
+        assert wait_until(lambda: running.metric("mora_inflight_requests") == 1)
+        assert stop(running) == 0
+
+
+def test_ctrl_c_does_not_wait_for_anyone_to_notice(fruit, server):
+    running = server(fruit, drain_delay_seconds=60, drain_seconds=90)
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(timeout=EXIT_SECONDS) == 0
+
+
+SLOW_TO_LOAD = """
+import sys, time
+from service.models.loading import Loader
+whole = Loader.load
+def load(self, task, version):
+    print('{"event": "loading"}', file=sys.stderr, flush=True)
+    time.sleep(0 if version == 1 and "reload" in sys.argv[1] else 120)
+    return whole(self, task, version)
+Loader.load = load
+from service.cli import app
+app(["run", "--port", "0", "--log-format", "json", "--poll-seconds", "0.05", *sys.argv[2:]])
+"""
+
+
+@contextmanager
+def slow_to_load(when: str, store, *flags: str):
+    command = [sys.executable, "-c", SLOW_TO_LOAD, when, "--store", str(store.root), *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    killer = threading.Timer(60, process.kill)
+    killer.start()
+    try:
+        yield process, (json.loads(line)["event"] for line in process.stderr)
+    finally:
+        killer.cancel()
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_it_ends_in_time_while_its_first_model_loads(fruit):
+    with slow_to_load("at start", fruit) as (process, events):
+        assert next(event for event in events if event == "loading")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=EXIT_SECONDS) == 0
+
+
+def test_it_ends_in_time_while_a_new_version_loads(shelf, fruit):
+    flags = ["--drain-delay-seconds", "0", "--drain-seconds", "2"]
+    with slow_to_load("at reload", fruit, *flags) as (process, events):
+        assert next(event for event in events if event == "listening")
+        shelf.publish("fruit", seed=2)
+        assert next(event for event in events if event == "loading")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=EXIT_SECONDS) == 0
+
+
+def test_it_ends_in_time_whenever_the_signal_comes(shelf, counts, reliability):
+    for seed in range(4):
+        shelf.publish(f"task-{seed}", seed)
+    tries = counts(2, 20)
+    codes, slowest = [], 0.0
+    for number in range(tries):
+        command = [sys.executable, "-m", "service.cli", "run", "--store", str(shelf.store.root), "--port", "0"]
+        process = subprocess.Popen([*command, "--drain-delay-seconds", "0"], stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(4.0 * (number + random.random()) / tries)  # noqa: S311
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            codes.append(process.wait(timeout=EXIT_SECONDS))
+            slowest = max(slowest, time.monotonic() - started)
+        finally:
+            process.kill()
+            process.wait()
+    # While Python imports, before any code of ours can run, the signal does what it does to any process.
+    good = set(codes) <= {0, -signal.SIGTERM}
+    reliability(
+        f"SIGTERM at {tries} moments of the first 4 s",
+        f"ended within {EXIT_SECONDS} s",
+        f"{slowest:.1f} s at most, exit codes {sorted(set(codes))}",
+        good,
+    )
+
+
+def roll(server, store, folder, number: int, retries: str, end) -> SteadyLoad:
+    """Stop and start two replicas in turn, under load, `number` times; `end(replica)` stops one."""
+    ports = free_ports(2)
+    settings = {"drain_delay_seconds": 0.3, "queue_size": 256}
+    with nginx(folder, ports, f"{REUSED} proxy_next_upstream {retries};") as port:
+        with ThreadPoolExecutor(2) as threads:
+            replicas = list(threads.map(lambda its_port: server(store, port=its_port, **settings), ports))
+        with SteadyLoad(port, ITEM, clients=4) as load:
+            for turn in range(number):
+                assert load.goes_on()
+                end(replicas[turn % 2])
+                if turn + 1 < number:
+                    replicas[turn % 2] = server(store, port=ports[turn % 2], **settings)
+            assert load.goes_on()
+    return load
+
+
+def test_two_replicas_behind_a_proxy_are_restarted_and_no_client_notices(fruit, server, counts, reliability, tmp_path):
+    number = counts(3, 50)
+    codes = []
+    load = roll(
+        server, fruit, tmp_path / "nginx", number, "error timeout non_idempotent", lambda gone: codes.append(stop(gone))
+    )
+    reliability(
+        f"{number} SIGTERMs in turn to 2 replicas behind nginx, 4 clients asking all the time",
+        "0 client errors, every exit 0",
+        f"{len(load.errors)} errors in {load.answered} answers, exit codes {sorted(set(codes))}",
+        not load.errors and load.answered > 20 * number and set(codes) == {0},
+    )
+
+
+def test_control_replicas_that_are_killed_behind_a_proxy_that_does_not_retry_are_noticed(fruit, server, tmp_path):
+    def kill(replica) -> None:
+        replica.process.kill()
+        replica.process.wait()
+
+    assert roll(server, fruit, tmp_path / "nginx", 1, "off", kill).errors

@@ -1,0 +1,111 @@
+"""More requests than the encoder can answer."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from benchmarks.load import OK, REFUSED, Load, closed_loop, open_loop, percentile
+from tests.support.counting import counting_draft
+from tests.support.faults.asking import Reply, as_json, ask, get
+from tests.support.faults.probing import probed
+
+EXPONENT = 8  # the text takes some 60 ms, about what four of its length take CLIP on one core
+QUEUE, AT_ONCE = 32, 24
+SLOW = {"queue_size": QUEUE, "encoder_workers": 1, "max_batch_tokens": 20, "log_level": "error"}  # four texts a run
+BODY = json.dumps({"task": "fruit", "text": "a red apple"}).encode()
+GOODPUT_SHARE, REFUSAL_MS, LIVEZ_MS, RECOVERY_SECONDS = 0.9, 50, 100, 2
+
+
+def burst(base: str, count: int) -> list[Reply]:
+    """The answers to `count` requests at the same moment."""
+    return ask(base, [as_json("/classify", {"task": "fruit", "text": "a red apple"})] * count, at_once=count)
+
+
+def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, server):
+    shelf.publish_draft(counting_draft(shelf, EXPONENT))
+    running = server(shelf.store, **SLOW)
+
+    with probed(running.port) as livez_ms:
+        answers = burst(running.base, 4 * QUEUE)
+
+    refused = [answer for answer in answers if answer.status != 200]
+    assert len(answers) - len(refused) >= QUEUE
+    assert refused
+    assert {(answer.status, answer.json["code"]) for answer in refused} == {(503, "queue_full")}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert running.metric('mora_rejected_total{reason="queue_full"}') == len(refused)
+    assert livez_ms
+    assert max(livez_ms) < float("inf")
+    assert {answer.status for answer in burst(running.base, 4)} == {200}
+    assert get(running.base, "/readyz").status == 200
+
+
+def test_control_a_service_that_refuses_nobody_is_seen(shelf, server, reliability):
+    shelf.publish_draft(counting_draft(shelf, EXPONENT))
+    running = server(shelf.store, **{**SLOW, "queue_size": 10_000, "timeout_ms": 600_000})
+
+    statuses = {answer.status for answer in burst(running.base, 2 * QUEUE)}
+
+    reliability(
+        "*control*: a queue without a limit worth the name", "seen: nobody is refused", str(statuses), statuses == {200}
+    )
+
+
+def test_control_work_on_the_event_loop_is_seen(shelf, server, reliability):
+    shelf.publish("fruit")
+    running = server(shelf.store, planted="blocks")
+
+    with probed(running.port) as livez_ms:
+        burst(running.base, 4)
+
+    slowest = max(livez_ms)
+    reliability(
+        "*control*: work on the event loop", f"seen: /livez over {LIVEZ_MS} ms", f"{slowest:.0f} ms", slowest > LIVEZ_MS
+    )
+
+
+def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, float, float]:
+    """What became of `times` the peak, p99 of /livez in ms meanwhile, and seconds until all was well again."""
+    with probed(running.port) as livez_ms:
+        load = open_loop(f"{running.base}/classify", [BODY], times * peak, seconds)
+    ended = time.perf_counter()
+    while any(answer.status != 200 for answer in burst(running.base, 4)):
+        assert time.perf_counter() - ended < 60
+    return load, percentile(livez_ms, 0.99), time.perf_counter() - ended
+
+
+def test_goodput_stays_at_its_peak_and_refusals_are_fast(request, shelf, server, counts, reliability):
+    if not request.config.getoption("--full-faults"):
+        pytest.skip("measures times: only with --full-faults")
+    shelf.publish_draft(counting_draft(shelf, EXPONENT))
+    running = server(shelf.store, **SLOW)
+    closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 2)
+    peak = closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 10).per_second
+    missed = []
+
+    for times in (0.7, 2.0, 3.0):
+        load, livez_ms, recovery_seconds = loaded(running, times, peak, seconds=30)
+        refused = load.statuses.get(REFUSED, 0)
+        refusal_ms = percentile(load.refusals_ms, 0.99) if refused else 0.0
+        assert load.statuses.keys() <= {OK, REFUSED}
+        good = not refused if times < 1 else load.per_second >= GOODPUT_SHARE * peak and refusal_ms <= REFUSAL_MS
+        good = good and livez_ms <= LIVEZ_MS and recovery_seconds <= RECOVERY_SECONDS
+        goal = "0 refused" if times < 1 else f"goodput at least 90 % of it, refusals p99 at most {REFUSAL_MS} ms"
+        measured = (
+            f"{load.per_second:.0f}/s of {peak:.0f}/s, {refused} of {len(load.latencies_ms)} refused, "
+            f"refusals p99 {refusal_ms:.0f} ms, "
+            f"/livez p99 {livez_ms:.0f} ms, well again after {1000 * recovery_seconds:.0f} ms"
+        )
+        try:
+            reliability(
+                f"{times:g} times what the encoder can do",
+                f"{goal}, /livez p99 at most {LIVEZ_MS} ms, well within {RECOVERY_SECONDS} s",
+                measured,
+                good,
+            )
+        except AssertionError as error:
+            missed.append(str(error))
+    assert not missed

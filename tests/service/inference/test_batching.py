@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnxruntime import RunOptions
+from prometheus_client import Counter
+
+from service.errors import Code, ServiceError
+from service.inference.batching import Batcher, choose
+from service.inference.forward import Claim, TowerInput
+from service.inference.trunk_cache import TrunkCache
+
+
+class Stub:
+    """A graph that notes what it is given; `compute` says what it gives."""
+
+    def __init__(self, compute: Callable[..., np.ndarray] = lambda array, *_: array, sha256: str = "stub") -> None:
+        self.sha256 = sha256
+        self.tokens = None
+        self.given: list[list[np.ndarray]] = []
+        self._compute = compute
+
+    def run(self, *arrays: np.ndarray, options: object = None) -> np.ndarray:
+        self.given.append(list(arrays))
+        return self._compute(*arrays)
+
+    run_on_device = run
+
+
+class Held(Stub):
+    """Runs only once it is released."""
+
+    def __init__(self) -> None:
+        super().__init__(self._wait)
+        self.running, self.release = threading.Event(), threading.Event()
+
+    def _wait(self, array: np.ndarray) -> np.ndarray:
+        self.running.set()
+        self.release.wait()
+        return array
+
+
+def last_of(hidden: np.ndarray, last_token: np.ndarray) -> np.ndarray:
+    return hidden[np.arange(len(hidden)), last_token][:, None]
+
+
+def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int], task: str = "one", **claim: object) -> TowerInput:
+    claimed = Claim(task, len(tokens), **claim)
+    return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), claimed)
+
+
+def make(
+    sizes: list[int],
+    cache_bytes: int = 0,
+    threads: int = 1,
+    batches: int = 1,
+    queue_size: int = 100,
+    tokens: int = 64,
+) -> Batcher:
+    cache = TrunkCache(cache_bytes, Counter("cache", "", ["result"], registry=None))
+    return Batcher("test", threads, batches, queue_size, tokens, cache, sizes.append)
+
+
+async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
+    """What becomes of inputs that all came while the one thread was busy."""
+    held = Held()
+    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+    await asyncio.to_thread(held.running.wait)
+    waiting = [asyncio.create_task(batcher.run(item)) for item in inputs]
+    await asyncio.sleep(0)
+    held.release.set()
+    await busy
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    await asyncio.to_thread(batcher.close)
+    return found
+
+
+@given(st.lists(st.integers(1, 77), min_size=1, max_size=40), st.integers(1, 300))
+@settings(deadline=None)
+def test_a_batch_has_the_oldest_and_fits_and_is_not_mostly_padding(tokens, most):
+    chosen = choose(tokens, most)
+    padded = max(tokens[place] for place in chosen) * len(chosen)
+    assert chosen[0] == 0
+    assert len(set(chosen)) == len(chosen)
+    assert len(chosen) == 1 or padded <= most
+    assert padded - sum(tokens[place] for place in chosen) <= padded / 4
+
+
+def test_texts_of_like_length_run_together_and_the_oldest_first():
+    assert choose([8, 70, 9, 8, 30, 7, 8], 64) == [0, 3, 6, 2, 5]
+    assert choose([70, 8, 8], 64) == [0]
+    assert choose([8] * 10, 32) == [0, 1, 2, 3]
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=12), st.integers(1, 60))
+@settings(deadline=None, max_examples=50)
+def test_every_text_gets_its_own_answer_whatever_it_is_batched_with(texts, most):
+    trunk, tail, sizes = Stub(lambda ids: ids.cumsum(1)), Stub(last_of), []
+    found = asyncio.run(behind(make(sizes, tokens=most), [text(trunk, (tail,), tokens) for tokens in texts]))
+    assert [done.result[0].tolist() for done in found] == [[sum(tokens)] for tokens in texts]
+    assert sum(sizes) == len(texts) + 1
+
+
+def test_the_trunk_runs_once_for_all_and_each_tail_for_its_own_rows():
+    trunk, one, two, sizes = Stub(), Stub(last_of), Stub(lambda *arrays: -last_of(*arrays)), []
+    tails = [(one,), (two, one), (one,)]
+    inputs = [text(trunk, tails[n], [n + 1, n + 5]) for n in range(3)]
+    found = asyncio.run(behind(make(sizes), inputs))
+    assert [[vector.tolist() for vector in done.result] for done in found] == [[[5]], [[-6], [6]], [[7]]]
+    assert (sizes, len(trunk.given), len(one.given), len(two.given)) == ([1, 3], 1, 1, 1)
+    assert len(two.given[0][0]) == 1
+
+
+def test_an_input_that_must_not_share_a_run_does_not():
+    trunk, tail, sizes = Stub(), Stub(last_of), []
+    inputs = [text(trunk, (tail,), [n, n], alone=True) for n in range(4)]
+    asyncio.run(behind(make(sizes), inputs))
+    assert sizes == [1] * 5
+
+
+def test_inputs_that_run_alone_run_beside_each_other_and_beside_one_batch():
+    async def scenario() -> None:
+        batcher = make([], threads=3, queue_size=0)
+        batch, alone = Held(), Held()
+        item = TowerInput(batch, (), np.zeros((1, 1)), (), Claim("one", 1))
+        running = [asyncio.create_task(batcher.run(item))]
+        await asyncio.to_thread(batch.running.wait)
+        with pytest.raises(ServiceError):  # threads are idle, but not for a second batch
+            await batcher.run(item)
+        running += [
+            asyncio.create_task(batcher.run(replace(item, trunk=alone, claim=Claim("one", 1, alone=True))))
+            for _ in range(2)
+        ]
+        while len(alone.given) < 2:
+            await asyncio.sleep(0.001)
+        assert batcher.waiting == 0
+        batch.release.set()
+        await running[0]
+        assert len((await batcher.run(item)).result) == 0  # the place of a batch that ended is free again
+        alone.release.set()
+        await asyncio.gather(*running)
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_inputs_of_different_trunks_never_share_a_batch():
+    trunks, tail, sizes = [Stub(), Stub()], Stub(last_of), []
+    asyncio.run(behind(make(sizes), [text(trunks[n % 2], (tail,), [n, n]) for n in range(6)]))
+    assert sizes == [1, 3, 3]
+
+
+def test_an_input_that_breaks_a_run_fails_alone():
+    def odd(ids: np.ndarray) -> np.ndarray:
+        if (ids == 13).any():
+            raise RuntimeError("bad luck")
+        return ids
+
+    trunk, tail, sizes = Stub(odd), Stub(last_of), []
+    inputs = [text(trunk, (tail,), [number, number]) for number in (11, 12, 13, 14, 15)]
+    found = asyncio.run(behind(make(sizes), inputs))
+    assert isinstance(found.pop(2), RuntimeError)
+    assert [done.result[0].tolist() for done in found] == [[11], [12], [14], [15]]
+
+
+def test_nobody_runs_what_nobody_waits_for():
+    async def scenario() -> None:
+        trunk, tail, held, batcher = Stub(), Stub(last_of), Held(), make([])
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        await asyncio.to_thread(held.running.wait)
+        gone, stays = (asyncio.create_task(batcher.run(text(trunk, (tail,), [n]))) for n in (1, 2))
+        await asyncio.sleep(0)
+        assert batcher.waiting == 2
+        gone.cancel()
+        await asyncio.sleep(0)
+        held.release.set()
+        await asyncio.gather(busy, stays)
+        assert [array.tolist() for array in trunk.given[0]] == [[[2]]]
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
+    async def scenario() -> None:
+        held, batcher = Held(), make([], queue_size=1)
+        item = TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))
+        busy = asyncio.create_task(batcher.run(item))
+        await asyncio.to_thread(held.running.wait)
+        waiting = asyncio.create_task(batcher.run(item))
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as caught:
+            await batcher.run(item)
+        assert caught.value.code is Code.QUEUE_FULL
+        closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        held.release.set()
+        await asyncio.gather(busy, closing)
+
+    asyncio.run(scenario())
+
+
+def test_a_known_input_costs_no_trunk_and_the_least_used_makes_room():
+    trunk, tail, sizes = Stub(lambda ids: ids * 2), Stub(last_of), []
+    requests = Counter("requests", "", ["result"], registry=None)
+    batcher = Batcher("test", 1, 1, 100, 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts of three tokens
+
+    async def scenario() -> list:
+        found = []
+        for number in (1, 2, 1, 3, 1, 2):  # 3 drops 2
+            found.append((await batcher.run(text(trunk, (tail,), [number] * 3))).result[0].tolist())
+        await asyncio.to_thread(batcher.close)
+        return found
+
+    assert asyncio.run(scenario()) == [[2], [4], [2], [6], [2], [4]]
+    assert len(trunk.given) == 4
+    counted = {result: requests.labels(result)._value.get() for result in ("hit", "miss")}
+    assert counted == {"hit": 2, "miss": 4}
+
+
+def test_known_and_new_inputs_of_different_lengths_share_a_batch():
+    trunk, tail = Stub(lambda ids: ids.cumsum(1)), Stub(last_of)
+    batcher = make([], cache_bytes=10_000)
+
+    async def scenario() -> list:
+        await batcher.run(text(trunk, (tail,), [1, 2, 3]))
+        return await behind(batcher, [text(trunk, (tail,), tokens) for tokens in ([1, 2, 3], [4, 4, 4, 4], [5, 6, 7])])
+
+    found = asyncio.run(scenario())
+    assert [done.result[0].tolist() for done in found] == [[6], [16], [18]]
+    assert [arrays[0].shape for arrays in trunk.given] == [(1, 3), (2, 4)]
+
+
+def test_an_overloaded_service_answers_queue_full_and_recovers(shelf, serve, sample, occupied):
+    shelf.publish("fruit")
+    client = serve(shelf.store, queue_size=0, encoder_workers=1)
+    with occupied(client, "text"):
+        response = client.post("/classify", json={"text": "red"})
+
+    assert (response.status_code, response.json()["code"]) == (503, "queue_full")
+    assert int(response.headers["Retry-After"]) >= 1
+    assert sample(client, 'mora_rejected_total{reason="queue_full"}') == 1
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/classify", json={"text": "red"}).status_code == 200
+
+
+def test_fifty_at_once_answer_as_each_does_alone(client):
+    from io import BytesIO
+
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+
+    def item(number: int) -> dict:
+        file = BytesIO()
+        Image.fromarray(rng.integers(0, 256, (20 + number, 30, 3), dtype=np.uint8)).save(file, "PNG")
+        image = {"image": base64.b64encode(file.getvalue()).decode()} if number % 3 != 1 else {}
+        text = {"text": " ".join(rng.choice(["a", "red", "apple"], 1 + number % 8))} if number % 3 else {}
+        return {"task": ("fruit", "tags")[number % 2], **image, **text}
+
+    def ask(item: dict) -> tuple:
+        answer = client.post("/classify", json=item).json()
+        scores = {label["label"]: pytest.approx(label["score"], abs=1e-6) for label in answer["labels"]}
+        return answer["task"], scores, answer["modalities"]
+
+    items = [item(number) for number in range(50)]
+    alone = [ask(item) for item in items]
+    with ThreadPoolExecutor(50) as pool:
+        together = list(pool.map(ask, items))
+    assert together == alone
+
+
+class Stoppable(Stub):
+    """Runs until it is told to stop, as a session does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.running = threading.Event()
+
+    def run_on_device(self, *arrays: np.ndarray, options: RunOptions) -> np.ndarray:
+        self.running.set()
+        while not options.terminate:
+            time.sleep(0.001)
+        raise RuntimeError("stopped")
+
+
+def test_a_run_that_nobody_wants_any_more_is_stopped_and_one_that_somebody_wants_is_not():
+    async def scenario() -> None:
+        batcher, held = make([]), Held()
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        await asyncio.to_thread(held.running.wait)
+        endless = Stoppable()
+        both = [asyncio.create_task(batcher.run(text(endless, (), [1]))) for _ in range(2)]
+        await asyncio.sleep(0)
+        held.release.set()
+        await busy
+        await asyncio.to_thread(endless.running.wait)
+        both[0].cancel()
+        await asyncio.sleep(0.05)
+        assert not both[1].done()
+        both[1].cancel()
+        done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
+        assert done.result[0].tolist() == [7]
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_does_not_stop_gives_its_place_to_another_thread(monkeypatch, events):
+    monkeypatch.setattr("service.inference.batching._STUCK_SECONDS", 0.05)
+
+    async def scenario() -> None:
+        batcher, held = make([]), Held()
+        stuck = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        await asyncio.to_thread(held.running.wait)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(batcher.probe(), 0.05)
+        stuck.cancel()
+        await asyncio.wait_for(batcher.probe(), 10)
+        done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
+        assert done.result[0].tolist() == [7]
+        held.release.set()
+        await asyncio.to_thread(batcher.close)
+        assert batcher._idle == 1
+
+    asyncio.run(scenario())
+    assert [event["event"] for event in events] == ["encoder_stuck"]
+
+
+def slow(seconds: float) -> Stub:
+    def compute(array: np.ndarray) -> np.ndarray:
+        time.sleep(seconds)
+        return array
+
+    return Stub(compute)
+
+
+def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_runs():
+    async def scenario() -> None:
+        batcher, trunk = make([]), slow(0.05)
+        for _ in range(3):
+            await batcher.run(text(trunk, (), [1], deadline=time.perf_counter() + 1))
+        runs = len(trunk.given)
+        with pytest.raises(ServiceError) as caught:
+            await batcher.run(text(trunk, (), [1], deadline=time.perf_counter() + 0.01))
+        assert caught.value.code is Code.DEADLINE_UNREACHABLE
+        waiting = [asyncio.create_task(batcher.run(text(trunk, (), [1], alone=True))) for _ in range(5)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as caught:  # it would be in time if nobody waited
+            await batcher.run(text(trunk, (), [1], alone=True, deadline=time.perf_counter() + 0.15))
+        assert caught.value.code is Code.DEADLINE_UNREACHABLE
+        assert caught.value.retry_after_seconds >= 1
+        await asyncio.gather(*waiting)
+        assert len(trunk.given) == runs + 5
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_a_greedy_task_does_not_keep_a_modest_one_waiting():
+    order: list[int] = []
+
+    def noting(ids: np.ndarray) -> np.ndarray:
+        order.append(int(ids[0, 0]))
+        return ids
+
+    trunk = Stub(noting)
+    greedy = [text(trunk, (), [1], "greedy", alone=True) for _ in range(30)]
+    modest = [text(trunk, (), [2], "modest", alone=True) for _ in range(3)]
+    asyncio.run(behind(make([]), greedy + modest))
+    assert sorted(order) == [1] * 30 + [2] * 3
+    assert order[:6].count(2) == 3
+
+
+def test_where_all_places_are_taken_a_modest_task_finds_one_and_the_greedy_one_loses_its_last():
+    trunk = Stub()
+    greedy = [text(trunk, (), [1], "greedy") for _ in range(4)]
+    modest = [text(trunk, (), [2], "modest") for _ in range(3)]
+    found = asyncio.run(behind(make([], queue_size=4), greedy + modest))
+    codes = [error.code if isinstance(error, ServiceError) else "answered" for error in found]
+    assert codes == ["answered"] * 2 + [Code.QUEUE_FULL] * 2 + ["answered"] * 2 + [Code.QUEUE_FULL]
+
+
+def test_a_fault_of_the_scheduler_is_told_to_all_who_wait_and_ends_nothing(monkeypatch, events):
+    def broken(*_: object) -> list[int]:
+        raise ZeroDivisionError
+
+    async def scenario() -> None:
+        batcher = make([])
+        with monkeypatch.context() as patched:
+            patched.setattr("service.inference.batching.choose", broken)
+            with pytest.raises(ServiceError) as caught:
+                await asyncio.wait_for(batcher.run(text(Stub(), (), [1])), 10)
+        assert caught.value.code is Code.INTERNAL
+        assert (await batcher.run(text(Stub(), (Stub(last_of),), [7]))).result[0].tolist() == [7]
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+    assert [event["event"] for event in events] == ["scheduler_failed"]

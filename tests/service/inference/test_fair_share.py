@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from service.inference.fair_share import Turns
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when a test says so."""
+    now = [100.0]
+    monkeypatch.setattr("service.inference.fair_share.time.perf_counter", lambda: now[0])
+    return now
+
+
+def next_of(turns: Turns, *tasks: str) -> str:
+    return min(tasks, key=turns.had)
+
+
+def test_tasks_that_always_want_more_get_alike(clock):
+    turns, served = Turns(), []
+    for _ in range(40):
+        clock[0] += 0.01
+        served.append(next_of(turns, "a", "b"))
+        turns.spend(served[-1], 5)
+    assert served.count("a") == served.count("b") == 20
+
+
+def test_tokens_count_and_not_runs(clock):
+    turns, tokens = Turns(), {"long": 0, "short": 0}
+    for _ in range(600):
+        clock[0] += 0.01
+        task = next_of(turns, "long", "short")
+        size = 10 if task == "long" else 1
+        turns.spend(task, size)
+        tokens[task] += size
+    assert tokens["long"] == pytest.approx(tokens["short"], rel=0.1)
+
+
+def test_who_asks_for_less_than_its_share_is_first_whenever_it_asks(clock):
+    turns = Turns()
+    for run in range(60):
+        clock[0] += 0.01
+        if run % 3 == 2:
+            assert next_of(turns, "greedy", "modest") == "modest"
+            turns.spend("modest", 5)
+        else:
+            turns.spend("greedy", 5)
+
+
+def test_who_comes_back_after_a_pause_is_first_for_a_moment_only(clock):
+    turns = Turns()
+    turns.spend("back", 5)
+    for _ in range(1_000):
+        clock[0] += 0.01
+        turns.spend("there", 5)
+    ahead = 0
+    while next_of(turns, "there", "back") == "back":
+        clock[0] += 0.01
+        turns.spend("back", 5)
+        ahead += 1
+    assert 10 < ahead < 100  # runs of 10 ms: under a second

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from service.errors import Code, ServiceError
+from service.inference.workers import Workers
+
+
+def test_more_than_may_wait_are_refused_at_once():
+    async def scenario() -> None:
+        workers, release = Workers("test", threads=1, queue_size=2), threading.Event()
+        accepted = [asyncio.create_task(workers.run(release.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert workers.waiting == 2
+        with pytest.raises(ServiceError) as caught:
+            await workers.run(release.wait)
+        assert caught.value.code is Code.QUEUE_FULL
+        probe = asyncio.create_task(workers.probe())
+        await asyncio.sleep(0.05)
+        assert not probe.done()
+        release.set()
+        await asyncio.gather(*accepted, probe)
+        assert workers.waiting == 0
+        assert (await workers.run(lambda: 7)).result == 7
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_failing_or_abandoned_job_leaves_its_place():
+    async def scenario() -> None:
+        workers, release = Workers("test", threads=1, queue_size=1), threading.Event()
+        with pytest.raises(ZeroDivisionError):
+            await workers.run(lambda: 1 // 0)
+        running, queued = (asyncio.create_task(workers.run(release.wait)) for _ in range(2))
+        await asyncio.sleep(0.01)
+        queued.cancel()
+        await asyncio.sleep(0.01)
+        assert workers.waiting == 0
+        release.set()
+        done = await running
+        assert done.run_seconds > 0
+        await workers.run(lambda: None)
+        workers.close()
+
+    asyncio.run(scenario())

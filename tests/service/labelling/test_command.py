@@ -1,0 +1,491 @@
+"""`mora-serve classify`: the same answers from a store and from a service, for one item and many; what stops it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+import service.client
+import service.labelling.answerers
+import service.labelling.command
+from service.cli import app
+from service.client import Client
+from service.labelling.answerers import StoreAnswerer
+from service.labelling.rows import COLUMNS
+from tests.support.closed_service import CANARY
+from tests.support.faulty_service import ANSWER, RESET, Reply, faulty_service, problem
+from tests.support.made_data_set import label_here, write_data_set
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[3]
+FAULTS = {"missing_input", "image_undecodable", "image_format", "not_found"}
+
+
+@pytest.fixture
+def tasks(real):
+    """What a service with the task `fruit` says of it, as a planted reply."""
+    with Client(real.url, CANARY) as client:
+        told = client.tasks()
+    told.tasks.pop()
+    return Reply(content=told.model_dump_json().encode())
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """`run(...)`: what `mora-serve classify ...` did, in this process."""
+    monkeypatch.setattr(service.classify_command, "configure_logging", lambda _: None)
+    return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
+
+
+@pytest.fixture(params=["store", "service"])
+def place(request, real):
+    """The options that name a store, and those that name a service on it."""
+    if request.param == "store":
+        return ["--store", real.store]
+    return ["--url", real.url, "--api-key-file", real.key_file]
+
+
+def as_json_lines(folder, pixels):
+    """The rows of `write_data_set` as a file of JSON lines whose pictures are files; the last two have none."""
+    write_data_set(folder, pixels, "path")
+    rows = pq.read_table(folder / "a.parquet").to_pylist()
+    more = [
+        {"id": "half", "text": "\ud800"},
+        {"id": 5, "text": 7},
+        {"id": 6, "image": [1]},
+        {"image": "  ", "text": "a"},
+    ]
+    file = folder / "a.jsonl"
+    file.write_text("\ufeff" + "\n\n".join(json.dumps(row) for row in [*rows, *more]))
+    return file
+
+
+def as_csv(folder, pixels):
+    write_data_set(folder, pixels, "path")
+    rows = pq.read_table(folder / "a.parquet").to_pylist()
+    with (folder / "a.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], delimiter=";")
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder / "a.csv"
+
+
+def as_parquet(folder, pixels):
+    write_data_set(folder, pixels, "struct")
+    return folder / "a.parquet"
+
+
+def as_folder(folder, pixels):
+    write_data_set(folder, pixels, "path")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "more" / "z.JPG").write_bytes(b"GIF89a")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("write", "codes"),
+    [
+        (as_json_lines, FAULTS | {"bad_text", "bad_value"}),
+        (as_csv, FAULTS),
+        (as_parquet, FAULTS),
+        (as_folder, {"image_undecodable", "image_format", "missing_input"}),
+    ],
+)
+@pytest.mark.parametrize("task", ["fruit", "tags"])
+def test_a_service_answers_every_row_as_a_store_does(run, real, tmp_path, pixels, write, codes, task):
+    source = write(tmp_path / "in", pixels)
+
+    here = run(source, "--task", task, "--store", real.store)
+    there = run(source, "--task", task, "--url", real.url, "--api-key-file", real.key_file)
+
+    assert (here.exit_code, there.exit_code) == (0, 0), here.stderr + there.stderr
+    own, asked = ([json.loads(line) for line in done.stdout.splitlines()] for done in (here, there))
+    assert len(own) == len(asked) > 20
+    for row, other in zip(own, asked, strict=True):
+        for name in ("predicted_score", "top_scores"):
+            assert row.pop(name) == pytest.approx(other.pop(name), abs=1e-6)
+        assert row == other
+    assert {row["error"] for row in own} == {None, *codes}
+    assert {tuple(row["modalities"].values()) for row in own if row["error"] is None} >= {("used", "absent")}
+    assert here.stderr.splitlines()[1:] == there.stderr.splitlines()[1:]  # which rows failed, and why
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct", "path"])
+def test_a_parquet_file_gets_the_columns_and_answers_of_bulk(run, real, tmp_path, pixels, form):
+    write_data_set(tmp_path / "in", pixels, form)
+    for file in ("a.parquet", "more/b.parquet"):
+        source = tmp_path / "in" / file
+        output = tmp_path / Path(file).name
+        label_here(source, tmp_path / f"{output.name}.bulk", real.store, task="fruit", top_k=2)
+
+        done = run(source, "--task", "fruit", "--top-k", 2, "--output", output, "--store", real.store)
+
+        assert done.exit_code == 0, done.stderr
+        table, bulk = pq.read_table(output), pq.read_table(tmp_path / f"{output.name}.bulk")
+        assert table.schema.equals(bulk.schema)
+        for name in table.column_names:
+            if name in ("predicted_score", "top_scores"):
+                found, expected = (t[name].combine_chunks() for t in (table, bulk))
+                assert found.is_null().equals(expected.is_null())
+                if name == "top_scores":
+                    found, expected = found.flatten(), expected.flatten()
+                assert found.drop_null().to_pylist() == pytest.approx(expected.drop_null().to_pylist(), abs=1e-6)
+            else:
+                assert table[name].equals(bulk[name]), name  # also strings that are none
+
+
+def test_each_form_of_output_holds_the_same(run, real, tmp_path, pixels):
+    source = as_json_lines(tmp_path / "in", pixels)
+    source.write_text("".join(line + "\n" for line in source.read_text().splitlines()[:-8]))  # what csv can hold
+    outputs = [tmp_path / f"out.{kind}" for kind in ("jsonl", "csv", "parquet")]
+
+    for output in outputs:
+        done = run(source, "--task", "tags", "--keep", "text,id", "--output", output, "--store", real.store)
+        assert done.exit_code == 0, done.stderr
+        assert done.stdout == ""
+
+    lines = [json.loads(line) for line in outputs[0].read_text().splitlines()]
+    assert list(lines[0]) == ["text", "id", *COLUMNS]
+    parquet = pq.read_table(outputs[2]).to_pylist()
+    assert [_rounded(row) for row in parquet] == [_rounded(row) for row in lines]
+    with outputs[1].open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    for row, cell in zip(lines, cells, strict=True):
+        assert list(cell) == list(row)
+        assert (cell["id"], cell["text"], cell["error"]) == (str(row["id"]), row["text"] or "", row["error"] or "")
+        if row["error"] is None:
+            assert cell["selected_labels"].split("|") == (row["selected_labels"] or [""])
+            assert [float(score) for score in cell["top_scores"].split("|")] == pytest.approx(row["top_scores"])
+            assert json.loads(cell["modalities"]) == row["modalities"]
+        else:
+            assert {cell[name] for name in COLUMNS[:-2]} == {""}
+
+
+def _rounded(row):
+    scores = row["top_scores"] and [round(score, 5) for score in row["top_scores"]]
+    return {**row, "top_scores": scores, "predicted_score": scores and scores[0]}
+
+
+@pytest.mark.parametrize("given", ["image", "text", "both", "stdin"])
+@pytest.mark.parametrize("explain", [False, True])
+def test_one_item_as_json_is_the_answer_over_http(run, real, place, picture, tmp_path, given, explain):
+    (tmp_path / "a.png").write_bytes(picture)
+    options = ["--image", "-" if given == "stdin" else tmp_path / "a.png"] if given != "text" else []
+    options += ["--text", "a red apple"] if given in ("text", "both") else []
+    options += ["--explain"] if explain else []
+
+    done = run(*options, "--task", "fruit", "--top-k", 2, "--json", *place, stdin=picture)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    with Client(real.url, CANARY) as client:
+        raw = client._ask("/classify", _body(picture if given != "text" else None, done, explain, given))
+    assert _shape(json.loads(done.stdout)) == _shape(json.loads(raw))
+
+
+def _body(picture, done, explain, given):
+    item = service.client._item(picture, "a red apple" if given in ("text", "both") else None)
+    return json.dumps({**item, "task": "fruit", "top_k": 2, **({"explain": True} if explain else {})}).encode()
+
+
+def _shape(answer):
+    """An answer with what is another each time made alike, and numbers rounded."""
+    if isinstance(answer, dict):
+        return {name: _shape(value) for name, value in answer.items() if name not in ("request_id", "latency_ms")} | (
+            {"latency_ms": list(answer["latency_ms"]), "request_id": len(answer["request_id"])}
+            if "latency_ms" in answer
+            else {}
+        )
+    if isinstance(answer, list):
+        return [_shape(value) for value in answer]
+    return round(answer, 4) if isinstance(answer, float) else answer
+
+
+def test_one_item_is_shown_with_scores_and_latency(run, place):
+    done = run("--text", "a red apple", "--task", "tags", "--explain", *place)
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "tags, version 1: image absent, text used" in done.stdout
+    for label in ("red", "round", "sweet", "cheap"):
+        assert re.search(rf"^{label} +\d+\.\d%", done.stdout, flags=re.MULTILINE)
+    assert "carried by the text" in done.stdout
+    assert re.search(r"^\d+\.\d ms \(.*text encoder \d", done.stdout, flags=re.MULTILINE)
+
+
+def test_one_item_without_a_task_is_answered_by_every_one(run, place):
+    done = run("--text", "a red apple", "--json", *place)
+    alone = [run("--text", "a red apple", "--task", task, "--json", *place) for task in ("fruit", "tags")]
+
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert [_shape(json.loads(line)) for line in done.stdout.splitlines()] == [
+        _shape(json.loads(one.stdout)) for one in alone
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ([], "give --text, --image or both for one item"),
+        (["in.csv", "--text", "red"], "--text is for one item, INPUT for many"),
+        (["in.csv", "--json"], "--json is for one item"),
+        (["--text", "red", "--output", "a.csv"], "--output for many"),
+        (["--text", "red", "--store", "a", "--url", "http://a"], "leave one of them out"),
+        (["--keep", "id"], "give --text, --image or both"),
+    ],
+)
+def test_a_wrong_usage_is_told(run, arguments, complaint):
+    done = run(*arguments)
+
+    assert done.exit_code == 2
+    assert complaint in re.sub(r"[\s│]+", " ", done.stderr)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A csv file of two rows."""
+    file = tmp_path / "in.csv"
+    file.write_text("id,text\n1,red\n2,apple\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["IN", "--text-column", "title"], "no column title; it has id, text"),
+        (["IN", "--keep", "id,name"], "no column name to keep; it has id, text"),
+        (["IN", "--task", "none"], "there is no task none; .* has fruit, tags"),
+        (["IN"], "name a task with --task; .* has fruit, tags"),
+        (["--text", "red", "--version", 1], "name a task with --task; .* has fruit, tags"),
+        (["--text", "red", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
+        (["IN", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
+        (["--text", "", "--task", "fruit"], "missing_input: Give an image, a text, or both."),
+        (["--image", "IN", "--task", "fruit"], "image_format"),
+        (["--image", "gone.png", "--task", "fruit"], "gone.png cannot be read: No such file"),
+        (["gone.csv", "--task", "fruit"], "there is no gone.csv"),
+        (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt does not end in \.csv"),
+        (["IN", "--task", "fruit", "--output", "gone/out.csv"], "there is no folder gone"),
+        (["IN", "--task", "fruit", "--output", "IN", "--force"], "is the input"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(run, place, table, arguments, complaint):
+    done = run(*(table if argument == "IN" else argument for argument in arguments), *place)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert re.search(f"^error: .*{complaint}", line)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--keep", "id,image", "--output", "out.csv"], "the column image holds bytes; write .parquet"),
+        (["--image-column", "id"], "the column id is int64; an image column holds"),
+        (["--text-column", "image"], "the column image is binary; a text column holds"),
+    ],
+)
+def test_a_column_of_another_kind_is_told_before_the_work(run, tmp_path, pixels, monkeypatch, options, complaint):
+    monkeypatch.chdir(tmp_path)
+    write_data_set(tmp_path / "in", pixels)
+
+    done = run(tmp_path / "in" / "a.parquet", *options, "--store", "none")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {complaint}")
+
+
+@pytest.mark.parametrize("key", ["wrong", "no key"])
+def test_a_service_that_is_closed_or_not_there_is_told_with_the_cure(run, real, table, tmp_path, monkeypatch, key):
+    (tmp_path / "wrong").write_text("not-the-key")
+    monkeypatch.delenv("MORA_API_KEY", raising=False)
+    options = ["--api-key-file", tmp_path / "wrong"] if key == "wrong" else []
+
+    closed = run(table, "--url", real.url, *options)
+    absent = run(table, "--url", "http://127.0.0.1:1")
+
+    assert (closed.exit_code, absent.exit_code) == (1, 1)
+    assert re.fullmatch(r"error: 401 unauthorized: .* Give one with --api-key-file or MORA_API_KEY\n", closed.stderr)
+    assert re.search(
+        r"^error: http://127.0.0.1:1 gives no answer: .*is `mora-serve run` at work there\?", absent.stderr
+    )
+
+
+def test_the_key_of_the_environment_opens_the_service(run, real, monkeypatch):
+    monkeypatch.setenv("MORA_API_KEY", CANARY)
+
+    done = run("--text", "red", "--task", "fruit", "--url", real.url, "--json")
+
+    assert json.loads(done.stdout)["task"] == "fruit"
+
+
+def test_rows_that_fail_are_listed_and_the_answers_of_the_others_stay(run, place, tmp_path):
+    source = tmp_path / "in.csv"
+    source.write_text("image,text\n" + "gone.png,\n" * 23 + ",red\n")
+
+    done = run(source, "--task", "fruit", "--output", tmp_path / "out.csv", *place)
+
+    assert done.exit_code == 0
+    said = done.stderr.splitlines()
+    assert said[0].endswith("out.csv, 23 of them without an answer")
+    assert said[1:21] == [
+        f"  row {number}: not_found: The image's path leads to no file that can be read." for number in range(1, 21)
+    ]
+    assert said[21:] == ["  and 3 more"]
+    assert [row["error"] for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))] == [
+        *["not_found"] * 23,
+        "",
+    ]
+
+
+def test_no_answer_at_all_is_a_failure_and_is_written(run, place, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"GIF89a")
+
+    done = run(tmp_path / "in", "--task", "fruit", "--output", tmp_path / "out.jsonl", *place)
+
+    assert done.exit_code == 1
+    assert "row 1 (a.png): image_format" in done.stderr
+    assert json.loads((tmp_path / "out.jsonl").read_text())["error"] == "image_format"
+
+
+def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
+    run, real, table, tmp_path, monkeypatch
+):
+    output = tmp_path / "out.csv"
+    output.write_text("mine")
+    arguments = [table, "--task", "fruit", "--output", output, "--store", real.store]
+    refused = run(*arguments)
+    assert refused.exit_code == 1
+    assert "--force replaces it" in refused.stderr
+
+    with monkeypatch.context() as plant:
+        plant.setattr(service.labelling_run, "_ROWS_AT_ONCE", 1)
+        label, pieces = StoreAnswerer.label, []
+
+        def stopped_at_the_second(answerer, items):
+            if pieces:
+                raise KeyboardInterrupt
+            pieces.append(items)
+            return label(answerer, items)
+
+        plant.setattr(StoreAnswerer, "label", stopped_at_the_second)
+        stopped = run(*arguments, "--force")
+    assert (stopped.exit_code, stopped.stderr) == (130, "stopped; no file was written\n")
+    assert output.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+    assert run(*arguments, "--force").exit_code == 0
+    assert output.read_text().startswith("id,text,predicted_label")
+
+
+@pytest.mark.parametrize(
+    ("reply", "complaint", "may_pass"),
+    [
+        (problem(503, "version_refused"), "503 version_refused", False),
+        (problem(404, "unknown_version"), "404 unknown_version", False),
+        (problem(503, "queue_full"), "503 queue_full", True),
+        (Reply(502, b"<html>"), "502 without a code", True),
+        (RESET, "gives no answer", True),
+    ],
+)
+def test_a_service_that_answers_no_row_ends_the_work(
+    run, table, tasks, tmp_path, monkeypatch, reply, complaint, may_pass
+):
+    monkeypatch.setattr(service.client, "sleep", lambda _: None)
+    monkeypatch.setattr(service.answerers, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.01)
+    replies = [tasks]
+    with faulty_service(lambda: replies.pop() if replies else reply) as running:
+        done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
+
+    assert done.exit_code == 1
+    assert re.fullmatch(f"error: .*{complaint}.*\n", done.stderr)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.csv"]
+    asked = [attempt for attempt in running.attempts if attempt.path == "/classify"]
+    assert (len(asked) > 2) is may_pass  # two rows
+
+
+def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
+    monkeypatch.setattr(service.client, "sleep", lambda _: None)
+    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.001)
+    replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
+    with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
+        done = run(table, "--url", running.base)
+
+    assert done.exit_code == 0, done.stderr
+    assert [json.loads(line)["predicted_label"] for line in done.stdout.splitlines()] == ["apple", "apple"]
+    bodies = [json.loads(attempt.body) for attempt in running.attempts if attempt.path == "/classify"]
+    assert {(body["task"], body["version"]) for body in bodies} == {("fruit", ANSWER["version"])}
+
+
+def test_a_picture_that_a_proxy_finds_too_large_fails_alone(run, table, tasks):
+    replies = [tasks, Reply(413, b"<html>")]
+    with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
+        done = run(table, "--url", running.base)
+
+    assert done.exit_code == 0
+    assert sorted(str(json.loads(line)["error"]) for line in done.stdout.splitlines()) == ["None", "body_too_large"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "service.cli", "classify", *map(str, arguments)]
+
+
+def test_ctrl_c_ends_it_at_once_and_leaves_no_file(real, tmp_path):
+    (tmp_path / "in.csv").write_text("text\n" + "a red apple\n" * 50_000)
+    (tmp_path / "out").mkdir()
+    arguments = tmp_path / "in.csv", "--task", "fruit", "--store", real.store, "--output", tmp_path / "out" / "a.csv"
+    with subprocess.Popen(command(*arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        eventually(lambda: any(path.stat().st_size > 10_000 for path in (tmp_path / "out").iterdir()))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+
+    assert (process.returncode, said) == (130, "stopped; no file was written\n")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_reader_that_leaves_is_no_fault(real):
+    options = "--text", "red", "--task", "fruit", "--store", real.store, "--json"
+    with subprocess.Popen(command(*options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+
+        assert process.stderr.read() == b""
+
+
+def test_without_pyarrow_csv_works_and_parquet_names_its_extra(real, table, tmp_path):
+    script = """
+import sys
+sys.modules["pyarrow"] = sys.modules["ray"] = None
+from typer.testing import CliRunner
+from service.cli import app
+for more in ([sys.argv[1]], [sys.argv[2]], [sys.argv[1], "--output", sys.argv[2] + ".parquet"]):
+    done = CliRunner().invoke(app, ["classify", *more, "--task", "fruit", "--store", sys.argv[3]])
+    print(done.exit_code, done.stdout.count(chr(10)), done.stderr.splitlines()[-1])
+"""
+    (tmp_path / "in.parquet").write_bytes(b"PAR1")
+    given = [sys.executable, "-c", script, table, tmp_path / "in.parquet", real.store]
+
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    csv_file, *parquet = done.stdout.splitlines()
+    assert csv_file == "0 2 2 rows in standard output, 0 of them without an answer"
+    assert len(parquet) == 2
+    for line in parquet:
+        assert re.match(r"1 0 error: .* needs the extra parquet \(pip install '\.\[parquet\]'\)", line)
+
+
+def test_the_help_names_every_column_and_the_exit_statuses(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+    done = run("--help")
+
+    assert [name for name in (*COLUMNS, "130", "standard output") if name not in done.stdout] == []

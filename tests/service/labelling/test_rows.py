@@ -1,0 +1,38 @@
+"""A row's item, and the columns of its answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.errors import Code
+from service.labelling.parts import ANSWER
+from service.labelling.rows import COLUMNS, Limits, item_of
+from service.models.loaded_model import Item
+
+LIMITS = Limits(max_body_bytes=10, max_image_pixels=1, max_text_bytes=5)
+
+
+@pytest.mark.parametrize("cell", ["a.png", " a.png\n", {"path": "a.png"}, {"bytes": b"", "path": "a.png"}, b"picture"])
+def test_a_picture_is_bytes_or_a_path(tmp_path, cell):
+    (tmp_path / "a.png").write_bytes(b"picture")
+
+    assert item_of(cell, "", tmp_path, LIMITS) == Item(b"picture", None)
+
+
+@pytest.mark.parametrize("cell", [None, "", "  ", b"", {"bytes": None, "path": None}])
+def test_an_empty_cell_is_a_missing_picture(tmp_path, cell):
+    assert item_of(cell, "red", tmp_path, LIMITS) == Item(None, "red")
+
+
+def test_what_is_larger_than_a_request_may_be_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(bytes(11))
+
+    refused = [
+        item_of(*cells, tmp_path, LIMITS).code for cells in (("a.png", None), (bytes(11), None), (None, "redred"))
+    ]
+
+    assert refused == [Code.BODY_TOO_LARGE, Code.BODY_TOO_LARGE, Code.TEXT_TOO_LARGE]
+
+
+def test_the_columns_have_one_order():
+    assert tuple(ANSWER.names) == COLUMNS

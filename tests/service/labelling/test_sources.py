@@ -1,0 +1,141 @@
+"""Rows of files and folders as `mora-serve classify` reads them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.errors import Code
+from service.labelling.rows import DataSetError, Limits
+from service.labelling.sources import Columns, open_source
+from service.settings import Settings
+
+LIMITS = Limits.of(Settings())
+
+
+def rows_of(source, image=None, text="text", keep=(), size=2):
+    """Texts (or why there is none) and kept columns of every row."""
+    chunks = list(source.chunks(Columns(image, text, tuple(keep)), LIMITS, size))
+    items = [getattr(item, "text", getattr(item, "code", None)) for chunk in chunks for item in chunk.items]
+    return items, [row for chunk in chunks for row in chunk.kept.plain()]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_a_csv_file_is_read_as_people_save_it(tmp_path, delimiter, start):
+    lines = ["id, text ", "01,red", "", '02,"a, ""green"" apple"', "03,", '04,"two\nlines"']
+    content = start + "\r\n".join(line.replace(",", delimiter) for line in lines)
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8", newline="")
+
+    source = open_source(tmp_path / "a.csv")
+
+    assert (source.names, source.rows) == (["id", "text"], 4)
+    texts, kept = rows_of(source, keep=["id"])
+    assert texts == ["red", f'a{delimiter} "green" apple', Code.MISSING_INPUT, "two\nlines"]
+    assert kept == [{"id": f"0{number}"} for number in range(1, 5)]
+
+
+def test_a_column_of_json_lines_may_be_missing_from_any_row(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": 1}\n\n{"text": "red \u2028"}\n', encoding="utf-8")
+
+    source = open_source(tmp_path / "a.jsonl")
+
+    assert (source.names, source.rows) == (["id", "text"], 2)
+    assert rows_of(source, keep=["id"]) == ([Code.MISSING_INPUT, "red \u2028"], [{"id": 1}, {"id": None}])
+
+
+def test_a_folder_has_its_pictures_in_order_and_nothing_else(tmp_path):
+    for name in ("b.PNG", "a/c.jpg", "a.webp", ".thumbs/d.png", "notes.txt", ".e.png", "a/.f.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+
+    source = open_source(tmp_path)
+
+    (chunk,) = source.chunks(Columns("image", None, ("image",)), LIMITS, 10)
+    assert [row["image"] for row in chunk.kept.plain()] == ["a/c.jpg", "a.webp", "b.PNG"] == chunk.names
+    assert [item.image for item in chunk.items] == [b"a/c.jpg", b"a.webp", b"b.PNG"]
+
+
+def test_pictures_are_read_when_their_turn_comes(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"picture")
+    chunks = open_source(tmp_path).chunks(Columns("image", None, ()), LIMITS, 1)
+
+    (first,) = next(chunks).items
+    (tmp_path / "b.png").unlink()
+    (second,) = next(chunks).items
+
+    assert (first.image, second.code) == (b"picture", Code.NOT_FOUND)
+
+
+def test_a_parquet_file_tells_which_columns_hold_bytes(tmp_path):
+    struct = pa.array([{"bytes": b"1", "path": None}])
+    kinds = {"a": pa.array([b"1"]), "b": struct, "c": pa.array([[b"1"]]), "d": pa.array(["1"]), "e": pa.array([1])}
+    kinds["f"] = pa.array([b"1"]).dictionary_encode()
+    pq.write_table(pa.table(kinds), tmp_path / "a.parquet")
+
+    assert open_source(tmp_path / "a.parquet").binary == ["a", "b", "c", "f"]
+
+
+def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
+    strings = pa.Array.from_buffers(pa.string(), 2, pa.array([b"red", b"\xff"]).buffers())
+    times = pa.array([1, 10**9 + 5], pa.timestamp("ns"))
+    days = pa.array([datetime.date(2026, 1, 2), None])
+    pq.write_table(pa.table({"text": strings, "time": times, "day": days}), tmp_path / "a.parquet")
+
+    texts, kept = rows_of(open_source(tmp_path / "a.parquet"), keep=["text", "time", "day"])
+
+    assert texts == ["red", Code.BAD_TEXT]
+    assert [row["text"] for row in kept] == ["red", "\ufffd"]
+    assert [str(row["time"])[-9:] for row in kept] == ["000000001", "000000005"]
+    assert kept[0]["day"] == datetime.date(2026, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("a.csv", "id,text\n1,red\n2,a, b\n", "line 3 has 3 cells, the header 2"),
+        ("a.csv", 'text\n"red\n', "line 2: unexpected end of data"),
+        ("a.csv", b"text\n\xff\n", "not UTF-8"),
+        ("a.csv", "text,text\n1,2\n", "the column text more than once"),
+        ("a.csv", "text\n", "has no rows"),
+        ("a.csv", "", "has no rows"),
+        ("a.jsonl", '{"text": "red"}\n[1]\n', "line 2 is not a JSON object"),
+        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is not a JSON object"),
+        ("a.jsonl", "[" * 100_000, "line 1 is not a JSON object"),
+        ("a.parquet", b"PAR1", "cannot be read as parquet"),
+        ("a.txt", "red", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),
+        ("in/notes.txt", "red", "has no pictures"),
+        ("in/a.parquet", b"", "a folder of parquet files is for mora-serve bulk"),
+    ],
+)
+def test_what_is_wrong_with_an_input_is_said_before_any_work(tmp_path, name, content, complaint):
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(DataSetError, match=complaint):
+        open_source(tmp_path / name.split("/")[0])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.csv")
+
+    with pytest.raises(DataSetError, match="has to be a plain file"):
+        open_source(tmp_path / "a.csv")
+
+
+def test_a_file_that_is_damaged_during_the_work_is_noticed(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "red"}\n' * 10_000)
+    chunks = open_source(file).chunks(Columns(None, "text", ()), LIMITS, 10)
+    next(chunks)
+    file.write_text(json.dumps([1]) * 100_000)
+
+    with pytest.raises(DataSetError, match="has changed since it was checked"):
+        list(chunks)

@@ -1,0 +1,84 @@
+"""Rows of the output, in each of its forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from datetime import date
+from io import BytesIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import service.labelling.parquet_files
+from service.errors import Code, ServiceError
+from service.labelling.parts import ANSWER
+from service.labelling.rows import COLUMNS, DataSetError, answer_row
+from service.labelling.sources import Columns, PlainRows, open_source
+from service.labelling.writers import open_writer
+
+FAILED = answer_row(ServiceError(Code.BAD_TEXT, "Why."), 3)
+
+
+def written(tmp_path, kind, rows):
+    """The file of kept rows that have no answer."""
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source, file = open_source(tmp_path / "in.jsonl"), BytesIO()
+    writer = open_writer(file, kind, source, Columns(None, None, tuple(source.names)))
+    for row in rows:
+        writer.write(PlainRows([{name: row.get(name) for name in source.names}]), [FAILED])
+    writer.close()
+    return file.getvalue()
+
+
+def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path, monkeypatch):
+    monkeypatch.setattr(service.parquet_files, "_ROWS_AT_ONCE", 1)
+    rows = [{"a": None, "b": 1, "c": None}, {"b": 2.5, "c": ["x"]}, {"a": "s", "d": {"e": True}}]
+
+    table = pq.read_table(BytesIO(written(tmp_path, ".parquet", rows)))
+
+    kinds = [pa.string(), pa.float64(), pa.list_(pa.string()), pa.struct([("e", pa.bool_())])]
+    assert table.schema.types[:4] == kinds
+    assert [{name: row[name] for name in "abcd"} for row in table.to_pylist()] == [
+        {"a": None, "b": 1.0, "c": None, "d": None},
+        {"a": None, "b": 2.5, "c": ["x"], "d": None},
+        {"a": "s", "b": None, "c": None, "d": {"e": True}},
+    ]
+    assert pa.schema(list(table.schema)[4:]) == ANSWER
+
+
+@pytest.mark.parametrize("values", [[1, "s"], [10**30, 1], ["\ud800", "s"]])
+def test_what_no_column_of_parquet_can_hold_is_said_before_any_work(tmp_path, values):
+    with pytest.raises(DataSetError, match=r"write \.jsonl, or leave the column out with --keep"):
+        written(tmp_path, ".parquet", [{"a": value} for value in values])
+
+
+def test_csv_and_json_lines_hold_what_python_read(tmp_path):
+    row = {"list": ["x", "y"], "deep": [[1]], "text": 'a "b",\nc|', "half": "\ud800", "not": math.nan, "none": None}
+
+    (line,) = (json.loads(line) for line in written(tmp_path, ".jsonl", [row]).splitlines())
+    (cells,) = csv.DictReader(io.StringIO(written(tmp_path, ".csv", [row]).decode(), newline=""))
+
+    assert line == {**row, "not": None, **FAILED}
+    assert list(cells) == [*row, *COLUMNS]
+    assert {name: cells[name] for name in row} == {
+        "list": "x|y",
+        "deep": "[[1]]",
+        "text": 'a "b",\nc|',
+        "half": "?",
+        "not": "nan",
+        "none": "",
+    }
+    assert (cells["error"], cells["detail"], cells["top_labels"]) == ("bad_text", "Why.", "")
+
+
+def test_json_lines_spell_a_date_as_text():
+    file = BytesIO()
+    open_writer(file, ".jsonl", None, Columns(None, None, ("day",))).write(
+        PlainRows([{"day": date(2026, 1, 2)}]), [FAILED]
+    )
+
+    assert json.loads(file.getvalue())["day"] == "2026-01-02"

@@ -1,0 +1,330 @@
+"""Following the store while serving: publish, activate, refuse, and a store that goes away."""
+
+from __future__ import annotations
+
+import gc
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+from safetensors.numpy import load, save
+
+from model_store import GoldenExample, blob_of, rollback
+from service.models.catalog import Catalog
+from service.models.loading import Loader
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from tests.support.waiting import eventually
+
+
+def version(client, task: str = "fruit") -> int | None:
+    response = client.post("/classify", json={"task": task, "text": "red"})
+    return response.json().get("version")
+
+
+def refusals(events) -> list[str]:
+    return [event["reason"] for event in events if event["event"] == "model_refused"]
+
+
+def test_a_published_version_takes_over_without_a_restart(shelf, serve, oracle, sample):
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+    assert version(client) == 1
+
+    shelf.publish(seed=2)
+    eventually(lambda: version(client) == 2, seconds=10)
+
+    labels = client.post("/classify", json={"text": "red"}).json()["labels"]
+    scores = {label["label"]: label["score"] for label in labels}
+    assert scores == pytest.approx(oracle("fruit", 2).scores(None, "red"), abs=1e-5)
+    identity = 'precision="fp32",task="fruit",version="{}"'
+    assert sample(client, f'mora_model_info{{backbone="tiny/clip",{identity.format(2)}}}') == 1
+    assert 'version="1"' not in client.get("/metrics").text
+
+    rollback(shelf.store, "fruit")
+    eventually(lambda: version(client) == 1, seconds=10)
+
+
+def test_a_task_published_later_is_picked_up(shelf, serve):
+    client = serve(shelf.store)
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/readyz").json()["code"] == "no_model"
+    assert client.post("/classify", json={"text": "red"}).json()["code"] == "no_model"
+    assert client.get("/tasks").json() == {"tasks": []}
+
+    shelf.publish("fruit")
+    eventually(lambda: client.get("/readyz").status_code == 200, seconds=10)
+    shelf.publish("tags")
+    eventually(lambda: version(client, "tags") == 1, seconds=10)
+    assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit", "tags"]
+
+
+def test_what_is_loaded_goes_on_when_the_store_or_a_task_goes_away(shelf, serve):
+    shelf.publish("fruit")
+    shelf.publish("tags")
+    client = serve(shelf.store)
+    away = shelf.store.root.with_name("away")
+    shelf.store.root.rename(away)
+    time.sleep(0.2)
+    assert version(client) == version(client, "tags") == 1
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/classify", json={"task": "fruit", "text": "red", "version": 2}).status_code == 404
+
+    away.rename(shelf.store.root)
+    shelf.publish("fruit", seed=2)
+    eventually(lambda: version(client) == 2, seconds=10)
+
+
+def other_graph(onnx_graph, output: str = "image_features", rank: int = 2, kind: int = TensorProto.FLOAT) -> bytes:
+    return onnx_graph(
+        {"image_hidden": (kind, ["B", 3, 6])},
+        {output: (kind, ["B", 6] if rank == 2 else ["B", 1, 6])},
+        [("ReduceMean", ["image_hidden", "axis"], {"keepdims": rank - 2})],
+        {"axis": np.array([1])},
+    )
+
+
+def with_head(draft, change) -> object:
+    tensors = change(load(draft.blobs[draft.manifest.head.sha256]))
+    data = save(tensors)
+    return replace(
+        draft.replacing(head=blob_of(data)),
+        blobs={**draft.blobs, blob_of(data).sha256: data},
+    )
+
+
+def with_tokenizer(draft, data: bytes):
+    text = draft.manifest.text.model_copy(update={"tokenizer": blob_of(data)})
+    return replace(draft.replacing(text=text), blobs={**draft.blobs, blob_of(data).sha256: data})
+
+
+def wrong_golden(draft):
+    first = draft.manifest.golden[0]
+    moved = GoldenExample(**{**first.model_dump(), "logits": (first.logits[0] + 0.01, *first.logits[1:])})
+    return draft.replacing(golden=(moved, *draft.manifest.golden[1:]))
+
+
+def external_weights() -> bytes:
+    tensor = TensorProto(name="axis", data_type=TensorProto.INT64, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights.bin")
+    node = helper.make_node("ReduceMean", ["image_hidden", "axis"], ["image_features"], keepdims=0)
+    proto = helper.make_graph(
+        [node],
+        "external",
+        [helper.make_tensor_value_info("image_hidden", TensorProto.FLOAT, ["B", 3, 6])],
+        [helper.make_tensor_value_info("image_features", TensorProto.FLOAT, ["B", 6])],
+        [tensor],
+    )
+    return helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+
+BAD = {
+    "graph that is no ONNX": ("signature", lambda d, g: d.replacing_graph("image_tail", b"no graph")),
+    "other output name": ("signature", lambda d, g: d.replacing_graph("image_tail", other_graph(g, "features"))),
+    "other rank": ("signature", lambda d, g: d.replacing_graph("image_tail", other_graph(g, rank=3))),
+    "other type": (
+        "signature",
+        lambda d, g: d.replacing_graph("image_tail", other_graph(g, kind=TensorProto.DOUBLE)),
+    ),
+    "graphs swapped": ("signature", lambda d, g: d.replacing_graph("text_tail", other_graph(g))),
+    "weights in another file": ("signature", lambda d, g: d.replacing_graph("image_tail", external_weights())),
+    "feature size": ("canary", lambda d, g: d.replacing_graph("image_tail", other_graph(g))),
+    "tokenizer": ("tokenizer", lambda d, g: with_tokenizer(d, b'{"version": "1.0"}')),
+    "tokenizer not UTF-8": ("tokenizer", lambda d, g: with_tokenizer(d, b"\xff")),
+    "head tensor missing": ("head", lambda d, g: with_head(d, lambda t: {"both.bias": t["both.bias"]})),
+    "head not finite": (
+        "canary",
+        lambda d, g: with_head(d, lambda t: {n: a * np.float32(np.nan) for n, a in t.items()}),
+    ),
+    "head of other weights": ("canary", lambda d, g: with_head(d, lambda t: {n: a + 1 for n, a in t.items()})),
+    "golden logits": ("canary", lambda d, g: wrong_golden(d)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
+    shelf, serve, events, sample, onnx_graph, name, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    np.array([1]).tofile(tmp_path / "weights.bin")
+    reason, damage = BAD[name]
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+    before = client.post("/classify", json={"text": "red"}).json()["labels"]
+
+    shelf.publish_draft(damage(shelf.draft(seed=2), onnx_graph))
+    eventually(lambda: refusals(events), seconds=10)
+    time.sleep(0.15)
+
+    assert refusals(events) == [reason]
+    assert sample(client, 'mora_model_loads_total{result="refused",task="fruit"}') == 1
+    answer = client.post("/classify", json={"text": "red"}).json()
+    assert (answer["version"], answer["labels"]) == (1, before)
+    pinned = client.post("/classify", json={"text": "red", "version": 2})
+    assert (pinned.status_code, pinned.json()["code"]) == (503, "version_refused")
+
+    shelf.publish(seed=3)
+    eventually(lambda: version(client) == 3, seconds=10)
+
+
+def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sample):
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+    assert client.get("/tasks/fruit").json()["refused"] is None
+    assert 'mora_model_refused{task="fruit"} 0.0' in client.get("/metrics").text
+
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"}, seconds=10)
+    assert client.get("/tasks/fruit").json()["version"] == 1
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1, seconds=10)
+    (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
+    eventually(
+        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"}, seconds=10
+    )
+    (shelf.store.root / "tasks/fruit/live").write_text("1")
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
+
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "canary"}, seconds=10)
+    shelf.publish(seed=3)
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
+    assert version(client) == 4
+
+
+def test_a_refused_version_that_is_only_pinned_is_not_told_as_the_live_one(shelf, serve):
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
+    shelf.publish(seed=2)
+    client = serve(shelf.store)
+
+    assert client.post("/classify", json={"text": "red", "version": 1}).json()["code"] == "version_refused"
+    assert client.get("/tasks/fruit").json()["refused"] is None
+
+
+def test_a_task_whose_only_version_was_refused_says_so_by_name(shelf, serve):
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
+    client = serve(shelf.store)
+    for response in (client.get("/tasks/fruit"), client.post("/classify", json={"task": "fruit", "text": "red"})):
+        assert (response.status_code, response.json()["code"]) == (503, "version_refused")
+        assert response.json()["detail"] == "Its live version failed its checks (canary); another has to be activated."
+    assert client.post("/classify", json={"text": "red"}).json()["code"] == "no_model"
+    assert client.get("/tasks/other").json()["code"] == "no_model"
+
+    shelf.publish("tags")
+    eventually(lambda: version(client, "tags") == 1, seconds=10)
+    assert client.get("/tasks/fruit").json()["code"] == "version_refused"
+    assert client.get("/tasks/other").json()["code"] == "unknown_task"
+
+
+def test_a_damaged_file_is_refused_with_the_store_s_reason(shelf, serve, events):
+    shelf.publish(seed=1)
+    draft = shelf.draft(seed=2)
+    shelf.publish_draft(draft)
+    rollback(shelf.store, "fruit")
+    client = serve(shelf.store)
+    tail = shelf.store.root / "blobs/sha256" / draft.manifest.graphs["fp32"].image_tail.sha256
+    tail.write_bytes(tail.read_bytes()[:-1] + b"?")
+
+    (shelf.store.root / "tasks/fruit/live").write_text("2")
+
+    eventually(lambda: refusals(events) == ["sha256"], seconds=10)
+    assert version(client) == 1
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(shelf):
+    draft = shelf.draft(seed=1)
+    shelf.publish_draft(draft)
+    settings = Settings(store=shelf.store.root)
+    catalog = Catalog(shelf.store, Loader(shelf.store, settings), Metrics(), 2, retry_seconds=0)
+    head = shelf.store.root / "blobs/sha256" / draft.manifest.head.sha256
+    away = head.rename(shelf.store.root / "away")
+
+    catalog.refresh()
+    assert not catalog.live
+
+    away.rename(head)
+    catalog.refresh()
+    assert catalog.live["fruit"].manifest.version == 1
+
+
+@pytest.mark.parametrize(("content", "reason"), [("nonsense", "manifest"), ("7", "missing")])
+def test_a_pointer_to_nothing_is_refused(shelf, serve, events, content, reason):
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+    (shelf.store.root / "tasks/fruit/live").write_text(content)
+    eventually(lambda: refusals(events) == [reason], seconds=10)
+    assert version(client) == 1
+
+
+def test_folders_that_are_no_task_are_passed_over(shelf, serve, events):
+    shelf.publish(seed=1)
+    for name in ("Not A Task", "empty"):
+        (shelf.store.root / "tasks" / name).mkdir()
+    client = serve(shelf.store)
+    assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit"]
+    assert refusals(events) == []
+
+
+def test_a_refused_version_is_out_of_memory_at_once(shelf):
+    catalog = Catalog(shelf.store, Loader(shelf.store, Settings(store=shelf.store.root)), Metrics(), 2)
+    shelf.publish(seed=1)
+    catalog.refresh()
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=2, backbone_seed=1)))
+    gc.collect()
+    gc.disable()  # models are large: they must not wait for a collector of cycles
+    try:
+        catalog.refresh()
+    finally:
+        gc.enable()
+
+    assert catalog.refusal("fruit") is not None
+    assert len(catalog._loader.graphs) == 4
+
+
+def test_two_tasks_on_one_backbone_share_its_trunks(shelf, serve):
+    shelf.publish("fruit")
+    shelf.publish("tags", seed=2)
+    catalog = serve(shelf.store).app.state.engine.catalog
+    fruit, tags = catalog.live["fruit"], catalog.live["tags"]
+    assert fruit.image_tower.trunk is tags.image_tower.trunk
+    assert fruit.text_tower.trunk is tags.text_tower.trunk
+    assert fruit.image_tower.tail is not tags.image_tower.tail
+    assert len(catalog._loader.graphs) == 6
+
+
+def test_graphs_that_no_loaded_version_uses_are_dropped(shelf, serve):
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+    graphs = client.app.state.engine.catalog._loader.graphs
+    assert len(graphs) == 4
+    shelf.publish(seed=2)
+    eventually(lambda: version(client) == 2, seconds=10)
+    eventually(lambda: len(graphs) == 4, seconds=10)
+
+
+def test_no_request_is_lost_or_mixes_versions_while_versions_change(shelf, serve, oracle):
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = {}
+    for seed in (1, 2):
+        expected[seed] = oracle("fruit", seed).scores(None, "a red apple")
+    shelf.publish(seed=1)
+    client = serve(shelf.store)
+
+    def ask(_: int) -> dict:
+        return client.post("/classify", json={"text": "a red apple"}).json()
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(ask, number) for number in range(150)]
+        for seed in (2, 1, 2, 1, 2):
+            shelf.publish(seed=seed)
+            time.sleep(0.04)
+        answers = [answer.result() for answer in answers] + [ask(0)]
+    for answer in answers:
+        seed = 1 if answer["version"] in (1, 3, 5) else 2
+        scores = {label["label"]: label["score"] for label in answer["labels"]}
+        assert scores == pytest.approx(expected[seed], abs=1e-5)

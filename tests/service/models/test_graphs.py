@@ -1,0 +1,56 @@
+"""A graph in memory: its weights once, its output where it was computed."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+
+from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, Graph, has_cuda, on_host
+from service.models.loading import Loader
+from service.settings import Settings
+
+
+def test_an_open_graph_does_not_keep_the_bytes_it_came_from(shelf):
+    draft = shelf.draft()
+    data = draft.blobs[draft.manifest.graphs["fp32"].image_tail.sha256]
+    holders = sys.getrefcount(data)
+
+    graph = Graph(data, "sha256", IMAGE_TAIL, intra_op_threads=1)
+
+    assert sys.getrefcount(data) == holders
+    assert graph.run(np.zeros((2, 3, 6), np.float32)).shape == (2, 8)
+
+
+def test_a_graph_takes_the_output_of_another_where_that_lies(shelf):
+    draft = shelf.draft()
+    blobs, graphs = draft.blobs, draft.manifest.graphs["fp32"]
+    trunk = Graph(blobs[graphs.image_trunk.sha256], "trunk", IMAGE_TRUNK, intra_op_threads=1)
+    tail = Graph(blobs[graphs.image_tail.sha256], "tail", IMAGE_TAIL, intra_op_threads=1)
+    pixels = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
+
+    hidden = trunk.run_on_device(pixels)
+
+    assert hidden.device_name() == trunk.device
+    assert np.array_equal(on_host(hidden), trunk.run(pixels))
+    assert np.array_equal(tail.run(hidden), tail.run(trunk.run(pixels)))
+
+
+def test_a_graph_takes_a_view_of_an_array(shelf):
+    draft = shelf.draft()
+    data = draft.blobs[draft.manifest.graphs["fp32"].image_tail.sha256]
+    graph = Graph(data, "sha256", IMAGE_TAIL, intra_op_threads=1)
+    hidden = np.random.default_rng(0).normal(size=(6, 3, 6)).astype(np.float32)
+
+    assert np.array_equal(graph.run(hidden[::2]), graph.run(hidden[::2].copy()))
+
+
+@pytest.mark.skipif(not has_cuda(), reason="no NVIDIA GPU is at hand: nothing is tested on one")
+def test_on_a_gpu_every_graph_runs_there_and_keeps_the_golden_answers(shelf):
+    shelf.publish("fruit")
+
+    model = Loader(shelf.store, Settings(store=shelf.store.root)).load("fruit", 1)  # runs the golden examples
+
+    towers = (model.image_tower, model.text_tower)
+    assert {graph.device for tower in towers for graph in (tower.trunk, tower.tail)} == {"cuda"}

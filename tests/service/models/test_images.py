@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+from model_store import ImagePreprocessing
+from service.errors import Code, ServiceError
+from service.models import images
+from service.models.images import decode, fit, pixel_values
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SIZES = [
+    (1, 1),
+    (2, 3),
+    (1, 400),
+    (400, 1),
+    (7, 1000),
+    (1000, 7),
+    (31, 32),
+    (32, 33),
+    (224, 224),
+    (225, 223),
+    (640, 427),
+]
+PREPROCESSINGS = {
+    "clip": {"shortest_edge": 224, "crop": (224, 224), "resample": "bicubic"},
+    "odd crop": {"shortest_edge": 33, "crop": (31, 33), "resample": "bilinear"},
+    "padding crop": {"shortest_edge": 20, "crop": (33, 24), "resample": "lanczos"},
+    "exact": {"exact_size": (32, 48), "resample": "bicubic"},
+    "exact and crop": {"exact_size": (40, 36), "crop": (32, 32), "resample": "box"},
+}
+
+CLIP = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["clip"])
+
+
+def random_picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    shape = (size[1], size[0], channels) if channels > 1 else (size[1], size[0])
+    return Image.frombytes(mode, size, np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8).tobytes())
+
+
+def file_of(picture: Image.Image, file_format: str = "PNG", **options) -> bytes:
+    file = BytesIO()
+    picture.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def transformers_pixel_values(picture: Image.Image, preprocessing: ImagePreprocessing) -> np.ndarray:
+    if preprocessing.exact_size:
+        size = dict(zip(("height", "width"), preprocessing.exact_size, strict=True))
+    else:
+        size = {"shortest_edge": preprocessing.shortest_edge}
+    crop = preprocessing.crop and dict(zip(("height", "width"), preprocessing.crop, strict=True))
+    processor = CLIPImageProcessorPil(
+        size=size,
+        do_center_crop=crop is not None,
+        crop_size=crop,
+        resample=Image.Resampling[preprocessing.resample.upper()],
+        image_mean=list(preprocessing.mean),
+        image_std=list(preprocessing.std),
+    )
+    return processor(picture, return_tensors="np")["pixel_values"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PREPROCESSINGS)
+def test_pixel_values_equal_transformers(name, size):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+    picture = random_picture(size)
+
+    ours = pixel_values(decode(file_of(picture), 10**9, preprocessing), preprocessing)
+
+    theirs = transformers_pixel_values(picture, preprocessing)
+    assert ours.dtype == np.float32
+    assert ours.shape == (1, 3, *preprocessing.output_size)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1"])
+def test_other_modes_equal_transformers_too(mode):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
+    picture = random_picture((40, 37), "L" if mode in ("P", "1") else mode).convert(mode)
+    ours = pixel_values(decode(file_of(picture), 10**9, preprocessing), preprocessing)
+    np.testing.assert_allclose(ours, transformers_pixel_values(picture, preprocessing), rtol=0, atol=1e-6)
+
+
+def smooth_picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
+    """What is in it spans many pixels, as in a photograph, and differs from side to side."""
+    return random_picture((7, 5), mode).resize(size, Image.Resampling.BICUBIC)
+
+
+def jpeg(picture: Image.Image, orientation: int = 1, **options) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return file_of(picture, "JPEG", quality=95, exif=exif, **options)
+
+
+def both_ways(data: bytes, preprocessing: ImagePreprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """`pixel_values` from a reduced scale where that is possible, and from the whole picture."""
+    reduced, whole = decode(data, 10**8, preprocessing), decode(data, 10**8)
+    return pixel_values(reduced, preprocessing), pixel_values(fit(whole, preprocessing, 10**8), preprocessing)
+
+
+@pytest.fixture
+def scales(monkeypatch) -> list[int]:
+    """The scales (1, 2, 4 or 8) at which JPEGs are decoded during a test."""
+    seen = []
+    load = JpegImageFile.load_prepare
+
+    def load_prepare(picture: JpegImageFile) -> None:
+        seen.append(picture.decoderconfig[0] if picture.decoderconfig else 1)
+        load(picture)
+
+    monkeypatch.setattr(JpegImageFile, "load_prepare", load_prepare)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "scale"),
+    [
+        ("clip", (895, 1200), 1),  # half of it is less than twice 224
+        ("clip", (1200, 896), 2),
+        ("clip", (1793, 1793), 4),
+        ("clip", (3600, 3584), 8),
+        ("clip", (224, 4000), 1),  # elongated: the shorter edge decides
+        ("clip", (4000, 1000), 2),
+        ("odd crop", (4000, 527), 4),
+        ("odd crop", (4000, 528), 8),
+        ("exact", (191, 1000), 1),
+        ("exact", (192, 1000), 2),  # the edge that is resized least decides
+        ("exact", (1000, 128), 2),
+        ("exact and crop", (1000, 1000), 8),
+    ],
+)
+def test_a_large_jpeg_is_decoded_at_the_least_scale_that_leaves_twice_the_target(name, size, scale, scales):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+
+    picture = decode(jpeg(smooth_picture(size)), 10**8, preprocessing)
+
+    assert scales == [scale]
+    assert picture.size == preprocessing.output_size[::-1]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["odd crop", "padding crop", "exact"])
+def test_a_reduced_jpeg_is_resized_and_cropped_as_the_whole_one_however_it_was_held(name, orientation, scales):
+    """Odd sizes: of the last row and column of a reduced picture only a part belongs to it."""
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+
+    reduced, whole = both_ways(jpeg(smooth_picture((1003, 619)), orientation), preprocessing)
+
+    assert scales[0] > 1
+    assert reduced.shape == whole.shape
+    np.testing.assert_allclose(reduced, whole, rtol=0, atol=0.05)  # 3 of 255 levels
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:0"}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_every_kind_of_jpeg_is_reduced(mode, options, scales):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
+
+    reduced, whole = both_ways(jpeg(smooth_picture((803, 619), mode), **options), preprocessing)
+
+    assert scales == [8, 1]
+    np.testing.assert_allclose(reduced, whole, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("size", [(895, 1200), (300, 200), (5, 900)])
+def test_a_jpeg_too_small_to_be_reduced_is_as_ever(size):
+    reduced, whole = both_ways(jpeg(smooth_picture(size), 6), CLIP)
+
+    np.testing.assert_array_equal(reduced, whole)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+def test_other_formats_are_decoded_whole(file_format):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
+
+    reduced, whole = both_ways(file_of(random_picture((803, 619)), file_format), preprocessing)
+
+    np.testing.assert_array_equal(reduced, whole)
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("size", [(60, 41), (90, 7), (7, 90)])
+def test_a_large_picture_is_resized_in_parts_to_the_same_pixels(size, mode, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = random_picture(size, "L").convert(mode) if mode in ("1", "P") else random_picture(size, mode)
+    data = file_of(picture, exif=exif, **({"transparency": 3} if mode in ("L", "P") else {}))
+    for name in PREPROCESSINGS:
+        preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
+        at_once = decode(data, 10**6, preprocessing)
+        with monkeypatch.context() as small:
+            small.setattr(images, "_LARGE_PIXELS", 10)
+            small.setattr(images, "_BAND_PIXELS", 300)
+            in_parts = decode(data, 10**6, preprocessing)
+
+        np.testing.assert_array_equal(np.asarray(in_parts), np.asarray(at_once))
+
+
+def test_a_jpegs_pixels_are_counted_at_full_scale_before_decoding():
+    data = jpeg(smooth_picture((1000, 1001)))
+    header = data[: data.index(b"\xff\xda") + 20]
+    with pytest.raises(ServiceError) as caught:
+        decode(header, 1_000_000, CLIP)
+    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    with pytest.raises(ServiceError) as caught:
+        decode(header, 1_001_000, CLIP)
+    assert caught.value.code is Code.IMAGE_UNDECODABLE
+
+
+def only_colour(data: bytes) -> tuple[int, ...]:
+    (colour,) = set(decode(data, 10**6).get_flattened_data())
+    return colour
+
+
+def test_what_is_transparent_is_white():
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([255, 0, 0, 0, 255, 0])
+    assert only_colour(file_of(Image.new("RGBA", (4, 4), (9, 9, 9, 0)))) == (255, 255, 255)
+    assert only_colour(file_of(Image.new("RGBA", (4, 4), (0, 0, 0, 51)))) == (204, 204, 204)
+    assert only_colour(file_of(Image.new("LA", (4, 4), (0, 0)))) == (255, 255, 255)
+    assert only_colour(file_of(palette, transparency=1)) == (255, 255, 255)
+    assert only_colour(file_of(palette)) == (0, 255, 0)
+
+
+def test_sixteen_bit_grey_keeps_its_brightness():
+    grey = Image.fromarray(np.full((4, 4), 0x80FF, np.uint16))
+    assert only_colour(file_of(grey)) == (0x80, 0x80, 0x80)
+
+
+def test_cmyk_becomes_rgb():
+    red, green, blue = only_colour(file_of(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG"))
+    assert red > 200
+    assert max(green, blue) < 60
+
+
+def test_the_camera_s_rotation_is_undone():
+    picture = Image.new("RGB", (30, 20), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn a quarter right
+    for file_format in ("JPEG", "PNG", "WEBP"):
+        assert decode(file_of(picture, file_format, exif=exif), 10**6).size == (20, 30)
+
+
+def test_only_the_first_frame_counts():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = file_of(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
+    assert only_colour(data) == (255, 0, 0)
+
+
+def test_pixels_are_counted_before_decoding():
+    """The file ends where its pixels begin, so decoding it would fail in another way."""
+    whole = file_of(Image.new("RGB", (1001, 1000)))
+    header = whole[: whole.index(b"IDAT") + 8]
+    with pytest.raises(ServiceError) as caught:
+        decode(header, 1_000_000)
+    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    with pytest.raises(ServiceError) as caught:
+        decode(header, 1_001_000)
+    assert caught.value.code is Code.IMAGE_UNDECODABLE
+
+
+def test_a_picture_that_resizing_would_blow_up_is_refused():
+    with pytest.raises(ServiceError) as caught:
+        decode(file_of(Image.new("RGB", (1, 65_535))), 50_000_000, CLIP)
+    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS

@@ -1,0 +1,25 @@
+"""What is decided about a connection without a network."""
+
+from __future__ import annotations
+
+import resource
+from types import SimpleNamespace
+
+import pytest
+
+from service.web.connections import Connection, connection_limit
+
+
+@pytest.mark.parametrize(("files", "limit"), [(1024, 896), (256, 128), (100, 1), (resource.RLIM_INFINITY, 1000)])
+def test_some_files_are_kept_from_the_connections(monkeypatch, files, limit):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    assert connection_limit(1000) == limit
+
+
+@pytest.mark.parametrize(("has_begun", "stays"), [(False, False), (True, True)])
+def test_the_end_of_a_connection_is_said_with_an_answer_or_not_decided(has_begun, stays):
+    """A client that was not told would lose its next request."""
+    connection = Connection.__new__(Connection)
+    connection.cycle = SimpleNamespace(response_complete=False, response_started=has_begun, keep_alive=True)
+    connection.end_after_this_request()
+    assert connection.cycle.keep_alive == stays

@@ -1,0 +1,160 @@
+"""The service as a process of its own, over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import app
+from service.settings import Settings
+from service.web.app import create_app
+from service.web.server import Server
+
+WITHOUT_TRAINING = """
+import sys
+from starlette.testclient import TestClient
+from service.web.app import create_app
+from service.settings import Settings
+with TestClient(create_app(Settings(store=sys.argv[1]))) as client:
+    assert client.post("/classify", json={"text": "red"}).status_code == 200
+print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "training", "onnx", "scipy"}))
+"""
+
+
+@pytest.fixture
+def server(shelf):
+    shelf.publish("fruit")
+    command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(shelf.store.root)]
+    process = subprocess.Popen(
+        [*command, "--log-format", "json", "--drain-delay-seconds", "0"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for line in process.stderr:
+            event = json.loads(line)
+            if event["event"] == "listening":
+                break
+        yield process, event
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def post(url: str, body: bytes) -> tuple[int, dict]:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_the_process_says_where_it_listens_answers_and_stops_when_told(server, oracle):
+    process, event = server
+    assert event["tasks"] == {"fruit": 1}
+
+    status, answer = post(f"{event['url']}/classify", b'{"text": "a red apple"}')
+    assert status == 200
+    scores = {label["label"]: label["score"] for label in answer["labels"]}
+    assert scores == pytest.approx(oracle("fruit").scores(None, "a red apple"), abs=1e-5)
+    assert post(f"{event['url']}/classify", b"{")[1]["code"] == "bad_json"
+
+    process.send_signal(signal.SIGTERM)
+    lines = [json.loads(line) for line in process.stderr]
+    assert process.wait(timeout=30) == 0
+    assert [line["status"] for line in lines if line["event"] == "request"] == [200, 400]
+
+
+def test_serving_imports_nothing_of_training(shelf):
+    shelf.publish("fruit")
+    command = [sys.executable, "-c", WITHOUT_TRAINING, str(shelf.store.root)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.stdout.splitlines()[-1:] == ["[]"], result.stderr
+
+
+def test_every_setting_is_a_flag():
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["run", "--help"])
+    for name in Settings.model_fields:
+        assert f"--{name.replace('_', '-')}" in result.output
+        assert f"MORA_{name.upper()}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "expected"),
+    [
+        (["--port", "many"], {}, "port"),
+        (["--queue-size=-1"], {}, "MORA_QUEUE_SIZE"),
+        ([], {"MORA_PROT": "1"}, "MORA_PORT"),
+        ([], {"MORA_POLL_SECONDS": "never"}, "--poll-seconds"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_starts(arguments, environment, expected):
+    environment = {**os.environ, **environment}
+    result = CliRunner(env=environment).invoke(app, ["run", *arguments])
+    assert result.exit_code == 2
+    assert expected in result.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "event", "loads"),
+    [(["--port"], "port_unusable", False), (["--port", "0", "--metrics-port"], "metrics_port_unusable", True)],
+)
+def test_a_port_that_is_taken_is_said_with_the_cure_and_nothing_is_served(shelf, flags, event, loads):
+    shelf.publish("fruit")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        command = [sys.executable, "-m", "service.cli", "run", "--store", str(shelf.store.root), "--log-format", "json"]
+        command += [*flags, str(taken.getsockname()[1])]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert result.returncode == 1
+    assert [line["event"] for line in events] == ["model_loaded"] * loads + [event]
+    assert "address already in use; choose another port" in events[-1]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (PermissionError(13, "Permission denied"), "choose a port from 1024 up"),
+        (socket.gaierror(-2, "Name or service not known"), "name an address of this machine with MORA_HOST"),
+        (OSError(99, "Cannot assign requested address"), "0.0.0.0 is all of them"),
+    ],
+)
+def test_an_address_that_cannot_be_listened_on_has_its_cure(shelf, monkeypatch, events, error, cure):
+    async def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    settings = Settings(store=shelf.store.root, port=80)
+    server = Server(create_app(settings), settings)
+    monkeypatch.setattr(asyncio.BaseEventLoop, "create_server", refuse)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(server.startup())
+
+    assert [event["event"] for event in events] == ["port_unusable"]
+    assert cure in events[0]["problem"]
+    assert "port 80: " in events[0]["problem"]
+
+
+def test_a_service_without_a_task_says_so_and_what_to_do(tmp_path):
+    command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(tmp_path / "none")]
+    process = subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True)
+    try:
+        first, second = (json.loads(process.stderr.readline()) for _ in range(2))
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert (first["event"], second["event"]) == ("nothing_to_serve", "listening")
+    assert f"no task of {tmp_path / 'none'} can be served" in first["problem"]
+    assert "MORA_STORE" in first["problem"]

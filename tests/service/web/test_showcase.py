@@ -1,0 +1,93 @@
+"""What may be looked at of a task: its examples, its report, its versions."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from model_store import Store, blob_of
+from tests.support.tiny import LABELS, TinyDraft
+
+REPORT = b"<!doctype html><title>how</title><script>fetch('/tasks')</script>"
+
+
+def with_report(draft: TinyDraft) -> TinyDraft:
+    blob = blob_of(REPORT)
+    return TinyDraft(draft.manifest.model_copy(update={"report": blob}), {**draft.blobs, blob.sha256: REPORT})
+
+
+def test_examples_are_the_golden_ones_with_the_label_they_had_when_exported(client, shelf):
+    golden = shelf.draft("fruit").manifest.golden
+    answer = client.get("/tasks/fruit/examples").json()
+    assert (answer["task"], answer["version"]) == ("fruit", 1)
+    assert answer["examples"] == [
+        {
+            "pattern": example.pattern,
+            "text": example.text,
+            "has_image": example.image is not None,
+            "best_label": LABELS["fruit"][int(np.argmax(example.logits))],
+        }
+        for example in golden
+    ]
+
+
+def test_an_examples_picture_is_its_file_and_asks_a_browser_to_run_nothing(client, shelf):
+    draft = shelf.draft("fruit")
+    response = client.get("/tasks/fruit/examples/1/image")
+    assert response.content == draft.blobs[draft.manifest.golden[1].image.sha256]
+    assert response.headers["Content-Type"] == "image/png"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+
+
+def test_a_report_is_sent_so_that_it_cannot_script_against_the_service(shelf, serve):
+    shelf.publish_draft(with_report(shelf.draft("fruit")))
+    client = serve(shelf.store)
+    response = client.get("/tasks/fruit/report")
+    assert response.content == REPORT
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    policy = response.headers["Content-Security-Policy"].split("; ")
+    assert policy == ["sandbox", "default-src 'none'", "style-src 'unsafe-inline'", "img-src data:"]
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cache-Control"] == "no-store"
+    assert client.get("/tasks/fruit").json()["has_report"] is True
+
+
+def test_versions_are_those_of_the_store_and_the_one_that_answers_is_marked(shelf, serve):
+    for seed in range(3):
+        shelf.publish("fruit", seed)
+    client = serve(shelf.store)
+    assert client.get("/tasks/fruit/versions").json() == {
+        "task": "fruit",
+        "versions": [{"version": 3, "live": True}, {"version": 2, "live": False}, {"version": 1, "live": False}],
+    }
+
+
+def test_a_file_that_is_damaged_or_gone_is_never_sent(shelf, serve, events):
+    manifest = shelf.publish_draft(with_report(shelf.draft("fruit")))
+    client = serve(shelf.store)
+    (shelf.store.root / "blobs/sha256" / manifest.report.sha256).write_bytes(REPORT.replace(b"how", b"who"))
+    (shelf.store.root / "blobs/sha256" / manifest.golden[0].image.sha256).unlink()
+    for path in ("report", "examples/0/image"):
+        response = client.get(f"/tasks/fruit/{path}")
+        assert (response.status_code, response.json()["code"]) == (503, "store_unreadable")
+    assert [event["problem"].split()[1] for event in events if event["event"] == "store_unreadable"] == ["has", "is"]
+
+
+@pytest.mark.parametrize("path", ["report", "examples/0/image", "versions"])
+def test_the_event_loop_never_reads_a_file(shelf, serve, monkeypatch, path):
+    shelf.publish_draft(with_report(shelf.draft("fruit")))
+    client = serve(shelf.store, poll_seconds=3600)
+    threads = []
+    for name in ("read", "versions"):
+        method = getattr(Store, name)
+
+        def noted(*arguments, method=method):
+            threads.append(threading.current_thread().name)
+            return method(*arguments)
+
+        monkeypatch.setattr(Store, name, noted)
+    assert client.get(f"/tasks/fruit/{path}").status_code == 200
+    assert [name.rpartition("_")[0] for name in threads] == ["mora-showcase"]

@@ -1,0 +1,130 @@
+"""`python -m tests.support.faults.planted NAME,NAME run ...`: `mora-serve run` with faults in it, for tests to find."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import service.cli
+import service.inference.batching
+from service.models.graphs import Graph
+from service.settings import Settings
+from tests.support.tiny import VOCABULARY
+
+RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
+STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 1.5, 0.3, 2**18
+POISON = "of"  # a text with this word breaks the run it is in
+
+_kept: list[bytes] = []
+
+
+class Watching:
+    """ASGI middleware that lets a fault see every piece of every body."""
+
+    def __init__(self, app: ASGIApp, fault: Callable[[bytes], object]) -> None:
+        self._app, self._fault = app, fault
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched() -> Message:
+            message = await receive()
+            told = self._fault(message.get("body", b""))
+            if asyncio.iscoroutine(told):
+                await told
+            return message
+
+        await self._app(scope, watched, send)
+
+
+def raises(body: bytes) -> None:
+    """An exception that nobody foresaw."""
+    if RAISES_ON in body:
+        raise RuntimeError("planted")
+
+
+async def stalls(body: bytes) -> None:
+    """A request that takes for ever, as far as its client is concerned."""
+    if STALLS_ON in body:
+        await asyncio.sleep(STALL_SECONDS)
+
+
+def leaks(_: bytes) -> None:
+    """Memory that is never given back."""
+    _kept.append(b"x" * LEAK_BYTES)
+
+
+def blocks(body: bytes) -> None:
+    """Work on the event loop, for which everybody waits."""
+    if body:
+        time.sleep(BLOCK_SECONDS)
+
+
+def fetches(body: bytes) -> None:
+    """A service that helps itself to what a URL names."""
+    for port in re.findall(rb"http://127\.0\.0\.1:(\d+)", body):
+        with socket.socket() as connection:
+            connection.connect_ex(("127.0.0.1", int(port)))
+    for path in re.findall(rb"file://(/[a-z/]+)", body):
+        with suppress(OSError):
+            Path(path.decode()).read_bytes()
+
+
+def poison() -> None:
+    """One text that breaks the run of an encoder."""
+    run, token = Graph.run_on_device, VOCABULARY.index(POISON)
+
+    def poisoned(graph: Graph, *inputs: object, **options: object) -> object:
+        arrays = [given for given in inputs if isinstance(given, np.ndarray)]
+        if any(ids.dtype == np.int64 and ids.ndim == 2 and (ids == token).any() for ids in arrays):
+            raise RuntimeError("planted")
+        return run(graph, *inputs, **options)
+
+    Graph.run_on_device = poisoned
+
+
+def swaps() -> None:
+    """Answers that go to a neighbour in the batch."""
+    forward = service.batching.forward
+
+    def swapping(*arguments: object, **options: object) -> list:
+        found = forward(*arguments, **options)
+        return found[1:] + found[:1]
+
+    service.batching.forward = swapping
+
+
+def lies(app: FastAPI) -> None:
+    """A document that says of /livez what is not so."""
+    app.openapi()["components"]["schemas"]["Health"]["properties"]["status"] = {"type": "integer"}
+
+
+def plant(names: list[str]) -> None:
+    """Have `mora-serve run` make a service with these faults."""
+    create_app = service.cli.create_app
+
+    def planted(settings: Settings) -> FastAPI:
+        app = create_app(settings)
+        for name in names:
+            if name in ("raises", "stalls", "leaks", "blocks", "fetches"):
+                app.add_middleware(Watching, fault=globals()[name])
+            elif name == "lies":
+                lies(app)
+            else:
+                globals()[name]()
+        return app
+
+    service.cli.create_app = planted
+
+
+if __name__ == "__main__":
+    plant(sys.argv.pop(1).split(","))
+    service.cli.app()

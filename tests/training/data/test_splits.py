@@ -1,0 +1,201 @@
+"""Data as a stranger has it: read, or refused with the row and the cure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from training.config import TaskConfig
+from training.data.splits import load_data, load_split
+from training.errors import DataError
+
+Make = Callable[..., TaskConfig]
+
+
+@pytest.fixture
+def shop(tmp_path: Path, png: Callable[..., bytes]) -> Path:
+    """photo, caption, kind: 30 rows, some cells blank, one label seen once."""
+    (tmp_path / "photos").mkdir()
+    lines = ["photo,caption,kind"]
+    for i in range(30):
+        kind = "once" if i == 29 else ["shoe", "hat", "NA"][i % 3]
+        (tmp_path / "photos" / f"{i}.png").write_bytes(png(i))
+        photo = "" if i % 5 == 1 else f"photos/{i}.png"
+        caption = "" if i % 5 == 2 else f'"a {kind}, number {i}"'
+        lines.append(f"{photo},{caption},{kind}")
+    (tmp_path / "shop.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "shop.csv"
+
+
+def shop_config(make: Make, csv: Path, **data: str) -> TaskConfig:
+    return make(data={"train": str(csv), "image": "photo", "text": "caption", "label": "kind", **data}, missing={})
+
+
+def test_a_csv_with_blank_cells_and_no_splits_of_its_own(make_config: Make, shop: Path) -> None:
+    data = load_data(shop_config(make_config, shop))
+
+    assert data.labels == ("NA", "hat", "once", "shoe")  # NA is a word, not a hole
+    items = [*data.train.items, *data.validation.items, *data.test.items]
+    assert sorted(item.row for item in items) == list(range(1, 31))
+    assert {item.row for item in items if item.image is None} == {2, 7, 12, 17, 22, 27}
+    assert {item.row for item in items if item.text is None} == {3, 8, 13, 18, 23, 28}
+    assert "once" in {item.labels[0] for item in data.train.items}  # a label seen once is trained on
+    assert any("once" in note for note in data.notes)
+    assert load_data(shop_config(make_config, shop)).fingerprint == data.fingerprint
+
+
+def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) -> None:
+    text = shop.read_text().replace("photos/3.png", "photos/gone.png").replace("photos/5.png", "photos/text.png")
+    shop.write_text(text + ",,hat\nphotos/7.png,words,\n")
+    (shop.parent / "photos" / "text.png").write_text("this is no picture")
+
+    with pytest.raises(DataError) as error:
+        load_data(shop_config(make_config, shop))
+
+    message = str(error.value)
+    assert "4 rows to mend" in message
+    assert "row 4: photo 'photos/gone.png' does not exist" in message
+    assert "leave the cell empty" in message
+    assert "row 6: photo 'photos/text.png' cannot be read as an image" in message
+    assert "row 31: neither photo nor caption is given" in message
+    assert "row 32: column kind holds no single label" in message
+
+
+def test_many_faulty_rows_are_counted_not_flooded(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("image,text,label\n" + "gone.png,words,a\n" * 500)
+
+    with pytest.raises(DataError, match="500 rows to mend") as error:
+        load_split("train", str(tmp_path / "bad.csv"), make_config())
+
+    assert len(str(error.value).splitlines()) == 12
+
+
+def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("image,text,label\n,one,a\n,two,b\n")
+    (tmp_path / "test.csv").write_text("image,text,label\n,one,a\n,three,c\n")
+    paths = {name: str(tmp_path / f"{name}.csv") for name in ("train", "test")}
+
+    with pytest.raises(DataError, match=r"test\.csv \(test\) row 2: label 'c'"):
+        load_data(make_config(data={**paths, "validation": paths["train"]}))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("image,text,label,text\n,one,a,x\n", "several columns 'text'"),
+        ("image,text\n,one\n", "no column 'label'"),
+        ("image,text,label\n", "no rows"),
+        ("", "is empty; its first line must name the columns"),
+        ("image,text,label\n,one,a\n,two,a\n", r"train\.csv has only the label 'a'; .* mend data\.label"),
+        ("image,text,label\n,one,a,b\n", "line 2 has 4 cells, the header 3"),
+        ('image,text,label\n,one,a\n,"two,b\n,"three",c\n', "line 3: .* close each quote that is opened"),
+        ("image,text,label\nhttps://e.org/a.png,one,a\n", "row 1: image 'https://e.org/a.png' is an address"),
+    ],
+)
+def test_a_csv_that_cannot_serve_says_why(make_config: Make, tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "train.csv").write_text(content)
+    path = str(tmp_path / "train.csv")
+
+    with pytest.raises(DataError, match=says):
+        load_data(make_config(data={"train": path, "validation": path, "test": path}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "image;text;label\n;one, two;a\n;three;b\n",
+        "image\ttext\tlabel\n\tone, two\ta\n\tthree\tb\n",
+        '\ufeffimage, text ,label\r\n  ,"one, two",a\r\n\r\n,three,b\r\n',
+    ],
+)
+def test_csv_dialects_of_spreadsheets(make_config: Make, tmp_path: Path, content: str) -> None:
+    (tmp_path / "rows.CSV").write_bytes(content.encode())
+
+    items = load_split("train", str(tmp_path / "rows.CSV"), make_config()).items
+
+    assert [(item.image, item.text, item.labels) for item in items] == [
+        (None, "one, two", ("a",)),
+        (None, "three", ("b",)),
+    ]
+
+
+def test_a_csv_in_another_encoding_says_so(make_config: Make, tmp_path: Path) -> None:
+    rows = "image,text,label\n" + ",plain,a\n" * 5_000 + ",caf\u00e9,a\n"
+    for content, says in [
+        (rows.encode("latin-1"), "is not UTF-8 in line 5002; save it as UTF-8"),
+        (rows.encode("utf-16"), "is in UTF-16; save it as UTF-8"),
+        (b"PK\x03\x04\x14\x00\xff", "is an Excel workbook, or another zip file; save it as CSV"),
+    ]:
+        (tmp_path / "rows.csv").write_bytes(content)
+        with pytest.raises(DataError, match=says):
+            load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+
+def test_a_picture_cut_short_is_found_before_training(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    (tmp_path / "cut.png").write_bytes(png(1)[:300])
+    (tmp_path / "rows.csv").write_text("image,text,label\ncut.png,words,a\n")
+
+    with pytest.raises(DataError, match=r"row 1: image 'cut\.png' cannot be read"):
+        load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+
+def test_a_null_among_labels_is_no_label(make_config: Make, tmp_path: Path) -> None:
+    pq.write_table(
+        pa.Table.from_pylist([{"image": None, "text": "x", "label": ["a", None, " "]}]), tmp_path / "rows.parquet"
+    )
+
+    config = make_config(problem="multi_label", data={"train": "unused"})
+    (item,) = load_split("train", str(tmp_path / "rows.parquet"), config).items
+
+    assert item.labels == ("a",)
+
+
+def test_captions_that_look_like_dates_stay_text(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"image": null, "text": "2020-01-01", "label": 1}\n')
+
+    (item,) = load_split("train", str(tmp_path / "rows.jsonl"), make_config()).items
+
+    assert (item.text, item.labels) == ("2020-01-01", ("1",))
+
+
+@pytest.mark.parametrize("source", ["gone.csv", "./gone", "/nowhere/gone"])
+def test_a_source_that_is_not_there(make_config: Make, source: str) -> None:
+    with pytest.raises(DataError, match="gone"):
+        load_split("train", source, make_config())
+
+
+def test_parquet_jsonl_and_csv_read_alike(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
+    (tmp_path / "a.png").write_bytes(png(1))
+    rows = [
+        {"image": "a.png", "text": "both", "label": ["x", "y"]},
+        {"image": None, "text": "text only", "label": ["y"]},
+        {"image": "a.png", "text": None, "label": []},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows.csv").write_text("image,text,label\na.png,both,x|y\n,text only,y\na.png,,\n")
+    config = make_config(problem="multi_label", data={"train": "unused"})
+
+    found = [load_split("train", str(tmp_path / f"rows.{kind}"), config).items for kind in ("parquet", "jsonl", "csv")]
+
+    assert found[0] == found[1] == found[2]
+    assert [item.labels for item in found[0]] == [("x", "y"), ("y",), ()]
+
+
+def test_a_folder_of_images_by_label(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for i in range(2):
+            (tmp_path / label / f"{i}.png").write_bytes(png(i))
+
+    items = load_split("train", str(tmp_path), make_config()).items
+
+    assert [item.labels[0] for item in items] == ["cat", "cat", "dog", "dog"]
+    assert all(item.image is not None and item.text is None for item in items)

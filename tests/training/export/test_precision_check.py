@@ -1,0 +1,199 @@
+"""A precision is published when it costs no presence pattern more than the budget; else that is said, and no error."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import onnx
+import pytest
+import torch
+
+import training.export.bundle
+import training.export.precision_check
+from model_store import Calibration, ManifestDraft, Pattern, Precision, Problem
+from training.config import ExportConfig, TaskConfig
+from training.data.examples import Item
+from training.data.splits import Split, TaskData, load_data
+from training.export.bundle import Bundle, export_task
+from training.export.onnx_graphs import GraphFiles, canonical_bytes, export_graphs
+from training.export.onnx_model import OnnxModel
+from training.export.precision_check import AcceptanceCheck, Verdict
+from training.export.quantization import converted
+from training.learning.runs import TrainedTask, build
+
+ANY_LOSS = 100.0
+ABSENT = {"image": torch.full((24,), 0.3), "text": torch.full((24,), -0.2)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A merged task and its graphs, exported once for the tests of this file."""
+
+    trained: TrainedTask
+    data: TaskData
+    files: GraphFiles
+
+    def with_budget(self, points: float, precisions: tuple[str, ...] = ("int8",), **fields: object) -> TrainedTask:
+        export = ExportConfig(precisions=precisions, accuracy_budget=points)
+        config = self.trained.config.model_copy(update={"export": export, **fields})
+        return dataclasses.replace(self.trained, config=config)
+
+    def verdict(self, trained: TrainedTask, examples: Split | None = None) -> Verdict:
+        examples = examples or self.data.validation
+        return AcceptanceCheck(trained, self.files, ABSENT, examples, []).verdict(Precision.INT8)
+
+    def model(self, files: GraphFiles | None = None) -> OnnxModel:
+        return OnnxModel(files or self.files, ABSENT, self.trained.model.head, self.trained.preprocessor)
+
+
+@pytest.fixture(scope="module")
+def task(tiny_backbone, parquet) -> Task:
+    config = TaskConfig(task="colors", problem="single_label", backbone=str(tiny_backbone), data=parquet)
+    data = load_data(config)
+    torch.manual_seed(1)
+    model, preprocessor = build(config, len(data.labels))
+    model.adapter.merge()
+    mix = {"both": 0.4, "image": 0.3, "text": 0.3}
+    calibration = dict.fromkeys(Pattern, Calibration())
+    trained = TrainedTask(config, data.labels, data.fingerprint, mix, calibration, model.eval(), preprocessor)
+    return Task(trained, data, export_graphs(model))
+
+
+@pytest.fixture
+def exported(task: Task, monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainedTask, Split], Bundle]:
+    monkeypatch.setattr(training.export, "export_graphs", lambda model: task.files)
+    return lambda trained, examples: export_task(trained, {"validation": {}, "test": {}}, examples, b"<html></html>")
+
+
+def labelled_as_answered(task: Task) -> Split:
+    """Validation items with both modalities, labelled by what the model says of them: it is right on them all."""
+    complete = [item for item in task.data.validation.items if item.image is not None and item.text is not None]
+    answers = [task.trained.labels[int(task.model().logits(item).argmax())] for item in complete]
+    items = [dataclasses.replace(item, labels=(label,)) for item, label in zip(complete, answers, strict=True)]
+    return dataclasses.replace(task.data.validation, items=items)
+
+
+def ending_in(kind: str, data: bytes) -> bytes:
+    """The graph with one more operator behind its output."""
+    model = onnx.load_model_from_string(data)
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+    model.graph.node.append(onnx.helper.make_node(kind, ["before"], [output]))
+    return canonical_bytes(model)
+
+
+def far_off(fp32: GraphFiles, _: Precision) -> GraphFiles:
+    return dataclasses.replace(fp32, **{n: ending_in("Neg", d) for n, d in fp32.by_name().items() if "tail" in n})
+
+
+def overflowing(fp32: GraphFiles, _: Precision) -> GraphFiles:
+    return dataclasses.replace(fp32, image_tail=ending_in("Log", fp32.image_tail))  # of negative numbers too
+
+
+def failing(fp32: GraphFiles, _: Precision) -> GraphFiles:
+    raise RuntimeError("no such kernel\nand a long tale")
+
+
+def test_an_accepted_precision_is_published_with_what_it_costs(task: Task, exported) -> None:
+    trained = task.with_budget(ANY_LOSS, ("int8", "fp16"))
+
+    bundle = exported(trained, task.data.validation)
+
+    draft = ManifestDraft.model_validate_json(bundle.draft.model_dump_json())
+    assert list(draft.graphs) == [Precision.FP32, Precision.INT8, Precision.FP16]
+    assert draft.graphs[Precision.FP32].metric_change == {}
+    for verdict in bundle.verdicts:
+        graphs = draft.graphs[verdict.precision]
+        assert graphs.metric_change == verdict.change
+        assert set(graphs.metric_change) == set(graphs.max_logit_error) == set(Pattern)
+        assert max(graphs.max_logit_error.values()) > max(draft.graphs[Precision.FP32].max_logit_error.values())
+        assert str(verdict).startswith(f"{verdict.precision} accepted (accuracy both ")
+    assert {blob.sha256 for blob in draft.blobs()} <= bundle.blobs.keys()
+
+
+def test_a_precision_that_costs_more_than_the_budget_is_not_published(
+    task: Task, exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.acceptance, "converted", far_off)
+
+    bundle = exported(task.with_budget(0), labelled_as_answered(task))
+
+    (verdict,) = bundle.verdicts
+    assert verdict.change[Pattern.BOTH] < 0
+    assert "not published, it costs more than export.accuracy_budget, 0 points (accuracy both -" in str(verdict)
+    assert list(bundle.draft.graphs) == [Precision.FP32]
+    assert {blob.sha256 for blob in bundle.draft.blobs()} == set(bundle.blobs)
+
+
+@pytest.mark.parametrize("budget", [0, ANY_LOSS])
+def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
+    monkeypatch.setattr(training.acceptance, "converted", far_off)
+
+    verdict = task.verdict(task.with_budget(budget), labelled_as_answered(task))
+
+    assert (verdict.problem is None) == (verdict.files is not None) == (budget == ANY_LOSS)
+
+
+@pytest.mark.parametrize(
+    ("conversion", "says"),
+    [
+        (failing, "its graphs cannot be made or run here: RuntimeError: no such kernel"),
+        (overflowing, "its logits are not finite"),
+    ],
+)
+def test_what_cannot_be_used_is_said_and_no_error(
+    task: Task, monkeypatch: pytest.MonkeyPatch, conversion: Callable, says: str
+) -> None:
+    monkeypatch.setattr(training.acceptance, "converted", conversion)
+
+    verdict = task.verdict(task.with_budget(ANY_LOSS))
+
+    assert (verdict.problem, verdict.files) == (says, None)
+    assert str(verdict) == f"int8 not published, {says}" or conversion is overflowing
+
+
+def test_what_no_item_can_tell_is_not_published(task: Task) -> None:
+    texts_only = [dataclasses.replace(item, image=None) for item in task.data.validation.items if item.text]
+
+    verdict = task.verdict(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
+
+    assert verdict.problem == "no validation item tells what it does to both and image"
+
+
+def test_a_multi_label_task_is_judged_by_its_f1(task: Task) -> None:
+    verdict = task.verdict(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL))
+
+    assert verdict.metric == "macro_f1"
+    assert set(verdict.change) == set(Pattern)
+
+
+def test_nothing_but_fp32_is_tried_when_no_precision_is_configured(task: Task, exported) -> None:
+    bundle = exported(task.with_budget(ANY_LOSS, ()), task.data.validation)
+
+    assert bundle.verdicts == ()
+    assert list(bundle.draft.graphs) == [Precision.FP32]
+
+
+def test_a_split_is_encoded_as_each_item_alone(task: Task) -> None:
+    """Texts of one length run together, what repeats runs once, and what is absent has its constant."""
+    model, given = task.model(), task.data.validation.items
+    items = [*given, *given[:3], Item(99, None, "a much longer text, of its own", ())]
+
+    encoded = model.encode(Split("test", "here", items), torch.zeros(len(items)), "test", 4)
+
+    with torch.no_grad():
+        together = task.trained.model.head(torch.cat([encoded.image, encoded.text], dim=-1))
+    alone = torch.stack([model.logits(item) for item in items])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
+    texts = [dataclasses.replace(item, image=None) for item in task.data.validation.items if item.text]
+    lower = task.model(converted(task.files, Precision.INT8))
+    differences = [float((lower.logits(item) - task.model().logits(item)).abs().max()) for item in texts]
+
+    error = task.verdict(task.with_budget(ANY_LOSS)).max_logit_error[Pattern.TEXT]
+
+    assert error == pytest.approx(max(differences), abs=1e-6)  # each was run alone, as it is served

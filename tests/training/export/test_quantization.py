@@ -1,0 +1,100 @@
+"""int8 and fp16 graphs are really that, keep the fp32 graphs' contract, and are the same every time."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from model_store import Precision
+from training.config import TaskConfig
+from training.export.onnx_graphs import GraphFiles, export_graphs
+from training.export.quantization import converted
+from training.learning.runs import build
+
+WEIGHTS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
+LOWER = [Precision.INT8, Precision.FP16]
+
+
+@pytest.fixture(scope="module")
+def fp32(tiny_backbone, parquet) -> GraphFiles:
+    config = TaskConfig(task="colors", problem="single_label", backbone=str(tiny_backbone), data=parquet)
+    model, _ = build(config, 3)
+    model.adapter.merge()
+    return export_graphs(model)
+
+
+@pytest.fixture(scope="module")
+def lower(fp32) -> dict[Precision, GraphFiles]:
+    return {precision: converted(fp32, precision) for precision in LOWER}
+
+
+def features(files: GraphFiles) -> tuple[np.ndarray, np.ndarray]:
+    """Of three pictures of noise and of three texts."""
+    sessions = {name: ort.InferenceSession(data) for name, data in files.by_name().items()}
+    rng = np.random.default_rng(0)
+    pixels, ids = rng.normal(size=(3, 3, 32, 32)).astype(np.float32), rng.integers(2, 100, (3, 9))
+    hidden = sessions["image_trunk"].run(None, {"pixel_values": pixels})[0]
+    words = sessions["text_trunk"].run(None, {"input_ids": ids})[0]
+    image = sessions["image_tail"].run(None, {"image_hidden": hidden})[0]
+    return image, sessions["text_tail"].run(None, {"text_hidden": words, "last_token": np.full(3, 8)})[0]
+
+
+def ports(data: bytes) -> list[tuple[str, int]]:
+    graph = onnx.load_model_from_string(data).graph
+    return [(port.name, port.type.tensor_type.elem_type) for port in (*graph.input, *graph.output)]
+
+
+@pytest.mark.parametrize("precision", LOWER)
+def test_features_are_near_those_of_fp32_and_not_equal(fp32, lower, precision: Precision) -> None:
+    for before, after in zip(features(fp32), features(lower[precision]), strict=True):
+        difference = np.linalg.norm(after - before) / np.linalg.norm(before)
+        assert 1e-6 < difference < {Precision.INT8: 0.05, Precision.FP16: 0.005}[precision]
+
+
+@pytest.mark.parametrize("precision", LOWER)
+def test_the_contract_of_the_graphs_stays(fp32, lower, precision: Precision) -> None:
+    for name, data in lower[precision].by_name().items():
+        assert ports(data) == ports(fp32.by_name()[name])
+
+
+@pytest.mark.parametrize("precision", LOWER)
+def test_graphs_are_valid_self_contained_and_the_same_every_time(fp32, lower, precision: Precision) -> None:
+    assert converted(fp32, precision) == lower[precision]
+    for data in lower[precision].by_name().values():
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model, full_check=True)
+        assert not any(tensor.external_data for tensor in model.graph.initializer)
+        assert b"/tmp" not in data
+
+
+def test_every_product_with_a_weight_is_in_int8(fp32, lower) -> None:
+    for name, data in lower[Precision.INT8].by_name().items():
+        graph = onnx.load_model_from_string(data).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        kinds = Counter(node.op_type for node in graph.node)
+        weighted = [n for n in graph.node if n.op_type in ("MatMul", "Gemm") and constants & set(n.input)]
+        assert kinds["MatMulInteger"] > 0, name
+        assert [node.name for node in weighted] == [], name
+        assert kinds["Conv"] == (name == "image_trunk")
+        assert len(data) < len(fp32.by_name()[name])
+
+
+def test_weights_are_scaled_per_channel_and_signed(lower) -> None:
+    graph = onnx.load_model_from_string(lower[Precision.INT8].image_trunk).graph
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    product = next(node for node in graph.node if node.op_type == "MatMulInteger")
+    weight, zero_point = tensors[product.input[1]], tensors[product.input[3]]
+
+    assert weight.data_type == onnx.TensorProto.INT8
+    assert list(zero_point.dims) == [weight.dims[1]]
+    assert np.abs(onnx.numpy_helper.to_array(weight)).max() == 127  # no range given away
+
+
+def test_every_weight_is_in_fp16(lower) -> None:
+    for data in lower[Precision.FP16].by_name().values():
+        kinds = {t.data_type for t in onnx.load_model_from_string(data).graph.initializer if t.data_type in WEIGHTS}
+        assert kinds == {onnx.TensorProto.FLOAT16}

@@ -1,0 +1,142 @@
+"""Temperatures and thresholds: what is fitted on validation, and what it may never make worse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+
+from model_store import Pattern, Problem
+from training.learning.calibration import calibrate, reliability, temperature, thresholds
+
+SINGLE, MULTI = Problem.SINGLE_LABEL, Problem.MULTI_LABEL
+
+
+def drawn(seed: int, items: int = 400, classes: int = 5, heat: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and labels that are as probable as the logits divided by `heat` say."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(items, classes, generator=generator)
+    return logits, torch.multinomial((logits / heat).softmax(-1), 1, generator=generator).squeeze(1)
+
+
+@given(seed=st.integers(0, 50), heat=st.sampled_from([0.5, 1.0, 2.5]))
+@settings(deadline=None, max_examples=15)
+def test_the_temperature_that_made_the_labels_is_found(seed: int, heat: float) -> None:
+    logits, labels = drawn(seed, items=4000, heat=heat)
+
+    assert temperature(logits, labels, SINGLE) == pytest.approx(heat, rel=0.15)
+
+
+@given(seed=st.integers(0, 50), factor=st.sampled_from([0.5, 2.0, 3.0]))
+@settings(deadline=None, max_examples=15)
+def test_logits_that_are_larger_by_a_factor_get_a_temperature_that_is(seed: int, factor: float) -> None:
+    logits, labels = drawn(seed)
+
+    found = temperature(factor * logits, labels, SINGLE) / temperature(logits, labels, SINGLE)
+
+    assert found == pytest.approx(factor, rel=0.02)
+
+
+@given(seed=st.integers(0, 50), problem=st.sampled_from([SINGLE, MULTI]))
+@settings(deadline=None, max_examples=20)
+def test_a_temperature_never_makes_its_own_data_less_likely(seed: int, problem: Problem) -> None:
+    logits, labels = drawn(seed)
+    targets = functional.one_hot(labels, 5).double() if problem is MULTI else labels
+    loss = functional.binary_cross_entropy_with_logits if problem is MULTI else functional.cross_entropy
+
+    found = temperature(logits, targets, problem)
+
+    assert loss(logits.double() / found, targets) <= loss(logits.double(), targets)
+
+
+def test_nothing_to_learn_from_leaves_scores_as_they_are() -> None:
+    nothing = {pattern: (torch.zeros(0, 3), torch.zeros(0, 3)) for pattern in Pattern}
+
+    found = calibrate(nothing, MULTI)
+
+    assert all(one.temperature == 1.0 and one.thresholds == (0.5, 0.5, 0.5) for one in found.values())
+
+
+@pytest.mark.parametrize("items", [1, 2, 12])
+def test_answers_that_are_all_right_do_not_make_scores_certain(items: int) -> None:
+    logits, labels = 2 * torch.eye(3).repeat(4, 1)[:items] - 1, torch.arange(3).repeat(4)[:items]
+
+    assert temperature(logits, labels, SINGLE) == 1.0
+    assert temperature(logits, functional.one_hot(labels, 3), MULTI) == 1.0
+
+
+def test_one_wrong_item_or_equal_logits_leave_scores_as_they_are() -> None:
+    assert temperature(torch.eye(3)[:1], torch.tensor([1]), SINGLE) == 1.0
+    assert temperature(torch.zeros(4, 3), torch.tensor([0, 1, 2, 2]), SINGLE) == 1.0
+
+
+def test_a_temperature_stays_in_its_range() -> None:
+    wrong = torch.tensor([1, 2, 0])
+    underconfident = 1e-3 * torch.eye(3).repeat(30, 1), torch.cat([torch.arange(3).repeat(29), wrong])
+
+    assert temperature(torch.eye(3), wrong, SINGLE) == pytest.approx(20)
+    assert temperature(*underconfident, SINGLE) == pytest.approx(0.05)
+
+
+@given(seed=st.integers(0, 200))
+@settings(deadline=None, max_examples=25)
+def test_thresholds_serve_their_own_data_better_than_a_half(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.random((300, 4)) < 0.2
+    probabilities = np.clip(0.25 * truth + 0.3 * rng.random((300, 4)), 0, 1)  # right in order, but never above 0.55
+
+    found = thresholds(probabilities, truth.astype(np.float32))
+
+    assert macro_f1(probabilities >= np.array(found), truth) >= macro_f1(probabilities >= 0.5, truth)
+
+
+def test_thresholds_stand_in_the_middle_of_what_serves_equally_well() -> None:
+    truth = np.tile([[True], [False]], (20, 1))
+
+    assert thresholds(np.where(truth, 0.9, 0.1), truth.astype(np.float32)) == pytest.approx((0.5,), abs=0.011)
+    assert thresholds(np.full((4, 2), 0.3), np.zeros((4, 2), dtype=np.float32)) == (0.5, 0.5)
+
+
+def test_a_label_without_positives_takes_the_threshold_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((300, 3), dtype=bool)
+    truth[:, :2] = rng.random((300, 2)) < 0.3
+    probabilities = 0.2 * truth + 0.19 * rng.random((300, 3))  # 0.2 parts what is true from what is not
+
+    found = thresholds(probabilities, truth.astype(np.float32))
+
+    assert found[2] == pytest.approx(0.2, abs=0.02)
+
+
+def macro_f1(selected: np.ndarray, truth: np.ndarray) -> float:
+    hits = (selected & truth).sum(axis=0)
+    return float((2 * hits / np.maximum(selected.sum(axis=0) + truth.sum(axis=0), 1)).mean())
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 100.0])  # 100: scores of exactly 0 and 1
+def test_the_bins_give_the_calibration_error_of_the_metrics(scale: float) -> None:
+    logits, labels = drawn(seed=0, heat=2.0)
+    logits = scale * logits
+    targets = functional.one_hot(labels, 5)
+
+    single = reliability(logits, labels, SINGLE).expected_error
+    multi = reliability(logits, targets, MULTI).expected_error
+
+    assert single == pytest.approx(float(multiclass_calibration_error(logits.softmax(-1), labels, 5)), abs=1e-5)
+    flat = logits.sigmoid().flatten(), targets.flatten()
+    assert multi == pytest.approx(float(binary_calibration_error(*flat, n_bins=15)), abs=1e-5)
+
+
+def test_certain_answers_have_a_bin_of_their_own() -> None:
+    logits = torch.tensor([[50.0, 0.0]] * 10 + [[3.5, 0.0]] * 10)
+    labels = torch.tensor([1] * 10 + [0] * 10)  # what is certain is wrong, what is nearly certain is right
+
+    found = reliability(logits, labels, SINGLE)
+
+    assert found.count.tolist() == [0] * 14 + [10, 10]
+    error = multiclass_calibration_error(logits.softmax(-1), labels, 2, n_bins=15)
+    assert found.expected_error == pytest.approx(float(error), abs=1e-6)

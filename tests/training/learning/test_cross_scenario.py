@@ -1,0 +1,51 @@
+"""The cross-scenario grid: each run is a row, tested under every kind of missingness."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from training.cli import app
+from training.config import TaskConfig
+from training.data.splits import load_data
+from training.errors import RunError
+from training.learning.cross_scenario import cross_scenario
+from training.learning.runs import load_trained, read_json
+from training.pipeline.fit import fit
+
+Make = Callable[..., TaskConfig]
+
+
+def trained_on(make_config: Make, folder: Path, kind: str, **fields) -> Path:
+    missing = {"train": {"type": kind, "ratio": 0.5}, "test": {"ratio": 0.7, "seed": 3}}
+    config = make_config(missing=missing, train={"epochs": 1, "batch_size": 8}, **fields)
+    fit(config, load_data(config), folder, lambda _: None)
+    return folder
+
+
+def test_runs_are_rows_and_kinds_of_missingness_columns(make_config: Make, tmp_path: Path) -> None:
+    runs = [trained_on(make_config, tmp_path / kind, kind) for kind in ("text", "image")]
+
+    result = CliRunner().invoke(app, ["evaluate", *map(str, runs), "--grid", "--output", str(tmp_path / "grid")])
+
+    assert result.exit_code == 0, result.output
+    grid = json.loads((tmp_path / "grid" / "grid.json").read_text())
+    assert grid["trained_on"] == ["text: text 50%", "image: image 50%"]
+    assert grid["tested_on"] == ["complete", "text 70%", "image 70%", "both 70%"]
+    assert "both 70%" in (tmp_path / "grid" / "grid.svg").read_text()
+    for run, row in zip(runs, grid["scores"], strict=True):
+        assert row[3] == read_json(run / "metrics.json")["test"]["overall"]["accuracy"]  # the run's own test setting
+
+
+def test_runs_of_different_tasks_have_no_grid(make_config: Make, tmp_path: Path) -> None:
+    runs = []
+    for task in ("colors", "other"):
+        trained = load_trained(trained_on(make_config, tmp_path / task, "both", task=task))
+        runs.append((trained, load_data(trained.config)))
+
+    with pytest.raises(RunError, match="not of colors and other"):
+        cross_scenario(runs, ["a", "b"], [0.7])

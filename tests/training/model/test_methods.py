@@ -1,0 +1,92 @@
+"""Every method of the comparison: what it trains, that it starts at the backbone, and that merging changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.training.model.test_mora import batch, inputs, randomize
+from training.config import TaskConfig
+from training.model.backbones import load_backbone
+from training.model.classifier import MissingModalityClassifier
+
+Make = Callable[..., TaskConfig]
+METHODS = ["mora", "lora", "dora", "bitfit", "full", "head"]
+
+
+def made(config: TaskConfig) -> MissingModalityClassifier:
+    torch.manual_seed(0)
+    return MissingModalityClassifier(load_backbone(config.backbone), config, 3)
+
+
+@pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
+@pytest.mark.parametrize("method", METHODS)
+def test_merged_equals_unmerged(make_config: Make, method: str, backbone: str, request) -> None:
+    model = made(make_config(method=method, backbone=str(request.getfixturevalue(backbone)))).eval()
+    randomize(model)
+    pixels, ids = inputs()
+    ids = ids.clamp(max=17)
+    before = model(**batch(pixels, ids))["logits"]
+
+    model.adapter.merge()
+
+    assert not any("lora" in name or "parametrizations" in name for name, _ in model.backbone.named_modules())
+    torch.testing.assert_close(model(**batch(pixels, ids))["logits"], before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "mora"])
+def test_a_baseline_starts_at_the_backbone(make_config: Make, method: str) -> None:
+    config = make_config(method=method)
+    model, plain = made(config).eval(), load_backbone(config.backbone).eval()
+    pixels, _ = inputs()
+
+    found = model.image_features(pixels)
+
+    torch.testing.assert_close(found, plain.get_image_features(pixel_values=pixels).pooler_output, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_trained_parameter_gets_a_gradient(make_config: Make, method: str) -> None:
+    model = made(make_config(method=method, mora={"parametrization": "identity", "dropout": 0.0}))
+    randomize(model)  # away from the zeros that block the first step
+    pixels, ids = inputs()
+
+    model(**batch(pixels, ids), labels=torch.tensor([0, 1, 2]))["loss"].backward()
+
+    without = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
+    assert without == []
+
+
+def test_only_the_adapted_layers_are_touched(make_config: Make) -> None:
+    trained = {method: set(made(make_config(method=method)).state_dict()) for method in METHODS}
+
+    assert trained["head"] == {"head.weight", "head.bias"}
+    assert all(name.endswith("bias") or name == "head.weight" for name in trained["bitfit"])
+    assert any("image_trunk.embeddings" in name for name in trained["full"])
+    for method in ("lora", "dora", "bitfit"):
+        assert not any("trunk" in name for name in trained[method]), method
+
+
+@pytest.mark.parametrize("parametrization", ["official", "identity"])
+def test_an_ablation_trains_what_is_left(make_config: Make, parametrization: str) -> None:
+    def names(without: str | None) -> set[str]:
+        mora = {"parametrization": parametrization, "without": without}
+        return {name.rpartition(".")[2] for name in made(make_config(mora=mora)).state_dict()}
+
+    assert not names("shared") & {"image", "text", "shared_magnitude", "gate"}
+    assert not names("specific") & {"p", "q", "specific_magnitude"}
+    assert names("gram") == names(None)
+
+
+def test_without_gram_nothing_couples_the_towers(make_config: Make) -> None:
+    model = made(make_config(mora={"without": "gram"})).eval()
+    pixels, _ = inputs()
+    before = model.image_features(pixels)
+
+    with torch.no_grad():
+        for factors in model.adapter.shared:
+            factors.text.mul_(3)
+
+    torch.testing.assert_close(model.image_features(pixels), before, rtol=0, atol=0)

@@ -1,0 +1,77 @@
+"""The loss of a batch, against the expectation it stands for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from model_store import Pattern, Problem
+from training.model.objective import Objective
+
+COMPLETE = torch.tensor([True, False, True, False])
+LABELS = torch.tensor([0, 1, 2, 1])
+
+
+@pytest.fixture
+def logits_of() -> dict[Pattern, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {pattern: torch.randn(4, 3, generator=generator) for pattern in Pattern}
+
+
+@pytest.fixture
+def logits(logits_of: dict[Pattern, torch.Tensor]) -> torch.Tensor:
+    """Items 0 and 2 have both modalities, 1 an image, 3 a text."""
+    rows = zip((Pattern.BOTH, Pattern.IMAGE, Pattern.BOTH, Pattern.TEXT), range(4), strict=True)
+    return torch.stack([logits_of[pattern][row] for pattern, row in rows])
+
+
+def alone(logits_of: dict) -> tuple[torch.Tensor, torch.Tensor]:
+    return logits_of[Pattern.IMAGE], logits_of[Pattern.TEXT]
+
+
+def test_without_options_it_is_the_plain_loss(logits_of: dict, logits: torch.Tensor) -> None:
+    loss = Objective(Problem.SINGLE_LABEL, 0.0, 0.0)(logits, *alone(logits_of), COMPLETE, LABELS)
+
+    torch.testing.assert_close(loss, functional.cross_entropy(logits, LABELS))
+
+
+def test_modality_dropout_is_the_mean_over_many_draws(logits_of: dict, logits: torch.Tensor) -> None:
+    generator = torch.Generator().manual_seed(1)
+    losses = []
+    for _ in range(4000):  # hide one modality of a complete item with probability 0.6, drawn anew each time
+        hide = (torch.rand(4, generator=generator) < 0.6) & COMPLETE
+        image = torch.rand(4, generator=generator) < 0.5
+        one = torch.where(image.unsqueeze(1), logits_of[Pattern.TEXT], logits_of[Pattern.IMAGE])
+        losses.append(functional.cross_entropy(torch.where(hide.unsqueeze(1), one, logits), LABELS))
+
+    loss = Objective(Problem.SINGLE_LABEL, 0.6, 0.0)(logits, *alone(logits_of), COMPLETE, LABELS)
+
+    assert float(loss) == pytest.approx(float(torch.stack(losses).mean()), abs=0.02)
+
+
+@pytest.mark.parametrize("problem", list(Problem))
+def test_what_the_table_hides_teaches_nothing(problem: Problem, logits_of: dict, logits: torch.Tensor) -> None:
+    labels = functional.one_hot(LABELS, 3).float() if problem is Problem.MULTI_LABEL else LABELS
+    objective = Objective(problem, 0.5, 1.0)
+    before = objective(logits, *alone(logits_of), COMPLETE, labels)
+
+    for pattern in (Pattern.IMAGE, Pattern.TEXT):  # answers that an incomplete item does not allow
+        logits_of[pattern] = logits_of[pattern] + 5 * (~COMPLETE).unsqueeze(1) * torch.randn(4, 3)
+
+    torch.testing.assert_close(objective(logits, *alone(logits_of), COMPLETE, labels), before)
+
+
+def test_the_complete_answer_teaches_but_does_not_learn(logits_of: dict, logits: torch.Tensor) -> None:
+    both = logits_of[Pattern.BOTH].requires_grad_()
+    image = logits_of[Pattern.IMAGE].requires_grad_()
+    whole = torch.where(COMPLETE.unsqueeze(1), both, logits)
+
+    taught = Objective(Problem.SINGLE_LABEL, 0.0, 1.0)(whole, image, logits_of[Pattern.TEXT], COMPLETE, LABELS)
+    plain = Objective(Problem.SINGLE_LABEL, 0.0, 0.0)(whole, image, logits_of[Pattern.TEXT], COMPLETE, LABELS)
+    (taught - plain).backward()
+
+    assert both.grad is None or not both.grad.any()
+    assert image.grad is not None
+    assert image.grad[COMPLETE].any()
+    assert not image.grad[~COMPLETE].any()

@@ -1,0 +1,139 @@
+"""Comparisons: the search is alike for every method, seeds are paired, and nothing is run twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from training.cli import app
+from training.config import TaskConfig
+from training.data.splits import load_data
+from training.errors import ConfigError, RunError
+from training.pipeline import compare as comparison
+from training.pipeline.compare import METHODS, Comparison, paired, variant
+
+Make = Callable[..., TaskConfig]
+
+
+def made(config: TaskConfig, folder: Path, seeds: list[int] = [0], search: bool = True) -> Comparison:  # noqa: B006
+    return Comparison(config, load_data(config), folder, seeds, search, lambda _: None)
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
+    """Runs are not trained, but scored: the nearer the learning rate is to 0.003, the better. The list of all runs."""
+    ran: list[tuple[str, float, int]] = []
+
+    def run(self: Comparison, name: str, rate: float, seed: int) -> dict:
+        ran.append((name, float(f"{rate:.3g}"), seed))
+        scores = {"accuracy": 1 - abs(np.log(rate / 0.003)) / 10}
+        views = dict.fromkeys(["overall", "both", "image", "text"], scores)
+        return {"validation": views, "test": views, "trainable_parameters": 1, "seconds": {"train": 1.0}}
+
+    monkeypatch.setattr(comparison.Comparison, "_fit", run)
+    return ran
+
+
+def test_the_search_goes_on_while_the_best_is_at_an_edge(make_config: Make, tmp_path: Path, scored: list) -> None:
+    found = made(make_config(train={"learning_rate": 0.03}), tmp_path).run(["lora"])
+
+    assert [rate for _, rate, _ in scored] == [0.00949, 0.03, 0.0949, 0.003, 0.000949, 0.003]
+    assert found["methods"]["lora"]["learning_rate"] == pytest.approx(0.003)
+
+
+def test_every_method_is_searched_alike(make_config: Make, tmp_path: Path, scored: list) -> None:
+    made(make_config(train={"learning_rate": 0.003}), tmp_path).run(["lora", "head", "ours"])
+
+    rates = {name: [rate for ran, rate, _ in scored if ran == name] for name in ("lora", "head", "ours")}
+    assert rates["lora"] == rates["head"] == rates["ours"] == [0.000949, 0.003, 0.00949, 0.003]
+
+
+def test_full_fine_tuning_is_searched_a_hundred_times_lower(make_config: Make, tmp_path: Path, scored: list) -> None:
+    made(make_config(train={"learning_rate": 0.3}), tmp_path).run(["full"])
+
+    assert [rate for _, rate, _ in scored][:3] == [0.000949, 0.003, 0.00949]
+
+
+def test_a_seed_draws_the_same_tables_for_every_method(make_config: Make) -> None:
+    found = [variant(make_config(), name, 0.01, 7) for name in METHODS]
+
+    assert {config.train.seed for config in found} == {7}
+    assert {(c.missing.train.seed, c.missing.validation.seed, c.missing.test.seed) for c in found} == {(7, 7, 7)}
+
+
+def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) -> None:
+    config = make_config(train={"modality_dropout": 0.5, "distillation": 0.5}, mora={"parametrization": "identity"})
+
+    ours, official, lora = (variant(config, name, 0.01, 0) for name in ("ours", "mora-official", "lora"))
+
+    assert (ours.train.modality_dropout, ours.train.distillation) == (0.5, 0.5)
+    assert (official.mora.parametrization, official.train.modality_dropout) == ("official", 0)
+    assert (lora.method, lora.train.modality_dropout, lora.train.distillation) == ("lora", 0, 0)
+
+
+def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: Path, scored: list) -> None:
+    with pytest.raises(ConfigError, match="prompt is unknown; choose from head"):
+        made(make_config(), tmp_path).run(["head", "prompt"])
+
+    assert scored == []
+
+
+def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(make_config: Make, tmp_path: Path) -> None:
+    made(make_config(train={"epochs": 1, "batch_size": 8}), tmp_path, search=False).run(["head"])
+
+    with pytest.raises(RunError, match="other config"):
+        made(make_config(train={"epochs": 2, "batch_size": 8}), tmp_path, search=False).run(["head"])
+
+
+def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: Path, monkeypatch) -> None:
+    def run(self: Comparison, name: str, rate: float, seed: int) -> dict:
+        views = {key: {"accuracy": None if rate > 0.02 else 0.5} for key in ["overall", "both", "image", "text"]}
+        return {"validation": views, "test": views, "trainable_parameters": 1, "seconds": {"train": 1.0}}
+
+    monkeypatch.setattr(comparison.Comparison, "_fit", run)
+
+    found = made(make_config(train={"learning_rate": 0.01}), tmp_path).run(["lora"])["methods"]["lora"]
+
+    assert found["learning_rate"] <= 0.01
+    assert found["searched"]["0.0316"] is None
+
+
+def test_the_interval_is_that_of_paired_differences() -> None:
+    first, second = [0.70, 0.72, 0.75], [0.69, 0.70, 0.72]
+
+    mean, half = paired(first, second)
+
+    assert mean == pytest.approx(0.02)
+    assert half == pytest.approx(4.303 * 0.01 / 3**0.5)
+    assert np.isnan(paired([0.7], [0.6])[1])
+
+
+def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(train={"epochs": 1, "batch_size": 8}).model_dump(mode="json")
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(config))
+    line = ["compare", str(tmp_path / "task.yaml"), "--methods", "head", "ours", "--seeds", "0", "1"]
+    line += ["--search", "nothing", "--output", str(tmp_path / "out")]
+
+    first = CliRunner().invoke(app, line)
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/metrics.json")}
+    second = CliRunner().invoke(app, line)
+
+    assert first.exit_code == 0, first.output
+    assert second.exit_code == 0, second.output
+    assert len(times) == 4
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert list(found["methods"]) == ["head", "ours"]
+    assert found["seeds"] == [0, 1]
+    assert len(found["methods"]["ours"]["test"]["image"]["accuracy"]) == 2
+    table = (tmp_path / "out" / "comparison.md").read_text()
+    assert table.startswith("`mora-train compare ")
+    assert "| head | 0.01 |" in table
+    assert (tmp_path / "out" / "comparison.svg").read_text().startswith("<")
+    assert not (tmp_path / "out" / "trunk_cache").exists()

@@ -1,0 +1,216 @@
+"""The report: one file, complete, harmless, and the same for the same run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model_store import Calibration, Pattern
+from training.learning.calibration import Bins
+from training.report.html_report import Mistake, Report, report_html
+from training.report.plots import INK, PAPER
+
+EVIL = "<script>alert('title')</script><img src=x onerror=alert(1)>"
+VOID = {"meta", "br", "img"}
+BINS = Bins(np.array([0.25, 0.75]), np.array([0.2, 0.5]), np.array([4, 8]))
+NO_BINS = Bins(np.zeros(2), np.zeros(2), np.zeros(2, dtype=np.int64))
+
+
+def picture(edge: int = 256) -> bytes:
+    """Noise, which compresses worst."""
+    file = BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (edge, edge, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def mistake(**fields: Any) -> Mistake:
+    values = {"image": picture(), "text": "a red pear", "true": ("pear",), "predicted": "apple", "score": 0.98765}
+    return Mistake(**{"pattern": Pattern.BOTH, **values, **fields})
+
+
+@pytest.fixture
+def report() -> Report:
+    scores = {"items": 1234, "accuracy": 0.8125, "auroc": None}
+    views = dict.fromkeys(("overall", "both", "image", "text"), scores)
+    return Report(
+        task="fruit",
+        problem="single_label",
+        labels=("apple", "pear"),
+        config={"backbone": "openai/clip-vit-base-patch16", "train": {"epochs": 2}},
+        metrics={
+            "validation": views,
+            "test": views | {"image": {"items": 0, "accuracy": None}},
+            "trainable_parameters": 98765,
+            "seconds": {"train": 12.5, "total": 20.0},
+        },
+        calibration={pattern: Calibration(temperature=1.25) for pattern in Pattern},
+        metric="accuracy",
+        history=[{"epoch": 1, "loss": 0.5}, {"epoch": 1, "eval_loss": 0.6, "eval_accuracy": 0.75}],
+        robustness={kind: [(0.0, 0.8), (1.0, 0.5)] for kind in ("text", "image", "both")},
+        confusion=np.array([[5, 3], [1, 9]]),
+        reliability=dict.fromkeys(Pattern, (BINS, BINS)),
+        mistakes=[mistake(), mistake(text=None, pattern=Pattern.IMAGE), mistake(image=None, pattern=Pattern.TEXT)],
+        provenance={"code": "0.1.0", "machine": "2 cores"},
+    )
+
+
+class Page(HTMLParser):
+    """Elements and text of a page; fails where one is not closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def count(self, tag: str) -> int:
+        return sum(found == tag for found, _ in self.elements)
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
+
+
+def test_every_section_is_there_and_every_link_leads_to_one(report: Report) -> None:
+    page = Page(report_html(report))
+
+    headings = [attributes["id"] for tag, attributes in page.elements if tag == "h2"]
+    assert headings == [
+        "scores", "training", "robustness", "calibration", "confusion", "mistakes", "provenance", "labels"
+    ]  # fmt: skip
+    assert [f"#{heading}" for heading in headings] == page.values("href")
+    assert page.count("figure") == page.count("figcaption") == page.count("svg") == 1 + 1 + 3 + 1
+    for text in ("81.25", "1,234", "98,765", "12.5 seconds", "1.250", "98.77 %", "2 cores", "epochs: 2", "a red pear"):
+        assert text in page.text
+    assert re.search(r"pear\s+apple|apple\s+pear\s+3\s+37\.50", page.text)
+
+
+def test_the_same_run_has_the_same_report(report: Report) -> None:
+    assert report_html(report) == report_html(report)
+
+
+def test_texts_of_the_data_are_inert(report: Report) -> None:
+    hostile = replace(
+        report,
+        task=EVIL,
+        labels=(EVIL, "pear"),
+        config={"backbone": EVIL},
+        mistakes=[mistake(text=EVIL, true=(EVIL,), predicted=EVIL)],
+        provenance={EVIL: EVIL},
+    )
+
+    page = Page(report_html(hostile))
+
+    assert page.count("script") == 0
+    assert page.count("img") == 1  # the picture of the mistake
+    assert [name for _, attributes in page.elements for name in attributes if name.startswith("on")] == []
+    assert page.text.count(EVIL) >= 8
+
+
+def test_nothing_is_loaded_and_nothing_may_be(report: Report) -> None:
+    html = report_html(report)
+
+    page = Page(html)
+    declarations = r'xmlns(:xlink)?="http://www\.w3\.org/(2000/svg|1999/xlink)"'
+    assert "http://" not in re.sub(declarations, "", html)
+    assert "https://" not in html
+    assert "default-src 'none'" in page.values("content")[1]
+    assert {source.split(",")[0] for source in page.values("src")} == {"data:image/jpeg;base64"}
+    assert page.count("link") == page.count("script") == page.count("iframe") == 0
+
+
+def test_a_dozen_mistakes_on_many_classes_stay_small(report: Report) -> None:
+    classes = 30
+    counts = np.random.default_rng(0).integers(1, 1000, (classes, classes))
+    long = replace(
+        report,
+        labels=tuple(f"label {number}" for number in range(classes)),
+        confusion=counts,
+        mistakes=[mistake(text="long " * 2000)] * 12,
+    )
+
+    html = report_html(long)
+
+    assert len(html.encode()) < 1_500_000
+    assert "long " * 81 not in html
+
+
+def test_figures_take_the_colours_of_the_page_and_keep_their_ids_apart(report: Report) -> None:
+    html = report_html(report)
+
+    figures = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert INK not in figures
+    assert PAPER not in figures
+    assert "fill: var(--ink)" in figures
+    page = Page(html)
+    assert [name for name, count in Counter(page.values("id")).items() if count > 1] == []
+    used = {link[1:] for link in page.values("xlink:href") if link.startswith("#")} | set(
+        re.findall(r"url\(#([^)]+)\)", html)
+    )
+    assert len(used) > 10
+    assert used <= set(page.values("id"))
+
+
+def test_a_run_with_nothing_to_show_says_so(report: Report) -> None:
+    empty = replace(
+        report,
+        history=[],
+        robustness={"text": [], "image": [], "both": []},
+        confusion=None,
+        reliability=dict.fromkeys(Pattern, (NO_BINS, NO_BINS)),
+        mistakes=[],
+    )
+
+    page = Page(report_html(empty))
+
+    assert page.count("svg") == 0
+    assert "No epochs were recorded." in page.text
+    assert "No item of the test split was answered wrong." in page.text
+    assert "Confusion" not in page.text
+
+
+def test_a_multi_label_task_shows_its_thresholds(report: Report) -> None:
+    calibration = dict.fromkeys(Pattern, Calibration(thresholds=(0.125, 0.875)))
+
+    page = Page(report_html(replace(report, problem="multi_label", confusion=None, calibration=calibration)))
+
+    assert page.text.count("12.50") == page.text.count("87.50") == 3
+    assert "multi-label task" in page.text
+
+
+def test_a_missing_modality_is_named(report: Report) -> None:
+    text = Page(report_html(report)).text
+
+    assert (text.count("no text\n"), text.count("no image\n")) == (1, 1)
+
+
+def test_scores_read_back_from_a_file_make_the_same_report(report: Report) -> None:
+    stored = replace(report, metrics=json.loads(json.dumps(report.metrics)))
+
+    assert report_html(stored) == report_html(report)

@@ -1,0 +1,132 @@
+"""MM-IMDb, UPMC Food-101 and Hateful Memes in the folders and files that their authors ship."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from training.config import TaskConfig
+from training.data.dataset_layout import Layout, json_object, json_objects, refuse, splits_of
+from training.data.tables import Row, read_table
+from training.errors import DataError
+
+# fmt: off
+GENRES = ("Drama", "Comedy", "Romance", "Thriller", "Crime", "Action", "Adventure", "Horror", "Documentary", "Mystery",
+          "Sci-Fi", "Fantasy", "Family", "Biography", "War", "History", "Music", "Animation", "Musical", "Western",
+          "Sport", "Short", "Film-Noir")
+# fmt: on
+_MEMES = {"train": "train.jsonl", "validation": "dev.jsonl", "test": "test.jsonl"}
+
+
+def read_tree(root: Path, config: TaskConfig) -> Layout:
+    """The rows of the configured format; images stay paths.
+
+    Raises:
+        DataError: files are missing or broken; the message names the first ten and the cure.
+    """
+    data_format = config.data.format
+    if data_format == "mmimdb":
+        return _mmimdb(root, config)
+    return _food101(root) if data_format == "food101" else _hateful_memes(root)
+
+
+def _mmimdb(root: Path, config: TaskConfig) -> Layout:
+    """One row for each plot of a movie; genres that are no labels of the task are left out, as the authors do."""
+    (listing,) = json_objects(root, ["split.json"])
+    labels, dropped = set(config.labels or GENRES), Counter[str]()
+    splits: dict[str, list[Row]] = {}
+    faults = []
+    for split, movies in splits_of(root, listing).items():
+        splits[split] = []
+        for group, movie in enumerate(track(movies, f"reading {split}")):
+            image, file = f"images/{movie}.jpeg", f"labels/{movie}.json"
+            if not (root / image).is_file():
+                faults.append(f"{image} is missing")
+            try:
+                plots, genres = _plots_and_genres(root / file)
+            except ValueError as error:
+                faults.append(f"{file} {error}")
+                continue
+            dropped.update(genre for genre in genres if genre not in labels)
+            row = {"image": image, "label": [genre for genre in genres if genre in labels], "group": group}
+            splits[split] += [row | {"text": plot} for plot in plots or [None]]
+    refuse(root, faults, "unpack the data set again, or take these movies out of split.json")
+    counts = ", ".join(f"{genre} {count:,}" for genre, count in dropped.most_common(10))
+    notes = (f"left out {dropped.total():,} genres that are not among the labels: {counts}",) if dropped else ()
+    return Layout(splits, root, notes)
+
+
+def _plots_and_genres(path: Path) -> tuple[list[Any], list[str]]:
+    movie = json_object(path)
+    plots, genres = movie.get("plot"), movie.get("genres")
+    if not isinstance(plots, list) or not isinstance(genres, list):
+        raise ValueError("lacks a list `plot` or a list `genres`")
+    return plots, [str(genre) for genre in genres]
+
+
+def _food101(root: Path) -> Layout:
+    """The splits of split.json with titles of text.json, or else the two lists in texts/, which have no validation."""
+    if not (root / "split.json").is_file() and (root / "texts").is_dir():
+        return Layout({split: _titles(root, split) for split in ("train", "test")}, root)
+    listing, titles, classes = json_objects(root, ["split.json", "text.json", "class_idx.json"])
+    splits: dict[str, list[Row]] = {}
+    faults = []
+    for split, files in splits_of(root, listing).items():
+        splits[split] = []
+        for file in track(files, f"reading {split}"):
+            label = file.rpartition("_")[0]
+            image = f"images/{'test' if split == 'test' else 'train'}/{label}/{file}"
+            if label not in classes:
+                faults.append(f"split.json names {file}, whose name begins with no class of class_idx.json")
+            elif not (root / image).is_file():
+                faults.append(f"{image} is missing")
+            splits[split].append({"image": image, "text": titles.get(file), "label": label})
+    refuse(root, faults, "unpack the data set again, or take these files out of split.json")
+    untitled = sum(row["text"] is None for rows in splits.values() for row in rows)
+    notes = (f"without a title in text.json, so without text: {untitled:,} images",) if untitled else ()
+    return Layout(splits, root, notes)
+
+
+def _titles(root: Path, split: str) -> list[Row]:
+    """The rows of a list without header: file, title, class."""
+    path, rows, faults = root / "texts" / f"{split}_titles.csv", [], []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as opened:
+            lines = [cells for cells in csv.reader(opened) if cells]
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again, or split.json and text.json") from error
+    for number, cells in enumerate(track(lines, f"reading {split}"), start=1):
+        if len(cells) != 3:
+            faults.append(f"texts/{path.name} row {number} has {len(cells)} cells, not file, title and class")
+            continue
+        file, title, label = (cell.strip() for cell in cells)
+        rows.append({"image": f"images/{split}/{label}/{file}", "text": title, "label": label})
+        if not (root / rows[-1]["image"]).is_file():
+            faults.append(f"{rows[-1]['image']} is missing")
+    refuse(root, faults, f"unpack the data set again, or take these rows out of texts/{path.name}")
+    return rows
+
+
+def _hateful_memes(root: Path) -> Layout:
+    """The memes that {train,dev,test}.jsonl list, at the root or under data/."""
+    folder = root if (root / "train.jsonl").is_file() else root / "data"
+    missing = [f"{name} is missing" for name in _MEMES.values() if not (folder / name).is_file()]
+    refuse(root, missing, "put these files beside img/, in data.root or in its folder data/")
+    return Layout({split: _memes(folder / name) for split, name in _MEMES.items()}, folder)
+
+
+def _memes(path: Path) -> list[Row]:
+    names, memes = read_table(path, set())
+    missing = [f"no meme has a field {name}" for name in ("img", "text") if memes and name not in names]
+    refuse(path, missing, "fetch the file again; each line holds id, img, text and label")
+    refuse(
+        path,
+        [f"row {number} has no label" for number, meme in enumerate(memes, start=1) if meme.get("label") is None],
+        "the first public release keeps back the labels of its test split; put test_seen.jsonl of the later release, "
+        "which has them, in the place of test.jsonl",
+    )
+    return [{"image": meme["img"], "text": meme["text"], "label": meme["label"]} for meme in memes]

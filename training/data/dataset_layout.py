@@ -1,0 +1,67 @@
+"""The layout of a data set: which rows each split has, and what files it takes to read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.data.tables import Row, listed
+from training.errors import DataError
+
+SPLIT_NAMES = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # ours: the authors'
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The rows of each split that a data set has; rows of one image share a `group`."""
+
+    splits: dict[str, list[Row]]
+    folder: Path  # that image paths start from
+    notes: tuple[str, ...] = ()
+
+
+def refuse(where: Path, faults: Sequence[str], cure: str) -> None:
+    """Raise DataError if there are faults, with the first ten and the cure."""
+    if faults:
+        raise DataError(f"{where} has {len(faults):,} faults:\n{listed(faults)}\n{cure}")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """A JSON file that holds one object. Raises ValueError, which says what is wrong but not with which file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise ValueError("is missing") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError("is not a JSON object")
+    return found
+
+
+def json_objects(root: Path, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Several JSON files of a data set. Raises DataError, which names each one that is missing or broken."""
+    found, faults = [], []
+    for name in names:
+        try:
+            found.append(json_object(root / name))
+        except ValueError as error:
+            faults.append(f"{name} {error}")
+    refuse(root, faults, "fetch these files again, and see that data.root is the folder that holds them")
+    return found
+
+
+def splits_of(root: Path, listing: dict[str, Any]) -> dict[str, list[str]]:
+    """The names that split.json gives for train, validation and test. Raises DataError."""
+    found, faults = {}, []
+    for split, keys in SPLIT_NAMES.items():
+        names = next((listing[key] for key in keys if key in listing), None)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            faults.append(f"split.json has no list {' or '.join(keys)}")
+        else:
+            found[split] = names
+    refuse(root, faults, "fetch split.json again")
+    return found

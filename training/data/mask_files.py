@@ -1,0 +1,73 @@
+"""Missing tables in files: the authors' .pt and our own .npy, whose names say what they were drawn for."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.config import MissingConfig
+from training.data.dataset_layout import SPLIT_NAMES
+from training.errors import DataError
+
+_NAME = re.compile(
+    r"(?:^|_)(?:split)?(?P<split>train|validation|val|dev|test)_missing_(?P<type>text|image|both)"
+    r"_(?:ratio)?(?P<ratio>[0-9.e-]+)(?:_both(?P<both_ratio>[0-9.e-]+)_seed(?P<seed>\d+))?"
+)
+
+
+def mask_name(task: str, split: str, config: MissingConfig) -> str:
+    """The file name of a table of ours: all that it was drawn from, or the file that it was read from."""
+    drawn = f"{config.type}_ratio{config.ratio:g}_both{config.both_ratio:g}_seed{config.seed}"
+    read = f"_from_{Path(config.table).stem}" if config.table else ""
+    return f"{task}_{split}_missing_{drawn}{read}.npy"
+
+
+def read_mask(path: Path, images: int) -> NDArray[np.int8]:
+    """The entries (images,) of a file: 0 complete, 1 text missing, 2 image missing. Raises DataError."""
+    try:
+        values: NDArray[Any]
+        if path.suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        elif path.suffix == ".pt":
+            values = torch.load(path, map_location="cpu", weights_only=True).numpy()
+        else:
+            raise ValueError("its name ends neither in .pt nor in .npy")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; mend the path") from error
+    except (OSError, EOFError, ValueError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path} cannot be read as a missing table ({reason}); name another") from error
+    if values.shape != (images,):
+        shape = " x ".join(f"{size:,}" for size in values.shape) or "no"
+        raise DataError(f"{path} has {shape} entries, the split {images:,} images; name the table of this split")
+    if not np.isin(values, (0, 1, 2)).all():
+        raise DataError(f"{path} holds more than 0 (complete), 1 (no text) and 2 (no image); name another")
+    return values.astype(np.int8)
+
+
+def check_name(path: Path, split: str, config: MissingConfig) -> None:
+    """Raise DataError where a file name says another split or setting than the configured one."""
+    said = _NAME.search(path.stem)
+    if said is None:
+        return
+    if said["split"] not in (split, *SPLIT_NAMES[split]):
+        raise DataError(f"{path} is of the split {said['split']} by its name; name the table of {split}")
+    for field in ("type", "ratio", "both_ratio", "seed"):
+        value = getattr(config, field)
+        if said[field] is not None and said[field] not in _spellings(value):
+            raise DataError(
+                f"{path} has {field} {said[field]} by its name, but missing.{split}.{field} is {value}; "
+                f"set missing.{split}.{field} to that of the table, or name another table"
+            )
+
+
+def _spellings(value: str | float) -> set[str]:
+    """A value as file names have it: 0.7 is also 07."""
+    spelled = {str(value), f"{value:g}"} if isinstance(value, int | float) else {value}
+    return spelled | {text.replace(".", "") for text in spelled}

@@ -1,0 +1,123 @@
+"""Simulated missingness: which modality each item of a split lacks (METHOD: protocol)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_store import Pattern
+from training.config import MissingConfig
+from training.data.files import write_whole
+from training.data.mask_files import check_name, mask_name, read_mask
+from training.data.splits import Split
+from training.errors import DataError, RunError
+
+
+class Lacks(IntEnum):
+    """Entry of a missing table, numbered as in the authors' files."""
+
+    NOTHING = 0
+    TEXT = 1
+    IMAGE = 2
+
+
+PATTERN_OF = {Lacks.NOTHING: Pattern.BOTH, Lacks.TEXT: Pattern.IMAGE, Lacks.IMAGE: Pattern.TEXT}
+Table = NDArray[np.int8]  # (items,) of Lacks
+_ROUNDING = 0.005  # of a ratio, where one is read off a table
+
+
+def natural_table(split: Split) -> Table:
+    """What the items lack of themselves."""
+    lacks = [Lacks.IMAGE if item.image is None else Lacks.TEXT if item.text is None else 0 for item in split.items]
+    return np.array(lacks, dtype=np.int8)
+
+
+def draw_table(natural: Table, config: MissingConfig) -> Table:
+    """Remove one modality from complete items until `int(N * ratio)` items are incomplete.
+
+    Items that are naturally incomplete count towards the ratio and lose nothing more, so no item loses both. Of the
+    items drawn for type `both`, `int(drawn * both_ratio)` lose their image and the rest their text.
+    """
+    rng = np.random.default_rng(config.seed)
+    complete = np.flatnonzero(natural == Lacks.NOTHING)
+    incomplete = len(natural) - len(complete)
+    count = max(int(len(natural) * config.ratio) - incomplete, 0)
+    drawn = rng.permutation(complete)[:count]
+    without_image = {"image": count, "text": 0, "both": int(count * config.both_ratio)}[config.type]
+    table = natural.copy()
+    table[drawn[:without_image]] = Lacks.IMAGE
+    table[drawn[without_image:]] = Lacks.TEXT
+    return table
+
+
+def table_for(split: Split, task: str, config: MissingConfig, folder: Path | None = None) -> Table:
+    """The table of a split, drawn or read; one entry an image is saved in `folder`, so items that share it lose alike.
+
+    Raises:
+        DataError: the configured table is not one of this split and setting.
+        RunError: `folder` holds another table of the same name.
+    """
+    natural, image_of = natural_table(split), _image_of(split)
+    of_images = np.zeros(image_of.max() + 1, dtype=np.int8)  # (images,): incomplete if any of its items is
+    np.maximum.at(of_images, image_of, natural)
+    if config.table is None:
+        taken = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
+    else:
+        taken = _read(split, of_images, config)[image_of]
+        _check_leaves_one(split, natural, taken, config)
+    table = np.where(natural == Lacks.NOTHING, taken, natural).astype(np.int8)
+    if folder is not None:
+        of_images[:] = max(Lacks)
+        np.minimum.at(of_images, image_of, table)  # what all items of an image lack
+        _save(of_images, folder / mask_name(task, split.name, config))
+    return table
+
+
+def _image_of(split: Split) -> NDArray[np.intp]:
+    """(items,): the number of each item's image; an item without a group has one of its own."""
+    groups = [number if item.group is None else item.group for number, item in enumerate(split.items)]
+    return np.unique(groups, return_inverse=True)[1]
+
+
+def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
+    path, field = Path(config.table or ""), f"missing.{split.name}"
+    check_name(path, split.name, config)
+    entries = read_mask(path, len(natural))
+    share, incomplete = float(np.mean(entries != Lacks.NOTHING)), float(np.mean((entries != 0) | (natural != 0)))
+    highest, rounding = max(config.ratio, float(np.mean(natural != Lacks.NOTHING))), _ROUNDING + 1 / len(natural)
+    if incomplete < config.ratio - rounding or share > highest + rounding:
+        cure = f"set {field}.ratio to {share:.3g}, or name another table"
+        raise DataError(f"{path} takes from {share:.1%} of the images, {field}.ratio is {config.ratio:g}; {cure}")
+    other = {"text": Lacks.IMAGE, "image": Lacks.TEXT}.get(config.type)
+    if other is not None and bool(((entries == other) & (natural != other)).any()):
+        cure = f"set {field}.type, or name another table"
+        raise DataError(f"{path} takes more than the {config.type}, which is {field}.type; {cure}")
+    return entries
+
+
+def _check_leaves_one(split: Split, natural: Table, taken: Table, config: MissingConfig) -> None:
+    emptied = np.flatnonzero((natural != Lacks.NOTHING) & (taken != Lacks.NOTHING) & (taken != natural))
+    if len(emptied):
+        lost, lacked = ("image", "text") if taken[emptied[0]] == Lacks.IMAGE else ("text", "image")
+        raise DataError(
+            f"{config.table} takes the {lost} of row {split.items[emptied[0]].row} of {split.source} ({split.name}), "
+            f"which has no {lacked} ({len(emptied)} such in all); name a table that was drawn for this data"
+        )
+
+
+def _save(entries: Table, path: Path) -> None:
+    file = BytesIO()
+    np.save(file, entries)
+    if path.is_file() and path.read_bytes() != file.getvalue():
+        raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, file.getvalue())
+
+
+def pattern_shares(table: Table) -> dict[Pattern, float]:
+    """Share of the items with each presence pattern."""
+    return {pattern: float(np.mean(table == lacks)) for lacks, pattern in PATTERN_OF.items()}

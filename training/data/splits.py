@@ -1,0 +1,165 @@
+"""Items of a split: read by columns from what people have, checked row by row before any training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from training.config import TaskConfig
+from training.data.arrow_files import read_arrow
+from training.data.benchmark_datasets import read_tree
+from training.data.examples import Item, item_from_row
+from training.data.tables import Row, listed, read_rows
+from training.errors import DataError
+
+_MAX_LISTED = 10
+
+
+@dataclass(frozen=True)
+class Split:
+    """The items of one split and where they came from."""
+
+    name: str
+    source: str
+    items: list[Item]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over texts, labels and images (a file by its name and size)."""
+        digest = hashlib.sha256()
+        for item in self.items:
+            image = item.image
+            key = f"{image.name} {image.stat().st_size}".encode() if isinstance(image, Path) else image or b""
+            for part in (key, (item.text or "").encode(), "\0".join(item.labels).encode()):
+                digest.update(len(part).to_bytes(8, "little") + part)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The three splits of a task and its labels in output order."""
+
+    labels: tuple[str, ...]
+    train: Split
+    validation: Split
+    test: Split
+    notes: tuple[str, ...] = ()  # what a person should know, but need not mend
+
+    def splits(self) -> dict[str, Split]:
+        """The splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    @property
+    def fingerprint(self) -> str:
+        """One fingerprint over all three splits."""
+        return hashlib.sha256("".join(split.fingerprint for split in self.splits().values()).encode()).hexdigest()
+
+
+def load_data(config: TaskConfig) -> TaskData:
+    """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
+    given, notes = _given_splits(config)
+    train, data = given["train"], config.data
+    all_shares = {"validation": data.validation_share, "test": data.test_share}
+    shares = {name: share for name, share in all_shares.items() if name not in given}
+    if shares:
+        train, held_out = hold_out(train, shares, data.seed)
+        given |= held_out
+        sizes = ", ".join(f"{len(split.items)} for {name}" for name, split in held_out.items())
+        notes += (f"held out of {train.source}: {sizes}",)
+    given["train"] = train
+    labels = config.labels or tuple(sorted({label for item in train.items for label in item.labels}))
+    _check_labels(labels, list(given.values()))
+    counts = Counter(label for item in train.items for label in item.labels)
+    rare = [label for label in labels if counts[label] < 2]
+    if rare:
+        more = f" and {len(rare) - _MAX_LISTED} more" if len(rare) > _MAX_LISTED else ""
+        notes += (f"seen less than twice in train, so hardly learnt: {', '.join(rare[:_MAX_LISTED])}{more}",)
+    return TaskData(labels, train, given["validation"], given["test"], notes)
+
+
+def load_split(name: str, source: str, config: TaskConfig) -> Split:
+    """Read and check one split of a file, an image folder or a hub data set."""
+    rows, folder = read_rows(source, config.data)
+    return _checked(name, source, rows, folder, config)
+
+
+def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The splits that the data has of its own, and notes on them."""
+    data = config.data
+    if data.root is not None:
+        root = Path(data.root)
+        if not root.is_dir():
+            raise DataError(f"{root} is not a folder; set data.root to where the {data.format} files are")
+        layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
+        rows_of = layout.splits.items()
+        return {name: _checked(name, data.root, rows, layout.folder, config) for name, rows in rows_of}, layout.notes
+    sources = {"train": data.train, "validation": data.validation, "test": data.test}
+    return {name: load_split(name, source, config) for name, source in sources.items() if source is not None}, ()
+
+
+def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: TaskConfig) -> Split:
+    items: list[Item] = []
+    faults: dict[Hashable, str] = {}
+    for number, row in enumerate(track(rows, f"checking {name}"), start=1):
+        try:
+            items.append(item_from_row(number, row, folder, config))
+        except DataError as fault:
+            group = row.get("group")  # a broken image of several texts is one fault
+            faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
+    if faults:
+        count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
+        where = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
+        raise DataError(f"{where}:\n{listed([*faults.values()])}")
+    if not items:
+        raise DataError(f"{source} ({name}) has no rows; give it items, or name another file")
+    return Split(name, source, items)
+
+
+def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
+    """Take a share of every label's items for each further split; at least one item of a label stays in train.
+
+    An item with several labels counts under its rarest one.
+    """
+    counts = Counter(label for item in train.items for label in item.labels)
+    groups: dict[str, list[Item]] = {}
+    for item in train.items:
+        groups.setdefault(min(item.labels, key=lambda label: (counts[label], label), default=""), []).append(item)
+    rng = np.random.default_rng(seed)
+    taken: dict[str, list[Item]] = {name: [] for name in shares}
+    for _, group in sorted(groups.items()):
+        order = [group[i] for i in rng.permutation(len(group))]
+        for name, share in shares.items():
+            count = min(round(share * len(group)), len(order) - 1)
+            taken[name] += order[:count]
+            order = order[count:]
+    gone = {item.row for items in taken.values() for item in items}
+    for name, items in taken.items():
+        if not items:
+            message = f"{train.source} has too few rows a label to hold out a {name} split; give data.{name}"
+            raise DataError(message)
+    rest = Split(train.name, train.source, [item for item in train.items if item.row not in gone])
+    ordered = {name: sorted(items, key=lambda item: item.row) for name, items in taken.items()}
+    return rest, {name: Split(name, train.source, items) for name, items in ordered.items()}
+
+
+def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
+    known = set(labels)
+    for split in splits:
+        unknown = [(item.row, label) for item in split.items for label in item.labels if label not in known]
+        if unknown:
+            row, label = unknown[0]
+            raise DataError(
+                f"{split.source} ({split.name}) row {row}: label {label!r} is not among the {len(labels)} labels of "
+                f"the task ({len(unknown)} such in all); mend the row, add training items, or list it under `labels`"
+            )
+    if len(labels) < 2:
+        source = splits[0].source
+        only = f"only the label {labels[0]!r}" if labels else "no label"
+        raise DataError(f"{source} has {only}; at least two are needed: add items of another, or mend data.label")

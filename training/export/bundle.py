@@ -1,0 +1,178 @@
+"""Merge a trained task, export it, prove that the graphs agree with PyTorch, and describe it for the store."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from model_store import (
+    Backbone,
+    Blob,
+    GoldenExample,
+    Graphs,
+    ManifestDraft,
+    Pattern,
+    Precision,
+    Provenance,
+    blob_of,
+)
+from training.data.examples import Item
+from training.data.golden import golden_items
+from training.data.splits import Split
+from training.errors import ExportError
+from training.export.onnx_graphs import GraphFiles, export_graphs
+from training.export.onnx_model import OnnxModel
+from training.export.parity import Reference, compare
+from training.export.precision_check import AcceptanceCheck, Verdict
+from training.learning.batches import RawInputs
+from training.learning.runs import TrainedTask
+from training.model.towers import feature_size
+from training.provenance import code_version, package_versions
+
+MAX_LOGIT_ERROR = 1e-4
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A task ready to be published: its manifest without a version, blobs by SHA-256, what precisions cost."""
+
+    draft: ManifestDraft
+    blobs: dict[str, bytes]
+    verdicts: tuple[Verdict, ...]
+
+
+def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
+    """Merge the adapter and export the task, at fp32 and at each configured precision that is accurate enough.
+
+    Args:
+        metrics: the run's metrics.json.
+        examples: the validation split: to compare ONNX with PyTorch and precisions with fp32 on, and to pick golden
+            examples from.
+        report: the run's report.html.
+
+    Raises:
+        ExportError: on some item the graphs' logits are further than 1e-4 from the merged PyTorch model's.
+    """
+    model, preprocessor = trained.model.cpu().eval(), trained.preprocessor
+    model.adapter.merge()
+    files = export_graphs(model)
+    absent = absent_features(trained)
+    reference = Reference(trained)
+    errors = compare(OnnxModel(files, absent, model.head, preprocessor), reference, examples)
+    worst = max(errors.values())
+    if not math.isfinite(worst):
+        raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
+    if not worst <= MAX_LOGIT_ERROR:
+        raise ExportError(
+            f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
+            "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
+        )
+    blobs, config = Blobs(), trained.config
+    golden = [(pattern, item, reference.logits([item])[0]) for pattern, item in golden_items(examples)]
+    verdicts = _verdicts(trained, files, absent, examples, golden)
+    graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
+    for verdict in verdicts:
+        if verdict.files is not None:
+            graphs[verdict.precision] = _graphs(verdict.files, blobs, verdict.max_logit_error, verdict.change)
+    draft = ManifestDraft(
+        task=config.task,
+        problem=config.problem,
+        labels=trained.labels,
+        backbone=_backbone(trained),
+        image=preprocessor.image_description(),
+        text=preprocessor.text_description(),
+        graphs=graphs,
+        absent_features=blobs.add(safetensors.torch.save(absent)),
+        head=blobs.add(safetensors.torch.save(head_by_pattern(model.head))),
+        calibration=trained.calibration,
+        golden=tuple(_golden(*example, blobs) for example in golden),
+        metrics={name: metrics[name] for name in ("validation", "test")},
+        training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
+        report=blobs.add(report),
+        provenance=Provenance(
+            code_version=code_version(),
+            created_at=datetime.now(UTC),
+            seed=config.train.seed,
+            dataset_fingerprint=trained.dataset_fingerprint,
+            config=config.model_dump(mode="json"),
+            packages=package_versions(),
+        ),
+    )
+    blobs.add(preprocessor.tokenizer_file())
+    return Bundle(draft, blobs.content, verdicts)
+
+
+def _verdicts(
+    trained: TrainedTask,
+    files: GraphFiles,
+    absent: dict[str, Tensor],
+    examples: Split,
+    golden: list[tuple[Pattern, Item, Tensor]],
+) -> tuple[Verdict, ...]:
+    precisions = trained.config.export.precisions
+    if not precisions:
+        return ()
+    check = AcceptanceCheck(trained, files, absent, examples, golden)
+    return tuple(check.verdict(Precision(name)) for name in precisions)
+
+
+def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
+    stored = {name: blobs.add(data) for name, data in files.by_name().items()}
+    return Graphs(max_logit_error=errors, metric_change=change, **stored)
+
+
+def _golden(pattern: Pattern, item: Item, logits: Tensor, blobs: Blobs) -> GoldenExample:
+    image = blobs.add(item.image) if isinstance(item.image, bytes) else None
+    return GoldenExample(pattern=pattern, image=image, text=item.text, logits=tuple(logits.tolist()))
+
+
+def absent_features(trained: TrainedTask) -> dict[str, Tensor]:
+    """`image` and `text` (P,): what the towers give for a white picture and the empty text."""
+    model, inputs = trained.model, RawInputs(trained.preprocessor)
+    with torch.no_grad():
+        image, text = model.features(**inputs.images([]), **inputs.texts([]))
+    return {"image": image[0].contiguous(), "text": text[0].contiguous()}
+
+
+def head_by_pattern(head: torch.nn.Linear) -> dict[str, Tensor]:
+    """Weight and bias of each pattern, equal for all: heads of their own did not help (docs/method.md)."""
+    return {
+        f"{pattern}.{name}": value.detach().clone()
+        for pattern in Pattern
+        for name, value in (("weight", head.weight), ("bias", head.bias))
+    }
+
+
+def _backbone(trained: TrainedTask) -> Backbone:
+    model = trained.model
+    vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
+    return Backbone(
+        name=trained.config.backbone,
+        family=model.backbone.config.model_type,
+        image_width=vision.hidden_size,
+        text_width=text.hidden_size,
+        feature_size=feature_size(model.backbone),
+        image_layers=vision.num_hidden_layers,
+        text_layers=text.num_hidden_layers,
+        image_first_tail_layer=model.image_split,
+        text_first_tail_layer=model.text_split,
+    )
+
+
+class Blobs:
+    """Collects contents under their names in the store."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+
+    def add(self, data: bytes) -> Blob:
+        """Name the content and keep it."""
+        blob = blob_of(data)
+        self.content[blob.sha256] = data
+        return blob

@@ -1,0 +1,43 @@
+"""The four graphs at int8 (for CPUs) and at fp16 (for GPUs), with the inputs and outputs of the fp32 ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+
+from model_store import Precision
+from training.export.onnx_graphs import GraphFiles, canonical_bytes
+
+
+def converted(fp32: GraphFiles, precision: Precision) -> GraphFiles:
+    """The graphs at int8 or fp16; equal bytes for equal fp32 graphs, so that tasks go on sharing their trunks."""
+    convert = {Precision.INT8: _int8, Precision.FP16: _fp16}[precision]
+    return GraphFiles(**{name: convert(onnx.load_model_from_string(data)) for name, data in fp32.by_name().items()})
+
+
+def _int8(model: onnx.ModelProto) -> bytes:
+    """Every product with a weight in int8; convolutions, embeddings, attention and norms stay in fp32.
+
+    Weights are signed and scaled per output channel, which is what VNNI instructions multiply fastest. Activations are
+    scaled as they come, by the range of the whole tensor, so inputs run one at a time: a neighbour would change them.
+    """
+    add_pre_process_metadata(model)  # else a warning: the exporter has folded and fused what pre-processing would
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_dynamic(
+            model, path, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True, weight_type=QuantType.QInt8
+        )
+        return canonical_bytes(onnx.load(path))
+
+
+def _fp16(model: onnx.ModelProto) -> bytes:
+    """Weights and activations in half precision; only the graph's own inputs and outputs are cast."""
+    half = convert_float_to_float16(model, keep_io_types=True)
+    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the casts stand last
+    return canonical_bytes(half)

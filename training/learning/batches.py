@@ -1,0 +1,102 @@
+"""Batches for the Trainer: items under a missing table, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model_store import Problem
+from training.data.examples import Item
+from training.data.missing import Lacks, Table
+from training.data.splits import Split
+from training.errors import DataError
+from training.model.preprocessing import Preprocessor
+
+Batch = dict[str, Tensor]
+
+
+class MaskedItems(Dataset[Item]):
+    """The items of a split without what the missing table takes away."""
+
+    def __init__(self, split: Split, table: Table) -> None:
+        self.split = split
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.split.items)
+
+    def __getitem__(self, index: int) -> Item:
+        item, lacks = self.split.items[index], self.table[index]
+        image = None if lacks == Lacks.IMAGE else item.image
+        text = None if lacks == Lacks.TEXT else item.text
+        return replace(item, image=image, text=text)
+
+
+class Inputs(Protocol):
+    """What the towers are given: pixels and tokens, or what the trunks made of them."""
+
+    def images(self, items: list[Item]) -> Batch:
+        """One row for each item, all of which have an image, and a last one for the absent image."""
+
+    def texts(self, items: list[Item]) -> Batch:
+        """One row for each item, all of which have a text, and a last one for the absent text; and `last_token`."""
+
+
+class RawInputs:
+    """Pixels and tokens."""
+
+    def __init__(self, preprocessor: Preprocessor) -> None:
+        self._preprocessor = preprocessor
+
+    def images(self, items: list[Item]) -> Batch:
+        """`pixel_values` (I + 1, 3, S, S)."""
+        return {"pixel_values": torch.stack([*map(self._image, items), self._preprocessor.image(None)])}
+
+    def texts(self, items: list[Item]) -> Batch:
+        """`input_ids` (T + 1, L) and `last_token` (T + 1,)."""
+        tokens = self._preprocessor.texts([*(item.text for item in items), None])
+        return {"input_ids": tokens.input_ids, "last_token": tokens.last_token}
+
+    def _image(self, item: Item) -> Tensor:
+        try:
+            return self._preprocessor.image(item.image)
+        except DataError as error:
+            raise DataError(f"row {item.row}: {error}") from error
+
+
+class Collator:
+    """Items to what `MissingModalityClassifier.forward` takes, with `labels`."""
+
+    def __init__(self, inputs: Inputs, labels: tuple[str, ...], problem: Problem) -> None:
+        self.inputs = inputs
+        self._index = {label: number for number, label in enumerate(labels)}
+        self._problem = problem
+
+    def __call__(self, items: list[Item]) -> dict[str, Any]:
+        has_image = torch.tensor([item.image is not None for item in items])
+        has_text = torch.tensor([item.text is not None for item in items])
+        return {
+            "labels": self.targets(items),  # first: the Trainer reads the batch size from the first tensor
+            "image_row": _rows(has_image),
+            "text_row": _rows(has_text),
+            **self.inputs.images([item for item in items if item.image is not None]),
+            **self.inputs.texts([item for item in items if item.text is not None]),
+        }
+
+    def targets(self, items: list[Item]) -> Tensor:
+        """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
+        if self._problem is Problem.SINGLE_LABEL:
+            return torch.tensor([self._index[item.labels[0]] for item in items])
+        targets = torch.zeros(len(items), len(self._index))
+        for row, item in enumerate(items):
+            targets[row, [self._index[label] for label in item.labels]] = 1.0
+        return targets
+
+
+def _rows(present: Tensor) -> Tensor:
+    """0, 1, 2 ... for what is present, and the row after those for what is absent."""
+    return torch.where(present, present.cumsum(0) - 1, present.sum())

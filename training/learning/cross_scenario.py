@@ -1,0 +1,66 @@
+"""The cross-scenario grid: models trained on one kind of missingness, tested on every other (METHOD: protocol)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from training.config import MissingConfig, MissingType
+from training.data.missing import table_for
+from training.data.splits import TaskData
+from training.errors import RunError
+from training.learning.batches import Collator, RawInputs
+from training.learning.evaluation import encode, score, selection_metric
+from training.learning.runs import TrainedTask
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Scores of each run (rows) under each setting of the test split (columns)."""
+
+    metric: str
+    trained_on: tuple[str, ...]
+    tested_on: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+
+
+def cross_scenario(runs: Sequence[tuple[TrainedTask, TaskData]], names: Sequence[str], ratios: Sequence[float]) -> Grid:
+    """Test every run on complete items and on each missing type at each ratio, drawn with its own test seed.
+
+    Args:
+        names: of the rows.
+
+    Raises:
+        RunError: the runs were not trained for the same task.
+    """
+    first, _ = runs[0]
+    for trained, _ in runs[1:]:
+        if (trained.config.task, trained.labels) != (first.config.task, first.labels):
+            raise RunError(f"a grid needs runs of one task, not of {first.config.task} and {trained.config.task}")
+    settings = [MissingConfig(ratio=0.0)]
+    settings += [MissingConfig(type=kind, ratio=ratio) for ratio in ratios for kind in get_args(MissingType)]
+    metric, rows = "accuracy", []
+    for trained, data in runs:
+        problem = trained.config.problem
+        encoded = encode(trained.model, data.test, Collator(RawInputs(trained.preprocessor), trained.labels, problem))
+        metric = selection_metric(problem, trained.labels, data.test)
+        test = trained.config.missing.test
+        tables = [table_for(data.test, first.config.task, _seeded(setting, test.seed)) for setting in settings]
+        found = [score(encoded.logits(trained.model.head, table), encoded.targets, problem)[metric] for table in tables]
+        rows.append(tuple(float(value or 0.0) for value in found))
+    return Grid(
+        metric,
+        tuple(names),
+        tuple(map(named, settings)),
+        tuple(rows),
+    )
+
+
+def _seeded(setting: MissingConfig, seed: int) -> MissingConfig:
+    return setting.model_copy(update={"seed": seed})
+
+
+def named(setting: MissingConfig) -> str:
+    """A kind of missingness in words."""
+    return f"{setting.type} {setting.ratio:.0%}" if setting.ratio else "complete"

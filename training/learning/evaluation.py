@@ -1,0 +1,166 @@
+"""Metrics of a trained model: under the configured missing table, and for each presence pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor, nn
+from torchmetrics.functional import classification as metrics
+
+from model_store import Calibration, Pattern, Problem
+from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
+from training.data.splits import Split
+from training.learning.batches import Collator
+from training.model.classifier import MissingModalityClassifier
+
+Scores = dict[str, float | None]  # None where there was nothing to score
+Calibrations = Mapping[Pattern, Calibration]
+_LACKS = {pattern: lacks for lacks, pattern in PATTERN_OF.items()}
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """Both towers' features of every item, all that a head needs to answer under any missing table.
+
+    Shapes:
+        image, text: (N, P), where a modality is absent its constant; absent_image, absent_text: (P,).
+        targets: (N,) class indices, or (N, C) of 0 and 1.
+    """
+
+    image: Tensor
+    text: Tensor
+    absent_image: Tensor
+    absent_text: Tensor
+    targets: Tensor
+    natural: Table
+
+    @torch.no_grad()
+    def logits(self, head: nn.Linear, table: Table) -> Tensor:
+        """(N, C) without what the table takes away."""
+        lacks = torch.as_tensor(np.asarray(table, dtype=np.int64)).unsqueeze(1)  # (N, 1)
+        image = torch.where(lacks == Lacks.IMAGE, self.absent_image, self.image)
+        text = torch.where(lacks == Lacks.TEXT, self.absent_text, self.text)
+        return head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
+
+    def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
+        """The table that leaves every item of this pattern, and which items have what the pattern needs."""
+        has_image, has_text = self.natural != Lacks.IMAGE, self.natural != Lacks.TEXT
+        chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
+        return np.full_like(self.natural, _LACKS[pattern]), chosen
+
+    def of_pattern(self, head: nn.Linear, pattern: Pattern, hidden: Table | None = None) -> tuple[Tensor, Tensor]:
+        """Logits (n, C) and targets of every item that has what the pattern needs, without the rest.
+
+        Args:
+            hidden: a missing table whose items must have it even so; None: by nature.
+        """
+        table, chosen = (self if hidden is None else replace(self, natural=hidden)).under(pattern)
+        return self.logits(head, table)[chosen], self.targets[chosen]
+
+
+@torch.no_grad()
+def encode(model: MissingModalityClassifier, split: Split, collator: Collator, batch_size: int = 64) -> EncodedSplit:
+    """Run each tower once over a split, with a progress bar."""
+    model.eval()
+    device = next(model.parameters()).device
+    image, text, targets = [], [], []
+    for start in track(range(0, len(split.items), batch_size), f"encoding {split.name}"):
+        batch = {name: value.to(device) for name, value in collator(split.items[start : start + batch_size]).items()}
+        image_row, text_row = batch.pop("image_row"), batch.pop("text_row")
+        targets.append(batch.pop("labels").cpu())
+        images, texts = model.features(**batch)
+        image.append(images[image_row].cpu())
+        text.append(texts[text_row].cpu())
+        absent = images[-1].cpu(), texts[-1].cpu()
+    return EncodedSplit(torch.cat(image), torch.cat(text), *absent, torch.cat(targets), natural_table(split))
+
+
+def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
+    """Accuracy, macro-F1 and expected calibration error (15 bins); AUROC too for two classes. None where undefined.
+
+    Multi-label: labels are predicted above 0.5, accuracy asks for the exact set, calibration is over every label.
+    """
+    classes = logits.shape[1]
+    names = ["accuracy", "macro_f1", "ece"]
+    if problem is Problem.SINGLE_LABEL and classes == 2:
+        names.append("auroc")
+    if len(logits) == 0 or not bool(logits.isfinite().all()):
+        return {"items": len(logits), **dict.fromkeys(names)}
+    if problem is Problem.MULTI_LABEL:
+        probabilities, truth = logits.sigmoid(), targets.int()
+        found = {
+            "accuracy": metrics.multilabel_exact_match(probabilities, truth, classes),
+            "macro_f1": metrics.multilabel_f1_score(probabilities, truth, classes, average="macro"),
+            "ece": metrics.binary_calibration_error(probabilities.flatten(), truth.flatten(), n_bins=15),
+        }
+    else:
+        probabilities = logits.softmax(dim=-1)
+        found = {
+            "accuracy": metrics.multiclass_accuracy(probabilities, targets, classes, average="micro"),
+            "macro_f1": metrics.multiclass_f1_score(probabilities, targets, classes, average="macro"),
+            "ece": metrics.multiclass_calibration_error(probabilities, targets, classes, n_bins=15),
+        }
+        if classes == 2 and 0 < int(targets.sum()) < len(targets):
+            found["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
+    rounded = {name: round(float(value), 6) for name, value in found.items()}
+    return {"items": len(logits), **{name: rounded.get(name) for name in names}}
+
+
+def evaluate(
+    head: nn.Linear, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
+) -> dict[str, Scores]:
+    """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it.
+
+    `ece_calibrated` is the calibration error of what is served, after each pattern's temperature; of a multi-label task
+    `macro_f1_calibrated` is that of the labels which the service selects, by each pattern's thresholds. `confidence` is
+    the mean highest score of what is served: live answers that are less sure than that meet other items than these.
+    """
+    everything = np.ones(len(table), dtype=bool)
+    views = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
+    return {name: _scores(head, encoded, *view, problem, calibrations) for name, view in views.items()}
+
+
+def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tensor:
+    """(N, C), each row by the temperature of the pattern that the table leaves it."""
+    heat = torch.tensor([calibrations[PATTERN_OF[lacks]].temperature for lacks in table])
+    return logits / heat.unsqueeze(1)
+
+
+def _scores(
+    head: nn.Linear,
+    encoded: EncodedSplit,
+    table: Table,
+    chosen: NDArray[np.bool_],
+    problem: Problem,
+    calibrations: Calibrations,
+) -> Scores:
+    logits, targets = encoded.logits(head, table), encoded.targets[chosen]
+    plain = score(logits[chosen], targets, problem)
+    served = calibrated(logits, table, calibrations)
+    plain["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
+    plain["confidence"] = None if plain["accuracy"] is None else round(_confidence(served[chosen], problem), 6)
+    if problem is Problem.MULTI_LABEL and plain["macro_f1"] is not None:
+        thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
+        selected = (served.sigmoid() >= thresholds)[chosen].int()
+        f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
+        plain["macro_f1_calibrated"] = round(float(f1), 6)
+    return plain
+
+
+def _confidence(logits: Tensor, problem: Problem) -> float:
+    """Mean highest score of (n, C), n > 0; what the service counts as `mora_prediction_confidence`."""
+    scores = logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)
+    return float(scores.max(dim=-1).values.mean())
+
+
+def selection_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
+    """By which validation score the best epoch is chosen: the one its data sets are reported by (METHOD: protocol)."""
+    if problem is Problem.MULTI_LABEL:
+        return "macro_f1"
+    present = {label for item in split.items for label in item.labels}
+    return "auroc" if len(labels) == 2 and present == set(labels) else "accuracy"

@@ -1,0 +1,95 @@
+"""Backbones in transformers' format: CLIP or SigLIP, from a hub or a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+from transformers.utils.logging import disable_progress_bar
+
+from training.errors import BackboneError, first_few
+from training.model.towers import Backbone
+
+BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
+_MODELS: dict[type, type[Backbone]] = {CLIPConfig: CLIPModel, SiglipConfig: SiglipModel}
+
+
+def load_backbone_config(backbone: str) -> BackboneConfig:
+    """The backbone's configuration, from a hub id or a directory. Raises BackboneError."""
+    try:
+        config = AutoConfig.from_pretrained(backbone)
+    except (OSError, ValueError) as error:
+        raise BackboneError(_unreachable(backbone)) from error
+    if type(config) not in _MODELS:
+        raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
+    if isinstance(config, SiglipConfig):
+        _check_siglip(backbone, config)
+    return config
+
+
+def empty_backbone(config: BackboneConfig) -> Backbone:
+    """A backbone of this configuration with weights that mean nothing."""
+    return _MODELS[type(config)](config)
+
+
+def load_backbone(backbone: str) -> Backbone:
+    """The backbone with its weights as float32. Raises BackboneError."""
+    model, _ = _loaded(backbone)
+    return model
+
+
+def load_checkpoint(folder: Path) -> Backbone:
+    """A fine-tuned backbone: safetensors alone, and nothing in it that the model has no place for.
+
+    Raises:
+        BackboneError: as `load_backbone`, or it holds other weights too.
+    """
+    model, strange = _loaded(str(folder), use_safetensors=True)
+    if strange:
+        raise BackboneError(f"it holds {first_few(strange)}, which a {type(model).__name__} has no place for")
+    return model
+
+
+def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
+    """The backbone, and the weights in its files that it has no place for."""
+    config = load_backbone_config(backbone)
+    disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
+    try:
+        model, found = _MODELS[type(config)].from_pretrained(
+            backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
+        raise BackboneError(_unreachable(backbone)) from error
+    lacking = sorted(found["missing_keys"])
+    if lacking:  # transformers would draw them at random
+        raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; it is not a whole model")
+    return model, sorted(found["unexpected_keys"])
+
+
+def _check_siglip(backbone: str, config: SiglipConfig) -> None:
+    sizes = config.vision_config.hidden_size, config.text_config.projection_size
+    if sizes[0] != sizes[1]:
+        raise BackboneError(
+            f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}; "
+            "choose one whose features are alike"
+        )
+    if not config.vision_config.vision_use_head:
+        raise BackboneError(
+            f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has"
+        )
+
+
+def _unreachable(backbone: str) -> str:
+    if Path(backbone).exists():
+        hidden = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
+        if hidden:  # what `save_pretrained` writes of the weights is for its owner alone
+            return f"backbone: this user may not read {hidden[0]}; try chmod a+r"
+        return f"backbone: {backbone} does not hold a whole transformers model; copy config.json and model.safetensors"
+    return (
+        f"backbone: {backbone} is neither a directory nor a model that the hub could give; check the name, the network "
+        "and HF_HUB_OFFLINE, or give a local directory"
+    )

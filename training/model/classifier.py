@@ -1,0 +1,141 @@
+"""The trained model: two towers, what is adapted in them, and a linear head over both features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.config import MoRAConfig, TaskConfig
+from training.errors import BackboneError
+from training.model.methods import adapt
+from training.model.objective import Objective
+from training.model.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
+
+
+class MissingModalityClassifier(nn.Module):
+    """A backbone's towers, adapted, and a head over [image features, text features].
+
+    The features are the unnormalised projections (METHOD: official configurations). A missing image is a white picture
+    and a missing text the empty string: each is one input, so that a batch holds it once, in its last row. The state is
+    what is trained: adapter and head.
+    """
+
+    def __init__(self, backbone: Backbone, config: TaskConfig, classes: int) -> None:
+        super().__init__()
+        backbone.requires_grad_(False)
+        image_layers, text_layers = backbone.vision_model.encoder.layers, backbone.text_model.encoder.layers
+        image_split, text_split = 0, 0
+        if config.imported is not None:
+            image_split, text_split = config.imported.first_image_layer, config.imported.first_text_layer
+        elif config.method != "full":
+            image_split, text_split = split_layers(len(image_layers), len(text_layers), config.mora)
+        self.adapter = adapt(
+            config.method,
+            backbone,
+            list(image_layers[image_split:]),
+            list(text_layers[text_split:]),
+            config.mora,
+        )
+        self.head = nn.Linear(2 * feature_size(backbone), classes)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self.cut(backbone, image_split, text_split)
+        self.backbone = backbone
+        self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
+
+    def cut(self, backbone: Backbone, image_split: int, text_split: int) -> None:
+        """Let the tails begin at these layers; what the model answers stays the same."""
+        self.image_split, self.text_split = image_split, text_split
+        self.image_trunk = ImageTrunk(backbone, image_split)
+        self.image_tail = ImageTail(backbone, image_split)
+        self.text_trunk = TextTrunk(backbone, text_split)
+        self.text_tail = TextTail(backbone, text_split)
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, S, S) -> (B, P)."""
+        return self.image_tail(self.image_trunk(pixel_values))  # type: ignore[no-any-return]
+
+    def text_features(self, input_ids: Tensor, last_token: Tensor) -> Tensor:
+        """(B, L), and where each text ends (B,) -> (B, P)."""
+        return self.text_tail(self.text_trunk(input_ids), last_token)  # type: ignore[no-any-return]
+
+    def features(
+        self,
+        last_token: Tensor,
+        pixel_values: Tensor | None = None,
+        image_hidden: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        text_hidden: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Both towers' features (I, P) and (T, P).
+
+        Args:
+            last_token: (T,)
+            pixel_values: (I, 3, S, S), or in its place the image trunk's output (I, N, Dv).
+            input_ids: (T, L), or in its place the text trunk's output (T, L, Dt).
+        """
+        image_hidden = self.image_trunk(pixel_values) if image_hidden is None else image_hidden
+        text_hidden = self.text_trunk(input_ids) if text_hidden is None else text_hidden
+        return self.image_tail(image_hidden), self.text_tail(text_hidden, last_token)
+
+    def forward(
+        self,
+        image_row: Tensor,
+        text_row: Tensor,
+        last_token: Tensor,
+        pixel_values: Tensor | None = None,
+        image_hidden: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        text_hidden: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Logits (B, C), and the loss when labels are given: class indices (B,), or 0/1 (B, C) for multi-label.
+
+        Args:
+            image_row, text_row: (B,), the row of each item's image and text; the last row is the absent one's.
+            last_token and the rest: as for `features`.
+        """
+        images, texts = self.features(last_token, pixel_values, image_hidden, input_ids, text_hidden)
+        has_image, has_text = image_row < len(images) - 1, text_row < len(texts) - 1  # (B,)
+        logits = self.head(torch.cat([images[image_row], texts[text_row]], dim=-1))
+        if labels is None:
+            return {"logits": logits}
+        absent_image, absent_text = (rows[-1].expand(len(image_row), -1) for rows in (images, texts))
+        image_alone = self.head(torch.cat([images[image_row], absent_text], dim=-1))
+        text_alone = self.head(torch.cat([absent_image, texts[text_row]], dim=-1))
+        loss = self.objective(logits, image_alone, text_alone, has_image & has_text, labels)
+        return {"loss": loss, "logits": logits}
+
+    def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
+        """The trained parameters alone, so that checkpoints and adapters stay small."""
+        return {name: value.detach() for name, value in self.named_parameters() if value.requires_grad}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """Load trained parameters, all of them and nothing else."""
+        own = self.state_dict()
+        if own.keys() != state_dict.keys() or any(own[n].shape != state_dict[n].shape for n in own):
+            raise BackboneError(
+                "the adapter does not fit this backbone and configuration; use the ones it was made with"
+            )
+        for name, value in own.items():
+            value.copy_(state_dict[name])
+        return nn.modules.module._IncompatibleKeys([], [])
+
+    def trainable_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(value.numel() for value in self.state_dict().values())
+
+
+def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tuple[int, int]:
+    """First adapted layer of the image and of the text tower: as many last layers in both."""
+    shallower = min(image_layers, text_layers)
+    first = config.first_layer if config.first_layer is not None else max(shallower - 2, 0)
+    if first >= shallower:
+        raise BackboneError(
+            f"mora.first_layer is {first}, but the shallower tower has {shallower} layers, 0 to {shallower - 1}"
+        )
+    adapted = shallower - first
+    return image_layers - adapted, text_layers - adapted

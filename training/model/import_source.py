@@ -1,0 +1,115 @@
+"""What people already have, read as towers and a head: a PEFT adapter, a fine-tuned checkpoint, the authors' file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from training.errors import BackboneError, SourceError, first_few
+from training.model.authors_checkpoint import merge_authors
+from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
+from training.model.imported_head import Head, checked_head
+from training.model.peft_adapter import CONFIG, merge_adapter, read_description, refuse_image_classifier
+from training.model.preprocessing import Preprocessor
+from training.model.towers import Backbone
+
+_UNDERSTOOD = (
+    "a folder with adapter_config.json and adapter_model.safetensors (PEFT: LoRA, DoRA), a folder with config.json and "
+    "model.safetensors (CLIPModel or SiglipModel in transformers' format), and the best_model.pt of MoRA's authors"
+)
+_PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+_ARCHITECTURE = {  # of a tower's configuration: what must agree for weights to mean the same
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "hidden_act",
+    "layer_norm_eps",
+    "image_size",
+    "patch_size",
+    "vocab_size",
+    "max_position_embeddings",
+    "projection_size",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A backbone with the source's weights in place, and the source's own head if it has one."""
+
+    kind: Literal["peft", "transformers", "authors"]
+    towers: Backbone
+    head: Head | None
+    notes: tuple[str, ...]  # what a person should know, but need not mend
+
+
+def read_source(path: Path, backbone: str) -> Source:
+    """Read what is to be imported onto the configured backbone. Nothing in it is executed.
+
+    Raises:
+        SourceError: it is nothing that is understood, is damaged, or does not fit the backbone.
+        BackboneError: the backbone itself cannot be loaded.
+    """
+    if path.is_file() and path.suffix in _PICKLES:
+        towers = load_backbone(backbone)
+        weight, bias, made_for = merge_authors(path, towers)
+        head = checked_head(weight, bias, towers, f"cls_head of {path}")
+        return Source("authors", towers, head, _other_name(path, made_for, backbone))
+    if (path / CONFIG).is_file():
+        towers, found, made_for = merge_adapter(path, load_backbone(backbone))
+        return Source("peft", towers, found, _other_name(path, made_for, backbone))
+    if (path / "config.json").is_file():
+        return _checkpoint(path, backbone)
+    missing = "" if path.exists() else ": there is no such file or folder"
+    raise SourceError(f"{path} cannot be imported{missing}. Understood are {_UNDERSTOOD}")
+
+
+def _checkpoint(path: Path, backbone: str) -> Source:
+    for name in read_description(path / "config.json").get("architectures") or []:
+        refuse_image_classifier(path, name)
+    try:
+        theirs = load_backbone_config(str(path))
+    except BackboneError as error:
+        raise SourceError(f"{path} is not a CLIPModel or SiglipModel ({error})") from error
+    ours = load_backbone_config(backbone)
+    if type(theirs) is not type(ours):
+        raise SourceError(f"{path} is a {theirs.model_type} model, and the backbone {backbone} a {ours.model_type} one")
+    differing = [
+        f"{tower} {name} {getattr(getattr(theirs, tower), name)} in place of {value}"
+        for tower in ("vision_config", "text_config")
+        for name, value in getattr(ours, tower).to_dict().items()
+        if name in _ARCHITECTURE and getattr(getattr(theirs, tower), name) != value
+    ]
+    sizes = [getattr(config, "projection_dim", None) for config in (theirs, ours)]  # of CLIP
+    if sizes[0] != sizes[1]:
+        differing.append(f"projection_dim {sizes[0]} in place of {sizes[1]}")
+    if differing:
+        raise SourceError(f"{path} was not made from {backbone}: {first_few(differing)}. Give the one it was made from")
+    try:
+        towers = load_checkpoint(path)
+    except BackboneError as error:
+        raise SourceError(f"{path} cannot be imported ({error})") from error
+    return Source("transformers", towers, None, _preparation_notes(path, backbone))
+
+
+def _preparation_notes(path: Path, backbone: str) -> tuple[str, ...]:
+    """Who prepares images and texts. Raises SourceError when the source's owner does it otherwise."""
+    try:
+        theirs = Preprocessor(str(path), load_backbone_config(str(path)))
+    except BackboneError:
+        return (f"{path} has no image processor and tokenizer of its own: those of {backbone} are used",)
+    ours = Preprocessor(backbone, load_backbone_config(backbone))
+    for what in ("image", "text"):
+        if getattr(theirs, f"{what}_description")() != getattr(ours, f"{what}_description")():
+            raise SourceError(
+                f"{path} prepares {what}s otherwise than {backbone}; add --backbone {path}: all is then as there, and "
+                "its trunk is shared with other tasks on it alone"
+            )
+    return ()
+
+
+def _other_name(path: Path, made_for: object, backbone: str) -> tuple[str, ...]:
+    if not isinstance(made_for, str) or made_for == backbone:
+        return ()
+    return (f"{path} says that it was made for {made_for}; it is put on {backbone}, which must be the same model",)

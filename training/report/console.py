@@ -1,0 +1,97 @@
+"""What `mora-train` prints: tables of a configuration, of metrics, of a grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from training.config import TaskConfig
+from training.data.splits import TaskData
+from training.learning.cross_scenario import Grid
+from training.model.classifier import MissingModalityClassifier
+from training.pipeline.import_model import Adoption
+
+_KINDS = {
+    "peft": "PEFT adapter",
+    "transformers": "fine-tuned checkpoint",
+    "authors": "file of MoRA's authors",
+}
+
+
+def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
+    trained = model.trainable_parameters()
+    head = sum(value.numel() for value in model.head.parameters())
+    total = head + sum(value.numel() for value in model.backbone.parameters())
+    table = Table("", "", show_header=False, box=None)
+    vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
+    for name, value in {
+        "task": f"{task.task} ({task.problem}, {classes} labels)",
+        "backbone": task.backbone,
+        "method": _method(task),
+        "image layers": f"{model.image_split} to {vision.num_hidden_layers - 1} of width {vision.hidden_size}",
+        "text layers": f"{model.text_split} to {text.num_hidden_layers - 1} of width {text.hidden_size}",
+        "adapter parameters": f"{trained - head:,}",
+        "head parameters": f"{head:,}",
+        "trainable parameters": f"{trained:,}  ({trained / total:.3%} of {total:,})",
+    }.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def print_adoption(console: Console, adoption: Adoption, source: Path, data: TaskData) -> None:
+    """What `import` is about to do."""
+    task, imported = adoption.config, adoption.imported
+    train, table = task.train, Table("", "", show_header=False, box=None)
+    fitted = f"fitted on {len(data.train.items):,} items in {train.epochs} epochs, the towers as they are"
+    for name, value in {
+        "task": f"{task.task} ({task.problem}, {len(data.labels)} labels)",
+        "source": f"{source} ({_KINDS[imported.kind]})",
+        "backbone": task.backbone,
+        "changed": f"{len(adoption.towers)} of its {adoption.tensors} tensors",
+        "image tower": _tower(imported.first_image_layer, adoption.layers[0]),
+        "text tower": _tower(imported.first_text_layer, adoption.layers[1]),
+        "head": "taken as it is" if adoption.head is not None else fitted,
+    }.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+def _tower(first: int, layers: int) -> str:
+    below = f"layers below {first} are the backbone's, shared with its other tasks" if first else "shared with no other"
+    return f"of {layers} layers; {below}"
+
+
+def _method(task: TaskConfig) -> str:
+    mora = task.mora
+    match task.method:
+        case "mora":
+            without = f" without {mora.without}" if mora.without else ""
+            how = f"mora ({mora.parametrization}{without}), rank {mora.rank}, scale {mora.scale:g}"
+        case "lora" | "dora":
+            how = f"{task.method}, rank {mora.rank}"
+        case _:
+            return task.method
+    return f"{how}, on {', '.join(mora.target_modules)}"
+
+
+def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    table = Table(title="test")
+    rows = metrics["test"]
+    columns = list(rows["overall"])
+    for column in ["items present", *columns]:
+        table.add_column(column, justify="left" if column == "items present" else "right")
+    for pattern, scores in rows.items():
+        cells = [scores.get(column) for column in columns]
+        table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
+    console.print(table)
+
+
+def print_grid(console: Console, grid: Grid) -> None:
+    """Trained on (rows) by tested on (columns)."""
+    table = Table("trained on", *grid.tested_on, title=f"{grid.metric} on the test split, by what it lacks")
+    for name, scores in zip(grid.trained_on, grid.scores, strict=True):
+        table.add_row(name, *(f"{value:.4f}" for value in scores))
+    console.print(table)

@@ -1,0 +1,129 @@
+"""The report of a run: one HTML file with its figures and pictures inside, which needs no network and no scripts."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+from model_store import Calibration, Pattern
+from training.learning.calibration import Bins
+from training.report.plots import INK, PAPER, confusion_matrix, learning_curves, reliability_diagram, robustness_curve
+
+_MOST_CONFUSED = 10  # pairs of labels
+_PICTURE_EDGE = 192  # pixels
+_LONGEST_TEXT = 400  # characters of an item's text
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer, with the item as the model saw it."""
+
+    image: bytes | None  # PNG
+    text: str | None
+    true: tuple[str, ...]
+    predicted: str
+    score: float  # 0..1, after calibration
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a report shows; sections without data say so or are left out."""
+
+    task: str
+    problem: str
+    labels: tuple[str, ...]
+    config: dict[str, Any]
+    metrics: dict[str, Any]  # metrics.json
+    calibration: Mapping[Pattern, Calibration]
+    metric: str  # the one by which the best epoch was chosen
+    history: Sequence[Mapping[str, float]]  # the Trainer's log
+    robustness: Mapping[str, Sequence[tuple[float, float]]]  # missing type -> (ratio, metric)
+    confusion: NDArray[np.int64] | None  # (C, C), true label by answer; single-label only
+    reliability: Mapping[Pattern, tuple[Bins, Bins]]  # before and after calibration
+    mistakes: Sequence[Mistake]
+    provenance: Mapping[str, str]
+
+
+def report_html(report: Report) -> str:
+    """The page; whatever comes from the data or the configuration is escaped."""
+    environment = Environment(
+        loader=PackageLoader("training.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"value": _value, "picture": _picture}
+    return environment.get_template("report.html.jinja").render(
+        report=report,
+        patterns=list(Pattern),
+        figures=_figures(report),
+        most_confused=_most_confused(report),
+        configuration=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
+        longest_text=_LONGEST_TEXT,
+    )
+
+
+def _figures(report: Report) -> dict[str, Markup]:
+    """The figures that have something to show, by name."""
+    found = {}
+    if report.history:
+        found["curves"] = learning_curves(report.history, report.metric)
+    if any(report.robustness.values()):
+        found["robustness"] = robustness_curve(report.robustness, report.metric)
+    for pattern, (before, after) in report.reliability.items():
+        if before.count.any():
+            found[pattern.value] = reliability_diagram(before, after)
+    if report.confusion is not None:
+        found["confusion"] = confusion_matrix(report.confusion, report.labels)
+    return {name: _inline(name, svg) for name, svg in found.items()}
+
+
+def _inline(name: str, svg: str) -> Markup:
+    """A figure as part of the page: with ids of its own, in the page's colours."""
+    svg = re.sub(r'\bid="|url\(#|href="#', rf"\g<0>{name}-", svg)
+    svg = svg.replace(INK, "var(--ink)").replace(PAPER, "none")
+    return Markup(svg)  # noqa: S704 - made by training.plots, in which matplotlib escapes every label
+
+
+def _most_confused(report: Report) -> list[tuple[str, str, int, float]]:
+    """True label, answer, items, and their share of the true label's items; the most frequent mistakes first."""
+    if report.confusion is None:
+        return []
+    wrong = report.confusion - np.diag(np.diag(report.confusion))
+    of_label = report.confusion.sum(axis=1)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
+    pairs = [divmod(int(place), len(report.labels)) for place in order if wrong.flat[place] > 0]
+    return [
+        (report.labels[row], report.labels[column], int(wrong[row, column]), float(wrong[row, column] / of_label[row]))
+        for row, column in pairs
+    ]
+
+
+def _value(value: float | None) -> str:
+    """A count as it is, a share in percent."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+def _picture(png: bytes) -> str:
+    """A small JPEG as a data URI."""
+    file = BytesIO()
+    with Image.open(BytesIO(png)) as opened:
+        small = opened.convert("RGB")
+    small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
+    small.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

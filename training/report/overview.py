@@ -1,0 +1,104 @@
+"""What the data of a task holds: counts, and a sheet of training examples as the model sees them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from model_store import Pattern
+from training.config import TaskConfig
+from training.data.arrow_files import MASKS, masks_beside
+from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
+from training.data.splits import TaskData
+from training.learning.batches import MaskedItems
+from training.model.preprocessing import Preprocessor
+
+_MAX_LABELS = 30
+_EXAMPLES, _COLUMNS = 24, 6
+_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu has most alphabets; Pillow's own font only Latin
+_LINE, _TEXT_LINES, _LABEL_LINES = 15, 5, 2  # height of a line in pixels; most lines of each
+_MARGIN, _NARROWEST = 8, 160  # pixels
+
+
+def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
+    """Items of each split by presence pattern and by label, notes, and the authors' masks that lie with the data."""
+    patterns = Grid("split", "", title="items by what they have")
+    for column in ("items", Pattern.BOTH, "image only", "text only"):
+        patterns.add_column(column, justify="right")
+    for name, split in data.splits().items():
+        for which, table in {"by nature": natural_table(split), "in the missing table": tables[name]}.items():
+            counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
+            cells = (len(table), counts[Pattern.BOTH], counts[Pattern.IMAGE], counts[Pattern.TEXT])
+            patterns.add_row(name if which == "by nature" else "", which, *(f"{count:,}" for count in cells))
+    console.print(patterns, _by_label(data), sep="\n")
+    for note in data.notes:
+        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+    masks = masks_beside(Path(config.data.root)) if config.data.root else []
+    if masks:
+        names = ", ".join(path.name for path in masks)
+        found = f"missing tables in {config.data.root}/{MASKS}: {names}"
+        console.print(f"{found}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
+
+
+def _by_label(data: TaskData) -> Grid:
+    grid = Grid("label", title="items by label")
+    splits = data.splits()
+    counts = {name: Counter(label for item in split.items for label in item.labels) for name, split in splits.items()}
+    for name in splits:
+        grid.add_column(name, justify="right")
+    ordered = sorted(data.labels, key=lambda label: (-counts["train"][label], label))
+    for label in ordered[:_MAX_LABELS]:
+        grid.add_row(escape(label), *(f"{counts[name][label]:,}" for name in splits))
+    if len(ordered) > _MAX_LABELS:
+        rest = ordered[_MAX_LABELS:]
+        grid.add_row(f"and {len(rest)} more", *(f"{sum(counts[name][label] for label in rest):,}" for name in splits))
+    none = [sum(not item.labels for item in split.items) for split in splits.values()]
+    if any(none):
+        grid.add_row("(no label)", *(f"{count:,}" for count in none))
+    return grid
+
+
+def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> Image.Image:
+    """Some training examples, evenly spread, as the model sees them under the missing table.
+
+    The picture is at the model's size, white where the image is missing; the text is what its tokens say.
+    """
+    items = MaskedItems(data.train, table)
+    chosen = sorted({round(number) for number in np.linspace(0, len(items) - 1, _EXAMPLES)})
+    cells = []
+    for number in chosen:
+        item = items[number]
+        picture = preprocessor.picture_of(preprocessor.image(item.image))
+        tokens = preprocessor.texts([item.text]).input_ids[0]
+        cells.append(_cell(picture, preprocessor.words_of(tokens), ", ".join(item.labels)))
+    width, height = cells[0].size
+    sheet = Image.new("RGB", (_COLUMNS * width + _MARGIN, -(-len(cells) // _COLUMNS) * height), "gainsboro")
+    for place, cell in enumerate(cells):
+        sheet.paste(cell, (place % _COLUMNS * width, place // _COLUMNS * height))
+    return sheet
+
+
+def _cell(picture: Image.Image, text: str, labels: str) -> Image.Image:
+    width = max(picture.width, _NARROWEST)
+    lines = _LINE * (_TEXT_LINES + _LABEL_LINES) + _MARGIN
+    cell = Image.new("RGB", (width + _MARGIN, picture.height + lines + 2 * _MARGIN), "gainsboro")
+    cell.paste(picture, (_MARGIN, _MARGIN))
+    draw, top = ImageDraw.Draw(cell), picture.height + 2 * _MARGIN
+    for words, absent, font, most in (
+        (text, "(no text)", "DejaVuSans.ttf", _TEXT_LINES),
+        (labels, "(no label)", "DejaVuSans-Bold.ttf", _LABEL_LINES),
+    ):
+        typeface = ImageFont.truetype(_FONTS / font, 11)
+        columns = int(width / typeface.getlength("n"))
+        shown = textwrap.wrap(words, columns, max_lines=most, placeholder=" \u2026") or [absent]
+        draw.text((_MARGIN, top), "\n".join(shown), "black" if words else "grey", typeface, spacing=2)
+        top += _LINE * most
+    return cell

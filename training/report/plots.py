@@ -1,0 +1,227 @@
+"""Figures as SVG text: the same data gives the same bytes.
+
+Dark ink on light paper; a page with a scheme of its own replaces `INK` and `PAPER` by its colours.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html import escape
+from io import StringIO
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from model_store import Pattern
+from training.learning.calibration import Bins
+from training.learning.cross_scenario import Grid
+
+INK, PAPER = "#1b1f24", "#fefefe"  # no other colour of a figure is either of them
+_COLORS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito: told apart by the colour-blind, seen on light and on dark
+_MARKERS = ("o", "s", "^")
+_FAINT = "#8a8f98"
+_STYLE = {
+    **{f"{part}color": INK for part in ("text.", "axes.label", "axes.edge", "xtick.", "ytick.")},
+    **{f"axes.spines.{side}": False for side in ("top", "right")},
+    "axes.facecolor": "none",
+    "figure.facecolor": PAPER,
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
+    "font.size": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4,
+    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and has every alphabet of its reader
+    "svg.hashsalt": "mora",
+    "text.parse_math": False,  # a label may hold dollar signs
+}
+_PERCENT = 100
+_MOST_COUNTS, _MOST_NAMES = 30, 60  # classes up to which a confusion matrix has every count and every name written
+_LONGEST_NAME = 24  # characters
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """This module's style, whatever matplotlibrc says; alphabets that the measuring font lacks do not matter."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+@_style()
+def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
+    """Loss of training and validation, and the validation metric with its best epoch, by epoch.
+
+    Args:
+        history: the Trainer's log; entries without `loss`, `eval_loss` or `eval_<metric>` are passed over.
+    """
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for number, (key, name) in enumerate({"loss": "training", "eval_loss": "validation"}.items()):
+        _line(losses, [(entry["epoch"], entry[key]) for entry in history if _is_number(entry.get(key))], name, number)
+    points = [
+        (entry["epoch"], _PERCENT * entry[f"eval_{metric}"])
+        for entry in history
+        if _is_number(entry.get(f"eval_{metric}"))
+    ]
+    _line(scores, points, "validation", 1)
+    if points:
+        best, value = max(points, key=lambda point: point[1])
+        label = f"best: {value:.2f} % after epoch {best:g}"
+        scores.plot(best, value, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, label=label)
+    losses.set(xlabel="epoch", ylabel="loss (nats)")
+    scores.set(xlabel="epoch", ylabel=f"{metric} (%)")
+    for axes in (losses, scores):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _explain(axes)
+    return _svg(figure, f"Loss and {metric} by epoch")
+
+
+@_style()
+def reliability_diagram(before: Bins, after: Bins) -> str:
+    """How often answers are right by their confidence, before and after calibration, and how many answers there are."""
+    figure = Figure(figsize=(3.6, 4.4), layout="constrained")
+    axes, shares = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
+    axes.plot([0, _PERCENT], [0, _PERCENT], color=_FAINT, linestyle="--", linewidth=1)
+    for number, (bins, name) in enumerate([(after, "after"), (before, "before")]):
+        there = bins.count > 0
+        points = zip(_PERCENT * bins.confidence[there], _PERCENT * bins.accuracy[there], strict=True)
+        _line(axes, list(points), f"{name}: mean gap {_PERCENT * bins.expected_error:.1f} %", number)
+        of_all = _PERCENT * np.append(bins.count[:-2], bins.count[-2:].sum()) / max(int(bins.count.sum()), 1)
+        shares.stairs(of_all, np.linspace(0, _PERCENT, len(of_all) + 1), color=_COLORS[number])
+    axes.set(ylabel="right answers (%)", xlim=(0, _PERCENT), ylim=(0, _PERCENT), aspect="equal")
+    shares.set(xlabel="confidence (%)", ylabel="answers (%)")
+    _explain(axes)
+    return _svg(figure, "Right answers by confidence, before and after calibration")
+
+
+@_style()
+def robustness_curve(curves: Mapping[str, Sequence[tuple[float, float]]], metric: str) -> str:
+    """The metric against the share of incomplete items, one line for each missing type."""
+    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for number, (kind, points) in enumerate(curves.items()):
+        name = "image or text missing" if kind == "both" else f"{kind} missing"
+        _line(axes, [(_PERCENT * ratio, _PERCENT * value) for ratio, value in points], name, number)
+    axes.set(xlabel="incomplete items (%)", ylabel=f"{metric} (%)", xlim=(-2, _PERCENT + 2))
+    axes.grid(axis="y", color=_FAINT, linewidth=0.3)
+    _explain(axes)
+    return _svg(figure, f"{metric} by share of incomplete items")
+
+
+@_style()
+def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
+    """Answers (columns) by true label (rows); a colour is a share of its row.
+
+    Args:
+        counts: (C, C); written into the cells of up to 30 classes.
+    """
+    classes = len(labels)
+    shares = _PERCENT * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    edge = min(max(2.2, 0.3 * classes), 8.0)  # inches, of the cells alone
+    figure = Figure(figsize=(edge + 2.4, edge + 1.6), layout="constrained")
+    axes = figure.subplots()
+    digits = len(str(int(counts.max()))) if classes else 1
+    size = min(8.0, 72 * edge / max(classes, 1) / (0.7 * digits))  # points: DejaVu's digits are 0.64 of them wide
+    written = [[f"{count}" if count else "" for count in row] for row in counts] if classes <= _MOST_COUNTS else []
+    _cells(axes, shares, (labels, labels), written, high=_PERCENT, size=size)
+    axes.set(xlabel="answer", ylabel="true label", aspect="equal")
+    figure.colorbar(axes.images[0], label="share of the row (%)", shrink=0.6)
+    return _svg(figure, "Answers by true label")
+
+
+@_style()
+def heat_map(grid: Grid) -> str:
+    """A cross-scenario grid: trained on (rows) by tested on (columns)."""
+    scores = _PERCENT * np.array(grid.scores)
+    figure = Figure(figsize=(2.6 + 0.6 * len(grid.tested_on), 1.5 + 0.4 * len(grid.trained_on)), layout="constrained")
+    axes = figure.subplots()
+    written = [[f"{score:.1f}" for score in row] for row in scores]
+    _cells(axes, scores, (grid.trained_on, grid.tested_on), written, low=scores.min(), high=scores.max())
+    axes.set(xlabel="missing in the test split", ylabel="missing in training", aspect="auto")
+    figure.colorbar(axes.images[0], label=f"{grid.metric} (%)")
+    return _svg(figure, f"{grid.metric} by what is missing in training and in the test split")
+
+
+@_style()
+def method_plot(points: Mapping[str, Mapping[str, Sequence[float | None]]], metric: str) -> str:
+    """Each method's mean (dot) and range (line) over seeds, one panel for each view of the test split.
+
+    Args:
+        points: method -> "overall" or pattern -> a score for each seed.
+    """
+    views = ("overall", *(pattern.value for pattern in Pattern))
+    figure = Figure(figsize=(9.5, 1.0 + 0.3 * max(len(points), 1)), layout="constrained")
+    panels = figure.subplots(1, len(views), sharey=True)
+    for number, (axes, view) in enumerate(zip(panels, views, strict=True)):
+        for row, found in enumerate(points.values()):
+            scores = [_PERCENT * score for score in found.get(view, ()) if score is not None]
+            if scores:
+                axes.plot([min(scores), max(scores)], [row, row], color=_COLORS[min(number, 1)])
+                axes.plot(np.mean(scores), row, "o", color=_COLORS[min(number, 1)])
+        axes.set(title=view, xlabel=f"{metric} (%)")
+        axes.set_yticks(range(len(points)), [_short(name) for name in points])
+        axes.grid(color=_FAINT, linewidth=0.3)
+        axes.margins(x=0.15)
+    panels[0].set(ylabel="method", ylim=(max(len(points), 1) - 0.5, -0.5))
+    return _svg(figure, f"{metric} of each method on the test split")
+
+
+def _cells(
+    axes: Axes,
+    values: NDArray[np.float64],
+    names: tuple[Sequence[str], Sequence[str]],
+    written: Sequence[Sequence[str]],
+    low: float = 0.0,
+    high: float = 1.0,
+    size: float = 8.0,
+) -> None:
+    """A table as colours, with the names of its rows and columns and a text, of `size` points, in each cell."""
+    axes.imshow(values, cmap="Blues", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest")
+    rows, columns = ([_short(name) for name in side] for side in names)
+    every = [slice(None, None, math.ceil(max(len(side), 1) / _MOST_NAMES)) for side in (rows, columns)]
+    axes.set_yticks(range(len(rows))[every[0]], rows[every[0]], fontsize=8)
+    axes.set_xticks(range(len(columns))[every[1]], columns[every[1]], fontsize=8, rotation=90)
+    for row, texts in enumerate(written):
+        for column, text in enumerate(texts):
+            color = "#ffffff" if values[row, column] > low + 0.6 * (high - low) else "#000000"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
+
+
+def _line(axes: Axes, points: Sequence[tuple[float, float]], name: str, number: int) -> None:
+    if points:
+        axes.plot(*zip(*points, strict=True), color=_COLORS[number], marker=_MARKERS[number], label=name)
+
+
+def _explain(axes: Axes) -> None:
+    """A legend, or the word that there is nothing to show."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    else:
+        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", va="bottom")
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _short(name: str) -> str:
+    """One line of what XML allows, not too long."""
+    name = "".join(character if character.isprintable() else " " for character in name)
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
+
+
+def _svg(figure: Figure, title: str) -> str:
+    file = StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = file.getvalue()
+    opening, rest = text[text.index("<svg") + len("<svg") :].split(">", 1)
+    return f'<svg role="img"{opening}>\n <title>{escape(title)}</title>{rest}'
