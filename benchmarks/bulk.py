@@ -27,9 +27,9 @@ from rich.console import Console
 
 from model_store import DEFAULT_STORE
 from service.labelling.bulk import labelled
-from service.labelling.job import Job, Part, begin
+from service.labelling.job import Job, Part, resume
 from service.labelling.parts import Labelled, PartLabeller
-from service.labelling.planning import Wish, plan
+from service.labelling.planning import BulkOptions, plan
 from service.settings import Settings
 from training.provenance import machine
 
@@ -71,13 +71,13 @@ def run(way: int, source: Path, output: Path) -> Figures:
     """One way over the whole input: workers on Ray, or 0 for none."""
     output.mkdir()
     settings = Settings.model_validate({"store": DEFAULT_STORE})
-    wish = Wish(source, output, TASK, part_rows=PART_ROWS, keep=(), workers=max(1, way))
-    job, schema = plan(wish, settings)
-    todo = begin(job, output)
+    options = BulkOptions(source, output, TASK, part_rows=PART_ROWS, keep=(), workers=max(1, way))
+    job, schema = plan(options, settings)
+    todo = resume(job, output)
     arguments = job, source.parent, output, schema
     started = time.perf_counter()
     done, times = [], []
-    results = labelled(todo, arguments, settings, wish) if way else plain(todo, arguments, settings)
+    results = labelled(todo, arguments, settings, options) if way else plain(todo, arguments, settings)
     for part in results:
         done.append(part)
         times.append(time.perf_counter())

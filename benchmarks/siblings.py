@@ -5,7 +5,7 @@ from __future__ import annotations
 import safetensors.torch
 
 from model_store import GoldenExample, Precision
-from training.data.examples import Item
+from training.data.examples import Example
 from training.export.bundle import Blobs, Bundle, absent_features, head_by_pattern
 from training.export.onnx_graphs import export_tails
 from training.export.parity import Reference
@@ -31,5 +31,5 @@ def sibling(first: Bundle, trained: TrainedTask) -> Bundle:
 
 def _golden(first: Bundle, example: GoldenExample, trained: TrainedTask) -> GoldenExample:
     image = None if example.image is None else first.blobs[example.image.sha256]
-    logits = Reference(trained).logits([Item(0, image, example.text, ())])[0]
+    logits = Reference(trained).logits([Example(0, image, example.text, ())])[0]
     return example.model_copy(update={"logits": tuple(logits.tolist())})

@@ -20,7 +20,7 @@ from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
 from model_store.messages import of_os_error
-from model_store.server_comparison import Verdict, ask
+from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 
@@ -118,7 +118,7 @@ def show(
         signature = _describe(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
-        typer.echo(plain(_sentence(url, ask(url, task, read_api_key(api_key_file)))))
+        typer.echo(plain(_sentence(url, compare_with_server(url, task, read_api_key(api_key_file)))))
 
 
 @app.command()
@@ -283,12 +283,12 @@ def _facts(manifest: Manifest) -> dict[str, JsonValue]:
     }
 
 
-def _sentence(url: str, verdict: Verdict) -> str:
-    said = f"{url} answers with version {verdict.version}"
-    if verdict.refused is None:
+def _sentence(url: str, comparison: ServerComparison) -> str:
+    said = f"{url} answers with version {comparison.version}"
+    if comparison.refused is None:
         return said
-    what = "what `live` holds" if verdict.refused.version is None else f"version {verdict.refused.version}"
-    return f"{said} because it refused {what}: {verdict.refused.reason} (its log says more)"
+    what = "what `live` holds" if comparison.refused.version is None else f"version {comparison.refused.version}"
+    return f"{said} because it refused {what}: {comparison.refused.reason} (its log says more)"
 
 
 def _is_good(store: Store, task: str, version: int) -> bool:

@@ -23,15 +23,15 @@ class Refusal(BaseModel):
     reason: str
 
 
-class Verdict(BaseModel):
+class ServerComparison(BaseModel):
     """The part of the service's `GET /tasks/{task}` that says which version answers."""
 
     version: int
     refused: Refusal | None
 
 
-def ask(url: str, task: str, api_key: str | None = None) -> Verdict:
-    """The verdict of the service at `url`, such as http://127.0.0.1:8000. Raises StoreError when there is none.
+def compare_with_server(url: str, task: str, api_key: str | None = None) -> ServerComparison:
+    """The comparison of the service at `url`, such as http://127.0.0.1:8000. Raises StoreError when there is none.
 
     No redirect is followed: the key is for this address alone.
     """
@@ -45,7 +45,7 @@ def ask(url: str, task: str, api_key: str | None = None) -> Verdict:
             body = response.read(_MAX_BYTES)
         if response.status != 200:
             raise StoreError(f"{url} has no answer for {task}: {_detail(response.status, body)}")
-        return Verdict.model_validate_json(body)
+        return ServerComparison.model_validate_json(body)
     except (HTTPError, ValueError) as error:
         problem = "it is no mora-serve" if isinstance(error, ValidationError) else str(error)
         raise StoreError(f"{url} does not tell about {task}: {problem}; is it the address of a service?") from error

@@ -136,13 +136,15 @@ def bulk(
     """
     try:
         from service.labelling import bulk as data_set  # only now: it needs the extra `ray`
-        from service.labelling.planning import Wish
+        from service.labelling.planning import BulkOptions
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
     kept = named_columns(keep)
-    wish = Wish(source, output, task, version, image_column, text_column, kept, top_k, part_rows, workers, address)
+    options = BulkOptions(
+        source, output, task, version, image_column, text_column, kept, top_k, part_rows, workers, address
+    )
     try:
-        counts = data_set.run(wish, read_settings({"store": store}), Console(stderr=True))
+        counts = data_set.run(options, read_settings({"store": store}), Console(stderr=True))
     except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:
         typer.echo(f"error: {of_os_error(error) if isinstance(error, OSError) else error}", err=True)
         raise typer.Exit(1) from error

@@ -40,13 +40,13 @@ class ClientError(Exception):
     """A call that got no answer. The message holds neither the API key nor what was sent.
 
     Attributes:
-        may_pass: whether the same call may be answered later.
+        retryable: whether the same call may be answered later.
         retry_after_seconds: how long the service asks to be left alone, 0 where it does not say.
     """
 
-    def __init__(self, message: str, may_pass: bool, retry_after_seconds: float = 0.0) -> None:
+    def __init__(self, message: str, retryable: bool, retry_after_seconds: float = 0.0) -> None:
         super().__init__(message)
-        self.may_pass = may_pass
+        self.retryable = retryable
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -67,8 +67,8 @@ class ProblemError(ClientError):
     def __init__(
         self, status: int, code: str | None, detail: str, request_id: str | None, retry_after_seconds: float = 0.0
     ) -> None:
-        may_pass = status in _PASSING_STATUSES and code not in _LASTING_CODES
-        super().__init__(f"{status} {code or 'without a code'}: {detail}", may_pass, retry_after_seconds)
+        retryable = status in _PASSING_STATUSES and code not in _LASTING_CODES
+        super().__init__(f"{status} {code or 'without a code'}: {detail}", retryable, retry_after_seconds)
         self.status = status
         self.code = code
         self.detail = detail
@@ -204,7 +204,7 @@ class Client:
             return form.model_validate_json(answer)
         except ValidationError:
             message = f"{self._url} answers, but not as a mora-serve of this version does"
-        raise NoAnswerError(message, may_pass=False)  # outside, so that no traceback shows what came instead
+        raise NoAnswerError(message, retryable=False)  # outside, so that no traceback shows what came instead
 
     def _ask(self, path: str, body: bytes | None) -> bytes:
         """The body of the answer to a GET, or to a POST where there is a body."""
@@ -218,7 +218,7 @@ class Client:
             except ClientError as error:
                 wait_seconds = error.retry_after_seconds + random.uniform(0, _backoff_seconds(attempt))  # noqa: S311
                 is_last = attempt == self._attempts or monotonic() + wait_seconds >= ends
-                if not error.may_pass or is_last or not self._budget.withdraw():
+                if not error.retryable or is_last or not self._budget.withdraw():
                     raise
             sleep(wait_seconds)
 
@@ -229,7 +229,7 @@ class Client:
             response = self._pool.request(method, self._url + path, body=body, timeout=timeout, redirect=False)
         except HTTPError as error:
             message = f"{self._url} gives no answer: {error}"
-            raise NoAnswerError(message, may_pass=not isinstance(error, SSLError)) from error
+            raise NoAnswerError(message, retryable=not isinstance(error, SSLError)) from error
         if response.status != HTTPStatus.OK:
             raise _problem(response)
         return response.data

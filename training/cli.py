@@ -31,10 +31,10 @@ from training.model.backbones import empty_backbone, load_backbone_config
 from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
 from training.pipeline.compare import METHODS, Comparison
-from training.pipeline.fit import claim, draw_tables, evaluate_splits, fit, tidy
-from training.pipeline.import_model import adopt, plan
+from training.pipeline.fit import clean_up, draw_tables, evaluate_splits, fit, open_run
+from training.pipeline.import_model import import_model, plan_import
 from training.report.comparison_report import write_comparison
-from training.report.console import print_adoption, print_grid, print_metrics, print_shown
+from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
 from training.report.overview import contact_sheet, print_overview
 from training.report.plots import heat_map
 
@@ -133,15 +133,15 @@ def import_command(
     """
     with _one_line_errors():
         signing_key = _signing_key(sign_with)
-        adoption = plan(_configured(config, context.args, backbone), source, head)
-        data = _loaded(adoption.config)
-        for note in adoption.notes:
+        import_plan = plan_import(_configured(config, context.args, backbone), source, head)
+        data = _loaded(import_plan.config)
+        for note in import_plan.notes:
             _note(note)
-        print_adoption(console, adoption, source, data)
+        print_import_plan(console, import_plan, source, data)
         if is_finished(output) and not overwrite:
-            trained = _reopened(output, adoption.config, data)
+            trained = _reopened(output, import_plan.config, data)
         else:
-            trained = adopt(adoption, data, output, _note, overwrite)
+            trained = import_model(import_plan, data, output, _note, overwrite)
         _finish(trained, data, output, publish, signing_key)
 
 
@@ -349,8 +349,8 @@ def _finished(run: Path, overrides: list[str], backbone: str | None) -> tuple[Tr
 
 def _reopened(run: Path, task: TaskConfig, data: TaskData) -> TrainedTask:
     """A finished run, if it is of this configuration and data."""
-    claim(run, task, data)
-    tidy(run)
+    open_run(run, task, data)
+    clean_up(run)
     console.print(f"{run} is finished; nothing to train (--overwrite trains again)")
     return _exported_as(load_trained(run), task)
 
@@ -369,8 +369,8 @@ def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
 
 def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
     bundle = export_task(trained, read_json(run / METRICS), data.validation, read_report(run))
-    for verdict in bundle.verdicts:
-        console.print(str(verdict), markup=False, highlight=False, soft_wrap=True)
+    for precision_check in bundle.precision_checks:
+        console.print(str(precision_check), markup=False, highlight=False, soft_wrap=True)
     return bundle
 
 

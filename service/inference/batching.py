@@ -21,16 +21,16 @@ import onnxruntime
 import structlog
 
 from service.errors import deadline_unreachable, internal, queue_full
-from service.inference.fair_share import Turns
-from service.inference.forward import Claim, TowerInput, forward
-from service.inference.run_time import Pace
+from service.inference.fair_share import FairShare
+from service.inference.forward import Admission, TowerInput, forward
+from service.inference.run_time import RunTime
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
 
 _MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
 _STUCK_SECONDS = 5.0  # how long a run may take to stop
-_PROBE = Claim("", 0)
+_PROBE = Admission("", 0)
 _log = structlog.get_logger()
 
 
@@ -55,12 +55,12 @@ class _Waiting:
     run: _Run | None = None
 
     @property
-    def claim(self) -> Claim:
-        return _PROBE if self.input is None else self.input.claim
+    def admission(self) -> Admission:
+        return _PROBE if self.input is None else self.input.admission
 
     @property
     def batchable(self) -> bool:
-        return self.input is not None and not self.claim.alone
+        return self.input is not None and not self.admission.alone
 
 
 class Batcher:
@@ -94,8 +94,8 @@ class Batcher:
         self._changed = threading.Condition()  # guards what follows
         self._queue: list[_Waiting] = []
         self._runs: list[_Run] = []
-        self._turns = Turns()
-        self._pace = Pace()
+        self._fair_share = FairShare()
+        self._run_time = RunTime()
         self._idle = threads
         self._batches_left = batches
         self._stuck = 0
@@ -110,10 +110,10 @@ class Batcher:
         with self._changed:
             return max(0, len(self._queue) - self._free(self._queue[0].batchable)) if self._queue else 0
 
-    def check(self, claim: Claim) -> None:
+    def check(self, admission: Admission) -> None:
         """Whether an input would be taken now. Raises ServiceError `queue_full` or `deadline_unreachable`."""
         with self._changed:
-            self._room_for(claim)
+            self._room_for(admission)
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
         """Features (P,) of each of the input's tails.
@@ -122,11 +122,11 @@ class Batcher:
             ServiceError: `queue_full` when too many wait, `deadline_unreachable` when it would come too late.
         """
         with self._changed:
-            makes_room = self._room_for(item.claim)
+            makes_room = self._room_for(item.admission)
             if makes_room is not None:
                 self._queue.remove(makes_room)
                 if makes_room.future.set_running_or_notify_cancel():
-                    makes_room.future.set_exception(queue_full(self._seconds_ahead(item.claim)))
+                    makes_room.future.set_exception(queue_full(self._seconds_ahead(item.admission)))
             waiting = _Waiting(item)
             self._queue.append(waiting)
             self._changed.notify()
@@ -154,31 +154,31 @@ class Batcher:
         for thread in self._threads:
             thread.join(_STUCK_SECONDS)
 
-    def _room_for(self, claim: Claim) -> _Waiting | None:
+    def _room_for(self, admission: Admission) -> _Waiting | None:
         """Who must go for it: the newest of the task that waits for most; None when there is room as it is."""
-        ahead = self._seconds_ahead(claim)
-        if time.perf_counter() + ahead + self._pace.seconds(claim.tokens) > claim.deadline:
+        ahead = self._seconds_ahead(admission)
+        if time.perf_counter() + ahead + self._run_time.seconds(admission.tokens) > admission.deadline:
             raise deadline_unreachable(ahead)
         self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
-        if len(self._queue) < self._queue_size + self._free(not claim.alone):
+        if len(self._queue) < self._queue_size + self._free(not admission.alone):
             return None
-        counts = Counter(waiting.claim.task for waiting in self._queue if waiting.input is not None)
-        greedy, most = counts.most_common(1)[0] if counts else (claim.task, 0)
-        if counts[claim.task] + 1 >= most:
+        counts = Counter(waiting.admission.task for waiting in self._queue if waiting.input is not None)
+        greedy, most = counts.most_common(1)[0] if counts else (admission.task, 0)
+        if counts[admission.task] + 1 >= most:
             raise queue_full(ahead)
-        return next(waiting for waiting in reversed(self._queue) if waiting.claim.task == greedy)
+        return next(waiting for waiting in reversed(self._queue) if waiting.admission.task == greedy)
 
-    def _seconds_ahead(self, claim: Claim) -> float:
+    def _seconds_ahead(self, admission: Admission) -> float:
         """How long it would wait: for what runs, and for its share of what waits."""
         now = time.perf_counter()
-        running = sum(max(0.0, self._pace.seconds(run.tokens) - (now - run.started)) for run in self._runs)
-        ahead = [waiting.claim for waiting in self._queue if not waiting.future.cancelled()]
+        running = sum(max(0.0, self._run_time.seconds(run.tokens) - (now - run.started)) for run in self._runs)
+        ahead = [waiting.admission for waiting in self._queue if not waiting.future.cancelled()]
         tokens = sum(other.tokens for other in ahead)
-        runs = len(ahead) if claim.alone else math.ceil(tokens / self._max_batch_tokens)
-        tasks = len({claim.task, *(other.task for other in ahead)})
-        own = sum(other.task == claim.task for other in ahead)
+        runs = len(ahead) if admission.alone else math.ceil(tokens / self._max_batch_tokens)
+        tasks = len({admission.task, *(other.task for other in ahead)})
+        own = sum(other.task == admission.task for other in ahead)
         share = min(1.0, tasks * own / len(ahead)) if ahead else 0.0  # in turns, a modest task does not wait for all
-        return (running + share * self._pace.seconds(tokens, runs)) / (self._parallel if claim.alone else 1)
+        return (running + share * self._run_time.seconds(tokens, runs)) / (self._parallel if admission.alone else 1)
 
     def _free(self, batchable: bool) -> int:
         """How many threads would take such an input at once."""
@@ -248,10 +248,10 @@ class Batcher:
                     self._changed.wait()
 
     def _begin(self, batch: list[_Waiting]) -> _Run:
-        run = _Run(batch, len(batch) * max(waiting.claim.tokens for waiting in batch), len(batch))
+        run = _Run(batch, len(batch) * max(waiting.admission.tokens for waiting in batch), len(batch))
         for waiting in batch:
             waiting.run = run
-            self._turns.spend(waiting.claim.task, waiting.claim.tokens)
+            self._fair_share.spend(waiting.admission.task, waiting.admission.tokens)
         self._runs.append(run)
         self._count(batch[0], -1)
         return run
@@ -261,15 +261,15 @@ class Batcher:
         able = [waiting for waiting in self._queue if self._free(waiting.batchable)]
         if not able:
             return []
-        had = {task: self._turns.had(task) for task in {waiting.claim.task for waiting in able}}
-        first = min(able, key=lambda waiting: had[waiting.claim.task])
-        if first.input is None or first.claim.alone:
+        had = {task: self._fair_share.recent_tokens(task) for task in {waiting.admission.task for waiting in able}}
+        first = min(able, key=lambda waiting: had[waiting.admission.task])
+        if first.input is None or first.admission.alone:
             batch = [first]
         else:
             trunk = first.input.trunk
             others = [waiting for waiting in self._queue if waiting is not first and waiting.batchable]
             like = [first, *(waiting for waiting in others if waiting.input and waiting.input.trunk is trunk)]
-            chosen = choose([waiting.claim.tokens for waiting in like], self._max_batch_tokens)
+            chosen = choose([waiting.admission.tokens for waiting in like], self._max_batch_tokens)
             batch = [like[place] for place in chosen]
         self._queue = [waiting for waiting in self._queue if waiting not in batch]
         return batch
@@ -289,7 +289,7 @@ class Batcher:
         if inputs:
             self._observe(len(inputs))
             with self._changed:
-                self._pace.learn(len(batch) * max(waiting.claim.tokens for waiting in batch), seconds)
+                self._run_time.learn(len(batch) * max(waiting.admission.tokens for waiting in batch), seconds)
         return [
             Done(found, started - waiting.submitted, seconds) for waiting, found in zip(batch, features, strict=True)
         ]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from model_store import Precision
 from service.inference.batching import Batcher
-from service.inference.forward import Claim, TowerInput
+from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
@@ -52,9 +52,9 @@ class Encoders:
             ServiceError: `queue_full` or `deadline_unreachable`.
         """
         if item.image is not None:
-            self._image.check(_claim(models, models[0].image_tower.trunk.tokens or 1, deadline))
+            self._image.check(_admission(models, models[0].image_tower.trunk.tokens or 1, deadline))
         if item.text is not None:
-            self._text.check(_claim(models, 1, deadline))
+            self._text.check(_admission(models, 1, deadline))
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
         """The features of a prepared item in models that share their trunks.
@@ -66,11 +66,11 @@ class Encoders:
         image = text = None
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = TowerInput(trunk, tails, pixels, (), _claim(models, trunk.tokens or 1, deadline))
+            image = TowerInput(trunk, tails, pixels, (), _admission(models, trunk.tokens or 1, deadline))
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            claim = _claim(models, tokens.input_ids.shape[1], deadline)
-            text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), claim)
+            admission = _admission(models, tokens.input_ids.shape[1], deadline)
+            text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
         if image is None or text is None:
             return Encoded(await _run(self._image, image), await _run(self._text, text))
         running = [asyncio.ensure_future(self._image.run(image)), asyncio.ensure_future(self._text.run(text))]
@@ -90,9 +90,9 @@ class Encoders:
         self._text.close()
 
 
-def _claim(models: Sequence[Model], tokens: int, deadline: float) -> Claim:
+def _admission(models: Sequence[Model], tokens: int, deadline: float) -> Admission:
     alone = models[0].precision is Precision.INT8
-    return Claim(models[0].manifest.task, tokens, alone, deadline)
+    return Admission(models[0].manifest.task, tokens, alone, deadline)
 
 
 async def _run(batcher: Batcher, item: TowerInput | None) -> Done[list[Vector]] | None:

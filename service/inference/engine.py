@@ -22,7 +22,7 @@ from service.inference.encoders import Encoded, Encoders
 from service.inference.explanation import Explanation, explain
 from service.inference.workers import Workers
 from service.models.catalog import Catalog
-from service.models.decision import LabelScore, judge, ranked
+from service.models.decision import LabelScore, decide, ranked
 from service.models.head import Vector
 from service.models.loaded_model import Item, Model, Prepared
 from service.settings import Settings
@@ -33,7 +33,7 @@ from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inferenc
 
 T = TypeVar("T")
 _PROBE_SECONDS = 5.0
-_DOUBTFUL = 5  # answers that are not finite, after which a version has to prove itself
+_NONFINITE_BEFORE_RECHECK = 5  # answers that are not finite, after which a version has to prove itself
 
 
 class Encoding(NamedTuple):
@@ -62,7 +62,7 @@ class Engine:
         self._encoders = Encoders(settings, metrics)
         self._is_draining = False
         self._nonfinite: Counter[tuple[str, int]] = Counter()
-        self._proofs: set[asyncio.Task[None]] = set()
+        self._rechecks: set[asyncio.Task[None]] = set()
 
     async def parse(self, form: type[Asked], request: Request, record: RequestRecord) -> Asked:
         """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
@@ -233,14 +233,14 @@ class Engine:
         manifest = model.manifest
         self._metrics.nonfinite.labels(manifest.task).inc()
         self._nonfinite[manifest.task, manifest.version] += 1
-        if self._nonfinite[manifest.task, manifest.version] % _DOUBTFUL == 0:
-            proof = asyncio.create_task(self._prove(model))
-            self._proofs.add(proof)  # the event loop itself holds tasks only weakly
-            proof.add_done_callback(self._proofs.discard)
+        if self._nonfinite[manifest.task, manifest.version] % _NONFINITE_BEFORE_RECHECK == 0:
+            recheck = asyncio.create_task(self._recheck(model))
+            self._rechecks.add(recheck)  # the event loop itself holds tasks only weakly
+            recheck.add_done_callback(self._rechecks.discard)
 
-    async def _prove(self, model: Model) -> None:
+    async def _recheck(self, model: Model) -> None:
         with suppress(ServiceError):  # too many loads wait already; the next answers will ask again
-            await self._loading.run(partial(self.catalog.prove, model))
+            await self._loading.run(partial(self.catalog.recheck, model))
 
     def _explain(self, encoding: Encoding, answer: Answer, record: RequestRecord) -> Explanation:
         start = time.perf_counter()
@@ -251,11 +251,11 @@ class Engine:
     def _label(self, model: Model, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
         """The best labels, best first; counts the answer."""
         manifest = model.manifest
-        verdict = judge(manifest, pattern, logits)
-        for place in np.flatnonzero(verdict.selected):
+        decision = decide(manifest, pattern, logits)
+        for place in np.flatnonzero(decision.selected):
             self._metrics.predictions.labels(manifest.task, manifest.labels[place]).inc()
-        self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(verdict.scores.max()))
-        return ranked(manifest, verdict, top_k)
+        self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(decision.scores.max()))
+        return ranked(manifest, decision, top_k)
 
 
 def _modalities(prepared: Prepared) -> Modalities:

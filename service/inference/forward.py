@@ -16,7 +16,7 @@ from service.models.head import Vector
 
 
 @dataclass(frozen=True)
-class Claim:
+class Admission:
     """What an input wants of an encoder.
 
     Attributes:
@@ -44,7 +44,7 @@ class TowerInput:
     tails: tuple[Graph, ...]
     trunk_input: NDArray[np.generic]
     tail_inputs: tuple[NDArray[np.generic], ...]
-    claim: Claim
+    admission: Admission
 
 
 def forward(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions | None = None) -> list[list[Vector]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 _KEPT = 0.97  # share of what is known that outlives the next run: half of it after 23
 
 
-class Pace:
+class RunTime:
     """Least squares over recent runs, older ones weighing less."""
 
     def __init__(self) -> None:

@@ -139,7 +139,7 @@ class ServiceAnswerer:
                 if (refused := _refused(error)) is not None:
                     return refused
                 wait_seconds = max(wait_seconds, error.retry_after_seconds)
-                if not error.may_pass or time.monotonic() + wait_seconds > ends:
+                if not error.retryable or time.monotonic() + wait_seconds > ends:
                     raise
             if self._ended.wait(wait_seconds * random.uniform(1, 1.5)):  # noqa: S311 - no secret
                 raise DataSetError("it was ended")

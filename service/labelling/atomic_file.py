@@ -13,7 +13,7 @@ from model_store.files import sync_directory
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file that has its name only when all of it is on disk: whoever sees the name sees everything."""
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:

@@ -14,9 +14,9 @@ import ray
 from rich.console import Console
 
 from model_store import StoreError
-from service.labelling.job import Job, Part, begin, held, parquet_files, part_name
+from service.labelling.job import Job, Part, locked, parquet_files, part_name, resume
 from service.labelling.parts import Labelled, PartLabeller
-from service.labelling.planning import Wish, check_places, plan
+from service.labelling.planning import BulkOptions, check_places, plan
 from service.labelling.progress import RowProgress
 from service.labelling.rows import DataSetError
 from service.models.refusal import RefusedError
@@ -25,28 +25,28 @@ from service.settings import Settings, usable_cores
 _OBJECT_STORE_BYTES = 100_000_000  # numbers of parts pass through it, never rows
 
 
-def run(wish: Wish, settings: Settings, console: Console) -> Counter[str]:
+def run(options: BulkOptions, settings: Settings, console: Console) -> Counter[str]:
     """Label what is not labelled yet.
 
     Returns:
         Rows by their error in the whole output, "" for those that have an answer.
 
     Raises:
-        DataSetError, StoreError, RefusedError: the job cannot begin, or not go on.
+        DataSetError, StoreError, RefusedError: the job cannot resume, or not go on.
     """
-    check_places(wish)
-    wish.output.mkdir(parents=True, exist_ok=True)
-    with held(wish.output):
+    check_places(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    with locked(options.output):
         with console.status("reading the input"):
-            job, schema = plan(wish, settings)
-        todo, total = begin(job, wish.output), len(job.parts())
+            job, schema = plan(options, settings)
+        todo, total = resume(job, options.output), len(job.parts())
         if len(todo) < total:
             console.print(f"{total - len(todo)} of {total} parts are there; going on with the others")
         if todo:
-            folder, _ = parquet_files(wish.source.absolute())
-            arguments = job, folder, wish.output.absolute(), schema
-            follow(labelled(todo, arguments, settings, wish), todo, console)
-        return count_errors(wish.output, total)
+            folder, _ = parquet_files(options.source.absolute())
+            arguments = job, folder, options.output.absolute(), schema
+            follow(labelled(todo, arguments, settings, options), todo, console)
+        return count_errors(options.output, total)
 
 
 class _RayWorker:
@@ -88,14 +88,14 @@ def start_ray(address: str) -> None:
 
 
 def labelled(
-    todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings, wish: Wish
+    todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings, options: BulkOptions
 ) -> Iterator[Labelled]:
     """Label the parts on Ray, in whatever order they get done. Raises DataSetError where a worker cannot go on."""
-    start_ray(wish.address)
+    start_ray(options.address)
     try:
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
-        share = share_of_cluster(wish.workers)
+        share = share_of_cluster(options.workers)
         alike = {"intra_op_threads": share["num_cpus"], "preparation_workers": share["num_cpus"]}
         fixed = {"precision": arguments[0].precision.value, "store": settings.store.absolute()}
         parts = ray.data.from_items([part.number for part in todo], override_num_blocks=len(todo))
@@ -103,7 +103,7 @@ def labelled(
             _RayWorker,
             fn_constructor_args=(*arguments, settings.model_copy(update={**alike, **fixed})),
             batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=wish.workers),
+            compute=ray.data.ActorPoolStrategy(size=options.workers),
             **share,
         )
         for row in results.iter_rows():

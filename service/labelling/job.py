@@ -13,7 +13,7 @@ import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from model_store import Precision
-from service.labelling.atomic_file import written_whole
+from service.labelling.atomic_file import atomic_file
 from service.labelling.rows import DataSetError, Limits
 
 JOB_FILE = "_job.json"  # readers of parquet folders pass over names that begin with _ or .
@@ -127,7 +127,7 @@ def read_job(output: Path) -> Job | None:
 
 
 @contextmanager
-def held(output: Path) -> Iterator[None]:
+def locked(output: Path) -> Iterator[None]:
     """The output is this process's, for as long as it lives. Raises DataSetError where it is another's."""
     with (output / ".lock").open("w") as lock:
         try:
@@ -139,7 +139,7 @@ def held(output: Path) -> Iterator[None]:
         yield
 
 
-def begin(job: Job, output: Path) -> list[Part]:
+def resume(job: Job, output: Path) -> list[Part]:
     """The parts that are not there yet, after what a killed run left unfinished is removed.
 
     Raises:
@@ -149,7 +149,7 @@ def begin(job: Job, output: Path) -> list[Part]:
     if begun is None:
         if strange := sorted(path.name for path in output.iterdir() if not path.name.startswith(".")):
             raise DataSetError(f"{output} has {strange[0]} and no {JOB_FILE}; choose an empty or a new OUTPUT")
-        with written_whole(output / JOB_FILE) as file:
+        with atomic_file(output / JOB_FILE) as file:
             file.write(job.model_dump_json(indent=1).encode())
     elif differences := begun.differences(job):
         problem = "; ".join(differences[:5])

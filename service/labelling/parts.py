@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from model_store import Store, blob_of
 from service.errors import Code, ServiceError
-from service.labelling.atomic_file import written_whole
+from service.labelling.atomic_file import atomic_file
 from service.labelling.job import InputFile, Job, Part, part_name
 from service.labelling.labeller import Labeller, open_store
 from service.labelling.rows import COLUMNS, DataSetError, Limits, answer_row, item_of
@@ -61,7 +61,7 @@ class PartLabeller:
         table = self._rows.read(part)
         answers = self._labeller.label(self._items_of(table, part))
         rows = [answer_row(answer, self._job.top_k) for answer in answers]
-        with written_whole(self._output / part_name(number, len(self._parts))) as file:
+        with atomic_file(self._output / part_name(number, len(self._parts))) as file:
             pq.write_table(with_answers(table.select(self._job.keep), rows), file)
         return Labelled(number, part.rows, sum(row["error"] is not None for row in rows))
 

@@ -22,7 +22,7 @@ from service.settings import Settings
 
 
 @dataclass(frozen=True)
-class Wish:
+class BulkOptions:
     """What the command line asks for; None where it leaves the choice to us."""
 
     source: Path
@@ -38,33 +38,33 @@ class Wish:
     address: str = "local"
 
 
-def check_places(wish: Wish) -> None:
+def check_places(options: BulkOptions) -> None:
     """Refuse an output that would become part of the input. Raises DataSetError."""
-    source, output = wish.source.resolve(), wish.output.resolve()
+    source, output = options.source.resolve(), options.output.resolve()
     if not source.exists():
-        raise DataSetError(f"there is no {wish.source}; mend INPUT")
+        raise DataSetError(f"there is no {options.source}; mend INPUT")
     if output.exists() and not output.is_dir():
-        raise DataSetError(f"{wish.output} is a file; OUTPUT is a folder")
+        raise DataSetError(f"{options.output} is a file; OUTPUT is a folder")
     if source.is_dir() and output.is_relative_to(source):
         raise DataSetError("OUTPUT lies within INPUT, and would be labelled the next time; choose a folder outside")
 
 
-def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
+def plan(options: BulkOptions, settings: Settings) -> tuple[Job, pa.Schema]:
     """The job, and the schema of the columns that it reads; reads all of the input.
 
     Raises DataSetError or StoreError.
     """
-    folder, names = parquet_files(wish.source)
+    folder, names = parquet_files(options.source)
     files = tuple(read_input_file(folder, name) for name in names)
     if not sum(map(sum, (file.group_rows for file in files))):
-        raise DataSetError(f"{wish.source} has no rows; name another INPUT")
+        raise DataSetError(f"{options.source} has no rows; name another INPUT")
     schema = common_schema(folder, names)
-    image, text = choose_columns(schema.names, wish.image_column, wish.text_column)
+    image, text = choose_columns(schema.names, options.image_column, options.text_column)
     check_types(schema, image, text)
-    keep = tuple(schema.names) if wish.keep is None else wish.keep
+    keep = tuple(schema.names) if options.keep is None else options.keep
     check_kept(schema.names, keep)
     store = open_store(settings)
-    task, version = choose_version(wish, store)
+    task, version = choose_version(options, store)
     precision = choose_precision(store.manifest(task, version).graphs, settings.precision, has_cuda())
     job = Job(
         files=files,
@@ -76,8 +76,8 @@ def plan(wish: Wish, settings: Settings) -> tuple[Job, pa.Schema]:
         manifest_sha256=digest_of(store, task, version),
         precision=precision,
         limits=Limits.of(settings),
-        top_k=wish.top_k,
-        part_rows=wish.part_rows,
+        top_k=options.top_k,
+        part_rows=options.part_rows,
     )
     read = [field for field in schema if field.name in {*keep, image, text}]
     return job, pa.schema(read)
@@ -119,13 +119,13 @@ def _may_hold(kind: pa.DataType, scalars: tuple[Any, ...], structs: bool = True)
     return pa.types.is_null(kind) or any(is_kind(kind) for is_kind in scalars)
 
 
-def choose_version(wish: Wish, store: Store) -> tuple[str, int]:
+def choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
     """The task and version asked for, else those that the output was begun with, else what is live."""
-    begun = read_job(wish.output)
-    task = wish.task or (begun.task if begun else None)
+    begun = read_job(options.output)
+    task = options.task or (begun.task if begun else None)
     task = choose_task(task, store.tasks(), store.root)
-    if wish.version is not None:
-        return task, wish.version
+    if options.version is not None:
+        return task, options.version
     if begun is not None and begun.task == task:
         return task, begun.version
     return task, store.manifest(task).version

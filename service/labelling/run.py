@@ -13,7 +13,7 @@ from rich.console import Console
 
 from service.errors import ServiceError
 from service.labelling.answerers import Answerer
-from service.labelling.atomic_file import written_whole
+from service.labelling.atomic_file import atomic_file
 from service.labelling.progress import RowProgress
 from service.labelling.rows import DataSetError, Limits, answer_row, check_kept, choose_columns
 from service.labelling.sources import Columns, Source
@@ -103,5 +103,5 @@ def _opened(output: Path | None) -> Iterator[BinaryIO]:
     if output is None:
         yield sys.stdout.buffer
     else:
-        with written_whole(output) as file:
+        with atomic_file(output) as file:
             yield file

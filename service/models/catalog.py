@@ -16,7 +16,7 @@ from service.models.loaded_model import Model
 from service.models.loading import Loader
 from service.models.refusal import Refusal, RefusedError, is_final, reason_of, refusing
 from service.telemetry.metrics import Metrics
-from service.telemetry.training_baseline import show_training
+from service.telemetry.training_baseline import show_training_baseline
 
 _log = structlog.get_logger()
 _FAILED = "This version failed its checks when it was loaded; leave it out for the live one."
@@ -86,12 +86,12 @@ class Catalog:
                     self._pinned.popitem(last=False)
             return model
 
-    def prove(self, model: Model) -> None:
+    def recheck(self, model: Model) -> None:
         """Check a loaded version as when it was loaded; one that fails now answers no more. Blocking."""
         with self._loading:
             try:
                 with refusing("load"):
-                    self._loader.prove(model)
+                    self._loader.run_golden_examples(model)
             except (StoreError, RefusedError) as error:
                 if is_final(error):
                     self._withdraw(model, error)
@@ -136,7 +136,7 @@ class Catalog:
         self._refusals.pop(task, None)
         self._metrics.model_refused.labels(task).set(0)
         self._metrics.model_info.labels(*_identity(model)).set(1)
-        show_training(self._metrics, model.manifest)
+        show_training_baseline(self._metrics, model.manifest)
         if before is not None:
             self._metrics.model_info.remove(*_identity(before))
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)

@@ -20,30 +20,30 @@ class LabelScore(BaseModel):
     selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
 
 
-class Verdict(NamedTuple):
+class Decision(NamedTuple):
     """What a task says of an item, label by label in the manifest's order: both (C,)."""
 
     scores: NDArray[np.float64]
     selected: NDArray[np.bool_]
 
 
-def judge(manifest: Manifest, pattern: Pattern, logits: Vector) -> Verdict:
+def decide(manifest: Manifest, pattern: Pattern, logits: Vector) -> Decision:
     """Calibrated scores of logits (C,), and which labels they select."""
     calibration = manifest.calibration[pattern]
     by_label = scores(logits, manifest.problem, calibration)
-    return Verdict(by_label, selected(by_label, calibration))
+    return Decision(by_label, selected(by_label, calibration))
 
 
-def ranked(manifest: Manifest, verdict: Verdict, top_k: int) -> list[LabelScore]:
+def ranked(manifest: Manifest, decision: Decision, top_k: int) -> list[LabelScore]:
     """The best labels, best first."""
     return [
         LabelScore(
-            label=manifest.labels[place], score=float(verdict.scores[place]), selected=bool(verdict.selected[place])
+            label=manifest.labels[place], score=float(decision.scores[place]), selected=bool(decision.selected[place])
         )
-        for place in np.argsort(-verdict.scores, kind="stable")[:top_k]
+        for place in np.argsort(-decision.scores, kind="stable")[:top_k]
     ]
 
 
 def label_scores(manifest: Manifest, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
     """The best labels of logits (C,), best first."""
-    return ranked(manifest, judge(manifest, pattern, logits), top_k)
+    return ranked(manifest, decide(manifest, pattern, logits), top_k)

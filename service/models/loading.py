@@ -24,7 +24,7 @@ from service.models.memory_budget import MemoryBudget
 from service.models.precision_choice import choose_precision
 from service.models.refusal import RefusedError, refusing
 from service.models.tokenizer import TextTokenizer
-from service.models.weak_cache import Shared
+from service.models.weak_cache import WeakCache
 from service.settings import Settings
 
 _GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item has no end, or is of no use
@@ -34,8 +34,8 @@ class Loader:
     """Opens versions of a store's tasks; what they have in common is opened once."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.graphs = Shared[tuple[str, Contract], Graph]()
-        self._tokenizers = Shared[TextPreprocessing, TextTokenizer]()
+        self.graphs = WeakCache[tuple[str, Contract], Graph]()
+        self._tokenizers = WeakCache[TextPreprocessing, TextTokenizer]()
         self._store = store
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
@@ -67,11 +67,11 @@ class Loader:
             max_image_pixels=self._max_image_pixels,
             decoding=self._decoding,
         )
-        self.prove(model)
+        self.run_golden_examples(model)
         return_freed_memory()
         return model
 
-    def prove(self, model: Model) -> None:
+    def run_golden_examples(self, model: Model) -> None:
         """Run the golden examples. Raises RefusedError when one is not answered as it was when it was exported."""
         for example in model.manifest.golden:
             self._check(model, model.manifest, example)
@@ -88,16 +88,16 @@ class Loader:
     def _check(self, model: Model, manifest: Manifest, example: GoldenExample) -> None:
         picture = None if example.image is None else self._store.read(example.image)
         item = Item(image=picture, text=example.text or None)
-        with refusing("canary"):
+        with refusing("golden_mismatch"):
             if item.pattern is not example.pattern:
-                raise RefusedError("canary", f"a golden example of {example.pattern} holds {item.pattern}")
+                raise RefusedError("golden_mismatch", f"a golden example of {example.pattern} holds {item.pattern}")
             with stopped_after(_GOLDEN_SECONDS) as options:
                 logits = model.golden_logits(item, options)
             difference = float(np.abs(logits - np.array(example.logits)).max())
         tolerance = manifest.tolerance(model.precision)
         if difference > tolerance:
             message = f"{model.precision} logits of the golden example {example.pattern} are off by {difference:.3g}"
-            raise RefusedError("canary", f"{message}, more than {tolerance:.3g}{_cure(model.precision)}")
+            raise RefusedError("golden_mismatch", f"{message}, more than {tolerance:.3g}{_cure(model.precision)}")
 
 
 def _cure(precision: Precision) -> str:

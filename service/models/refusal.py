@@ -20,8 +20,8 @@ class Refusal:
 class RefusedError(Exception):
     """A version that is not served.
 
-    `reason` is a short word for logs: `precision`, `signature`, `tokenizer`, `head`, `canary`, or `load` for anything
-    unforeseen.
+    `reason` is a short word for logs: `precision`, `signature`, `tokenizer`, `head`, `golden_mismatch`, or `load` for
+    anything unforeseen.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -11,7 +11,7 @@ Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
 
 
-class Shared(Generic[Key, T]):
+class WeakCache(Generic[Key, T]):
     """Makes a thing once, however many use it; drops it when none does any more. Safe to use from several threads."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ _PERIOD_SECONDS = 0.1
 _WINDOW_SECONDS = 15.0  # as long as Prometheus commonly leaves between two looks, so that it misses nothing
 
 
-async def watch_lag(gauge: Gauge) -> None:
+async def watch_event_loop_lag(gauge: Gauge) -> None:
     """Keep the gauge at the longest that a timer came late in the last 15 seconds; ends when it is cancelled."""
     lags: deque[float] = deque(maxlen=round(_WINDOW_SECONDS / _PERIOD_SECONDS))
     while True:

@@ -6,7 +6,7 @@ from model_store import Manifest, Pattern
 from service.telemetry.metrics import Metrics
 
 
-def show_training(metrics: Metrics, manifest: Manifest) -> None:
+def show_training_baseline(metrics: Metrics, manifest: Manifest) -> None:
     """Set the gauges of a task to those of the version that is live now; what it does not know vanishes."""
     validation = manifest.metrics.get("validation", {})
     for pattern in Pattern:

@@ -21,12 +21,12 @@ from service.inference.engine import Engine
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings
-from service.telemetry.event_loop_lag import watch_lag
+from service.telemetry.event_loop_lag import watch_event_loop_lag
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 from service.web import open_inference
 from service.web.access import Access
-from service.web.cancel_on_disconnect import Departure
+from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.page import page_files, page_router
@@ -63,7 +63,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         await _refresh(engine)
         watchers = [
             asyncio.create_task(_watch(engine, settings.poll_seconds)),
-            asyncio.create_task(watch_lag(metrics.event_loop_lag)),
+            asyncio.create_task(watch_event_loop_lag(metrics.event_loop_lag)),
         ]
         if keys is not None:
             watchers.append(asyncio.create_task(_follow(keys)))
@@ -92,7 +92,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     page = page_files()
     app.include_router(page_router(page))
-    app.add_middleware(Departure)
+    app.add_middleware(CancelOnDisconnect)
     patience = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
     app.add_middleware(SlowBodies, **patience, metrics=metrics)
     app.add_middleware(Access, keys=keys, limit=limit, open_paths=page)

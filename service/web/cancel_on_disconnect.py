@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class Departure:
+class CancelOnDisconnect:
     """ASGI middleware: once a request's body is there, its handler is cancelled when the connection closes.
 
     The handler stays in its own task, as with `asyncio.timeout`: whoever is around it goes on at once when it is done,

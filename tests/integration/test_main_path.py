@@ -224,6 +224,6 @@ def test_training_and_service_see_the_same_picture(mode: str, format: str) -> No
     picture.save(file, format)
 
     ours = np.asarray(rgb_over_white(Image.open(BytesIO(file.getvalue()))))
-    served = np.asarray(service.images.decode(file.getvalue(), 10**6))
+    served = np.asarray(service.models.images.decode(file.getvalue(), 10**6))
 
     np.testing.assert_array_equal(ours, served)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing
 from model_store.cli import app
 from model_store.describe.tables import plain, size
-from model_store.server_comparison import Refusal, Verdict
+from model_store.server_comparison import Refusal, ServerComparison
 
 
 @pytest.fixture
@@ -349,8 +349,8 @@ def test_list_and_show_count_every_precision(store, draft, run):
     [
         (None, "http://replica answers with version 3"),
         (
-            Refusal(version=3, reason="canary"),
-            "with version 2 because it refused version 3: canary (its log says more)",
+            Refusal(version=3, reason="golden_mismatch"),
+            "with version 2 because it refused version 3: golden_mismatch (its log says more)",
         ),
         (Refusal(version=None, reason="manifest"), "with version 2 because it refused what `live` holds: manifest"),
     ],
@@ -361,9 +361,9 @@ def test_show_tells_what_a_service_says_of_the_task(three_versions, run, monkeyp
 
     def answer(*question):
         asked.append(question)
-        return Verdict(version=2 if refused else 3, refused=refused)
+        return ServerComparison(version=2 if refused else 3, refused=refused)
 
-    monkeypatch.setattr(cli, "ask", answer)
+    monkeypatch.setattr(cli, "compare_with_server", answer)
 
     shown = run("show", "fruit", "--url", "http://replica")
 
@@ -384,7 +384,11 @@ def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(th
 @pytest.mark.parametrize("from_file", [True, False], ids=["file", "environment"])
 def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, run, monkeypatch, tmp_path, from_file):
     asked = []
-    monkeypatch.setattr(cli, "ask", lambda *question: asked.append(question) or Verdict(version=3, refused=None))
+    monkeypatch.setattr(
+        cli,
+        "compare_with_server",
+        lambda *question: asked.append(question) or ServerComparison(version=3, refused=None),
+    )
     monkeypatch.setenv("MORA_API_KEY", "key-of-the-environment")
     (tmp_path / "key").write_text("key-of-the-file\n")
 

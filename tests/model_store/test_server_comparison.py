@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from model_store import StoreError
-from model_store.server_comparison import Refusal, Verdict, ask
+from model_store.server_comparison import Refusal, ServerComparison, compare_with_server
 
 
 @pytest.fixture
@@ -48,16 +48,16 @@ def url_of(service: HTTPServer) -> str:
 def test_the_version_that_answers_and_what_was_refused_are_told(service, refused):
     service.answer = 200, json.dumps({"task": "fruit", "version": 1, "labels": ["apple"], "refused": refused}).encode()
 
-    verdict = ask(f"{url_of(service)}/", "fruit")
+    comparison = compare_with_server(f"{url_of(service)}/", "fruit")
 
-    assert verdict == Verdict(version=1, refused=refused and Refusal(**refused))
+    assert comparison == ServerComparison(version=1, refused=refused and Refusal(**refused))
     assert service.paths == ["/tasks/fruit"]
 
 
 def test_a_task_is_one_part_of_the_path(service):
     service.answer = 404, b""
     with pytest.raises(StoreError):
-        ask(url_of(service), "../a?b#c")
+        compare_with_server(url_of(service), "../a?b#c")
 
     assert service.paths == ["/tasks/..%2Fa%3Fb%23c"]
 
@@ -66,17 +66,17 @@ def test_the_service_s_own_words_are_passed_on(service):
     service.answer = 503, json.dumps({"code": "version_refused", "detail": "It was refused: sha256."}).encode()
 
     with pytest.raises(StoreError, match=r"no answer for fruit: version_refused\. It was refused: sha256\."):
-        ask(url_of(service), "fruit")
+        compare_with_server(url_of(service), "fruit")
 
 
 def test_the_key_goes_to_the_service_and_after_no_redirect(service):
     service.answer = 200, b'{"version": 1, "refused": null}'
-    ask(url_of(service), "fruit", "shop-key-0123456789")
+    compare_with_server(url_of(service), "fruit", "shop-key-0123456789")
     assert service.keys == ["Bearer shop-key-0123456789"]
 
     service.answer = 302, b""
     with pytest.raises(StoreError, match="HTTP 302"):
-        ask(url_of(service), "fruit", "shop-key-0123456789")
+        compare_with_server(url_of(service), "fruit", "shop-key-0123456789")
     assert service.paths == ["/tasks/fruit"] * 2
 
 
@@ -85,7 +85,7 @@ def test_an_error_without_words_is_its_status(service, body):
     service.answer = 502, body
 
     with pytest.raises(StoreError, match="HTTP 502"):
-        ask(url_of(service), "fruit")
+        compare_with_server(url_of(service), "fruit")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"version": 1}', b'{"version": "x", "refused": null}'])
@@ -93,13 +93,13 @@ def test_what_is_no_service_of_ours_is_said_to_be_none(service, body):
     service.answer = 200, body
 
     with pytest.raises(StoreError, match="it is no mora-serve"):
-        ask(url_of(service), "fruit")
+        compare_with_server(url_of(service), "fruit")
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "127.0.0.1:8000", "", "ftp://127.0.0.1", "http:/"])
 def test_only_addresses_of_services_are_asked(url):
     with pytest.raises(StoreError):
-        ask(url, "fruit")
+        compare_with_server(url, "fruit")
 
 
 def test_a_service_that_is_not_there_is_one_sentence(service):
@@ -108,4 +108,4 @@ def test_a_service_that_is_not_there_is_one_sentence(service):
     service.server_close()
 
     with pytest.raises(StoreError, match=r"does not tell about fruit: .*refused"):
-        ask(url, "fruit")
+        compare_with_server(url, "fruit")

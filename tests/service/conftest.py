@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
 from model_store import Store
-from service.inference.forward import Claim, TowerInput
+from service.inference.forward import Admission, TowerInput
 from service.settings import Settings
 from service.web.app import create_app
 from tests.support.closed_service import ClosedService, closed_service
@@ -115,7 +115,7 @@ def occupied() -> Callable[[TestClient, str], AbstractContextManager[None]]:
                 return array
 
         batcher = getattr(client.app.state.engine._encoders, f"_{encoder}")
-        client.portal.start_task_soon(batcher.run, TowerInput(Endless(), (), np.zeros((1, 1)), (), Claim("", 1)))
+        client.portal.start_task_soon(batcher.run, TowerInput(Endless(), (), np.zeros((1, 1)), (), Admission("", 1)))
         running.wait()
         try:
             yield

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.labelling.job import Job, begin, parquet_files
+from service.labelling.job import Job, parquet_files, resume
 from service.labelling.parts import Labelled, PartLabeller
-from service.labelling.planning import Wish, plan
+from service.labelling.planning import BulkOptions, plan
 from service.settings import Settings
 from tests.support.tiny import PICTURE, encode_png
 
@@ -59,11 +59,11 @@ def broken_strings() -> pa.Array:
 
 
 @contextmanager
-def planned(source: Path, output: Path, store: Path, **wish: object) -> Iterator[tuple[Job, PartLabeller]]:
+def planned(source: Path, output: Path, store: Path, **options: object) -> Iterator[tuple[Job, PartLabeller]]:
     """The job, and a worker for it in this process."""
     settings = Settings(store=store, intra_op_threads=1)
     output.mkdir(exist_ok=True)
-    job, schema = plan(Wish(source, output, **wish), settings)
+    job, schema = plan(BulkOptions(source, output, **options), settings)
     labeller = PartLabeller(job, parquet_files(source)[0], output, schema, settings)
     try:
         yield job, labeller
@@ -71,7 +71,7 @@ def planned(source: Path, output: Path, store: Path, **wish: object) -> Iterator
         labeller.close()
 
 
-def label_here(source: Path, output: Path, store: Path, **wish: object) -> list[Labelled]:
+def label_here(source: Path, output: Path, store: Path, **options: object) -> list[Labelled]:
     """Label what is not labelled yet, in this process and in order."""
-    with planned(source, output, store, **wish) as (job, labeller):
-        return [labeller.label(part.number) for part in begin(job, output)]
+    with planned(source, output, store, **options) as (job, labeller):
+        return [labeller.label(part.number) for part in resume(job, output)]

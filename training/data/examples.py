@@ -17,7 +17,7 @@ LABEL_SEPARATOR = "|"  # between the labels of one cell, where a file has no lis
 
 
 @dataclass(frozen=True)
-class Item:
+class Example:
     """One row: an encoded image or its path, a text, and its labels. Either modality may be None."""
 
     row: int  # counted from 1, header not counted
@@ -27,7 +27,7 @@ class Item:
     group: int | None = None  # which image of the split; items that share one lose it together
 
 
-def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Item:
+def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Example:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
     cure = "replace the file" if data.format else "save it as JPEG, PNG or WebP, or leave the cell empty"
@@ -39,7 +39,7 @@ def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskCo
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
         raise DataError(f"neither {columns} is given; fill one in or remove the row")
-    return Item(number, image, text, labels, row.get("group"))
+    return Example(number, image, text, labels, row.get("group"))
 
 
 def _image(value: object, folder: Path, column: str, cure: str) -> bytes | Path | None:

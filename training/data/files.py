@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file at once, so that a kill leaves the old one or the new one."""
     part = path.with_name(path.name + ".part")
     part.write_bytes(data)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from model_store import Pattern
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.splits import Split
 from training.model.preprocessing import rgb_over_white
 
@@ -18,7 +18,7 @@ GOLDEN_ITEMS = 2  # per presence pattern
 _GOLDEN_EDGE = 256  # pixels
 
 
-def pattern_items(examples: Split, pattern: Pattern) -> list[Item]:
+def pattern_items(examples: Split, pattern: Pattern) -> list[Example]:
     """Items of one presence pattern: those that allow it, with the other modality removed.
 
     Where no item has a modality, a stand-in is used, since a pattern that training never saw is served all the same.
@@ -28,14 +28,14 @@ def pattern_items(examples: Split, pattern: Pattern) -> list[Item]:
         image = item.image if pattern is not Pattern.TEXT else None
         text = item.text if pattern is not Pattern.IMAGE else None
         if (image is not None or pattern is Pattern.TEXT) and (text is not None or pattern is Pattern.IMAGE):
-            found.append(Item(item.row, image, text, item.labels))
+            found.append(Example(item.row, image, text, item.labels))
     if found:
         return found
     image = _gradient() if pattern is not Pattern.TEXT else None
-    return [Item(0, image, "a picture" if pattern is not Pattern.IMAGE else None, ())]
+    return [Example(0, image, "a picture" if pattern is not Pattern.IMAGE else None, ())]
 
 
-def golden_items(examples: Split) -> list[tuple[Pattern, Item]]:
+def golden_items(examples: Split) -> list[tuple[Pattern, Example]]:
     """A few items of every pattern, their images small PNGs."""
     chosen = []
     for pattern in Pattern:

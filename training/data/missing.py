@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model_store import Pattern
 from training.config import MissingConfig
-from training.data.files import write_whole
+from training.data.files import write_atomically
 from training.data.mask_files import check_name, mask_name, read_mask
 from training.data.splits import Split
 from training.errors import DataError, RunError
@@ -115,7 +115,7 @@ def _save(entries: Table, path: Path) -> None:
     if path.is_file() and path.read_bytes() != file.getvalue():
         raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, file.getvalue())
+    write_atomically(path, file.getvalue())
 
 
 def pattern_shares(table: Table) -> dict[Pattern, float]:

@@ -15,7 +15,7 @@ from rich.progress import track
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
-from training.data.examples import Item, item_from_row
+from training.data.examples import Example, item_from_row
 from training.data.tables import Row, listed, read_rows
 from training.errors import DataError
 
@@ -28,7 +28,7 @@ class Split:
 
     name: str
     source: str
-    items: list[Item]
+    items: list[Example]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,7 +105,7 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
 
 
 def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: TaskConfig) -> Split:
-    items: list[Item] = []
+    items: list[Example] = []
     faults: dict[Hashable, str] = {}
     for number, row in enumerate(track(rows, f"checking {name}"), start=1):
         try:
@@ -128,11 +128,11 @@ def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, 
     An item with several labels counts under its rarest one.
     """
     counts = Counter(label for item in train.items for label in item.labels)
-    groups: dict[str, list[Item]] = {}
+    groups: dict[str, list[Example]] = {}
     for item in train.items:
         groups.setdefault(min(item.labels, key=lambda label: (counts[label], label), default=""), []).append(item)
     rng = np.random.default_rng(seed)
-    taken: dict[str, list[Item]] = {name: [] for name in shares}
+    taken: dict[str, list[Example]] = {name: [] for name in shares}
     for _, group in sorted(groups.items()):
         order = [group[i] for i in rng.permutation(len(group))]
         for name, share in shares.items():

@@ -22,14 +22,14 @@ from model_store import (
     Provenance,
     blob_of,
 )
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import Split
 from training.errors import ExportError
 from training.export.onnx_graphs import GraphFiles, export_graphs
 from training.export.onnx_model import OnnxModel
 from training.export.parity import Reference, compare
-from training.export.precision_check import AcceptanceCheck, Verdict
+from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.learning.batches import RawInputs
 from training.learning.runs import TrainedTask
 from training.model.towers import feature_size
@@ -44,7 +44,7 @@ class Bundle:
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
-    verdicts: tuple[Verdict, ...]
+    precision_checks: tuple[PrecisionCheck, ...]
 
 
 def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
@@ -75,11 +75,11 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         )
     blobs, config = Blobs(), trained.config
     golden = [(pattern, item, reference.logits([item])[0]) for pattern, item in golden_items(examples)]
-    verdicts = _verdicts(trained, files, absent, examples, golden)
+    precision_checks = _precision_checks(trained, files, absent, examples, golden)
     graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
-    for verdict in verdicts:
-        if verdict.files is not None:
-            graphs[verdict.precision] = _graphs(verdict.files, blobs, verdict.max_logit_error, verdict.change)
+    for check in precision_checks:
+        if check.files is not None:
+            graphs[check.precision] = _graphs(check.files, blobs, check.max_logit_error, check.change)
     draft = ManifestDraft(
         task=config.task,
         problem=config.problem,
@@ -105,21 +105,21 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         ),
     )
     blobs.add(preprocessor.tokenizer_file())
-    return Bundle(draft, blobs.content, verdicts)
+    return Bundle(draft, blobs.content, precision_checks)
 
 
-def _verdicts(
+def _precision_checks(
     trained: TrainedTask,
     files: GraphFiles,
     absent: dict[str, Tensor],
     examples: Split,
-    golden: list[tuple[Pattern, Item, Tensor]],
-) -> tuple[Verdict, ...]:
+    golden: list[tuple[Pattern, Example, Tensor]],
+) -> tuple[PrecisionCheck, ...]:
     precisions = trained.config.export.precisions
     if not precisions:
         return ()
-    check = AcceptanceCheck(trained, files, absent, examples, golden)
-    return tuple(check.verdict(Precision(name)) for name in precisions)
+    checker = PrecisionChecker(trained, files, absent, examples, golden)
+    return tuple(checker.check(Precision(name)) for name in precisions)
 
 
 def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
@@ -127,7 +127,7 @@ def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], chang
     return Graphs(max_logit_error=errors, metric_change=change, **stored)
 
 
-def _golden(pattern: Pattern, item: Item, logits: Tensor, blobs: Blobs) -> GoldenExample:
+def _golden(pattern: Pattern, item: Example, logits: Tensor, blobs: Blobs) -> GoldenExample:
     image = blobs.add(item.image) if isinstance(item.image, bytes) else None
     return GoldenExample(pattern=pattern, image=image, text=item.text, logits=tuple(logits.tolist()))
 

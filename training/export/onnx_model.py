@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.missing import natural_table
 from training.data.splits import Split
 from training.export.onnx_graphs import GraphFiles
 from training.learning.evaluation import EncodedSplit
-from training.model.preprocessing import Preprocessor, Tokens
+from training.model.preprocessing import Preprocessor, TokenBatch
 
 
 class OnnxModel:
@@ -34,7 +34,7 @@ class OnnxModel:
         self._absent, self._head, self._preprocessor = absent, head, preprocessor
 
     @torch.no_grad()
-    def logits(self, item: Item) -> Tensor:
+    def logits(self, item: Example) -> Tensor:
         """(C,)"""
         image, text = self._absent["image"], self._absent["text"]
         if item.image is not None:
@@ -68,18 +68,18 @@ class OnnxModel:
         hidden = self._run("image_trunk", pixel_values=pixels.numpy())
         return torch.from_numpy(self._run("image_tail", image_hidden=hidden))
 
-    def _text_features(self, tokens: Tokens) -> Tensor:
+    def _text_features(self, tokens: TokenBatch) -> Tensor:
         hidden = self._run("text_trunk", input_ids=tokens.input_ids.numpy())
         return torch.from_numpy(self._run("text_tail", text_hidden=hidden, last_token=tokens.last_token.numpy()))
 
-    def _text_batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], Tokens]]:
+    def _text_batches(self, texts: list[str], batch_size: int) -> Iterator[tuple[list[int], TokenBatch]]:
         """Texts of one length: their rows, and their tokens without padding."""
         if not texts:
             return
         tokens = self._preprocessor.texts([*texts])
         for last in sorted(set(tokens.last_token.tolist())):
             for rows in (tokens.last_token == last).nonzero().flatten().split(batch_size):
-                yield rows.tolist(), Tokens(tokens.input_ids[rows, : last + 1], tokens.last_token[rows])
+                yield rows.tolist(), TokenBatch(tokens.input_ids[rows, : last + 1], tokens.last_token[rows])
 
     def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]

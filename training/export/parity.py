@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from model_store import Pattern
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.golden import pattern_items
 from training.data.splits import Split
 from training.export.onnx_model import OnnxModel
@@ -23,7 +23,7 @@ class Reference:
         self.preprocessor = trained.preprocessor
 
     @torch.no_grad()
-    def logits(self, items: list[Item]) -> Tensor:
+    def logits(self, items: list[Example]) -> Tensor:
         """(B, C)"""
         pixels = torch.stack([self.preprocessor.image(item.image) for item in items])
         ids = self.preprocessor.texts([item.text for item in items]).input_ids

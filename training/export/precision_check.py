@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model_store import Pattern, Precision
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.splits import Split
 from training.export.onnx_graphs import GraphFiles
 from training.export.onnx_model import OnnxModel
@@ -23,7 +23,7 @@ _BATCH = 16
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PrecisionCheck:
     """What one precision did to a task's answers on its validation split.
 
     `change` is in points of `metric`, by which the best epoch was chosen, against fp32: -0.5 for an accuracy that fell
@@ -45,7 +45,7 @@ class Verdict:
         return f"{self.precision} {outcome}" + (f" ({measured})" if measured else "")
 
 
-class AcceptanceCheck:
+class PrecisionChecker:
     """Runs graphs of other precisions on the validation split, beside the fp32 graphs.
 
     Args:
@@ -58,7 +58,7 @@ class AcceptanceCheck:
         fp32: GraphFiles,
         absent: dict[str, Tensor],
         examples: Split,
-        golden: Sequence[tuple[Pattern, Item, Tensor]],
+        golden: Sequence[tuple[Pattern, Example, Tensor]],
     ) -> None:
         self._trained, self._fp32, self._absent, self._examples, self._golden = trained, fp32, absent, examples, golden
         self._metric = selection_metric(trained.config.problem, trained.labels, examples)
@@ -66,8 +66,8 @@ class AcceptanceCheck:
         self._targets = collator.targets(examples.items)
         self._expected = self._model(fp32).encode(examples, self._targets, Precision.FP32, _BATCH)
 
-    def verdict(self, precision: Precision) -> Verdict:
-        """Make the graphs of a precision, run them, and weigh what they cost. Whatever goes wrong is a verdict too."""
+    def check(self, precision: Precision) -> PrecisionCheck:
+        """Make the graphs of a precision, run them, and weigh what they cost. Whatever goes wrong is a result too."""
         try:
             files = converted(self._fp32, precision)
             model = self._model(files)
@@ -77,10 +77,10 @@ class AcceptanceCheck:
         except Exception as error:  # converters and runtimes raise what they like, and fp32 can be published without
             reason = str(error).partition("\n")[0]
             failed = f"its graphs cannot be made or run here: {type(error).__name__}: {reason}"
-            return Verdict(precision, self._metric, {}, {}, None, failed)
+            return PrecisionCheck(precision, self._metric, {}, {}, None, failed)
         change = self._change(found)
         problem = self._problem(change, errors)
-        return Verdict(precision, self._metric, change, errors, files if problem is None else None, problem)
+        return PrecisionCheck(precision, self._metric, change, errors, files if problem is None else None, problem)
 
     def _model(self, files: GraphFiles) -> OnnxModel:
         return OnnxModel(files, self._absent, self._trained.model.head, self._trained.preprocessor)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model_store import Problem
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.missing import Lacks, Table
 from training.data.splits import Split
 from training.errors import DataError
@@ -19,7 +19,7 @@ from training.model.preprocessing import Preprocessor
 Batch = dict[str, Tensor]
 
 
-class MaskedItems(Dataset[Item]):
+class MaskedExamples(Dataset[Example]):
     """The items of a split without what the missing table takes away."""
 
     def __init__(self, split: Split, table: Table) -> None:
@@ -29,7 +29,7 @@ class MaskedItems(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.split.items)
 
-    def __getitem__(self, index: int) -> Item:
+    def __getitem__(self, index: int) -> Example:
         item, lacks = self.split.items[index], self.table[index]
         image = None if lacks == Lacks.IMAGE else item.image
         text = None if lacks == Lacks.TEXT else item.text
@@ -39,10 +39,10 @@ class MaskedItems(Dataset[Item]):
 class Inputs(Protocol):
     """What the towers are given: pixels and tokens, or what the trunks made of them."""
 
-    def images(self, items: list[Item]) -> Batch:
+    def images(self, items: list[Example]) -> Batch:
         """One row for each item, all of which have an image, and a last one for the absent image."""
 
-    def texts(self, items: list[Item]) -> Batch:
+    def texts(self, items: list[Example]) -> Batch:
         """One row for each item, all of which have a text, and a last one for the absent text; and `last_token`."""
 
 
@@ -52,16 +52,16 @@ class RawInputs:
     def __init__(self, preprocessor: Preprocessor) -> None:
         self._preprocessor = preprocessor
 
-    def images(self, items: list[Item]) -> Batch:
+    def images(self, items: list[Example]) -> Batch:
         """`pixel_values` (I + 1, 3, S, S)."""
         return {"pixel_values": torch.stack([*map(self._image, items), self._preprocessor.image(None)])}
 
-    def texts(self, items: list[Item]) -> Batch:
+    def texts(self, items: list[Example]) -> Batch:
         """`input_ids` (T + 1, L) and `last_token` (T + 1,)."""
         tokens = self._preprocessor.texts([*(item.text for item in items), None])
         return {"input_ids": tokens.input_ids, "last_token": tokens.last_token}
 
-    def _image(self, item: Item) -> Tensor:
+    def _image(self, item: Example) -> Tensor:
         try:
             return self._preprocessor.image(item.image)
         except DataError as error:
@@ -76,7 +76,7 @@ class Collator:
         self._index = {label: number for number, label in enumerate(labels)}
         self._problem = problem
 
-    def __call__(self, items: list[Item]) -> dict[str, Any]:
+    def __call__(self, items: list[Example]) -> dict[str, Any]:
         has_image = torch.tensor([item.image is not None for item in items])
         has_text = torch.tensor([item.text is not None for item in items])
         return {
@@ -87,7 +87,7 @@ class Collator:
             **self.inputs.texts([item for item in items if item.text is not None]),
         }
 
-    def targets(self, items: list[Item]) -> Tensor:
+    def targets(self, items: list[Example]) -> Tensor:
         """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
         if self._problem is Problem.SINGLE_LABEL:
             return torch.tensor([self._index[item.labels[0]] for item in items])

@@ -23,15 +23,15 @@ def calibrate(answers: Mapping[Pattern, tuple[Tensor, Tensor]], problem: Problem
     """Temperature and thresholds of each pattern from its validation logits (N, C) and targets."""
     found = {}
     for pattern, (logits, targets) in answers.items():
-        heat = temperature(logits, targets, problem)
+        temperature = fit_temperature(logits, targets, problem)
         chosen: tuple[float, ...] | None = None
         if problem is Problem.MULTI_LABEL:
-            chosen = thresholds((logits.double() / heat).sigmoid().numpy(), targets.numpy())
-        found[pattern] = Calibration(temperature=heat, thresholds=chosen)
+            chosen = fit_thresholds((logits.double() / temperature).sigmoid().numpy(), targets.numpy())
+        found[pattern] = Calibration(temperature=temperature, thresholds=chosen)
     return found
 
 
-def temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
+def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     """The T that minimises the negative log likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599).
 
     1 where nothing bounds it: for one item, or items that are all right, the likeliest scores would be 0 and 1. The
@@ -56,7 +56,7 @@ def temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     return float(1 / found) if loss(logits * found, targets) < loss(logits, targets) else 1.0
 
 
-def thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:
+def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:
     """For each label the probability from which it is selected, for the best F1.
 
     A label's own F1 on few positives is noise, so it is averaged with that of all labels together, which counts as much

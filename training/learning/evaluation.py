@@ -127,8 +127,8 @@ def evaluate(
 
 def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tensor:
     """(N, C), each row by the temperature of the pattern that the table leaves it."""
-    heat = torch.tensor([calibrations[PATTERN_OF[lacks]].temperature for lacks in table])
-    return logits / heat.unsqueeze(1)
+    temperature = torch.tensor([calibrations[PATTERN_OF[lacks]].temperature for lacks in table])
+    return logits / temperature.unsqueeze(1)
 
 
 def _scores(

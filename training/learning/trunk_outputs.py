@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.splits import TaskData
 from training.learning.batches import Batch, RawInputs
 from training.model.classifier import MissingModalityClassifier
@@ -41,19 +41,19 @@ class _Rows:
         return torch.from_numpy(np.array(self.tokens[self.starts[row] : self.starts[row + 1]]))
 
 
-class TrunkCache:
+class TrunkOutputs:
     """Trunk outputs of every image and text of a task's data, by content. The last row is the absent input's."""
 
     def __init__(self, images: _Rows, texts: _Rows, image_row: dict[object, int], text_row: dict[object, int]) -> None:
         self._images, self._texts = images, texts
         self._image_row, self._text_row = image_row, text_row
 
-    def images(self, items: list[Item]) -> Batch:
+    def images(self, items: list[Example]) -> Batch:
         """`image_hidden` (I + 1, N, Dv)."""
         rows = [self._image_row[key] for key in (*(item.image for item in items), None)]
         return {"image_hidden": torch.stack([self._images.of(row) for row in rows])}
 
-    def texts(self, items: list[Item]) -> Batch:
+    def texts(self, items: list[Example]) -> Batch:
         """`text_hidden` (T + 1, L, Dt), zeros behind the end, and `last_token` (T + 1,)."""
         rows = [self._text_row[key] for key in (*(item.text for item in items), None)]
         hidden = [self._texts.of(row) for row in rows]
@@ -76,7 +76,7 @@ def open_or_build(
     data: TaskData,
     folder: Path,
     announce: Callable[[str], None],
-) -> TrunkCache | None:
+) -> TrunkOutputs | None:
     """The cache of these trunks on this data; None, and why is announced, when the disk has no room for it.
 
     Its files are named by a digest of the trunk's weights, the preprocessing and the content, so a file is never read
@@ -102,7 +102,7 @@ def open_or_build(
     @torch.no_grad()
     def image_rows() -> Iterable[Tensor]:
         for batch in _batches(images, "frozen image layers"):
-            items = [Item(0, value, None, ()) for value in batch]
+            items = [Example(0, value, None, ()) for value in batch]
             pixels = inputs.images(items)["pixel_values"][: len(batch)]
             yield from model.image_trunk(pixels.to(device)).cpu()
 
@@ -113,7 +113,7 @@ def open_or_build(
             hidden = model.text_trunk(tokens.input_ids.to(device)).cpu()
             yield from (row[: int(last) + 1] for row, last in zip(hidden, tokens.last_token, strict=True))
 
-    return TrunkCache(
+    return TrunkOutputs(
         _rows(paths["image"], image_rows),
         _rows(paths["text"], text_rows),
         {content: row for row, content in enumerate(images)},

@@ -42,11 +42,11 @@ class MissingModalityClassifier(nn.Module):
         self.head = nn.Linear(2 * feature_size(backbone), classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
-        self.cut(backbone, image_split, text_split)
+        self.split_at(backbone, image_split, text_split)
         self.backbone = backbone
         self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
 
-    def cut(self, backbone: Backbone, image_split: int, text_split: int) -> None:
+    def split_at(self, backbone: Backbone, image_split: int, text_split: int) -> None:
         """Let the tails begin at these layers; what the model answers stays the same."""
         self.image_split, self.text_split = image_split, text_split
         self.image_trunk = ImageTrunk(backbone, image_split)

@@ -35,7 +35,7 @@ def rgb_over_white(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-class Tokens(NamedTuple):
+class TokenBatch(NamedTuple):
     """Texts as token ids (B, L), and the token of each that its features are pooled at (B,)."""
 
     input_ids: Tensor
@@ -77,7 +77,7 @@ class Preprocessor:
             name = "an image" if isinstance(image, bytes) else str(image)
             raise DataError(f"{name} cannot be decoded ({error}); replace it or leave the cell empty") from error
 
-    def texts(self, texts: list[str | None]) -> Tokens:
+    def texts(self, texts: list[str | None]) -> TokenBatch:
         """Padded behind the end token, to the longest or the full length; special tokens in a text are plain text."""
         encoded = self._tokenizer(
             [text or "" for text in texts],
@@ -89,7 +89,7 @@ class Preprocessor:
             return_tensors="pt",
         )
         last = encoded["attention_mask"].sum(dim=1) - 1
-        return Tokens(encoded["input_ids"], last if self._padding is None else last.fill_(self.max_length - 1))
+        return TokenBatch(encoded["input_ids"], last if self._padding is None else last.fill_(self.max_length - 1))
 
     def picture_of(self, pixel_values: Tensor) -> Image.Image:
         """The picture that `pixel_values` (3, H, W) show: what the model sees, without the normalisation."""

@@ -17,7 +17,7 @@ from training.data.splits import TaskData
 from training.errors import ConfigError
 from training.learning.evaluation import selection_metric
 from training.learning.runs import METRICS, is_finished, read_json
-from training.pipeline.fit import claim, fit
+from training.pipeline.fit import fit, open_run
 
 OURS = "ours"  # the configuration as it is
 _PLAIN: dict[str, JsonValue] = {
@@ -113,7 +113,7 @@ class Comparison:
         folder = self.folder / "runs" / f"{name}_lr{rate:.3g}_seed{seed}"
         config = variant(self.config, name, rate, seed)
         if is_finished(folder):
-            claim(folder, config, self.data)  # raises where it is the run of another configuration
+            open_run(folder, config, self.data)  # raises where it is the run of another configuration
         else:
             self.announce(f"{name}: learning rate {rate:.3g}, seed {seed}")
             fit(config, self.data, folder, self.announce, self._cache)

@@ -14,12 +14,12 @@ from transformers import set_seed
 
 from model_store import Pattern
 from training.config import TaskConfig
-from training.data.files import write_whole
+from training.data.files import write_atomically
 from training.data.missing import Table, pattern_shares, table_for
 from training.data.splits import TaskData
 from training.errors import RunError
 from training.fields import differences
-from training.learning.batches import Collator, MaskedItems, RawInputs
+from training.learning.batches import Collator, MaskedExamples, RawInputs
 from training.learning.calibration import calibrate
 from training.learning.evaluation import EncodedSplit, encode, evaluate, selection_metric
 from training.learning.runs import HISTORY, METRICS, REPORT, TrainedTask, build, read_json, save_trained, write_json
@@ -33,7 +33,7 @@ from training.learning.trainer import (
 from training.learning.trunk_outputs import open_or_build
 from training.model.towers import layer_counts
 from training.report.html_report import report_html
-from training.report.report_data import findings
+from training.report.report_data import report_data
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -63,7 +63,7 @@ def fit(
     with arguments.main_process_first(local=False):
         if overwrite and is_main_process():
             discard(folder)
-        claim(folder, config, data)
+        open_run(folder, config, data)
         checkpoint = last_checkpoint(folder / CHECKPOINTS)
         tables = draw_tables(config, data, folder / "missing_tables")
     set_seed(config.train.seed)
@@ -71,7 +71,7 @@ def fit(
     model.to(arguments.device)
     served = model.image_split, model.text_split
     if config.imported is not None:  # no layer is trained, so all of them can be computed once
-        model.cut(model.backbone, *layer_counts(model.backbone))
+        model.split_at(model.backbone, *layer_counts(model.backbone))
     with arguments.main_process_first(local=False):
         cache = None
         trains_trunk = config.method == "full"  # which then cannot be computed once
@@ -83,8 +83,8 @@ def fit(
         model=model,
         args=arguments,
         data_collator=collator,
-        train_dataset=MaskedItems(data.train, tables["train"]),
-        eval_dataset=MaskedItems(data.validation, tables["validation"]),
+        train_dataset=MaskedExamples(data.train, tables["train"]),
+        eval_dataset=MaskedExamples(data.validation, tables["validation"]),
         compute_metrics=lambda prediction: validation_scores(prediction, config.problem),
     )
     if head is None:
@@ -92,7 +92,7 @@ def fit(
     else:
         model.load_state_dict(head)
     encoded = {split.name: encode(model, split, collator) for split in (data.validation, data.test)}
-    model.cpu().cut(model.backbone, *served)
+    model.cpu().split_at(model.backbone, *served)
     calibration = calibrate(
         {pattern: encoded["validation"].of_pattern(model.head, pattern, tables["validation"]) for pattern in Pattern},
         config.problem,
@@ -107,10 +107,10 @@ def fit(
         train_seconds = history[-1]["seconds"] if history else 0.0
         metrics["seconds"] = {"train": train_seconds, "total": round(time.monotonic() - started, 1)}
         write_json(folder / HISTORY, history)
-        report = findings(trained, data, encoded["test"], tables["test"], metrics, metric, history)
-        write_whole(folder / REPORT, report_html(report).encode())
+        report = report_data(trained, data, encoded["test"], tables["test"], metrics, metric, history)
+        write_atomically(folder / REPORT, report_html(report).encode())
         write_json(folder / METRICS, metrics)  # last: it says that the run is finished
-        tidy(folder)
+        clean_up(folder)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     return trained
@@ -137,7 +137,7 @@ def evaluate_splits(trained: TrainedTask, data: TaskData, tables: dict[str, Tabl
     return scores_of(trained, encoded, tables)
 
 
-def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
+def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another one."""
     trained_by = config.model_dump(mode="json", exclude={"export"})  # that can be changed after training
     if config.imported is None:
@@ -158,7 +158,7 @@ def claim(folder: Path, config: TaskConfig, data: TaskData) -> None:
     write_json(folder / CONFIG, wanted)
 
 
-def tidy(folder: Path) -> None:
+def clean_up(folder: Path) -> None:
     """Remove what a finished run no longer needs."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     shutil.rmtree(folder / TRUNK_CACHE, ignore_errors=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from training.config import ImportedConfig, TaskConfig
-from training.data.files import write_whole
+from training.data.files import write_atomically
 from training.data.splits import TaskData
 from training.errors import SourceError
 from training.learning.runs import TOWERS, TrainedTask
@@ -22,14 +22,14 @@ from training.model.classifier import split_layers
 from training.model.import_source import read_source
 from training.model.imported_head import Head, read_head
 from training.model.towers import Backbone, layer_counts
-from training.pipeline.fit import claim, discard, fit
+from training.pipeline.fit import discard, fit, open_run
 
 _IN_LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.")
 _BEFORE_LAYERS = re.compile(r"(vision|text)_model\.(?:embeddings|pre_layrnorm)\.")
 
 
 @dataclass(frozen=True)
-class Adoption:
+class ImportPlan:
     """What will be done with a source, decided before any long work.
 
     Attributes:
@@ -47,7 +47,7 @@ class Adoption:
     notes: tuple[str, ...]
 
 
-def plan(config: TaskConfig, path: Path, head_file: Path | None = None) -> Adoption:
+def plan_import(config: TaskConfig, path: Path, head_file: Path | None = None) -> ImportPlan:
     """Read a source, merge it, and compare it with the configured backbone tensor by tensor.
 
     Raises:
@@ -72,18 +72,22 @@ def plan(config: TaskConfig, path: Path, head_file: Path | None = None) -> Adopt
         first_text_layer=first_text,
     )
     found = config.model_copy(update={"method": "head", "imported": imported})
-    return Adoption(found, imported, changed, len(towers), layers, head, source.notes)
+    return ImportPlan(found, imported, changed, len(towers), layers, head, source.notes)
 
 
-def adopt(
-    adoption: Adoption, data: TaskData, folder: Path, announce: Callable[[str], None] = print, overwrite: bool = False
+def import_model(
+    plan: ImportPlan,
+    data: TaskData,
+    folder: Path,
+    announce: Callable[[str], None] = print,
+    overwrite: bool = False,
 ) -> TrainedTask:
     """Write the towers into `folder`, take or fit the head, calibrate and evaluate: a run as `fit` leaves it."""
     if overwrite:
         discard(folder)
-    claim(folder, adoption.config, data)
-    write_whole(folder / TOWERS, safetensors.torch.save(adoption.towers))
-    return fit(adoption.config, data, folder, announce, head=adoption.head)
+    open_run(folder, plan.config, data)
+    write_atomically(folder / TOWERS, safetensors.torch.save(plan.towers))
+    return fit(plan.config, data, folder, announce, head=plan.head)
 
 
 def _splits(changed: dict[str, Tensor], backbone: Backbone, config: TaskConfig) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.learning.cross_scenario import Grid
 from training.model.classifier import MissingModalityClassifier
-from training.pipeline.import_model import Adoption
+from training.pipeline.import_model import ImportPlan
 
 _KINDS = {
     "peft": "PEFT adapter",
@@ -41,19 +41,19 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
     console.print(table)
 
 
-def print_adoption(console: Console, adoption: Adoption, source: Path, data: TaskData) -> None:
+def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, data: TaskData) -> None:
     """What `import` is about to do."""
-    task, imported = adoption.config, adoption.imported
+    task, imported = import_plan.config, import_plan.imported
     train, table = task.train, Table("", "", show_header=False, box=None)
     fitted = f"fitted on {len(data.train.items):,} items in {train.epochs} epochs, the towers as they are"
     for name, value in {
         "task": f"{task.task} ({task.problem}, {len(data.labels)} labels)",
         "source": f"{source} ({_KINDS[imported.kind]})",
         "backbone": task.backbone,
-        "changed": f"{len(adoption.towers)} of its {adoption.tensors} tensors",
-        "image tower": _tower(imported.first_image_layer, adoption.layers[0]),
-        "text tower": _tower(imported.first_text_layer, adoption.layers[1]),
-        "head": "taken as it is" if adoption.head is not None else fitted,
+        "changed": f"{len(import_plan.towers)} of its {import_plan.tensors} tensors",
+        "image tower": _tower(imported.first_image_layer, import_plan.layers[0]),
+        "text tower": _tower(imported.first_text_layer, import_plan.layers[1]),
+        "head": "taken as it is" if import_plan.head is not None else fitted,
     }.items():
         table.add_row(name, value)
     console.print(table)

@@ -18,7 +18,7 @@ from training.config import TaskConfig
 from training.data.arrow_files import MASKS, masks_beside
 from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.data.splits import TaskData
-from training.learning.batches import MaskedItems
+from training.learning.batches import MaskedExamples
 from training.model.preprocessing import Preprocessor
 
 _MAX_LABELS = 30
@@ -71,7 +71,7 @@ def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> I
 
     The picture is at the model's size, white where the image is missing; the text is what its tokens say.
     """
-    items = MaskedItems(data.train, table)
+    items = MaskedExamples(data.train, table)
     chosen = sorted({round(number) for number in np.linspace(0, len(items) - 1, _EXAMPLES)})
     cells = []
     for number in chosen:

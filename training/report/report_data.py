@@ -14,7 +14,7 @@ from training.config import MissingConfig, MissingType
 from training.data.golden import small_png
 from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
-from training.learning.batches import MaskedItems
+from training.learning.batches import MaskedExamples
 from training.learning.calibration import reliability
 from training.learning.evaluation import EncodedSplit, calibrated, score
 from training.learning.runs import TrainedTask
@@ -25,7 +25,7 @@ _MISTAKES = 12
 _RATIOS = tuple(step / 10 for step in range(11))
 
 
-def findings(
+def report_data(
     trained: TrainedTask,
     data: TaskData,
     encoded: EncodedSplit,
@@ -91,7 +91,7 @@ def _confusion(logits: Tensor, targets: Tensor) -> NDArray[np.int64]:
 
 def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor, table: Table) -> list[Mistake]:
     """The wrong answers that were given with the most confidence, after calibration."""
-    served, seen = calibrated(logits, table, trained.calibration), MaskedItems(test, table)
+    served, seen = calibrated(logits, table, trained.calibration), MaskedExamples(test, table)
     if trained.config.problem is Problem.MULTI_LABEL:
         best = (served.sigmoid() * (1 - targets)).max(dim=-1)  # the most confident label that is not true
         wrong = torch.ones(len(logits), dtype=torch.bool)

@@ -171,7 +171,7 @@ class Forgets(Batcher):
 
 @pytest.mark.parametrize("faulty", [Swaps, TakesTooMany, Forgets])
 def test_control_a_queue_with_a_fault_is_told_from_its_model(faulty, monkeypatch, reliability):
-    forward = service.batching.forward
+    forward = service.inference.batching.forward
 
     def swapping(*arguments: object, **options: object) -> list:
         found = forward(*arguments, **options)

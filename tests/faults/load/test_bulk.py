@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import service.labelling.parts
-from service.labelling.planning import Wish, plan
+from service.labelling.planning import BulkOptions, plan
 from service.settings import Settings
 from tests.support.faults.asking import as_json, ask
 from tests.support.faults.killing import Killed, killed_at
@@ -95,7 +95,7 @@ def test_a_death_amid_a_part_leaves_nothing_of_it(planted, tmp_path, shelf, monk
     with monkeypatch.context() as plant:
         plant.setattr(pq, "write_table", dying)
         if planted:
-            plant.setattr(service.parts, "written_whole", written_in_place)
+            plant.setattr(service.labelling.parts, "atomic_file", written_in_place)
         with pytest.raises(Killed):
             label_here(*arguments, part_rows=_PART_ROWS)
     label_here(*arguments, part_rows=_PART_ROWS)
@@ -215,7 +215,7 @@ def test_a_worker_that_cannot_go_on_says_why_in_a_sentence(damage, tmp_path, she
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", PIXELS, rows=12)
     settings = Settings(store=shelf.store.root)
-    job, schema = plan(Wish(tmp_path / "in", tmp_path / "out"), settings)
+    job, schema = plan(BulkOptions(tmp_path / "in", tmp_path / "out"), settings)
     worker = _RayWorker(job, tmp_path / "in", tmp_path, schema, settings)
     if damage == "input":
         (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1")

@@ -204,18 +204,18 @@ FAULTY: dict[str, tuple[str, Callable[[TinyDraft], TinyDraft]]] = {
     "batches of one only": ("signature", lambda d: edited(d, take_one_at_a_time)),
     "an input from nowhere": ("signature", lambda d: edited(d, lambda model: model.graph.node[0].input.pop(0))),
     "no graph": ("signature", lambda d: edited(d, lambda model: model.ClearField("graph"))),
-    "NaN weights": ("canary", lambda d: changed(d, lambda weights: weights * np.float32(np.nan))),
-    "one NaN weight": ("canary", lambda d: changed(d, one(np.nan))),
-    "one infinite weight": ("canary", lambda d: changed(d, one(np.inf))),
-    "NaN head": ("canary", lambda d: with_head(d, lambda name, tensor: tensor * np.float32(np.nan))),
-    "weights of another training": ("canary", lambda d: changed(d, lambda weights: weights[::-1].copy())),
-    "two labels swapped": ("canary", lambda d: with_head(d, lambda name, tensor: tensor[[1, 0, 2]])),
+    "NaN weights": ("golden_mismatch", lambda d: changed(d, lambda weights: weights * np.float32(np.nan))),
+    "one NaN weight": ("golden_mismatch", lambda d: changed(d, one(np.nan))),
+    "one infinite weight": ("golden_mismatch", lambda d: changed(d, one(np.inf))),
+    "NaN head": ("golden_mismatch", lambda d: with_head(d, lambda name, tensor: tensor * np.float32(np.nan))),
+    "weights of another training": ("golden_mismatch", lambda d: changed(d, lambda weights: weights[::-1].copy())),
+    "two labels swapped": ("golden_mismatch", lambda d: with_head(d, lambda name, tensor: tensor[[1, 0, 2]])),
     "two labels swapped for texts only": (
-        "canary",
+        "golden_mismatch",
         lambda d: with_head(d, lambda name, tensor: tensor[[1, 0, 2]] if name.startswith("text") else tensor),
     ),
     "image and text columns swapped": (
-        "canary",
+        "golden_mismatch",
         lambda d: with_head(d, lambda name, t: np.roll(t, FEATURES, axis=1) if name.endswith("weight") else t),
     ),
 }
@@ -230,7 +230,7 @@ def test_graphs_that_break_their_contract_or_answer_wrongly_are_refused(shelf, s
     reliability(
         "versions with custom or unknown operators, opsets of the future, other inputs, NaN or infinite weights, "
         "swapped labels or columns",
-        "refused as `signature` or `canary`; the old version answers",
+        "refused as `signature` or `golden_mismatch`; the old version answers",
         f"{len(reasons)} fixtures, {len(wrong)} with another reason {wrong or ''}".rstrip(),
         reached=not wrong,
     )

@@ -131,7 +131,7 @@ def test_a_service_without_asserts_answers_and_refuses_alike(shelf, server, monk
             (event["task"], event["reason"]) for event in running.events if event["event"] == "model_refused"
         ]
 
-    assert refused[""] == [("other", "canary")]
+    assert refused[""] == [("other", "golden_mismatch")]
     statuses = [status for status, _ in found[""]]
     assert len(set(statuses)) >= 4
     alike = found[""] == found["1"] and refused[""] == refused["1"]

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from service.errors import Code, ServiceError
 from service.inference.batching import Batcher, choose
-from service.inference.forward import Claim, TowerInput
+from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 
 
@@ -54,8 +54,8 @@ def last_of(hidden: np.ndarray, last_token: np.ndarray) -> np.ndarray:
     return hidden[np.arange(len(hidden)), last_token][:, None]
 
 
-def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int], task: str = "one", **claim: object) -> TowerInput:
-    claimed = Claim(task, len(tokens), **claim)
+def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int], task: str = "one", **admission: object) -> TowerInput:
+    claimed = Admission(task, len(tokens), **admission)
     return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), claimed)
 
 
@@ -74,7 +74,7 @@ def make(
 async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
     """What becomes of inputs that all came while the one thread was busy."""
     held = Held()
-    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
     await asyncio.to_thread(held.running.wait)
     waiting = [asyncio.create_task(batcher.run(item)) for item in inputs]
     await asyncio.sleep(0)
@@ -132,13 +132,13 @@ def test_inputs_that_run_alone_run_beside_each_other_and_beside_one_batch():
     async def scenario() -> None:
         batcher = make([], threads=3, queue_size=0)
         batch, alone = Held(), Held()
-        item = TowerInput(batch, (), np.zeros((1, 1)), (), Claim("one", 1))
+        item = TowerInput(batch, (), np.zeros((1, 1)), (), Admission("one", 1))
         running = [asyncio.create_task(batcher.run(item))]
         await asyncio.to_thread(batch.running.wait)
         with pytest.raises(ServiceError):  # threads are idle, but not for a second batch
             await batcher.run(item)
         running += [
-            asyncio.create_task(batcher.run(replace(item, trunk=alone, claim=Claim("one", 1, alone=True))))
+            asyncio.create_task(batcher.run(replace(item, trunk=alone, admission=Admission("one", 1, alone=True))))
             for _ in range(2)
         ]
         while len(alone.given) < 2:
@@ -176,7 +176,7 @@ def test_an_input_that_breaks_a_run_fails_alone():
 def test_nobody_runs_what_nobody_waits_for():
     async def scenario() -> None:
         trunk, tail, held, batcher = Stub(), Stub(last_of), Held(), make([])
-        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
         await asyncio.to_thread(held.running.wait)
         gone, stays = (asyncio.create_task(batcher.run(text(trunk, (tail,), [n]))) for n in (1, 2))
         await asyncio.sleep(0)
@@ -194,7 +194,7 @@ def test_nobody_runs_what_nobody_waits_for():
 def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
     async def scenario() -> None:
         held, batcher = Held(), make([], queue_size=1)
-        item = TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))
+        item = TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))
         busy = asyncio.create_task(batcher.run(item))
         await asyncio.to_thread(held.running.wait)
         waiting = asyncio.create_task(batcher.run(item))
@@ -298,7 +298,7 @@ class Stoppable(Stub):
 def test_a_run_that_nobody_wants_any_more_is_stopped_and_one_that_somebody_wants_is_not():
     async def scenario() -> None:
         batcher, held = make([]), Held()
-        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
         await asyncio.to_thread(held.running.wait)
         endless = Stoppable()
         both = [asyncio.create_task(batcher.run(text(endless, (), [1]))) for _ in range(2)]
@@ -322,7 +322,7 @@ def test_a_run_that_does_not_stop_gives_its_place_to_another_thread(monkeypatch,
 
     async def scenario() -> None:
         batcher, held = make([]), Held()
-        stuck = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Claim("one", 1))))
+        stuck = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
         await asyncio.to_thread(held.running.wait)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(batcher.probe(), 0.05)

@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 
 from service.models.loading import Loader
-from service.web.cancel_on_disconnect import Departure
+from service.web.cancel_on_disconnect import CancelOnDisconnect
 from tests.support.counting import LONG, SHORT, counting_draft
 
 
@@ -116,7 +116,7 @@ def test_a_version_whose_golden_examples_do_not_end_is_refused(shelf, serve, mon
     while not (refused := [event for event in events if event["event"] == "model_refused"]):
         assert time.monotonic() < until
         time.sleep(0.01)
-    assert refused[0]["reason"] == "canary"
+    assert refused[0]["reason"] == "golden_mismatch"
     assert ask(client, text="red")[1]["version"] == 1
 
 
@@ -142,7 +142,7 @@ def test_what_a_client_that_left_asked_for_is_cancelled():
             return messages.pop(0)
 
         with pytest.raises(ClientDisconnect):
-            await Departure(endless)({"type": "http", "method": "POST"}, receive, None)
+            await CancelOnDisconnect(endless)({"type": "http", "method": "POST"}, receive, None)
         assert cancelled.is_set()
 
     asyncio.run(asyncio.wait_for(scenario(), 10))
@@ -172,7 +172,7 @@ def test_a_handler_that_ends_first_is_left_alone(outcome):
         async def send(message: object) -> None:
             sent.append(message)
 
-        answered = Departure(app)({"type": "http", "method": "POST"}, receive, send)
+        answered = CancelOnDisconnect(app)({"type": "http", "method": "POST"}, receive, send)
         if outcome is ZeroDivisionError:
             with pytest.raises(ZeroDivisionError):
                 await answered
@@ -200,7 +200,7 @@ def test_what_is_around_a_handler_goes_on_before_anything_else_does():
         async def send(message: object) -> None:
             asyncio.get_running_loop().call_soon(order.append, "the next request")
 
-        await Departure(app)({"type": "http", "method": "POST"}, receive, send)
+        await CancelOnDisconnect(app)({"type": "http", "method": "POST"}, receive, send)
         order.append("counted")
         await asyncio.sleep(0)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.inference.fair_share import Turns
+from service.inference.fair_share import FairShare
 
 
 @pytest.fixture
@@ -13,50 +13,50 @@ def clock(monkeypatch):
     return now
 
 
-def next_of(turns: Turns, *tasks: str) -> str:
-    return min(tasks, key=turns.had)
+def next_of(fair_share: FairShare, *tasks: str) -> str:
+    return min(tasks, key=fair_share.recent_tokens)
 
 
 def test_tasks_that_always_want_more_get_alike(clock):
-    turns, served = Turns(), []
+    fair_share, served = FairShare(), []
     for _ in range(40):
         clock[0] += 0.01
-        served.append(next_of(turns, "a", "b"))
-        turns.spend(served[-1], 5)
+        served.append(next_of(fair_share, "a", "b"))
+        fair_share.spend(served[-1], 5)
     assert served.count("a") == served.count("b") == 20
 
 
 def test_tokens_count_and_not_runs(clock):
-    turns, tokens = Turns(), {"long": 0, "short": 0}
+    fair_share, tokens = FairShare(), {"long": 0, "short": 0}
     for _ in range(600):
         clock[0] += 0.01
-        task = next_of(turns, "long", "short")
+        task = next_of(fair_share, "long", "short")
         size = 10 if task == "long" else 1
-        turns.spend(task, size)
+        fair_share.spend(task, size)
         tokens[task] += size
     assert tokens["long"] == pytest.approx(tokens["short"], rel=0.1)
 
 
 def test_who_asks_for_less_than_its_share_is_first_whenever_it_asks(clock):
-    turns = Turns()
+    fair_share = FairShare()
     for run in range(60):
         clock[0] += 0.01
         if run % 3 == 2:
-            assert next_of(turns, "greedy", "modest") == "modest"
-            turns.spend("modest", 5)
+            assert next_of(fair_share, "greedy", "modest") == "modest"
+            fair_share.spend("modest", 5)
         else:
-            turns.spend("greedy", 5)
+            fair_share.spend("greedy", 5)
 
 
 def test_who_comes_back_after_a_pause_is_first_for_a_moment_only(clock):
-    turns = Turns()
-    turns.spend("back", 5)
+    fair_share = FairShare()
+    fair_share.spend("back", 5)
     for _ in range(1_000):
         clock[0] += 0.01
-        turns.spend("there", 5)
+        fair_share.spend("there", 5)
     ahead = 0
-    while next_of(turns, "there", "back") == "back":
+    while next_of(fair_share, "there", "back") == "back":
         clock[0] += 0.01
-        turns.spend("back", 5)
+        fair_share.spend("back", 5)
         ahead += 1
     assert 10 < ahead < 100  # runs of 10 ms: under a second

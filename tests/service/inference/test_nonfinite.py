@@ -92,6 +92,6 @@ def test_a_store_that_cannot_be_read_says_nothing_against_a_version(shelf, serve
     shelf.store.root.rename(shelf.store.root.with_name("away"))
     model = client.app.state.engine.catalog.live["fruit"]
 
-    client.app.state.engine.catalog.prove(model)
+    client.app.state.engine.catalog.recheck(model)
 
     assert client.post("/classify", json=ITEM).status_code == 200

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.labelling.job import Part, begin, held, read_input_file
+from service.labelling.job import Part, locked, read_input_file, resume
 from service.labelling.parts import ANSWER, RowReader
 from service.labelling.rows import DataSetError
 from tests.support.made_data_set import label_here, planned, write_data_set
@@ -140,16 +140,16 @@ def test_a_job_that_goes_on_keeps_its_version(tmp_path, shelf, pixels):
     write_data_set(tmp_path / "in", pixels)
     arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
     with planned(*arguments) as (job, _):
-        begin(job, tmp_path / "out")
+        resume(job, tmp_path / "out")
     shelf.publish("fruit", seed=2)
 
     with planned(*arguments) as (job, _):
         assert job.version == 1
-        assert begin(job, tmp_path / "out") == job.parts()
+        assert resume(job, tmp_path / "out") == job.parts()
 
 
 @pytest.mark.parametrize(
-    ("wish", "complaint"),
+    ("options", "complaint"),
     [
         ({"version": 2}, "version was 1, now 2"),
         ({"task": "tags"}, "task was fruit, now tags"),
@@ -161,7 +161,7 @@ def test_a_job_that_goes_on_keeps_its_version(tmp_path, shelf, pixels):
         ({"version": 9}, "no version 9"),
     ],
 )
-def test_a_job_goes_on_with_nothing_else(wish, complaint, tmp_path, shelf, pixels):
+def test_a_job_goes_on_with_nothing_else(options, complaint, tmp_path, shelf, pixels):
     for seed in (1, 2):
         shelf.publish("fruit", seed)
         shelf.publish("tags", seed)
@@ -170,7 +170,7 @@ def test_a_job_goes_on_with_nothing_else(wish, complaint, tmp_path, shelf, pixel
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
     with pytest.raises(Exception, match=complaint):
-        label_here(tmp_path / "in", tmp_path / "out", shelf.store.root, **{"version": 1, "task": "fruit", **wish})
+        label_here(tmp_path / "in", tmp_path / "out", shelf.store.root, **{"version": 1, "task": "fruit", **options})
 
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
@@ -198,9 +198,9 @@ def test_another_version_of_the_same_number_is_refused(tmp_path, shelf, pixels):
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", pixels)
     with planned(tmp_path / "in", tmp_path / "out", shelf.store.root) as (job, _):
-        begin(job, tmp_path / "out")
+        resume(job, tmp_path / "out")
         with pytest.raises(DataSetError, match="fruit version 1 was another then"):
-            begin(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
+            resume(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
 
 
 def test_what_cannot_be_a_data_set_or_an_output_is_refused(tmp_path, shelf, pixels):
@@ -237,9 +237,9 @@ def test_a_file_replaced_during_the_work_is_noticed(tmp_path, shelf, pixels):
 
 
 def test_two_processes_never_write_to_one_output(tmp_path):
-    with held(tmp_path), pytest.raises(DataSetError, match="another process is writing to"), held(tmp_path):
+    with locked(tmp_path), pytest.raises(DataSetError, match="another process is writing to"), locked(tmp_path):
         pass
-    with held(tmp_path):  # whoever has ended holds nothing
+    with locked(tmp_path):  # whoever has ended holds nothing
         pass
 
 

@@ -388,7 +388,7 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
 
 
 @pytest.mark.parametrize(
-    ("reply", "complaint", "may_pass"),
+    ("reply", "complaint", "retryable"),
     [
         (problem(503, "version_refused"), "503 version_refused", False),
         (problem(404, "unknown_version"), "404 unknown_version", False),
@@ -398,7 +398,7 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
     ],
 )
 def test_a_service_that_answers_no_row_ends_the_work(
-    run, table, tasks, tmp_path, monkeypatch, reply, complaint, may_pass
+    run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):
     monkeypatch.setattr(service.client, "sleep", lambda _: None)
     monkeypatch.setattr(service.answerers, "_PATIENCE_SECONDS", 0.1)
@@ -411,7 +411,7 @@ def test_a_service_that_answers_no_row_ends_the_work(
     assert re.fullmatch(f"error: .*{complaint}.*\n", done.stderr)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.csv"]
     asked = [attempt for attempt in running.attempts if attempt.path == "/classify"]
-    assert (len(asked) > 2) is may_pass  # two rows
+    assert (len(asked) > 2) is retryable  # two rows
 
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):

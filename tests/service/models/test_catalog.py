@@ -131,16 +131,16 @@ BAD = {
     ),
     "graphs swapped": ("signature", lambda d, g: d.replacing_graph("text_tail", other_graph(g))),
     "weights in another file": ("signature", lambda d, g: d.replacing_graph("image_tail", external_weights())),
-    "feature size": ("canary", lambda d, g: d.replacing_graph("image_tail", other_graph(g))),
+    "feature size": ("golden_mismatch", lambda d, g: d.replacing_graph("image_tail", other_graph(g))),
     "tokenizer": ("tokenizer", lambda d, g: with_tokenizer(d, b'{"version": "1.0"}')),
     "tokenizer not UTF-8": ("tokenizer", lambda d, g: with_tokenizer(d, b"\xff")),
     "head tensor missing": ("head", lambda d, g: with_head(d, lambda t: {"both.bias": t["both.bias"]})),
     "head not finite": (
-        "canary",
+        "golden_mismatch",
         lambda d, g: with_head(d, lambda t: {n: a * np.float32(np.nan) for n, a in t.items()}),
     ),
-    "head of other weights": ("canary", lambda d, g: with_head(d, lambda t: {n: a + 1 for n, a in t.items()})),
-    "golden logits": ("canary", lambda d, g: wrong_golden(d)),
+    "head of other weights": ("golden_mismatch", lambda d, g: with_head(d, lambda t: {n: a + 1 for n, a in t.items()})),
+    "golden logits": ("golden_mismatch", lambda d, g: wrong_golden(d)),
 }
 
 
@@ -177,7 +177,9 @@ def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sam
     assert 'mora_model_refused{task="fruit"} 0.0' in client.get("/metrics").text
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "canary"}, seconds=10)
+    eventually(
+        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "golden_mismatch"}, seconds=10
+    )
     assert client.get("/tasks/fruit").json()["version"] == 1
     eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1, seconds=10)
     (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
@@ -189,7 +191,9 @@ def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sam
     eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "canary"}, seconds=10)
+    eventually(
+        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "golden_mismatch"}, seconds=10
+    )
     shelf.publish(seed=3)
     eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
     eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
@@ -210,7 +214,10 @@ def test_a_task_whose_only_version_was_refused_says_so_by_name(shelf, serve):
     client = serve(shelf.store)
     for response in (client.get("/tasks/fruit"), client.post("/classify", json={"task": "fruit", "text": "red"})):
         assert (response.status_code, response.json()["code"]) == (503, "version_refused")
-        assert response.json()["detail"] == "Its live version failed its checks (canary); another has to be activated."
+        assert (
+            response.json()["detail"]
+            == "Its live version failed its checks (golden_mismatch); another has to be activated."
+        )
     assert client.post("/classify", json={"text": "red"}).json()["code"] == "no_model"
     assert client.get("/tasks/other").json()["code"] == "no_model"
 

@@ -98,7 +98,7 @@ def test_graphs_that_are_further_off_than_at_export_are_refused(shelf, serve, ev
 
     assert client.get("/readyz").status_code == 503
     (refusal,) = [event for event in events if event["event"] == "model_refused"]
-    assert refusal["reason"] == "canary"
+    assert refusal["reason"] == "golden_mismatch"
     assert "int8 logits" in refusal["problem"]
     assert "more than 0.02; if this processor" in refusal["problem"]
     assert "set MORA_PRECISION to fp32" in refusal["problem"]

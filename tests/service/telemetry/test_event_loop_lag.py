@@ -37,6 +37,6 @@ def test_it_is_the_latest_of_the_last_fifteen_seconds(monkeypatch):
     monkeypatch.setattr(lag, "asyncio", SimpleNamespace(sleep=sleep))
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(lag.watch_lag(gauge))
+        asyncio.run(lag.watch_event_loop_lag(gauge))
 
     assert seen == [0.0, 0.0, *[0.5] * 150, 0.01]

@@ -9,7 +9,7 @@ import numpy as np
 from prometheus_client import Counter
 
 from service.inference.batching import Batcher
-from service.inference.forward import Claim, TowerInput
+from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 from service.models.head import Vector
 
@@ -50,7 +50,7 @@ def make_batcher(queue_size: int, most_in_a_batch: int) -> Batcher:
 
 
 def item_of(number: int, trunk: Trunk, tail: Tail) -> TowerInput:
-    return TowerInput(trunk, (tail,), np.array([[number]]), (), Claim("fruit", 1))
+    return TowerInput(trunk, (tail,), np.array([[number]]), (), Admission("fruit", 1))
 
 
 async def answer_to(batcher: Batcher, item: TowerInput) -> float:

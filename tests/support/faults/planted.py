@@ -93,13 +93,13 @@ def poison() -> None:
 
 def swaps() -> None:
     """Answers that go to a neighbour in the batch."""
-    forward = service.batching.forward
+    forward = service.inference.batching.forward
 
     def swapping(*arguments: object, **options: object) -> list:
         found = forward(*arguments, **options)
         return found[1:] + found[:1]
 
-    service.batching.forward = swapping
+    service.inference.batching.forward = swapping
 
 
 def lies(app: FastAPI) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from model_store import Pattern
 from training.config import MissingConfig
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.missing import Lacks, draw_table, pattern_shares, table_for
 from training.data.splits import Split
 from training.errors import DataError, RunError
@@ -55,7 +55,7 @@ def test_a_table_depends_on_its_seed_alone() -> None:
 
 
 def test_a_table_is_saved_under_its_whole_setting(tmp_path: Path) -> None:
-    split = Split("train", "made", [Item(i, b"x", "a text", ("a",)) for i in range(10)])
+    split = Split("train", "made", [Example(i, b"x", "a text", ("a",)) for i in range(10)])
 
     table = table_for(split, "colors", MissingConfig(type="both", ratio=0.7, seed=3), tmp_path)
 
@@ -66,7 +66,7 @@ def test_a_table_is_saved_under_its_whole_setting(tmp_path: Path) -> None:
 def movies(plots: list[list[str | None]], without_image: frozenset[int] = frozenset()) -> Split:
     """One item for each plot of a movie; None is a plot that is naturally missing."""
     items = [
-        Item(0, None if group in without_image else b"x", plot, ("a",), group)
+        Example(0, None if group in without_image else b"x", plot, ("a",), group)
         for group, texts in enumerate(plots)
         for plot in texts
     ]
@@ -108,7 +108,7 @@ def test_a_table_of_movies_is_saved_by_image_and_reads_back_as_it_was(tmp_path: 
 
 def test_a_table_of_another_draw_is_never_overwritten(tmp_path: Path) -> None:
     config = MissingConfig(ratio=0.5)
-    few, more = (Split("train", "made", [Item(i, b"x", "t", ("a",)) for i in range(n)]) for n in (10, 11))
+    few, more = (Split("train", "made", [Example(i, b"x", "t", ("a",)) for i in range(n)]) for n in (10, 11))
     table_for(few, "colors", config, tmp_path)
     (saved,) = tmp_path.iterdir()
     before = saved.read_bytes()
@@ -120,7 +120,7 @@ def test_a_table_of_another_draw_is_never_overwritten(tmp_path: Path) -> None:
     assert saved.read_bytes() == before
 
 
-FIVE = Split("validation", "made", [Item(row, b"x", "a text", ("a",)) for row in range(1, 6)])
+FIVE = Split("validation", "made", [Example(row, b"x", "a text", ("a",)) for row in range(1, 6)])
 
 
 def authors(folder: Path, values: object, name: str = "mmimdb_splitval_missing_both_0.6.pt") -> str:
@@ -147,7 +147,7 @@ def test_a_table_of_the_authors_is_read_as_it_is(tmp_path: Path, name: str) -> N
 
 
 def test_what_is_naturally_missing_is_missing_on_top_of_a_table(tmp_path: Path) -> None:
-    split = Split("validation", "made", [Item(1, None, "t", ()), *FIVE.items[1:]])
+    split = Split("validation", "made", [Example(1, None, "t", ()), *FIVE.items[1:]])
     path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]))
 
     table = table_for(split, "films", MissingConfig(ratio=0.6, table=path))
@@ -156,7 +156,7 @@ def test_what_is_naturally_missing_is_missing_on_top_of_a_table(tmp_path: Path) 
 
 
 def test_a_table_that_would_leave_a_row_with_nothing_names_the_row(tmp_path: Path) -> None:
-    split = Split("validation", "made", [FIVE.items[0], Item(2, None, "t", ()), *FIVE.items[2:]])
+    split = Split("validation", "made", [FIVE.items[0], Example(2, None, "t", ()), *FIVE.items[2:]])
     path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]))
 
     with pytest.raises(DataError, match=r"takes the text of row 2 of made \(validation\), which has no image"):
@@ -248,7 +248,7 @@ def test_a_table_is_a_tensor(tmp_path: Path) -> None:
 
 
 def test_a_table_of_one_type_may_hold_what_is_naturally_missing_of_the_other(tmp_path: Path) -> None:
-    split = Split("validation", "made", [Item(1, None, "t", ()), *FIVE.items[1:]])
+    split = Split("validation", "made", [Example(1, None, "t", ()), *FIVE.items[1:]])
     drawn = MissingConfig(type="text", ratio=0.6)
 
     table = table_for(split, "films", drawn, tmp_path)

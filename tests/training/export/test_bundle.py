@@ -19,7 +19,7 @@ import training.export.bundle
 from model_store import Calibration, Pattern, Precision
 from training.cli import app
 from training.config import TaskConfig
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.splits import TaskData, load_data
 from training.errors import ExportError
 from training.export.bundle import Bundle, export_task
@@ -89,7 +89,7 @@ def session(graph: bytes) -> ort.InferenceSession:
     return ort.InferenceSession(graph, options)
 
 
-def logits_of(trained: TrainedTask, items: list[Item]) -> torch.Tensor:
+def logits_of(trained: TrainedTask, items: list[Example]) -> torch.Tensor:
     batch = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)(items)
     return trained.model(**batch)["logits"]
 
@@ -248,7 +248,7 @@ def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest
             model.backbone.visual_projection.weight.mul_(1.01)
         return files
 
-    monkeypatch.setattr(training.export, "export_graphs", wrong)
+    monkeypatch.setattr(training.export.bundle, "export_graphs", wrong)
     with pytest.raises(ExportError, match="nothing is published"):
         export_task(trained, METRICS, data.validation, REPORT)
 

@@ -13,12 +13,12 @@ import training.export.bundle
 import training.export.precision_check
 from model_store import Calibration, ManifestDraft, Pattern, Precision, Problem
 from training.config import ExportConfig, TaskConfig
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.splits import Split, TaskData, load_data
 from training.export.bundle import Bundle, export_task
 from training.export.onnx_graphs import GraphFiles, canonical_bytes, export_graphs
 from training.export.onnx_model import OnnxModel
-from training.export.precision_check import AcceptanceCheck, Verdict
+from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.export.quantization import converted
 from training.learning.runs import TrainedTask, build
 
@@ -39,9 +39,9 @@ class Task:
         config = self.trained.config.model_copy(update={"export": export, **fields})
         return dataclasses.replace(self.trained, config=config)
 
-    def verdict(self, trained: TrainedTask, examples: Split | None = None) -> Verdict:
+    def check(self, trained: TrainedTask, examples: Split | None = None) -> PrecisionCheck:
         examples = examples or self.data.validation
-        return AcceptanceCheck(trained, self.files, ABSENT, examples, []).verdict(Precision.INT8)
+        return PrecisionChecker(trained, self.files, ABSENT, examples, []).check(Precision.INT8)
 
     def model(self, files: GraphFiles | None = None) -> OnnxModel:
         return OnnxModel(files or self.files, ABSENT, self.trained.model.head, self.trained.preprocessor)
@@ -62,7 +62,7 @@ def task(tiny_backbone, parquet) -> Task:
 
 @pytest.fixture
 def exported(task: Task, monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainedTask, Split], Bundle]:
-    monkeypatch.setattr(training.export, "export_graphs", lambda model: task.files)
+    monkeypatch.setattr(training.export.bundle, "export_graphs", lambda model: task.files)
     return lambda trained, examples: export_task(trained, {"validation": {}, "test": {}}, examples, b"<html></html>")
 
 
@@ -104,12 +104,12 @@ def test_an_accepted_precision_is_published_with_what_it_costs(task: Task, expor
     draft = ManifestDraft.model_validate_json(bundle.draft.model_dump_json())
     assert list(draft.graphs) == [Precision.FP32, Precision.INT8, Precision.FP16]
     assert draft.graphs[Precision.FP32].metric_change == {}
-    for verdict in bundle.verdicts:
-        graphs = draft.graphs[verdict.precision]
-        assert graphs.metric_change == verdict.change
+    for found in bundle.precision_checks:
+        graphs = draft.graphs[found.precision]
+        assert graphs.metric_change == found.change
         assert set(graphs.metric_change) == set(graphs.max_logit_error) == set(Pattern)
         assert max(graphs.max_logit_error.values()) > max(draft.graphs[Precision.FP32].max_logit_error.values())
-        assert str(verdict).startswith(f"{verdict.precision} accepted (accuracy both ")
+        assert str(found).startswith(f"{found.precision} accepted (accuracy both ")
     assert {blob.sha256 for blob in draft.blobs()} <= bundle.blobs.keys()
 
 
@@ -120,9 +120,9 @@ def test_a_precision_that_costs_more_than_the_budget_is_not_published(
 
     bundle = exported(task.with_budget(0), labelled_as_answered(task))
 
-    (verdict,) = bundle.verdicts
-    assert verdict.change[Pattern.BOTH] < 0
-    assert "not published, it costs more than export.accuracy_budget, 0 points (accuracy both -" in str(verdict)
+    (found,) = bundle.precision_checks
+    assert found.change[Pattern.BOTH] < 0
+    assert "not published, it costs more than export.accuracy_budget, 0 points (accuracy both -" in str(found)
     assert list(bundle.draft.graphs) == [Precision.FP32]
     assert {blob.sha256 for blob in bundle.draft.blobs()} == set(bundle.blobs)
 
@@ -131,9 +131,9 @@ def test_a_precision_that_costs_more_than_the_budget_is_not_published(
 def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
     monkeypatch.setattr(training.acceptance, "converted", far_off)
 
-    verdict = task.verdict(task.with_budget(budget), labelled_as_answered(task))
+    found = task.check(task.with_budget(budget), labelled_as_answered(task))
 
-    assert (verdict.problem is None) == (verdict.files is not None) == (budget == ANY_LOSS)
+    assert (found.problem is None) == (found.files is not None) == (budget == ANY_LOSS)
 
 
 @pytest.mark.parametrize(
@@ -148,38 +148,38 @@ def test_what_cannot_be_used_is_said_and_no_error(
 ) -> None:
     monkeypatch.setattr(training.acceptance, "converted", conversion)
 
-    verdict = task.verdict(task.with_budget(ANY_LOSS))
+    found = task.check(task.with_budget(ANY_LOSS))
 
-    assert (verdict.problem, verdict.files) == (says, None)
-    assert str(verdict) == f"int8 not published, {says}" or conversion is overflowing
+    assert (found.problem, found.files) == (says, None)
+    assert str(found) == f"int8 not published, {says}" or conversion is overflowing
 
 
 def test_what_no_item_can_tell_is_not_published(task: Task) -> None:
     texts_only = [dataclasses.replace(item, image=None) for item in task.data.validation.items if item.text]
 
-    verdict = task.verdict(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
+    found = task.check(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
 
-    assert verdict.problem == "no validation item tells what it does to both and image"
+    assert found.problem == "no validation item tells what it does to both and image"
 
 
 def test_a_multi_label_task_is_judged_by_its_f1(task: Task) -> None:
-    verdict = task.verdict(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL))
+    found = task.check(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL))
 
-    assert verdict.metric == "macro_f1"
-    assert set(verdict.change) == set(Pattern)
+    assert found.metric == "macro_f1"
+    assert set(found.change) == set(Pattern)
 
 
 def test_nothing_but_fp32_is_tried_when_no_precision_is_configured(task: Task, exported) -> None:
     bundle = exported(task.with_budget(ANY_LOSS, ()), task.data.validation)
 
-    assert bundle.verdicts == ()
+    assert bundle.precision_checks == ()
     assert list(bundle.draft.graphs) == [Precision.FP32]
 
 
 def test_a_split_is_encoded_as_each_item_alone(task: Task) -> None:
     """Texts of one length run together, what repeats runs once, and what is absent has its constant."""
     model, given = task.model(), task.data.validation.items
-    items = [*given, *given[:3], Item(99, None, "a much longer text, of its own", ())]
+    items = [*given, *given[:3], Example(99, None, "a much longer text, of its own", ())]
 
     encoded = model.encode(Split("test", "here", items), torch.zeros(len(items)), "test", 4)
 
@@ -194,6 +194,6 @@ def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
     lower = task.model(converted(task.files, Precision.INT8))
     differences = [float((lower.logits(item) - task.model().logits(item)).abs().max()) for item in texts]
 
-    error = task.verdict(task.with_budget(ANY_LOSS)).max_logit_error[Pattern.TEXT]
+    error = task.check(task.with_budget(ANY_LOSS)).max_logit_error[Pattern.TEXT]
 
     assert error == pytest.approx(max(differences), abs=1e-6)  # each was run alone, as it is served

@@ -11,24 +11,24 @@ from torch.nn import functional
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
 from model_store import Pattern, Problem
-from training.learning.calibration import calibrate, reliability, temperature, thresholds
+from training.learning.calibration import calibrate, fit_temperature, fit_thresholds, reliability
 
 SINGLE, MULTI = Problem.SINGLE_LABEL, Problem.MULTI_LABEL
 
 
-def drawn(seed: int, items: int = 400, classes: int = 5, heat: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, and labels that are as probable as the logits divided by `heat` say."""
+def drawn(seed: int, items: int = 400, classes: int = 5, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and labels that are as probable as the logits divided by `temperature` say."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(items, classes, generator=generator)
-    return logits, torch.multinomial((logits / heat).softmax(-1), 1, generator=generator).squeeze(1)
+    return logits, torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator).squeeze(1)
 
 
-@given(seed=st.integers(0, 50), heat=st.sampled_from([0.5, 1.0, 2.5]))
+@given(seed=st.integers(0, 50), temperature=st.sampled_from([0.5, 1.0, 2.5]))
 @settings(deadline=None, max_examples=15)
-def test_the_temperature_that_made_the_labels_is_found(seed: int, heat: float) -> None:
-    logits, labels = drawn(seed, items=4000, heat=heat)
+def test_the_temperature_that_made_the_labels_is_found(seed: int, temperature: float) -> None:
+    logits, labels = drawn(seed, items=4000, temperature=temperature)
 
-    assert temperature(logits, labels, SINGLE) == pytest.approx(heat, rel=0.15)
+    assert fit_temperature(logits, labels, SINGLE) == pytest.approx(temperature, rel=0.15)
 
 
 @given(seed=st.integers(0, 50), factor=st.sampled_from([0.5, 2.0, 3.0]))
@@ -36,7 +36,7 @@ def test_the_temperature_that_made_the_labels_is_found(seed: int, heat: float) -
 def test_logits_that_are_larger_by_a_factor_get_a_temperature_that_is(seed: int, factor: float) -> None:
     logits, labels = drawn(seed)
 
-    found = temperature(factor * logits, labels, SINGLE) / temperature(logits, labels, SINGLE)
+    found = fit_temperature(factor * logits, labels, SINGLE) / fit_temperature(logits, labels, SINGLE)
 
     assert found == pytest.approx(factor, rel=0.02)
 
@@ -48,7 +48,7 @@ def test_a_temperature_never_makes_its_own_data_less_likely(seed: int, problem: 
     targets = functional.one_hot(labels, 5).double() if problem is MULTI else labels
     loss = functional.binary_cross_entropy_with_logits if problem is MULTI else functional.cross_entropy
 
-    found = temperature(logits, targets, problem)
+    found = fit_temperature(logits, targets, problem)
 
     assert loss(logits.double() / found, targets) <= loss(logits.double(), targets)
 
@@ -65,21 +65,21 @@ def test_nothing_to_learn_from_leaves_scores_as_they_are() -> None:
 def test_answers_that_are_all_right_do_not_make_scores_certain(items: int) -> None:
     logits, labels = 2 * torch.eye(3).repeat(4, 1)[:items] - 1, torch.arange(3).repeat(4)[:items]
 
-    assert temperature(logits, labels, SINGLE) == 1.0
-    assert temperature(logits, functional.one_hot(labels, 3), MULTI) == 1.0
+    assert fit_temperature(logits, labels, SINGLE) == 1.0
+    assert fit_temperature(logits, functional.one_hot(labels, 3), MULTI) == 1.0
 
 
 def test_one_wrong_item_or_equal_logits_leave_scores_as_they_are() -> None:
-    assert temperature(torch.eye(3)[:1], torch.tensor([1]), SINGLE) == 1.0
-    assert temperature(torch.zeros(4, 3), torch.tensor([0, 1, 2, 2]), SINGLE) == 1.0
+    assert fit_temperature(torch.eye(3)[:1], torch.tensor([1]), SINGLE) == 1.0
+    assert fit_temperature(torch.zeros(4, 3), torch.tensor([0, 1, 2, 2]), SINGLE) == 1.0
 
 
 def test_a_temperature_stays_in_its_range() -> None:
     wrong = torch.tensor([1, 2, 0])
     underconfident = 1e-3 * torch.eye(3).repeat(30, 1), torch.cat([torch.arange(3).repeat(29), wrong])
 
-    assert temperature(torch.eye(3), wrong, SINGLE) == pytest.approx(20)
-    assert temperature(*underconfident, SINGLE) == pytest.approx(0.05)
+    assert fit_temperature(torch.eye(3), wrong, SINGLE) == pytest.approx(20)
+    assert fit_temperature(*underconfident, SINGLE) == pytest.approx(0.05)
 
 
 @given(seed=st.integers(0, 200))
@@ -89,7 +89,7 @@ def test_thresholds_serve_their_own_data_better_than_a_half(seed: int) -> None:
     truth = rng.random((300, 4)) < 0.2
     probabilities = np.clip(0.25 * truth + 0.3 * rng.random((300, 4)), 0, 1)  # right in order, but never above 0.55
 
-    found = thresholds(probabilities, truth.astype(np.float32))
+    found = fit_thresholds(probabilities, truth.astype(np.float32))
 
     assert macro_f1(probabilities >= np.array(found), truth) >= macro_f1(probabilities >= 0.5, truth)
 
@@ -97,8 +97,8 @@ def test_thresholds_serve_their_own_data_better_than_a_half(seed: int) -> None:
 def test_thresholds_stand_in_the_middle_of_what_serves_equally_well() -> None:
     truth = np.tile([[True], [False]], (20, 1))
 
-    assert thresholds(np.where(truth, 0.9, 0.1), truth.astype(np.float32)) == pytest.approx((0.5,), abs=0.011)
-    assert thresholds(np.full((4, 2), 0.3), np.zeros((4, 2), dtype=np.float32)) == (0.5, 0.5)
+    assert fit_thresholds(np.where(truth, 0.9, 0.1), truth.astype(np.float32)) == pytest.approx((0.5,), abs=0.011)
+    assert fit_thresholds(np.full((4, 2), 0.3), np.zeros((4, 2), dtype=np.float32)) == (0.5, 0.5)
 
 
 def test_a_label_without_positives_takes_the_threshold_of_the_others() -> None:
@@ -107,7 +107,7 @@ def test_a_label_without_positives_takes_the_threshold_of_the_others() -> None:
     truth[:, :2] = rng.random((300, 2)) < 0.3
     probabilities = 0.2 * truth + 0.19 * rng.random((300, 3))  # 0.2 parts what is true from what is not
 
-    found = thresholds(probabilities, truth.astype(np.float32))
+    found = fit_thresholds(probabilities, truth.astype(np.float32))
 
     assert found[2] == pytest.approx(0.2, abs=0.02)
 
@@ -119,7 +119,7 @@ def macro_f1(selected: np.ndarray, truth: np.ndarray) -> float:
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 100.0])  # 100: scores of exactly 0 and 1
 def test_the_bins_give_the_calibration_error_of_the_metrics(scale: float) -> None:
-    logits, labels = drawn(seed=0, heat=2.0)
+    logits, labels = drawn(seed=0, temperature=2.0)
     logits = scale * logits
     targets = functional.one_hot(labels, 5)
 

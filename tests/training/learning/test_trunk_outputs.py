@@ -12,9 +12,9 @@ import torch
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
 from training.learning import trunk_outputs as trunk_cache
-from training.learning.batches import Collator, MaskedItems, RawInputs
+from training.learning.batches import Collator, MaskedExamples, RawInputs
 from training.learning.runs import build, read_json
-from training.learning.trunk_outputs import TrunkCache, needed_bytes, open_or_build
+from training.learning.trunk_outputs import TrunkOutputs, needed_bytes, open_or_build
 from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
 from training.pipeline.fit import draw_tables, fit
@@ -28,7 +28,7 @@ def parts(config: TaskConfig) -> tuple[MissingModalityClassifier, Preprocessor, 
     return *build(config, len(data.labels)), data
 
 
-def opened(config: TaskConfig, folder: Path) -> TrunkCache:
+def opened(config: TaskConfig, folder: Path) -> TrunkOutputs:
     cache = open_or_build(*parts(config), folder, print)
     assert cache is not None
     return cache
@@ -40,7 +40,7 @@ def test_logits_equal_those_without_a_cache(
 ) -> None:
     config = make_config(backbone=str(request.getfixturevalue(backbone)))
     model, preprocessor, data = parts(config)
-    items = MaskedItems(data.train, draw_tables(config, data)["train"])
+    items = MaskedExamples(data.train, draw_tables(config, data)["train"])
     batch = [items[number] for number in range(len(items))]
 
     raw, cached = (

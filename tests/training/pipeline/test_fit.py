@@ -26,7 +26,7 @@ from training.data.splits import Split, load_data
 from training.errors import RunError
 from training.learning.runs import build, load_trained, read_json
 from training.learning.trainer import last_checkpoint, training_arguments
-from training.pipeline.fit import claim, discard, fit
+from training.pipeline.fit import discard, fit, open_run
 
 Make = Callable[..., TaskConfig]
 
@@ -121,15 +121,15 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
     config = make_config()
     data = load_data(config)
     run = tmp_path / "run"
-    claim(run, config, data)
-    claim(run, config, data)
-    claim(run, make_config(export={"precisions": [], "accuracy_budget": 2}), data)  # that is no part of the training
+    open_run(run, config, data)
+    open_run(run, config, data)
+    open_run(run, make_config(export={"precisions": [], "accuracy_budget": 2}), data)  # that is no part of the training
 
     with pytest.raises(RunError, match=r"other config \(mora\.rank was \d+, now 2\)"):
-        claim(run, make_config(mora={"rank": 2}), data)
+        open_run(run, make_config(mora={"rank": 2}), data)
     fewer = dataclasses.replace(data, train=Split("train", "made", data.train.items[1:]))
     with pytest.raises(RunError, match="other data"):
-        claim(run, config, fewer)
+        open_run(run, config, fewer)
 
 
 def test_nothing_but_a_run_is_ever_overwritten(make_config: Make, tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_nothing_but_a_run_is_ever_overwritten(make_config: Make, tmp_path: Path
     with pytest.raises(RunError, match="not a run"):
         discard(tmp_path)
     with pytest.raises(RunError, match="something else than a run"):
-        claim(tmp_path, config, load_data(config))
+        open_run(tmp_path, config, load_data(config))
 
     assert (tmp_path / "thesis.txt").exists()
-    claim(tmp_path / "run", config, load_data(config))
+    open_run(tmp_path / "run", config, load_data(config))
     discard(tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from model_store import Pattern, Precision, Store, blob_of
 from service.models.catalog import Catalog
-from service.models.loaded_model import Item
+from service.models.loaded_model import Example
 from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -37,7 +37,7 @@ from training.learning.runs import build, load_trained
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_checkpoint
 from training.model.import_source import read_source
-from training.pipeline.import_model import plan
+from training.pipeline.import_model import plan_import
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
 Make = Callable[..., TaskConfig]
@@ -230,7 +230,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
     catalog.refresh()
     model, image, text = catalog.find("colors"), png(1), "a red picture"
     items = {Pattern.BOTH: (image, text), Pattern.IMAGE: (image, None), Pattern.TEXT: (None, text)}
-    answers = {pattern: model.golden_logits(Item(*item), RunOptions()) for pattern, item in items.items()}
+    answers = {pattern: model.golden_logits(Example(*item), RunOptions()) for pattern, item in items.items()}
 
     def differences() -> list[float]:
         """Of each pattern, the largest between a logit of the service and PyTorch's."""
@@ -266,22 +266,22 @@ def test_each_tower_is_split_where_it_begins_to_differ(make_config: Make, backbo
     made = dora(tmp_path, backbone)
     last = make_config(labels=LABELS, backbone=str(backbone), mora={"first_layer": 1})
 
-    adoption = plan(last, made.path)
+    import_plan = plan_import(last, made.path)
 
-    assert (adoption.imported.first_image_layer, adoption.imported.first_text_layer) == (0, 1)
-    assert sorted(adoption.towers) == [
+    assert (import_plan.imported.first_image_layer, import_plan.imported.first_text_layer) == (0, 1)
+    assert sorted(import_plan.towers) == [
         f"vision_model.encoder.layers.{layer}.self_attn.{name}.weight"
         for layer in (0, 1)
         for name in ("q_proj", "v_proj")
     ]
-    same = plan(last, backbone)
+    same = plan_import(last, backbone)
     assert (same.imported.first_image_layer, same.imported.first_text_layer) == (1, 1)  # as `fit` would: none differs
     assert same.towers == {}
     clip = plain(backbone)
     moved(clip, "text_model.embeddings.position_embedding")
     moved(clip, "visual_projection")
     clip.save_pretrained(tmp_path / "tuned")
-    embedded = plan(last, tmp_path / "tuned").imported
+    embedded = plan_import(last, tmp_path / "tuned").imported
     assert (embedded.first_image_layer, embedded.first_text_layer) == (1, 0)  # what is below all layers differs
 
 
@@ -487,19 +487,19 @@ def test_a_head_needs_its_labels(make_config: Make, backbone: Path, tmp_path: Pa
     path = authors(tmp_path, backbone).path
 
     with pytest.raises(SourceError, match="nothing says which label each stands for"):
-        plan(make_config(backbone=str(backbone)), path)
+        plan_import(make_config(backbone=str(backbone)), path)
     with pytest.raises(SourceError, match="3 rows, and the configuration lists 4 labels"):
-        plan(make_config(backbone=str(backbone), labels=[*LABELS, "white"]), path)
+        plan_import(make_config(backbone=str(backbone), labels=[*LABELS, "white"]), path)
 
 
 def test_a_head_file_with_something_else(make_config: Make, backbone: Path, tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     save_file({"weight": torch.ones(3, 5)}, path)
     with pytest.raises(SourceError, match="holds weight; a head is"):
-        plan(make_config(backbone=str(backbone)), backbone, path)
+        plan_import(make_config(backbone=str(backbone)), backbone, path)
     save_file({"weight": torch.ones(3, 5), "bias": torch.ones(3)}, path)
     with pytest.raises(SourceError, match=r"\(C, 48\)"):
-        plan(make_config(backbone=str(backbone)), backbone, path)
+        plan_import(make_config(backbone=str(backbone)), backbone, path)
 
 
 def test_something_that_is_none_of_the_three(config_file: Path, tmp_path: Path) -> None:

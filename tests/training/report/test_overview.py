@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from training.cli import app
 from training.config import TaskConfig
-from training.data.examples import Item
+from training.data.examples import Example
 from training.data.missing import Lacks, table_for
 from training.data.splits import Split, TaskData, load_data
 from training.model.backbones import load_backbone_config
@@ -60,10 +60,10 @@ def test_counts_by_pattern_are_natural_and_under_the_missing_table(make_config: 
 
 def test_labels_are_counted_most_frequent_first_and_thirty_are_listed(make_config: Make) -> None:
     labels = tuple(f"label {n:02}" for n in range(33))
-    items = [Item(n, b"", "t", (labels[n % 33],)) for n in range(1, 100)] + [Item(100, b"", "t", ("label 07",))]
+    items = [Example(n, b"", "t", (labels[n % 33],)) for n in range(1, 100)] + [Example(100, b"", "t", ("label 07",))]
     split = Split("train", "made", items)
     data = TaskData(
-        labels, split, Split("validation", "made", items[:1]), Split("test", "made", [Item(1, b"", "t", ())])
+        labels, split, Split("validation", "made", items[:1]), Split("test", "made", [Example(1, b"", "t", ())])
     )
 
     output = printed(make_config(missing={}), data)
@@ -77,7 +77,7 @@ def test_labels_are_counted_most_frequent_first_and_thirty_are_listed(make_confi
 
 
 def test_a_label_in_brackets_is_no_markup(make_config: Make) -> None:
-    split = Split("train", "made", [Item(1, b"", "t", ("[red]",)), Item(2, b"", "t", ("[/]",))])
+    split = Split("train", "made", [Example(1, b"", "t", ("[red]",)), Example(2, b"", "t", ("[/]",))])
 
     output = printed(make_config(missing={}), TaskData(("[red]", "[/]"), split, split, split, ("a [note]",)))
 
@@ -89,7 +89,7 @@ def test_a_label_in_brackets_is_no_markup(make_config: Make) -> None:
 def test_the_sheet_shows_pixels_and_tokens_of_what_is_left(
     make_config: Make, preprocessor: Preprocessor, png: Callable[..., bytes]
 ) -> None:
-    items = [Item(row, png(1), "red " * 50, ("red",)) for row in (1, 2, 3)]
+    items = [Example(row, png(1), "red " * 50, ("red",)) for row in (1, 2, 3)]
     split = Split("train", "made", items)
     table = np.array([Lacks.NOTHING, Lacks.IMAGE, Lacks.TEXT], dtype=np.int8)
 
@@ -187,7 +187,7 @@ def test_masks_of_the_authors_are_mentioned_not_used(
     (tmp_path / "missing_tables").mkdir()
     (tmp_path / "missing_tables" / "food101_splittrain_missing_both_0.7.pt").write_bytes(b"")
     config = make_config(data={"format": "arrow", "root": str(tmp_path)}, missing={})
-    split = Split("train", "made", [Item(1, png(1), "t", ("a",)), Item(2, png(1), "t", ("b",))])
+    split = Split("train", "made", [Example(1, png(1), "t", ("a",)), Example(2, png(1), "t", ("b",))])
 
     output = printed(config, TaskData(("a", "b"), split, split, split))
 
