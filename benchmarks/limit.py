@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from benchmarks.load import percentile
 from benchmarks.mix import Item, read_mix
 from model_store import Precision, Store
+from service.api.item import Item as ServedItem
 from service.models.graphs import providers
-from service.models.loaded_model import Item as ServedItem
 from service.models.loaded_model import Model, Prepared
 from service.models.loading import Loader
 from service.settings import Settings

@@ -8,9 +8,6 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
-from starlette.responses import Response
-
 
 class Code(StrEnum):
     """Every code a problem can carry."""
@@ -51,9 +48,6 @@ class Code(StrEnum):
     DRAINING = "draining"
     MODEL_NONFINITE = "model_nonfinite"
     INTERNAL = "internal"
-
-
-OPEN_INFERENCE = "/v2"  # where its paths begin
 
 
 class Meaning(NamedTuple):
@@ -157,46 +151,3 @@ def unknown_version() -> ServiceError:
 def internal() -> ServiceError:
     """What the client is told of a failure that only the log describes."""
     return ServiceError(Code.INTERNAL, "The service failed; its log has the details under this request_id.")
-
-
-class Problem(BaseModel):
-    """An error as the client sees it (RFC 9457)."""
-
-    type: str = Field(examples=["urn:mora:problem:missing_input"])
-    title: str
-    status: int
-    detail: str
-    code: Code
-    request_id: str
-
-
-class InferenceProblem(Problem):
-    """The same for a client of the Open Inference Protocol, which reads nothing but `error`."""
-
-    error: str
-
-
-def problem_of(error: ServiceError, request_id: str) -> Problem:
-    """The error as the client sees it."""
-    meaning = MEANINGS[error.code]
-    return Problem(
-        type=f"urn:mora:problem:{error.code}",
-        title=meaning.title,
-        status=meaning.status,
-        detail=error.detail,
-        code=error.code,
-        request_id=request_id,
-    )
-
-
-def problem_response(
-    error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None, path: str = ""
-) -> Response:
-    """The HTTP answer to a request that failed, in the form that suits the path it was sent to."""
-    problem = problem_of(error, request_id)
-    if f"{path}/".startswith(f"{OPEN_INFERENCE}/"):
-        problem = InferenceProblem(**dict(problem), error=error.detail)
-    all_headers = {**MEANINGS[error.code].headers, **(headers or {})}
-    if error.retry_after_seconds is not None:
-        all_headers["Retry-After"] = str(error.retry_after_seconds)
-    return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")

@@ -1,0 +1,4 @@
+"""Request and answer types: pydantic models and dataclasses.
+
+It may import `errors` and no framework.
+"""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from model_store import Backbone, Calibration, Pattern, Precision, Provenance
-from model_store import Problem as TaskProblem
-from service.errors import Problem
-from service.inference.explanation import Explanation
-from service.models.decision import LabelScore
-from service.models.refusal import Refusal
+from model_store import Backbone, Calibration, Pattern, Precision, Problem, Provenance
+from service.api.problems import ProblemDetails
 
 Modality = Literal["used", "truncated", "absent"]
 
@@ -35,6 +32,14 @@ class Latency(BaseModel):
     total: float
 
 
+class LabelScore(BaseModel):
+    """One label of an answer."""
+
+    label: str
+    score: float = Field(ge=0, le=1)
+    selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
+
+
 class Answer(BaseModel):
     """What one task says of one item."""
 
@@ -42,6 +47,32 @@ class Answer(BaseModel):
     version: int
     labels: list[LabelScore]
     modalities: Modalities
+
+
+class LabelContributions(BaseModel):
+    """Where one label's logit comes from: `base + image + text = logit`."""
+
+    label: str
+    logit: float = Field(description="Before calibration.")
+    base: float = Field(description="The logit of an item that has neither modality.")
+    image: float = Field(description="What this image adds in place of an absent one; exactly 0 when it is absent.")
+    text: float = Field(description="What this text adds in place of an absent one; exactly 0 when it is absent.")
+
+
+class Explanation(BaseModel):
+    """Exact, since a logit is a sum over the modalities."""
+
+    carried_by: Literal["image", "text"] = Field(
+        description="The modality that added most to the best label; in a single-label task, most above what it added "
+        "to the mean of all labels, since what it adds to all of them alike changes no score."
+    )
+    labels: list[LabelContributions] = Field(description="The labels of the answer, in its order.")
+    without_image: list[LabelScore] | None = Field(
+        description="The answer without the image; null when there is none, or nothing else."
+    )
+    without_text: list[LabelScore] | None = Field(
+        description="The answer without the text; null when there is none, or nothing else."
+    )
 
 
 class Classification(Answer):
@@ -70,9 +101,17 @@ class Embedding(BaseModel):
 class BatchClassification(BaseModel):
     """One row for each input, in it one cell for each task: an answer, or the problem with this cell alone."""
 
-    results: list[list[Answer | Problem]]
+    results: list[list[Answer | ProblemDetails]]
     latency_ms: Latency = Field(description="Each stage's time summed over the inputs, many of which run at once.")
     request_id: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The version that the store's `live` names and that does not answer, None where `live` cannot be read; and why."""
+
+    version: int | None
+    reason: str
 
 
 class TaskSummary(BaseModel):
@@ -80,7 +119,7 @@ class TaskSummary(BaseModel):
 
     task: str
     version: int
-    problem: TaskProblem
+    problem: Problem
     labels: list[str]
     backbone: Backbone
     precision: Precision

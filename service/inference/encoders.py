@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from model_store import Precision
+from service.api.item import Item
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
-from service.models.loaded_model import Item, Model, Prepared
+from service.models.loaded_model import Model, Prepared
 from service.settings import Settings, usable_cores
 from service.telemetry.metrics import Metrics
 

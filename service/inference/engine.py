@@ -15,20 +15,30 @@ import numpy as np
 from starlette.requests import Request
 
 from model_store import Pattern
-from service.api.answers import Answer, Classification, Embedding, Latency, Modalities, Modality
+from service.api.answers import (
+    Answer,
+    Classification,
+    Embedding,
+    Explanation,
+    LabelScore,
+    Latency,
+    Modalities,
+    Modality,
+)
+from service.api.item import Batch, Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError, no_model
 from service.inference.encoders import Encoded, Encoders
-from service.inference.explanation import Explanation, explain
+from service.inference.explanation import explain
 from service.inference.workers import Workers
 from service.models.catalog import Catalog
-from service.models.decision import LabelScore, decide, ranked
+from service.models.decision import decide, ranked
 from service.models.head import Vector
-from service.models.loaded_model import Item, Model, Prepared
+from service.models.loaded_model import Model, Prepared
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
-from service.web.bodies import JSON, MULTIPART, Asked, Batch, parse_batch, parse_request, read_body
+from service.web.bodies import JSON, MULTIPART, Asked, parse_batch, parse_request, read_body
 from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 
 T = TypeVar("T")

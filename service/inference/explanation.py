@@ -6,38 +6,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, Field
 
 from model_store import Pattern, Problem
-from service.models.decision import LabelScore, label_scores
-from service.models.head import Contributions, Vector, pattern_of
+from service.api.answers import Explanation, LabelContributions, LabelScore
+from service.api.item import pattern_of
+from service.models.decision import label_scores
+from service.models.head import Contributions, Vector
 from service.models.loaded_model import Model
-
-
-class LabelContributions(BaseModel):
-    """Where one label's logit comes from: `base + image + text = logit`."""
-
-    label: str
-    logit: float = Field(description="Before calibration.")
-    base: float = Field(description="The logit of an item that has neither modality.")
-    image: float = Field(description="What this image adds in place of an absent one; exactly 0 when it is absent.")
-    text: float = Field(description="What this text adds in place of an absent one; exactly 0 when it is absent.")
-
-
-class Explanation(BaseModel):
-    """Exact, since a logit is a sum over the modalities."""
-
-    carried_by: Literal["image", "text"] = Field(
-        description="The modality that added most to the best label; in a single-label task, most above what it added "
-        "to the mean of all labels, since what it adds to all of them alike changes no score."
-    )
-    labels: list[LabelContributions] = Field(description="The labels of the answer, in its order.")
-    without_image: list[LabelScore] | None = Field(
-        description="The answer without the image; null when there is none, or nothing else."
-    )
-    without_text: list[LabelScore] | None = Field(
-        description="The answer without the text; null when there is none, or nothing else."
-    )
 
 
 def explain(model: Model, image: Vector | None, text: Vector | None, labels: Sequence[LabelScore]) -> Explanation:

@@ -9,11 +9,12 @@ from typing import TypeAlias
 import structlog
 
 from service.api.answers import Answer, BatchClassification, Latency
-from service.errors import ServiceError, internal, problem_of
+from service.api.item import Batch, Item
+from service.api.problems import problem_of
+from service.errors import ServiceError, internal
 from service.inference.engine import Encoding, Engine
-from service.models.loaded_model import Item, Model
+from service.models.loaded_model import Model
 from service.telemetry.record import RequestRecord
-from service.web.bodies import Batch
 
 Cell: TypeAlias = Answer | ServiceError
 _INPUTS_AT_ONCE = 16  # so that one request does not fill the queues

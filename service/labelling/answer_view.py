@@ -11,9 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from model_store.describe.tables import plain
-from service.api.answers import Classification
-from service.inference.explanation import Explanation
-from service.models.decision import LabelScore
+from service.api.answers import Classification, Explanation, LabelScore
 
 _BAR_CELLS = 24
 

@@ -13,12 +13,12 @@ from typing import Protocol, Self
 
 from model_store import Store
 from service.api.answers import Answer, Classification
+from service.api.item import Item
 from service.api.requests import ClassifyRequest
 from service.client import Client, ClientError, ProblemError
 from service.errors import Code, ServiceError
 from service.labelling.labeller import Labeller
 from service.labelling.rows import DataSetError, choose_task
-from service.models.loaded_model import Item
 from service.settings import Settings
 
 Answers = list[Answer | ServiceError]

@@ -15,6 +15,7 @@ from model_store import StoreError
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from service.api.answers import Classification
+from service.api.item import Item
 from service.client import ClientError, NoAnswerError, ProblemError
 from service.errors import Code, ServiceError
 from service.labelling.answer_view import answer_view
@@ -24,7 +25,6 @@ from service.labelling.rows import DataSetError, Limits, item_of, named_columns
 from service.labelling.run import Outcome, Run, columns_of
 from service.labelling.sources import open_source
 from service.labelling.writers import check_output
-from service.models.loaded_model import Item
 from service.models.refusal import RefusedError
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging

@@ -9,11 +9,11 @@ import structlog
 
 from model_store import Store, read_trusted_keys
 from service.api.answers import Answer, Classification
+from service.api.item import Item
 from service.api.requests import ClassifyRequest
 from service.errors import ServiceError, internal
 from service.inference.engine import Engine
 from service.models.catalog import Catalog
-from service.models.loaded_model import Item
 from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics

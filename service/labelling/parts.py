@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_store import Store, blob_of
+from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.labelling.atomic_file import atomic_file
 from service.labelling.job import InputFile, Job, Part, part_name
 from service.labelling.labeller import Labeller, open_store
 from service.labelling.rows import COLUMNS, DataSetError, Limits, answer_row, item_of
-from service.models.loaded_model import Item
 from service.settings import Settings
 
 _MODALITIES = pa.struct([("image", pa.string()), ("text", pa.string())])

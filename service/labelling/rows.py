@@ -10,8 +10,8 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from service.api.answers import Answer
+from service.api.item import Item
 from service.errors import Code, ServiceError
-from service.models.loaded_model import Item
 from service.settings import Settings
 from service.web.bodies import parse_item
 

@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from service.api.item import Item
 from service.errors import ServiceError
 from service.labelling.rows import DataSetError, Limits, item_of
-from service.models.loaded_model import Item
 
 if TYPE_CHECKING:
     from service.labelling.parquet_files import ParquetSource

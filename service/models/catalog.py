@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import structlog
 
 from model_store import CorruptError, NotFoundError, Store, StoreError
+from service.api.answers import Refusal
 from service.errors import Code, ServiceError, no_model, unknown_version
 from service.models.loaded_model import Model
 from service.models.loading import Loader
-from service.models.refusal import Refusal, RefusedError, is_final, reason_of, refusing
+from service.models.refusal import RefusedError, is_final, reason_of, refusing
 from service.telemetry.metrics import Metrics
 from service.telemetry.training_baseline import show_training_baseline
 

@@ -6,18 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 
 from model_store import Manifest, Pattern
+from service.api.answers import LabelScore
 from service.models.head import Vector, scores, selected
-
-
-class LabelScore(BaseModel):
-    """One label of an answer."""
-
-    label: str
-    score: float = Field(ge=0, le=1)
-    selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
 
 
 class Decision(NamedTuple):

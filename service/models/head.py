@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from model_store import Calibration, Manifest, Pattern, Problem
+from service.api.item import pattern_of
 
 Vector = NDArray[np.float32]
 
@@ -65,13 +66,6 @@ class Head:
     def _bases(self) -> dict[Pattern, Vector]:
         absent = np.concatenate([self.absent_image, self.absent_text])
         return {pattern: weight @ absent + self.biases[pattern] for pattern, weight in self.weights.items()}
-
-
-def pattern_of(has_image: bool, has_text: bool) -> Pattern:
-    """The presence pattern of an item that has at least one modality."""
-    if has_image:
-        return Pattern.BOTH if has_text else Pattern.IMAGE
-    return Pattern.TEXT
 
 
 def read_head(manifest: Manifest, head: bytes, absent_features: bytes) -> Head:

@@ -10,26 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
-from model_store import Manifest, Pattern, Precision
+from model_store import Manifest, Precision
+from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
-from service.models.head import Head, Vector, pattern_of
+from service.models.head import Head, Vector
 from service.models.images import decode, pixel_values
 from service.models.memory_budget import MemoryBudget
 from service.models.tokenizer import TextTokenizer, Tokens
-
-
-@dataclass(frozen=True)
-class Item:
-    """What a person sends about one thing: an encoded picture, a text, or both."""
-
-    image: bytes | None = None
-    text: str | None = None
-
-    @property
-    def pattern(self) -> Pattern:
-        """Which modalities the item has."""
-        return pattern_of(self.image is not None, self.text is not None)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPreprocessing
+from service.api.item import Item
 from service.models.graphs import (
     IMAGE_TAIL,
     IMAGE_TRUNK,
@@ -18,7 +19,7 @@ from service.models.graphs import (
     stopped_after,
 )
 from service.models.head import read_head
-from service.models.loaded_model import Item, Model, Tower
+from service.models.loaded_model import Model, Tower
 from service.models.malloc import return_freed_memory
 from service.models.memory_budget import MemoryBudget
 from service.models.precision_choice import choose_precision

@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from model_store import StoreError
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """The version that the store's `live` names and that does not answer, None where `live` cannot be read; and why."""
-
-    version: int | None
-    reason: str
 
 
 class RefusedError(Exception):

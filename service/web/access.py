@@ -9,9 +9,10 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Code, ServiceError, problem_response
+from service.errors import Code, ServiceError
 from service.telemetry.record import RequestRecord
 from service.web.keys import ApiKeys
+from service.web.problems import problem_response
 from service.web.rate_limit import RateLimit
 
 _PROBES = ("/livez", "/readyz")

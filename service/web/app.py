@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from model_store import Store, read_trusted_keys
 from model_store.messages import of_os_error
-from service.errors import Code, ServiceError, problem_response
+from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.models.catalog import Catalog
 from service.models.loading import Loader
@@ -30,6 +30,7 @@ from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.page import page_files, page_router
+from service.web.problems import problem_response
 from service.web.rate_limit import RateLimit
 from service.web.routes import router, scrape
 from service.web.showcase import Showcase

@@ -5,15 +5,15 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import Request
 
 from model_store.messages import of_problem
+from service.api.item import Batch, Item
 from service.api.requests import BatchRequest, EmbedRequest, Input
 from service.errors import Code, ServiceError
-from service.models.loaded_model import Item
 from service.web.multipart import parse_multipart
 
 JSON = "application/json"
@@ -22,15 +22,6 @@ Form = TypeVar("Form", bound=BaseModel)
 Asked = TypeVar("Asked", bound=EmbedRequest)
 _MAX_DEPTH = 32
 _MAX_DIGITS = 18
-
-
-class Batch(NamedTuple):
-    """A parsed `BatchRequest`: what is wrong with one input stands in its place."""
-
-    inputs: Sequence[Item | ServiceError]
-    tasks: Sequence[str]
-    top_k: int
-    timeout_ms: int | None
 
 
 async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:

@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.errors import Code, ServiceError, problem_response
+from service.errors import Code, ServiceError
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 from service.web.lingering import Lingering
 from service.web.observation import conclude
+from service.web.problems import problem_response
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024

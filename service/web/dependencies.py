@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.api.item import Batch
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.inference.engine import Engine
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
-from service.web.bodies import Batch
 from service.web.showcase import Showcase
 from service.web.tensors import Inference
 

@@ -8,8 +8,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import Code, ServiceError, problem_response
+from service.errors import Code, ServiceError
 from service.telemetry.metrics import Metrics
+from service.web.problems import problem_response
 
 
 def metrics_app(metrics: Metrics) -> ASGIApp:

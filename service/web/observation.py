@@ -7,9 +7,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import internal, problem_response
+from service.errors import internal
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import SAFE_ID, RequestRecord
+from service.web.problems import problem_response
 
 _log = structlog.get_logger()
 # Asked every few seconds; they would drown what people ask.

@@ -15,6 +15,7 @@ import numpy as np
 from fastapi import APIRouter, Response
 
 from service.api.answers import Answer
+from service.api.item import Item
 from service.api.open_inference import (
     InferenceResponse,
     Live,
@@ -24,17 +25,19 @@ from service.api.open_inference import (
     ServerMetadata,
     inference_body,
 )
+from service.api.problems import InferenceProblemDetails
 from service.api.schemas import self_contained
-from service.errors import OPEN_INFERENCE, InferenceProblem, ServiceError, unknown_version
+from service.errors import ServiceError, unknown_version
 from service.inference.engine import Engine
 from service.inference.fan_out import answer_all
-from service.models.loaded_model import Item, Model
+from service.models.loaded_model import Model
 from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.dependencies import EngineDep, InferenceDep, RecordDep
+from service.web.problems import OPEN_INFERENCE
 from service.web.tensors import BINARY, Array, Inference, at_item, respond
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_PROBLEM = {"application/problem+json": {"schema": self_contained(InferenceProblem)}}
+_PROBLEM = {"application/problem+json": {"schema": self_contained(InferenceProblemDetails)}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be answered; `error` says why.", "content": _PROBLEM},
     "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},

@@ -20,9 +20,9 @@ from service.api.answers import (
     TaskSummary,
     TaskVersions,
 )
+from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
 from service.api.schemas import self_contained
-from service.errors import Problem
 from service.inference.fan_out import classify_batch
 from service.models.images import media_type_of
 from service.models.loaded_model import Model
@@ -36,7 +36,7 @@ from service.web.dependencies import (
     ShowcaseDep,
 )
 
-_PROBLEM = {"application/problem+json": {"schema": self_contained(Problem)}}
+_PROBLEM = {"application/problem+json": {"schema": self_contained(ProblemDetails)}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
     "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
+from service.api.item import Item
 from service.api.open_inference import InferenceRequest, InferenceResponse, InputTensor, OutputTensor, RequestedOutput
 from service.errors import Code, ServiceError
-from service.models.loaded_model import Item
 from service.web.bodies import JSON, parse_item, parse_json, parse_utf8, validate
 
 BINARY = "application/octet-stream"

@@ -22,7 +22,7 @@ from PIL import Image
 
 import service.models.images
 from model_store import Store, read_trusted_keys
-from service.models.loaded_model import Item
+from service.api.item import Item
 from tests.support.waiting import eventually
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs

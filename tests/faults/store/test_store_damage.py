@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from model_store import Store, rollback
 from model_store.cli import app
+from service.api.answers import Refusal
+from service.api.item import Item
 from service.models.catalog import Catalog
-from service.models.loaded_model import Item
 from service.models.loading import Loader
-from service.models.refusal import Refusal
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.support.faults.asking import get, label, refusal

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from service.api.item import Item
 from service.errors import Code
 from service.labelling.parts import ANSWER
 from service.labelling.rows import COLUMNS, Limits, item_of
-from service.models.loaded_model import Item
 
 LIMITS = Limits(max_body_bytes=10, max_image_pixels=1, max_text_bytes=5)
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from model_store import Calibration, Pattern, Problem
-from service.models.head import pattern_of, read_head, scores, selected
+from service.api.item import pattern_of
+from service.models.head import read_head, scores, selected
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=9).map(lambda x: np.array(x, np.float32))
 

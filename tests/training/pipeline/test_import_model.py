@@ -23,8 +23,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from typer.testing import CliRunner
 
 from model_store import Pattern, Precision, Store, blob_of
+from service.api.item import Item
 from service.models.catalog import Catalog
-from service.models.loaded_model import Example
 from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
@@ -230,7 +230,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
     catalog.refresh()
     model, image, text = catalog.find("colors"), png(1), "a red picture"
     items = {Pattern.BOTH: (image, text), Pattern.IMAGE: (image, None), Pattern.TEXT: (None, text)}
-    answers = {pattern: model.golden_logits(Example(*item), RunOptions()) for pattern, item in items.items()}
+    answers = {pattern: model.golden_logits(Item(*item), RunOptions()) for pattern, item in items.items()}
 
     def differences() -> list[float]:
         """Of each pattern, the largest between a logit of the service and PyTorch's."""

@@ -1,0 +1,39 @@
+"""An item to label: an encoded picture, a text, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from model_store import Pattern
+from service.errors import ServiceError
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a person sends about one thing: an encoded picture, a text, or both."""
+
+    image: bytes | None = None
+    text: str | None = None
+
+    @property
+    def pattern(self) -> Pattern:
+        """Which modalities the item has."""
+        return pattern_of(self.image is not None, self.text is not None)
+
+
+class Batch(NamedTuple):
+    """A parsed `BatchRequest`: what is wrong with one input stands in its place."""
+
+    inputs: Sequence[Item | ServiceError]
+    tasks: Sequence[str]
+    top_k: int
+    timeout_ms: int | None
+
+
+def pattern_of(has_image: bool, has_text: bool) -> Pattern:
+    """The presence pattern of an item that has at least one modality."""
+    if has_image:
+        return Pattern.BOTH if has_text else Pattern.IMAGE
+    return Pattern.TEXT

@@ -1,0 +1,41 @@
+"""Errors as clients see them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.errors import MEANINGS, Code, ServiceError
+
+
+class ProblemDetails(BaseModel):
+    """An error as the client sees it (RFC 9457)."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(examples=["urn:mora:problem:missing_input"])
+    title: str
+    status: int
+    detail: str
+    code: Code
+    request_id: str
+
+
+class InferenceProblemDetails(ProblemDetails):
+    """The same for a client of the Open Inference Protocol, which reads nothing but `error`."""
+
+    model_config = ConfigDict(title="InferenceProblem")
+
+    error: str
+
+
+def problem_of(error: ServiceError, request_id: str) -> ProblemDetails:
+    """The error as the client sees it."""
+    meaning = MEANINGS[error.code]
+    return ProblemDetails(
+        type=f"urn:mora:problem:{error.code}",
+        title=meaning.title,
+        status=meaning.status,
+        detail=error.detail,
+        code=error.code,
+        request_id=request_id,
+    )
