@@ -1,11 +1,11 @@
-// An answer: its labels, why, how long it took, and the command that asks the same.
+// An answer: its labels, its explanation, its stages, and the curl command for the same request.
 import { contributions, mark, names, sentence, without } from "./contributions.js";
 import { command } from "./curl.js";
 import { bar, byId, element, hint } from "./element.js";
 import { percent } from "./figure.js";
 import { waterfall } from "./latency.js";
 
-// `asked` is what curl.js needs of the request, `roundTrip` the milliseconds until the answer was here.
+// `asked` is the request as curl.js needs it; `roundTrip` is the time until the answer arrived, in milliseconds.
 export function show(answer, asked, roundTrip) {
   const labels = element("ol", { class: "labels", "aria-label": "Labels, best first" }, ...answer.labels.map(row));
   const compared = without(answer);
@@ -14,9 +14,9 @@ export function show(answer, asked, roundTrip) {
   byId("answer").replaceChildren(
     labels,
     block("Why", ...contributions(answer)),
-    ...(compared.length ? [block("If one were missing", element("div", { class: "columns" }, ...compared))] : []),
+    ...(compared.length ? [block("With one modality missing", element("div", { class: "columns" }, ...compared))] : []),
     block("Time", ...waterfall(answer.latency_ms, roundTrip)),
-    block("The same by curl", ...copyable(command(asked), asked.picture)),
+    block("The same request with curl", ...copyable(command(asked), asked.picture)),
     element("p", { class: "request-id" }, origin, element("code", {}, answer.request_id)),
   );
 }
@@ -31,7 +31,7 @@ function headline(answer) {
   const isAnswered = answer.labels.some((label) => label.selected);
   const score = isAnswered ? percent(best.score) : `nearest: ${best.label}, ${percent(best.score)}`;
   const isCut = answer.modalities.text === "truncated";
-  const cut = isCut ? " The text was longer than the model takes, so its end was not read." : "";
+  const cut = isCut ? " The text is longer than the model accepts, so its end was ignored." : "";
   const verdict = element("strong", {}, names(answer.labels));
   return [
     element("p", { class: "verdict" }, verdict, " ", element("span", { class: "score" }, score)),
@@ -59,10 +59,10 @@ function copyable(text, picture) {
       said.textContent = "Copied.";
     } catch { // without https there is no clipboard
       getSelection().selectAllChildren(code);
-      said.textContent = "Selected: copy it with Ctrl+C.";
+      said.textContent = "The command is selected: copy it with Ctrl+C.";
     }
   };
   const button = element("button", { type: "button", id: "copy", click: copy }, "Copy");
-  const where = picture && !picture.address ? [hint("Run it in the folder that holds the image.")] : [];
+  const where = picture && !picture.address ? [hint("Run it in the folder of the image.")] : [];
   return [code, ...where, element("div", { class: "row" }, button, said)];
 }

@@ -1,4 +1,4 @@
-// What is known about a task: how good it is with each modality missing, how it was calibrated, where it comes from.
+// The card of a task: scores per presence pattern, calibration, versions, provenance.
 import { bar, byId, element, hint } from "./element.js";
 import { count, decimal, percent } from "./figure.js";
 import { ask, askJson, hasKey } from "./service.js";
@@ -9,13 +9,13 @@ const METRICS = {
   items: "items",
   accuracy: "accuracy",
   macro_f1: "macro-F1",
-  macro_f1_calibrated: "macro-F1, own thresholds",
+  macro_f1_calibrated: "macro-F1, calibrated thresholds",
   ece: "calibration error",
   ece_calibrated: "after calibration",
 };
 const FEW_LABELS = 20;
 
-// Throws Problem; `failed(problem)` hears of those that come later.
+// Throws Problem; later problems go to `failed(problem)`.
 export async function load(task, signal, failed) {
   const path = `tasks/${encodeURIComponent(task)}`;
   const asked = [askJson(path, { signal }), askJson(`${path}/versions`, { signal })];
@@ -29,7 +29,7 @@ export async function load(task, signal, failed) {
     part("Trained on", mix(detail.training_mix)),
     part("Labels", labels(detail.labels)),
     part("Versions", element("ul", { class: "chips" }, ...versions.map(version)), report(path, detail, failed)),
-    part("Where it comes from", ...provenance(detail)),
+    part("Provenance", ...provenance(detail)),
   );
 }
 
@@ -40,7 +40,7 @@ function part(title, ...content) {
 function refused(refusal) {
   if (refusal === null) return [];
   const what = `Version ${refusal.version ?? "?"} is live in the store but failed its checks (${refusal.reason})`;
-  return [element("p", { class: "notice" }, `${what}, so the one before answers.`)];
+  return [element("p", { class: "notice" }, `${what}. The previous version answers.`)];
 }
 
 function scores(split, rows) {
@@ -61,14 +61,14 @@ function calibration(detail) {
   const by = (of) => patterns.map((pattern) => decimal(of(detail.calibration[pattern])));
   const temperatures = by(({ temperature }) => temperature);
   const told = [
-    hint("Temperature that logits are divided by"),
+    hint("Temperature: logits are divided by it"),
     pairs(patterns.map((pattern, place) => [PATTERNS[pattern], temperatures[place]])),
   ];
   if (detail.calibration.both.thresholds === null) return told;
   const rows = detail.labels.map((label, place) => [label, by(({ thresholds }) => thresholds[place])]);
   const thresholds = table("Thresholds", ["Label", ...Object.values(PATTERNS)], rows);
   thresholds.classList.add("tall");
-  const summary = element("summary", {}, "Score from which each label is selected");
+  const summary = element("summary", {}, "Minimum score to select each label");
   return [...told, element("details", {}, summary, thresholds)];
 }
 
@@ -90,7 +90,7 @@ function version({ version: number, live }) {
   return element("li", { class: "live", "aria-current": "true" }, `${number}`, element("b", {}, " live"));
 }
 
-// A link sends no key, so with one the report is fetched and saved.
+// A link cannot send a key, so with a key the report is fetched and saved.
 function report(path, detail, failed) {
   if (!detail.has_report) return hint("Published without a training report.");
   const save = async (event) => {

@@ -1,20 +1,20 @@
-// What each modality adds to each label, and the answer without one of them.
+// The contribution of each modality to each label, and the answers without one modality.
 import { element, hint, measured } from "./element.js";
 import { percent, signedLogit } from "./figure.js";
 
 const PARTS = ["base", "image", "text"];
 
-// One sentence, also for those who hear the page.
+// One sentence, also for screen readers.
 export function sentence(answer) {
   const { carried_by: carrier, without_image: withoutImage, without_text: withoutText } = answer.explanation;
   const absent = Object.keys(answer.modalities).find((modality) => answer.modalities[modality] === "absent");
   if (absent) return `There is no ${absent}, so the ${carrier} carried this answer.`;
   const [now, onText, onImage] = [answer.labels, withoutImage, withoutText].map(names);
   const carried = `The ${carrier} carried this answer`;
-  if (now === onText && now === onImage) return `${carried}; either alone gives the same.`;
-  if (now === onText) return `${carried}. Without the image it stays; without the text it would be ${onImage}.`;
-  if (now === onImage) return `${carried}. Without the text it stays; without the image it would be ${onText}.`;
-  return `${carried}. Without the image it would be ${onText}; without the text, ${onImage}.`;
+  if (now === onText && now === onImage) return `${carried}; each modality alone gives the same answer.`;
+  if (now === onText) return `${carried}. Without the image it would be the same; without the text it would be ${onImage}.`;
+  if (now === onImage) return `${carried}. Without the text it would be the same; without the image it would be ${onText}.`;
+  return `${carried}. Without the image it would be ${onText}; without the text it would be ${onImage}.`;
 }
 
 export function contributions(answer) {
@@ -22,8 +22,8 @@ export function contributions(answer) {
   const reach = Math.max(...rows.flatMap((row) => [side(row, 1), -side(row, -1)]), 1e-9);
   const keys = PARTS.map((part) => element("span", { class: `key ${part}` }, part));
   return [
-    hint("Each label's logit, before calibration, is a sum: what an item with neither modality gets (base), ",
-      "and what this image and this text add. What is added to every label alike changes no score."),
+    hint("The logit of each label, before calibration, is a sum: the logit of an item with neither modality (base), ",
+      "plus the contributions of this image and this text. An amount that is added to all labels changes no score."),
     element("p", { class: "legend", "aria-hidden": "true" }, ...keys),
     element("ul", { class: "contributions" }, ...rows.map((row) => contribution(row, reach))),
   ];
@@ -52,7 +52,7 @@ function short(label) {
     element("span", {}, mark(label), label.label), element("span", {}, percent(label.score)));
 }
 
-// More than colour tells what is the answer.
+// A selected label is not marked by colour alone.
 export function mark(label) {
   return label.selected ? element("span", { class: "mark", role: "img", "aria-label": "selected:" }, "\u2713 ") : null;
 }
@@ -66,7 +66,7 @@ function side(row, sign) {
   return PARTS.map((part) => row[part]).filter((value) => value * sign > 0).reduce((sum, value) => sum + value, 0);
 }
 
-// Negative parts go left of zero and positive ones right, each from where the one before ends; in shares of the width.
+// Negative parts extend left of zero and positive parts right, each from the end of the previous one; in shares of the width.
 function stacked(row, reach) {
   const ends = { "1": 0.5, "-1": 0.5 };
   return PARTS.filter((part) => row[part] !== 0).map((part) => {

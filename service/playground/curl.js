@@ -1,7 +1,7 @@
-// The command that asks the same: what was sent, as a form with the image as a file part. An example's picture is
-// fetched first, since it lies on no disk.
+// The curl command for the same request: a form with the image as a file part. The picture of an example is
+// fetched first, because it is not on the user's disk.
 
-// `hasKey` is whether the request has one; the command takes it from the environment and never holds it.
+// `hasKey`: whether the request has a key; the command reads the key from the environment and never contains it.
 export function command({ address, task, text, picture, topK, hasKey }) {
   const key = hasKey ? ['-H "Authorization: Bearer $MORA_API_KEY"'] : [];
   const parts = [["--form-string", `task=${task}`]];
@@ -14,8 +14,8 @@ export function command({ address, task, text, picture, topK, hasKey }) {
   return `${["curl", ...key, "-o", quoted(picture.name), quoted(picture.address)].join(" ")}\n${asked}`;
 }
 
-// To curl a quoted name is one name, whatever is in it.
+// curl reads a quoted name as one name.
 const fileName = (name) => `"${name.replace(/[\\"]/g, "\\$&")}"`;
 
-// To a shell nothing between single quotes means anything.
+// A shell interprets nothing between single quotes.
 const quoted = (value) => (/^[\w@%+=:,./-]+$/.test(value) ? value : `'${value.replaceAll("'", `'\\''`)}'`);

@@ -1,4 +1,4 @@
-// Nodes of the page. Strings become text, never markup: labels and texts come from outside.
+// Nodes of the page. Strings become text, never markup, because labels and texts are untrusted.
 
 export function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -11,13 +11,13 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
-// With numbers that the style sheet reads; a style attribute would break the page's own policy.
+// Sets numbers for the style sheet; the page's Content-Security-Policy forbids style attributes.
 export function measured(node, measures) {
   for (const [name, value] of Object.entries(measures)) node.style.setProperty(`--${name}`, value);
   return node;
 }
 
-// A bar for the eye alone: the number it stands for is beside it.
+// A bar that screen readers skip: its number is beside it.
 export function bar(share) {
   const filled = measured(element("span"), { length: `${share * 100}%` });
   return element("span", { class: "bar", "aria-hidden": "true" }, filled);

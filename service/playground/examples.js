@@ -1,10 +1,10 @@
-// The golden examples of a task, which every version must answer alike before it is served.
+// The golden examples of a task: a version must reproduce their answers before it is served.
 import { byId, element } from "./element.js";
 import { ask, askJson } from "./service.js";
 
 let addresses = [];
 
-// Calls `tried(file or null, text)` when one is clicked. Throws Problem.
+// Calls `tried(file or null, text)` when an example is clicked. Throws Problem.
 export async function load(task, signal, tried) {
   const folder = `tasks/${encodeURIComponent(task)}/examples`;
   const { examples } = await askJson(folder, { signal });

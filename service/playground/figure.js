@@ -1,4 +1,4 @@
-// Figures as people read them.
+// Numbers in readable form.
 
 const twoDigits = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
 const share = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });

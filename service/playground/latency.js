@@ -1,4 +1,4 @@
-// Where the time of an answer went: its stages one after another, the two encoders side by side.
+// The stages of an answer: one after another, the two encoders in parallel.
 import { element, hint, measured } from "./element.js";
 import { milliseconds } from "./figure.js";
 
@@ -18,7 +18,7 @@ export function waterfall(latency, roundTrip) {
   const rows = Object.keys(NAMES).map((stage) => row(stage, latency[stage], starts[stage], whole));
   return [
     element("table", { class: "waterfall" }, element("tbody", {}, ...rows)),
-    hint(`This browser waited ${milliseconds(roundTrip)}; the network and the page took the rest.`),
+    hint(`This browser waited ${milliseconds(roundTrip)} in all; the rest is the network and the page.`),
   ];
 }
 
@@ -31,7 +31,7 @@ function row(stage, duration, start, whole) {
     element("td", { class: "number" }, duration === 0 ? "not run" : milliseconds(duration)));
 }
 
-// Milliseconds from the beginning at which each stage began, and at which the last one ended.
+// The start of each stage and the end of the last one, in milliseconds from the start of the request.
 function startsOf(latency) {
   const tokenize = latency.decode;
   const queue = tokenize + latency.tokenize;

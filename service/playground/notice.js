@@ -1,4 +1,4 @@
-// Problems as sentences, beside what they are about.
+// Problems as sentences, beside the field that caused them.
 import { byId, element } from "./element.js";
 
 const PLACES = {
@@ -7,17 +7,17 @@ const PLACES = {
   task: ["unknown_task", "no_model", "version_refused", "unknown_version", "no_such_deep_link"],
   key: ["unauthorized"],
 };
-// Where the detail says none: the page's own problems, and what whoever runs the service has to do.
+// Advice for problems whose detail has none: those of the page itself, and those that only the operator can solve.
 const CURES = {
-  cut_off: "It may be larger than the service takes: choose a smaller picture, or send it again.",
+  cut_off: "It may be larger than the service accepts: choose a smaller picture, or try again.",
   no_model: "Publish a version with mora-train or mora-store, then load this page again.",
   unauthorized: "Enter a key that the operator of this service gave you.",
-  no_answer: "Check the network and that the service runs, then send it again.",
-  proxy: "Try again; if it stays so, tell the operator.",
+  no_answer: "Check the network and that the service runs, then try again.",
+  proxy: "Try again. If the problem persists, tell the operator.",
   internal: "Tell the operator the request id.",
 };
 
-// Show a problem; `hasPicture` says what a body that is too large is large of.
+// Show a problem. `hasPicture` decides whether a body that is too large is blamed on the picture or the text.
 export function show(problem, hasPicture = true) {
   const found = Object.keys(PLACES).find((place) => PLACES[place].includes(problem.code)) ?? "send";
   const place = found === "picture" && !hasPicture ? "text" : found;

@@ -1,4 +1,4 @@
-// The page: which task is shown, and what happens when something is sent.
+// The page: it shows the chosen task and sends the form.
 import * as answer from "./answer.js";
 import * as card from "./card.js";
 import { byId, element } from "./element.js";
@@ -7,7 +7,7 @@ import * as notice from "./notice.js";
 import * as picture from "./picture.js";
 import { Problem, askJson, hasKey, useKey } from "./service.js";
 
-const HINT = "Give an image, a text, or both. What is missing costs no compute.";
+const HINT = "Give an image, a text, or both. A missing one costs no compute.";
 let shown = null; // the task, its version on the card, and the controller that ends what is loading for it
 let sending = null;
 
@@ -33,7 +33,7 @@ async function showTask(tasks, wanted) {
   await show(task, version);
   if (wanted !== null && !isThere) {
     const title = "The address names a task that is not loaded";
-    notice.show(new Problem({ code: "no_such_deep_link", title, detail: `This is ${task} instead.` }));
+    notice.show(new Problem({ code: "no_such_deep_link", title, detail: `The page shows ${task} instead.` }));
   }
 }
 
@@ -80,7 +80,7 @@ async function send() {
     reveal();
     if (shown?.version !== null && shown.version !== found.version) await refresh(found.version);
   } catch (problem) {
-    if (problem.name !== "AbortError") answer.clear("There is no answer; the form says why.");
+    if (problem.name !== "AbortError") answer.clear("There is no answer; the form shows the reason.");
     fail(problem);
   } finally {
     if (sending === mine) setBusy(false);
@@ -104,11 +104,11 @@ function formOf(request) {
 }
 
 function setBusy(isBusy) {
-  byId("send").textContent = isBusy ? "Asking\u2026" : "Classify";
+  byId("send").textContent = isBusy ? "Classifying\u2026" : "Classify";
   byId("result").setAttribute("aria-busy", String(isBusy));
 }
 
-// On a phone the answer is below what was filled in.
+// On a phone the answer is below the form.
 function reveal() {
   const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
   byId("result").scrollIntoView({ block: "nearest", behavior: isStill ? "auto" : "smooth" });
@@ -128,7 +128,7 @@ async function takeKey() {
   const key = byId("key").value.trim();
   byId("key").value = "";
   if (/[^\x21-\x7e]/.test(key)) { // no header can hold it
-    fail(new Problem({ code: "unauthorized", title: "That is no key of a service" }));
+    fail(new Problem({ code: "unauthorized", title: "This key is not valid" }));
     return;
   }
   useKey(key);

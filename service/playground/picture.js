@@ -1,4 +1,4 @@
-// The image of the item: chosen, dropped, pasted or photographed; shown, and taken away again.
+// The image of the item: it is chosen, dropped, pasted or photographed, then shown, and can be removed.
 import { byId, element } from "./element.js";
 import { bytes } from "./figure.js";
 
@@ -17,7 +17,7 @@ export function choose(file) {
   byId("drop").classList.toggle("filled", file !== null);
 }
 
-// Calls `changed` after each change that a person makes.
+// Calls `changed` after each change by the user.
 export function listen(changed) {
   const take = (files) => {
     if (files?.length) {
@@ -42,7 +42,7 @@ export function listen(changed) {
     take(files);
   });
   const drop = byId("drop");
-  const holdsFiles = (event) => event.dataTransfer.types.includes("Files"); // a text is for the field it is dropped on
+  const holdsFiles = (event) => event.dataTransfer.types.includes("Files"); // a text belongs to the field it is dropped on
   document.addEventListener("dragover", (event) => {
     if (!holdsFiles(event)) return;
     event.preventDefault(); // else the browser leaves this page for the file

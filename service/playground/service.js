@@ -1,4 +1,4 @@
-// The service this page came from. Its paths are relative, so a prefix before the page is one before them too.
+// The service that sent this page. Paths are relative, so a prefix of the page also applies to them.
 
 let key = null; // in memory only: neither stored, nor part of an address
 
@@ -12,7 +12,7 @@ export class Problem extends Error {
   }
 }
 
-// The answer to a request, or a Problem. An aborted one throws AbortError.
+// The answer to a request, or a Problem. An aborted request throws AbortError.
 export async function ask(path, options = {}) {
   const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
   let response;
@@ -30,16 +30,16 @@ export async function askJson(path, options) {
   const response = await ask(path, options);
   return response.json().catch((error) => {
     if (error.name === "AbortError") throw error;
-    throw new Problem({ code: "no_answer", title: "The answer did not come whole" });
+    throw new Problem({ code: "no_answer", title: "The answer is incomplete" });
   });
 }
 
-// A service that refuses a large body may cut the connection before the browser has read why.
+// A service that refuses a large body may close the connection before the browser has read the reason.
 async function unanswered(body) {
   const probe = () => fetch("livez", { cache: "no-store" }).then((answer) => answer.ok, () => false);
   const isThere = body !== undefined && await probe();
   if (!isThere) return new Problem({ code: "no_answer", title: "The service does not answer" });
-  return new Problem({ code: "cut_off", title: "The connection was cut while this was being sent" });
+  return new Problem({ code: "cut_off", title: "The connection was closed while the request was being sent" });
 }
 
 async function refused(response) {
@@ -47,7 +47,7 @@ async function refused(response) {
   const seconds = Number(response.headers.get("Retry-After"));
   return new Problem({
     code: said.code ?? "proxy",
-    title: said.title ?? `Something before the service answered ${response.status}`,
+    title: said.title ?? `A proxy before the service answered ${response.status}`,
     detail: said.detail,
     requestId: said.request_id ?? response.headers.get("X-Request-ID"),
     retryAfterSeconds: seconds > 0 ? seconds : null,

@@ -1,7 +1,7 @@
-// Tables whose rows and columns have names; a wide one scrolls by itself, also with the keyboard.
+// Tables with named rows and columns. A wide table scrolls, also with the keyboard.
 import { element } from "./element.js";
 
-// `rows` are [name, cells]; a number cell is text already.
+// `rows` are [name, cells]; numbers in cells are already formatted as text.
 export function table(name, columns, rows, caption = null) {
   const head = element("tr", {}, ...columns.map((column) => element("th", { scope: "col" }, column)));
   const body = rows.map(([row, cells]) =>

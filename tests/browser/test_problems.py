@@ -84,7 +84,7 @@ def test_a_connection_that_is_cut_while_sending_is_told_as_such(page):
     page.set_input_files("#picture", file(PICTURE))
     page.click("#send")
     refused(
-        page, "picture", "The connection was cut while this was being sent. It may be larger than the service takes"
+        page, "picture", "The connection was closed while the request was being sent. It may be larger than the service"
     )
     page.unroute("**/classify")
     assert send(page)["modalities"]["image"] == "used"
@@ -162,7 +162,7 @@ def test_a_key_is_asked_for_and_kept_nowhere(opened, locked):
     expect(page.locator("#key")).to_be_focused()
     page.keyboard.type("schlüssel")
     page.keyboard.press("Enter")
-    expect(page.locator("#key-notice")).to_contain_text("That is no key of a service.")
+    expect(page.locator("#key-notice")).to_contain_text("This key is not valid.")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
     expect(page.locator("#key-notice")).to_contain_text(REQUEST_ID)
