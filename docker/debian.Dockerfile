@@ -1,4 +1,4 @@
-# nginx or Prometheus from Debian's packages, for machines that reach no registry with their own images.
+# nginx or Prometheus from Debian's packages, for machines that cannot pull the official images.
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 ARG PACKAGE

@@ -2,7 +2,7 @@
 #   docker build -f docker/service.Dockerfile -t mora-serve .
 #   docker build -f docker/service.Dockerfile -t mora-serve:gpu --build-arg ACCELERATOR=gpu \
 #       --build-arg BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 .
-# BASE may end in @sha256:..., which a deployment that must be repeatable gives.
+# For a reproducible build, BASE should end in @sha256:...
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS base
@@ -29,7 +29,7 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --whe
     && find /opt/mora/lib -path '*/numpy/*' -name tests -type d -prune -exec rm -rf {} + \
     && python3 -m compileall -q /opt/mora/lib
 
-# One layer, without what a base image brings to install more: package lists, apt, pip, manuals.
+# One layer, without the installers of the base image: package lists, apt, pip, manuals.
 FROM base AS runtime
 RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/bin/pip* /usr/local/bin/pip* \
         /usr/share/doc /usr/share/man /usr/share/locale /usr/lib/python3/dist-packages/pip* /usr/lib/python3/dist-packages/setuptools* /usr/share/python-wheels \

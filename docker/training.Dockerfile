@@ -1,6 +1,6 @@
 # Training and publishing: torch, transformers, onnx. From the repository's root:
 #   docker build -f docker/training.Dockerfile -t mora-train .
-# PyPI's torch brings CUDA along, some gigabytes; PIP_OPTIONS may name an index that has the CPU build:
+# PyPI's torch includes CUDA, several gigabytes. PIP_OPTIONS can name an index with the CPU build:
 #   docker build -f docker/training.Dockerfile -t mora-train --build-arg PIP_OPTIONS='--index-url ...' .
 ARG BASE=python:3.11-slim-bookworm
 
@@ -13,7 +13,7 @@ FROM base AS build
 ARG PIP_OPTIONS=
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md ./
-# What the project needs first, for an empty one: a change to the code does not fetch it again.
+# Install the dependencies first, for an empty project, so that a change to the code does not download them again.
 RUN mkdir model_store service training \
     && touch model_store/__init__.py service/__init__.py training/__init__.py \
     && python3 -m venv /opt/mora \
@@ -27,7 +27,7 @@ FROM base
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="mora-train" \
-      org.opencontainers.image.description="Trains and publishes what mora-serve serves" \
+      org.opencontainers.image.description="Trains and publishes tasks for mora-serve" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/mora /opt/mora
