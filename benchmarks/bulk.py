@@ -1,10 +1,10 @@
-"""Rows a second of `mora-serve bulk` with 1 and 2 workers, beside one plain process running the same code without Ray.
+"""Rows a second of `mora-serve bulk` with 1 and 2 workers, compared with one process that runs the same code.
 
     python -m benchmarks.bulk --output benchmarks/results/bulk.md
-    python -m benchmarks.bulk --items 200                     # a look whether it runs
+    python -m benchmarks.bulk --items 200                     # a quick check that it runs
 
-Every way labels the same rows, those of the openclipart category test split repeated, with the shipped task. A rate
-leaves out the start: it is of the rows after the first part that was done.
+Every way labels the same rows with the shipped task: the openclipart category test split, repeated. The rate excludes
+the start: it counts the rows after the first finished part.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Figures(NamedTuple):
     """One run."""
 
     rows_per_second: float
-    seconds: float  # from nothing to the last row
+    seconds: float  # from the start to the last row
 
 
 def made_rows(count: int) -> pa.Table:
-    """Pictures of noise with a text each, every third without one of them."""
+    """Pictures of noise, each with a text; two of three rows lack the image or the text."""
     rows = []
     for row in range(count):
         file = BytesIO()
@@ -59,12 +59,12 @@ def made_rows(count: int) -> pa.Table:
 
 
 def write_input(path: Path, items: int, drawings: Path) -> str:
-    """As many rows as asked for; returns what they are."""
+    """Write so many rows; returns a description of them."""
     there = drawings.exists()
     table = pq.read_table(drawings, columns=["image", "text"]) if there else made_rows(min(items, 500))
     repeated = pa.concat_tables([table] * -(-items // table.num_rows)).slice(0, items)
     pq.write_table(repeated, path, row_group_size=5 * PART_ROWS)
-    return f"rows of {drawings.name}" if there else "rows of made pictures, two thirds without image or text"
+    return f"rows of {drawings.name}" if there else "rows of generated pictures, two thirds without image or text"
 
 
 def run(way: int, source: Path, output: Path) -> Figures:
@@ -83,7 +83,7 @@ def run(way: int, source: Path, output: Path) -> Figures:
         times.append(time.perf_counter())
     rows = sum(part.rows for part in done)
     if rows != sum(part.rows for part in todo) or any(part.failed for part in done):
-        raise SystemExit(f"{rows} rows were labelled, {sum(part.failed for part in done)} of them without an answer")
+        raise SystemExit(f"{rows} rows were processed, {sum(part.failed for part in done)} of them failed")
     rate = (rows - done[0].rows) / (times[-1] - times[0])
     return Figures(rate, time.perf_counter() - started)
 
@@ -105,9 +105,9 @@ def page(kind: str, items: int, rounds: int, found: dict[str, list[Figures]]) ->
         "# Bulk labelling",
         "",
         f"`python -m benchmarks.bulk --items {items} --rounds {rounds}`: {items:,} {kind}, in parts of {PART_ROWS}; "
-        f"medians of {rounds} rounds, the ways in turns. Rows a second leave out the start, seconds have it.",
+        f"medians of {rounds} rounds, in alternation. Rows a second exclude the start; seconds include it.",
         "",
-        "| way | rows a second | of the plain process's | seconds in all |",
+        "| way | rows a second | relative to the plain process | seconds in all |",
         "|---|---|---|---|",
     ]
     for name, figures in found.items():
@@ -119,8 +119,8 @@ def page(kind: str, items: int, rounds: int, found: dict[str, list[Figures]]) ->
 
 def bench(
     items: Annotated[int, typer.Option(min=2 * PART_ROWS, help="Rows to label.")] = 6000,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each way runs.")] = 3,
-    drawings: Annotated[Path, typer.Option(help="Parquet file to take rows of; made ones where it is not.")] = DRAWINGS,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each way.")] = 3,
+    drawings: Annotated[Path, typer.Option(help="Parquet file of rows; if missing, generated ones.")] = DRAWINGS,
     output: Annotated[Path | None, typer.Option(help="Markdown file for the table.")] = None,
 ) -> None:
     """Compare bulk labelling on Ray Data with a plain loop."""

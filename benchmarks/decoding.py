@@ -1,10 +1,10 @@
-"""What decoding large JPEGs at a reduced scale saves, and what it changes in features and labels.
+"""Time saved by decoding large JPEGs at a reduced scale, and the change in features and labels.
 
     python -m benchmarks.decoding --drawings examples/openclipart/data/category/test.parquet
 
-Times: decode and `pixel_values` of made 12-megapixel JPEGs, at full scale and reduced, in turns on one thread.
+Times: decode and `pixel_values` of generated 12-megapixel JPEGs, at full and reduced scale alternately, on one thread.
 Changes: drawings enlarged to 12 megapixels, their image features and best label by the shipped category model.
-Without --drawings it looks at the few pictures in examples/openclipart/held_out.
+Without --drawings it uses the few pictures in examples/openclipart/held_out.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ def whole(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]
 
 
 def reduced(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
-    """(1, 3, H, W) as the service makes them."""
+    """(1, 3, H, W) as the service computes them."""
     return pixel_values(decode(data, MAX_PIXELS, preprocessing), preprocessing)
 
 
 def photograph(grain: int) -> Image.Image:
-    """Noise at every scale, the coarser the stronger; `grain` is the strength of the finest, in levels of 255."""
+    """Noise at every scale, stronger at coarser scales; `grain` is the strength of the finest, in levels of 255."""
     rng = np.random.default_rng(0)
     total = np.full((SIZE[1], SIZE[0], 3), 128, np.float32)
     for edge, strength in ((4, 45), (16, 25), (64, 14), (256, 8), (1024, 5), (SIZE[0], grain)):
@@ -84,9 +84,9 @@ def timed(way: Way, data: bytes, preprocessing: ImagePreprocessing) -> tuple[NDA
 
 
 def measure_times(targets: dict[str, ImagePreprocessing], rounds: int) -> list[dict[str, Any]]:
-    """Medians of both ways for each made JPEG and target."""
+    """Medians of both ways for each generated JPEG and target."""
     figures = []
-    for kind, (grain, progressive) in track(JPEGS.items(), "made JPEGs"):
+    for kind, (grain, progressive) in track(JPEGS.items(), "generated JPEGs"):
         data = jpeg(photograph(grain), progressive)
         for target, preprocessing in targets.items():
             rows = [[timed(way, data, preprocessing)[1] for way in (whole, reduced)] for _ in range(rounds)]
@@ -102,7 +102,7 @@ def compared(rows: list[list[float]]) -> dict[str, float]:
 
 
 def read_drawings(path: Path | None, items: int) -> list[bytes]:
-    """A fixed sample of a split's encoded pictures, or all of those that come with the code."""
+    """A fixed sample of the encoded pictures of a split, or all pictures in the repository."""
     if path is None:
         return [file.read_bytes() for file in sorted(HELD_OUT.glob("*.png"))]
     images = [image for image in pq.read_table(path, columns=["image"])["image"].to_pylist() if image is not None]
@@ -111,7 +111,7 @@ def read_drawings(path: Path | None, items: int) -> list[bytes]:
 
 
 def measure_changes(model: Model, drawings: list[bytes]) -> dict[str, Any]:
-    """Cosine between the features of both ways, and how often the best label of the image alone is the same."""
+    """Cosine between the features of both ways, and the share of pictures whose best label is the same."""
     cosines, rows, same = [], [], 0
     for drawing in track(drawings, "drawings"):
         data = jpeg(decode(drawing, MAX_PIXELS).resize(SIZE, Image.Resampling.BICUBIC))
@@ -141,11 +141,11 @@ def show(figures: dict[str, Any], console: Console) -> None:
 
 def bench(
     drawings: Annotated[Path | None, typer.Option(help="Parquet file with a column of encoded images.")] = None,
-    items: Annotated[int, typer.Option(min=1, help="How many of the drawings to take, at random.")] = 200,
-    rounds: Annotated[int, typer.Option(min=1, help="Timed decodes of each made JPEG.")] = 9,
+    items: Annotated[int, typer.Option(min=1, help="Number of drawings, chosen at random.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed decodes of each generated JPEG.")] = 9,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
-    """Compare JPEGs decoded at full scale with the same decoded at a reduced one."""
+    """Compare decoding of JPEGs at full scale and at a reduced scale."""
     store = Store()
     model = Loader(store, Settings.model_validate({"intra_op_threads": 1})).load(TASK, store.manifest(TASK).version)
     height, width = model.manifest.image.output_size

@@ -1,4 +1,4 @@
-"""What `explain: true` costs: the same items asked with and without it, in turns, on one connection.
+"""The cost of `explain: true`: the same items are sent with and without it, in alternation, on one connection.
 
 python -m benchmarks.explain --output benchmarks/results/explain.md
 python -m benchmarks.explain --store build/models/store --task task-1 --precision int8    # another model
@@ -25,7 +25,7 @@ from training.provenance import machine
 
 
 def milliseconds(connection: http.client.HTTPConnection, body: bytes, explained: bool) -> float:
-    """How long one answer took. Raises MeasurementError when it is not the one that was asked for."""
+    """The time of one answer. Raises MeasurementError if the answer is not as requested."""
     started = time.perf_counter()
     connection.request("POST", "/classify", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -37,7 +37,7 @@ def milliseconds(connection: http.client.HTTPConnection, body: bytes, explained:
 
 
 def measure(address: str, task: str, items: tuple[Item, ...], rounds: int) -> list[tuple[float, float]]:
-    """Milliseconds without and with an explanation, in pairs whose order alternates."""
+    """Milliseconds without and with an explanation, in pairs of alternating order."""
     bodies = [
         [json.dumps({"task": task, **item.fields, **more}).encode() for more in ({}, {"explain": True})]
         for item in items
@@ -65,12 +65,12 @@ def row(pattern: Pattern, pairs: list[tuple[float, float]]) -> str:
 
 def bench(
     store: Annotated[Path, typer.Option(help="Store to serve.")] = DEFAULT_STORE,
-    task: Annotated[str, typer.Option(help="Task to ask.")] = "clipart-category",
+    task: Annotated[str, typer.Option(help="Task that answers.")] = "clipart-category",
     precision: Annotated[str, typer.Option(help="As MORA_PRECISION.")] = "auto",
-    rounds: Annotated[int, typer.Option(min=2, help="How often each of the 120 items is asked in each way.")] = 50,
+    rounds: Annotated[int, typer.Option(min=2, help="Pairs of requests for each of the 120 items.")] = 50,
     output: Annotated[Path | None, typer.Option(help="Markdown file for the table.")] = None,
 ) -> None:
-    """Measure what an explanation adds to the time of an answer."""
+    """Measure how much time an explanation adds to an answer."""
     mix = read_mix()
     with serving(ours(store, precision)) as server:
         address = server.base.removeprefix("http://")
@@ -79,12 +79,12 @@ def bench(
             for pattern in track([*Pattern], "presence patterns")
         }
     lines = [
-        "# What an explanation costs",
+        "# Cost of an explanation",
         "",
         f"`python -m benchmarks.explain --task {task} --precision {precision} --rounds {rounds}`: each item of the "
-        "benchmarks' mix asked with and without `explain`, in turns, one request at a time.",
+        "benchmarks' mix is sent with and without `explain`, in alternation, one request at a time.",
         "",
-        "| item has | pairs | ms without (median) | us more (median of pairs) | more |",
+        "| item has | pairs | ms without (median) | added us (median of pairs) | added |",
         "|---|---|---|---|---|",
         *(row(pattern, pairs) for pattern, pairs in found.items()),
         "",

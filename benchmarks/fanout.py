@@ -16,12 +16,12 @@ def task_names(count: int) -> list[str]:
 
 
 def batch_bodies(items: Sequence[Item], tasks: int) -> list[bytes]:
-    """One body for each item, which asks so many tasks about it."""
+    """One body for each item, with so many tasks."""
     return [json.dumps({"inputs": [item.fields], "tasks": task_names(tasks)}).encode() for item in items]
 
 
 def check_fan_out(url: str, item: Item, tasks: int) -> None:
-    """Raise MeasurementError unless every task answers with labels: a cell may be a problem behind a status of 200."""
+    """Raise MeasurementError unless every task answers with labels: an answer with status 200 may contain problems."""
     (body,) = batch_bodies([item], tasks)
     results = post(url, body)["results"]
     if len(results) != 1 or len(results[0]) != tasks or any("labels" not in cell for cell in results[0]):

@@ -1,4 +1,4 @@
-"""What the service is measured by: ratios of figures that were taken in one run on one machine."""
+"""The goals of the service: ratios of figures from one run on one machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MANY_TASKS = "8"
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure with its target; None when it was not measured."""
+    """A figure with its target. The figure is None if it was not measured."""
 
     name: str
     target: float
@@ -24,14 +24,14 @@ class Goal:
 
     @property
     def reached(self) -> bool:
-        """Whether it was measured and good enough."""
+        """Whether the figure was measured and meets the target."""
         if self.figure is None:
             return False
         return self.figure >= self.target if self.at_least else self.figure <= self.target
 
     @property
     def verdict(self) -> str:
-        """`yes`, or by how much of the target not."""
+        """`yes`, or the relative distance from the target."""
         if self.figure is None:
             return "not measured"
         if self.reached:
@@ -86,7 +86,7 @@ def goals(figures: Figures) -> list[Goal]:
 
 
 def capacity(figures: Figures, *system: str) -> float | None:
-    """The most items of the mix a second that a system answered in closed loop."""
+    """The highest rate of a system in closed loop, in items of the mix a second."""
     measured = at(figures, *system, "mixed") or {}
     return max((load["per_second"] for load in measured.values()), default=None)
 
@@ -97,7 +97,7 @@ def text_ms(figures: Figures, *system: str) -> float | None:
 
 
 def at(figures: Any, *path: str) -> Any:  # noqa: ANN401
-    """What stands at a path of nested figures; None where anything on the way is missing."""
+    """The value at a path of nested figures, or None if a part of the path is missing."""
     for name in path:
         if not isinstance(figures, Mapping) or name not in figures:
             return None
@@ -106,7 +106,7 @@ def at(figures: Any, *path: str) -> Any:  # noqa: ANN401
 
 
 def _tail(load: Figures | None) -> float | None:
-    """p99 over p50; infinite where so many requests were refused that they decide."""
+    """p99 over p50; infinite if so many requests were refused that p99 is a refusal."""
     if load is None:
         return None
     return math.inf if load["p99_ms"] is None else _ratio(load["p99_ms"], load["p50_ms"])

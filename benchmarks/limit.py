@@ -2,9 +2,9 @@
 
     python -m benchmarks.limit STORE PRECISION
 
-One item after another, only the towers of the modalities it has. Threads are set up in the three ways that make sense:
-one run on every core, one run a core on that core, and one run a core on every core; the best counts. Threads wait
-without spinning, which is faster here for every set-up. Prints its figures as JSON.
+Runs one item after another, and only the towers of its modalities. Three useful thread set-ups are tried, and the best
+counts: one run on all cores; one run for each core, on that core; and one run for each core, on all cores. Threads wait
+without spinning, which is faster here in every set-up. Prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from service.settings import Settings
 
 
 class Bare:
-    """The four graphs of one precision, each a session of its own."""
+    """The four graphs of one precision, each in its own session."""
 
     def __init__(self, store: Store, task: str, precision: Precision, threads: int) -> None:
         graphs = store.manifest(task, 1).graphs[precision]
@@ -60,7 +60,7 @@ class Bare:
 
 
 def per_second(jobs: Sequence[Callable[[], None]], workers: int, seconds: float) -> float:
-    """How many jobs a second this many threads finish, taking them in turn."""
+    """The rate at which so many threads finish the jobs, in jobs a second."""
     todo, taking, start = cycle(jobs), threading.Lock(), time.perf_counter()
     done: list[float] = []
 
@@ -130,8 +130,8 @@ def _prepare_and_run(bare: Bare, model: Model, item: Item) -> None:
 
 def main(
     store: Annotated[Path, typer.Argument(help="A store with one task.")],
-    precision: Annotated[str, typer.Argument(help="A precision of its manifest.")],
-    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 15.0,
+    precision: Annotated[str, typer.Argument(help="A precision in its manifest.")],
+    seconds: Annotated[float, typer.Option(help="Duration of each measurement, in seconds.")] = 15.0,
 ) -> None:
     """Measure one precision."""
     print(json.dumps(measure(store, precision, seconds)))

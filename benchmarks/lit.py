@@ -1,8 +1,8 @@
-"""LitServe with the single-file ONNX model of both towers on ONNX Runtime, as its users would set it up.
+"""LitServe with the single-file ONNX model of both towers on ONNX Runtime, in a typical set-up.
 
-Requests are batched; texts are padded to the longest of their batch, not to 77 tokens; an absent image is a white
-picture whose pixels are prepared once, an absent text is the empty string. With several workers each has its share of
-the cores, as LitServe's documentation advises for CPUs.
+Requests are batched. Texts are padded to the longest of their batch, not to 77 tokens. An absent image is a white
+picture whose pixels are prepared once, and an absent text is the empty string. Several workers share the cores evenly,
+as LitServe's documentation recommends for CPUs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BATCH_TIMEOUT_SECONDS = 0.01
 
 
 class ClassifierAPI(litserve.LitAPI):  # type: ignore[misc]
-    """Decode and tokenise one by one, run the model on the batch."""
+    """Decode and tokenise items one by one, then run the model on the batch."""
 
     def __init__(self, models: Path, workers: int) -> None:
         super().__init__(max_batch_size=MAX_BATCH_SIZE, batch_timeout=BATCH_TIMEOUT_SECONDS)

@@ -1,4 +1,4 @@
-"""Load on one server: closed loop (so many at once) and open loop (arrivals that wait for nobody)."""
+"""Load on one server: closed loop (a fixed number of requests at once) and open loop (arrivals at scheduled times)."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ OK, REFUSED = "200", "503"
 
 
 class MeasurementError(Exception):
-    """A figure that cannot be trusted; the message says why."""
+    """A figure is not reliable; the message says why."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one measurement saw.
+    """The result of one measurement.
 
-    `latencies_ms` has one entry a request, infinite for one that was not answered with 200: a refusal must not make the
-    tail look shorter.
+    `latencies_ms` has one entry for each request. It is infinite unless the status was 200, because refusals must not
+    shorten the tail.
     """
 
     seconds: float  # from the first request to the last answer
     latencies_ms: tuple[float, ...]
-    statuses: dict[str, int]  # HTTP status, or what went wrong in its place
+    statuses: dict[str, int]  # HTTP status, or the error if there was none
     offered_per_second: float | None = None  # open loop only
-    refusals_ms: tuple[float, ...] = ()  # how long those waited that were refused
+    refusals_ms: tuple[float, ...] = ()  # times until a refusal
 
     @property
     def per_second(self) -> float:
@@ -42,18 +42,18 @@ class Load:
         return self.statuses.get(OK, 0) / self.seconds
 
     def percentile(self, share: float) -> float:
-        """Latency in milliseconds that this share of the requests did not exceed."""
+        """The latency that this share of the requests did not exceed, in milliseconds."""
         return percentile(self.latencies_ms, share)
 
     def check(self, name: str) -> None:
-        """Raise MeasurementError for any failed request, except that open loop may outrun a server, which refuses."""
+        """Raise MeasurementError for any failed request, except refusals (503) in open loop."""
         allowed = {OK} if self.offered_per_second is None else {OK, REFUSED}
         wrong = {status: count for status, count in self.statuses.items() if status not in allowed}
         if wrong or not self.statuses.get(OK):
-            raise MeasurementError(f"{name}: answers were {self.statuses}, where only 200 is right")
+            raise MeasurementError(f"{name}: answers were {self.statuses}, but only 200 is allowed")
 
     def as_json(self) -> dict[str, object]:
-        """The figures that are kept; null where requests that were not answered decide."""
+        """The figures for the results; null if the percentile is an unanswered request."""
         quantiles = {f"p{round(100 * share)}_ms": self.percentile(share) for share in (0.5, 0.9, 0.99)}
         return {
             "offered_per_second": None if self.offered_per_second is None else round(self.offered_per_second, 2),
@@ -65,14 +65,14 @@ class Load:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least this share of the values does not exceed (nearest rank); NaN of none."""
+    """The smallest value that at least this share of the values does not exceed (nearest rank); NaN without values."""
     if not values:
         return math.nan
     return sorted(values)[max(math.ceil(share * len(values)), 1) - 1]
 
 
 def closed_loop(url: str, bodies: Sequence[bytes], concurrency: int, seconds: float) -> Load:
-    """Keep `concurrency` requests under way for so long: each is sent when the one before is answered."""
+    """Keep `concurrency` requests in flight for so long: each is sent when its predecessor is answered."""
 
     async def run(recorder: _Recorder) -> None:
         todo, deadline = cycle(bodies), time.perf_counter() + seconds
@@ -89,8 +89,8 @@ def closed_loop(url: str, bodies: Sequence[bytes], concurrency: int, seconds: fl
 def open_loop(url: str, bodies: Sequence[bytes], per_second: float, seconds: float, seed: int = 0) -> Load:
     """Poisson arrivals, the same for the same seed.
 
-    A latency counts from when the request was meant to be sent, however late it was really sent: who waits in front of
-    a slow server waits all the same (no coordinated omission).
+    A latency counts from the scheduled time of the request, even if it was sent later, so that it includes the wait for
+    a slow server (no coordinated omission).
     """
 
     async def run(recorder: _Recorder) -> None:
@@ -104,7 +104,7 @@ def open_loop(url: str, bodies: Sequence[bytes], per_second: float, seconds: flo
 
 
 def arrivals(per_second: float, seconds: float, seed: int) -> Iterator[float]:
-    """Seconds from the start at which requests arrive: gaps are exponential, at least one request arrives."""
+    """Arrival times in seconds from the start: gaps are exponential, and at least one request arrives."""
     rng, offset = np.random.default_rng(seed), 0.0
     while True:
         yield offset
@@ -114,7 +114,7 @@ def arrivals(per_second: float, seconds: float, seed: int) -> Iterator[float]:
 
 
 class _Recorder:
-    """Sends requests and keeps what became of them."""
+    """Sends requests and records their results."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
         self._session, self._url = session, url

@@ -1,4 +1,4 @@
-"""Every measurement of a run, in order; one that fails is noted and the others go on."""
+"""Every measurement of a run, in order. If one fails, the failure is recorded and the others continue."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ CONCURRENCY = 16
 LOADS = (0.3, 0.5, 0.7, 0.9)  # of the measured capacity
 SINGLE_LOAD = 0.7
 TASK_COUNTS = (1, 2, 4, 8)
-_COMPARED = 12  # items whose scores must be the same from every server
+_COMPARED = 12  # items whose scores must be equal on every server
 _MAX_SCORE_DIFFERENCE = 0.01  # between servers of one precision; a wrong input moves scores by ten times that
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Seconds of each kind of measurement."""
+    """Duration of each kind of measurement, in seconds."""
 
     warm_up: float
     text: float
     closed: float
     open: float
-    single: float  # open loop of a single presence pattern; its capacity takes a third of that
+    single: float  # open loop of a single presence pattern; measuring its capacity takes a third of this
     limit: float
     tasks: float
 
@@ -49,7 +49,7 @@ QUICK = Plan(warm_up=1, text=1, closed=2, open=1, single=2, limit=1, tasks=1)
 
 
 class Bench:
-    """Fills `figures`, and `failures` with what could not be measured."""
+    """Fills `figures`, and records failed measurements in `failures`."""
 
     def __init__(self, models: Path, precisions: Sequence[str], mix: Mix, plan: Plan, console: Console) -> None:
         self.figures: dict[str, Any] = {"ours": {}, "limit": {}}
@@ -88,7 +88,7 @@ class Bench:
             return self._common(program, server)
 
     def _common(self, program: Program, server: Server) -> dict[str, Any]:
-        """What is measured of every server."""
+        """The measurements of every server."""
         difference = self._compare(program, server)
         closed_loop(server.url, self._bodies, CONCURRENCY, self._plan.warm_up)
         text = self._meter.closed(f"{program.name}, the text", server.url, [self._mix.text.body], 1, self._plan.text)
@@ -112,7 +112,7 @@ class Bench:
         }
 
     def _litserve(self) -> dict[str, Any]:
-        """Set up with one worker and with one a core; the better is measured further."""
+        """Try one worker, and one worker for each core; measure the better set-up further."""
         setups = {}
         for workers in sorted({1, len(os.sched_getaffinity(0))}):
             program = litserve(self._models, workers)
@@ -171,7 +171,7 @@ class Bench:
         self.figures |= {"tasks": tasks, "resident_bytes": resident}
 
     def _compare(self, program: Program, server: Server) -> float | None:
-        """How far scores are from the first server's; raises MeasurementError where fp32 cannot explain that."""
+        """Difference of the scores from the first server's. Raises MeasurementError if fp32 cannot explain it."""
         answers = scores(server.url, self._bodies[:_COMPARED])
         if self._reference is None:
             self._reference = answers
@@ -179,5 +179,5 @@ class Bench:
         pairs = zip(self._reference, answers, strict=True)
         difference = max(abs(first[label] - score) for first, answer in pairs for label, score in answer.items())
         if difference > _MAX_SCORE_DIFFERENCE and not program.name.endswith(Precision.INT8):
-            raise MeasurementError(f"{program.name} gives other answers: a score is off by {difference:.3f}")
+            raise MeasurementError(f"{program.name} gives different answers: a score differs by {difference:.3f}")
         return difference

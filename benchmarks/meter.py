@@ -1,4 +1,4 @@
-"""Measurements that are said as they are made, and refused when a request failed."""
+"""Measurements that print their result, and fail if a request failed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The recorded mix of requests: the same bytes for every server.
 
-    python -m benchmarks.mix examples/openclipart/data/category/test.parquet    # records mix.json again
+    python -m benchmarks.mix examples/openclipart/data/category/test.parquet    # writes mix.json again
 
-A third of the items has an image only, a third a text only, a third both, in an order fixed once. Texts are titles of
-drawings. Pictures are the held-out drawings, turned, cropped and enlarged, each in its own way.
+A third of the items has only an image, a third only a text, and a third both, in a fixed order. Texts are titles of
+drawings. Pictures are the held-out drawings, each rotated, cropped and enlarged in a different way.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ _ITEMS = 120
 
 @dataclass(frozen=True)
 class Item:
-    """What one request asks about."""
+    """The item of one request."""
 
     image: bytes | None
     text: str | None
 
     @property
     def pattern(self) -> Pattern:
-        """Which modalities it has."""
+        """The presence pattern of the item."""
         if self.image is None:
             return Pattern.TEXT
         return Pattern.IMAGE if self.text is None else Pattern.BOTH
 
     @property
     def fields(self) -> dict[str, str]:
-        """The item as JSON carries it; an absent modality has no field."""
+        """The fields of the item in JSON; an absent modality has no field."""
         found = {} if self.image is None else {"image": base64.b64encode(self.image).decode()}
         return found if self.text is None else {**found, "text": self.text}
 
     @property
     def body(self) -> bytes:
-        """The JSON body that every server is sent."""
+        """The JSON body, the same for every server."""
         return json.dumps(self.fields).encode()
 
 
 @dataclass(frozen=True)
 class Mix:
-    """The mix in its order, and the one text whose latency is compared."""
+    """The items of the mix in order, and the single text whose latency is compared."""
 
     items: tuple[Item, ...]
     text: Item
@@ -71,7 +71,7 @@ class Mix:
 
 
 def read_mix() -> Mix:
-    """The recorded mix, its pictures made anew."""
+    """The recorded mix, with its pictures generated again."""
     recorded = json.loads(_MIX.read_text(encoding="utf-8"))
     items = tuple(
         Item(None if entry["picture"] is None else jpeg(entry["picture"]), entry["text"]) for entry in recorded["items"]
@@ -81,7 +81,7 @@ def read_mix() -> Mix:
 
 @cache
 def jpeg(number: int) -> bytes:
-    """Picture `number`, of SIZE: a drawing turned by up to 30 degrees, of which a part is cut out and enlarged."""
+    """Picture `number`, of SIZE: a part of a drawing, rotated by up to 30 degrees and enlarged."""
     rng = np.random.default_rng(number)
     drawings = sorted(HELD_OUT.glob("*.png"))
     with Image.open(drawings[number % len(drawings)]) as opened:
@@ -96,12 +96,12 @@ def jpeg(number: int) -> bytes:
 
 
 def record(parquet: Annotated[Path, typer.Argument(help="Drawings with a column `text`, their titles.")]) -> None:
-    """Draw the titles and the order, and write mix.json."""
+    """Choose the titles and the order at random, and write mix.json."""
     rng = np.random.default_rng(0)
     titles = sorted({title for title in pq.read_table(parquet)["text"].to_pylist() if title})
     drawn = iter(rng.permutation(titles).tolist())
     items: list[dict[str, str | int | None]] = []
-    for _ in range(_ITEMS // 6):  # every six hold two of each pattern, so that any part of the mix is a fair one
+    for _ in range(_ITEMS // 6):  # every six items hold two of each pattern, so that any section of the mix is balanced
         for pattern in rng.permutation([*Pattern] * 2):
             picture = None if pattern == Pattern.TEXT else len(items)
             items.append({"text": None if pattern == Pattern.IMAGE else next(drawn), "picture": picture})

@@ -1,14 +1,14 @@
-"""What the servers are given, made here: a CLIP of random weights and tasks on it, as if trained.
+"""Create the models for the servers: a CLIP with random weights, and tasks on it.
 
     python -m benchmarks.models FOLDER [--tiny]
 
     FOLDER/backbone     CLIP in transformers' format
-    FOLDER/merged       the first task for the rivals: merged CLIP, head, labels, and one ONNX model of it all
-    FOLDER/one          a store with the first task, in every precision that its export accepted
-    FOLDER/eight        the same and seven tasks more on the same trunks, in fp32
+    FOLDER/merged       the first task for the other servers: merged CLIP, head, labels, and one ONNX model of all
+    FOLDER/one          a store with the first task, in every precision that the export accepted
+    FOLDER/eight        a store with the first task and seven more on the same trunks, in fp32
     FOLDER/about.json   precisions, shapes, machine
 
-Speed does not depend on what the weights are, so nothing is trained: adapters and heads are moved at random.
+Speed does not depend on the values of the weights, so nothing is trained: adapters and heads get random values.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def write_config(folder: Path, task: str) -> TaskConfig:
             "backbone": str(folder / "backbone"),
             "labels": _LABELS,
             "data": {split: str(folder / f"{split}.parquet") for split in ("train", "validation", "test")},
-            # Of random weights there is no accuracy to lose.
+            # Random weights have no accuracy to lose.
             "export": {"accuracy_budget": 100, "precisions": ["int8", *(["fp16"] if has_cuda() else [])]},
         }
     )
 
 
 def as_if_trained(config: TaskConfig, data: TaskData, seed: int) -> TrainedTask:
-    """A task whose trained parameters were moved at random."""
+    """A task whose trained parameters have random values."""
     model, preprocessor = build(config, len(data.labels))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -110,12 +110,12 @@ def write_merged(folder: Path, trained: TrainedTask) -> None:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Where everything is written; new or empty.")],
-    tiny: Annotated[bool, typer.Option("--tiny", help="Small towers in place of ViT-B/16.")] = False,
+    folder: Annotated[Path, typer.Argument(help="Folder for the models; new or empty.")],
+    tiny: Annotated[bool, typer.Option("--tiny", help="Small towers instead of ViT-B/16.")] = False,
 ) -> None:
-    """Make the models of one benchmark."""
+    """Create the models of one benchmark."""
     console = Console()
-    console.print("a CLIP of random weights", "(tiny)" if tiny else "(ViT-B/16)")
+    console.print("a CLIP with random weights", "(tiny)" if tiny else "(ViT-B/16)")
     write_backbone(folder / "backbone", tiny)
     config = write_config(folder, "task-1")
     data = load_data(config)
@@ -124,7 +124,7 @@ def main(
     bundle = export_task(first, {"validation": {}, "test": {}}, data.validation, b"<html></html>")
     manifest = publish(Store(folder / "one"), bundle.draft, bundle.blobs)
     shutil.copytree(folder / "one", folder / "eight")
-    console.print("exporting it once more, as one ONNX model")
+    console.print("exporting the first task as one ONNX model")
     shutil.copytree(folder / "backbone", folder / "merged", ignore=shutil.ignore_patterns("*.safetensors"))
     write_merged(folder / "merged", first)
     for number in range(2, TASKS + 1):

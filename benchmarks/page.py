@@ -1,4 +1,4 @@
-"""The results page: goals first, then what was measured."""
+"""The results page: first the goals, then the measurements."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.goals import Figures, Goal, at, capacity, goals
 from benchmarks.plots import latency_plot, tasks_plot, throughput_plot
 
-_FINDINGS = Path(__file__).with_name("findings.md")  # written by hand: why a goal is not reached, what was tried
+_FINDINGS = Path(__file__).with_name("findings.md")  # written by hand: why some goals are not reached
 _MIB = 2**20
 
 
@@ -35,13 +35,13 @@ def goal_row(goal: Goal) -> dict[str, object]:
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """The lines of serving.md."""
     figures = results["figures"]
-    yield "# Serving, measured side by side"
-    yield f"\n{results['backbone']}; every server has the same. How it is measured: [README](../README.md)."
+    yield "# Serving speed compared with other servers"
+    yield f"\n{results['backbone']}, the same for every server. [README](../README.md) describes the measurements."
     yield f"\n- machine: {results['machine']}, {results['rivals']}"
     if not results["gpu"]:
-        yield "- no GPU was at hand: everything below ran on the processor, and fp16 was not measured"
+        yield "- there was no GPU: everything below ran on the processor, and fp16 was not measured"
     yield f"- command: `{results['command']}`, {results['started']}, {results['minutes']:.0f} minutes"
-    yield f"- processes that ran or waited to run before it began: {results['load_before']:.1f} (0: an idle machine)"
+    yield f"- load average before the start: {results['load_before']:.1f} (0: an idle machine)"
     if results["quick"]:
         yield "- a smoke run with small towers: **these figures say nothing about speed**"
     for failure in results["failures"]:
@@ -53,8 +53,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     if not results["quick"]:
         yield f"\n{_FINDINGS.read_text(encoding='utf-8').strip()}"
     yield "\n## Every server\n"
-    yield "Mixed load in closed loop; latencies in milliseconds, median / p99.\n"
-    yield "| | one text | mixed, 1 at once | mixed, 16 at once | items/s, 1 at once | items/s, 16 at once |"
+    yield "Mixed load in closed loop. Latencies are in milliseconds, median / p99.\n"
+    yield "| server | one text | mixed, 1 at once | mixed, 16 at once | items/s, 1 at once | items/s, 16 at once |"
     yield "|---|---|---|---|---|---|"
     yield from (server_row(name, found) for name, found in servers(figures).items())
     yield "\n![Throughput](serving_throughput.svg)\n\n![Latency against offered load](serving_latency.svg)"
@@ -64,7 +64,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def servers(figures: Figures) -> dict[str, Figures]:
-    """Everything that was measured as a server, by the name it is shown under."""
+    """The figures of every measured server, by its displayed name."""
     rivals = {"PyTorch + FastAPI (authors' way)": figures.get("authors"), "LitServe fp32": figures.get("litserve")}
     mine = {f"ours {precision}": found for precision, found in figures.get("ours", {}).items()}
     return {name: found for name, found in (rivals | mine).items() if found}
@@ -80,7 +80,7 @@ def server_row(name: str, found: Figures) -> str:
 
 def _limits(figures: Figures) -> Iterator[str]:
     yield "\n## The limit: bare ONNX Runtime\n"
-    yield "| | items/s, inputs prepared | items/s, decoded and tokenised too | one text, ms | threads tried, items/s |"
+    yield "| precision | items/s, prepared inputs | items/s, with preparation | one text, ms | set-ups, items/s |"
     yield "|---|---|---|---|---|"
     for precision, found in figures.get("limit", {}).items():
         ours = capacity(figures, "ours", precision)
@@ -90,7 +90,7 @@ def _limits(figures: Figures) -> Iterator[str]:
         yield f"| {precision} | {' | '.join(shares)} | {_number(found['text_ms'])} | {tried} |"
     if setups := at(figures, "litserve", "setups"):
         tried = "; ".join(f"{name}: {rate}/s" for name, rate in setups.items())
-        yield f"\nTwo set-ups of LitServe were tried, the better was measured further: {tried}."
+        yield f"\nTwo set-ups of LitServe were tried, and the better one was measured further: {tried}."
 
 
 def _tasks(figures: Figures) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _tasks(figures: Figures) -> Iterator[str]:
     yield "\n## Many tasks on one image\n\n| tasks | median ms | p99 ms |\n|---|---|---|"
     yield from (f"| {count} | {_number(load['p50_ms'])} | {_number(load['p99_ms'])} |" for count, load in tasks.items())
     sizes = " and ".join(f"{size / _MIB:.0f} MiB with {count}" for count, size in resident.items())
-    yield f"\nResident memory: {sizes} loaded. ![Cost against number of tasks](serving_tasks.svg)"
+    yield f"\nResident memory: {sizes} tasks loaded. ![Cost against number of tasks](serving_tasks.svg)"
 
 
 def _profiles(figures: Figures) -> Iterator[str]:
@@ -108,9 +108,9 @@ def _profiles(figures: Figures) -> Iterator[str]:
     names = list(dict.fromkeys(name for profile in profiles.values() for name in profile))
     if not names:
         return
-    yield "\n## Where the time of ours goes\n"
-    yield "Mixed load, 16 at once: mean milliseconds of a stage where it ran, and items in a run of an encoder.\n"
-    yield f"| | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
+    yield "\n## Time of each stage in our service\n"
+    yield "Mixed load, 16 at once: mean milliseconds of each stage that ran, and mean items in a run of an encoder.\n"
+    yield f"| server | {' | '.join(names)} |\n|---|{'---|' * len(names)}"
     for precision, profile in profiles.items():
         yield f"| ours {precision} | {' | '.join(_number(profile.get(name)) for name in names)} |"
 

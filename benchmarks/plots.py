@@ -25,7 +25,7 @@ _STYLE = {
 
 
 def throughput_plot(figures: Figures) -> str:
-    """Bars of items a second, with the bare runtime of each precision as a line across."""
+    """Bars of items a second, with a line for the bare runtime of each precision."""
     with _figure(2.4) as (axes, svg):
         systems = _systems(figures)[::-1]
         rates = [capacity({"it": found}, "it") or 0.0 for _, _, found in systems]
@@ -41,7 +41,7 @@ def throughput_plot(figures: Figures) -> str:
 
 
 def latency_plot(figures: Figures) -> str:
-    """Median and 90th percentile against the offered load, which the server does not slow down."""
+    """Median and 90th percentile of latency against the offered load (open loop)."""
     with _figure(3.4) as (axes, svg):
         for name, color, found in _systems(figures):
             for quantile, line in (("p50_ms", "-"), ("p90_ms", ":")):
@@ -58,7 +58,7 @@ def latency_plot(figures: Figures) -> str:
 
 
 def tasks_plot(figures: Figures) -> str:
-    """Time of one image against the number of tasks asked, beside what a request for each would take."""
+    """Time of one image against the number of tasks, compared with a separate request for each task."""
     with _figure(2.6) as (axes, svg):
         points = [(int(count), load["p50_ms"]) for count, load in figures.get("tasks", {}).items()]
         if points:
@@ -87,7 +87,7 @@ def _legend(axes: Axes) -> None:
 
 @contextmanager
 def _figure(height: float) -> Iterator[tuple[Axes, StringIO]]:
-    """Axes to draw on, and the SVG that they are on the way out."""
+    """Axes to draw on, and a buffer that holds the SVG afterwards."""
     svg = StringIO()
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(8, height), layout="constrained")

@@ -1,6 +1,6 @@
-"""Everything side by side, in one go on one machine: `python -m benchmarks.run [--quick]`.
+"""All measurements in one run on one machine: `python -m benchmarks.run [--quick]`.
 
-Exits non-zero when a measurement failed, never because the machine is slow or a goal is not reached.
+Exits with a non-zero status if a measurement failed, but not if the machine is slow or a goal is not reached.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _RIVALS = ("litserve", "fastapi", "uvicorn", "aiohttp")
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: small towers, short measurements.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the results; benchmarks/results, or build/benchmarks when quick.")
+        Path | None, typer.Option(help="Folder for the results; benchmarks/results, or build/benchmarks with --quick.")
     ] = None,
     models: Annotated[
-        Path | None, typer.Option(help="Keep the models in this folder; made before, used again.")
+        Path | None, typer.Option(help="Keep the models in this folder, and use them again if they exist.")
     ] = None,
 ) -> None:
     """Measure the authors' way, LitServe, the bare runtime and our own server on the same weights and requests."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception, it stops the servers on its way
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the servers are stopped
     console = Console(soft_wrap=True)
     started, clock, busy = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
     with _models(models, quick, console) as folder:
@@ -75,14 +75,14 @@ def main(
 
 @contextmanager
 def _models(kept: Path | None, quick: bool, console: Console) -> Iterator[Path]:
-    """The folder that benchmarks.models filled, in a process of its own: the client stays free of PyTorch's threads."""
+    """A folder with the models. They are made in a separate process, so that the client has no threads of PyTorch."""
     with tempfile.TemporaryDirectory(prefix="mora-bench-") as temporary:
         folder = kept or Path(temporary) / "models"
         if not (folder / "about.json").is_file():
             console.rule("models")
             command = [sys.executable, "-m", "benchmarks.models", str(folder), *(["--tiny"] if quick else [])]
             if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
-                console.print("the models could not be made; the lines above say why", style="red")
+                console.print("the models could not be made; the lines above state the reason", style="red")
                 raise typer.Exit(1)
         yield folder
 

@@ -1,4 +1,4 @@
-"""Servers as processes of their own on loopback, started as their users start them."""
+"""Servers as separate processes on loopback, started in the usual way."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _STOP_SECONDS = 30
 
 @dataclass(frozen=True)
 class Program:
-    """How a server is started, when it is ready and where it takes an item."""
+    """How to start a server, how to check that it is ready, and where to send an item."""
 
     name: str
-    arguments: tuple[str, ...]  # of the Python interpreter; `--port` is added
+    arguments: tuple[str, ...]  # for the Python interpreter; `--port` is added
     ready_path: str
     path: str
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that is up."""
+    """A running server."""
 
     base: str
-    url: str  # takes an item
+    url: str  # for requests with an item
     pid: int
 
     def resident_bytes(self) -> int:
@@ -68,13 +68,13 @@ def ours(store: Path, precision: str) -> Program:
 
 @contextmanager
 def serving(program: Program) -> Iterator[Server]:
-    """The server while it runs. Raises MeasurementError when it does not come up."""
+    """A running server. Raises MeasurementError if it does not become ready."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, *program.arguments, "--port", str(port)]
     with tempfile.TemporaryFile("w+") as log:
-        # A session of its own, so that the workers some servers start can be stopped with them.
+        # A separate session, so that the worker processes of a server are stopped with it.
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait_until_ready(program, process, port, log)
@@ -95,7 +95,7 @@ def post(url: str, body: bytes) -> Any:  # noqa: ANN401
 
 
 def scores(url: str, bodies: Sequence[bytes]) -> list[dict[str, float]]:
-    """Label to score for each body, of the labels that a server answers with."""
+    """The answer to each body: label to score."""
     return [{entry["label"]: entry["score"] for entry in post(url, body)["labels"]} for body in bodies]
 
 

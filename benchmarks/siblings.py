@@ -1,4 +1,4 @@
-"""More tasks on the trunks of one: exporting those again would take a minute a task, for the same bytes."""
+"""More tasks on the trunks of the first: exporting the trunks again would take a minute a task, for the same bytes."""
 
 from __future__ import annotations
 

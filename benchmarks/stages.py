@@ -1,4 +1,4 @@
-"""Where a request's time goes inside our own server, from what its metrics counted meanwhile."""
+"""The time of each stage in our service, from its metrics before and after a load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SERIES = re.compile(rf'^({_STAGES}|{_BATCHES})_(sum|count){{[^}}]*"([^"]+)"}} (
 
 @contextmanager
 def profile(base: str) -> Iterator[dict[str, float]]:
-    """Filled on the way out: mean milliseconds of each stage that ran, and the mean batch of each encoder."""
+    """Filled on exit: mean milliseconds of each stage that ran, and the mean batch of each encoder."""
     found: dict[str, float] = {}
     before = read(_metrics(base))
     yield found

@@ -1,8 +1,8 @@
-"""How much faster training is on cached trunk outputs, at the shapes of CLIP ViT-B/16 (random weights).
+"""The speed-up of training by cached trunk outputs, at the shapes of CLIP ViT-B/16 (random weights).
 
     python -m benchmarks.trunk_cache --items 48 --epochs 15
 
-Both runs are the same `fit`, with and without `train.cache_trunk`; the seconds with it include computing the cache.
+Both runs are the same `fit`, with and without `train.cache_trunk`. The time with the cache includes computing it.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def write_items(path: Path, count: int, seed: int) -> None:
 
 
 def bench(
-    items: Annotated[int, typer.Option(help="Training items; a third of that in validation and test each.")] = 48,
-    epochs: Annotated[int, typer.Option(help="Epochs of either run.")] = 15,
+    items: Annotated[int, typer.Option(help="Training items; validation and test have a third of this each.")] = 48,
+    epochs: Annotated[int, typer.Option(help="Epochs of each run.")] = 15,
     ratio: Annotated[float, typer.Option(help="Missing ratio of every split.")] = 0.7,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
