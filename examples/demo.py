@@ -1,4 +1,4 @@
-"""Serve the shipped store, classify held-out drawings by image, by text and by both over real HTTP, and stop."""
+"""Serve the shipped store, classify held-out drawings by image, by text and by both over HTTP, and stop the service."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rich.console import Console
 
 HELD_OUT = Path(__file__).parent / "openclipart" / "held_out"
 START_SECONDS = 120
-# Counters that tell what was computed; the rest of /metrics is for Prometheus.
+# Counters that show the computed work; the rest of /metrics is for Prometheus.
 SHOWN = re.compile(r"mora_(requests|predictions|rejected)_total|mora_(batch_size|stage_duration_seconds)_count")
 console = Console(soft_wrap=True)
 
 
 class DemoError(Exception):
-    """The demo cannot show what it should; the message says why."""
+    """The demo failed; the message says why."""
 
 
 def main() -> int:
-    """Exit status 0 when every request was answered."""
+    """Run the demo. The exit status is 0 if every request was answered."""
     try:
         items = read_items()
         with service() as url:
@@ -42,12 +42,12 @@ def main() -> int:
     except DemoError as error:
         Console(stderr=True).print(f"demo failed: {error}", style="red", markup=False)
         return 1
-    console.print("\nThe service is stopped. `make serve` keeps it running: try / and /docs in a browser.")
+    console.print("\nThe service is stopped. `make serve` keeps it running: open / and /docs in a browser.")
     return 0
 
 
 def read_items() -> list[dict[str, str]]:
-    """The drawings that ship with the repository, which no training has seen."""
+    """The drawings in the repository that were not used in training."""
     path = HELD_OUT / "items.json"
     if not path.is_file():
         raise DemoError(f"{path} is missing; restore it from the repository")
@@ -57,13 +57,13 @@ def read_items() -> list[dict[str, str]]:
 
 @contextmanager
 def service(*flags: str) -> Iterator[str]:
-    """`mora-serve run` with flags on a free port, as its base URL; stopped on the way out."""
+    """Run `mora-serve run` with flags on a free port, yield its base URL, and stop it at the end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "service.cli", "run", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--drain-delay-seconds", "0"]  # nobody has to notice that it stops
+    command += ["--drain-delay-seconds", "0"]  # no proxy has to notice the shutdown
     command += flags
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -91,17 +91,17 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
         except urllib.error.HTTPError as error:
             with error:
                 last_answer = json.load(error)["detail"]
-            break  # it is up and says that it is not ready; waiting longer changes nothing
+            break  # the service runs but is not ready; waiting longer does not help
         except OSError:
             pass
         time.sleep(0.1)
     log.seek(0)
     ending = log.read()[-2000:]
-    raise DemoError(f"the service did not become ready (it said: {last_answer}); its log ends with\n{ending}")
+    raise DemoError(f"the service did not become ready (its last answer: {last_answer}); its log ends with\n{ending}")
 
 
 def classify_three_ways(url: str, item: dict[str, str]) -> None:
-    """Send a drawing by image, by text and by both; print each answer with what it cost."""
+    """Send a drawing by image, by text and by both; print each answer with its stage times."""
     picture = (HELD_OUT / item["image"]).read_bytes()
     task = item["task"]
     ways = {
@@ -158,13 +158,13 @@ def metrics(url: str) -> dict[str, float]:
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
             lines = response.read().decode().splitlines()
     except OSError as error:
-        raise DemoError(f"the service gives no metrics ({error})") from error
+        raise DemoError(f"the service does not return metrics ({error})") from error
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
 
 
 def print_moved(before: dict[str, float], after: dict[str, float]) -> None:
-    """How far each counter went; the image encoder ran for six of nine requests, not for the three without an image."""
-    console.print("\n[bold]Metrics that moved[/]")
+    """Print the increase of each counter: the image encoder runs for six of nine requests, those with an image."""
+    console.print("\n[bold]Metrics that changed[/]")
     for name, value in after.items():
         change = value - before.get(name, 0)
         if change and SHOWN.match(name):

@@ -13,11 +13,11 @@ from playwright.sync_api import Browser, sync_playwright
 
 from examples.demo import HELD_OUT, service
 
-_COLORS = 128  # of a palette: the page has few, and so has its picture
+_COLORS = 128  # size of the palette; the page has few colours
 
 
 class View(NamedTuple):
-    """How wide a window is, how it is coloured, and what of the page a picture shows."""
+    """Window size, colour scheme, and the part of the page in the picture."""
 
     name: str
     size: tuple[int, int]  # pixels
@@ -33,12 +33,12 @@ _VIEWS = [
 
 
 def main() -> None:
-    """Serve the shipped store, ask for one drawing, and write a PNG of each view to the folder that was named."""
+    """Serve the shipped store, classify one drawing, and write a PNG of each view to the given folder."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/images")
     folder.mkdir(parents=True, exist_ok=True)
     chromium = shutil.which("chromium")
     if chromium is None:
-        sys.exit("error: there is no chromium; `make setup-browser` installs it on Debian")
+        sys.exit("error: chromium is not installed; `make setup-browser` installs it on Debian")
     with service() as url, sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
@@ -57,7 +57,7 @@ def _take(browser: Browser, url: str, view: View, path: Path) -> None:
     page.locator(".example").first.wait_for()
     page.set_input_files("#picture", HELD_OUT / "apple.png")
     page.fill("#text", "a red apple")
-    for _ in range(2):  # the first request is slower than any after it
+    for _ in range(2):  # the first request is slower than later ones
         page.click("#send")
         page.locator("#curl").wait_for()
         page.locator("#result[aria-busy=false]").wait_for()

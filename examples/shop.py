@@ -1,6 +1,6 @@
-"""Draw a second-hand shop to learn from: photos, and a csv of photo, caption and kind with holes and mistakes.
+"""Generate the data of a second-hand shop: photos, and a csv of photo, caption and kind with empty cells and mistakes.
 
-It stands in for data of your own in docs/tutorial.md: `python -m examples.shop FOLDER`.
+docs/tutorial.md uses it as sample data: `python -m examples.shop FOLDER`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-ITEMS, NO_PHOTO, NO_CAPTION = 300, 0.3, 0.2  # how many, and the share that lacks the one or the other
-PIXELS, FINER = 96, 3  # drawn finer and made smaller, which smooths edges
-OWN = ""  # the color of the one item, where others are fixed
+ITEMS, NO_PHOTO, NO_CAPTION = 300, 0.3, 0.2  # number of items, and the shares without a photo or caption
+PIXELS, FINER = 96, 3  # drawn larger by this factor, then reduced, which smooths edges
+OWN = ""  # the color of the item; other colors are fixed
 COLORS = ["#c62828", "#ef6c00", "#f9a825", "#2e7d32", "#1565c0", "#6a1b9a", "#5d4037", "#455a64"]
 PAPER = ["#ffffff", "#fafafa", "#f3e5f5", "#e3f2fd", "#fff8e1", "#e8f5e9"]
 DARK, GLASS, WOOD, LEAF = "#212121", "#e1f5fe", "#4e342e", "#558b2f"
@@ -140,7 +140,7 @@ GOODS: list[tuple[str, list[str], list[Shape]]] = [
 
 
 def main(folder: Path) -> None:
-    """Write `photos/` and `shop.csv`; the same every time."""
+    """Write `photos/` and `shop.csv`; the result is always the same."""
     chance = random.Random(0)  # noqa: S311 - no secret
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     rows = [sold(number, folder, chance) for number in range(1, ITEMS + 1)]
@@ -153,7 +153,7 @@ def main(folder: Path) -> None:
 
 
 def sold(number: int, folder: Path, chance: random.Random) -> list[str]:
-    """One item's row; its photo is drawn unless it has none."""
+    """The row of one item; draws its photo if it has one."""
     kind, names, shapes = GOODS[number % len(GOODS)]
     photo, caption = f"photos/{number:03}.png", chance.choice(PRAISE) + chance.choice(names)
     drawn, lot = draw(shapes, chance), chance.random()
@@ -166,7 +166,7 @@ def sold(number: int, folder: Path, chance: random.Random) -> list[str]:
 
 
 def draw(shapes: list[Shape], chance: random.Random) -> Image.Image:
-    """A picture of one item: in a color, place, size and angle of its own."""
+    """A picture of one item, with a random color, position, size and angle."""
     edge, color, paper = PIXELS * FINER, chance.choice(COLORS), chance.choice(PAPER)
     scale = edge / 100 * chance.uniform(0.6, 0.9)
     left, top = (chance.uniform(0, edge - 100 * scale) for _ in "xy")

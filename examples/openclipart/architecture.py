@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConf
 
 IMAGE_SIZE = 64
 TEXT_LAYERS = 6
-INHERITED_LAYERS = (0, 1, 3, 11)  # the image tower's layers, by their number in DINOv2 small
+INHERITED_LAYERS = (0, 1, 3, 11)  # layers of the image tower, by their number in DINOv2 small
 PROJECTION = 256
 TEXT_LENGTH = 40
 VOCABULARY = 8000
@@ -19,9 +19,9 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
-    """A lower-cased byte-level BPE laid out as CLIP's: bytes, bytes that end a word, merges, start, end.
+    """A lower-cased byte-level BPE in CLIP's layout: bytes, bytes that end a word, merges, start, end.
 
-    Every byte has both pieces, so that nothing is unknown: CLIP's unknown token is the end token, where it pools.
+    Every byte has both pieces, so no token is unknown. CLIP's unknown token is the end token, at which CLIP pools.
     """
     backend = CLIPTokenizer().backend_tokenizer
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -37,7 +37,7 @@ def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
 
 
 def image_processor() -> CLIPImageProcessor:
-    """The whole picture squeezed into a square: drawings reach to their edges, so nothing is cropped."""
+    """An image processor that squeezes the whole picture into a square; cropping would cut drawings at their edges."""
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     return CLIPImageProcessor(size=size, do_center_crop=False, crop_size=size, resample=3)
 
@@ -70,7 +70,7 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
 
 
 def save_backbone(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
-    """Write the directory; weights are rounded to half precision, which halves the file and loses nothing later."""
+    """Write the folder. Weights are rounded to half precision, which halves the file."""
     folder.mkdir(parents=True, exist_ok=True)
     copy.deepcopy(model).half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)

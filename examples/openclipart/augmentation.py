@@ -1,5 +1,5 @@
 """Variants of a training picture or text, made in batches."""
-# ruff: noqa: S311 (chance, not secrets)
+# ruff: noqa: S311 (random variation, not secrets)
 
 import math
 import random
@@ -13,13 +13,13 @@ CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 
 def normalised(pixels: Tensor, side: int) -> Tensor:
-    """Bytes of any size (B, 3, H, W) as the image processor would give them, (B, 3, side, side)."""
+    """Convert bytes of any size (B, 3, H, W) as the image processor does, to (B, 3, side, side)."""
     small = nn.functional.interpolate(pixels.float() / 255, (side, side), mode="bicubic", antialias=True)
     return (small.clamp(0, 1) - CLIP_MEAN) / CLIP_STD
 
 
 def transformed(pixels: Tensor, side: int) -> Tensor:
-    """Random affine maps and colours of a batch of bytes, (B, 3, H, W) -> normalised (B, 3, side, side)."""
+    """Apply random affine maps and colours to a batch of bytes, (B, 3, H, W) -> normalised (B, 3, side, side)."""
     count = len(pixels)
     images = pixels.float() / 255
     grid = nn.functional.affine_grid(random_affine(count), [count, 3, side, side], align_corners=False)
@@ -58,7 +58,7 @@ def randomly_coloured(images: Tensor) -> Tensor:
 
 
 def written_otherwise(text: str) -> str:
-    """The text, sometimes as in a file name: joined words, missing letters, numbers, authors' marks."""
+    """The text, sometimes spelt as in a file name: joined words, missing letters, numbers, authors' marks."""
     draw = random.random()
     if draw < 0.5:
         return text

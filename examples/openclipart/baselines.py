@@ -1,4 +1,4 @@
-"""Yardsticks for the category task: what title or picture alone give without pretraining, and what a backbone adds."""
+"""Baselines for the category task: title or picture alone without pretraining, and the towers of a backbone."""
 
 import io
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def read_items(path: Path) -> Items:
 
 
 def best_on_validation(name: str, candidates: list[BaseEstimator], inputs: list[Any], splits: list[Items]) -> Score:
-    """Fit every candidate on train, keep the one with the best validation accuracy, and score that one on test."""
+    """Fit every candidate on train, choose the best validation accuracy, and score that candidate on test."""
     train, validation, test = splits
     accuracies = [
         accuracy_score(validation.labels, model.fit(inputs[0], train.labels).predict(inputs[1])) for model in candidates
@@ -140,10 +140,10 @@ def baselines(
     data: Annotated[Path, typer.Option(help="Folder with {train,validation,test}.parquet.")] = HERE
     / "data"
     / "category",
-    backbone: Annotated[Path | None, typer.Option(help="Also score this directory's towers.")] = None,
+    backbone: Annotated[Path | None, typer.Option(help="Also score the towers of this folder.")] = None,
     only_backbone: Annotated[bool, typer.Option(help="Skip the two baselines.")] = False,
 ) -> None:
-    """Print accuracy and macro-F1 on the test split; everything is tuned on the validation split."""
+    """Print accuracy and macro-F1 on the test split; all tuning uses the validation split."""
     splits = [read_items(data / f"{name}.parquet") for name in ("train", "validation", "test")]
     scores = [] if only_backbone else [score_titles(splits), score_pictures(splits)]
     if backbone:

@@ -1,4 +1,4 @@
-"""What the metadata of a drawing says once boilerplate is gone, and which split the drawing belongs to."""
+"""Clean the metadata of a drawing, and choose its split."""
 
 import hashlib
 import html
@@ -7,7 +7,7 @@ from typing import Literal
 
 Split = Literal["train", "validation", "test"]
 
-SPLIT_SALT = "openclipart-191"  # chosen so that every category has its share of each split
+SPLIT_SALT = "openclipart-191"  # chosen so that every category has an even share of each split
 TEST_SHARE, VALIDATION_SHARE = 0.25, 0.12
 
 # Titles that name a collection, not a drawing. "Clipart by X - member" names another member of the collection.
@@ -56,7 +56,7 @@ def clean_text(raw: str | None) -> str | None:
 
 
 def clean_title(raw: str | None, file_stem: str, creator: str | None) -> str | None:
-    """The title, or the words of the file name where the title only names a collection."""
+    """The title, or the words of the file name if the title only names a collection."""
     title = clean_text(raw)
     if title and not COLLECTION_TITLE.search(title) and re.search(r"[^\W\d]{2}", title):
         return title
@@ -70,7 +70,7 @@ def words_of_file_name(stem: str, creator: str | None) -> str | None:
     author = "".join(re.findall(r"[^\W_]+", (creator or "").lower()))
     for i in range(1, len(parts)):
         if author and len("".join(parts[i:])) >= 3 and author.startswith("".join(parts[i:])):
-            parts = parts[:i]  # file names were cut at a fixed length, so the author's name may be too
+            parts = parts[:i]  # file names were cut at a fixed length, so the author's name may be cut too
             break
     words = [part for part in parts if part.isalpha() and len(part) > 1 and part not in BOILERPLATE_WORDS]
     return " ".join(words) if any(len(word) > 2 for word in words) else None
@@ -85,7 +85,7 @@ def clean_description(raw: str | None, title: str | None) -> str | None:
 
 
 def clean_keywords(raw: list[str], creator: str | None) -> list[str]:
-    """Lower-case keywords in words, singular where the plural is a plain -s, without boilerplate; sorted."""
+    """Lower-case keywords as words, without plain plural -s and without boilerplate; sorted."""
     keywords = set()
     for text in raw:
         keyword = (clean_text(text) or "").lower()
@@ -99,14 +99,14 @@ def clean_keywords(raw: list[str], creator: str | None) -> list[str]:
 
 
 def split_key(title: str | None, file_stem: str) -> str:
-    """What near-duplicates share: the title without numbers, bracketed variants, colour variants and plural endings."""
+    """The key of near-duplicates: the title without numbers, bracketed variants, colour variants and plural endings."""
     text = re.sub(r"\(.*?\)", " ", (title or file_stem).lower())
     words = [word for word in re.findall(r"[^\W\d_]+", text) if word not in {"bw", "a", "an", "the"} and len(word) > 1]
     return " ".join(word.removesuffix("s") for word in words) or text.strip()
 
 
 def split_of(key: str) -> Split:
-    """A split that depends on the key alone, so that equal keys never meet across splits."""
+    """A split that depends only on the key, so equal keys are in the same split."""
     share = int.from_bytes(hashlib.sha256(f"{SPLIT_SALT}:{key}".encode()).digest()[:8], "big") / 2**64
     if share < TEST_SHARE:
         return "test"

@@ -1,4 +1,4 @@
-"""How each tower learns from its teachers."""
+"""Training of each tower by its teachers."""
 
 import math
 import time
@@ -19,7 +19,7 @@ TEMPERATURE = 0.05
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train and with what step size."""
+    """Training time and step size."""
 
     minutes: float
     batch_size: int
@@ -37,16 +37,16 @@ class Readout(nn.Module):
         self.linear = nn.Linear(width, sum(self.widths))
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        spread = nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5  # elements of about one
+        spread = nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5  # elements of about 1
         first, second, logits = torch.split(self.linear(spread), self.widths, dim=1)
         return first, second, logits
 
 
 def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
-    """One minus cosine, plus `contrast` times InfoNCE of the prediction among the teacher's embeddings of the batch."""
+    """One minus cosine, plus `contrast` times InfoNCE of the prediction against the teacher's embeddings."""
     predicted, teacher = nn.functional.normalize(predicted, dim=1), nn.functional.normalize(teacher, dim=1)
     similarity = predicted @ teacher.T  # (B, B)
-    # Items that the teacher cannot tell apart are no negatives of one another.
+    # Items that the teacher cannot distinguish are not used as negatives of each other.
     same = (teacher @ teacher.T > 0.97) & ~torch.eye(len(teacher), dtype=torch.bool)
     logits = (similarity / TEMPERATURE).masked_fill(same, -math.inf)
     return 1 - similarity.diagonal().mean() + contrast * nn.functional.cross_entropy(logits, torch.arange(len(teacher)))
@@ -54,7 +54,7 @@ def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
 
 @dataclass(frozen=True)
 class TextTargets:
-    """What the text tower learns of N texts: MiniLM's embeddings (N, 384) and the categories' probabilities (N, C)."""
+    """Targets of the text tower for N texts: MiniLM's embeddings (N, 384) and category probabilities (N, C)."""
 
     alone: Tensor
     in_context: Tensor
@@ -63,10 +63,10 @@ class TextTargets:
 
 @dataclass(frozen=True)
 class ImageTargets:
-    """What the image tower learns of N pictures.
+    """Targets of the image tower for N pictures.
 
     MiniLM's embeddings of the captions (N, 384), centred; DINOv2's class token and mean patch token, standardised
-    (N, 768); the categories' probabilities (N, C).
+    (N, 768); category probabilities (N, C).
     """
 
     captions: Tensor
@@ -82,9 +82,9 @@ def train_text_tower(
     targets: TextTargets,
     budget: Budget,
 ) -> None:
-    """Teach the text tower what each text means alone and in its context, and which category it belongs to.
+    """Train the text tower on the meaning of each text, alone and in its context, and on its category.
 
-    Weights (N,) say how often each text is drawn.
+    Weights (N,) are the sampling weights of the texts.
     """
     readout = Readout(model.config.projection_dim, targets.categories.shape[1])
     tower = nn.ModuleList([model.text_model, model.text_projection, readout])
@@ -101,7 +101,7 @@ def train_text_tower(
 
 
 def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once: int = 8) -> Iterator[Tensor]:
-    """Batches of indices drawn by weight, each of texts about as long as one another: less padding, more steps."""
+    """Batches of indices sampled by weight, each of texts of similar length: less padding, more steps."""
     long = torch.tensor(lengths)
     while True:
         drawn = torch.multinomial(weights, at_once * batch_size, replacement=True)
@@ -112,10 +112,10 @@ def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once
 def train_image_tower(
     model: CLIPModel, pixels: Tensor, weights: Tensor, targets: ImageTargets, axes: Tensor, budget: Budget
 ) -> None:
-    """Teach the image tower what the caption means, on fixed axes, what DINOv2 sees, and the category.
+    """Train the image tower on the meaning of the caption on fixed axes, on DINOv2's features, and on the category.
 
-    Shapes: pixels (N, 3, H, W) of bytes, weights (N,), axes (384, P). Half of the patches are dropped, but for the last
-    steps, which get the tower used to all of them.
+    Shapes: pixels (N, 3, H, W) of bytes, weights (N,), axes (384, P). Half of the patches are dropped, except in the
+    last steps, which adapt the tower to all patches.
     """
     readout = Readout(model.config.projection_dim, targets.categories.shape[1])
     tower = nn.ModuleList([model.vision_model, model.visual_projection, readout])
@@ -139,9 +139,9 @@ def principal_axes(embeddings: Tensor, count: int) -> Tensor:
 
 
 def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text], about: Tensor, axes: Tensor) -> None:
-    """Rotate the text projection so that its features lie as near as a rotation can to MiniLM's, on the given axes.
+    """Rotate the text projection so that its features are as close as possible to MiniLM's on the given axes.
 
-    Both towers then share one space. A rotation (orthogonal Procrustes) keeps every distance between texts.
+    Both towers then share one space. A rotation (orthogonal Procrustes) keeps all distances between texts.
     """
     tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
@@ -151,7 +151,7 @@ def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text
 
 
 def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float) -> Tensor:
-    """The pooled output from a random share of the patches, (B, Dv): cheaper, and harder to overfit."""
+    """The pooled output from a random share of the patches, (B, Dv): cheaper, and less overfitting."""
     vision = model.vision_model
     hidden = vision.embeddings(pixels)  # (B, 1 + patches, Dv)
     patches = hidden.shape[1] - 1
@@ -163,7 +163,7 @@ def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float) -> T
 
 
 def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["Step"]:
-    """Yield a step that takes its loss, until the time is up; warm-up, then cosine by time; AdamW."""
+    """Yield a step that accepts a loss, until the time is up; warm-up, then cosine by time; AdamW."""
     module.train()
     optimizer = torch.optim.AdamW(
         parameter_groups(module, budget.weight_decay), lr=budget.learning_rate, betas=(0.9, 0.98)
@@ -185,7 +185,7 @@ def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["Step"]:
 
 
 class Step:
-    """Takes a loss, updates the weights and keeps a running mean; `done` is the share of the time that is spent."""
+    """Accepts a loss, updates the weights and keeps a running mean; `done` is the elapsed share of the time."""
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.module, self.optimizer, self.count, self.mean, self.done = module, optimizer, 0, math.nan, 0.0
@@ -200,7 +200,7 @@ class Step:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Decay matrices only."""
+    """Weight decay only for matrices."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},

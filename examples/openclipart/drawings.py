@@ -41,12 +41,12 @@ CATEGORY_OF_FOLDER = {
 }
 Image.MAX_IMAGE_PIXELS = None  # some drawings of this trusted package are 15,000 pixels wide
 
-MOST_PER_KEY = 25  # 1,375 of the 8,121 drawings are stars that differ in a number
+MOST_PER_KEY = 25  # 1,375 of the 8,121 drawings are stars that differ only in a number
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One picture with what is known about it; `png` is composited on white."""
+    """One picture with its metadata; `png` is composited on white."""
 
     path: Path
     png: bytes
@@ -63,7 +63,7 @@ class Drawing:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB, with whatever is transparent shown white."""
+    """Convert to RGB, with transparency shown white."""
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
@@ -115,7 +115,7 @@ def rdf_fields(svg: str) -> dict[str, str | None]:
 
 
 def without_duplicates(drawings: Iterable[Drawing]) -> Iterator[Drawing]:
-    """Each picture once, in path order but uncategorised folders last, and at most MOST_PER_KEY of one key."""
+    """Each picture once, in path order with uncategorised folders last, and at most MOST_PER_KEY of one key."""
     seen: set[str] = set()
     per_key: Counter[str] = Counter()
     for drawing in sorted(drawings, key=lambda d: (d.category is None, d.path)):

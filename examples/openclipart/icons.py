@@ -1,4 +1,4 @@
-"""Emoji, icons and stamps with their captions: what installed packages offer beside the drawings."""
+"""Emoji, icons and stamps with their captions, from installed packages."""
 
 import io
 import json
@@ -40,7 +40,7 @@ CONTEXT_WORDS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A file (or SVG text) to be drawn, its caption, and what kind of thing it belongs to."""
+    """A file (or SVG text) to render, its caption, and its context."""
 
     name: str
     caption: str
@@ -72,7 +72,7 @@ def emoji_sources(node_modules: Path) -> Iterator[Source]:
 
 
 def icon_sources(icons: Path) -> Iterator[Source]:
-    """Icons of Debian's icon themes; links are left out, for they show what another file shows."""
+    """Icons of Debian's icon themes, without links, which would repeat other files."""
     for pattern in ICON_FOLDERS:
         for folder in sorted(icons.glob(pattern)):
             for path in sorted([*folder.rglob("*.png"), *folder.rglob("*.svg")]):
@@ -85,7 +85,7 @@ def icon_sources(icons: Path) -> Iterator[Source]:
 
 
 def stamp_sources(stamps: Path) -> Iterator[Source]:
-    """Tux Paint's stamps; the text beside each is its caption, its folders are its context."""
+    """Tux Paint's stamps; the text file beside each is its caption, and its folders are its context."""
     for path in sorted([*stamps.rglob("*.png"), *stamps.rglob("*.svg")]):
         text = path.with_suffix(".txt")
         caption = clean_text(text.read_text(errors="replace").split("\n")[0]) if text.exists() else None
@@ -94,7 +94,7 @@ def stamp_sources(stamps: Path) -> Iterator[Source]:
 
 
 def render(source: Source) -> bytes | None:
-    """The picture on white as PNG, at most LARGEST_SIDE pixels; None if it cannot be drawn or is blank."""
+    """The picture on white as PNG, at most LARGEST_SIDE pixels; None if it cannot be rendered or is blank."""
     import resvg_py
 
     try:

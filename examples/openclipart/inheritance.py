@@ -1,4 +1,4 @@
-"""The image tower does not start at random: it is a thinner DINOv2, which training then teaches to be whole again."""
+"""Initialise the image tower from a part of DINOv2, and the token embeddings from MiniLM."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from examples.openclipart.teachers import IMAGENET_MEAN, IMAGENET_STD, embed_tex
 
 @torch.no_grad()
 def inherit_image_tower(model: CLIPModel, dino: nn.Module, layers: Sequence[int], pixels: Tensor) -> None:
-    """Give the image tower some of DINOv2's layers, with those hidden units that matter most on sample pictures.
+    """Give the image tower some of DINOv2's layers, with the hidden units that matter most on sample pictures.
 
-    Layer scales go into the weights they scale, and patches shrink so that a picture and its enlargement are embedded
+    Layer scales are merged into the weights, and patches shrink so that a picture and its enlargement are embedded
     alike (FlexiViT, arXiv 2212.08013, sec. 3.4).
 
     Args:
-        layers: which of DINOv2's layers, one for each layer of the tower; widths must agree.
+        layers: the number of a DINOv2 layer for each layer of the tower; widths must agree.
         pixels: sample pictures, normalised (B, 3, S, S).
     """
     vision = model.vision_model
@@ -37,7 +37,7 @@ def inherit_image_tower(model: CLIPModel, dino: nn.Module, layers: Sequence[int]
 def inherit_embeddings(ours: nn.Module, theirs: nn.Module) -> None:
     side = ours.patch_embedding.kernel_size[0]
     weight, bias = theirs.patch_embeddings.projection.weight, theirs.patch_embeddings.projection.bias
-    # Pictures come with CLIP's mean and deviation here.
+    # The pictures are normalised by CLIP's mean and deviation.
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     bias = bias + (weight * (CLIP_MEAN - mean) / std).sum(dim=(1, 2, 3))
     enlarge = resizing(side, weight.shape[-1])
@@ -57,7 +57,7 @@ def resizing(before: int, after: int) -> Tensor:
 
 
 def hidden_energies(dino: nn.Module, layers: Sequence[int], pixels: Tensor) -> dict[int, Tensor]:
-    """Mean square of every hidden unit of some layers' MLPs, (hidden,) by the layer's number."""
+    """Mean square of every hidden unit in the MLPs of some layers: layer number to (hidden,)."""
     energies: dict[int, Tensor] = {}
 
     def keep(number: int, hidden: Tensor) -> None:
@@ -92,7 +92,7 @@ def inherit_layer(ours: nn.Module, theirs: nn.Module, energies: Tensor) -> None:
 
 @torch.no_grad()
 def inherit_vocabulary(model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
-    """Start every piece of the vocabulary near those that mean alike: MiniLM's embeddings, on their first axes."""
+    """Initialise the token embeddings with the first axes of MiniLM's embeddings, so that similar pieces are close."""
     vocabulary = tokenizer.get_vocab()
     pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     written = [tokenizer.convert_tokens_to_string([piece]).strip() or piece for piece in pieces]

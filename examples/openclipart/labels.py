@@ -1,4 +1,4 @@
-"""What the training drawings' categories say of texts and pictures that have none: soft labels for the towers."""
+"""Soft category labels for texts and pictures without a category, from classifiers of the training drawings."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class View:
-    """One way to look at the items: a classifier and its input, one row for each item."""
+    """One view of the items: a classifier and its input, with one row for each item."""
 
     classifier: BaseEstimator
     inputs: npt.NDArray[Any]
@@ -31,7 +31,7 @@ def embedded(embeddings: Tensor, c: float) -> View:
 
 
 def spelt(texts: list[str]) -> View:
-    """Logistic regression on character n-grams, which also knows the names of programs."""
+    """Logistic regression on character n-grams, which also learns the names of programs."""
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True)
     return View(make_pipeline(vectorizer, LogisticRegression(C=30, max_iter=2000)), np.array(texts, dtype=object))
 
@@ -39,8 +39,8 @@ def spelt(texts: list[str]) -> View:
 def soft_categories(views: list[View], categories: list[str | None]) -> Tensor:
     """The probability of each category for every item, (N, C) in alphabetical order.
 
-    The views' probabilities are multiplied and normalised. An item whose category is known takes half of it from that
-    and half from classifiers that were fitted without it, so that odd labels are not learned by heart.
+    The probabilities of the views are multiplied and normalised. An item with a known category takes half from it,
+    and half from classifiers that were fitted without the item, so that unusual labels are not memorised.
     """
     known = np.array([i for i, category in enumerate(categories) if category])
     labels = np.array([category for category in categories if category])
@@ -52,7 +52,7 @@ def soft_categories(views: list[View], categories: list[str | None]) -> Tensor:
 
 
 def log_probabilities(view: View, known: npt.NDArray[np.int_], labels: npt.NDArray[np.str_]) -> npt.NDArray[np.float64]:
-    """Fitted on the known items; those themselves are predicted by cross-validation. Shape (N, C)."""
+    """Probabilities (N, C). The classifier is fitted on the known items, which are predicted by cross-validation."""
     inputs = view.inputs[known]
     held_out = cross_val_predict(view.classifier, inputs, labels, cv=FOLDS, method="predict_log_proba")
     result = view.classifier.fit(inputs, labels).predict_log_proba(view.inputs)

@@ -1,6 +1,6 @@
-"""The pictures the backbone is pretrained on: training drawings, emoji, icons and stamps, each with a caption.
+"""The pretraining pictures of the backbone: training drawings, emoji, icons and stamps, each with a caption.
 
-One that looks like a drawing of the validation or test split is left out.
+Pictures that look like a drawing of the validation or test split are left out.
 """
 
 import io
@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 def drawing_rows(data: Path) -> list[Row]:
-    """The training drawings of both tasks; the context is category and keywords."""
+    """The training drawings of both tasks; their context is category and keywords."""
     rows: dict[str, Row] = {}
     for task in ("category", "keywords"):
         for row in pq.read_table(data / task / "train.parquet").to_pylist():

@@ -30,11 +30,11 @@ HELD_OUT_SIDE = 256
 
 
 def prepare(
-    source: Annotated[Path, typer.Option(help="Where openclipart-png and openclipart-svg put their files.")] = Path(
+    source: Annotated[Path, typer.Option(help="Folder of the files of openclipart-png and openclipart-svg.")] = Path(
         "/usr/share/openclipart"
     ),
     output: Annotated[Path, typer.Option(help="Folder for category/ and keywords/.")] = HERE / "data",
-    largest_side: Annotated[int, typer.Option(help="Pictures are shrunk to this many pixels.")] = 128,
+    largest_side: Annotated[int, typer.Option(help="Largest side of a picture, in pixels.")] = 128,
 ) -> None:
     """Write category/ and keywords/ with {train,validation,test}.parquet each.
 
@@ -58,7 +58,7 @@ def prepare(
 
 
 def write_held_out(source: Path, drawings: list[Drawing], folder: Path) -> None:
-    """Three drawings that no model has seen, with their titles and categories, for the demo."""
+    """Write three test drawings, with their titles and categories, for the demo."""
     folder.mkdir(exist_ok=True)
     of_path = {str(drawing.path): drawing for drawing in drawings if drawing.split == "test"}
     items = []
@@ -91,7 +91,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def report(drawings: list[Drawing], output: Path) -> None:
-    """Print how many drawings of each category each split holds."""
+    """Print the number of drawings of each category in each split."""
     counts = Counter((drawing.category, drawing.split) for drawing in drawings)
     table = Table("category", *SPLITS, title=f"{len(drawings)} drawings in {output}")
     for category in sorted({category for category, _ in counts if category}):

@@ -40,22 +40,22 @@ from examples.openclipart.texts import Text, wordnet_texts
 
 HERE = Path(__file__).parent
 STORED_SIDE = 96
-# How often each kind of text and picture is drawn.
+# The share of each kind of text and picture in the samples.
 TEXT_SHARES = {"word": 0.45, "caption": 0.35, "openclipart": 0.2}
 PICTURE_SHARES = {"openclipart": 0.4, "other": 0.6}
 
 
 def pretrain(
-    output: Annotated[Path, typer.Option(help="Where the backbone goes.")] = HERE / "backbone",
-    data: Annotated[Path, typer.Option(help="prepare.py's output.")] = HERE / "data",
+    output: Annotated[Path, typer.Option(help="Folder for the backbone.")] = HERE / "backbone",
+    data: Annotated[Path, typer.Option(help="Output of prepare.py.")] = HERE / "data",
     cache: Annotated[Path, typer.Option(help="Pictures and teacher embeddings, kept between runs.")] = HERE / "cache",
     node_modules: Annotated[Path, typer.Option(help="Folder with the @iconify-json sets.")] = Path("node_modules"),
-    text_minutes: Annotated[float, typer.Option(help="Training time of the text tower.")] = 16,
-    image_minutes: Annotated[float, typer.Option(help="Training time of the image tower.")] = 26,
+    text_minutes: Annotated[float, typer.Option(help="Training time of the text tower, in minutes.")] = 16,
+    image_minutes: Annotated[float, typer.Option(help="Training time of the image tower, in minutes.")] = 26,
     threads: int = 2,
     seed: int = 0,
 ) -> None:
-    """Gather pictures and texts, embed them with the teachers (once), train both towers, write the backbone."""
+    """Collect pictures and texts, embed them with the teachers (once), train both towers, and write the backbone."""
     torch.set_num_threads(threads)
     random.seed(seed)
     rows = gather(cache, data, node_modules)
@@ -114,10 +114,10 @@ def embedded_both_ways(cache: Path, texts: list[Text]) -> tuple[Tensor, Tensor]:
 
 
 def views_of_texts(texts: list[Text], alone: Tensor, in_context: Tensor, categories: list[str | None]) -> list[View]:
-    """What texts mean and how they are spelt.
+    """The meaning and the spelling of texts.
 
-    The meaning is halfway between text and context, which says what a rare word is, but that of the text alone where
-    the context names the category.
+    The meaning is halfway between text and context, because the context explains rare words. It is that of the text
+    alone if the context names the category.
     """
     labelled = torch.tensor([category is not None for category in categories])
     meaning = torch.where(labelled[:, None], alone, (alone + in_context) / 2)
@@ -125,7 +125,7 @@ def views_of_texts(texts: list[Text], alone: Tensor, in_context: Tensor, categor
 
 
 def shares(kinds: list[str], of_kind: dict[str, float]) -> Tensor:
-    """Weights such that each kind is drawn as often as `of_kind` says."""
+    """Sampling weights that give each kind the share in `of_kind`."""
     counts: dict[str, int] = defaultdict(int)
     for kind in kinds:
         counts[kind] += 1

