@@ -1,4 +1,4 @@
-"""The page of the command lines, as `--help` has them."""
+"""The page of the commands, from their `--help`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ APPS = {"mora-train": training.cli.app, "mora-store": model_store.cli.app, "mora
 INTRODUCTION = """\
 # Commands
 
-Three commands, one for each package: `mora-train` learns and publishes, `mora-store` looks after what is published,
-`mora-serve` answers. `--help` behind any of them prints the same as this page. A command that fails prints one line on
-standard error and exits with 1; one that was called wrongly exits with 2.
+There are three commands, one for each package: `mora-train` trains and publishes, `mora-store` manages published
+versions, and `mora-serve` serves them. `--help` prints the same text as this page. A command that fails prints one line
+to standard error and exits with 1. An invalid command line exits with 2.
 """
 
 
@@ -46,7 +46,7 @@ def _command(program: str, word: str, command: Any) -> str:  # noqa: ANN401
 
 
 def _prose(text: str | None) -> str:
-    """Help as Markdown: without rich's marks."""
+    """Help text as Markdown, without rich's markup."""
     return _portable(Text.from_markup(text).plain.strip()) if text else ""
 
 

@@ -1,4 +1,4 @@
-"""The page of the HTTP API, from the service's own OpenAPI document."""
+"""The page of the HTTP API, from the OpenAPI document of the service."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from service.web.app import create_app
 INTRODUCTION = """\
 # HTTP API
 
-What the service answers, made from its OpenAPI document. A running service has the same under `/docs`, to try out, and
-as `/openapi.json`. What is refused is answered with a [problem](../errors.md). With
-[API keys](../reference.md#api-keys) every path wants `Authorization: Bearer <key>`, but `/livez`, `/readyz` and the
-files of the [playground](../playground.md). Beside the answer's `latency_ms` its stages are in the header
-`Server-Timing`.
+This page is generated from the OpenAPI document of the service. A running service has the same document under `/docs`,
+where you can try the requests, and as `/openapi.json`. A request that fails is answered with a
+[problem](../errors.md). With [API keys](../reference.md#api-keys) every path needs `Authorization: Bearer <key>`,
+except `/livez`, `/readyz` and the files of the [playground](../playground.md). The stages in `latency_ms` of an answer
+are also in the header `Server-Timing`.
 """
 
 
 def http_page() -> str:
-    """Every path, then every schema that an answer has."""
+    """Every path, then every schema of an answer."""
     document = create_app(Settings.model_validate({"store": DEFAULT_STORE})).openapi()
     schemas: Mapping[str, Schema] = document["components"]["schemas"]
     paths = [

@@ -16,7 +16,7 @@ from docs.generation.tables import Schema, default_of, table, type_of
 
 
 def models_page(introduction: str, model: type[BaseModel]) -> str:
-    """A heading and a table for each model; what a field means is the comment beside it in the source."""
+    """A heading and a table for each model; the description of a field is the comment beside it in the source."""
     definitions: dict[str, Schema] = model.model_json_schema().get("$defs", {})
     found: dict[type[BaseModel], list[str]] = {}
     for place, inner in _within(model, ""):

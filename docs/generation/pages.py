@@ -1,4 +1,4 @@
-"""The pages of the reference that are made from the code whenever the site is built (a hook of MkDocs)."""
+"""The pages of the reference that are generated from the code when the site is built (a hook of MkDocs)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from training.config import TaskConfig
 CONFIGURATION = """\
 # Configuration of a task
 
-One YAML file a task, read by every command of `mora-train`. A field is a flag too: `--train.epochs 3`,
-`--missing.train.ratio 0.5`. Files to begin from are in `training/configs/` and `examples/openclipart/`;
-`mora-train show CONFIG` says what one would train.
+Each task has one YAML file, which every command of `mora-train` reads. A field is also a flag: `--train.epochs 3`,
+`--missing.train.ratio 0.5`. There are examples in `training/configs/` and `examples/openclipart/`.
+`mora-train show CONFIG` prints the trained parameters.
 """
 MANIFEST = """\
 # Manifest
 
-What `manifest.json` of a published version says: all that a service must know about it. `mora-store show TASK --json`
-prints one. An unknown field is refused.
+`manifest.json` of a published version holds all information that a service needs about it. `mora-store show TASK
+--json` prints it. Unknown fields are refused.
 """
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages, as if they were files under `docs/`."""
+    """Add the pages as files under `docs/`."""
     pages = {
         "reference/http.md": http_page(),
         "reference/commands.md": commands_page(),
@@ -44,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Name the files of the repository that are no pages, where the raw page links to them."""
+    """Replace links to files outside `docs/` by their paths."""
     folder = posixpath.dirname(page.file.src_uri)
 
     def named(link: re.Match[str]) -> str:

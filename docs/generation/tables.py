@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Schema = Mapping[str, Any]
-_MOST_WORDS = 10  # of an enumeration that a cell spells out
+_MOST_WORDS = 10  # of an enumeration that a cell lists in full
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 
 
@@ -18,7 +18,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def type_of(schema: Schema, definitions: Mapping[str, Schema]) -> str:
-    """What a value may be, in words; a model is a link to the heading of its name."""
+    """The type of a value in words; a model is a link to its heading."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         found = definitions[name]
@@ -41,12 +41,12 @@ def type_of(schema: Schema, definitions: Mapping[str, Schema]) -> str:
 
 
 def title_of(name: str) -> str:
-    """A schema's name without the module, which pydantic adds where two have one name."""
+    """The name of a schema without the module, which pydantic adds if two schemas have the same name."""
     return name.rsplit("__", 1)[-1]
 
 
 def default_of(name: str, schema: Schema) -> str:
-    """The default of a property as JSON; empty where there is none, and for a model, whose own fields have them."""
+    """The default of a property as JSON; empty if there is none, and for a model, whose fields have their own."""
     value = schema["properties"][name].get("default", ...)
     is_model = isinstance(value, Mapping) and bool(value)
     return "" if value is ... or is_model else f"`{json.dumps(value, ensure_ascii=False)}`"

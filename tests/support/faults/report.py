@@ -16,13 +16,13 @@ _PACKAGES = ("fastapi", "uvicorn", "pydantic", "onnxruntime", "pillow")
 _HEAD = """\
 # Reliability, measured
 
-Written by `make faults`, or by `make faults FAULTS=tests/faults/load/test_overload.py` for the rows of that file alone.
-Each row is a figure of one test of tests/faults/. A row that says *control* plants a fault and shows that the test
-catches it.
+`make faults` writes this page. `make faults FAULTS=tests/faults/load/test_overload.py` updates only the rows of that
+file. Each row is a figure of one test in tests/faults/. Rows marked *control* plant a fault and show that the test
+detects it.
 
 """
 _COLUMNS = """
-| what was done | goal | measured | reached | seconds | measured on | test |
+| fault or load | goal | measured | reached | seconds | date | test |
 |---|---|---|---|---|---|---|
 """
 _TEST = re.compile(r"`(?P<file>\w+\.py)::(?P<function>\w+)[^`]*` \|$")
