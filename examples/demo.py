@@ -97,7 +97,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: IO[str]) -
         time.sleep(0.1)
     log.seek(0)
     ending = log.read()[-2000:]
-    raise DemoError(f"the service did not become ready (its last answer: {last_answer}); its log ends with\n{ending}")
+    raise DemoError(f"the service did not become ready (answer: {last_answer}); its log ends with\n{ending}")
 
 
 def classify_three_ways(url: str, item: dict[str, str]) -> None:
