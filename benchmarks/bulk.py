@@ -83,7 +83,7 @@ def run(way: int, source: Path, output: Path) -> Figures:
         times.append(time.perf_counter())
     rows = sum(part.rows for part in done)
     if rows != sum(part.rows for part in todo) or any(part.failed for part in done):
-        raise SystemExit(f"{rows} rows were processed, {sum(part.failed for part in done)} of them failed")
+        raise SystemExit(f"{rows} rows were labelled, {sum(part.failed for part in done)} of them without an answer")
     rate = (rows - done[0].rows) / (times[-1] - times[0])
     return Figures(rate, time.perf_counter() - started)
 

@@ -55,7 +55,7 @@ def whole(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]
 
 
 def reduced(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
-    """(1, 3, H, W) as the service computes them."""
+    """(1, 3, H, W) as the service makes them."""
     return pixel_values(decode(data, MAX_PIXELS, preprocessing), preprocessing)
 
 
