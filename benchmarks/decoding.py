@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from model_store import ImagePreprocessing, Store
-from service.models.images import decode, fit, pixel_values
+from model_store.items.pictures import decode, fit, pixel_values
 from service.models.loaded_model import Model
 from service.models.loading import Loader
 from service.settings import Settings

@@ -15,7 +15,7 @@ from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
 from service.models.head import Head, Vector
-from service.models.images import decode, pixel_values
+from model_store.items.pictures import decode, pixel_values
 from service.models.memory_budget import MemoryBudget
 from service.models.tokenizer import TextTokenizer, Tokens
 

@@ -24,7 +24,7 @@ from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
 from service.api.schemas import self_contained
 from service.inference.fan_out import classify_batch
-from service.models.images import media_type_of
+from model_store.items.pictures import media_type_of
 from service.models.loaded_model import Model
 from service.web.dependencies import (
     BatchDep,

@@ -20,7 +20,7 @@ import torch
 import yaml
 from PIL import Image
 
-import service.models.images
+import model_store.items.pictures
 from model_store import Store, read_trusted_keys
 from service.api.item import Item
 from tests.support.waiting import eventually
@@ -224,6 +224,6 @@ def test_training_and_service_see_the_same_picture(mode: str, format: str) -> No
     picture.save(file, format)
 
     ours = np.asarray(rgb_over_white(Image.open(BytesIO(file.getvalue()))))
-    served = np.asarray(service.models.images.decode(file.getvalue(), 10**6))
+    served = np.asarray(model_store.items.pictures.decode(file.getvalue(), 10**6))
 
     np.testing.assert_array_equal(ours, served)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from model_store import ImagePreprocessing
 from service.errors import Code, ServiceError
-from service.models import images
+from model_store.items import pictures as images
 from tests.support.faults.asking import Sent, ask, golden
 from tests.support.faults.mutation import dice
 from tests.support.faults.pictures import LARGEST, bombs, damaged, encoded, large, seeds

@@ -6,9 +6,9 @@ import warnings
 
 import atheris
 
-with atheris.instrument_imports(include=["service.models.images", "PIL"]):
+with atheris.instrument_imports(include=["model_store.items.pictures", "PIL"]):
     from service.errors import ServiceError
-    from service.models.images import decode, pixel_values
+    from model_store.items.pictures import decode, pixel_values
 
 from model_store import ImagePreprocessing
 from tests.support.faults.coverage import foresee, fuzz

@@ -22,7 +22,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
 from model_store import Padding, blob_of
-from service.models.images import decode, pixel_values
+from model_store.items.pictures import decode, pixel_values
 from service.models.tokenizer import TextTokenizer
 from training.errors import BackboneError, DataError
 from training.model.backbones import load_backbone, load_backbone_config

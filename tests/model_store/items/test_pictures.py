@@ -10,8 +10,8 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from model_store import ImagePreprocessing
 from service.errors import Code, ServiceError
-from service.models import images
-from service.models.images import decode, fit, pixel_values
+from model_store.items import pictures as images
+from model_store.items.pictures import decode, fit, pixel_values
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [
