@@ -57,7 +57,7 @@ def test_pixel_values_have_a_batch_of_one():
             "An image may have 1000 pixels, before and after it is resized; send a smaller one.",
         ),
         (
-            png()[:60],
+            png()[:45],
             {"max_image_pixels": 2_000},
             Code.IMAGE_UNDECODABLE,
             "The PNG file is damaged or cut short; send it whole.",
