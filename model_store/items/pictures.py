@@ -20,7 +20,6 @@ from model_store.items.pixels import (
     fit,
     normalised,
     orientation_of,
-    resampling,
     resized_size,
     rgb_over_white,
     turned_upright,
@@ -28,7 +27,7 @@ from model_store.items.pixels import (
 )
 from model_store.manifest import ImagePreprocessing
 
-_BAND_BYTES = 20 * BAND_PIXELS  # of what is made of a band on its way to RGB
+_BAND_BYTES = 20 * BAND_PIXELS  # copies of a band on its way to RGB
 _BYTES_A_ROW = 56  # or a column: the weights that Pillow resizes it with
 _WEBP_BYTES_PER_PIXEL = 16  # libwebp's canvas and working copy, Pillow's copy and the picture
 _Resizing = tuple[tuple[int, int], Image.Resampling, tuple[float, float, float, float]]  # arguments of `resize`
@@ -53,13 +52,13 @@ def decode(
     """The first frame of a JPEG, PNG or WebP picture, upright, as RGB over white.
 
     Args:
-        preprocessing: then the picture comes back as `fit` makes it, without ever being in memory a second time, and a
-            JPEG of at least four times the size it is resized to is decoded at 1/2, 1/4 or 1/8 of its scale.
-        make_room: called with the bytes that decoding is going to take, before it does; may block.
+        preprocessing: if given, the picture is resized and cropped as `fit` does it, without a second copy of a large
+            picture. A JPEG of at least four times the size it is resized to is decoded at 1/2, 1/4 or 1/8 of its scale.
+        make_room: called before decoding with the bytes that it will take; may block.
 
     Raises:
-        PictureError: `FORMAT`, `PIXELS` (of the header, before decoding, or of a very elongated picture once it is
-            resized), `UNDECODABLE`, or what `make_room` raises.
+        PictureError: `FORMAT`; `PIXELS`, by the header, or for a very elongated picture that resizing would enlarge;
+            `UNDECODABLE`; or the error that `make_room` raises.
         OSError: the file cannot be read.
     """
     data = source.read_bytes() if isinstance(source, Path) else source
@@ -116,11 +115,11 @@ def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _
     drafted = picture.draft(None, (2 * width, 2 * height))
     if drafted is None or picture.size == whole:
         return None
-    return (width, height), resampling(preprocessing), drafted[1]
+    return (width, height), Image.Resampling[preprocessing.resample.upper()], drafted[1]
 
 
 def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
-    """Of the picture as it is about to be decoded, and of what is made of it; `whole` is its pixels at full scale."""
+    """Peak memory of decoding and resizing; `whole` is the number of pixels at full scale."""
     pixels = picture.width * picture.height
     to_size = (0, 0) if preprocessing is None else resized_size(picture.size, preprocessing)
     resized = math.prod(to_size)

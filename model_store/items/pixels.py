@@ -8,8 +8,8 @@ from PIL import ExifTags, Image
 
 from model_store.manifest import ImagePreprocessing
 
-LARGE_PIXELS = 2**22  # from here on no second copy is made of a picture
-BAND_PIXELS = 2**18
+LARGE_PIXELS = 2**22  # a picture with more is never copied whole
+BAND_PIXELS = 2**18  # of a large picture, converted to RGB at a time
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _UPRIGHT = {
@@ -45,7 +45,7 @@ def fit(picture: Image.Image, preprocessing: ImagePreprocessing, orientation: in
     size = resized_size(upright_size(picture.size, orientation), preprocessing)
 
     def resized(upright: Image.Image) -> Image.Image:
-        return centre_crop(upright.resize(size, resampling(preprocessing)), preprocessing)
+        return centre_crop(upright.resize(size, Image.Resampling[preprocessing.resample.upper()]), preprocessing)
 
     is_ready = picture.mode == "RGB" and "transparency" not in picture.info and orientation == 1
     if size[0] * size[1] <= LARGE_PIXELS and (is_ready or picture.width * picture.height <= LARGE_PIXELS):
@@ -65,13 +65,13 @@ def resized_size(size: tuple[int, int], preprocessing: ImagePreprocessing) -> tu
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """EXIF's number, 1 to 8, of how the camera was held; 1 is upright."""
+    """EXIF's orientation, 1 to 8; 1 is upright."""
     orientation = picture.getexif().get(ExifTags.Base.Orientation)
     return orientation if orientation in _UPRIGHT else 1
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(width, height) once `orientation` is undone, or before it was."""
+    """(width, height) with `orientation` undone, or applied again: both swap the edges in a quarter turn."""
     return size[::-1] if orientation in _QUARTER_TURNS else size
 
 
@@ -94,11 +94,6 @@ def centre_crop(picture: Image.Image, preprocessing: ImagePreprocessing) -> Imag
     height, width = preprocessing.output_size
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
-
-
-def resampling(preprocessing: ImagePreprocessing) -> Image.Resampling:
-    """Pillow's filter of that name."""
-    return Image.Resampling[preprocessing.resample.upper()]
 
 
 def _channel(picture: Image.Image, name: str) -> Image.Image:

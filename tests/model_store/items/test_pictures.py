@@ -1,3 +1,8 @@
+"""From encoded bytes to `pixel_values`, compared with transformers' own image processor.
+
+Covers model_store.items.pixels, model_store.items.picture_error.
+"""
+
 from __future__ import annotations
 
 from io import BytesIO
