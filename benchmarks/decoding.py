@@ -27,7 +27,8 @@ from rich.progress import track
 from rich.table import Table
 
 from model_store import ImagePreprocessing, Store
-from service.models.images import decode, fit, pixel_values
+from model_store.items.pictures import decode, pixel_values
+from model_store.items.pixels import fit, normalised
 from service.models.loaded_model import Model
 from service.models.loading import Loader
 from service.settings import Settings
@@ -37,7 +38,6 @@ ROOT = Path(__file__).parents[1]
 HELD_OUT = ROOT / "examples" / "openclipart" / "held_out"
 TASK = "clipart-category"
 SIZE = (4000, 3000)
-MAX_PIXELS = 50_000_000
 CLIP = ImagePreprocessing(
     shortest_edge=224,
     crop=(224, 224),
@@ -50,13 +50,13 @@ Way = Callable[[bytes, ImagePreprocessing], NDArray[np.float32]]
 
 
 def whole(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
-    """(1, 3, H, W) from a decode at full scale."""
-    return pixel_values(fit(decode(data, MAX_PIXELS), preprocessing, MAX_PIXELS), preprocessing)
+    """(3, H, W) from a decode at full scale."""
+    return normalised(fit(decode(data), preprocessing), preprocessing)
 
 
 def reduced(data: bytes, preprocessing: ImagePreprocessing) -> NDArray[np.float32]:
-    """(1, 3, H, W) as the service makes them."""
-    return pixel_values(decode(data, MAX_PIXELS, preprocessing), preprocessing)
+    """(3, H, W) as training and the service make them."""
+    return pixel_values(data, preprocessing)
 
 
 def photograph(grain: int) -> Image.Image:
@@ -114,9 +114,9 @@ def measure_changes(model: Model, drawings: list[bytes]) -> dict[str, Any]:
     """Cosine between the features of both ways, and the share of pictures whose best label is the same."""
     cosines, rows, same = [], [], 0
     for drawing in track(drawings, "drawings"):
-        data = jpeg(decode(drawing, MAX_PIXELS).resize(SIZE, Image.Resampling.BICUBIC))
+        data = jpeg(decode(drawing).resize(SIZE, Image.Resampling.BICUBIC))
         results = [timed(way, data, model.manifest.image) for way in (whole, reduced)]
-        one, other = (model.image_tower.features(pixels)[0] for pixels, _ in results)
+        one, other = (model.image_tower.features(pixels[None])[0] for pixels, _ in results)
         rows.append([milliseconds for _, milliseconds in results])
         cosines.append(float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
         same += int(model.logits(one, None).argmax() == model.logits(other, None).argmax())

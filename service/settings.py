@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
+from model_store.items.picture_error import MAX_PIXELS
 from model_store.messages import of_problem
 
 PREFIX = "MORA_"
@@ -111,7 +112,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: PositiveInt = Field(20_000_000, description="Largest request body, in bytes.")
     max_image_pixels: PositiveInt = Field(
-        50_000_000, description="Most pixels an image may have, before and after resizing."
+        MAX_PIXELS, description="Most pixels an image may have, before and after resizing."
     )
     max_decode_bytes: PositiveInt = Field(
         160_000_000,

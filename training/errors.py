@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from model_store.items.picture_error import MAX_PIXELS, PictureError, PictureProblem
+
 _LISTED = 3  # of many names
+_PICTURE_FAULTS = {
+    PictureProblem.FORMAT: "is not a JPEG, PNG or WebP file",
+    PictureProblem.PIXELS: f"has more than {MAX_PIXELS:,} pixels, before or after it is resized",
+    PictureProblem.UNDECODABLE: "is damaged or cut short",
+}
 
 
 class TrainingError(Exception):
@@ -23,6 +30,10 @@ class BackboneError(TrainingError):
     """The backbone cannot be loaded or cannot be adapted as configured."""
 
 
+class PreprocessingMissingError(BackboneError):
+    """The backbone has no image processor or no tokenizer."""
+
+
 class SourceError(TrainingError):
     """What is to be imported cannot be read, or does not fit the backbone and the configuration."""
 
@@ -39,3 +50,8 @@ def first_few(names: Collection[str]) -> str:
     """The first few names for a message, and how many more."""
     shown = ", ".join([*names][:_LISTED]) or "nothing"
     return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+
+
+def picture_fault(name: str, error: PictureError, cure: str = "replace it, or leave the cell empty") -> DataError:
+    """What is wrong with the picture of that name."""
+    return DataError(f"{name} {_PICTURE_FAULTS[error.problem]}; {cure}")

@@ -11,13 +11,21 @@ from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
 from model_store import Manifest, Precision
+from model_store.items.picture_error import PictureError, PictureProblem
+from model_store.items.pictures import pixel_values
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
 from service.models.head import Head, Vector
-from service.models.images import decode, pixel_values
 from service.models.memory_budget import MemoryBudget
 from service.models.tokenizer import TextTokenizer, Tokens
+
+_PICTURE_CODES = {
+    PictureProblem.FORMAT: Code.IMAGE_FORMAT,
+    PictureProblem.PIXELS: Code.IMAGE_TOO_MANY_PIXELS,
+    PictureProblem.UNDECODABLE: Code.IMAGE_UNDECODABLE,
+    PictureProblem.MEMORY: Code.IMAGE_TOO_MANY_PIXELS,
+}
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,10 @@ class Model:
             def make_room(wanted_bytes: int) -> None:
                 room.enter_context(self.decoding.room_for(wanted_bytes))
 
-            picture = decode(data, self.max_image_pixels, self.manifest.image, make_room)
-            return pixel_values(picture, self.manifest.image)
+            try:
+                return pixel_values(data, self.manifest.image, self.max_image_pixels, make_room)[None]
+            except PictureError as error:
+                raise ServiceError(_PICTURE_CODES[error.problem], str(error)) from error
 
     def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
         """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import Code, ServiceError
+from model_store.items.picture_error import PictureError, PictureProblem
 
 
 class MemoryBudget:
@@ -19,10 +19,10 @@ class MemoryBudget:
 
     @contextmanager
     def room_for(self, wanted_bytes: int) -> Iterator[None]:
-        """Blocks until there is room. Raises ServiceError `image_too_many_pixels` where there never will be."""
+        """Blocks until there is room. Raises PictureError `MEMORY` where there never will be."""
         if wanted_bytes > self._total_bytes:
-            detail = f"Decoding an image may take {self._total_bytes} bytes; send fewer pixels, or a baseline JPEG."
-            raise ServiceError(Code.IMAGE_TOO_MANY_PIXELS, detail)
+            message = f"Decoding an image may take {self._total_bytes} bytes; send fewer pixels, or a baseline JPEG."
+            raise PictureError(PictureProblem.MEMORY, message)
         with self._turn, self._changed:
             self._changed.wait_for(lambda: self._left >= wanted_bytes)
             self._left -= wanted_bytes

@@ -9,6 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from model_store.items.pictures import media_type_of
 from service.api.answers import (
     BatchClassification,
     Classification,
@@ -24,7 +25,6 @@ from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
 from service.api.schemas import self_contained
 from service.inference.fan_out import classify_batch
-from service.models.images import media_type_of
 from service.models.loaded_model import Model
 from service.web.dependencies import (
     BatchDep,

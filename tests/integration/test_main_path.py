@@ -11,23 +11,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
-import service.models.images
 from model_store import Store, read_trusted_keys
 from service.api.item import Item
 from tests.support.waiting import eventually
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
 from training.learning.runs import load_trained
-from training.model.preprocessing import rgb_over_white
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
 
@@ -197,33 +193,3 @@ def test_export_writes_graphs_that_stand_alone(published: tuple[Path, Path], tmp
         "head.safetensors",
         "report.html",
     } <= names
-
-
-ODD_PICTURES = [
-    ("RGB", "PNG"),
-    ("RGBA", "PNG"),
-    ("LA", "PNG"),
-    ("L", "JPEG"),
-    ("P", "PNG"),
-    ("1", "PNG"),
-    ("I;16", "PNG"),
-    ("CMYK", "JPEG"),
-    ("RGBA", "WEBP"),
-]
-
-
-@pytest.mark.parametrize(("mode", "format"), ODD_PICTURES)
-def test_training_and_service_see_the_same_picture(mode: str, format: str) -> None:
-    ramp = np.linspace(0, 255, 48 * 36).reshape(36, 48)
-    if mode == "I;16":
-        picture = Image.fromarray((ramp * 257).astype(np.uint16))
-    else:
-        channels = np.stack([ramp, ramp[::-1], ramp[:, ::-1], ramp], axis=-1).astype(np.uint8)
-        picture = Image.fromarray(channels, "RGBA").convert(mode)
-    file = BytesIO()
-    picture.save(file, format)
-
-    ours = np.asarray(rgb_over_white(Image.open(BytesIO(file.getvalue()))))
-    served = np.asarray(service.models.images.decode(file.getvalue(), 10**6))
-
-    np.testing.assert_array_equal(ours, served)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from model_store import Problem
+from model_store import ImagePreprocessing, Problem
+from model_store.items.picture_error import PictureError
+from model_store.items.pictures import decode
+from model_store.messages import of_os_error
 from training.config import TaskConfig
-from training.errors import DataError
+from training.errors import DataError, picture_fault
 
 LABEL_SEPARATOR = "|"  # between the labels of one cell, where a file has no lists
+_SMALL = ImagePreprocessing(exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1))  # quick to make
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Example:
 def item_from_row(number: int, row: dict[str, Any], folder: Path, config: TaskConfig) -> Example:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
-    cure = "replace the file" if data.format else "save it as JPEG, PNG or WebP, or leave the cell empty"
+    cure = "replace the file" if data.format else "replace it, or leave the cell empty"
     image, text = _image(row["image"], folder, data.image or "image", cure), row["text"]
     if text is not None and not isinstance(text, str):
         raise DataError(f"column {data.text} holds {type(text).__name__}, not text; set data.text")
@@ -55,10 +56,10 @@ def _image(value: object, folder: Path, column: str, cure: str) -> bytes | Path 
             raise DataError(f"{name} is an address, and nothing is fetched; name a file, or leave the cell empty")
         if not _is_file(path):
             raise DataError(f"{name} does not exist in {folder}; mend the path, or leave the cell empty")
-        _decode(path, name, cure)
+        _check_picture(path, name, cure)
         return path
     if isinstance(value, bytes):
-        _decode(BytesIO(value), column, cure)
+        _check_picture(value, column, cure)
         return value
     raise DataError(f"column {column} holds {type(value).__name__}, not a path or image bytes; set data.image")
 
@@ -71,14 +72,14 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _decode(source: Path | BytesIO, name: str, cure: str) -> None:
-    """Raise DataError unless the whole picture can be decoded (of a JPEG, at a reduced size, which is quicker)."""
+def _check_picture(source: bytes | Path, name: str, cure: str) -> None:
+    """Decode a picture as training will, but small. Raises DataError."""
     try:
-        with Image.open(source) as image:
-            image.draft("RGB", (64, 64))
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{name} cannot be read as an image; {cure}") from error
+        decode(source, preprocessing=_SMALL)
+    except PictureError as error:
+        raise picture_fault(name, error, cure) from error
+    except OSError as error:
+        raise DataError(f"{name} cannot be read: {of_os_error(error)}") from error
 
 
 def _labels(value: object, config: TaskConfig) -> tuple[str, ...]:

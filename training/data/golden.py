@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from model_store import Pattern
+from model_store.items.pictures import decode
 from training.data.examples import Example
 from training.data.splits import Split
-from training.model.preprocessing import rgb_over_white
 
 GOLDEN_ITEMS = 2  # per presence pattern
 _GOLDEN_EDGE = 256  # pixels
@@ -46,8 +46,8 @@ def golden_items(examples: Split) -> list[tuple[Pattern, Example]]:
 
 
 def small_png(image: bytes | Path) -> bytes:
-    with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
-        small = rgb_over_white(opened)
+    """The whole picture as a PNG of at most 256 pixels an edge."""
+    small = decode(image)
     small.thumbnail((_GOLDEN_EDGE, _GOLDEN_EDGE))
     return _png(small)
 

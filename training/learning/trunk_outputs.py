@@ -98,11 +98,12 @@ def open_or_build(
             return None
         announce(f"the frozen layers' outputs take {size} in {folder} while training")
     inputs, device = RawInputs(preprocessor), next(model.parameters()).device
+    row_of = {item.image: item.row for split in data.splits().values() for item in split.items}
 
     @torch.no_grad()
     def image_rows() -> Iterable[Tensor]:
         for batch in _batches(images, "frozen image layers"):
-            items = [Example(0, value, None, ()) for value in batch]
+            items = [Example(row_of.get(value, 0), value, None, ()) for value in batch]
             pixels = inputs.images(items)["pixel_values"][: len(batch)]
             yield from model.image_trunk(pixels.to(device)).cpu()
 

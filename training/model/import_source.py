@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from training.errors import BackboneError, SourceError, first_few
+from training.errors import BackboneError, PreprocessingMissingError, SourceError, first_few
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
 from training.model.imported_head import Head, checked_head
@@ -97,7 +97,7 @@ def _preparation_notes(path: Path, backbone: str) -> tuple[str, ...]:
     """Who prepares images and texts. Raises SourceError when the source's owner does it otherwise."""
     try:
         theirs = Preprocessor(str(path), load_backbone_config(str(path)))
-    except BackboneError:
+    except PreprocessingMissingError:
         return (f"{path} has no image processor and tokenizer of its own: those of {backbone} are used",)
     ours = Preprocessor(backbone, load_backbone_config(backbone))
     for what in ("image", "text"):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
+from pydantic import ValidationError
 from tokenizers import normalizers
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPConfig, PreTrainedTokenizerFast, SiglipConfig
@@ -17,22 +16,14 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.utils import cached_file
 
 from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
-from training.errors import BackboneError, DataError
+from model_store.items.picture_error import PictureError
+from model_store.items.pictures import pixel_values
+from model_store.items.pixels import fit, normalised
+from model_store.messages import of_os_error, of_validation_error
+from training.errors import BackboneError, DataError, PreprocessingMissingError, picture_fault
 
 _RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-_WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
-WHITE = Image.new("RGB", (64, 64), "white")
-
-
-def rgb_over_white(image: Image.Image) -> Image.Image:
-    """Upright RGB; transparency shows white, as a missing image is a white picture."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode in _WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+_WHITE = Image.new("RGB", (64, 64), "white")
 
 
 class TokenBatch(NamedTuple):
@@ -53,29 +44,30 @@ class Preprocessor:
         siglip = isinstance(config, SiglipConfig)
         processor = SiglipImageProcessorPil if siglip else CLIPImageProcessorPil
         try:
-            self._processor = processor.from_pretrained(backbone)
+            image_processor = processor.from_pretrained(backbone)
             self._tokenizer = _siglip_tokenizer(backbone) if siglip else _clip_tokenizer(backbone)
         except (OSError, ValueError, ImportError) as error:
             cause = str(error).partition(". ")[0]
             message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({cause})"
-            raise BackboneError(f"{message}; copy it from the model's repository on the hub") from error
+            raise PreprocessingMissingError(f"{message}; copy it from the model's repository on the hub") from error
+        self._image = _image_preprocessing(image_processor)
+        self._white = torch.from_numpy(normalised(fit(_WHITE, self._image), self._image))
         self.max_length = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
         self._padding: Padding | None = None
         if siglip:
             self._tokenizer.padding_side = "right"
             self._padding = Padding(length=self.max_length, token=self._tokenizer.pad_token_id)
-        self._white = self._pixels(WHITE)
 
     def image(self, image: bytes | Path | None) -> Tensor:
-        """`pixel_values` (3, H, W) of one encoded image. Raises DataError when it cannot be decoded."""
+        """`pixel_values` (3, H, W) of one encoded image or its file. Raises DataError when it cannot be used."""
         if image is None:
             return self._white
         try:
-            with Image.open(BytesIO(image) if isinstance(image, bytes) else image) as opened:
-                return self._pixels(rgb_over_white(opened))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            name = "an image" if isinstance(image, bytes) else str(image)
-            raise DataError(f"{name} cannot be decoded ({error}); replace it or leave the cell empty") from error
+            return torch.from_numpy(pixel_values(image, self._image))
+        except PictureError as error:
+            raise picture_fault("an image" if isinstance(image, bytes) else str(image), error) from error
+        except OSError as error:
+            raise DataError(of_os_error(error)) from error
 
     def texts(self, texts: list[str | None]) -> TokenBatch:
         """Padded behind the end token, to the longest or the full length; special tokens in a text are plain text."""
@@ -93,16 +85,13 @@ class Preprocessor:
 
     def picture_of(self, pixel_values: Tensor) -> Image.Image:
         """The picture that `pixel_values` (3, H, W) show: what the model sees, without the normalisation."""
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self._processor.image_mean, self._processor.image_std))
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self._image.mean, self._image.std))
         pixels = ((pixel_values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
         return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
     def words_of(self, input_ids: Tensor) -> str:
         """What token ids (L,) say, special tokens left out."""
         return str(self._tokenizer.decode(input_ids, skip_special_tokens=True)).strip()
-
-    def _pixels(self, image: Image.Image) -> Tensor:
-        return torch.as_tensor(self._processor(image, return_tensors="pt")["pixel_values"][0])
 
     def tokenizer_file(self) -> bytes:
         """The tokenizer as one `tokenizers` JSON file."""
@@ -117,12 +106,17 @@ class Preprocessor:
         return TextPreprocessing(tokenizer=tokenizer, max_length=self.max_length, padding=self._padding)
 
     def image_description(self) -> ImagePreprocessing:
-        """What the service needs to prepare images alike. Raises BackboneError for settings it does not know."""
-        processor = self._processor
-        usual = processor.do_resize and processor.do_rescale and processor.do_normalize
-        if not usual or abs(processor.rescale_factor * 255 - 1) > 1e-9:
-            raise BackboneError("backbone: preprocessor_config.json must resize, rescale by 1/255 and normalise")
-        size, crop = dict(processor.size), processor.crop_size if processor.do_center_crop else None
+        """What training does to images, for the service to do it too."""
+        return self._image
+
+
+def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessorPil) -> ImagePreprocessing:
+    """What transformers' processor does. Raises BackboneError for settings that the service does not know."""
+    usual = processor.do_resize and processor.do_rescale and processor.do_normalize
+    if not usual or abs(processor.rescale_factor * 255 - 1) > 1e-9:
+        raise BackboneError("backbone: preprocessor_config.json must resize, rescale by 1/255 and normalise")
+    size, crop = dict(processor.size), processor.crop_size if processor.do_center_crop else None
+    try:
         return ImagePreprocessing(
             shortest_edge=size.get("shortest_edge"),
             exact_size=(size["height"], size["width"]) if size.get("height") else None,
@@ -131,6 +125,9 @@ class Preprocessor:
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )
+    except ValidationError as error:
+        problem = "; ".join(of_validation_error(error))
+        raise BackboneError(f"backbone: preprocessor_config.json cannot be served: {problem}") from error
 
 
 def _clip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from model_store import ImagePreprocessing
-from service.errors import Code, ServiceError
-from service.models import images
+from model_store.items import pixels
+from model_store.items.picture_error import PictureError, PictureProblem
+from model_store.items.pictures import pixel_values
 from tests.support.faults.asking import Sent, ask, golden
 from tests.support.faults.mutation import dice
 from tests.support.faults.pictures import LARGEST, bombs, damaged, encoded, large, seeds
@@ -25,22 +26,21 @@ THREADS = 8
 MOST_PIXELS = 2_000_000
 MOST_GROWTH_BYTES = 150 * 2**20
 TOO_LARGE = {"RGBA PNG": 7_000, "progressive JPEG": 7_000, "WebP": 7_000}  # under MORA_MAX_IMAGE_PIXELS all the same
-ALLOWED = {Code.IMAGE_FORMAT, Code.IMAGE_TOO_MANY_PIXELS, Code.IMAGE_UNDECODABLE}
+ALLOWED = {PictureProblem.FORMAT, PictureProblem.PIXELS, PictureProblem.UNDECODABLE}
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
 )
 
 
 def prepare(data: bytes) -> str:
-    """What becomes of a picture: `ok`, or the code it is refused with."""
+    """What becomes of a picture: `ok`, or the problem it is refused for."""
     try:
-        picture = images.decode(data, MOST_PIXELS, PREPROCESSING)
-        values = images.pixel_values(picture, PREPROCESSING)
-    except ServiceError as error:
-        if error.code not in ALLOWED:
+        values = pixel_values(data, PREPROCESSING, MOST_PIXELS)
+    except PictureError as error:
+        if error.problem not in ALLOWED:
             raise
-        return error.code
-    assert values.shape == (1, 3, 32, 32)
+        return error.problem
+    assert values.shape == (3, 32, 32)
     return "ok"
 
 
@@ -80,21 +80,21 @@ def test_a_damaged_picture_is_decoded_or_refused(counts, reliability):
 
 @pytest.mark.filterwarnings("ignore")
 def test_control_an_exception_of_the_decoder_is_found(monkeypatch, reliability):
-    over_white = images._over_white
+    rgb_over_white = pixels.rgb_over_white
 
-    def planted(picture):
+    def planted(picture, orientation=1):
         if picture.mode == "CMYK":
             raise MemoryError("planted")
-        return over_white(picture)
+        return rgb_over_white(picture, orientation)
 
     def lets_through(data: bytes) -> str:
         try:
             return prepare(data)
-        except ServiceError as error:  # what a decoder without its last `except` would do
+        except PictureError as error:  # what a decoder without its last `except` would do
             raise error.__cause__ or error from None
 
-    monkeypatch.setattr(images, "_over_white", planted)
-    monkeypatch.setitem(globals(), "ALLOWED", ALLOWED - {Code.IMAGE_UNDECODABLE})
+    monkeypatch.setattr(pixels, "rgb_over_white", planted)
+    monkeypatch.setitem(globals(), "ALLOWED", ALLOWED - {PictureProblem.UNDECODABLE})
     _, problems = try_damaged(300, seed=2, prepare=prepare)
 
     assert problems

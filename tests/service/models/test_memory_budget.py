@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from service.errors import Code, ServiceError
+from model_store.items.picture_error import PictureError, PictureProblem
 from service.models.memory_budget import MemoryBudget
 
 
@@ -38,9 +38,9 @@ def test_pictures_wait_until_there_is_room_for_them():
 
 def test_one_larger_than_the_budget_is_refused_and_costs_nothing():
     budget = MemoryBudget(10)
-    with pytest.raises(ServiceError) as refusal, budget.room_for(11):
+    with pytest.raises(PictureError) as refusal, budget.room_for(11):
         pass
-    assert refusal.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    assert refusal.value.problem is PictureProblem.MEMORY
     with budget.room_for(10):
         pass
 

@@ -6,9 +6,9 @@ import warnings
 
 import atheris
 
-with atheris.instrument_imports(include=["service.models.images", "PIL"]):
-    from service.errors import ServiceError
-    from service.models.images import decode, pixel_values
+with atheris.instrument_imports(include=["model_store.items", "PIL"]):
+    from model_store.items.picture_error import PictureError
+    from model_store.items.pictures import pixel_values
 
 from model_store import ImagePreprocessing
 from tests.support.faults.coverage import foresee, fuzz
@@ -22,11 +22,11 @@ PREPROCESSING = ImagePreprocessing(
 def one(data: bytes) -> None:
     """One file from its bytes to `pixel_values`."""
     try:
-        values = pixel_values(decode(data, MOST_PIXELS, PREPROCESSING), PREPROCESSING)
-    except ServiceError as error:
-        foresee(error)
+        values = pixel_values(data, PREPROCESSING, MOST_PIXELS)
+    except PictureError as error:
+        foresee(error, error.problem)
     else:
-        assert values.shape == (1, 3, 32, 32)
+        assert values.shape == (3, 32, 32)
 
 
 if __name__ == "__main__":

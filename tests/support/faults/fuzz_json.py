@@ -21,7 +21,7 @@ def one(body: bytes) -> None:
         try:
             parse()
         except ServiceError as error:
-            foresee(error)
+            foresee(error, error.code)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def one(data: bytes) -> None:
         try:
             parse_request(ClassifyRequest, body, content_type, 65_536)
         except ServiceError as error:
-            foresee(error)
+            foresee(error, error.code)
 
 
 if __name__ == "__main__":

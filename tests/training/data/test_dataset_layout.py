@@ -254,7 +254,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_once_for_all_its_plots(
         load_data(config_of(make_config, "mmimdb", tmp_path))
 
     assert str(error.value).count("images/0000001.jpeg") == 1
-    assert str(error.value).endswith("cannot be read as an image; replace the file")
+    assert str(error.value).endswith("is not a JPEG, PNG or WebP file; replace the file")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_memes_without_labels_are_named_with_the_release_that_has_them(
         ({"text": "x", "label": 0}, "has no column image"),
         ({"image": b"", "text": "x", "label": 2}, "row 1 has label 2; the task has labels 0 to 1"),
         ({"image": b"", "text": "x", "label": "pizza"}, "row 1 has label 'pizza'"),
-        ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image cannot be read as an image"),
+        ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG or WebP file"),
     ],
 )
 def test_an_arrow_file_that_cannot_serve_says_why(

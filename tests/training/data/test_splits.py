@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from training.config import TaskConfig
 from training.data.splits import load_data, load_split
@@ -61,7 +62,7 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
     assert "4 rows to mend" in message
     assert "row 4: photo 'photos/gone.png' does not exist" in message
     assert "leave the cell empty" in message
-    assert "row 6: photo 'photos/text.png' cannot be read as an image" in message
+    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG or WebP file; replace it, or leave" in message
     assert "row 31: neither photo nor caption is given" in message
     assert "row 32: column kind holds no single label" in message
 
@@ -136,14 +137,28 @@ def test_a_csv_in_another_encoding_says_so(make_config: Make, tmp_path: Path) ->
             load_split("train", str(tmp_path / "rows.csv"), make_config())
 
 
-def test_a_picture_cut_short_is_found_before_training(
-    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("cut.png", "is damaged or cut short"),
+        ("exif.png", "is damaged or cut short"),
+        ("huge.png", "has more than 50,000,000 pixels, before or after it is resized"),
+        ("drawing.bmp", "is not a JPEG, PNG or WebP file"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_is_found_before_training(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes], name: str, problem: str
 ) -> None:
     (tmp_path / "cut.png").write_bytes(png(1)[:300])
-    (tmp_path / "rows.csv").write_text("image,text,label\ncut.png,words,a\n")
+    Image.new("RGB", (4, 4)).save(tmp_path / "exif.png", exif=b"no EXIF at all")
+    Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.png")
+    Image.new("RGB", (4, 4)).save(tmp_path / "drawing.bmp")
+    (tmp_path / "rows.csv").write_text(f"image,text,label\n{name},words,a\n")
 
-    with pytest.raises(DataError, match=r"row 1: image 'cut\.png' cannot be read"):
+    with pytest.raises(DataError) as error:
         load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+    assert f"row 1: image '{name}' {problem}; replace it, or leave the cell empty" in str(error.value)
 
 
 def test_a_null_among_labels_is_no_label(make_config: Make, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
+from training.errors import DataError
 from training.learning import trunk_outputs as trunk_cache
 from training.learning.batches import Collator, MaskedExamples, RawInputs
 from training.learning.runs import build, read_json
@@ -51,6 +52,17 @@ def test_logits_equal_those_without_a_cache(
     model.eval()
     torch.testing.assert_close(model(**cached)["logits"], model(**raw)["logits"], rtol=0, atol=1e-5)
     torch.testing.assert_close(model(**cached)["loss"], model(**raw)["loss"], rtol=0, atol=1e-5)
+
+
+def test_a_picture_that_cannot_be_resized_is_named_by_its_row(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    model, preprocessor, data = parts(make_config())
+    items = [dataclasses.replace(data.train.items[0], image=png(1, (1, 60_000))), *data.train.items[1:]]
+    elongated = dataclasses.replace(data, train=dataclasses.replace(data.train, items=items))
+
+    with pytest.raises(DataError, match=r"row 1: an image has more than 50,000,000 pixels"):
+        open_or_build(model, preprocessor, elongated, tmp_path, print)
 
 
 def test_training_ends_at_the_same_weights(make_config: Make, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from model_store import Padding, blob_of
-from service.models.images import decode, pixel_values
+from model_store import Padding, Precision, blob_of
+from service.api.item import Item
+from service.models.loaded_model import Model
+from service.models.memory_budget import MemoryBudget
 from service.models.tokenizer import TextTokenizer
 from training.errors import BackboneError, DataError
 from training.model.backbones import load_backbone, load_backbone_config
-from training.model.preprocessing import Preprocessor, rgb_over_white
+from training.model.preprocessing import Preprocessor
 
 TEXTS = [
     "",
@@ -98,15 +101,63 @@ def test_an_image_equals_the_backbones_processors(
     np.testing.assert_array_equal(preprocessor_of(folder).image(data).numpy(), expected)
 
 
-@pytest.mark.parametrize("size", [(57, 41), (41, 57), (32, 32), (5, 90), (300, 200)])
-def test_an_image_equals_the_services(
-    preprocessor: Preprocessor, png: Callable[..., bytes], size: tuple[int, int]
-) -> None:
-    data, description = png(2, size), preprocessor.image_description()
+def smooth(mode: str, size: tuple[int, int]) -> Image.Image:
+    """A picture of (width, height) that differs from side to side and channel to channel."""
+    ramp = np.linspace(0, 255, 48 * 36).reshape(36, 48)
+    channels = np.stack([ramp, ramp[::-1], ramp[:, ::-1], ramp], axis=-1).astype(np.uint8)
+    return Image.fromarray(channels, "RGBA").resize(size, Image.Resampling.BICUBIC).convert(mode)
 
-    served = pixel_values(decode(data, 10**6, description), description)[0]
 
-    np.testing.assert_allclose(preprocessor.image(data).numpy(), served, rtol=0, atol=1e-6)
+def wide_grey() -> Image.Image:
+    return Image.fromarray((np.linspace(0, 2**16 - 1, 48 * 36).reshape(36, 48)).astype(np.uint16))
+
+
+PICTURES: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
+    "RGB": (smooth("RGB", (57, 41)), "PNG", {}),
+    "higher than wide": (smooth("RGB", (41, 57)), "PNG", {}),
+    "of the model's size": (smooth("RGB", (32, 32)), "PNG", {}),
+    "one pixel": (smooth("RGB", (1, 1)), "PNG", {}),
+    "very wide": (smooth("RGB", (900, 2)), "PNG", {}),
+    "very high": (smooth("RGB", (2, 900)), "PNG", {}),
+    "transparent": (smooth("RGBA", (48, 36)), "PNG", {}),
+    "transparent grey": (smooth("LA", (48, 36)), "PNG", {}),
+    "palette": (smooth("P", (48, 36)), "PNG", {}),
+    "palette with transparency": (smooth("P", (48, 36)), "PNG", {"transparency": 3}),
+    "black and white": (smooth("1", (48, 36)), "PNG", {}),
+    "16 bit": (wide_grey(), "PNG", {}),
+    "small JPEG": (smooth("RGB", (100, 90)), "JPEG", {}),
+    "grey JPEG": (smooth("L", (48, 36)), "JPEG", {}),
+    "CMYK JPEG": (smooth("CMYK", (48, 36)), "JPEG", {}),
+    "large JPEG": (smooth("RGB", (1003, 619)), "JPEG", {}),
+    "large progressive JPEG": (smooth("RGB", (1003, 619)), "JPEG", {"progressive": True}),
+    "WebP": (smooth("RGB", (300, 200)), "WEBP", {}),
+    "transparent WebP": (smooth("RGBA", (48, 36)), "WEBP", {"lossless": True}),
+    "animated WebP": (smooth("RGB", (48, 36)), "WEBP", {"save_all": True, "append_images": [smooth("L", (48, 36))]}),
+}
+
+
+def prepared_by_the_service(preprocessor: Preprocessor, data: bytes) -> np.ndarray:
+    """(1, 3, H, W) of a model whose manifest has the preprocessor's description."""
+    manifest: Any = SimpleNamespace(image=preprocessor.image_description())
+    unused: Any = None
+    model = Model(manifest, Precision.FP32, unused, unused, unused, unused, 10**6, MemoryBudget(10**9))
+    pixels = model.prepare(Item(image=data)).pixel_values
+    assert pixels is not None
+    return pixels
+
+
+@pytest.mark.parametrize("turned", range(1, 9, 5))
+@pytest.mark.parametrize("name", PICTURES)
+def test_training_and_the_service_see_the_same_pixels(preprocessor: Preprocessor, name: str, turned: int) -> None:
+    picture, file_format, options = PICTURES[name]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = turned
+    file = BytesIO()
+    picture.save(file, file_format, exif=exif, **options)
+
+    served = prepared_by_the_service(preprocessor, file.getvalue())
+
+    np.testing.assert_array_equal(preprocessor.image(file.getvalue()).numpy()[None], served, strict=True)
 
 
 def test_siglips_images_are_resized_whatever_their_shape(siglip: Preprocessor) -> None:
@@ -121,21 +172,6 @@ def test_a_missing_image_is_white_whatever_its_size(preprocessor: Preprocessor) 
     Image.new("RGB", (33, 77), "white").save(file, "PNG")
 
     torch.testing.assert_close(preprocessor.image(None), preprocessor.image(file.getvalue()), rtol=0, atol=0)
-
-
-def test_transparency_shows_white() -> None:
-    transparent = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-
-    assert rgb_over_white(transparent).getpixel((0, 0)) == (255, 255, 255)
-
-
-def test_the_camera_orientation_is_applied() -> None:
-    image = Image.new("RGB", (4, 2))
-    image.getexif()[0x0112] = 6
-    file = BytesIO()
-    image.save(file, "JPEG", exif=image.getexif())
-
-    assert rgb_over_white(Image.open(file)).size == (2, 4)
 
 
 def test_texts_equal_the_clip_tokenizers(clip: Preprocessor, tiny_backbone: Path) -> None:
@@ -236,18 +272,51 @@ def test_a_tokenizer_that_keeps_case_is_left_alone(siglip_with: Callable[..., Pa
     assert not upper.equal(lower)
 
 
-@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_a_broken_image_says_so(clip: Preprocessor, data: bytes) -> None:
-    with pytest.raises(DataError, match="cannot be decoded"):
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"no picture", "is not a JPEG, PNG or WebP file"),
+        (b"BM" + bytes(60), "is not a JPEG, PNG or WebP file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(40), "is damaged or cut short"),
+    ],
+)
+def test_a_picture_that_cannot_be_used_says_so(clip: Preprocessor, data: bytes, problem: str) -> None:
+    with pytest.raises(DataError, match=f"an image {problem}; replace it, or leave the cell empty"):
         clip.image(data)
 
 
-def test_a_truncated_image_file_is_named(clip: Preprocessor, tmp_path: Path, png: Callable[..., bytes]) -> None:
+def test_a_picture_that_resizing_would_blow_up_is_refused(clip: Preprocessor, png: Callable[..., bytes]) -> None:
+    with pytest.raises(DataError, match="an image has more than 50,000,000 pixels, before or after it is resized"):
+        clip.image(png(1, (1, 60_000)))
+
+
+def test_an_image_file_is_named(clip: Preprocessor, tmp_path: Path, png: Callable[..., bytes]) -> None:
     path = tmp_path / "cut.png"
     path.write_bytes(png(1)[:200])
 
-    with pytest.raises(DataError, match=r"cut\.png cannot be decoded"):
+    with pytest.raises(DataError, match=r"cut\.png is damaged or cut short"):
         clip.image(path)
+    with pytest.raises(DataError, match=r"gone\.png: No such file"):
+        clip.image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"do_normalize": False}, r"preprocessor_config\.json must resize, rescale by 1/255 and normalise"),
+        ({"do_center_crop": False}, r"preprocessor_config\.json cannot be served: .*shortest_edge needs a crop"),
+    ],
+)
+def test_an_image_processor_that_cannot_be_served_is_refused_at_load(
+    tiny_backbone: Path, tmp_path: Path, change: dict[str, object], says: str
+) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(tiny_backbone, folder)
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+
+    with pytest.raises(BackboneError, match=says):
+        preprocessor_of(folder)
 
 
 @pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])

@@ -1,3 +1,8 @@
+"""From encoded bytes to `pixel_values`, compared with transformers' own image processor.
+
+Covers model_store.items.pixels, model_store.items.picture_error.
+"""
+
 from __future__ import annotations
 
 from io import BytesIO
@@ -9,9 +14,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from model_store import ImagePreprocessing
-from service.errors import Code, ServiceError
-from service.models import images
-from service.models.images import decode, fit, pixel_values
+from model_store.items import pixels
+from model_store.items.picture_error import PictureError, PictureProblem
+from model_store.items.pictures import decode, media_type_of, pixel_values
+from model_store.items.pixels import fit, normalised
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [
@@ -64,7 +70,7 @@ def transformers_pixel_values(picture: Image.Image, preprocessing: ImagePreproce
         image_mean=list(preprocessing.mean),
         image_std=list(preprocessing.std),
     )
-    return processor(picture, return_tensors="np")["pixel_values"]
+    return processor(picture, return_tensors="np")["pixel_values"][0]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -73,11 +79,11 @@ def test_pixel_values_equal_transformers(name, size):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
     picture = random_picture(size)
 
-    ours = pixel_values(decode(file_of(picture), 10**9, preprocessing), preprocessing)
+    ours = pixel_values(file_of(picture), preprocessing)
 
     theirs = transformers_pixel_values(picture, preprocessing)
     assert ours.dtype == np.float32
-    assert ours.shape == (1, 3, *preprocessing.output_size)
+    assert ours.shape == (3, *preprocessing.output_size)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -85,7 +91,7 @@ def test_pixel_values_equal_transformers(name, size):
 def test_other_modes_equal_transformers_too(mode):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
     picture = random_picture((40, 37), "L" if mode in ("P", "1") else mode).convert(mode)
-    ours = pixel_values(decode(file_of(picture), 10**9, preprocessing), preprocessing)
+    ours = pixel_values(file_of(picture), preprocessing)
     np.testing.assert_allclose(ours, transformers_pixel_values(picture, preprocessing), rtol=0, atol=1e-6)
 
 
@@ -102,8 +108,7 @@ def jpeg(picture: Image.Image, orientation: int = 1, **options) -> bytes:
 
 def both_ways(data: bytes, preprocessing: ImagePreprocessing) -> tuple[np.ndarray, np.ndarray]:
     """`pixel_values` from a reduced scale where that is possible, and from the whole picture."""
-    reduced, whole = decode(data, 10**8, preprocessing), decode(data, 10**8)
-    return pixel_values(reduced, preprocessing), pixel_values(fit(whole, preprocessing, 10**8), preprocessing)
+    return pixel_values(data, preprocessing), normalised(fit(decode(data), preprocessing), preprocessing)
 
 
 @pytest.fixture
@@ -140,7 +145,7 @@ def scales(monkeypatch) -> list[int]:
 def test_a_large_jpeg_is_decoded_at_the_least_scale_that_leaves_twice_the_target(name, size, scale, scales):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
 
-    picture = decode(jpeg(smooth_picture(size)), 10**8, preprocessing)
+    picture = decode(jpeg(smooth_picture(size)), preprocessing=preprocessing)
 
     assert scales == [scale]
     assert picture.size == preprocessing.output_size[::-1]
@@ -196,11 +201,11 @@ def test_a_large_picture_is_resized_in_parts_to_the_same_pixels(size, mode, orie
     data = file_of(picture, exif=exif, **({"transparency": 3} if mode in ("L", "P") else {}))
     for name in PREPROCESSINGS:
         preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
-        at_once = decode(data, 10**6, preprocessing)
+        at_once = decode(data, preprocessing=preprocessing)
         with monkeypatch.context() as small:
-            small.setattr(images, "_LARGE_PIXELS", 10)
-            small.setattr(images, "_BAND_PIXELS", 300)
-            in_parts = decode(data, 10**6, preprocessing)
+            small.setattr(pixels, "LARGE_PIXELS", 10)
+            small.setattr(pixels, "BAND_PIXELS", 300)
+            in_parts = decode(data, preprocessing=preprocessing)
 
         np.testing.assert_array_equal(np.asarray(in_parts), np.asarray(at_once))
 
@@ -208,16 +213,16 @@ def test_a_large_picture_is_resized_in_parts_to_the_same_pixels(size, mode, orie
 def test_a_jpegs_pixels_are_counted_at_full_scale_before_decoding():
     data = jpeg(smooth_picture((1000, 1001)))
     header = data[: data.index(b"\xff\xda") + 20]
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(PictureError) as caught:
         decode(header, 1_000_000, CLIP)
-    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS
-    with pytest.raises(ServiceError) as caught:
+    assert caught.value.problem is PictureProblem.PIXELS
+    with pytest.raises(PictureError) as caught:
         decode(header, 1_001_000, CLIP)
-    assert caught.value.code is Code.IMAGE_UNDECODABLE
+    assert caught.value.problem is PictureProblem.UNDECODABLE
 
 
 def only_colour(data: bytes) -> tuple[int, ...]:
-    (colour,) = set(decode(data, 10**6).get_flattened_data())
+    (colour,) = set(decode(data).get_flattened_data())
     return colour
 
 
@@ -247,7 +252,7 @@ def test_the_camera_s_rotation_is_undone():
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn a quarter right
     for file_format in ("JPEG", "PNG", "WEBP"):
-        assert decode(file_of(picture, file_format, exif=exif), 10**6).size == (20, 30)
+        assert decode(file_of(picture, file_format, exif=exif)).size == (20, 30)
 
 
 def test_only_the_first_frame_counts():
@@ -260,15 +265,48 @@ def test_pixels_are_counted_before_decoding():
     """The file ends where its pixels begin, so decoding it would fail in another way."""
     whole = file_of(Image.new("RGB", (1001, 1000)))
     header = whole[: whole.index(b"IDAT") + 8]
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(PictureError) as caught:
         decode(header, 1_000_000)
-    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS
-    with pytest.raises(ServiceError) as caught:
+    assert caught.value.problem is PictureProblem.PIXELS
+    with pytest.raises(PictureError) as caught:
         decode(header, 1_001_000)
-    assert caught.value.code is Code.IMAGE_UNDECODABLE
+    assert caught.value.problem is PictureProblem.UNDECODABLE
 
 
 def test_a_picture_that_resizing_would_blow_up_is_refused():
-    with pytest.raises(ServiceError) as caught:
-        decode(file_of(Image.new("RGB", (1, 65_535))), 50_000_000, CLIP)
-    assert caught.value.code is Code.IMAGE_TOO_MANY_PIXELS
+    with pytest.raises(PictureError) as caught:
+        decode(file_of(Image.new("RGB", (1, 65_535))), preprocessing=CLIP)
+    assert caught.value.problem is PictureProblem.PIXELS
+
+
+@pytest.mark.parametrize("file_format", ["BMP", "GIF", "TIFF"])
+def test_other_formats_are_refused(file_format):
+    data = file_of(Image.new("RGB", (4, 4)), file_format)
+    for read in (decode, media_type_of):
+        with pytest.raises(PictureError) as caught:
+            read(data)
+        assert caught.value.problem is PictureProblem.FORMAT
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+def test_the_media_type_is_told_from_the_bytes(file_format):
+    assert media_type_of(file_of(Image.new("RGB", (4, 4)), file_format)) == f"image/{file_format.lower()}"
+
+
+def test_a_file_is_decoded_as_its_bytes_are(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(file_of(random_picture((40, 30))))
+    np.testing.assert_array_equal(pixel_values(path, CLIP), pixel_values(path.read_bytes(), CLIP))
+
+
+def test_a_refusal_of_room_is_passed_on_before_decoding():
+    data, refusal, asked = file_of(random_picture((40, 30))), PictureError(PictureProblem.MEMORY, "no room"), []
+
+    def refuse(wanted_bytes):
+        asked.append(wanted_bytes)
+        raise refusal
+
+    with pytest.raises(PictureError) as caught:
+        pixel_values(data[: data.index(b"IDAT") + 8], CLIP, make_room=refuse)
+    assert caught.value is refusal
+    assert asked[0] >= 4 * 40 * 30
