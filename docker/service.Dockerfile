@@ -20,9 +20,11 @@ RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --re
         -r requirements-build.txt
 COPY pyproject.toml README.md ./
 COPY service service
-COPY model_store/*.py model_store/py.typed model_store/
+COPY model_store model_store
 COPY training/__init__.py training/
-RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels . \
+# The models go into /store below, not into the wheel.
+RUN rm -r model_store/blobs model_store/tasks \
+    && /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheels . \
     && /opt/mora/bin/pip install --no-cache-dir --no-deps wheels/*.whl \
     && /opt/mora/bin/pip uninstall --yes pip setuptools \
     && /opt/build/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \

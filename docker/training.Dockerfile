@@ -18,10 +18,10 @@ RUN mkdir model_store service training \
     && touch model_store/__init__.py service/__init__.py training/__init__.py \
     && python3 -m venv /opt/mora \
     && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,train]'
-COPY model_store/*.py model_store/py.typed model_store/
+COPY model_store model_store
 COPY service service
 COPY training training
-RUN rm -rf build *.egg-info && /opt/mora/bin/pip install --no-cache-dir --no-deps --force-reinstall .
+RUN rm -rf build *.egg-info model_store/blobs model_store/tasks && /opt/mora/bin/pip install --no-cache-dir --no-deps --force-reinstall .
 
 FROM base
 ARG VERSION=0.1.0
