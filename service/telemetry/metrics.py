@@ -1,18 +1,27 @@
-"""Every metric of the service, in one registry of its own; label values come from manifests, never from clients."""
+"""The service's metrics, in a registry of their own. Label values come from manifests, never from clients."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-# A geometric ladder: a head takes tens of microseconds, a request behind a full queue many seconds.
+from model_store import Manifest, Pattern
+
+# Geometric steps: a head takes tens of microseconds, a request behind a full queue many seconds.
 _SECONDS = tuple(1e-5 * 2**step for step in range(22))  # 10 us ... 21 s
 _LOAD_SECONDS = tuple(0.05 * 2**step for step in range(12))  # 50 ms ... 102 s
 _SHARES = tuple(step / 20 for step in range(1, 21))
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_LAG_PERIOD_SECONDS = 0.1
+_LAG_WINDOW_SECONDS = 15.0  # the usual interval between two scrapes, so that no delay is missed
 
 
 class Metrics:
-    """The service's metrics; `task` is empty where a request named none that is loaded."""
+    """The service's metrics; `task` is empty for a request that names no loaded task."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -29,7 +38,7 @@ class Metrics:
         )
         self.stage_duration = Histogram(
             "mora_stage_duration_seconds",
-            "One stage of a request; a stage that did not run is not counted.",
+            "Duration of one stage of a request; a stage that did not run is not counted.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
@@ -45,7 +54,7 @@ class Metrics:
         self.rejected = Counter("mora_rejected", "Requests answered with a problem.", ["reason"], registry=registry)
         self.deadline = Counter(
             "mora_deadline",
-            "Requests whose time was over in `loading`, `preparation` or `encoder`.",
+            "Requests that reached their deadline in `loading`, `preparation` or `encoder`.",
             ["stage"],
             registry=registry,
         )
@@ -71,7 +80,7 @@ class Metrics:
         )
         self.model_load_duration = Histogram(
             "mora_model_load_duration_seconds",
-            "Reading, verifying and proving one version.",
+            "Time to read and verify one version and to run its golden examples.",
             buckets=_LOAD_SECONDS,
             registry=registry,
         )
@@ -95,11 +104,11 @@ class Metrics:
         )
         self.event_loop_lag = Gauge(
             "mora_event_loop_lag_seconds",
-            "The latest that the event loop was in the last 15 seconds.",
+            "Maximum event-loop delay of the last 15 seconds.",
             registry=registry,
         )
         self.nonfinite = Counter(
-            "mora_nonfinite", "Answers that were not given because they were not finite.", ["task"], registry=registry
+            "mora_nonfinite", "Answers withheld because they were not finite.", ["task"], registry=registry
         )
         self.prediction_confidence = Histogram(
             "mora_prediction_confidence",
@@ -115,3 +124,35 @@ class Metrics:
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def count_prediction(self, task: str, pattern: Pattern, labels: Iterable[str], confidence: float) -> None:
+        """Count one answer: its selected labels and its highest score."""
+        for label in labels:
+            self.predictions.labels(task, label).inc()
+        self.prediction_confidence.labels(task, pattern).observe(confidence)
+
+    def show_training_baseline(self, manifest: Manifest) -> None:
+        """Set the gauges of a task's training data to those of its live version. Drift is the live traffic's distance.
+
+        Gauges whose values the version does not have are removed.
+        """
+        validation = manifest.metrics.get("validation", {})
+        for pattern in Pattern:
+            series = manifest.task, pattern
+            self.prediction_confidence.labels(*series)  # 0 until the first answer, so that shares can be computed
+            self.training_modality_ratio.labels(*series).set(manifest.training_mix.get(pattern, 0.0))
+            confidence = validation.get(pattern, {}).get("confidence")
+            if confidence is None:
+                self.training_confidence.remove(*series)
+            else:
+                self.training_confidence.labels(*series).set(confidence)
+
+
+async def watch_event_loop_lag(gauge: Gauge) -> None:
+    """Keep the gauge at the maximum delay of a timer in the last 15 seconds, until cancelled."""
+    lags: deque[float] = deque(maxlen=round(_LAG_WINDOW_SECONDS / _LAG_PERIOD_SECONDS))
+    while True:
+        due = time.perf_counter() + _LAG_PERIOD_SECONDS
+        await asyncio.sleep(_LAG_PERIOD_SECONDS)
+        lags.append(max(0.0, time.perf_counter() - due))
+        gauge.set(max(lags))

@@ -22,7 +22,6 @@ from service.api.answers import (
 )
 from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
-from service.api.schemas import self_contained
 from service.inference.fan_out import classify_batch
 from service.models.images import media_type_of
 from service.models.loaded_model import Model
@@ -35,24 +34,21 @@ from service.web.dependencies import (
     RecordDep,
     ShowcaseDep,
 )
+from service.web.problems import problem_responses
 
-_PROBLEM = {"application/problem+json": {"schema": self_contained(ProblemDetails)}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
-    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
-}
+_PROBLEMS = problem_responses(ProblemDetails, "code")
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
 }
-# Whoever publishes writes these files: a browser that is led to one runs nothing of it in the service's name.
+# The publisher of a version wrote these files, so a browser must not run their scripts as the service's.
 _HARMLESS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-router = APIRouter(responses=PROBLEMS)
-scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
+router = APIRouter(responses=_PROBLEMS)
+scrape = APIRouter(responses=_PROBLEMS)  # used unless metrics have a port of their own
 
 
 @router.post(

@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.web.rate_limit import RateLimit
+from service.web.access import RateLimit
 
 
 class Clock:

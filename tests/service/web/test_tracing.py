@@ -163,7 +163,7 @@ def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
         raise RuntimeError("broken")
 
     exporter.clear()
-    monkeypatch.setattr(client.app.state.engine, "answer", fail)
+    monkeypatch.setattr(client.app.state.engine, "decide", fail)
     client.post("/classify", json=item(text="red"))
     failed, _ = split(exporter)
     assert failed.attributes["error.type"] == "internal"

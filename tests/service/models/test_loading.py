@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from model_store import Pattern, Precision, blob_of
-from service.models.precision_choice import choose_precision
+from service.models.loading import choose_precision
 from service.models.refusal import RefusedError
 
 FP32, INT8, FP16 = Precision.FP32, Precision.INT8, Precision.FP16
