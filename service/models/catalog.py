@@ -33,7 +33,7 @@ class Catalog:
         self, store: Store, loader: Loader, metrics: Metrics, max_pinned_versions: int, retry_seconds: float = 30.0
     ) -> None:
         self._store = store
-        self._loader = loader
+        self.loader = loader
         self._metrics = metrics
         self._max_pinned_versions = max_pinned_versions
         self._retry_seconds = retry_seconds
@@ -91,7 +91,7 @@ class Catalog:
         with self._loading:
             try:
                 with refusing("load"):
-                    self._loader.run_golden_examples(model)
+                    self.loader.run_golden_examples(model)
             except (StoreError, RefusedError) as error:
                 if is_final(error):
                     self._withdraw(model, error)
@@ -167,7 +167,7 @@ class Catalog:
     def _load(self, task: str, version: int) -> Model:
         start = time.perf_counter()
         with refusing("load"):
-            model = self._loader.load(task, version)
+            model = self.loader.load(task, version)
         self._refused.discard((task, version))
         self._metrics.model_load_duration.observe(time.perf_counter() - start)
         self._metrics.model_loads.labels(task, "loaded").inc()

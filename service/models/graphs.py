@@ -50,6 +50,7 @@ class Graph:
 
     Attributes:
         sha256: of the graph's bytes.
+        input_names: in the order of `run`'s arguments.
         tokens: number of tokens of one input, where the graph fixes it, as an image tower's does.
         device: `cpu` or `cuda`.
     """
@@ -71,7 +72,7 @@ class Graph:
         self._session._model_bytes = None
         _check_ports(contract.inputs, self._session.get_inputs())
         _check_ports((contract.output,), self._session.get_outputs())
-        self._names = [port.name for port in contract.inputs]
+        self.input_names = [port.name for port in contract.inputs]
         self._output = contract.output.name
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
         self.sha256 = sha256
@@ -90,7 +91,7 @@ class Graph:
         """As `run`, but the output stays in the memory of the device for the next graph."""
         binding = self._session.io_binding()
         arrays = [array if isinstance(array, onnxruntime.OrtValue) else np.ascontiguousarray(array) for array in inputs]
-        for name, value in zip(self._names, arrays, strict=True):
+        for name, value in zip(self.input_names, arrays, strict=True):
             if isinstance(value, onnxruntime.OrtValue):
                 binding.bind_ortvalue_input(name, value)
             else:

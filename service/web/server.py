@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
         urls = {"url": _url(self.servers[0])}
         if self._settings.metrics_port is not None:
             urls["metrics_url"] = _url(await self._open_metrics_port(self._settings.metrics_port))
-        tasks = {task: model.manifest.version for task, model in sorted(self._engine.catalog.live.items())}
+        tasks = {task: model.manifest.version for task, model in sorted(self.engine.catalog.live.items())}
         if not tasks:
             cure = "publish one there (mora-train publish), activate one (mora-store activate), or set MORA_STORE"
             _log.warning("nothing_to_serve", problem=f"no task of {self._settings.store} can be served; {cure}")
@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
             os._exit(0)  # there are no connections, and loading a model cannot be interrupted
         if self._stop_requested is None:
             self._stop_requested = time.monotonic()
-            self._engine.drain()
+            self.engine.drain()
             self._connections.drain()
             self._delay_seconds = 0.0 if sig == signal.SIGINT else self._settings.drain_delay_seconds
         else:
@@ -92,7 +92,8 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine of the service, which exists once the application has started."""
         engine: Engine = self._service.state.engine
         return engine
 

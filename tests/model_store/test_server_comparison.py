@@ -1,4 +1,4 @@
-"""Asking a service which version it answers with."""
+"""Asking a service which version it answers with. Covers model_store.api_key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The client: what it answers, what it tries again and what it does not, and that it keeps the key to itself."""
+"""The client: what it answers, what it tries again and what it does not, and that it keeps the key to itself.
+
+Covers model_store.service_connection.
+"""
 
 from __future__ import annotations
 

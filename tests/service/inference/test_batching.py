@@ -1,3 +1,5 @@
+"""Covers service.inference.forward."""
+
 from __future__ import annotations
 
 import asyncio

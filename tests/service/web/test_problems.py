@@ -1,4 +1,7 @@
-"""Every way a request can fail: its status, its code, its one shape, and that it is counted."""
+"""Every way a request can fail: its status, its code, its one shape, and that it is counted.
+
+Covers service.web.problems, service.api.problems, service.api.requests, service.errors.
+"""
 
 from __future__ import annotations
 

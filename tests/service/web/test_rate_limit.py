@@ -1,4 +1,4 @@
-"""The token bucket, with a clock of the test's own."""
+"""The token bucket, with a clock of the test's own. Covers service.web.access."""
 
 from __future__ import annotations
 

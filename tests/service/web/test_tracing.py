@@ -329,8 +329,8 @@ from starlette.testclient import TestClient
 import service.web.app
 from service.settings import Settings
 if sys.argv[2] == "control":
-    service.app._NO_TELEMETRY = {}
-with TestClient(service.app.create_app(Settings(store=sys.argv[1]))) as client:
+    service.web.app._NO_TELEMETRY = {}
+with TestClient(service.web.app.create_app(Settings(store=sys.argv[1]))) as client:
     assert client.get("/hunter2?q=hunter2").status_code == 404
 """
 
