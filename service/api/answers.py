@@ -115,7 +115,7 @@ class Refusal:
 
 
 class TaskSummary(BaseModel):
-    """A task that is loaded."""
+    """A loaded task."""
 
     task: str
     version: int
@@ -126,7 +126,7 @@ class TaskSummary(BaseModel):
 
 
 class TaskList(BaseModel):
-    """Every task that is loaded."""
+    """Every loaded task."""
 
     tasks: list[TaskSummary]
 

@@ -32,11 +32,6 @@ class Workers:
         self._unfinished = 0
         self._counting = threading.Lock()
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that no thread has taken yet."""
-        return max(0, self._unfinished - self._threads)
-
     def check(self) -> None:
         """Raises ServiceError `queue_full` when a job would be refused now."""
         if self._unfinished >= self._threads + self._queue_size:

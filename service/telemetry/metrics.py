@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -26,100 +27,69 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "mora_requests", "Requests answered.", ["task", "modalities", "status"], registry=registry
-        )
-        self.request_duration = Histogram(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter("mora_requests", "Requests answered.", ["task", "modalities", "status"])
+        self.request_duration = histogram(
             "mora_request_duration_seconds",
             "From the first byte of a request to its answer.",
             ["task", "modalities"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.stage_duration = Histogram(
+        self.stage_duration = histogram(
             "mora_stage_duration_seconds",
             "Duration of one stage of a request; a stage that did not run is not counted.",
             ["stage"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.batch_size = Histogram(
-            "mora_batch_size", "Items in one run of an encoder.", ["encoder"], buckets=_BATCH_SIZES, registry=registry
+        self.batch_size = histogram(
+            "mora_batch_size", "Items in one run of an encoder.", ["encoder"], buckets=_BATCH_SIZES
         )
-        self.queue_depth = Gauge("mora_queue_depth", "Items waiting for an encoder.", ["encoder"], registry=registry)
-        self.cache_requests = Counter(
-            "mora_cache_requests", "Trunk outputs looked up: `hit` or `miss`.", ["result"], registry=registry
+        self.queue_depth = gauge("mora_queue_depth", "Items waiting for an encoder.", ["encoder"])
+        self.cache_requests = counter("mora_cache_requests", "Trunk outputs looked up: `hit` or `miss`.", ["result"])
+        self.inflight_requests = gauge("mora_inflight_requests", "Requests being answered.")
+        self.rejected = counter("mora_rejected", "Requests answered with a problem.", ["reason"])
+        self.deadline = counter(
+            "mora_deadline", "Requests that reached their deadline in `loading`, `preparation` or `encoder`.", ["stage"]
         )
-        self.inflight_requests = Gauge("mora_inflight_requests", "Requests being answered.", registry=registry)
-        self.rejected = Counter("mora_rejected", "Requests answered with a problem.", ["reason"], registry=registry)
-        self.deadline = Counter(
-            "mora_deadline",
-            "Requests that reached their deadline in `loading`, `preparation` or `encoder`.",
-            ["stage"],
-            registry=registry,
+        self.client_gone = counter("mora_client_gone", "Requests whose client left before the answer.")
+        self.slow_clients = counter(
+            "mora_slow_client", "Clients that were too slow with their headers, their body or their answer."
         )
-        self.client_gone = Counter(
-            "mora_client_gone", "Requests whose client left before the answer.", registry=registry
+        self.connections_refused = counter(
+            "mora_connections_refused", "Connections closed because there were too many."
         )
-        self.slow_clients = Counter(
-            "mora_slow_client",
-            "Clients that were too slow with their headers, their body or their answer.",
-            registry=registry,
-        )
-        self.connections_refused = Counter(
-            "mora_connections_refused", "Connections closed because there were too many.", registry=registry
-        )
-        self.model_loads = Counter(
-            "mora_model_loads", "Versions loaded or refused.", ["task", "result"], registry=registry
-        )
-        self.model_refused = Gauge(
+        self.model_loads = counter("mora_model_loads", "Versions loaded or refused.", ["task", "result"])
+        self.model_refused = gauge(
             "mora_model_refused",
             "1 while the version that is live in the store is refused, 0 while it answers.",
             ["task"],
-            registry=registry,
         )
-        self.model_load_duration = Histogram(
+        self.model_load_duration = histogram(
             "mora_model_load_duration_seconds",
             "Time to read and verify one version and to run its golden examples.",
             buckets=_LOAD_SECONDS,
-            registry=registry,
         )
-        self.model_info = Gauge(
-            "mora_model_info",
-            "1 for each version that is live.",
-            ["task", "version", "precision", "backbone"],
-            registry=registry,
+        self.model_info = gauge(
+            "mora_model_info", "1 for each version that is live.", ["task", "version", "precision", "backbone"]
         )
-        self.training_modality_ratio = Gauge(
+        self.training_modality_ratio = gauge(
             "mora_training_modality_ratio",
             "Share of the items that the live version was trained on.",
             ["task", "modalities"],
-            registry=registry,
         )
-        self.training_confidence = Gauge(
+        self.training_confidence = gauge(
             "mora_training_confidence",
             "Mean highest score of the live version on its validation split.",
             ["task", "modalities"],
-            registry=registry,
         )
-        self.event_loop_lag = Gauge(
-            "mora_event_loop_lag_seconds",
-            "Maximum event-loop delay of the last 15 seconds.",
-            registry=registry,
+        self.event_loop_lag = gauge("mora_event_loop_lag_seconds", "Maximum event-loop delay of the last 15 seconds.")
+        self.nonfinite = counter("mora_nonfinite", "Answers withheld because they were not finite.", ["task"])
+        self.prediction_confidence = histogram(
+            "mora_prediction_confidence", "Highest score of an answer.", ["task", "modalities"], buckets=_SHARES
         )
-        self.nonfinite = Counter(
-            "mora_nonfinite", "Answers withheld because they were not finite.", ["task"], registry=registry
-        )
-        self.prediction_confidence = Histogram(
-            "mora_prediction_confidence",
-            "Highest score of an answer.",
-            ["task", "modalities"],
-            buckets=_SHARES,
-            registry=registry,
-        )
-        self.predictions = Counter(
-            "mora_predictions", "Labels selected in answers.", ["task", "label"], registry=registry
-        )
+        self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

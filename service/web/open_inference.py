@@ -46,7 +46,7 @@ router = APIRouter(prefix=OPEN_INFERENCE, responses=problem_responses(InferenceP
 
 @router.get("")
 async def server_metadata() -> ServerMetadata:
-    """The service's name, version and extensions of the Open Inference Protocol."""
+    """The service's name and version, and its extensions of the Open Inference Protocol."""
     return ServerMetadata(version=installed_version("mora-serve"))
 
 
@@ -58,7 +58,7 @@ async def live() -> Live:
 
 @router.get("/health/ready")
 async def ready(engine: EngineDep) -> Ready:
-    """A task is loaded and the threads that would answer a request take work."""
+    """A task is loaded, and the threads that answer requests accept work."""
     await engine.check_ready()
     return Ready()
 
@@ -71,7 +71,7 @@ async def model_metadata(task: str, engine: EngineDep, record: RecordDep) -> Mod
 
 @router.get("/models/{task}/versions/{version}")
 async def version_metadata(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelMetadata:
-    """The tensors of a version, which is loaded if it is not."""
+    """The tensors of a version, which is loaded if necessary."""
     return _metadata(await _find(engine, record, task, version))
 
 
@@ -83,13 +83,13 @@ async def model_ready(task: str, engine: EngineDep, record: RecordDep) -> ModelR
 
 @router.get("/models/{task}/versions/{version}/ready")
 async def version_ready(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelReady:
-    """A request for this version would be answered; it is loaded if it is not."""
+    """A request for this version would be answered. The version is loaded if necessary."""
     return await _ready(engine, await _find(engine, record, task, version))
 
 
 @router.post("/models/{task}/infer", **_INFER)
 async def infer(task: str, body: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
-    """Label N items; the first that cannot be answered fails the request, which says which it is."""
+    """Label N items. The first item that cannot be answered fails the request, and the problem names it."""
     return await _infer(engine, await _find(engine, record, task), body, record)
 
 
