@@ -40,7 +40,7 @@ class Labeller:
 
     def classify(self, request: ClassifyRequest) -> Classification:
         """What `POST /classify` answers to a request for this version. Blocking. Raises ServiceError."""
-        return asyncio.run(self._engine.classify_with(self.model, request, RequestRecord()))
+        return asyncio.run(self._engine.classify(request, RequestRecord(), self.model))
 
     def close(self) -> None:
         """End the threads."""
@@ -58,8 +58,9 @@ class Labeller:
     async def _label(self, item: Item) -> Answer | ServiceError:
         record = RequestRecord()
         try:
-            encoded = await self._engine.encode([self.model], item, record)
-            return self._engine.answer(encoded, 0, len(self.model.manifest.labels), record)
+            prepared = await self._engine.prepare([self.model], item, record)
+            (features,) = await self._engine.encode([self.model], prepared, record)
+            return self._engine.decide(self.model, prepared, features, len(self.model.manifest.labels), record)
         except ServiceError as error:
             return error
         except Exception:  # a fault of ours, or of a graph: the other items go on

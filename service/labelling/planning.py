@@ -17,7 +17,7 @@ from service.labelling.labeller import open_store
 from service.labelling.parts import digest_of
 from service.labelling.rows import DataSetError, Limits, check_kept, choose_columns, choose_task
 from service.models.graphs import has_cuda
-from service.models.precision_choice import choose_precision
+from service.models.loading import choose_precision
 from service.settings import Settings
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -15,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-import service.client
 import service.labelling.answerers
 import service.labelling.command
+from model_store import service_connection
 from service.cli import app
 from service.client import Client
 from service.labelling.answerers import StoreAnswerer
@@ -43,7 +44,7 @@ def tasks(real):
 @pytest.fixture
 def run(monkeypatch):
     """`run(...)`: what `mora-serve classify ...` did, in this process."""
-    monkeypatch.setattr(service.classify_command, "configure_logging", lambda _: None)
+    monkeypatch.setattr(service.labelling.command, "configure_logging", lambda _: None)
     return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
 
 
@@ -189,13 +190,14 @@ def test_one_item_as_json_is_the_answer_over_http(run, real, place, picture, tmp
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
     with Client(real.url, CANARY) as client:
-        raw = client._ask("/classify", _body(picture if given != "text" else None, done, explain, given))
+        raw = client.request("/classify", _fields(picture if given != "text" else None, explain, given))
     assert _shape(json.loads(done.stdout)) == _shape(json.loads(raw))
 
 
-def _body(picture, done, explain, given):
-    item = service.client._item(picture, "a red apple" if given in ("text", "both") else None)
-    return json.dumps({**item, "task": "fruit", "top_k": 2, **({"explain": True} if explain else {})}).encode()
+def _fields(picture, explain, given):
+    image = None if picture is None else base64.b64encode(picture).decode()
+    item = {"image": image, "text": "a red apple" if given in ("text", "both") else None}
+    return {**item, "task": "fruit", "top_k": 2, **({"explain": True} if explain else {})}
 
 
 def _shape(answer):
@@ -400,9 +402,9 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
 def test_a_service_that_answers_no_row_ends_the_work(
     run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):
-    monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.answerers, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(service_connection, "sleep", lambda _: None)
+    monkeypatch.setattr(service.labelling.answerers, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(service.labelling.answerers, "_FIRST_WAIT_SECONDS", 0.01)
     replies = [tasks]
     with faulty_service(lambda: replies.pop() if replies else reply) as running:
         done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
@@ -415,8 +417,8 @@ def test_a_service_that_answers_no_row_ends_the_work(
 
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
-    monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(service_connection, "sleep", lambda _: None)
+    monkeypatch.setattr(service.labelling.answerers, "_FIRST_WAIT_SECONDS", 0.001)
     replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
     with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
         done = run(table, "--url", running.base)

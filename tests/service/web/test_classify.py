@@ -1,3 +1,5 @@
+"""Covers service.models.loaded_model, service.api.answers, service.api.item."""
+
 from __future__ import annotations
 
 import base64
@@ -147,7 +149,7 @@ def test_server_timing_repeats_the_answers_latency(client, picture):
     assert latency["total"] >= max(latency[stage] for stage in STAGES[:-1])
 
 
-def test_a_request_has_an_id_of_its_own_whatever_the_client_calls_it(client):
+def test_a_request_has_its_own_id_besides_the_clients(client):
     item = {"task": "fruit", "text": "red"}
     for given, echoed in [("order-17", True), ("x" * 129, False), ("a b", False), ("\x1b[31m", False)]:
         response = client.post("/classify", json=item, headers={"X-Request-ID": given})
@@ -186,7 +188,7 @@ def test_only_a_few_pinned_versions_stay_loaded(shelf, serve):
     client = serve(shelf.store, max_pinned_versions=2)
     for version in (1, 2, 3, 1):
         assert client.post("/classify", json={"text": "red", "version": version}).json()["version"] == version
-    graphs = client.app.state.engine.catalog._loader.graphs
+    graphs = client.app.state.engine.catalog.loader.graphs
     assert len(graphs) == 2 + 3 * 2  # the trunks, and the tails of the live version and of two pinned ones
 
 
