@@ -19,7 +19,7 @@ from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
@@ -63,7 +63,7 @@ def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             raise  # the reader of our output left: not an error of the store
         except (StoreError, OSError) as error:
-            problem = of_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
             typer.echo(f"error: {plain(problem)}", err=True)
             raise typer.Exit(1) from error
 

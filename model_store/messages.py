@@ -40,7 +40,7 @@ _PLAIN = {
 }
 
 
-def of_os_error(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """The file, what is wrong with it, and the way out."""
     if error.strerror is None:
         return str(error)
@@ -49,13 +49,13 @@ def of_os_error(error: OSError) -> str:
     return f"{problem}; {cure}" if cure else problem
 
 
-def of_problem(problem: ErrorDetails) -> str:
+def describe_field_error(problem: ErrorDetails) -> str:
     """What is wrong with a field, without its value."""
     plain = _PLAIN.get(problem["type"])
     return plain or problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
 
 
-def of_validation_error(error: ValidationError) -> Sequence[str]:
+def describe_validation_error(error: ValidationError) -> Sequence[str]:
     """Each field with what is wrong with it, without the values found there."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return [f"{'.'.join(map(str, problem['loc'])) or 'file'}: {of_problem(problem)}" for problem in problems]
+    return [f"{'.'.join(map(str, problem['loc'])) or 'file'}: {describe_field_error(problem)}" for problem in problems]

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from model_store.errors import CorruptError, NotFoundError, UntrustedError
 from model_store.files import digest_line, read_beneath
 from model_store.manifest import Blob, Manifest, TaskName
-from model_store.messages import of_validation_error
+from model_store.messages import describe_validation_error
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
@@ -149,7 +149,7 @@ def _is_task_name(name: str) -> bool:
 def _what_is_wrong(error: ValidationError) -> str:
     if any(problem["loc"] == ("schema_version",) for problem in error.errors()):
         return "has the form (schema_version) of another release of this program"
-    return f"is not a valid manifest: {'; '.join(of_validation_error(error)[:3])}"
+    return f"is not a valid manifest: {'; '.join(describe_validation_error(error)[:3])}"
 
 
 def _listed(names: Sequence[object]) -> str:

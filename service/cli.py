@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from model_store import DEFAULT_STORE, StoreError
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from service.labelling.command import EPILOG, classify
 from service.labelling.rows import DataSetError, named_columns
 from service.models.malloc import return_large_blocks
@@ -41,7 +41,7 @@ def run(**flags: str | None) -> None:
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
-        raise typer.BadParameter(of_os_error(error) if isinstance(error, OSError) else str(error)) from error
+        raise typer.BadParameter(describe_os_error(error) if isinstance(error, OSError) else str(error)) from error
     Server(service, settings).run()
 
 
@@ -146,7 +146,7 @@ def bulk(
     try:
         counts = data_set.run(options, read_settings({"store": store}), Console(stderr=True))
     except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:
-        typer.echo(f"error: {of_os_error(error) if isinstance(error, OSError) else error}", err=True)
+        typer.echo(f"error: {describe_os_error(error) if isinstance(error, OSError) else error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
-from model_store.messages import of_problem
+from model_store.messages import describe_field_error
 
 PREFIX = "MORA_"
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -184,4 +184,4 @@ def read_settings(flags: Mapping[str, object], besides: Collection[str] = ()) ->
         first = error.errors()[0]
         name = str(first["loc"][0])
         flag = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
-        raise ValueError(f"{flag}: {of_problem(first)}") from error
+        raise ValueError(f"{flag}: {describe_field_error(first)}") from error

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from service.inference.engine import Engine
 from service.settings import Settings
 from service.web.connections import Connection, Connections
@@ -136,7 +136,7 @@ def _unusable(host: str, port: int, error: OSError) -> str:
         return f"{where}{error.strerror}; choose a port from 1024 up"
     if isinstance(error, socket.gaierror):
         return f"{where}{error.strerror}; name an address of this machine with MORA_HOST"
-    return where + of_os_error(error)
+    return where + describe_os_error(error)
 
 
 def _url(server: asyncio.Server) -> str:
