@@ -1,6 +1,6 @@
 """Names of libraries that the code uses though nothing promises them: an upgrade that takes one away fails here first.
 
-The names of the training libraries are in tests/training/test_private_names.py.
+Those of the training libraries are in tests/training/test_private_names.py, those of Ray in tests/deploy/ray.
 """
 
 from __future__ import annotations
