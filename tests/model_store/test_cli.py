@@ -257,7 +257,7 @@ def test_what_is_not_there_is_told_with_what_is(three_versions, run):
     assert_one_line_error(run("show", "fruits"), f"no task fruits in {root}; it has fruit")
     assert_one_line_error(run("show", "fruit", "--version", 9), "no version 9; it has 1, 2, 3")
     assert_one_line_error(
-        run("sign", "fruit", "--key", root / "key"), f"{root}/key: No such file or directory; mend the path"
+        run("sign", "fruit", "--key", root / "key"), f"{root}/key: No such file or directory; correct the path"
     )
     (root / "tasks/fruit/live").unlink()
     assert_one_line_error(run("show", "fruit"), f"run `mora-store activate fruit VERSION --store {root}`")

@@ -14,10 +14,10 @@ from model_store.messages import describe_os_error, describe_validation_error
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.ENOENT, "mend the path"),
-        (errno.EISDIR, "name a file in it"),
-        (errno.ENOSPC, "make room"),
-        (errno.EROFS, "choose a place that can be written to"),
+        (errno.ENOENT, "correct the path"),
+        (errno.EISDIR, "name a file in this folder"),
+        (errno.ENOSPC, "free space on the disk"),
+        (errno.EROFS, "choose a folder on a writable file system"),
         (errno.EACCES, "change its permissions"),
     ],
 )

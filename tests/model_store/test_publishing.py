@@ -162,7 +162,7 @@ def test_content_that_differs_from_its_name_is_refused(store, draft):
     manifest, blobs = draft()
     name = manifest.head.sha256
 
-    with pytest.raises(StoreError, match="does not match its name"):
+    with pytest.raises(StoreError, match="does not match its digest"):
         publish(store, manifest, blobs | {name: blobs[name] + b"!"})
 
     assert store.tasks() == []

@@ -85,7 +85,7 @@ def test_a_forged_manifest_is_refused_before_it_is_parsed(store, draft, key, tru
     publish(store, *draft(), signing_key=read_signing_key(key))
     (store.root / "tasks/fruit/1/manifest.json").write_text("{")
 
-    with pytest.raises(UntrustedError, match="was altered since"):
+    with pytest.raises(UntrustedError, match="was changed after it was signed"):
         trusting(store, trusted).manifest("fruit")
 
 
@@ -119,17 +119,17 @@ ED = Ed25519PrivateKey.generate()
 UNUSABLE = {
     "empty": ("", "holds no public key"),
     "comments alone": ("# ours\n\n", "holds no public key"),
-    "garbage": ("secret\n", f"line 1: where a key begins there must be {BEGIN}"),
-    "binary": ("\0\xff\n", "line 1: where a key begins"),
+    "garbage": ("secret\n", f"line 1: a key must begin with {BEGIN}"),
+    "binary": ("\0\xff\n", "line 1: a key must begin with"),
     "a private key": (
         ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-        "line 1: where a key begins",
+        "line 1: a key must begin with",
     ),
-    "garbage after a key": (f"{pem(ED)}secret\n", "line 4: where a key begins"),
+    "garbage after a key": (f"{pem(ED)}secret\n", "line 4: a key must begin with"),
     "no end": (f"# ours\n{pem(ED)[:60]}\n", "line 2: the key that begins here has no end"),
     "no end before the next": (f"{pem(ED)[:60]}\n{pem(ED)}", "line 1: this is not a public key in PEM"),
     "a changed letter": (pem(ED).replace("MCow", "MC!w"), "line 1: this is not a public key in PEM"),
-    "another kind": (f"{pem(ED)}{pem(EC)}", "line 4: this key is of another kind than Ed25519"),
+    "another kind": (f"{pem(ED)}{pem(EC)}", "line 4: this key is not Ed25519"),
 }
 
 
@@ -153,7 +153,7 @@ def test_a_file_of_keys_that_is_not_one_is_an_error_that_names_the_line(tmp_path
         (b"", "holds no private key"),
         (b"\0\xff", "holds no private key"),
         (pem(ED).encode(), "holds no private key"),
-        (EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "another kind than Ed25519"),
+        (EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "holds a key that is not Ed25519"),
         (ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")), "is encrypted"),
     ],
 )
