@@ -40,12 +40,9 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
             handles.append(os.open(folder, _DIRECTORY, dir_fd=handles[-1]))
         handles.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handles[-1]))
         status = os.fstat(handles[-1])
-        if (
-            not stat.S_ISREG(status.st_mode) or status.st_nlink > 1
-        ):  # 0 links: replaced after it was opened, still complete
-            raise CorruptError(
-                f"{relative} is not a regular file or has several hard links; publish the version again", "link"
-            )
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced after it was opened, still complete
+            problem = f"{relative} is not a regular file or has several hard links"
+            raise CorruptError(f"{problem}; publish the version again", "link")
         if status.st_size > max_bytes:
             problem = f"{relative} has {status.st_size} bytes, expected at most {max_bytes}"
             raise CorruptError(f"{problem}; publish the version again", "size")

@@ -32,8 +32,8 @@ def main() -> None:
 
 
 def run(**flags: str | None) -> None:
-    """Answer requests over HTTP until told to stop."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them; to stop is no failure
+    """Answer requests over HTTP until SIGTERM or SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = read_settings({name: value for name, value in flags.items() if value is not None})
@@ -46,7 +46,7 @@ def run(**flags: str | None) -> None:
 
 
 def _flags() -> list[inspect.Parameter]:
-    """One flag for each setting; the settings themselves parse what is given."""
+    """One flag for each setting. The flags take text; `Settings` parses it."""
     parameters = []
     for name, field in Settings.model_fields.items():
         option: Any = typer.Option(
@@ -70,10 +70,12 @@ app.command("classify", epilog=EPILOG)(classify)
 
 @app.command("hash-key")
 def hash_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is; the log names it with each request.")],
-    stdin: Annotated[bool, typer.Option("--stdin", help="Take the key from standard input; else make one.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the key. The log shows it with each request.")],
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the key from standard input instead of creating one.")
+    ] = False,
 ) -> None:
-    """Print the line of MORA_API_KEYS_FILE for a key, and on standard error the key itself, this once, if it is new."""
+    """Print the line of MORA_API_KEYS_FILE for a key. A new key is printed too, once, on standard error."""
     key = sys.stdin.readline().rstrip("\r\n") if stdin else make_key()
     try:
         line = key_line(name, key)
