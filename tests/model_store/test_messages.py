@@ -1,4 +1,4 @@
-"""Errors of the operating system and of pydantic, as a person is told of them."""
+"""Messages for errors of the operating system and of pydantic."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from model_store.messages import describe_os_error, describe_validation_error
         (errno.EACCES, "change its permissions"),
     ],
 )
-def test_an_error_of_the_system_names_the_file_the_cause_and_the_cure(number, cure):
-    told = describe_os_error(OSError(number, os.strerror(number), "runs/shop"))
+def test_a_system_error_has_the_file_the_cause_and_the_remedy(number, cure):
+    message = describe_os_error(OSError(number, os.strerror(number), "runs/shop"))
 
-    assert told.startswith(f"runs/shop: {os.strerror(number)}; ")
-    assert cure in told
-    assert "Errno" not in told
+    assert message.startswith(f"runs/shop: {os.strerror(number)}; ")
+    assert cure in message
+    assert "Errno" not in message
 
 
 def test_an_error_without_a_number_keeps_its_words():

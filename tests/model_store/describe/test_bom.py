@@ -15,7 +15,7 @@ from model_store.describe.bom import ml_bom
 
 
 def faults_in(bom: dict) -> str | None:
-    """What the schema of CycloneDX 1.6 says against it."""
+    """The violations of the CycloneDX 1.6 schema."""
     fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bom))
     return None if fault is None else str(fault)
 
@@ -60,7 +60,7 @@ def test_every_file_of_a_version_is_listed_once_with_its_digest(store, draft):
     assert "int8/text_tail.onnx" not in names
 
 
-def test_it_says_what_the_manifest_says(manifest):
+def test_the_bom_has_the_facts_of_the_manifest(manifest):
     component = ml_bom(manifest)["metadata"]["component"]
 
     assert (component["type"], component["name"], component["version"]) == ("machine-learning-model", "fruit", "1")
