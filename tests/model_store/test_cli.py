@@ -131,7 +131,7 @@ def test_show_writes_the_report_of_a_version(store, draft, run, tmp_path):
     assert not (tmp_path / "none.html").exists()
 
 
-def test_terminal_escapes_of_a_manifest_are_not_printed(store, draft, run):
+def test_text_of_a_manifest_cannot_control_the_terminal(store, draft, run):
     manifest, blobs = draft()
     labels = ("\x1b[2J[red]apple\n", "pear " * 30)
     zone = timezone(timedelta(hours=1), "\x1b[31m")
@@ -252,7 +252,7 @@ def test_a_manifest_of_another_release_says_so(three_versions, run):
     assert_one_line_error(run("show", "fruit"), "of another release of this program; publish the version again")
 
 
-def test_an_error_about_a_missing_name_lists_the_existing_ones(three_versions, run):
+def test_an_unknown_task_or_version_is_reported_with_the_known_ones(three_versions, run):
     root = three_versions.root
     assert_one_line_error(run("show", "fruits"), f"no task fruits in {root}; it has fruit")
     assert_one_line_error(run("show", "fruit", "--version", 9), "no version 9; it has 1, 2, 3")
@@ -267,7 +267,7 @@ def test_an_error_about_a_missing_name_lists_the_existing_ones(three_versions, r
 @pytest.mark.parametrize(
     "arguments", [("list",), ("show", "x"), ("verify",), ("activate", "x", 1), ("rollback", "x"), ("gc",)], ids=str
 )
-def test_a_missing_store_is_an_error_and_is_not_created(store, run, arguments):
+def test_a_missing_folder_is_an_error_and_is_not_created(store, run, arguments):
     assert_one_line_error(run(*arguments), "no model store at")
     assert not store.root.exists()
 
@@ -399,7 +399,7 @@ def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, 
 
 
 @pytest.mark.parametrize("content", ["canary with space", "canary\nX-Other: 1", "canar\u00ff", "", "canary" * 100])
-def test_an_invalid_key_is_one_line_that_does_not_repeat_it(three_versions, run, tmp_path, content):
+def test_an_invalid_key_is_one_line_without_the_key(three_versions, run, tmp_path, content):
     (tmp_path / "key").write_bytes(content.encode())
 
     result = run("show", "fruit", "--url", "http://127.0.0.1:1", "--api-key-file", tmp_path / "key")

@@ -89,7 +89,7 @@ def test_a_forged_manifest_is_refused_before_it_is_parsed(store, draft, key, tru
         trusting(store, trusted).manifest("fruit")
 
 
-def test_a_signature_by_any_trusted_key_is_accepted(store, draft, key, trusted, tmp_path):
+def test_a_signature_by_any_of_several_keys_is_trusted(store, draft, key, trusted, tmp_path):
     make_key_pair(tmp_path / "next", tmp_path / "next.pub")
     both = tmp_path / "both.pem"
     both.write_text(f"# old\n\n{trusted.read_text()}\r\n# new\r\n{(tmp_path / 'next.pub').read_text()}")
@@ -196,7 +196,7 @@ def test_keygen_replaces_no_key(tmp_path, present):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(present, "precious")]
 
 
-def test_show_names_the_key_that_signed(store, draft, run, key, trusted, tmp_path):
+def test_show_names_the_signing_key(store, draft, run, key, trusted, tmp_path):
     def shown(*arguments, env=None) -> str:
         result = run("show", "fruit", *arguments, env=env)
         assert result.exit_code == 0
@@ -218,7 +218,7 @@ def test_show_names_the_key_that_signed(store, draft, run, key, trusted, tmp_pat
     assert json.loads(run("show", "fruit", "--json").stdout)["version"] == 1
 
 
-def test_verify_activate_and_rollback_refuse_an_untrusted_version(store, draft, run, key, trusted):
+def test_verify_activate_and_rollback_refuse_untrusted_versions(store, draft, run, key, trusted):
     publish(store, *draft())
     publish(store, *draft(tail="second"), signing_key=read_signing_key(key))
     publish(store, *draft(tail="third"))
