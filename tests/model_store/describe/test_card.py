@@ -71,9 +71,9 @@ def rendered(manifest: Manifest) -> str:
 
 
 def test_the_card_of_the_shipped_task_is_the_reviewed_one() -> None:
-    cure = f"if the change is right: mora-store card clipart-category --output {GOLDEN.name}"
+    wish = f"if what changed is right: mora-store card clipart-category --output {GOLDEN.name}"
 
-    assert model_card(shipped("clipart-category")) == GOLDEN.read_text(encoding="utf-8"), cure
+    assert model_card(shipped("clipart-category")) == GOLDEN.read_text(encoding="utf-8"), wish
 
 
 @pytest.mark.parametrize("task", Store(DEFAULT_STORE).tasks())
