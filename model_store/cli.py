@@ -38,14 +38,10 @@ app = typer.Typer(
 
 StoreOption = Annotated[
     Path,
-    typer.Option(
-        "--store",
-        metavar="DIR",
-        show_default=False,
-        help="Folder of the store; by default the one shipped with the code.",
-    ),
+    typer.Option("--store", metavar="DIR", show_default=False, help="Folder of the store; by default the shipped one."),
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, as `mora-store list` shows it.")]
+VersionOption = Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")]
 TrustedOption = Annotated[
     Path | None,
     typer.Option(
@@ -91,11 +87,11 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 @_one_line_errors
 def show(
     task: TaskArgument,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the training report (HTML) to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Write its training report (HTML) to FILE.")
     ] = None,
     url: Annotated[
         str | None,
@@ -120,9 +116,7 @@ def show(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:
-        signature = _signature_status(
-            opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys)
-        )
+        signature = _signed(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
         typer.echo(plain(_server_sentence(url, compare_with_server(url, task, read_api_key(api_key_file)))))
@@ -132,7 +126,7 @@ def show(
 @_one_line_errors
 def sbom(
     task: TaskArgument,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Print the SBOM of one version as CycloneDX 1.6 (ML-BOM, JSON): model card, data, files with SHA-256.
@@ -146,10 +140,10 @@ def sbom(
 @_one_line_errors
 def card(
     task: TaskArgument,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the card to this file instead of printing it.")
+        Path | None, typer.Option(metavar="FILE", help="Write the card to FILE instead of printing it.")
     ] = None,
 ) -> None:
     """Print the model card of one version: Markdown with front matter, a README.md for the Hugging Face hub.
@@ -234,7 +228,7 @@ def keygen(
 def sign(
     task: TaskArgument,
     key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key of `mora-store keygen`.")],
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Verify a published version, then sign it. An existing signature is replaced.
@@ -262,13 +256,11 @@ def gc(store: StoreOption = DEFAULT_STORE) -> None:
 
 def _open(root: Path, trusted: TrustedKeys | None = None) -> Store:
     if not root.is_dir():
-        raise NotFoundError(
-            f"no model store at {root}: it is not a folder; name a folder with tasks/ in it with --store"
-        )
+        raise NotFoundError(f"no model store at {root}: it is not a folder; name the folder of a store with --store")
     return Store(root, trusted)
 
 
-def _signature_status(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
+def _signed(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
     if signature is None:
         return "none"
     if trusted is None:

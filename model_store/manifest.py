@@ -124,12 +124,13 @@ class Graphs(_Frozen):
 
 
 class Calibration(_Frozen):
-    """How the logits of one presence pattern become scores: softmax or sigmoid of `logits / temperature`."""
+    """Scores of one presence pattern: the softmax or sigmoid of `logits / temperature`.
+
+    A multi-label task has one threshold per label, a single-label task none.
+    """
 
     temperature: PositiveFloat = 1.0
-    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = (
-        None  # one per label, multi-label only: a label with a score from its threshold up is selected
-    )
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None  # lowest score to select each label
 
 
 class GoldenExample(_Frozen):

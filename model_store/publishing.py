@@ -36,9 +36,7 @@ def publish(
         StoreError: a blob of the draft is neither given nor stored, or does not match its digest.
         OSError: the disk is full or read-only; the live version stays live.
     """
-    draft = Manifest.model_validate(
-        {**draft.model_dump(), "version": 1}
-    )  # validates the task name before it becomes a path
+    draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # checked before names become paths
     for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
         _make_directory(missing)
     _folder(store, "tasks")
@@ -139,18 +137,16 @@ def _writing(store: Store) -> Iterator[Path]:
         os.close(lock)
 
 
-def _add_blobs(store: Store, needed: list[Blob], given: Mapping[str, bytes], staging: Path) -> None:
+def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], staging: Path) -> None:
     folder = _folder(store, "blobs", "sha256")
     for blob in needed:
         if _is_stored(store, blob):
             continue
-        if blob.sha256 not in given:
+        if blob.sha256 not in contents:
             raise StoreError(f"blob {blob.sha256} is neither given nor in the store; export the task again")
-        if blob_of(given[blob.sha256]) != blob:
-            raise StoreError(
-                f"the content given for blob {blob.sha256} does not match its digest; export the task again"
-            )
-        write_synced(staging / blob.sha256, given[blob.sha256])
+        if blob_of(contents[blob.sha256]) != blob:
+            raise StoreError(f"the content of blob {blob.sha256} does not match its digest; export the task again")
+        write_synced(staging / blob.sha256, contents[blob.sha256])
         (staging / blob.sha256).replace(folder / blob.sha256)
     sync_directory(folder)
 
