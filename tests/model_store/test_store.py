@@ -402,3 +402,30 @@ def test_publishing_never_overwrites_a_version(store, draft, published, monkeypa
         publishing.publish(store, *draft(tail="second"))
 
     assert (store.root / "tasks/fruit/1/manifest.json").read_bytes() == before
+
+
+def test_a_file_is_read_up_to_its_limit_below_a_root_that_may_be_a_link(tmp_path):
+    (tmp_path / "real/folder").mkdir(parents=True)
+    (tmp_path / "real/folder/file").write_bytes(b"abc")
+    root = tmp_path / "root"
+    root.symlink_to("real")
+
+    assert read_beneath(root, "folder/file", 3) == b"abc"
+    with pytest.raises(CorruptError, match="has 3 bytes, expected at most 2") as caught:
+        read_beneath(root, "folder/file", 2)
+    assert caught.value.reason == "size"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("link/file", "link"), ("folder/file/file", "link"), ("folder", "link"), ("folder/none", "missing")],
+)
+def test_a_path_that_is_no_plain_file_is_refused_with_its_reason(tmp_path, path, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("folder")
+
+    with pytest.raises(CorruptError) as caught:
+        read_beneath(tmp_path, path, 3)
+
+    assert caught.value.reason == reason
