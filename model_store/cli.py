@@ -1,4 +1,4 @@
-"""The command line `mora-store`: look at what is published, check it, and choose what answers."""
+"""The command line `mora-store`: show, verify, sign and activate published versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
 from model_store.manifest import Manifest
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
@@ -30,29 +30,28 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Look after a store of published models.\n\n"
-    "Every task has versions 1, 2, 3 ..., and one of them is [bold]live[/bold]: the one that a service answers with. "
-    "`mora-train fit --publish` adds versions; this command shows and verifies them, and moves `live`.",
-    epilog="For example: mora-store list, then mora-store show TASK, and mora-store rollback TASK to undo a publish.",
+    help="Manage a store of published models.\n\n"
+    "Each task has versions 1, 2, 3 ... One of them is [bold]live[/bold]: services answer with it. `mora-train fit "
+    "--publish` adds a version. This command shows and verifies versions, and changes which one is live.",
+    epilog="For example: mora-store list, then mora-store show TASK. To undo a publish: mora-store rollback TASK.",
 )
 
 StoreOption = Annotated[
     Path,
-    typer.Option(
-        "--store", metavar="DIR", show_default=False, help="Store to work on; by default the one shipped with the code."
-    ),
+    typer.Option("--store", metavar="DIR", show_default=False, help="Folder of the store; by default the shipped one."),
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, as `mora-store list` shows it.")]
+VersionOption = Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")]
 TrustedOption = Annotated[
     Path | None,
     typer.Option(
         "--trusted-keys",
         metavar="FILE",
         envvar="MORA_TRUSTED_KEYS",
-        help="Public keys (PEM); versions must be signed by one of them.",
+        help="File of public keys (PEM). Versions must be signed by one of them.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
@@ -61,9 +60,9 @@ def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except BrokenPipeError:
-            raise  # the reader of our output left: not an error of the store
+            raise  # the reader of the output has closed it: no error of the store
         except (StoreError, OSError) as error:
-            problem = of_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
             typer.echo(f"error: {plain(problem)}", err=True)
             raise typer.Exit(1) from error
 
@@ -88,13 +87,15 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 @_one_line_errors
 def show(
     task: TaskArgument,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write its training report (HTML) here.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write its training report (HTML) to FILE.")
+    ] = None,
     url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Also ask the service there which version it answers with, and why."),
+        typer.Option(metavar="URL", help="Also ask the service at URL which version it answers with, and why."),
     ] = None,
     api_key_file: ApiKeyFileOption = None,
     trusted_keys: TrustedOption = None,
@@ -104,7 +105,7 @@ def show(
     With --json, print its manifest.
     """
     if as_json and url is not None:
-        raise typer.BadParameter("prints no manifest; leave out --json", param_hint="--url")
+        raise typer.BadParameter("cannot be combined with --json; leave out one of them", param_hint="--url")
     opened = _open(store)
     manifest, content = opened.read_manifest(task, version)
     if report is not None:
@@ -115,22 +116,22 @@ def show(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:
-        signature = _describe(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
+        signature = _signed(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
-        typer.echo(plain(_sentence(url, compare_with_server(url, task, read_api_key(api_key_file)))))
+        typer.echo(plain(_server_sentence(url, compare_with_server(url, task, read_api_key(api_key_file)))))
 
 
 @app.command()
 @_one_line_errors
 def sbom(
     task: TaskArgument,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Print what one version is made of as CycloneDX 1.6 (ML-BOM, JSON): model card, data, files with SHA-256.
+    """Print the SBOM of one version as CycloneDX 1.6 (ML-BOM, JSON): model card, data, files with SHA-256.
 
-    It says what the manifest says; `mora-store verify` compares that with the files.
+    The SBOM is made from the manifest. `mora-store verify` compares the manifest with the files.
     """
     typer.echo(json.dumps(ml_bom(_open(store).manifest(task, version)), indent=1))
 
@@ -139,13 +140,15 @@ def sbom(
 @_one_line_errors
 def card(
     task: TaskArgument,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it here instead of printing it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the card to FILE instead of printing it.")
+    ] = None,
 ) -> None:
-    """Print one version's model card: Markdown with the front matter of Hugging Face's hub, a README.md there.
+    """Print the model card of one version: Markdown with front matter, a README.md for the Hugging Face hub.
 
-    It says what the manifest says, its configuration with the paths in it included; read it before you give it away.
+    The card contains the training configuration with its paths. Read the card before you share it.
     """
     content = model_card(_open(store).manifest(task, version))
     if output is None:
@@ -158,26 +161,28 @@ def card(
 @_one_line_errors
 def verify(
     task: Annotated[str | None, typer.Argument(metavar="TASK", help="By default every task.")] = None,
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default every one; needs TASK.")] = None,
+    version: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="By default every version; needs TASK.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     trusted_keys: TrustedOption = None,
 ) -> None:
-    """Read every file that versions need, and compare sizes and SHA-256 with the manifest.
+    """Read every file of the versions, and compare its size and SHA-256 with the manifest.
 
-    With --trusted-keys, a version that none of them signed is bad too.
+    With --trusted-keys, a version that no trusted key signed is BAD too.
 
-    Prints a line for each version. Exits with 1 if any is damaged, or if there is none.
+    Prints one line per version. Exits with 1 if a version is BAD, or if there is no version.
     """
     if version is not None and task is None:
-        raise typer.BadParameter("needs TASK: a version number alone names nothing", param_hint="--version")
+        raise typer.BadParameter("needs TASK", param_hint="--version")
     opened = _open(store, read_trusted_keys(trusted_keys))
-    good: list[bool] = []
+    results: list[bool] = []
     for name in [task] if task is not None else opened.tasks():
-        good += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
-        good += [_has_good_live(opened, name)] if version is None else []
-    if not good:
+        results += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
+        results += [_has_good_live(opened, name)] if version is None else []
+    if not results:
         raise NotFoundError(f"nothing to verify: no tasks in {store}; name the folder of a store with --store")
-    if not all(good):
+    if not all(results):
         raise typer.Exit(1)
 
 
@@ -189,7 +194,7 @@ def activate(
     store: StoreOption = DEFAULT_STORE,
     trusted_keys: TrustedOption = None,
 ) -> None:
-    """Make VERSION the live one, after verifying it. Running services switch when they next look."""
+    """Verify VERSION, then make it live. Running services switch when they next check the store."""
     manifest = publishing.activate(Store(store, read_trusted_keys(trusted_keys)), task, version)
     typer.echo(f"{task}: version {manifest.version} is live")
 
@@ -197,7 +202,7 @@ def activate(
 @app.command()
 @_one_line_errors
 def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_keys: TrustedOption = None) -> None:
-    """Make the version before the live one live again, after verifying it."""
+    """Verify the version before the live one, then make it live again."""
     manifest = publishing.rollback(Store(store, read_trusted_keys(trusted_keys)), task)
     typer.echo(f"{task}: version {manifest.version} is live again")
 
@@ -205,28 +210,30 @@ def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_key
 @app.command()
 @_one_line_errors
 def keygen(
-    key: Annotated[Path, typer.Argument(metavar="KEY", help="File for the private key; KEY.pub gets the public one.")],
+    key: Annotated[
+        Path, typer.Argument(metavar="KEY", help="File for the private key. The public key goes to KEY.pub.")
+    ],
 ) -> None:
-    """Make a pair of keys (Ed25519, PEM): the private one to sign versions with, the public one for services to trust.
+    """Create a key pair (Ed25519, PEM): a private key that signs versions, and a public key that services trust.
 
-    Keep KEY to yourself: nobody else can read it as it is written. Prints the fingerprint that `show` calls the key by.
+    Keep KEY secret; only its owner can read the file. Prints the fingerprint, by which `show` names the key.
     """
     public = Path(f"{key}.pub")
     name = make_key_pair(key, public)
-    typer.echo(f"{name}: wrote {key} (keep it to yourself) and {public} (for the file of MORA_TRUSTED_KEYS)")
+    typer.echo(f"{name}: wrote {key} (keep it secret) and {public} (for the file of MORA_TRUSTED_KEYS)")
 
 
 @app.command()
 @_one_line_errors
 def sign(
     task: TaskArgument,
-    key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key that `mora-store keygen` made.")],
-    version: Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")] = None,
+    key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key of `mora-store keygen`.")],
+    version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Sign a published version, after verifying it; a signature that it has is replaced.
+    """Verify a published version, then sign it. An existing signature is replaced.
 
-    New versions are better signed as they are published: mora-train publish DIR --sign-with KEY.
+    A new version can be signed when it is published: mora-train publish DIR --sign-with KEY.
     """
     signing_key = read_signing_key(key)
     manifest = publishing.sign(_open(store), task, version, signing_key)
@@ -236,9 +243,9 @@ def sign(
 @app.command()
 @_one_line_errors
 def gc(store: StoreOption = DEFAULT_STORE) -> None:
-    """Remove files that no version needs, and what interrupted publishers left behind.
+    """Remove files that no version needs, and files that interrupted publishers left behind.
 
-    Versions are never removed: delete a version's folder under tasks/ first, then run this.
+    Versions are never removed. To remove one, delete its folder under tasks/, then run this command.
     """
     sizes = {path: _bytes_under(path) for path in [*store.glob("blobs/sha256/*"), *store.glob(".staging/*")]}
     removed = publishing.collect_garbage(Store(store))
@@ -249,17 +256,17 @@ def gc(store: StoreOption = DEFAULT_STORE) -> None:
 
 def _open(root: Path, trusted: TrustedKeys | None = None) -> Store:
     if not root.is_dir():
-        raise NotFoundError(f"no model store at {root}: it is not a folder; name one that has tasks/ with --store")
+        raise NotFoundError(f"no model store at {root}: it is not a folder; name the folder of a store with --store")
     return Store(root, trusted)
 
 
-def _describe(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
+def _signed(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
     if signature is None:
         return "none"
     if trusted is None:
-        return "not checked; --trusted-keys FILE does it"
+        return "not checked; --trusted-keys FILE checks it"
     signer = trusted.signer(content, signature)
-    return "by no trusted key, or altered since" if signer is None else f"by the trusted key {signer}"
+    return "by no trusted key, or changed after it was signed" if signer is None else f"by the trusted key {signer}"
 
 
 def _row(store: Store, task: str) -> dict[str, JsonValue]:
@@ -267,13 +274,13 @@ def _row(store: Store, task: str) -> dict[str, JsonValue]:
     try:
         row["live"] = store.live(task)
         if row["live"] is not None:
-            row |= _facts(store.manifest(task))
+            row |= _manifest_columns(store.manifest(task))
     except StoreError as error:
         row["error"] = str(error)
     return row
 
 
-def _facts(manifest: Manifest) -> dict[str, JsonValue]:
+def _manifest_columns(manifest: Manifest) -> dict[str, JsonValue]:
     return {
         "problem": manifest.problem.value,
         "labels": [*manifest.labels],
@@ -283,12 +290,12 @@ def _facts(manifest: Manifest) -> dict[str, JsonValue]:
     }
 
 
-def _sentence(url: str, comparison: ServerComparison) -> str:
-    said = f"{url} answers with version {comparison.version}"
+def _server_sentence(url: str, comparison: ServerComparison) -> str:
+    answer = f"{url} answers with version {comparison.version}"
     if comparison.refused is None:
-        return said
-    what = "what `live` holds" if comparison.refused.version is None else f"version {comparison.refused.version}"
-    return f"{said} because it refused {what}: {comparison.refused.reason} (its log says more)"
+        return answer
+    refused = "what `live` holds" if comparison.refused.version is None else f"version {comparison.refused.version}"
+    return f"{answer} because it refused {refused}: {comparison.refused.reason} (its log says more)"
 
 
 def _is_good(store: Store, task: str, version: int) -> bool:
@@ -307,7 +314,7 @@ def _has_good_live(store: Store, task: str) -> bool:
         live = store.live(task)
         if live is not None and live not in store.versions(task):
             cure = f"run `mora-store activate {task} VERSION --store {store.root}`"
-            raise NotFoundError(f"version {live} is not there; {cure}")
+            raise NotFoundError(f"version {live} does not exist; {cure}")
     except StoreError as error:
         typer.echo(f"BAD  {task} live: {plain(str(error))}")
         return False
@@ -319,5 +326,5 @@ def _bytes_under(path: Path) -> int:
         if path.is_dir() and not path.is_symlink():
             return sum(_bytes_under(inner) for inner in path.iterdir())
         return path.lstat().st_size
-    except FileNotFoundError:  # a publisher at work moved or removed it
+    except FileNotFoundError:  # a running publisher moved or removed it
         return 0

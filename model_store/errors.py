@@ -1,18 +1,18 @@
-"""What can be wrong with a store, as one small tree."""
+"""Errors of the store."""
 
 
 class StoreError(Exception):
-    """Anything the store refuses; the message names the file or task and the way out."""
+    """The store cannot do what was asked; the message names the file or task, and the remedy."""
 
 
 class NotFoundError(StoreError):
-    """No such task or version."""
+    """The task or version does not exist."""
 
 
 class CorruptError(StoreError):
-    """A file is not what its manifest says: damaged, replaced, a link, or not a regular file.
+    """A file does not match its manifest: it is damaged, replaced, a link, or not a regular file.
 
-    `reason` is a short word for metrics: `manifest`, `size`, `sha256`, `link`, `missing`, `unreadable`.
+    `reason` is a label for metrics: `manifest`, `size`, `sha256`, `link`, `missing`, `unreadable`.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -21,6 +21,6 @@ class CorruptError(StoreError):
 
 
 class UntrustedError(StoreError):
-    """No trusted key has signed this manifest as it is: it is unsigned, altered, or signed by or for another."""
+    """No trusted key has signed this manifest: it is unsigned, altered, or signed by another key."""
 
     reason = "untrusted"

@@ -1,4 +1,4 @@
-"""Reading and writing files that must be exactly what they claim to be."""
+"""Reading and writing single files of the store."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 from model_store.errors import CorruptError
 from model_store.manifest import Blob
 
-_NOT_PLAIN = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}  # a symlink, a file in a folder's place, a socket
+_NOT_PLAIN = {errno.ELOOP, errno.ENOTDIR, errno.ENXIO}  # a symlink, a file in place of a folder, a socket
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def blob_of(data: bytes) -> Blob:
-    """The name of these bytes in any store."""
+    """The digest and size of `data`, by which every store names it."""
     return Blob(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
 def digest_line(manifest: bytes) -> bytes:
-    """What `manifest.sha256` beside a manifest holds, in the form that `sha256sum --check` reads."""
+    """The content of `manifest.sha256` for a manifest, in the format of `sha256sum --check`."""
     return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n".encode()
 
 
 def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
-    """Bytes of a regular file below `root`, following no symlink on the way.
+    """The bytes of a regular file below `root`. Symlinks below `root` are not followed.
 
     Raises:
-        CorruptError: a part is missing or a link, the file has a second name (hard link), exceeds `max_bytes`, or
-            cannot be read.
+        CorruptError: the file or a folder above it is missing or a symlink, the file has a second hard link or more
+            than `max_bytes`, or it cannot be read.
     """
     *folders, name = relative.split("/")
     handles: list[int] = []
@@ -40,13 +40,14 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
             handles.append(os.open(folder, _DIRECTORY, dir_fd=handles[-1]))
         handles.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handles[-1]))
         status = os.fstat(handles[-1])
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced since it was opened, and whole
-            raise CorruptError(f"{relative} is not a regular file with one name; publish the version again", "link")
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced after it was opened, still complete
+            problem = f"{relative} is not a regular file or has several hard links"
+            raise CorruptError(f"{problem}; publish the version again", "link")
         if status.st_size > max_bytes:
             problem = f"{relative} has {status.st_size} bytes, expected at most {max_bytes}"
             raise CorruptError(f"{problem}; publish the version again", "size")
         with os.fdopen(os.dup(handles[-1]), "rb") as file:
-            return file.read(status.st_size + 1)  # not max_bytes: a manifest may claim any size
+            return file.read(status.st_size + 1)  # not max_bytes, which a manifest may set to any size
     except FileNotFoundError as error:
         raise CorruptError(f"{relative} is missing; publish the version again", "missing") from error
     except OSError as error:
@@ -59,7 +60,7 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Create `path` with `data` and force it to disk."""
+    """Create `path` with `data` and flush it to disk. Raises FileExistsError rather than replace a file."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -67,7 +68,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Force the names in a directory to disk."""
+    """Flush the entries of a directory to disk."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""The manifest: everything a service needs to know about one published version of a task."""
+"""The manifest: all that a service reads about one published version of a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Pattern(StrEnum):
 
 
 class Problem(StrEnum):
-    """How labels relate: exactly one is true, or any number are."""
+    """Whether an item has exactly one label or any number of labels."""
 
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
@@ -39,14 +39,14 @@ class _Frozen(BaseModel):
 
 
 class Blob(_Frozen):
-    """An immutable file of the store, named by its content."""
+    """An immutable file of the store, named by its digest."""
 
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: PositiveInt  # bytes
 
 
 class Backbone(_Frozen):
-    """The frozen two-tower model under a task, and where each tower is split into trunk and tail."""
+    """The frozen two-tower model of a task, and the layer at which each tower is split into trunk and tail."""
 
     name: str
     family: Literal["clip", "siglip"]
@@ -63,7 +63,7 @@ class ImagePreprocessing(_Frozen):
     """From a picture to `pixel_values`: RGB over white, resize, centre crop, scale to 0..1, normalise."""
 
     shortest_edge: PositiveInt | None = None  # keep the aspect ratio ...
-    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # ... or resize to (height, width) whatever it is
+    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # ... or resize to (height, width), which may distort
     crop: tuple[PositiveInt, PositiveInt] | None = None  # (height, width)
     resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -87,14 +87,14 @@ class ImagePreprocessing(_Frozen):
 
 
 class Padding(_Frozen):
-    """What a text tower that is not causal is given behind the end of a text, as it was pretrained."""
+    """Tokens after the end of a text, for a text tower that is not causal and was pretrained with them."""
 
-    length: PositiveInt  # tokens of every text
+    length: PositiveInt  # of every padded text, in tokens
     token: Annotated[int, Field(ge=0)]
 
 
 class TextPreprocessing(_Frozen):
-    """From a text to `input_ids`: a `tokenizers` JSON file, cut at `max_length`, padded only where it matters."""
+    """From a text to `input_ids`: a `tokenizers` JSON file, truncated at `max_length`, perhaps padded."""
 
     tokenizer: Blob
     max_length: PositiveInt  # tokens, start and end tokens included
@@ -108,10 +108,11 @@ class TextPreprocessing(_Frozen):
 
 
 class Graphs(_Frozen):
-    """The four ONNX graphs of one precision, and what was measured of them at export, on the validation split.
+    """The four ONNX graphs of one precision, and their errors on the validation split, measured at export.
 
-    `max_logit_error` is how far a logit was from PyTorch's, or of another precision from fp32's. `metric_change` is in
-    points of the score that the best epoch was chosen by (-0.5: an accuracy fell from 80.0 % to 79.5 %), against fp32.
+    `max_logit_error` is the largest difference of a logit: fp32 is compared with PyTorch, other precisions with fp32.
+    `metric_change` is the difference from fp32, in points, of the score that selected the best epoch (-0.5: an accuracy
+    fell from 80.0 % to 79.5 %).
     """
 
     image_trunk: Blob
@@ -123,14 +124,17 @@ class Graphs(_Frozen):
 
 
 class Calibration(_Frozen):
-    """Scores of one presence pattern: softmax or sigmoid of `logits / temperature`, and when a label is selected."""
+    """Scores of one presence pattern: the softmax or sigmoid of `logits / temperature`.
+
+    A multi-label task has one threshold per label, a single-label task none.
+    """
 
     temperature: PositiveFloat = 1.0
-    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None  # one a label, multi-label only
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None  # lowest score to select each label
 
 
 class GoldenExample(_Frozen):
-    """One input with the logits that PyTorch gave for it; a service must come near them before it answers."""
+    """One input with PyTorch's logits. A service must reproduce them before it answers with the version."""
 
     pattern: Pattern
     image: Blob | None = None  # an encoded picture
@@ -139,7 +143,7 @@ class GoldenExample(_Frozen):
 
 
 class Provenance(_Frozen):
-    """What made this version, enough to make it again."""
+    """Code, data and settings that this version was made with, from which it can be made again."""
 
     code_version: str
     created_at: datetime
@@ -150,7 +154,7 @@ class Provenance(_Frozen):
 
 
 class ManifestDraft(_Frozen):
-    """A manifest before the store has given it a version number."""
+    """A manifest without a version number, which the store assigns."""
 
     schema_version: Literal[1] = 1
     task: TaskName
@@ -160,14 +164,14 @@ class ManifestDraft(_Frozen):
     image: ImagePreprocessing
     text: TextPreprocessing
     graphs: dict[Precision, Graphs]
-    absent_features: Blob  # safetensors: `image` (P,) and `text` (P,), what a tower gives for a missing input
+    absent_features: Blob  # safetensors: `image` (P,) and `text` (P,), a tower's features of a missing input
     head: Blob  # safetensors: `<pattern>.weight` (C, 2P: image then text) and `<pattern>.bias` (C,)
     calibration: dict[Pattern, Calibration]
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=3)]
     golden_tolerance: PositiveFloat = 1e-3
     metrics: dict[str, dict[str, dict[str, float | None]]] = {}  # split -> "overall" or pattern -> metric
     training_mix: dict[Pattern, Annotated[float, Field(ge=0, le=1)]]  # share of the training items
-    report: Blob | None = None  # HTML: how this version was trained and how good it is
+    report: Blob | None = None  # HTML: how the version was trained, and its scores
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -188,34 +192,34 @@ class ManifestDraft(_Frozen):
         return self
 
     def tolerance(self, precision: Precision) -> float:
-        """How far a golden example's logits may be from PyTorch's at a precision.
+        """The largest accepted difference between the logits of a golden example and PyTorch's.
 
-        Below fp32 that follows what was measured: twice the largest error at export, since other processors multiply
-        int8 and fp16 with other kernels, which round elsewhere.
+        Below fp32 it is at least twice the largest error measured at export, because the int8 and fp16 kernels of other
+        processors round differently.
         """
         if precision is Precision.FP32:
             return self.golden_tolerance
         return max(self.golden_tolerance, 2 * max(self.graphs[precision].max_logit_error.values(), default=0.0))
 
     def files(self) -> dict[str, Blob]:
-        """Every blob this version needs by what it is, such as `fp32/image_trunk.onnx`; some have several uses."""
-        found = {
+        """Every blob of this version by its use, such as `fp32/image_trunk.onnx`. A blob may have several uses."""
+        files = {
             "tokenizer.json": self.text.tokenizer,
             "absent_features.safetensors": self.absent_features,
             "head.safetensors": self.head,
         }
         for precision, graphs in self.graphs.items():
             for graph in ("image_trunk", "image_tail", "text_trunk", "text_tail"):
-                found[f"{precision}/{graph}.onnx"] = getattr(graphs, graph)
+                files[f"{precision}/{graph}.onnx"] = getattr(graphs, graph)
         for number, example in enumerate(self.golden):
             if example.image is not None:
-                found[f"golden/{number}"] = example.image
+                files[f"golden/{number}"] = example.image
         if self.report is not None:
-            found["report.html"] = self.report
-        return found
+            files["report.html"] = self.report
+        return files
 
     def blobs(self) -> list[Blob]:
-        """Every blob this version needs, each once."""
+        """Every blob of this version, without duplicates."""
         return list(dict.fromkeys(self.files().values()))
 
 

@@ -1,4 +1,4 @@
-"""What a person is told of errors that are not ours: the operating system's and pydantic's, each on one line."""
+"""One-line messages for errors of the operating system and of pydantic."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _CURES = {
-    errno.ENOENT: "mend the path, or make its folder",
-    errno.ENOTDIR: "a file stands where a folder must be; mend the path",
-    errno.EISDIR: "name a file in it",
-    errno.EEXIST: "choose another name; nothing is replaced",
-    errno.EACCES: "change its permissions (ls -ld shows them), or run this as a user who may",
-    errno.EPERM: "change its owner or permissions (ls -ld shows them), or run this as a user who may",
-    errno.EROFS: "choose a place that can be written to",
-    errno.ENOSPC: "make room on the disk (df -h shows how much there is) and run this again",
-    errno.EDQUOT: "make room within the quota and run this again",
+    errno.ENOENT: "correct the path, or create its folder",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; correct the path",
+    errno.EISDIR: "name a file in this folder",
+    errno.EEXIST: "choose another name; existing files are not replaced",
+    errno.EACCES: "change its permissions (ls -ld shows them), or run this as another user",
+    errno.EPERM: "change its owner or permissions (ls -ld shows them), or run this as another user",
+    errno.EROFS: "choose a folder on a writable file system",
+    errno.ENOSPC: "free space on the disk (df -h shows it) and run this again",
+    errno.EDQUOT: "free space within the quota and run this again",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.EADDRINUSE: "choose another port, or stop what listens there",
-    errno.EADDRNOTAVAIL: "name an address of this machine; 0.0.0.0 is all of them",
+    errno.EADDRINUSE: "choose another port, or stop the process that listens on it",
+    errno.EADDRNOTAVAIL: "name an address of this machine; 0.0.0.0 means all of them",
 }
 
 _PLAIN = {
@@ -40,8 +40,8 @@ _PLAIN = {
 }
 
 
-def of_os_error(error: OSError) -> str:
-    """The file, what is wrong with it, and the way out."""
+def describe_os_error(error: OSError) -> str:
+    """The file, the problem, and the remedy if there is a known one."""
     if error.strerror is None:
         return str(error)
     problem = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -49,13 +49,13 @@ def of_os_error(error: OSError) -> str:
     return f"{problem}; {cure}" if cure else problem
 
 
-def of_problem(problem: ErrorDetails) -> str:
-    """What is wrong with a field, without its value."""
-    plain = _PLAIN.get(problem["type"])
-    return plain or problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+def describe_field_error(error: ErrorDetails) -> str:
+    """The problem of a field, without its value."""
+    plain = _PLAIN.get(error["type"])
+    return plain or error["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
 
 
-def of_validation_error(error: ValidationError) -> Sequence[str]:
-    """Each field with what is wrong with it, without the values found there."""
+def describe_validation_error(error: ValidationError) -> Sequence[str]:
+    """Each invalid field with its problem, without the values."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return [f"{'.'.join(map(str, problem['loc'])) or 'file'}: {of_problem(problem)}" for problem in problems]
+    return [f"{'.'.join(map(str, problem['loc'])) or 'file'}: {describe_field_error(problem)}" for problem in problems]

@@ -1,4 +1,4 @@
-"""Writing to the store: publish, activate, roll back, collect garbage. One writer at a time."""
+"""Writing to the store: publish, activate, roll back, sign, collect garbage. One writer at a time."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def publish(
 ) -> Manifest:
     """Add a new version of a task and make it live.
 
-    A kill at any moment leaves the store as it was before or as it is after: files are staged and synced, blobs and
-    then the version are renamed into place, and only then does `live` move.
+    A kill at any moment leaves the old version live, or the new one: files are staged and synced, then the blobs and
+    the version are renamed into place, then `live` moves.
 
     Args:
-        blobs: content by SHA-256; whatever the store already holds may be left out.
-        signing_key: signs the version before anybody can see it.
+        blobs: content by SHA-256; blobs that the store already holds may be left out.
+        signing_key: signs the version before it becomes visible.
 
     Raises:
-        StoreError: a blob the draft needs is neither given nor stored, or does not match its name.
-        OSError: the disk is full or read-only; the live version stays.
+        StoreError: a blob of the draft is neither given nor stored, or does not match its digest.
+        OSError: the disk is full or read-only; the live version stays live.
     """
-    draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # before any name in it becomes a path
+    draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # checked before names become paths
     for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
         _make_directory(missing)
     _folder(store, "tasks")
@@ -54,37 +54,34 @@ def publish(
         sync_directory(staged)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
-        _point(store, draft.task, manifest.version, staging)
+        _set_live(store, draft.task, manifest.version, staging)
     return manifest
 
 
 def activate(store: Store, task: str, version: int) -> Manifest:
-    """Make a version the live one, once everything it needs has been verified."""
+    """Verify a version, then make it the live one."""
     with _writing(store) as staging:
         manifest = store.verify(task, version)
-        _point(store, task, version, staging)
+        _set_live(store, task, version, staging)
     return manifest
 
 
 def rollback(store: Store, task: str) -> Manifest:
-    """Make the version before the live one live again. Raises NotFoundError when there is none."""
+    """Verify the version before the live one, then make it live again. Raises NotFoundError if there is none."""
     with _writing(store) as staging:
         live, versions = store.live(task), store.versions(task)
         earlier = [version for version in versions if live is not None and version < live]
         if not earlier:
             problem = "is not live" if live is None else f"has no version before {live} to go back to"
-            there = ", ".join(map(str, versions)) or "none"
-            raise NotFoundError(f"task {task} {problem}; `mora-store activate {task} VERSION` takes any of: {there}")
+            numbers = ", ".join(map(str, versions)) or "none"
+            raise NotFoundError(f"task {task} {problem}; `mora-store activate {task} VERSION` takes any of: {numbers}")
         manifest = store.verify(task, earlier[-1])
-        _point(store, task, manifest.version, staging)
+        _set_live(store, task, manifest.version, staging)
     return manifest
 
 
 def sign(store: Store, task: str, version: int | None, signing_key: Ed25519PrivateKey) -> Manifest:
-    """Sign a published version, by default the live one, once everything it needs has been verified.
-
-    A signature that is there is replaced.
-    """
+    """Verify a published version, by default the live one, then sign it. An existing signature is replaced."""
     with _writing(store) as staging:
         manifest, content = store.read_manifest(task, version)
         for blob in manifest.blobs():
@@ -97,10 +94,10 @@ def sign(store: Store, task: str, version: int | None, signing_key: Ed25519Priva
 
 
 def collect_garbage(store: Store) -> list[Path]:
-    """Remove blobs no manifest names and what killed publishers left behind; the paths removed.
+    """Remove blobs that no manifest names, and the staging folders of killed publishers. Returns the removed paths.
 
     Raises:
-        CorruptError: a task or manifest cannot be read, so nobody knows which blobs it needs; nothing is removed.
+        CorruptError: a task or manifest cannot be read, so the blobs it needs are unknown; nothing is removed.
     """
     with _writing(store) as staging:
         for folder in _folder(store, "tasks").iterdir():
@@ -111,21 +108,21 @@ def collect_garbage(store: Store) -> list[Path]:
             for version in store.versions(task)
             for blob in store.manifest(task, version).blobs()
         }
-        dead = [path for path in staging.parent.iterdir() if path != staging]
-        dead += [path for path in _folder(store, "blobs", "sha256").iterdir() if path.name not in needed]
-        for path in dead:
+        unused = [path for path in staging.parent.iterdir() if path != staging]
+        unused += [path for path in _folder(store, "blobs", "sha256").iterdir() if path.name not in needed]
+        for path in unused:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
-    return dead
+    return unused
 
 
 @contextmanager
 def _writing(store: Store) -> Iterator[Path]:
-    """Hold the writers' lock, with a fresh staging folder. The lock goes with the process, however that ends."""
+    """Hold the writers' lock and give a new staging folder. The lock is released even if the process is killed."""
     if not (store.root / "tasks").is_dir():
-        cure = "name one that has with --store; `mora-train publish` makes one"
+        cure = "name a store with --store; `mora-train publish` creates one"
         raise NotFoundError(f"no model store at {store.root}: it has no folder tasks; {cure}")
     lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
@@ -140,16 +137,16 @@ def _writing(store: Store) -> Iterator[Path]:
         os.close(lock)
 
 
-def _add_blobs(store: Store, needed: list[Blob], given: Mapping[str, bytes], staging: Path) -> None:
+def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], staging: Path) -> None:
     folder = _folder(store, "blobs", "sha256")
     for blob in needed:
         if _is_stored(store, blob):
             continue
-        if blob.sha256 not in given:
+        if blob.sha256 not in contents:
             raise StoreError(f"blob {blob.sha256} is neither given nor in the store; export the task again")
-        if blob_of(given[blob.sha256]) != blob:
-            raise StoreError(f"the content given for blob {blob.sha256} does not match its name; export the task again")
-        write_synced(staging / blob.sha256, given[blob.sha256])
+        if blob_of(contents[blob.sha256]) != blob:
+            raise StoreError(f"the content of blob {blob.sha256} does not match its digest; export the task again")
+        write_synced(staging / blob.sha256, contents[blob.sha256])
         (staging / blob.sha256).replace(folder / blob.sha256)
     sync_directory(folder)
 
@@ -163,7 +160,7 @@ def _is_stored(store: Store, blob: Blob) -> bool:
 
 
 def _folder(store: Store, *names: str) -> Path:
-    """A folder of the store, made where missing."""
+    """A folder of the store, created if missing."""
     folder = store.root
     for name in names:
         folder = folder / name
@@ -173,22 +170,22 @@ def _folder(store: Store, *names: str) -> Path:
 
 
 def _refuse_symlink(store: Store, folder: Path) -> None:
-    if folder.is_symlink():  # it would lead a writer out of the store
-        raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; put a folder in its place", "link")
+    if folder.is_symlink():  # its target may be outside the store
+        raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; replace it by a folder", "link")
 
 
 def _make_directory(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    sync_directory(folder.parent)  # also where it existed: whoever made it may have been killed before this
+    sync_directory(folder.parent)  # also an existing one: its creator may have been killed before syncing
 
 
-def _point(store: Store, task: str, version: int, staging: Path) -> None:
-    """Move `live`. Before it moves back, `newest` keeps the highest number, so that no number is used twice."""
+def _set_live(store: Store, task: str, version: int, staging: Path) -> None:
+    """Move `live`. Before it moves back, `newest` records the highest number, so that no number is used twice."""
     task_folder = _folder(store, "tasks", task)
     try:
         newest = store.newest(task)
         numbers = {"newest": newest, "live": version} if version < newest else {"live": version}
-    except CorruptError:  # one of the two holds nonsense, which this mends
+    except CorruptError:  # one of the two files is damaged; this repairs it
         numbers = {"newest": max(store.versions(task)), "live": version}
     for name, number in numbers.items():
         write_synced(staging / name, f"{number}\n".encode())

@@ -1,7 +1,7 @@
-"""Who made a version: an Ed25519 signature over the bytes of its manifest, and the keys that are trusted to sign.
+"""Signatures of versions: Ed25519 over the bytes of a manifest, and the keys that are trusted to sign.
 
-A manifest names its task, its version and the SHA-256 of every blob, so its signature covers all of the version and no
-other. `manifest.sig` holds the 64 bytes as they are, so that OpenSSL can make and check them too.
+A manifest names its task, its version and the SHA-256 of every blob, so its signature covers the whole version and no
+other version. `manifest.sig` holds the 64 raw bytes, so that OpenSSL can make and check signatures too.
 """
 
 from __future__ import annotations
@@ -29,78 +29,79 @@ _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
 class TrustedKeys:
-    """The public keys whose signature a version needs, any one of them."""
+    """Public keys. A version is trusted if any one of them signed it."""
 
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = {fingerprint(key): key for key in keys}
 
     def signer(self, manifest: bytes, signature: bytes) -> str | None:
-        """The fingerprint of the key that made this signature of a manifest, None if none of these did."""
+        """The fingerprint of the key that made this signature of a manifest, or None if none of these keys did."""
         return next((name for name, key in self._keys.items() if _has_signed(key, manifest, signature)), None)
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
-    """What a key is called: the SHA-256 of its DER form, as `openssl pkey -pubin -outform DER | sha256sum` prints."""
+    """The SHA-256 of a key in DER form, as `openssl pkey -pubin -outform DER | sha256sum` prints it."""
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def read_trusted_keys(path: Path | None) -> TrustedKeys | None:
-    """The public keys of a file: PEM blocks one after another, between which are empty lines and `#` comments.
+    """The public keys of a file of PEM blocks, which may have empty lines and `#` comments between them.
 
-    None where no file is named, and so no signature is asked for.
+    Without a path the result is None, and no signature is required.
 
     Raises:
-        StoreError: there is no key, or something else than Ed25519 public keys; names the line, never what it holds.
+        StoreError: the file has no key, or has anything but Ed25519 public keys. The message names the line, never its
+            content.
         OSError: the file cannot be read.
     """
     if path is None:
         return None
     keys: list[Ed25519PublicKey] = []
     block: list[str] = []
-    begun = 0
+    first_line = 0
     for number, line in enumerate(path.read_bytes().decode("ascii", "replace").splitlines(), start=1):
         text = line.strip()
         if not block:
             if not text or text.startswith("#"):
                 continue
             if text != _BEGIN:
-                cure = "put only what `mora-store keygen` wrote to KEY.pub into it"
-                raise StoreError(f"{path}, line {number}: where a key begins there must be {_BEGIN}; {cure}")
-            begun = number
+                cure = "copy only the KEY.pub files of `mora-store keygen` into it"
+                raise StoreError(f"{path}, line {number}: a key must begin with {_BEGIN}; {cure}")
+            first_line = number
         block.append(text)
         if text == _END:
-            keys.append(_public_key("\n".join(block), f"{path}, line {begun}"))
+            keys.append(_public_key("\n".join(block), f"{path}, line {first_line}"))
             block = []
     if block:
-        raise StoreError(f"{path}, line {begun}: the key that begins here has no end; copy it again, to {_END}")
+        raise StoreError(f"{path}, line {first_line}: the key that begins here has no end; copy it again, up to {_END}")
     if not keys:
-        raise StoreError(f"{path} holds no public key; put into it what `mora-store keygen` wrote to KEY.pub")
+        raise StoreError(f"{path} holds no public key; copy the KEY.pub of `mora-store keygen` into it")
     return TrustedKeys(keys)
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The private key of a PEM file. Raises StoreError when it holds anything else, OSError when it cannot be read."""
+    """The private key of a PEM file. Raises StoreError if it is not one, OSError if the file cannot be read."""
     content = path.read_bytes()
     try:
         key = load_pem_private_key(content, password=None)
-    except TypeError as error:  # it wants a password
+    except TypeError as error:  # the key needs a password
         raise StoreError(
             f"{path} is encrypted; `openssl pkey -in {path} -out KEY` writes it without a password"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise StoreError(f"{path} holds no private key in PEM; `mora-store keygen` makes one") from error
+        raise StoreError(f"{path} holds no private key in PEM; `mora-store keygen` creates one") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise StoreError(f"{path} holds a key of another kind than Ed25519; `mora-store keygen` makes one")
+        raise StoreError(f"{path} holds a key that is not Ed25519; `mora-store keygen` creates one")
     return key
 
 
 def make_key_pair(private: Path, public: Path) -> str:
-    """Write a new pair of keys in PEM, the private one for its owner alone; the fingerprint.
+    """Write a new pair of keys in PEM and return the fingerprint. Only the owner can read the private key.
 
     Raises FileExistsError rather than replace a key.
     """
     if public.exists():
-        raise FileExistsError(f"{public} is there already, and a key is never replaced; choose another name")
+        raise FileExistsError(f"{public} exists, and a key is never replaced; choose another name")
     key = Ed25519PrivateKey.generate()
     name = fingerprint(key.public_key())
     _create(private, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
@@ -117,13 +118,13 @@ def _has_signed(key: Ed25519PublicKey, manifest: bytes, signature: bytes) -> boo
     return True
 
 
-def _public_key(pem: str, place: str) -> Ed25519PublicKey:
+def _public_key(pem: str, source: str) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise StoreError(f"{place}: this is not a public key in PEM; copy it again from KEY.pub") from error
+        raise StoreError(f"{source}: this is not a public key in PEM; copy it again from KEY.pub") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise StoreError(f"{place}: this key is of another kind than Ed25519; `mora-store keygen` makes one")
+        raise StoreError(f"{source}: this key is not Ed25519; `mora-store keygen` creates one")
     return key
 
 

@@ -1,4 +1,4 @@
-"""Verified reading of the store. Reads never write and never repair."""
+"""Verified reading of the store. Reading never writes and never repairs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from model_store.errors import CorruptError, NotFoundError, UntrustedError
 from model_store.files import digest_line, read_beneath
 from model_store.manifest import Blob, Manifest, TaskName
-from model_store.messages import of_validation_error
+from model_store.messages import describe_validation_error
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
@@ -33,7 +33,7 @@ class Store:
         self._trusted = trusted
 
     def tasks(self) -> list[str]:
-        """Names of the tasks that have a folder, sorted; a folder that cannot be a task's is passed over."""
+        """Names of the tasks that have a folder, sorted. Folders whose name is no task name are ignored."""
         folder = self.root / "tasks"
         if not folder.is_dir():
             return []
@@ -45,25 +45,25 @@ class Store:
         return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name))
 
     def live(self, task: str) -> int | None:
-        """The version that answers, or None before one was activated."""
+        """The version that services answer with, or None before the first activation."""
         return self._number(task, "live")
 
     def newest(self, task: str) -> int:
-        """The highest number that a version of the task ever had, also one that is no longer there; 0 before any."""
+        """The highest version number that the task ever had, deleted versions included; 0 if it never had one."""
         return max([0, *self.versions(task), *(self._number(task, name) or 0 for name in ("live", "newest"))])
 
     def manifest(self, task: str, version: int | None = None) -> Manifest:
         """The manifest of a version, by default the live one.
 
         Raises:
-            NotFoundError: no such task or version, or nothing is live.
-            CorruptError: the manifest does not parse, names another task or version, or has changed since.
-            UntrustedError: no trusted key has signed it.
+            NotFoundError: the task or version does not exist, or no version is live.
+            CorruptError: the manifest does not parse, names another task or version, or was changed.
+            UntrustedError: no trusted key signed it.
         """
         return self.read_manifest(task, version)[0]
 
     def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
-        """`manifest`, and the bytes that it was parsed from, which are what a signature is of."""
+        """As `manifest`, and the bytes it was parsed from, which a signature covers."""
         version = version if version is not None else self.live(task)
         versions = self.versions(task)
         if version is None:
@@ -73,28 +73,28 @@ class Store:
             raise NotFoundError(f"task {task} has no version {version}; it has {_listed(versions)}")
         name = f"tasks/{task}/{version}/manifest.json"
         content = read_beneath(self.root, name, _MAX_MANIFEST_BYTES)
-        if self._trusted is not None:  # before a forged one is parsed
+        if self._trusted is not None:  # before the manifest is parsed: it may be forged
             self._check_signature(self._trusted, content, task, version)
         try:
             manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
-            raise CorruptError(f"{name} {_what_is_wrong(error)}; publish the version again", "manifest") from error
+            raise CorruptError(f"{name} {_problem(error)}; publish the version again", "manifest") from error
         if (manifest.task, manifest.version) != (task, version):
             problem = f"{name} describes {manifest.task} version {manifest.version}; publish the version again"
             raise CorruptError(problem, "manifest")
         digest, line = f"tasks/{task}/{version}/manifest.sha256", digest_line(content)
-        # Another program's version may come without: it loses the check of the manifest's own bytes.
+        # A version that another program wrote may lack the digest; then the bytes of its manifest are not checked.
         if os.path.lexists(self.root / digest) and read_beneath(self.root, digest, len(line)) != line:
             raise CorruptError(f"{name} has another SHA-256 than manifest.sha256; publish the version again", "sha256")
         return manifest, content
 
     def signature(self, task: str, version: int) -> bytes | None:
-        """What `manifest.sig` of a version holds, None where it is not signed. Raises CorruptError."""
+        """The content of `manifest.sig` of a version, or None if it is not signed. Raises CorruptError."""
         name = f"tasks/{task}/{version}/manifest.sig"
         return read_beneath(self.root, name, SIGNATURE_BYTES) if os.path.lexists(self.root / name) else None
 
     def read(self, blob: Blob) -> bytes:
-        """The verified bytes of a blob. Raises CorruptError when size or SHA-256 differ."""
+        """The verified bytes of a blob. Raises CorruptError if the size or the SHA-256 differs."""
         name = f"blobs/sha256/{blob.sha256}"
         data = read_beneath(self.root, name, blob.size)
         if len(data) != blob.size:
@@ -104,7 +104,7 @@ class Store:
         return data
 
     def verify(self, task: str, version: int | None = None) -> Manifest:
-        """Read everything a version needs; the manifest if all is as it says, else CorruptError or UntrustedError."""
+        """Read every file of a version and return its manifest. Raises as `manifest` and `read`."""
         manifest = self.manifest(task, version)
         for blob in manifest.blobs():
             self.read(blob)
@@ -113,14 +113,14 @@ class Store:
     def _check_signature(self, trusted: TrustedKeys, content: bytes, task: str, version: int) -> None:
         signature = self.signature(task, version)
         if signature is None:
-            cure = f"`mora-store sign {task} --version {version} --key KEY --store {self.root}` does it"
+            cure = f"`mora-store sign {task} --version {version} --key KEY --store {self.root}` signs it"
             raise UntrustedError(f"{task} version {version} is not signed; {cure}")
         if trusted.signer(content, signature) is None:
-            message = f"{task} version {version} is signed by no trusted key, or was altered since"
+            message = f"{task} version {version} is signed by no trusted key, or was changed after it was signed"
             raise UntrustedError(f"{message}; publish the version again, or sign it with a trusted key")
 
     def _number(self, task: str, name: str) -> int | None:
-        """The version number that a file of the task's folder holds, None without that file."""
+        """The version number in a file of the task's folder, or None if the file does not exist."""
         if not os.path.lexists(self._task_folder(task) / name):
             return None
         text = read_beneath(self.root, f"tasks/{task}/{name}", 32).decode("ascii", "replace").strip()
@@ -146,10 +146,10 @@ def _is_task_name(name: str) -> bool:
     return True
 
 
-def _what_is_wrong(error: ValidationError) -> str:
+def _problem(error: ValidationError) -> str:
     if any(problem["loc"] == ("schema_version",) for problem in error.errors()):
-        return "has the form (schema_version) of another release of this program"
-    return f"is not a valid manifest: {'; '.join(of_validation_error(error)[:3])}"
+        return "has the format (schema_version) of another release of this program"
+    return f"is not a valid manifest: {'; '.join(describe_validation_error(error)[:3])}"
 
 
 def _listed(names: Sequence[object]) -> str:

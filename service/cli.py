@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from model_store import DEFAULT_STORE, StoreError
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from service.labelling.command import EPILOG, classify
 from service.labelling.rows import DataSetError, named_columns
 from service.models.malloc import return_large_blocks
@@ -32,8 +32,8 @@ def main() -> None:
 
 
 def run(**flags: str | None) -> None:
-    """Answer requests over HTTP until told to stop."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them; to stop is no failure
+    """Answer requests over HTTP until SIGTERM or SIGINT."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = read_settings({name: value for name, value in flags.items() if value is not None})
@@ -41,12 +41,12 @@ def run(**flags: str | None) -> None:
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
-        raise typer.BadParameter(of_os_error(error) if isinstance(error, OSError) else str(error)) from error
+        raise typer.BadParameter(describe_os_error(error) if isinstance(error, OSError) else str(error)) from error
     Server(service, settings).run()
 
 
 def _flags() -> list[inspect.Parameter]:
-    """One flag for each setting; the settings themselves parse what is given."""
+    """One flag for each setting. The flags take text; `Settings` parses it."""
     parameters = []
     for name, field in Settings.model_fields.items():
         option: Any = typer.Option(
@@ -70,10 +70,12 @@ app.command("classify", epilog=EPILOG)(classify)
 
 @app.command("hash-key")
 def hash_key(
-    name: Annotated[str, typer.Argument(help="Whose key it is; the log names it with each request.")],
-    stdin: Annotated[bool, typer.Option("--stdin", help="Take the key from standard input; else make one.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the key. The log shows it with each request.")],
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read the key from standard input instead of creating one.")
+    ] = False,
 ) -> None:
-    """Print the line of MORA_API_KEYS_FILE for a key, and on standard error the key itself, this once, if it is new."""
+    """Print the line of MORA_API_KEYS_FILE for a key. A new key is printed too, once, on standard error."""
     key = sys.stdin.readline().rstrip("\r\n") if stdin else make_key()
     try:
         line = key_line(name, key)
@@ -146,7 +148,7 @@ def bulk(
     try:
         counts = data_set.run(options, read_settings({"store": store}), Console(stderr=True))
     except (OSError, ValueError, StoreError, RefusedError, DataSetError) as error:
-        typer.echo(f"error: {of_os_error(error) if isinstance(error, OSError) else error}", err=True)
+        typer.echo(f"error: {describe_os_error(error) if isinstance(error, OSError) else error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)

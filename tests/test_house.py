@@ -10,9 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["model_store", "service", "training"]
+RUNTIME_EXTRAS = {"cpu", "gpu", "train", "otel", "parquet", "ray"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 
 
@@ -73,6 +75,19 @@ def test_every_direct_dependency_is_pinned():
     names = {normal(re.split(r"[\[<>=!~; ]", requirement)[0]) for requirement in required}
 
     assert names - pins().keys() == set()
+
+
+def test_a_dependency_that_is_run_has_both_bounds_and_its_pin_between_them():
+    """A lower bound is what the tests run on; an upper bound is the next release that may break what uses it."""
+    extras = project()["optional-dependencies"]
+    required = project()["dependencies"] + [name for extra in RUNTIME_EXTRAS for name in extras[extra]]
+    for requirement in map(Requirement, required):
+        operators = sorted(bound.operator for bound in requirement.specifier)
+
+        assert operators == ["<", ">="], requirement
+        assert pins()[normal(requirement.name)] in requirement.specifier, requirement
+
+    assert extras.keys() == RUNTIME_EXTRAS | {"bench", "dev", "docs", "fuzz"}
 
 
 def test_both_runtimes_have_one_version():

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from model_store import DEFAULT_STORE, Manifest, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from training.config import TaskConfig, load_config, override
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError, TrainingError
@@ -293,7 +293,7 @@ def _one_line_errors() -> Iterator[None]:
 def _told(error: Exception) -> str | None:
     """What a person can do about it; None for a fault of ours."""
     if isinstance(error, OSError):
-        return of_os_error(error)
+        return describe_os_error(error)
     if isinstance(error, torch.OutOfMemoryError):
         return (
             "the GPU has too little memory; lower train.batch_size (--train.batch_size 64) and give the command again"

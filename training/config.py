@@ -22,7 +22,7 @@ from pydantic import (
 
 from model_store import Problem
 from model_store.manifest import TaskName
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from training.data.files import encoding_fault
 from training.errors import ConfigError
 from training.fields import complaints
@@ -173,7 +173,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {of_os_error(error)}") from error
+        raise ConfigError(f"cannot read the configuration {describe_os_error(error)}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"cannot read the configuration {path}: it {encoding_fault(path)}") from error
     except yaml.YAMLError as error:

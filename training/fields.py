@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from model_store.messages import of_problem
+from model_store.messages import describe_field_error
 
 _MAX_SHOWN = 60  # characters of a value
 
@@ -39,7 +39,7 @@ def _complaint(problem: ErrorDetails, known: list[str]) -> str:
     if (name, kind) == ("task", "string_pattern_mismatch"):
         wanted = "must be up to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or digit"
     else:
-        wanted = of_problem(problem)
+        wanted = describe_field_error(problem)
     is_shown = isinstance(found, str | int | float) and len(repr(found)) <= _MAX_SHOWN
     return f"{name}: {wanted}, not {found!r}" if is_shown else f"{name}: {wanted}"
 

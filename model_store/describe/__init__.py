@@ -1,4 +1,4 @@
-"""Descriptions of a version from its manifest: model card, SBOM and tables for the terminal.
+"""Descriptions of a version: model card, SBOM, and tables for the terminal. All are made from the manifest alone.
 
-It may import the manifest and nothing that reads or writes the store.
+It may import the manifest, and nothing that reads or writes the store.
 """

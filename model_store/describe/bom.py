@@ -1,6 +1,6 @@
-"""A version as a CycloneDX 1.6 ML-BOM: the model, its model card, and every file with its digest.
+"""A version as a CycloneDX 1.6 ML-BOM: the model, its model card, and each file with its digest.
 
-The dictionaries follow the CycloneDX schema by hand: its Python library (11.12) has no model cards.
+The dictionaries are written by hand because the Python library of CycloneDX (11.12) has no model cards.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from model_store.manifest import Blob, Manifest
 
 
 def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
-    """The same for the same manifest and release of mora-store. No licence: a manifest names none."""
+    """The BOM of a version; equal for equal manifests and releases of mora-store. A manifest names no licence."""
     model = f"{manifest.task}@{manifest.version}"
-    files: dict[Blob, str] = {}  # each once; what has several uses has the name of the first
+    files: dict[Blob, str] = {}  # each once, by the name of its first use
     for name, blob in manifest.files().items():
         files.setdefault(blob, name)
     return {
@@ -78,7 +78,7 @@ def _model_card(manifest: Manifest) -> JsonValue:
 
 
 def _datasets(manifest: Manifest) -> list[JsonValue]:
-    """The data of each split, under their one fingerprint."""
+    """The data of each split, all with the fingerprint of the data set."""
     fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": manifest.provenance.dataset_fingerprint}]
     return [
         {"type": "dataset", "name": name, "description": split, "contents": {"properties": fingerprint}}

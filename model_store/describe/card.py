@@ -1,20 +1,20 @@
-"""The model card of a version: one Markdown page for people, with front matter for the hub; from the manifest alone."""
+"""The model card of a version: a Markdown page with front matter for the Hugging Face hub."""
 
 from __future__ import annotations
 
 import math
 
 from model_store.describe.front_matter import front_matter
-from model_store.describe.manifest_summary import adaptation, approach, data_sources, metric_name
+from model_store.describe.manifest_summary import adaptation, approach, calibration_rows, data_sources, metric_name
 from model_store.describe.markdown import as_yaml, block, table, text
-from model_store.describe.tables import number, size, span
+from model_store.describe.tables import number, size
 from model_store.manifest import Manifest, Pattern, Problem
 
 _WITH = {"overall": "overall", "both": "image and text", "image": "image only", "text": "text only"}
 
 
 def model_card(manifest: Manifest) -> str:
-    """The same for the same manifest; whatever comes from the data or the configuration is escaped."""
+    """The page, equal for equal manifests. All text of the data and of the configuration is escaped."""
     sections = {
         f"{text(manifest.task)}, version {manifest.version}": _purpose(manifest),
         "Labels": _labels(manifest),
@@ -26,7 +26,7 @@ def model_card(manifest: Manifest) -> str:
         "How to use it": _use(manifest),
         "Provenance": _provenance(manifest),
     }
-    titled = [f"{'##' if place else '#'} {title}\n\n{body}\n" for place, (title, body) in enumerate(sections.items())]
+    titled = [f"{'##' if index else '#'} {title}\n\n{body}\n" for index, (title, body) in enumerate(sections.items())]
     return "\n".join([front_matter(manifest), *titled])
 
 
@@ -43,8 +43,8 @@ def _labels(manifest: Manifest) -> str:
     if manifest.problem is Problem.SINGLE_LABEL:
         return table(["Label"], [[label] for label in manifest.labels])
     rows = [
-        [label, *(f"{(manifest.calibration[pattern].thresholds or ())[place]:.2f}" for pattern in Pattern)]
-        for place, label in enumerate(manifest.labels)
+        [label, *(f"{(manifest.calibration[pattern].thresholds or ())[index]:.2f}" for pattern in Pattern)]
+        for index, label in enumerate(manifest.labels)
     ]
     intro = "A label is selected where its score reaches the threshold for what the item has."
     return f"{intro}\n\n{table(['Label', *(_WITH[pattern] for pattern in Pattern)], rows)}"
@@ -57,24 +57,20 @@ def _patterns(manifest: Manifest) -> str:
         "*Overall* is the split with the missing modalities of the training configuration; the other rows are every "
         "item that has what they need, with the other modality taken away."
     )
-    found = [f"**{text(split)}**\n\n{_scores(manifest, split)}" for split in manifest.metrics]
-    return "\n\n".join([intro, *(found or ["No scores were recorded."])])
+    tables = [f"**{text(split)}**\n\n{_scores(manifest, split)}" for split in manifest.metrics]
+    return "\n\n".join([intro, *(tables or ["No scores were recorded."])])
 
 
 def _scores(manifest: Manifest, split: str) -> str:
     rows = manifest.metrics[split]
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    cells = [[_WITH.get(given, given), *(number(row.get(name)) for name in names)] for given, row in rows.items()]
+    cells = [[_WITH.get(key, key), *(number(row.get(name)) for name in names)] for key, row in rows.items()]
     return table(["Items with", *(metric_name(manifest, name) for name in names)], cells)
 
 
 def _calibration(manifest: Manifest) -> str:
     squash = "softmax" if manifest.problem is Problem.SINGLE_LABEL else "sigmoid"
-    rows = []
-    for pattern in Pattern:
-        calibration = manifest.calibration[pattern]
-        chosen = "the best label" if calibration.thresholds is None else span(calibration.thresholds)
-        rows.append([_WITH[pattern], f"{calibration.temperature:.3f}", chosen])
+    rows = [[_WITH[pattern], *cells] for pattern, *cells in calibration_rows(manifest)]
     intro = f"A score is the {squash} of the logits divided by a temperature, which was fitted for each kind of item."
     return f"{intro}\n\n{table(['Items with', 'Temperature', 'Selected'], rows)}"
 
@@ -100,7 +96,7 @@ def _training(manifest: Manifest) -> str:
 
 
 def _precisions(manifest: Manifest) -> str:
-    """Sizes, and what was measured at export on the validation split."""
+    """Sizes, and errors on the validation split, measured at export."""
     rows = []
     for precision, graphs in manifest.graphs.items():
         blobs = {graphs.image_trunk, graphs.image_tail, graphs.text_trunk, graphs.text_tail}

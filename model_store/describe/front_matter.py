@@ -1,8 +1,9 @@
-"""What the hub reads at the head of a model card: YAML by its `modelcard.md` specification."""
+"""The YAML at the head of a model card, by the `modelcard.md` specification of the Hugging Face hub."""
 
 from __future__ import annotations
 
 import re
+from itertools import groupby
 
 from pydantic import JsonValue
 
@@ -12,14 +13,14 @@ from model_store.describe.tables import plain
 from model_store.manifest import Manifest, Pattern, Problem
 
 _HUB_ID = re.compile(r"(?=.{1,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9]([\w.-]*\w)?", re.ASCII)
-_PIPELINE = "image-classification"  # the hub has no word for an image, a text, or both
+_PIPELINE = "image-classification"  # the hub has no tag for an image, a text, or both
 _METRICS = {"macro_f1": "f1", "macro_f1_calibrated": "f1", "auroc": "roc_auc", "ece_calibrated": "ece"}
 _NO_MEASURE = {"items", "confidence"}
 
 
 def front_matter(manifest: Manifest) -> str:
-    """Between `---` and `---`. No licence and no language: a manifest names neither."""
-    found = [score for score in scores(manifest) if score.metric not in _NO_MEASURE]
+    """The front matter, from `---` to `---`. It has no licence and no language: a manifest names neither."""
+    measured = [score for score in scores(manifest) if score.metric not in _NO_MEASURE]
     data: dict[str, JsonValue] = {
         "library_name": "mora-serve",
         "pipeline_tag": _PIPELINE,
@@ -30,9 +31,9 @@ def front_matter(manifest: Manifest) -> str:
     datasets = dict.fromkeys(filter(None, map(_data_set, data_sources(manifest).values())))
     if datasets:
         data["datasets"] = [*datasets]
-    if found:
-        data["metrics"] = [*dict.fromkeys(_hub_metric(manifest, score) for score in found)]
-        data["model-index"] = [{"name": manifest.task, "results": _results(manifest, found)}]
+    if measured:
+        data["metrics"] = [*dict.fromkeys(_hub_metric(manifest, score) for score in measured)]
+        data["model-index"] = [{"name": manifest.task, "results": _results(manifest, measured)}]
     return f"---\n{as_yaml(data)}---\n"
 
 
@@ -41,14 +42,12 @@ def _tags(manifest: Manifest) -> list[JsonValue]:
     return ["mora", "missing-modality", "multimodal", "onnx", "text-classification", kind, manifest.backbone.family]
 
 
-def _results(manifest: Manifest, found: list[Score]) -> list[JsonValue]:
-    """One result for each split and presence pattern, which is the data set's `config` there."""
-    sources, grouped = data_sources(manifest), dict[tuple[str, str], list[Score]]()
-    for score in found:
-        grouped.setdefault((score.split, score.slice), []).append(score)
+def _results(manifest: Manifest, measured: list[Score]) -> list[JsonValue]:
+    """One result for each split and presence pattern; the pattern is the `config` of the data set."""
+    sources = data_sources(manifest)
     results: list[JsonValue] = []
-    for (split, pattern), row in grouped.items():
-        source = sources.get(split) or next(iter(sources.values()))  # held out of the training file
+    for (split, pattern), row in groupby(measured, key=lambda score: (score.split, score.slice)):
+        source = sources.get(split) or next(iter(sources.values()))  # a split without a source is part of the first
         results.append(
             {
                 "task": {"type": "text-classification" if pattern == Pattern.TEXT else _PIPELINE},
@@ -78,7 +77,7 @@ def _hub_metric(manifest: Manifest, score: Score) -> str:
 
 
 def _data_set(source: str) -> str | None:
-    """The hub's name of `owner/name:split`; without a split it may as well be a folder."""
+    """The hub's name in `owner/name:split`. Without a split, the source may be a folder."""
     name, colon, _ = source.partition(":")
     return name if colon and _is_hub_id(name) else None
 

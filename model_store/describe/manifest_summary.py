@@ -1,11 +1,11 @@
-"""What a manifest says, in the words in which every description of a version says it."""
+"""Facts of a manifest, in the words that all descriptions of a version share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from model_store.manifest import Backbone, Manifest, Problem
+from model_store.manifest import Backbone, Manifest, Pattern, Problem
 
 _SPLITS = ("train", "validation", "test")
 _METRICS = {
@@ -21,7 +21,7 @@ _METRICS = {
 
 
 class Score(NamedTuple):
-    """One measured number; `slice` is a presence pattern, or `overall`."""
+    """One measured value; `slice` is a presence pattern or `overall`."""
 
     split: str
     slice: str
@@ -30,34 +30,43 @@ class Score(NamedTuple):
 
 
 def scores(manifest: Manifest) -> Iterator[Score]:
-    """Every number that was measured of a version, without those that were undefined."""
+    """Every measured value of a version; undefined values are left out."""
     for split, slices in manifest.metrics.items():
         for name, row in slices.items():
             yield from (Score(split, name, metric, value) for metric, value in row.items() if value is not None)
 
 
 def metric_name(manifest: Manifest, metric: str) -> str:
-    """A metric in words; of a multi-label task accuracy asks for the exact set."""
+    """A metric in words. The accuracy of a multi-label task is the share of exact matches."""
     if metric == "accuracy" and manifest.problem is Problem.MULTI_LABEL:
         return "Exact match"
     return _METRICS.get(metric, metric)
 
 
 def approach(manifest: Manifest) -> str:
-    """Such as `single-label classification`."""
+    """The kind of task, such as `single-label classification`."""
     return f"{manifest.problem.value.replace('_', '-')} classification"
 
 
 def data_sources(manifest: Manifest) -> dict[str, str]:
-    """Where each split came from by the training configuration, or the data set that holds `all splits`."""
+    """The source of each split in the training configuration, or the data set of `all splits`."""
     data = manifest.provenance.config.get("data")
-    named = data if isinstance(data, dict) else {}
-    splits = {split: str(named[split]) for split in _SPLITS if named.get(split) is not None}
-    return splits or {"all splits": str(named.get("format"))}
+    fields = data if isinstance(data, dict) else {}
+    splits = {split: str(fields[split]) for split in _SPLITS if fields.get(split) is not None}
+    return splits or {"all splits": str(fields.get("format"))}
+
+
+def calibration_rows(manifest: Manifest) -> Iterator[tuple[Pattern, str, str]]:
+    """Each presence pattern with its temperature, and with the labels that are selected."""
+    for pattern in Pattern:
+        calibration = manifest.calibration[pattern]
+        thresholds = calibration.thresholds
+        selected = f"{min(thresholds):.2f} to {max(thresholds):.2f}, one a label" if thresholds else "the best label"
+        yield pattern, f"{calibration.temperature:.3f}", selected
 
 
 def adaptation(backbone: Backbone) -> str:
-    """Which layers of the backbone are the task's own."""
+    """The layers of the backbone that belong to the task."""
     return (
         f"adapted from layer {backbone.image_first_tail_layer} of {backbone.image_layers} (image) "
         f"and {backbone.text_first_tail_layer} of {backbone.text_layers} (text)"

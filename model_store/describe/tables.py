@@ -1,27 +1,27 @@
-"""What `mora-store` prints for people: tables of tasks and of one version."""
+"""Tables of tasks and of one version, as `mora-store` prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from model_store.describe.manifest_summary import adaptation
-from model_store.manifest import Manifest, Pattern
+from model_store.describe.manifest_summary import adaptation, calibration_rows
+from model_store.manifest import Manifest
 
 _SHOWN_LABELS = 8
 
 
 def plain(text: str) -> str:
-    """One printable line: manifests come from elsewhere and may hold line breaks or terminal escapes."""
+    """One printable line. A manifest of another source may hold line breaks or terminal escapes."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def size(count: int) -> str:
-    """Bytes as people read them, in powers of 1000."""
+    """A number of bytes with its unit, in powers of 1000."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -31,23 +31,23 @@ def size(count: int) -> str:
 
 
 def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
-    """One row a task, from what `mora-store list --json` prints."""
+    """One row per task, from the rows of `mora-store list --json`."""
     table = _table("Task", "Live", "Versions", "Problem", "Labels", "Size")
     for row in rows:
         versions, labels, count = row["versions"], row.get("labels"), row.get("bytes")
-        facts = [
+        cells = [
             row.get("problem"),
             len(labels) if isinstance(labels, list) else "-",
             size(count) if isinstance(count, int) else "-",
         ]
         if "error" in row:
-            facts[0] = "damaged: run mora-store verify"
-        _add(table, row["task"], row["live"], _ranges(versions if isinstance(versions, list) else []), *facts)
+            cells[0] = "damaged: run mora-store verify"
+        _add(table, row["task"], row["live"], _ranges(versions if isinstance(versions, list) else []), *cells)
     return table
 
 
 def summary(manifest: Manifest, *, is_live: bool, signature: str) -> Group:
-    """One version: facts, among them what its `signature` is, then metrics, calibration and graphs per pattern."""
+    """One version: its facts, with the status of its `signature`, then metrics, calibration and graphs."""
     return Group(_facts(manifest, is_live, signature), _metrics(manifest), _calibration(manifest), _graphs(manifest))
 
 
@@ -75,7 +75,7 @@ def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
 
 
 def _metrics(manifest: Manifest) -> Table:
-    names = list(dict.fromkeys(n for rows in manifest.metrics.values() for row in rows.values() for n in row))
+    names = list(dict.fromkeys(name for rows in manifest.metrics.values() for row in rows.values() for name in row))
     table = _table("Split", "Items with", *names, title="Metrics")
     for split, rows in manifest.metrics.items():
         for pattern, row in rows.items():
@@ -86,10 +86,8 @@ def _metrics(manifest: Manifest) -> Table:
 
 def _calibration(manifest: Manifest) -> Table:
     table = _table("Items with", "Temperature", "Thresholds", title="Calibration")
-    for pattern in Pattern:
-        calibration = manifest.calibration[pattern]
-        thresholds = "the best label" if calibration.thresholds is None else span(calibration.thresholds)
-        _add(table, pattern, f"{calibration.temperature:.3f}", thresholds)
+    for row in calibration_rows(manifest):
+        _add(table, *row)
     return table
 
 
@@ -122,16 +120,10 @@ def _add(table: Table, *cells: object) -> None:
 
 
 def number(value: float | None) -> str:
-    """A count whole, a share with four digits."""
+    """A count without decimals, a share with four."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
-
-
-def span(values: Iterable[float]) -> str:
-    """From the lowest threshold to the highest."""
-    ordered = sorted(values)
-    return f"{ordered[0]:.2f} to {ordered[-1]:.2f}, one a label"
 
 
 def _ranges(versions: Sequence[object]) -> str:

@@ -15,7 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from model_store import Store, read_trusted_keys
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.models.catalog import Catalog
@@ -132,7 +132,7 @@ async def _refresh(engine: Engine) -> None:
     try:
         await engine.refresh()
     except OSError as error:
-        _log.error("store_unreadable", problem=of_os_error(error))
+        _log.error("store_unreadable", problem=describe_os_error(error))
     except Exception:
         _log.exception("store_unreadable")
 

@@ -10,7 +10,7 @@ from typing import NoReturn, TypeVar
 from pydantic import BaseModel, JsonValue, ValidationError
 from starlette.requests import Request
 
-from model_store.messages import of_problem
+from model_store.messages import describe_field_error
 from service.api.item import Batch, Item
 from service.api.requests import BatchRequest, EmbedRequest, Input
 from service.errors import Code, ServiceError
@@ -98,7 +98,7 @@ def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Fo
     if first["type"] == "extra_forbidden":
         raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
     place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
-    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {of_problem(first)}.")
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {describe_field_error(first)}.")
 
 
 def parse_json(body: bytes) -> dict[str, JsonValue]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 _LINE = re.compile(rf"({_NAME})[ \t]+([0-9a-f]{{64}})")
@@ -46,7 +46,7 @@ class ApiKeys:
             content = self._path.read_bytes()
             clients = self._clients if content == self._content else self._parse(content)
         except (OSError, ValueError) as error:
-            problem = of_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
             if self._problem != problem:
                 self._problem = problem
                 _log.error("api_keys_unusable", problem=problem)

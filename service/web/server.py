@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.settings import Settings
@@ -155,7 +155,7 @@ def _unusable(host: str, port: int, error: OSError) -> str:
         return f"{problem}{error.strerror}; choose a port from 1024 up"
     if isinstance(error, socket.gaierror):
         return f"{problem}{error.strerror}; name an address of this machine with MORA_HOST"
-    return problem + of_os_error(error)
+    return problem + describe_os_error(error)
 
 
 def _url(server: asyncio.Server) -> str:

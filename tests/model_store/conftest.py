@@ -29,7 +29,7 @@ from model_store import (
 
 
 class Draft(NamedTuple):
-    """What a publisher holds: a manifest without a version, and the content of its blobs by SHA-256."""
+    """A draft to publish: a manifest without a version, and the content of its blobs by SHA-256."""
 
     manifest: ManifestDraft
     blobs: dict[str, bytes]
@@ -99,7 +99,7 @@ def make_draft(task: str = "fruit", tail: str = "first") -> Draft:
 
 @pytest.fixture(autouse=True)
 def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Syncing takes most of the time and no test here can cut the power; one of them records the calls instead."""
+    """Skip syncing, which takes most of the time. One test records the calls; none can cut the power."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 

@@ -98,7 +98,7 @@ def test_list_of_an_empty_store_says_how_to_fill_it(store, run):
     assert json.loads(run("list", "--json").stdout) == []
 
 
-def test_show_tells_metrics_calibration_graphs_and_provenance(three_versions, run):
+def test_show_prints_metrics_calibration_graphs_and_provenance(three_versions, run):
     result = run("show", "fruit")
 
     assert result.exit_code == 0
@@ -131,7 +131,7 @@ def test_show_writes_the_report_of_a_version(store, draft, run, tmp_path):
     assert not (tmp_path / "none.html").exists()
 
 
-def test_what_a_manifest_says_cannot_steer_the_terminal(store, draft, run):
+def test_text_of_a_manifest_cannot_control_the_terminal(store, draft, run):
     manifest, blobs = draft()
     labels = ("\x1b[2J[red]apple\n", "pear " * 30)
     zone = timezone(timedelta(hours=1), "\x1b[31m")
@@ -172,7 +172,7 @@ def test_verify_goes_on_after_damage_and_exits_with_1(three_versions, draft, run
 
 
 @pytest.mark.parametrize("text", ["9\n", "newest\n"])
-def test_verify_finds_a_live_file_that_leads_nowhere(three_versions, run, text):
+def test_verify_reports_a_live_file_without_its_version(three_versions, run, text):
     (three_versions.root / "tasks/fruit/live").write_text(text)
 
     result = run("verify", "fruit")
@@ -252,12 +252,12 @@ def test_a_manifest_of_another_release_says_so(three_versions, run):
     assert_one_line_error(run("show", "fruit"), "of another release of this program; publish the version again")
 
 
-def test_what_is_not_there_is_told_with_what_is(three_versions, run):
+def test_an_unknown_task_or_version_is_reported_with_the_known_ones(three_versions, run):
     root = three_versions.root
     assert_one_line_error(run("show", "fruits"), f"no task fruits in {root}; it has fruit")
     assert_one_line_error(run("show", "fruit", "--version", 9), "no version 9; it has 1, 2, 3")
     assert_one_line_error(
-        run("sign", "fruit", "--key", root / "key"), f"{root}/key: No such file or directory; mend the path"
+        run("sign", "fruit", "--key", root / "key"), f"{root}/key: No such file or directory; correct the path"
     )
     (root / "tasks/fruit/live").unlink()
     assert_one_line_error(run("show", "fruit"), f"run `mora-store activate fruit VERSION --store {root}`")
@@ -267,14 +267,14 @@ def test_what_is_not_there_is_told_with_what_is(three_versions, run):
 @pytest.mark.parametrize(
     "arguments", [("list",), ("show", "x"), ("verify",), ("activate", "x", 1), ("rollback", "x"), ("gc",)], ids=str
 )
-def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(store, run, arguments):
+def test_a_missing_folder_is_an_error_and_is_not_created(store, run, arguments):
     assert_one_line_error(run(*arguments), "no model store at")
     assert not store.root.exists()
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=errno.errorcode.get)
 @pytest.mark.parametrize("arguments", [("activate", "fruit", 1), ("rollback", "fruit")], ids=str)
-def test_a_disk_that_refuses_is_one_line(three_versions, run, monkeypatch, arguments, error):
+def test_a_disk_error_is_one_line(three_versions, run, monkeypatch, arguments, error):
     def refuse(path, data):
         raise OSError(error, os.strerror(error), str(path))
 
@@ -284,7 +284,7 @@ def test_a_disk_that_refuses_is_one_line(three_versions, run, monkeypatch, argum
     assert three_versions.live("fruit") == 3
 
 
-def test_help_names_every_command_and_teaches(monkeypatch):
+def test_help_names_every_command_with_an_example(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
 
     for arguments in ([], ["--help"]):
@@ -328,7 +328,7 @@ def test_plain_text_is_one_printable_line():
         (10**15, "1000.0 TB"),
     ],
 )
-def test_sizes_are_for_people(count, shown):
+def test_sizes_have_a_readable_unit(count, shown):
     assert size(count) == shown
 
 
@@ -359,7 +359,7 @@ def test_list_and_show_count_every_precision(store, draft, run):
     ],
     ids=str,
 )
-def test_show_tells_what_a_service_says_of_the_task(three_versions, run, monkeypatch, refused, sentence):
+def test_show_prints_the_version_that_a_service_answers_with(three_versions, run, monkeypatch, refused, sentence):
     asked = []
 
     def answer(*question):
@@ -402,7 +402,7 @@ def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, 
 
 
 @pytest.mark.parametrize("content", ["canary with space", "canary\nX-Other: 1", "canar\u00ff", "", "canary" * 100])
-def test_what_cannot_be_a_key_is_one_line_that_does_not_repeat_it(three_versions, run, tmp_path, content):
+def test_an_invalid_key_is_one_line_without_the_key(three_versions, run, tmp_path, content):
     (tmp_path / "key").write_bytes(content.encode())
 
     result = run("show", "fruit", "--url", "http://127.0.0.1:1", "--api-key-file", tmp_path / "key")

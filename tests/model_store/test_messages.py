@@ -1,4 +1,4 @@
-"""Errors of the operating system and of pydantic, as a person is told of them."""
+"""Messages for errors of the operating system and of pydantic."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import os
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from model_store.messages import of_os_error, of_validation_error
+from model_store.messages import describe_os_error, describe_validation_error
 
 
 @pytest.mark.parametrize(
     ("number", "cure"),
     [
-        (errno.ENOENT, "mend the path"),
-        (errno.EISDIR, "name a file in it"),
-        (errno.ENOSPC, "make room"),
-        (errno.EROFS, "choose a place that can be written to"),
+        (errno.ENOENT, "correct the path"),
+        (errno.EISDIR, "name a file in this folder"),
+        (errno.ENOSPC, "free space on the disk"),
+        (errno.EROFS, "choose a folder on a writable file system"),
         (errno.EACCES, "change its permissions"),
     ],
 )
-def test_an_error_of_the_system_names_the_file_the_cause_and_the_cure(number, cure):
-    told = of_os_error(OSError(number, os.strerror(number), "runs/shop"))
+def test_a_system_error_has_the_file_the_cause_and_the_remedy(number, cure):
+    message = describe_os_error(OSError(number, os.strerror(number), "runs/shop"))
 
-    assert told.startswith(f"runs/shop: {os.strerror(number)}; ")
-    assert cure in told
-    assert "Errno" not in told
+    assert message.startswith(f"runs/shop: {os.strerror(number)}; ")
+    assert cure in message
+    assert "Errno" not in message
 
 
 def test_an_error_without_a_number_keeps_its_words():
-    assert of_os_error(OSError("no such dice")) == "no such dice"
-    assert of_os_error(OSError(errno.EIO, "Input/output error")) == "Input/output error"
+    assert describe_os_error(OSError("no such dice")) == "no such dice"
+    assert describe_os_error(OSError(errno.EIO, "Input/output error")) == "Input/output error"
 
 
 class Shop(BaseModel):
@@ -46,7 +46,7 @@ def test_fields_are_named_in_plain_words_without_their_values():
     with pytest.raises(ValidationError) as error:
         Shop.model_validate({"size": "do not echo", "kind": {"a": "b"}, "colour": 1})
 
-    assert of_validation_error(error.value) == [
+    assert describe_validation_error(error.value) == [
         "name: is missing",
         "size: must be a whole number",
         "kind.a: must be a number",

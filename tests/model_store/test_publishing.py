@@ -55,7 +55,7 @@ def test_a_number_is_not_used_again_after_its_folder_was_deleted(store, draft):
 
 
 def test_a_number_is_not_used_again_after_a_rollback_and_a_deletion(store, draft):
-    """What one does with a bad version; a client that pins the number must not get another model for it."""
+    """A bad version is rolled back and deleted. A client that pins its number must not get another model."""
     for _ in range(3):
         publish(store, *draft())
     rollback(store, "fruit")
@@ -66,7 +66,7 @@ def test_a_number_is_not_used_again_after_a_rollback_and_a_deletion(store, draft
     assert publish(store, *draft()).version == store.live("fruit") == 4
 
 
-def test_activating_mends_a_mark_that_holds_nonsense(store, draft):
+def test_activating_repairs_a_damaged_newest_file(store, draft):
     for _ in range(2):
         publish(store, *draft())
     rollback(store, "fruit")
@@ -79,7 +79,7 @@ def test_activating_mends_a_mark_that_holds_nonsense(store, draft):
     assert publish(store, *draft()).version == 3
 
 
-def test_a_draft_that_nobody_checked_makes_nothing_outside_the_store(store, draft):
+def test_an_unchecked_draft_writes_nothing_outside_the_store(store, draft):
     manifest, blobs = draft()
     for task in ("../evil", "../../evil", "/tmp/evil", "a/b", "", ".", "..", "evil\n"):  # noqa: S108
         with pytest.raises(ValidationError):
@@ -89,14 +89,14 @@ def test_a_draft_that_nobody_checked_makes_nothing_outside_the_store(store, draf
     assert not (store.root.parent / "evil").exists()
 
 
-def test_a_number_taken_by_something_else_is_not_used(store, draft):
+def test_a_number_that_another_entry_uses_is_skipped(store, draft):
     publish(store, *draft())
     (store.root / "tasks/fruit/7").write_text("not a version")
 
     assert publish(store, *draft()).version == 8
 
 
-def test_names_that_are_no_version_numbers_are_passed_over(store, draft):
+def test_entries_that_are_no_version_numbers_are_ignored(store, draft):
     publish(store, *draft())
     for name in ("0", "007", "-1", "1.0", "٣", "+2", "latest", "1e9"):
         (store.root / "tasks/fruit" / name).mkdir()
@@ -158,17 +158,17 @@ def test_a_report_is_stored_verified_and_kept_like_any_other_blob(store, draft):
     assert caught.value.reason == "sha256"
 
 
-def test_content_that_differs_from_its_name_is_refused(store, draft):
+def test_content_that_differs_from_its_digest_is_refused(store, draft):
     manifest, blobs = draft()
     name = manifest.head.sha256
 
-    with pytest.raises(StoreError, match="does not match its name"):
+    with pytest.raises(StoreError, match="does not match its digest"):
         publish(store, manifest, blobs | {name: blobs[name] + b"!"})
 
     assert store.tasks() == []
 
 
-def test_publishing_heals_a_damaged_blob(store, draft):
+def test_publishing_replaces_a_damaged_blob(store, draft):
     manifest, blobs = draft()
     publish(store, manifest, blobs)
     (store.root / "blobs/sha256" / manifest.head.sha256).write_bytes(b"damaged")
@@ -205,7 +205,7 @@ def test_activate_refuses_a_damaged_version_and_leaves_the_live_one(store, draft
     assert store.live("fruit") == 2
 
 
-def test_activate_repairs_a_live_file_that_holds_nonsense(store, draft):
+def test_activating_repairs_a_damaged_live_file(store, draft):
     publish(store, *draft())
     (store.root / "tasks/fruit/live").write_text("newest\n")
 
@@ -224,7 +224,7 @@ def test_only_publish_makes_a_store(tmp_path, write):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_garbage_is_unreferenced_blobs_and_dead_staging_only(store, draft):
+def test_garbage_is_unreferenced_blobs_and_abandoned_staging_only(store, draft):
     old, new = draft(tail="first"), draft(tail="second")
     publish(store, *old)
     publish(store, *new)
@@ -293,7 +293,7 @@ def test_a_disk_that_fails_at_any_write_leaves_the_old_version(store, draft, mon
         store.verify("fruit", version)
 
 
-def test_what_is_renamed_into_place_was_synced_before_and_its_folder_after(store, draft, monkeypatch):
+def test_files_are_synced_before_their_rename_and_folders_after_it(store, draft, monkeypatch):
     """Power loss at any point must find complete files only: file fsync < folder fsync < rename < folder fsync."""
     synced: list[str | None] = []  # one entry an event: the path synced, or None for a move
     moves: list[tuple[int, str, str]] = []  # position among the events, source, target

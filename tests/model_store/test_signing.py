@@ -85,11 +85,11 @@ def test_a_forged_manifest_is_refused_before_it_is_parsed(store, draft, key, tru
     publish(store, *draft(), signing_key=read_signing_key(key))
     (store.root / "tasks/fruit/1/manifest.json").write_text("{")
 
-    with pytest.raises(UntrustedError, match="was altered since"):
+    with pytest.raises(UntrustedError, match="was changed after it was signed"):
         trusting(store, trusted).manifest("fruit")
 
 
-def test_any_one_of_several_keys_will_do(store, draft, key, trusted, tmp_path):
+def test_a_signature_by_any_of_several_keys_is_trusted(store, draft, key, trusted, tmp_path):
     make_key_pair(tmp_path / "next", tmp_path / "next.pub")
     both = tmp_path / "both.pem"
     both.write_text(f"# old\n\n{trusted.read_text()}\r\n# new\r\n{(tmp_path / 'next.pub').read_text()}")
@@ -104,7 +104,7 @@ def test_any_one_of_several_keys_will_do(store, draft, key, trusted, tmp_path):
     assert trusting(store, tmp_path / "next.pub").verify("fruit", 1).version == 1
 
 
-def test_what_is_damaged_is_not_signed(store, draft, key):
+def test_a_damaged_version_is_not_signed(store, draft, key):
     manifest = publish(store, *draft())
     head = store.root / "blobs/sha256" / manifest.head.sha256
     head.write_bytes(head.read_bytes()[::-1])
@@ -119,22 +119,22 @@ ED = Ed25519PrivateKey.generate()
 UNUSABLE = {
     "empty": ("", "holds no public key"),
     "comments alone": ("# ours\n\n", "holds no public key"),
-    "garbage": ("secret\n", f"line 1: where a key begins there must be {BEGIN}"),
-    "binary": ("\0\xff\n", "line 1: where a key begins"),
+    "garbage": ("secret\n", f"line 1: a key must begin with {BEGIN}"),
+    "binary": ("\0\xff\n", "line 1: a key must begin with"),
     "a private key": (
         ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-        "line 1: where a key begins",
+        "line 1: a key must begin with",
     ),
-    "garbage after a key": (f"{pem(ED)}secret\n", "line 4: where a key begins"),
+    "garbage after a key": (f"{pem(ED)}secret\n", "line 4: a key must begin with"),
     "no end": (f"# ours\n{pem(ED)[:60]}\n", "line 2: the key that begins here has no end"),
     "no end before the next": (f"{pem(ED)[:60]}\n{pem(ED)}", "line 1: this is not a public key in PEM"),
     "a changed letter": (pem(ED).replace("MCow", "MC!w"), "line 1: this is not a public key in PEM"),
-    "another kind": (f"{pem(ED)}{pem(EC)}", "line 4: this key is of another kind than Ed25519"),
+    "another kind": (f"{pem(ED)}{pem(EC)}", "line 4: this key is not Ed25519"),
 }
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_a_file_of_keys_that_is_not_one_is_an_error_that_names_the_line(tmp_path, name):
+def test_an_invalid_file_of_keys_is_an_error_that_names_the_line(tmp_path, name):
     content, problem = UNUSABLE[name]
     path = tmp_path / "keys.pem"
     path.write_bytes(content.encode("latin-1"))
@@ -153,11 +153,11 @@ def test_a_file_of_keys_that_is_not_one_is_an_error_that_names_the_line(tmp_path
         (b"", "holds no private key"),
         (b"\0\xff", "holds no private key"),
         (pem(ED).encode(), "holds no private key"),
-        (EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "another kind than Ed25519"),
+        (EC.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), "holds a key that is not Ed25519"),
         (ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")), "is encrypted"),
     ],
 )
-def test_what_is_no_signing_key_is_one_line_of_error(store, draft, run, tmp_path, content, problem):
+def test_an_invalid_signing_key_is_one_line_of_error(store, draft, run, tmp_path, content, problem):
     publish(store, *draft())
     (tmp_path / "key").write_bytes(content)
 
@@ -196,7 +196,7 @@ def test_keygen_replaces_no_key(tmp_path, present):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(present, "precious")]
 
 
-def test_show_says_who_signed(store, draft, run, key, trusted, tmp_path):
+def test_show_names_the_signing_key(store, draft, run, key, trusted, tmp_path):
     def shown(*arguments, env=None) -> str:
         result = run("show", "fruit", *arguments, env=env)
         assert result.exit_code == 0
@@ -206,9 +206,9 @@ def test_show_says_who_signed(store, draft, run, key, trusted, tmp_path):
     assert "none" in shown()
     assert "none" in shown("--trusted-keys", trusted)
 
-    told = run("sign", "fruit", "--key", key).stdout
+    output = run("sign", "fruit", "--key", key).stdout
     name = fingerprint(read_signing_key(key).public_key())
-    assert told == f"fruit: version 1 is signed by {name}\n"
+    assert output == f"fruit: version 1 is signed by {name}\n"
     assert "not checked" in shown()
     assert f"by the trusted key {name}" in shown("--trusted-keys", trusted)
     assert f"by the trusted key {name}" in shown(env={"MORA_TRUSTED_KEYS": str(trusted)})
@@ -218,7 +218,7 @@ def test_show_says_who_signed(store, draft, run, key, trusted, tmp_path):
     assert json.loads(run("show", "fruit", "--json").stdout)["version"] == 1
 
 
-def test_verify_activate_and_rollback_refuse_what_is_untrusted(store, draft, run, key, trusted):
+def test_verify_activate_and_rollback_refuse_untrusted_versions(store, draft, run, key, trusted):
     publish(store, *draft())
     publish(store, *draft(tail="second"), signing_key=read_signing_key(key))
     publish(store, *draft(tail="third"))

@@ -44,7 +44,7 @@ def reason_of_refusal(store: Store) -> str:
     return caught.value.reason
 
 
-def test_what_a_precision_cost_is_kept_and_widens_its_tolerance(store, draft):
+def test_the_measured_error_of_a_precision_is_kept_and_widens_its_tolerance(store, draft):
     manifest, blobs = draft()
     fp32 = manifest.graphs[Precision.FP32]
     measured = {
@@ -54,14 +54,14 @@ def test_what_a_precision_cost_is_kept_and_widens_its_tolerance(store, draft):
     graphs = {Precision.FP32: fp32, Precision.INT8: fp32.model_copy(update=measured), Precision.FP16: fp32}
     publish(store, manifest.model_copy(update={"graphs": graphs}), blobs)
 
-    found = store.manifest("fruit", 1)
+    manifest = store.manifest("fruit", 1)
 
-    assert found.graphs == graphs
-    assert found.tolerance(Precision.INT8) == 0.6
-    assert found.tolerance(Precision.FP16) == found.tolerance(Precision.FP32) == found.golden_tolerance
+    assert manifest.graphs == graphs
+    assert manifest.tolerance(Precision.INT8) == 0.6
+    assert manifest.tolerance(Precision.FP16) == manifest.tolerance(Precision.FP32) == manifest.golden_tolerance
 
 
-def test_a_manifest_that_knows_no_change_is_read(draft):
+def test_a_manifest_without_metric_change_is_read(draft):
     manifest, _ = draft()
     content = manifest.model_dump(mode="json")
     del content["graphs"]["fp32"]["metric_change"]
@@ -121,7 +121,7 @@ def test_a_symlink_is_refused_wherever_it_is(store, published, tmp_path, name):
     assert reason_of_refusal(store) == "link"
 
 
-def test_a_dangling_live_symlink_is_not_taken_for_no_live_version(store, published):
+def test_a_dangling_live_symlink_is_an_error(store, published):
     (store.root / "tasks/fruit/live").unlink()
     (store.root / "tasks/fruit/live").symlink_to("nowhere")
 
@@ -152,7 +152,7 @@ def test_only_regular_files_with_one_name_are_read(store, published, tmp_path, m
 
 
 @pytest.mark.parametrize("size", [2**31, 2**63 - 1, 2**63, 10**30])
-def test_a_manifest_that_claims_a_huge_blob_costs_no_memory(store, published, size):
+def test_a_manifest_with_a_huge_blob_size_takes_no_memory(store, published, size):
     path = store.root / "tasks/fruit/1/manifest.json"
     manifest = json.loads(path.read_text())
     manifest["head"]["size"] = size
@@ -172,7 +172,7 @@ def test_an_oversize_file_is_refused_before_it_is_read(store, published):
     assert reason_of_refusal(store) == "size"
 
 
-def test_what_the_system_cannot_read_is_refused_and_not_called_a_link(store, published, monkeypatch):
+def test_an_unreadable_file_is_refused_and_not_called_a_link(store, published, monkeypatch):
     real = os.open
 
     def failing(path, *arguments, **options):
@@ -185,8 +185,8 @@ def test_what_the_system_cannot_read_is_refused_and_not_called_a_link(store, pub
     assert reason_of_refusal(store) == "unreadable"
 
 
-def test_a_pointer_that_is_replaced_while_it_is_read_is_read_whole(store, draft, published, monkeypatch):
-    """`live` has no name any more once another was renamed over it; that is no damage."""
+def test_a_live_file_that_is_replaced_while_it_is_read_is_read_whole(store, draft, published, monkeypatch):
+    """The open file loses its last link when another file is renamed over it. That is no damage."""
     publish(store, *draft())
     fstat, live = os.fstat, store.root / "tasks/fruit/live"
 
@@ -236,7 +236,7 @@ def test_a_manifest_without_a_field_that_it_needs_is_refused_by_the_field_s_name
      b'{"seed": ' + b"9" * 5000 + b"}"],
     ids=lambda content: content[:12].decode("latin-1"),
 )  # fmt: skip
-def test_what_is_no_manifest_is_refused(store, published, content):
+def test_an_invalid_manifest_is_refused(store, published, content):
     (store.root / "tasks/fruit/1/manifest.json").write_bytes(content)
 
     assert reason_of_refusal(store) == "manifest"
@@ -262,7 +262,7 @@ def test_what_is_no_manifest_is_refused(store, published, content):
     ],
     ids=str,
 )
-def test_a_manifest_that_contradicts_its_place_or_itself_is_refused(store, published, change):
+def test_a_manifest_that_contradicts_its_path_or_itself_is_refused(store, published, change):
     path = store.root / "tasks/fruit/1/manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
@@ -312,7 +312,7 @@ TRAVERSAL = ["", ".", "..", "../fruit", "fruit/..", "/etc", "fruit/1", "a\\b", "
 
 @given(name=st.one_of(st.sampled_from(TRAVERSAL), st.text(), st.from_regex(r"\A[a-z./\\]{1,9}\Z")))
 @settings(deadline=None)
-def test_no_task_name_leads_out_of_the_store(tmp_path_factory, name):
+def test_a_task_name_cannot_leave_the_store(tmp_path_factory, name):
     folder = tmp_path_factory.getbasetemp() / "traversal"
     (folder / "store/tasks").mkdir(parents=True, exist_ok=True)
     (folder / "1").mkdir(exist_ok=True)
@@ -336,7 +336,7 @@ def test_no_draft_has_a_task_name_that_is_a_path(name):
     assert name not in TRAVERSAL
 
 
-def test_folders_that_cannot_be_tasks_are_passed_over(store, published):
+def test_folders_that_cannot_be_tasks_are_ignored(store, published):
     for name in (".cache", "lost+found", "__pycache__", "Fruit"):
         (store.root / "tasks" / name).mkdir()
 
@@ -402,3 +402,30 @@ def test_publishing_never_overwrites_a_version(store, draft, published, monkeypa
         publishing.publish(store, *draft(tail="second"))
 
     assert (store.root / "tasks/fruit/1/manifest.json").read_bytes() == before
+
+
+def test_a_file_is_read_up_to_its_limit_below_a_root_that_may_be_a_link(tmp_path):
+    (tmp_path / "real/folder").mkdir(parents=True)
+    (tmp_path / "real/folder/file").write_bytes(b"abc")
+    root = tmp_path / "root"
+    root.symlink_to("real")
+
+    assert read_beneath(root, "folder/file", 3) == b"abc"
+    with pytest.raises(CorruptError, match="has 3 bytes, expected at most 2") as caught:
+        read_beneath(root, "folder/file", 2)
+    assert caught.value.reason == "size"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("link/file", "link"), ("folder/file/file", "link"), ("folder", "link"), ("folder/none", "missing")],
+)
+def test_a_path_that_is_no_plain_file_is_refused_with_its_reason(tmp_path, path, reason):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("folder")
+
+    with pytest.raises(CorruptError) as caught:
+        read_beneath(tmp_path, path, 3)
+
+    assert caught.value.reason == reason

@@ -122,7 +122,7 @@ def test_a_backbone_that_cannot_be_reached_says_so() -> None:
         (b"task: [x\nproblem: y\n", r"line 2, column 8: while parsing a flow sequence, .* needs quotes"),
         (b"task: x\n# caf\xe9\n", "it is not UTF-8 in line 2; save it as UTF-8"),
         (b"", "is not a YAML mapping"),
-        (None, r"task\.yaml: No such file or directory; mend the path"),
+        (None, r"task\.yaml: No such file or directory; correct the path"),
     ],
 )
 def test_a_file_that_is_no_configuration_says_where_and_why_on_one_line(

@@ -9,7 +9,7 @@ from typing import Any
 from model_store import ImagePreprocessing, Problem
 from model_store.items.picture_error import PictureError
 from model_store.items.pictures import decode
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from training.config import TaskConfig
 from training.errors import DataError, picture_fault
 
@@ -79,7 +79,7 @@ def _check_picture(source: bytes | Path, name: str, cure: str) -> None:
     except PictureError as error:
         raise picture_fault(name, error, cure) from error
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {of_os_error(error)}") from error
+        raise DataError(f"{name} cannot be read: {describe_os_error(error)}") from error
 
 
 def _labels(value: object, config: TaskConfig) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from model_store.messages import of_os_error
+from model_store.messages import describe_os_error
 from training.config import DataConfig
 from training.data.files import encoding_fault
 from training.errors import DataError
@@ -57,7 +57,7 @@ def read_table(path: Path, wanted: set[str | None]) -> Table:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} {encoding_fault(path)}") from error
     except OSError as error:
-        raise DataError(f"{path} cannot be read as {kind[1:]}: {of_os_error(error)}") from error
+        raise DataError(f"{path} cannot be read as {kind[1:]}: {describe_os_error(error)}") from error
     except pa.ArrowException as error:
         raise DataError(f"{path} cannot be read as {kind[1:]}: {error}; write it again") from error
     except ValueError as error:

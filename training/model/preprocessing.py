@@ -19,7 +19,7 @@ from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
 from model_store.items.picture_error import PictureError
 from model_store.items.pictures import pixel_values
 from model_store.items.pixels import fit, normalised
-from model_store.messages import of_os_error, of_validation_error
+from model_store.messages import describe_os_error, describe_validation_error
 from training.errors import BackboneError, DataError, PreprocessingMissingError, picture_fault
 
 _RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
@@ -67,7 +67,7 @@ class Preprocessor:
         except PictureError as error:
             raise picture_fault("an image" if isinstance(image, bytes) else str(image), error) from error
         except OSError as error:
-            raise DataError(of_os_error(error)) from error
+            raise DataError(describe_os_error(error)) from error
 
     def texts(self, texts: list[str | None]) -> TokenBatch:
         """Padded behind the end token, to the longest or the full length; special tokens in a text are plain text."""
@@ -126,7 +126,7 @@ def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessor
             std=tuple(processor.image_std),
         )
     except ValidationError as error:
-        problem = "; ".join(of_validation_error(error))
+        problem = "; ".join(describe_validation_error(error))
         raise BackboneError(f"backbone: preprocessor_config.json cannot be served: {problem}") from error
 
 

@@ -138,7 +138,7 @@ def test_a_running_service_refuses_whatever_was_not_signed_so(target, server, tm
     ("content", "cause"),
     [
         (b"", "holds no public key"),
-        (b"\0garbage\xff", "line 1: where a key begins there must be"),
+        (b"\0garbage\xff", "line 1: a key must begin with"),
         (None, "No such file or directory"),
     ],
 )
