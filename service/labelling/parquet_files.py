@@ -1,22 +1,21 @@
-"""Parquet files that `mora-serve classify` reads and writes; needs the extra `parquet`."""
+"""Parquet files that `mora-serve classify` and `bulk` read; needs pyarrow (extra `parquet`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.labelling.parts import ANSWER, items_of, with_answers
-from service.labelling.planning import check_types
-from service.labelling.rows import DataSetError, Limits
-from service.labelling.sources import Chunk, Columns, Kept, Row, Source
+from service.api.item import Item
+from service.errors import Code, ServiceError
+from service.labelling.rows import DataSetError, Limits, item_of
+from service.labelling.sources import Chunk, Columns, Row
 
-_BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
-_ROWS_AT_ONCE = 1000
+BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
 
 
 @dataclass(frozen=True)
@@ -55,52 +54,54 @@ class ParquetSource:
         """All rows, so many at a time. Raises DataSetError."""
         read = [name for name in self.names if name in {*columns.keep, columns.image, columns.text}]
         try:
-            with pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as file:
+            with pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
                 for batch in file.iter_batches(size, columns=read):
-                    table = pa.Table.from_batches([batch])
-                    items = items_of(table, columns.image, columns.text, self.path.parent, limits)
-                    yield Chunk(items, TableRows(table.select(columns.keep)))
+                    yield chunk_of(pa.Table.from_batches([batch]), columns, self.path.parent, limits)
         except (OSError, pa.ArrowException) as error:
             raise DataSetError(f"{self.path} cannot be read as parquet: {error}") from error
 
 
-class ParquetWriter:
-    """A parquet file of kept columns and answers; types of columns from csv and jsonl are those of all their values.
-
-    Raises DataSetError where a kept column has none.
-    """
-
-    def __init__(self, file: BinaryIO, source: Source, columns: Columns) -> None:
-        self._schema = _schema(source, columns.keep)
-        self._writer = pq.ParquetWriter(file, pa.schema([*self._schema, *ANSWER]))
-
-    def write(self, kept: Kept, answers: Sequence[dict[str, object]]) -> None:
-        """The next rows."""
-        if not self._schema.names:
-            table = pa.Table.from_pylist(list(answers), schema=ANSWER)
-        elif isinstance(kept, TableRows):
-            table = with_answers(kept.table.cast(self._schema), answers)
-        else:
-            table = with_answers(pa.Table.from_pylist(kept.plain(), schema=self._schema), answers)
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        """What ends a parquet file."""
-        self._writer.close()
+def check_types(schema: pa.Schema, image: str | None, text: str | None) -> None:
+    """Refuse columns that can hold no image, or no text. Raises DataSetError."""
+    if image and not _may_hold(schema.field(image).type, (pa.types.is_string, pa.types.is_binary)):
+        kinds = "bytes, a struct of bytes and path, or paths"
+        raise DataSetError(f"the column {image} is {schema.field(image).type}; an image column holds {kinds}")
+    if text and not _may_hold(schema.field(text).type, (pa.types.is_string,), structs=False):
+        raise DataSetError(f"the column {text} is {schema.field(text).type}; a text column holds strings")
 
 
-def _schema(source: Source, keep: Sequence[str]) -> pa.Schema:
-    if isinstance(source, ParquetSource):
-        return pa.schema([source.schema.field(name).with_nullable(True) for name in keep])
-    schema = pa.schema([(name, pa.null()) for name in keep])
+def _may_hold(kind: pa.DataType, scalars: tuple[Any, ...], structs: bool = True) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_struct(kind):
+        own = {field.name for field in kind}
+        return structs and bool(own & {"bytes", "path"})
+    larger = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    kind = larger.get(kind, kind)
+    return pa.types.is_null(kind) or any(is_kind(kind) for is_kind in scalars)
+
+
+def chunk_of(table: pa.Table, columns: Columns, folder: Path, limits: Limits) -> Chunk:
+    """Each row's item, or why it is none, as `POST /classify` would see it; and the kept columns."""
+    nothing = [None] * table.num_rows
+    images = table[columns.image] if columns.image else nothing
+    texts = table[columns.text] if columns.text else nothing
+    items = [_item(image, text, folder, limits) for image, text in zip(images, texts, strict=True)]
+    return Chunk(items, TableRows(table.select(columns.keep)))
+
+
+def _item(image: pa.Scalar | None, text: pa.Scalar | None, folder: Path, limits: Limits) -> Item | ServiceError:
     try:
-        for rows in source.kept(keep, _ROWS_AT_ONCE) if keep else ():
-            own = pa.Table.from_pylist(rows).schema
-            schema = pa.unify_schemas([schema, own], promote_options="permissive")
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        cure = "write .jsonl, or leave the column out with --keep"
-        raise DataSetError(f"{source.path} has what a column of parquet cannot hold ({error}); {cure}") from error
-    return schema
+        return item_of(_value(image), _value(text), folder, limits)
+    except ServiceError as error:
+        return error
+
+
+def _value(scalar: pa.Scalar | None) -> object:
+    try:
+        return None if scalar is None else scalar.as_py()
+    except UnicodeDecodeError as error:  # parquet does not check what calls itself a string
+        raise ServiceError(Code.BAD_TEXT, "The text is not UTF-8.") from error
 
 
 def _has_bytes(kind: pa.DataType) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -13,18 +14,20 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import urllib3
 from typer.testing import CliRunner
 
 import service.client
-import service.labelling.answerers
-import service.labelling.command
+import service.labelling.commands
+import service.labelling.labelled_file
+import service.labelling.service_answerer
 from service.cli import app
 from service.client import Client
 from service.labelling.answerers import StoreAnswerer
 from service.labelling.rows import COLUMNS
 from tests.support.closed_service import CANARY
 from tests.support.faulty_service import ANSWER, RESET, Reply, faulty_service, problem
-from tests.support.made_data_set import label_here, write_data_set
+from tests.support.made_data_set import label_data, write_data_set
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +46,7 @@ def tasks(real):
 @pytest.fixture
 def run(monkeypatch):
     """`run(...)`: what `mora-serve classify ...` did, in this process."""
-    monkeypatch.setattr(service.classify_command, "configure_logging", lambda _: None)
+    monkeypatch.setattr(service.labelling.commands, "configure_logging", lambda _: None)
     return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
 
 
@@ -126,7 +129,7 @@ def test_a_parquet_file_gets_the_columns_and_answers_of_bulk(run, real, tmp_path
     for file in ("a.parquet", "more/b.parquet"):
         source = tmp_path / "in" / file
         output = tmp_path / Path(file).name
-        label_here(source, tmp_path / f"{output.name}.bulk", real.store, task="fruit", top_k=2)
+        label_data(source, tmp_path / f"{output.name}.bulk", real.store, task="fruit", top_k=2)
 
         done = run(source, "--task", "fruit", "--top-k", 2, "--output", output, "--store", real.store)
 
@@ -188,14 +191,16 @@ def test_one_item_as_json_is_the_answer_over_http(run, real, place, picture, tmp
 
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
-    with Client(real.url, CANARY) as client:
-        raw = client._ask("/classify", _body(picture if given != "text" else None, done, explain, given))
-    assert _shape(json.loads(done.stdout)) == _shape(json.loads(raw))
+    fields = {} if given == "text" else {"image": base64.b64encode(picture).decode()}
+    fields |= {"text": "a red apple"} if given in ("text", "both") else {}
+    fields |= {"explain": True} if explain else {}
+    assert _shape(json.loads(done.stdout)) == _shape(_asked(real, {**fields, "task": "fruit", "top_k": 2}))
 
 
-def _body(picture, done, explain, given):
-    item = service.client._item(picture, "a red apple" if given in ("text", "both") else None)
-    return json.dumps({**item, "task": "fruit", "top_k": 2, **({"explain": True} if explain else {})}).encode()
+def _asked(real, fields):
+    """What `POST /classify` answers."""
+    headers = {"Authorization": f"Bearer {CANARY}"}
+    return urllib3.request("POST", f"{real.url}/classify", json=fields, headers=headers).json()
 
 
 def _shape(answer):
@@ -270,7 +275,7 @@ def table(tmp_path):
         (["IN", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
         (["--text", "", "--task", "fruit"], "missing_input: Give an image, a text, or both."),
         (["--image", "IN", "--task", "fruit"], "image_format"),
-        (["--image", "gone.png", "--task", "fruit"], "gone.png cannot be read: No such file"),
+        (["--image", "gone.png", "--task", "fruit"], "gone.png: No such file or directory; mend the path"),
         (["gone.csv", "--task", "fruit"], "there is no gone.csv"),
         (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt does not end in \.csv"),
         (["IN", "--task", "fruit", "--output", "gone/out.csv"], "there is no folder gone"),
@@ -368,7 +373,7 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
     assert "--force replaces it" in refused.stderr
 
     with monkeypatch.context() as plant:
-        plant.setattr(service.labelling_run, "_ROWS_AT_ONCE", 1)
+        plant.setattr(service.labelling.labelled_file, "CHUNK_ROWS", 1)
         label, pieces = StoreAnswerer.label, []
 
         def stopped_at_the_second(answerer, items):
@@ -401,8 +406,8 @@ def test_a_service_that_answers_no_row_ends_the_work(
     run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):
     monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.answerers, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(service.labelling.service_answerer, "MAX_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.01)
     replies = [tasks]
     with faulty_service(lambda: replies.pop() if replies else reply) as running:
         done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
@@ -416,7 +421,7 @@ def test_a_service_that_answers_no_row_ends_the_work(
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
     monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.answerers, "_FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.001)
     replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
     with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
         done = run(table, "--url", running.base)
