@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from service.api.answers import Answer
 from service.api.item import Item
+from service.api.validation import parse_item
 from service.errors import Code, ServiceError
 from service.settings import Settings
-from service.web.bodies import parse_item
 
 COLUMNS = (
     "predicted_label",
