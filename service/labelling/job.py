@@ -13,7 +13,7 @@ import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from model_store import Precision
-from service.labelling.atomic_file import atomic_file
+from model_store.atomic_file import atomic_file
 from service.labelling.rows import DataSetError, Limits
 
 JOB_FILE = "_job.json"  # readers of parquet folders pass over names that begin with _ or .

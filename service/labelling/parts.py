@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_store import Store, blob_of
+from model_store.atomic_file import atomic_file
+from model_store.items.parquet_files import rows_of
 from service.api.item import Item
-from service.errors import Code, ServiceError
-from service.labelling.atomic_file import atomic_file
+from service.errors import ServiceError
 from service.labelling.job import InputFile, Job, Part, part_name
 from service.labelling.labeller import Labeller, open_store
-from service.labelling.rows import COLUMNS, DataSetError, Limits, answer_row, item_of
+from service.labelling.rows import COLUMNS, DataSetError, answer_row, items_of
 from service.settings import Settings
 
 _MODALITIES = pa.struct([("image", pa.string()), ("text", pa.string())])
@@ -71,7 +72,8 @@ class PartLabeller:
 
     def _items_of(self, table: pa.Table, part: Part) -> list[Item | ServiceError]:
         job = self._job
-        return items_of(table, job.image_column, job.text_column, self._rows.folder_of(part), job.limits)
+        rows = rows_of(table.select([*filter(None, (job.image_column, job.text_column))]))
+        return items_of(rows, job.image_column, job.text_column, self._rows.folder_of(part), job.limits)
 
 
 class RowReader:
@@ -132,30 +134,6 @@ class RowReader:
 def digest_of(store: Store, task: str, version: int) -> str:
     """SHA-256 of a version's manifest. Raises StoreError."""
     return blob_of(store.read_manifest(task, version)[1]).sha256
-
-
-def items_of(
-    table: pa.Table, image_column: str | None, text_column: str | None, folder: Path, limits: Limits
-) -> list[Item | ServiceError]:
-    """Each row's item, or why it is none, as `POST /classify` would see it."""
-    nothing = [None] * table.num_rows
-    images = table[image_column] if image_column else nothing
-    texts = table[text_column] if text_column else nothing
-    return [_item(image, text, folder, limits) for image, text in zip(images, texts, strict=True)]
-
-
-def _item(image: pa.Scalar | None, text: pa.Scalar | None, folder: Path, limits: Limits) -> Item | ServiceError:
-    try:
-        return item_of(_value(image), _value(text), folder, limits)
-    except ServiceError as error:
-        return error
-
-
-def _value(scalar: pa.Scalar | None) -> object:
-    try:
-        return None if scalar is None else scalar.as_py()
-    except UnicodeDecodeError as error:  # parquet does not check what calls itself a string
-        raise ServiceError(Code.BAD_TEXT, "The text is not UTF-8.") from error
 
 
 def with_answers(table: pa.Table, rows: Sequence[dict[str, object]]) -> pa.Table:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
+from model_store.items.rows import Row
 from service.api.answers import Answer
 from service.api.item import Item
 from service.api.validation import parse_item
@@ -25,6 +26,9 @@ COLUMNS = (
     "error",
     "detail",
 )
+
+
+_IMAGE_CODES = {CellError: Code.BAD_VALUE, NoFileError: Code.NOT_FOUND, TooLargeError: Code.BODY_TOO_LARGE}
 
 
 class DataSetError(Exception):
@@ -84,6 +88,17 @@ def choose_task(asked: str | None, there: Sequence[str], place: object) -> str:
     return asked
 
 
+def items_of(
+    rows: Iterable[Row], image_column: str | None, text_column: str | None, folder: Path, limits: Limits
+) -> list[Item | ServiceError]:
+    """Each row's item, or why it is none, as `POST /classify` would see it."""
+
+    def cell(row: Row, column: str | None) -> object:
+        return None if column is None else row[column]
+
+    return [item_of(cell(row, image_column), cell(row, text_column), folder, limits) for row in rows]
+
+
 def item_of(image: object, text: object, folder: Path, limits: Limits) -> Item | ServiceError:
     """A row's item, or why it is none, as `POST /classify` would see it.
 
@@ -91,29 +106,11 @@ def item_of(image: object, text: object, folder: Path, limits: Limits) -> Item |
         image: an encoded picture, a path relative to `folder`, a dict of `bytes` and `path`, or nothing.
     """
     try:
-        fields = {"image": _image_bytes(image, folder, limits.max_body_bytes), "text": text}
-    except ServiceError as error:
-        return error
-    return parse_item(fields, limits.max_text_bytes)
-
-
-def _image_bytes(cell: object, folder: Path, max_bytes: int) -> object:
-    if isinstance(cell, dict):  # as Hugging Face's data sets hold an image
-        cell = cell.get("bytes") or cell.get("path")
-    too_large = ServiceError(Code.BODY_TOO_LARGE, f"An image may have {max_bytes} bytes.")
-    if isinstance(cell, str) and (path := cell.strip()):
-        try:
-            status = (folder / path).stat()
-            if not stat.S_ISREG(status.st_mode):  # a pipe would never end
-                raise ServiceError(Code.NOT_FOUND, "The image's path is not a file's.")
-            if status.st_size > max_bytes:
-                raise too_large
-            return (folder / path).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            raise ServiceError(Code.NOT_FOUND, "The image's path leads to no file that can be read.") from error
-    if isinstance(cell, bytes) and len(cell) > max_bytes:
-        raise too_large
-    return None if isinstance(cell, str) else cell
+        picture = image_of(image, folder)
+        encoded = None if picture is None else load_image(picture, limits.max_body_bytes)
+    except CellError as error:
+        return ServiceError(_IMAGE_CODES[type(error)], f"The image {error}.")
+    return parse_item({"image": encoded, "text": text}, limits.max_text_bytes)
 
 
 def answer_row(answer: Answer | ServiceError, top_k: int) -> dict[str, object]:

@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from rich.console import Console
 
+from model_store.atomic_file import atomic_file
 from service.errors import ServiceError
 from service.labelling.answerers import Answerer
-from service.labelling.atomic_file import atomic_file
 from service.labelling.progress import RowProgress
 from service.labelling.rows import DataSetError, Limits, answer_row, check_kept, choose_columns
 from service.labelling.sources import Columns, Source

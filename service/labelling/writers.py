@@ -10,10 +10,10 @@ from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from model_store.items.labels import LABEL_SEPARATOR
+from model_store.items.tables import SUFFIXES
 from service.labelling.rows import COLUMNS, DataSetError
-from service.labelling.sources import KINDS, Columns, Kept, Source
-
-LIST_SEPARATOR = "|"  # between the values of one csv cell, as `mora-train` reads labels
+from service.labelling.sources import Columns, Kept, Source
 
 
 class Writer(Protocol):
@@ -28,8 +28,8 @@ class Writer(Protocol):
 
 def check_output(output: Path, source: Path, force: bool) -> None:
     """Refuse an output that cannot be, is there, or is the input. Raises DataSetError."""
-    if output.suffix.lower() not in KINDS:
-        raise DataSetError(f"{output} does not end in {', '.join(KINDS)}, one of which it has to be")
+    if output.suffix.lower() not in SUFFIXES:
+        raise DataSetError(f"{output} does not end in {', '.join(SUFFIXES)}, one of which it has to be")
     if output.is_dir() or not output.parent.is_dir():
         raise DataSetError(f"{output} is a folder" if output.is_dir() else f"there is no folder {output.parent}")
     if output.exists() and output.samefile(source):
@@ -92,7 +92,7 @@ class CsvWriter:
 
 def _csv_cell(value: object) -> object:
     if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
-        return LIST_SEPARATOR.join("" if one is None else str(one) for one in value)
+        return LABEL_SEPARATOR.join("" if one is None else str(one) for one in value)
     return json.dumps(_jsonable(value), ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

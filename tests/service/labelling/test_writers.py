@@ -35,7 +35,7 @@ def written(tmp_path, kind, rows):
 
 
 def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path, monkeypatch):
-    monkeypatch.setattr(service.parquet_files, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(service.labelling.parquet_files, "_ROWS_AT_ONCE", 1)
     rows = [{"a": None, "b": 1, "c": None}, {"b": 2.5, "c": ["x"]}, {"a": "s", "d": {"e": True}}]
 
     table = pq.read_table(BytesIO(written(tmp_path, ".parquet", rows)))
