@@ -9,13 +9,13 @@ from typing import Protocol
 import structlog
 
 from model_store import Store, read_trusted_keys
+from model_store.items.rows import Row
 from service.api.answers import Answer, Classification
 from service.api.item import Item
 from service.api.requests import ClassifyRequest
 from service.errors import ServiceError, internal
 from service.inference.engine import Engine
 from service.labelling.rows import answer_row, choose_task
-from service.labelling.sources import Row
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings

@@ -11,16 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
+from model_store.atomic_file import atomic_file
 from service.labelling.answerers import StoreAnswerer, label_rows, open_store
-from service.labelling.atomic_file import atomic_file
 from service.labelling.data_set import PartReader
 from service.labelling.job import Part, locked, part_name, resume
-from service.labelling.parquet_files import chunk_of
 from service.labelling.parquet_writer import open_parquet
 from service.labelling.planning import BulkOptions, Plan, check_paths, make_plan, manifest_digest
 from service.labelling.progress import RowCounts, RowProgress
-from service.labelling.rows import DataSetError
-from service.labelling.sources import Columns
+from service.labelling.rows import Columns, DataSetError
+from service.labelling.sources import chunk_of
 from service.settings import Settings
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model_store.items.parquet_files import ParquetTable
 from service.labelling.job import InputFile, Part
-from service.labelling.parquet_files import BUFFER_BYTES
 from service.labelling.rows import DataSetError
+
+_BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
 
 
 def parquet_files(source: Path) -> tuple[Path, list[str]]:
@@ -41,19 +43,36 @@ def read_input_file(folder: Path, name: str) -> InputFile:
 
 
 def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
-    """The columns of all files. Raises DataSetError if files differ in the type of a column."""
+    """The columns of all files. Raises DataSetError if files differ in the type of a column, or TableError."""
     schema = pa.schema([])
     for name in names:
-        own = pq.read_schema(folder / name).remove_metadata()
-        if repeated := [column for column, count in Counter(own.names).items() if count > 1]:
-            raise DataSetError(f"{folder / name} has the column {repeated[0]} more than once; rename all but one")
+        own = [field.with_nullable(True) for field in ParquetTable(folder / name).schema]
         try:
-            schema = pa.unify_schemas([schema, pa.schema([field.with_nullable(True) for field in own])])
+            schema = pa.unify_schemas([schema, pa.schema(own)])
         except pa.ArrowException as error:
             raise DataSetError(
                 f"{folder / name} has another type in a column than the files before it: {error}; write it with theirs"
             ) from error
     return schema
+
+
+def check_types(schema: pa.Schema, image: str | None, text: str | None) -> None:
+    """Refuse an image column or a text column of an unsuitable type. Raises DataSetError."""
+    if image and not _may_hold(schema.field(image).type, (pa.types.is_string, pa.types.is_binary), structs=True):
+        kinds = "bytes, a struct of bytes and path, or paths"
+        raise DataSetError(f"the column {image} is {schema.field(image).type}; an image column holds {kinds}")
+    if text and not _may_hold(schema.field(text).type, (pa.types.is_string,), structs=False):
+        raise DataSetError(f"the column {text} is {schema.field(text).type}; a text column holds strings")
+
+
+def _may_hold(kind: pa.DataType, scalars: tuple[Any, ...], structs: bool) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_struct(kind):
+        return structs and any(field.name in ("bytes", "path") for field in kind)
+    larger = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    kind = larger.get(kind, kind)
+    return pa.types.is_null(kind) or any(is_kind(kind) for is_kind in scalars)
 
 
 class PartReader:
@@ -93,7 +112,7 @@ class PartReader:
         path = self._folder / part.file
         if path.stat().st_size != self._sizes[part.file]:
             raise DataSetError(f"{path} has changed while it was being labelled; restore it, or choose another OUTPUT")
-        file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
+        file = pq.ParquetFile(path, buffer_size=_BUFFER_BYTES)
         columns = [name for name in self._schema.names if name in file.schema_arrow.names]
         self._batches = file.iter_batches(part.rows, row_groups=[part.group], columns=columns)
         self._group, self._row, self._batch = (part.file, part.group), 0, None

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from model_store import Precision
-from service.labelling.atomic_file import atomic_file
+from model_store.atomic_file import atomic_file
 from service.labelling.rows import DataSetError, Limits
 
 JOB_FILE = "_job.json"  # readers of parquet folders skip names that begin with _ or .

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from service.labelling.answerers import Answerer, label_rows
 from service.labelling.progress import RowCounts, RowProgress
-from service.labelling.rows import DataSetError, Limits, check_kept, choose_columns
-from service.labelling.sources import Columns, Source
+from service.labelling.rows import Columns, DataSetError, Limits, choose_columns
+from service.labelling.sources import Source
 from service.labelling.writers import open_output
 
 CHUNK_ROWS = 128  # rows in memory at the same time, with their pictures
@@ -52,12 +52,11 @@ def columns_of(
 
     Raises DataSetError.
     """
-    image, text = choose_columns(source.names, image, text)
-    source.check_types(image, text)
     binary = [] if output is not None and output.suffix.lower() == ".parquet" else source.binary
     if keep is None:
         keep = [name for name in source.names if name not in binary]
-    check_kept(source.names, keep)
+    columns = choose_columns(source.names, image, text, keep)
+    source.check_types(columns.image, columns.text)
     if unfit := [name for name in keep if name in binary]:
         raise DataSetError(f"the column {unfit[0]} holds bytes; write .parquet, or leave it out of --keep")
-    return Columns(image, text, tuple(keep))
+    return columns

@@ -9,9 +9,9 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.labelling.parquet_files import ParquetSource, TableRows
+from model_store.items.rows import Row
 from service.labelling.rows import COLUMNS, DataSetError
-from service.labelling.sources import Kept, Row, Source
+from service.labelling.sources import KeptColumns, ParquetSource, Source, TableColumns
 from service.labelling.writers import Write
 
 _KINDS = {
@@ -30,8 +30,12 @@ def open_parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
     """A function that writes the next rows; `schema` is of the kept columns, which the answers follow."""
     with pq.ParquetWriter(file, pa.schema([*schema, *ANSWER])) as writer:
 
-        def write(kept: Kept, answers: Sequence[Row]) -> None:
-            own = kept.table.cast(schema) if isinstance(kept, TableRows) else pa.Table.from_pylist(kept.plain(), schema)
+        def write(kept: KeptColumns, answers: Sequence[Row]) -> None:
+            own = (
+                kept.table.cast(schema)
+                if isinstance(kept, TableColumns)
+                else pa.Table.from_pylist(kept.plain(), schema)
+            )
             columns = pa.Table.from_pylist(list(answers), ANSWER).columns
             writer.write_table(pa.Table.from_arrays([*own.columns, *columns], schema=writer.schema))
 

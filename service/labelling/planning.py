@@ -9,10 +9,9 @@ import pyarrow as pa
 
 from model_store import Store, blob_of
 from service.labelling.answerers import open_store
-from service.labelling.data_set import common_schema, parquet_files, read_input_file
+from service.labelling.data_set import check_types, common_schema, parquet_files, read_input_file
 from service.labelling.job import Job, read_job
-from service.labelling.parquet_files import check_types
-from service.labelling.rows import DataSetError, Limits, check_kept, choose_columns, choose_task
+from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
 from service.models.graphs import has_cuda
 from service.models.precision_choice import choose_precision
 from service.settings import Settings
@@ -62,18 +61,16 @@ def make_plan(options: BulkOptions, settings: Settings) -> Plan:
     if not any(any(file.group_rows) for file in files):
         raise DataSetError(f"{options.source} has no rows; name another INPUT")
     schema = common_schema(folder, names)
-    image, text = choose_columns(schema.names, options.image_column, options.text_column)
-    check_types(schema, image, text)
-    keep = tuple(schema.names) if options.keep is None else options.keep
-    check_kept(schema.names, keep)
+    columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep)
+    check_types(schema, columns.image, columns.text)
     store = open_store(settings)
     task, version = _choose_version(options, store)
     precision = choose_precision(store.manifest(task, version).graphs, settings.precision, has_cuda())
     job = Job(
         files=files,
-        image_column=image,
-        text_column=text,
-        keep=keep,
+        image_column=columns.image,
+        text_column=columns.text,
+        keep=columns.keep,
         task=task,
         version=version,
         manifest_sha256=manifest_digest(store, task, version),
@@ -82,7 +79,7 @@ def make_plan(options: BulkOptions, settings: Settings) -> Plan:
         top_k=options.top_k,
         part_rows=options.part_rows,
     )
-    schema = pa.schema([field for field in schema if field.name in {*keep, image, text}])
+    schema = pa.schema([field for field in schema if field.name in columns.all()])
     settings = settings.model_copy(update={"precision": precision.value, "store": settings.store.absolute()})
     return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 

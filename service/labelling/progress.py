@@ -12,7 +12,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from service.labelling.sources import Row
+from model_store.items.rows import Row
 
 _SECONDS_BETWEEN_LINES = 10.0
 _SHOWN_FAILURES = 20

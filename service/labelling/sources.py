@@ -1,35 +1,30 @@
 """What `mora-serve classify` labels: the rows of a csv, jsonl or parquet file, or the pictures beneath a folder.
 
-A csv or jsonl file is read twice: whatever is wrong with it is said before any work, and rows are never all in memory.
+A csv or jsonl file is read twice: its errors are reported before any work, and its rows are never all in memory.
 """
 
 from __future__ import annotations
 
-import codecs
-import csv
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from model_store.items.rows import Row, TableError
+from model_store.items.tables import PlainTable, open_table
 from service.api.item import Item
 from service.errors import ServiceError
-from service.labelling.rows import DataSetError, Limits, item_of
+from service.labelling.rows import Columns, DataSetError, Limits, items_of
 
 if TYPE_CHECKING:
-    from service.labelling.parquet_files import ParquetSource
+    import pyarrow as pa
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}  # those of no use are said to be so
-KINDS = (".csv", ".jsonl", ".parquet")
-_MAX_CELL_CHARACTERS = 16_000_000  # csv's own limit is below the longest text
-Row = dict[str, Any]
+    from model_store.items.parquet_files import ParquetTable
+
 Source: TypeAlias = "PlainSource | ParquetSource"
 
 
-class Kept(Protocol):
+class KeptColumns(Protocol):
     """Columns of consecutive rows that the output has too."""
 
     def plain(self) -> list[Row]:
@@ -37,8 +32,8 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True)
-class PlainRows:
-    """Columns that were no more than Python's objects to begin with."""
+class PlainColumns:
+    """Columns that were Python's objects from the start."""
 
     rows: list[Row]
 
@@ -48,161 +43,99 @@ class PlainRows:
 
 
 @dataclass(frozen=True)
+class TableColumns:
+    """Columns of a parquet file."""
+
+    table: pa.Table
+
+    def plain(self) -> list[Row]:
+        """Row by row; bytes that call themselves a string and are not UTF-8 get U+FFFD."""
+        from model_store.items.parquet_files import rows_of  # only now: pyarrow is an extra
+
+        return rows_of(self.table, invalid_text="replace")
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Consecutive rows: what is to be labelled, and what the output keeps of them."""
 
     items: Sequence[Item | ServiceError]
-    kept: Kept
+    kept: KeptColumns
     names: Sequence[str] = ()  # of the rows, where they have any
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which columns hold what."""
-
-    image: str | None
-    text: str | None
-    keep: tuple[str, ...]
 
 
 def open_source(path: Path) -> Source:
     """The rows of a file or a folder, checked as far as that needs no picture. Raises DataSetError."""
-    kind = path.suffix.lower()
-    if not path.exists():
-        raise DataSetError(f"there is no {path}")
-    if not path.is_dir() and kind not in KINDS:
-        raise DataSetError(f"{path} is neither a folder of pictures nor a {', '.join(KINDS)} file")
-    if not path.is_dir() and not path.is_file():
-        raise DataSetError(f"{path} is read more than once, so it has to be a plain file")
     try:
-        source = _parquet(path) if kind == ".parquet" and path.is_file() else _plain(path, kind)
-    except (OSError, ValueError) as error:
-        raise DataSetError(_unreadable(path, error)) from error
-    if repeated := [name for name, count in Counter(source.names).items() if count > 1]:
-        raise DataSetError(f"{path} has the column {repeated[0]} more than once; rename all but one")
-    if not source.rows:
+        table = open_table(path)
+    except TableError as error:
+        raise DataSetError(str(error)) from error
+    if not table.rows:
         raise DataSetError(_empty(path))
-    return source
+    return PlainSource(table) if isinstance(table, PlainTable) else ParquetSource(table)
 
 
-@dataclass(frozen=True)
 class PlainSource:
-    """Rows that come as dicts of Python's objects.
+    """Rows of csv, jsonl or a folder. `binary` are columns that neither csv nor JSON can hold."""
 
-    `binary` are columns that neither csv nor JSON can hold.
-    """
-
-    path: Path
-    folder: Path  # what paths of pictures are relative to
-    names: Sequence[str]
-    rows: int
-    read: Callable[[Path], Iterator[Row]]
     binary: Sequence[str] = ()
 
+    def __init__(self, table: PlainTable) -> None:
+        self._table = table
+        self.path, self.folder, self.rows = table.path, table.folder, table.rows
+        self._is_folder = table.path == table.folder
+        self.names: Sequence[str] = ["image"] if self._is_folder else table.names
+
     def check_types(self, image: str | None, text: str | None) -> None:
-        """Whatever a cell holds is a matter of its row."""
+        """Accept any columns: each cell is checked with its row."""
 
     def chunks(self, columns: Columns, limits: Limits, size: int) -> Iterator[Chunk]:
         """All rows, so many at a time. Raises DataSetError."""
-        for piece in self._pieces(size):
-            items = [item_of(_cell(row, columns.image), _cell(row, columns.text), self.folder, limits) for row in piece]
-            names = [row["image"] for row in piece] if self.path == self.folder else ()
-            yield Chunk(items, PlainRows(_selected(piece, columns.keep)), names)
+        for rows in self._rows(columns.all(), size):
+            items = items_of(rows, columns, self.folder, limits)
+            names = [row["image"] for row in rows] if self._is_folder else ()
+            yield Chunk(items, PlainColumns([{name: row[name] for name in columns.keep} for row in rows]), names)
 
     def kept(self, keep: Sequence[str], size: int) -> Iterator[list[Row]]:
         """These columns of all rows, so many rows at a time. Raises DataSetError."""
-        return (_selected(piece, keep) for piece in self._pieces(size))
+        return self._rows(keep, size)
 
-    def _pieces(self, size: int) -> Iterator[list[Row]]:
-        rows = self.read(self.path)
+    def _rows(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
         try:
-            while piece := list(islice(rows, size)):
-                yield piece
-        except (OSError, ValueError) as error:
-            raise DataSetError(f"{_unreadable(self.path, error)}; it has changed since it was checked") from error
+            yield from self._table.chunks(columns, size)
+        except TableError as error:
+            raise DataSetError(f"{error}; the file has changed since it was checked") from error
 
 
-def _selected(rows: Sequence[Row], keep: Sequence[str]) -> list[Row]:
-    return [{name: row.get(name) for name in keep} for row in rows]
+class ParquetSource:
+    """Rows of a parquet file. `binary` are columns that neither csv nor JSON can hold."""
 
+    def __init__(self, table: ParquetTable) -> None:
+        self._table = table
+        self.path, self.folder, self.rows = table.path, table.folder, table.rows
+        self.names, self.binary, self.schema = table.names, table.binary, table.schema
 
-def _cell(row: Row, column: str | None) -> object:
-    return None if column is None else row.get(column)
+    def check_types(self, image: str | None, text: str | None) -> None:
+        """Refuse columns that can hold no image, or no text. Raises DataSetError."""
+        from service.labelling.data_set import check_types  # only now: it needs pyarrow
 
+        check_types(self.schema, image, text)
 
-def _plain(path: Path, kind: str) -> PlainSource:
-    if path.is_dir():
-        return PlainSource(path, path, ["image"], sum(1 for _ in _pictures(path)), _pictures)
-    if kind == ".csv":
-        return PlainSource(path, path.parent, _csv_header(path)[1], sum(1 for _ in _csv(path)), _csv)
-    names: dict[str, None] = {}
-    rows = 0
-    for row in _jsonl(path):
-        names |= dict.fromkeys(row)
-        rows += 1
-    return PlainSource(path, path.parent, list(names), rows, _jsonl)
-
-
-def _parquet(path: Path) -> ParquetSource:
-    try:
-        from service.labelling.parquet_files import ParquetSource  # only now: it needs an extra
-    except ModuleNotFoundError as error:
-        raise DataSetError(f"{path} needs the extra parquet (pip install '.[parquet]'); {error}") from error
-    return ParquetSource(path)
-
-
-def _pictures(folder: Path) -> Iterator[Row]:
-    """Each picture beneath a folder by its path in it, in order; hidden ones are none."""
-    found = [
-        path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in PICTURES and path.is_file()
-    ]
-    for path in sorted(path for path in found if not any(part.startswith(".") for part in path.parts)):
-        yield {"image": path.as_posix()}
-
-
-def _csv_header(path: Path) -> tuple[str, list[str]]:
-    """What parts the cells, and the columns' names."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        delimiter = max(",;\t", key=header.count)
-        file.seek(0)
-        return delimiter, [name.strip() for name in next(csv.reader(file, delimiter=delimiter), [])]
-
-
-def _csv(path: Path) -> Iterator[Row]:
-    """Every cell as text: 01 stays 01. Raises ValueError for a line that has not as many cells as the header."""
-    delimiter, names = _csv_header(path)
-    csv.field_size_limit(_MAX_CELL_CHARACTERS)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
+    def chunks(self, columns: Columns, limits: Limits, size: int) -> Iterator[Chunk]:
+        """All rows, so many at a time. Raises DataSetError."""
         try:
-            next(lines, None)
-            for cells in lines:
-                if cells and len(cells) != len(names):
-                    counts = f"has {len(cells)} cells, the header {len(names)}"
-                    raise ValueError(f"line {lines.line_num} {counts}; put quotes around a {delimiter!r} in a cell")
-                if cells:
-                    yield dict(zip(names, cells, strict=True))
-        except csv.Error as error:
-            raise ValueError(f"line {lines.line_num}: {error}") from error
+            for table in self._table.tables(columns.all(), size):
+                yield chunk_of(table, columns, self.folder, limits)
+        except TableError as error:
+            raise DataSetError(str(error)) from error
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
-    """The objects of the lines that are not blank. Raises ValueError for a line that is none."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            text = line.removeprefix(codecs.BOM_UTF8 if number == 1 else b"").strip()
-            if text:
-                try:
-                    yield dict(json.loads(text))
-                except (ValueError, TypeError, RecursionError) as error:
-                    raise ValueError(f"line {number} is not a JSON object") from error
+def chunk_of(table: pa.Table, columns: Columns, folder: Path, limits: Limits) -> Chunk:
+    """The items and the kept columns of a table."""
+    from model_store.items.parquet_files import rows_of
 
-
-def _unreadable(path: Path, error: OSError | ValueError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"{path} is not UTF-8; save it as UTF-8"
-    return f"{path} cannot be read: {error.strerror if isinstance(error, OSError) and error.strerror else error}"
+    items = items_of(rows_of(table.select(columns.cells())), columns, folder, limits)
+    return Chunk(items, TableColumns(table.select(columns.keep)))
 
 
 def _empty(path: Path) -> str:

@@ -13,18 +13,20 @@ from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from service.labelling.atomic_file import atomic_file
-from service.labelling.rows import COLUMNS, DataSetError
-from service.labelling.sources import KINDS, Columns, Kept, Row, Source
+from model_store.atomic_file import atomic_file
+from model_store.items.labels import LABEL_SEPARATOR
+from model_store.items.rows import Row
+from model_store.items.tables import SUFFIXES
+from service.labelling.rows import COLUMNS, Columns, DataSetError
+from service.labelling.sources import KeptColumns, Source
 
-LIST_SEPARATOR = "|"  # between the values of one csv cell; `mora-train` reads labels with the same one
-Write: TypeAlias = Callable[[Kept, Sequence[Row]], None]
+Write: TypeAlias = Callable[[KeptColumns, Sequence[Row]], None]
 
 
 def check_output(output: Path, source: Path, force: bool) -> None:
     """Refuse an output that exists, is the input, or cannot be written. Raises DataSetError."""
-    if output.suffix.lower() not in KINDS:
-        raise DataSetError(f"{output} does not end in {', '.join(KINDS)}, one of which it has to be")
+    if output.suffix.lower() not in SUFFIXES:
+        raise DataSetError(f"{output} does not end in {', '.join(SUFFIXES)}, one of which it has to be")
     if output.is_dir() or not output.parent.is_dir():
         raise DataSetError(f"{output} is a folder" if output.is_dir() else f"there is no folder {output.parent}")
     if output.exists() and output.samefile(source):
@@ -58,14 +60,14 @@ def open_output(output: Path | None, source: Source, columns: Columns) -> Iterat
             yield partial(_write_json_lines, file)
 
 
-def _write_json_lines(file: BinaryIO, kept: Kept, answers: Sequence[Row]) -> None:
+def _write_json_lines(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
     for row, answer in zip(kept.plain(), answers, strict=True):
         line = json.dumps(_jsonable({**row, **answer}), ensure_ascii=False)
         file.write(line.encode(errors="backslashreplace") + b"\n")  # half a surrogate pair: the escape of JSON
     file.flush()
 
 
-def _write_csv(file: BinaryIO, kept: Kept, answers: Sequence[Row]) -> None:
+def _write_csv(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
     pairs = zip(kept.plain(), answers, strict=True)
     _write_lines(file, [[_csv_cell(value) for value in {**row, **answer}.values()] for row, answer in pairs])
 
@@ -78,7 +80,7 @@ def _write_lines(file: BinaryIO, lines: Sequence[Sequence[object]]) -> None:
 
 def _csv_cell(value: object) -> object:
     if isinstance(value, list) and not any(isinstance(element, list | dict) for element in value):
-        return LIST_SEPARATOR.join("" if element is None else str(element) for element in value)
+        return LABEL_SEPARATOR.join("" if element is None else str(element) for element in value)
     return json.dumps(_jsonable(value), ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model_store import Calibration, Pattern
+from model_store.atomic_file import atomic_file
 from training.config import TaskConfig
-from training.data.files import write_atomically
 from training.errors import RunError
 from training.model.backbones import load_backbone
 from training.model.classifier import MissingModalityClassifier
@@ -137,4 +137,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file of a run, whole or not at all."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    with atomic_file(path) as file:
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

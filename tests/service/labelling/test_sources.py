@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.errors import Code
-from service.labelling.rows import DataSetError, Limits
-from service.labelling.sources import Columns, open_source
+from service.labelling.rows import Columns, DataSetError, Limits
+from service.labelling.sources import open_source
 from service.settings import Settings
 
 LIMITS = Limits.of(Settings())
@@ -101,12 +101,12 @@ def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
     [
         ("a.csv", "id,text\n1,red\n2,a, b\n", "line 3 has 3 cells, the header 2"),
         ("a.csv", 'text\n"red\n', "line 2: unexpected end of data"),
-        ("a.csv", b"text\n\xff\n", "not UTF-8"),
-        ("a.csv", "text,text\n1,2\n", "the column text more than once"),
+        ("a.csv", b"text\n\xff\n", "is not UTF-8 in line 2; save it as UTF-8"),
+        ("a.csv", "text,text\n1,2\n", "the column 'text' more than once"),
         ("a.csv", "text\n", "has no rows"),
-        ("a.csv", "", "has no rows"),
+        ("a.csv", "", "is empty; its first line must name the columns"),
         ("a.jsonl", '{"text": "red"}\n[1]\n', "line 2 is not a JSON object"),
-        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is not a JSON object"),
+        ("a.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 in line 1; save it as UTF-8"),
         ("a.jsonl", "[" * 100_000, "line 1 is not a JSON object"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
         ("a.txt", "red", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),

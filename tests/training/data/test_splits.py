@@ -87,7 +87,7 @@ def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("image,text,label,text\n,one,a,x\n", "several columns 'text'"),
+        ("image,text,label,text\n,one,a,x\n", "has the column 'text' more than once; rename all but one"),
         ("image,text\n,one\n", "no column 'label'"),
         ("image,text,label\n", "no rows"),
         ("", "is empty; its first line must name the columns"),

@@ -1,0 +1,5 @@
+"""What an item is: rows of files and folders, cells that are missing, pictures and labels of cells.
+
+Training and service both read items here, so neither reads a file differently. It may import `manifest`, `errors` and
+`messages` of this package, NumPy and Pillow, and pyarrow in `parquet_files` alone.
+"""
