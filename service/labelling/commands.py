@@ -19,10 +19,10 @@ from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
 from service.labelling.answerers import Answerer, StoreAnswerer, live_tasks, open_store
 from service.labelling.command_errors import one_line_errors
-from service.labelling.labelled_file import columns_of, label_file
+from service.labelling.labelled_file import label_file
 from service.labelling.rows import Limits, item_of, named_columns
 from service.labelling.service_answerer import ServiceAnswerer, open_client
-from service.labelling.sources import open_source
+from service.labelling.sources import columns_of, open_source
 from service.labelling.writers import check_output
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging
@@ -136,9 +136,9 @@ def classify(
             return
         if output is not None:
             check_output(output, source, force)
-        rows = open_source(source)
-        columns = columns_of(rows, image_column, text_column, named_columns(keep), output)
-        counts = label_file(rows, columns, Limits.of(settings), top_k, output, open_answerer)
+        table = open_source(source)
+        columns = columns_of(table, image_column, text_column, named_columns(keep), output)
+        counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
     typer.echo(counts.summary("standard output" if output is None else output), err=True)
     for line in counts.failures():
         typer.echo(f"  {plain(line)}", err=True)

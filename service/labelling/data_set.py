@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from model_store.items.parquet_files import ParquetTable
 from service.labelling.job import InputFile, Part
-from service.labelling.rows import DataSetError
+from service.labelling.rows import Columns, DataSetError
 
 _BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
 
@@ -56,8 +56,9 @@ def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
     return schema
 
 
-def check_types(schema: pa.Schema, image: str | None, text: str | None) -> None:
+def check_types(schema: pa.Schema, columns: Columns) -> None:
     """Refuse an image column or a text column of an unsuitable type. Raises DataSetError."""
+    image, text = columns.image, columns.text
     if image and not _may_hold(schema.field(image).type, (pa.types.is_string, pa.types.is_binary), structs=True):
         kinds = "bytes, a struct of bytes and path, or paths"
         raise DataSetError(f"the column {image} is {schema.field(image).type}; an image column holds {kinds}")

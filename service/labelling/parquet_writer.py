@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_store.items.rows import Row
+from model_store.items.tables import PlainTable, Table
 from service.labelling.rows import COLUMNS, DataSetError
-from service.labelling.sources import KeptColumns, ParquetSource, Source, TableColumns
+from service.labelling.sources import KeptColumns
 from service.labelling.writers import Write
 
 _KINDS = {
@@ -31,30 +32,25 @@ def open_parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
     with pq.ParquetWriter(file, pa.schema([*schema, *ANSWER])) as writer:
 
         def write(kept: KeptColumns, answers: Sequence[Row]) -> None:
-            own = (
-                kept.table.cast(schema)
-                if isinstance(kept, TableColumns)
-                else pa.Table.from_pylist(kept.plain(), schema)
-            )
-            columns = pa.Table.from_pylist(list(answers), ANSWER).columns
-            writer.write_table(pa.Table.from_arrays([*own.columns, *columns], schema=writer.schema))
+            left = pa.Table.from_pylist(kept, schema) if isinstance(kept, list) else kept.cast(schema)
+            right = pa.Table.from_pylist(list(answers), ANSWER)
+            writer.write_table(pa.Table.from_arrays([*left.columns, *right.columns], schema=writer.schema))
 
         yield write
 
 
-def kept_schema(source: Source, keep: Sequence[str]) -> pa.Schema:
+def kept_schema(table: Table, keep: Sequence[str]) -> pa.Schema:
     """The types of the kept columns; a column of csv or JSON lines has the type that holds all its values.
 
-    Raises DataSetError if a column has no such type.
+    Raises DataSetError if a column has no such type, or TableError.
     """
-    if isinstance(source, ParquetSource):
-        return pa.schema([source.schema.field(name).with_nullable(True) for name in keep])
+    if not isinstance(table, PlainTable):
+        return pa.schema([table.schema.field(name).with_nullable(True) for name in keep])
     schema = pa.schema([(name, pa.null()) for name in keep])
-    try:
-        for rows in source.kept(keep, CHUNK_ROWS) if keep else ():
-            own = pa.Table.from_pylist(rows).schema
-            schema = pa.unify_schemas([schema, own], promote_options="permissive")
-    except (pa.ArrowException, ValueError, OverflowError) as error:
-        cure = "write .jsonl, or leave the column out with --keep"
-        raise DataSetError(f"{source.path} has what a column of parquet cannot hold ({error}); {cure}") from error
+    for rows in table.chunks(keep, CHUNK_ROWS) if keep else ():
+        try:
+            schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            cure = "write .jsonl, or leave the column out with --keep"
+            raise DataSetError(f"{table.path} has what a column of parquet cannot hold ({error}); {cure}") from error
     return schema

@@ -62,7 +62,7 @@ def make_plan(options: BulkOptions, settings: Settings) -> Plan:
         raise DataSetError(f"{options.source} has no rows; name another INPUT")
     schema = common_schema(folder, names)
     columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep)
-    check_types(schema, columns.image, columns.text)
+    check_types(schema, columns)
     store = open_store(settings)
     task, version = _choose_version(options, store)
     precision = choose_precision(store.manifest(task, version).graphs, settings.precision, has_cuda())

@@ -16,9 +16,9 @@ from typing import BinaryIO, TypeAlias
 from model_store.atomic_file import atomic_file
 from model_store.items.labels import LABEL_SEPARATOR
 from model_store.items.rows import Row
-from model_store.items.tables import SUFFIXES
+from model_store.items.tables import SUFFIXES, Table
 from service.labelling.rows import COLUMNS, Columns, DataSetError
-from service.labelling.sources import KeptColumns, Source
+from service.labelling.sources import KeptColumns, plain_rows
 
 Write: TypeAlias = Callable[[KeptColumns, Sequence[Row]], None]
 
@@ -41,7 +41,7 @@ def check_output(output: Path, source: Path, force: bool) -> None:
 
 
 @contextmanager
-def open_output(output: Path | None, source: Source, columns: Columns) -> Iterator[Write]:
+def open_output(output: Path | None, table: Table, columns: Columns) -> Iterator[Write]:
     """A function that writes the next rows to standard output, or to a file that appears once it is complete.
 
     Raises DataSetError if parquet cannot hold a column.
@@ -51,7 +51,7 @@ def open_output(output: Path | None, source: Source, columns: Columns) -> Iterat
         if kind == ".parquet":
             from service.labelling.parquet_writer import kept_schema, open_parquet  # pyarrow is an extra
 
-            with open_parquet(file, kept_schema(source, columns.keep)) as write:
+            with open_parquet(file, kept_schema(table, columns.keep)) as write:
                 yield write
         elif kind == ".csv":
             _write_lines(file, [[*columns.keep, *COLUMNS]])
@@ -61,14 +61,14 @@ def open_output(output: Path | None, source: Source, columns: Columns) -> Iterat
 
 
 def _write_json_lines(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
-    for row, answer in zip(kept.plain(), answers, strict=True):
+    for row, answer in zip(plain_rows(kept), answers, strict=True):
         line = json.dumps(_jsonable({**row, **answer}), ensure_ascii=False)
         file.write(line.encode(errors="backslashreplace") + b"\n")  # half a surrogate pair: the escape of JSON
     file.flush()
 
 
 def _write_csv(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
-    pairs = zip(kept.plain(), answers, strict=True)
+    pairs = zip(plain_rows(kept), answers, strict=True)
     _write_lines(file, [[_csv_cell(value) for value in {**row, **answer}.values()] for row, answer in pairs])
 
 

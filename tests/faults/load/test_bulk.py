@@ -23,7 +23,7 @@ import pytest
 import service.labelling.bulk
 from tests.support.faults.asking import as_json, ask
 from tests.support.faults.killing import Killed, killed_at
-from tests.support.made_data_set import label_data, planned, write_data_set
+from tests.support.made_data_set import label_data, write_data_set
 from tests.support.tiny import PIXELS
 from tests.support.waiting import eventually, wait_until
 
@@ -203,22 +203,3 @@ def is_answer(running, row: dict | None, found: dict | None) -> bool:
         and found["top_labels"] == labels
         and found["top_scores"] == pytest.approx(scores, abs=1e-6)
     )
-
-
-@needs_ray
-@pytest.mark.parametrize("damage", ["input", "store"])
-def test_a_worker_that_cannot_go_on_says_why_in_a_sentence(damage, tmp_path, shelf):
-    from service.labelling.ray_executor import RayWorker  # only here: it needs the extra
-
-    shelf.publish("fruit")
-    write_data_set(tmp_path / "in", PIXELS, rows=12)
-    worker = RayWorker(planned(tmp_path / "in", tmp_path / "out", shelf.store.root))
-    if damage == "input":
-        (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1")
-    else:
-        (shelf.store.root / "blobs" / "sha256" / shelf.store.manifest("fruit").head.sha256).unlink()
-
-    (problem,) = worker({"item": [0]})["problem"]
-
-    assert "has changed while" in problem if damage == "input" else "is missing; publish" in problem
-    assert "\n" not in problem

@@ -1,4 +1,7 @@
-"""`mora-serve classify`: the same answers from a store and from a service, for one item and many; what stops it."""
+"""`mora-serve classify`: the same answers from a store and from a service, for one item and many; what stops it.
+
+Covers service.labelling.answerers, service.labelling.command_errors, service.labelling.labelled_file.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +18,16 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import urllib3
-from typer.testing import CliRunner
 
-import service.client
-import service.labelling.commands
 import service.labelling.labelled_file
-import service.labelling.service_answerer
-from service.cli import app
-from service.client import Client
 from service.labelling.answerers import StoreAnswerer
 from service.labelling.rows import COLUMNS
 from tests.support.closed_service import CANARY
-from tests.support.faulty_service import ANSWER, RESET, Reply, faulty_service, problem
 from tests.support.made_data_set import label_data, write_data_set
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 FAULTS = {"missing_input", "image_undecodable", "image_format", "not_found"}
-
-
-@pytest.fixture
-def tasks(real):
-    """What a service with the task `fruit` says of it, as a planted reply."""
-    with Client(real.url, CANARY) as client:
-        told = client.tasks()
-    told.tasks.pop()
-    return Reply(content=told.model_dump_json().encode())
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """`run(...)`: what `mora-serve classify ...` did, in this process."""
-    monkeypatch.setattr(service.labelling.commands, "configure_logging", lambda _: None)
-    return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
 
 
 @pytest.fixture(params=["store", "service"])
@@ -255,14 +235,6 @@ def test_a_wrong_usage_is_told(run, arguments, complaint):
     assert complaint in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-@pytest.fixture
-def table(tmp_path):
-    """A csv file of two rows."""
-    file = tmp_path / "in.csv"
-    file.write_text("id,text\n1,red\n2,apple\n")
-    return file
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -391,55 +363,6 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
 
     assert run(*arguments, "--force").exit_code == 0
     assert output.read_text().startswith("id,text,predicted_label")
-
-
-@pytest.mark.parametrize(
-    ("reply", "complaint", "retryable"),
-    [
-        (problem(503, "version_refused"), "503 version_refused", False),
-        (problem(404, "unknown_version"), "404 unknown_version", False),
-        (problem(503, "queue_full"), "503 queue_full", True),
-        (Reply(502, b"<html>"), "502 without a code", True),
-        (RESET, "gives no answer", True),
-    ],
-)
-def test_a_service_that_answers_no_row_ends_the_work(
-    run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
-):
-    monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.service_answerer, "MAX_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.01)
-    replies = [tasks]
-    with faulty_service(lambda: replies.pop() if replies else reply) as running:
-        done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
-
-    assert done.exit_code == 1
-    assert re.fullmatch(f"error: .*{complaint}.*\n", done.stderr)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.csv"]
-    asked = [attempt for attempt in running.attempts if attempt.path == "/classify"]
-    assert (len(asked) > 2) is retryable  # two rows
-
-
-def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
-    monkeypatch.setattr(service.client, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.001)
-    replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
-    with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
-        done = run(table, "--url", running.base)
-
-    assert done.exit_code == 0, done.stderr
-    assert [json.loads(line)["predicted_label"] for line in done.stdout.splitlines()] == ["apple", "apple"]
-    bodies = [json.loads(attempt.body) for attempt in running.attempts if attempt.path == "/classify"]
-    assert {(body["task"], body["version"]) for body in bodies} == {("fruit", ANSWER["version"])}
-
-
-def test_a_picture_that_a_proxy_finds_too_large_fails_alone(run, table, tasks):
-    replies = [tasks, Reply(413, b"<html>")]
-    with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
-        done = run(table, "--url", running.base)
-
-    assert done.exit_code == 0
-    assert sorted(str(json.loads(line)["error"]) for line in done.stdout.splitlines()) == ["None", "body_too_large"]
 
 
 def command(*arguments):

@@ -1,4 +1,7 @@
-"""Rows of the output, in each of its forms."""
+"""Rows of the output, in each of its forms.
+
+Covers service.labelling.parquet_writer.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import service.labelling.parquet_writer
 from service.errors import Code, ServiceError
 from service.labelling.parquet_writer import ANSWER
 from service.labelling.rows import COLUMNS, Columns, DataSetError, answer_row
-from service.labelling.sources import PlainColumns, open_source
+from service.labelling.sources import open_source
 from service.labelling.writers import open_output
 
 FAILED = answer_row(ServiceError(Code.BAD_TEXT, "Why."), 3)
@@ -29,7 +32,7 @@ def written(tmp_path, kind, rows):
     source, output = open_source(tmp_path / "in.jsonl"), tmp_path / f"out{kind}"
     with open_output(output, source, Columns(None, None, tuple(source.names))) as write:
         for row in rows:
-            write(PlainColumns([{name: row.get(name) for name in source.names}]), [FAILED])
+            write([{name: row.get(name) for name in source.names}], [FAILED])
     return output.read_bytes()
 
 
@@ -76,6 +79,6 @@ def test_csv_and_json_lines_hold_what_python_read(tmp_path):
 
 def test_json_lines_spell_a_date_as_text(capfdbinary):
     with open_output(None, None, Columns(None, None, ("day",))) as write:
-        write(PlainColumns([{"day": date(2026, 1, 2)}]), [FAILED])
+        write([{"day": date(2026, 1, 2)}], [FAILED])
 
     assert json.loads(capfdbinary.readouterr().out)["day"] == "2026-01-02"
