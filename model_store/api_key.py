@@ -1,4 +1,4 @@
-"""The key that a command shows to a service: from a file or the environment, never an argument, which `ps` prints."""
+"""The API key of a command: from a file or the environment, never from an argument, which `ps` would show."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ApiKeyFileOption = Annotated[
 
 
 def read_api_key(file: Path | None) -> str | None:
-    """What the file holds, or without one $MORA_API_KEY; None where that is unset or empty. Raises OSError."""
+    """The content of the file, by default $MORA_API_KEY; None if that is unset or empty. Raises OSError."""
     if file is None:
         return os.environ.get(VARIABLE) or None
     return file.read_text(encoding="ascii", errors="replace").strip()
 
 
 def authorization(api_key: str | None) -> dict[str, str]:
-    """The header that shows a key to the service. Raises ValueError, without the key, for what cannot be one."""
+    """The request header with the key. Raises ValueError for an invalid key, which the message does not repeat."""
     if api_key is None:
         return {}
     if not _KEY.fullmatch(api_key):

@@ -1,4 +1,4 @@
-"""Why a request is not answered: one error class, and the one table of what each code means over HTTP."""
+"""The errors of requests: one error class, and one table with the HTTP status of each code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Code(StrEnum):
 
 
 class Meaning(NamedTuple):
-    """What a code means over HTTP, and the `reason` it is counted under when that is not the code itself."""
+    """A code's HTTP status, title and headers, and its `reason` in the metrics if that is not the code itself."""
 
     status: HTTPStatus
     title: str
@@ -106,10 +106,10 @@ MEANINGS: Mapping[Code, Meaning] = {
 
 
 class ServiceError(Exception):
-    """A request that is not answered.
+    """The error of a request.
 
     Args:
-        detail: one sentence for the client. It never repeats input, a path or an exception's message.
+        detail: one sentence for the client. It never contains input, a path or an exception's message.
     """
 
     def __init__(self, code: Code, detail: str, retry_after_seconds: int | None = None) -> None:
@@ -125,29 +125,29 @@ class ServiceError(Exception):
 
 
 def queue_full(seconds: float = 0.0) -> ServiceError:
-    """Too many wait already, for so many seconds."""
+    """The error for a full queue, whose work takes about so many seconds."""
     return ServiceError(
         Code.QUEUE_FULL, "Too many requests are waiting; try again.", retry_after_seconds=max(1, math.ceil(seconds))
     )
 
 
 def deadline_unreachable(seconds: float) -> ServiceError:
-    """So many seconds of work lie before it."""
+    """The error for a request behind so many seconds of work, too many for its deadline."""
     detail = "Too much work is waiting for an answer in time; try again, or allow more with timeout_ms."
     return ServiceError(Code.DEADLINE_UNREACHABLE, detail, retry_after_seconds=max(1, math.ceil(seconds)))
 
 
 def no_model() -> ServiceError:
-    """Nothing can be answered."""
+    """The error while no task is loaded."""
     detail = "No task is loaded; publish one with mora-train, or activate one with mora-store."
     return ServiceError(Code.NO_MODEL, detail)
 
 
 def unknown_version() -> ServiceError:
-    """The task has versions, but not that one."""
+    """The error for a version that a loaded task does not have."""
     return ServiceError(Code.UNKNOWN_VERSION, "The task has no such version; leave it out for the live one.")
 
 
 def internal() -> ServiceError:
-    """What the client is told of a failure that only the log describes."""
+    """The error for a failure that only the log describes."""
     return ServiceError(Code.INTERNAL, "The service failed; its log has the details under this request_id.")

@@ -1,4 +1,4 @@
-"""What the service answers."""
+"""The answers of the service."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Modality = Literal["used", "truncated", "absent"]
 
 
 class Modalities(BaseModel):
-    """What became of each modality; `truncated` is a text longer than the model takes."""
+    """How each modality was used; `truncated` is a text longer than the model's maximum."""
 
     image: Modality
     text: Modality
 
 
 class Latency(BaseModel):
-    """Milliseconds a stage took, exactly 0 for one that did not run; the two encoders run side by side."""
+    """Milliseconds by stage, exactly 0 for a stage that did not run. The two encoders run in parallel."""
 
     decode: float
     tokenize: float
@@ -41,7 +41,7 @@ class LabelScore(BaseModel):
 
 
 class Answer(BaseModel):
-    """What one task says of one item."""
+    """One task's answer to one item."""
 
     task: str
     version: int
@@ -50,28 +50,28 @@ class Answer(BaseModel):
 
 
 class LabelContributions(BaseModel):
-    """Where one label's logit comes from: `base + image + text = logit`."""
+    """The summands of one label's logit: `base + image + text = logit`."""
 
     label: str
     logit: float = Field(description="Before calibration.")
     base: float = Field(description="The logit of an item that has neither modality.")
-    image: float = Field(description="What this image adds in place of an absent one; exactly 0 when it is absent.")
-    text: float = Field(description="What this text adds in place of an absent one; exactly 0 when it is absent.")
+    image: float = Field(description="Change of the logit by this image; exactly 0 when it is absent.")
+    text: float = Field(description="Change of the logit by this text; exactly 0 when it is absent.")
 
 
 class Explanation(BaseModel):
-    """Exact, since a logit is a sum over the modalities."""
+    """The part of each modality in an answer. It is exact, since a logit is a sum over the modalities."""
 
     carried_by: Literal["image", "text"] = Field(
-        description="The modality that added most to the best label; in a single-label task, most above what it added "
-        "to the mean of all labels, since what it adds to all of them alike changes no score."
+        description="The modality with the largest part in the best label's logit. In a single-label task the mean of "
+        "its parts over all labels is subtracted first, since an equal part in every label changes no score."
     )
     labels: list[LabelContributions] = Field(description="The labels of the answer, in its order.")
     without_image: list[LabelScore] | None = Field(
-        description="The answer without the image; null when there is none, or nothing else."
+        description="The answer without the image; null if the item has only one modality."
     )
     without_text: list[LabelScore] | None = Field(
-        description="The answer without the text; null when there is none, or nothing else."
+        description="The answer without the text; null if the item has only one modality."
     )
 
 
@@ -80,42 +80,42 @@ class Classification(Answer):
 
     latency_ms: Latency
     request_id: str
-    explanation: Explanation | None = Field(None, description="There when `explain` asked for it.")
+    explanation: Explanation | None = Field(None, description="Only if `explain` was set.")
 
 
 class Embedding(BaseModel):
-    """One item as a task's towers see it; a modality that is absent has no features and costs nothing.
+    """The features of one item. An absent modality has none, and its tower does not run.
 
-    Not normalised: the task's head is linear in them. For cosines, as in composed retrieval, scale each to length 1.
+    They are not normalised, since the task's head is linear in them. For cosine similarities scale each to length 1.
     """
 
     task: str
     version: int
-    image_features: list[float] | None = Field(description="As many as the backbone's feature_size.")
-    text_features: list[float] | None = Field(description="As many as the backbone's feature_size.")
+    image_features: list[float] | None = Field(description="`feature_size` numbers, see the task's backbone.")
+    text_features: list[float] | None = Field(description="`feature_size` numbers, see the task's backbone.")
     modalities: Modalities
     latency_ms: Latency
     request_id: str
 
 
 class BatchClassification(BaseModel):
-    """One row for each input, in it one cell for each task: an answer, or the problem with this cell alone."""
+    """A row for each input with a cell for each task: an answer, or the problem with this cell only."""
 
     results: list[list[Answer | ProblemDetails]]
-    latency_ms: Latency = Field(description="Each stage's time summed over the inputs, many of which run at once.")
+    latency_ms: Latency = Field(description="The sum of each stage's times over the inputs, which run in parallel.")
     request_id: str
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """The version that the store's `live` names and that does not answer, None where `live` cannot be read; and why."""
+    """The live version that does not answer, None if the store's `live` cannot be read, and the reason."""
 
     version: int | None
     reason: str
 
 
 class TaskSummary(BaseModel):
-    """A task that is loaded."""
+    """A loaded task."""
 
     task: str
     version: int
@@ -126,36 +126,36 @@ class TaskSummary(BaseModel):
 
 
 class TaskList(BaseModel):
-    """Every task that is loaded."""
+    """Every loaded task."""
 
     tasks: list[TaskSummary]
 
 
 class TaskDetail(TaskSummary):
-    """What is known about the live version of a task."""
+    """All details of the live version of a task."""
 
     calibration: dict[Pattern, Calibration]
     metrics: dict[str, dict[str, dict[str, float | None]]]
     training_mix: dict[Pattern, float]
     max_logit_error: dict[Pattern, float]
     provenance: Provenance
-    has_report: bool = Field(description="Whether there is a training report, at `report`.")
+    has_report: bool = Field(description="Whether a training report exists, at `report`.")
     refused: Refusal | None = Field(
-        description="What is live in the store and failed its checks, so `version` answers."
+        description="The version that is live in the store but failed its checks, so that `version` answers."
     )
 
 
 class TaskExample(BaseModel):
-    """A golden example: an input whose answer a version must give again before it is served."""
+    """A golden example: an input whose stored answer a version must reproduce before it is served."""
 
     pattern: Pattern
     text: str | None
-    has_image: bool = Field(description="Whether there is a picture, at `examples/{number}/image`, counted from 0.")
-    best_label: str = Field(description="The label of the highest logit when the version was exported.")
+    has_image: bool = Field(description="Whether a picture exists, at `examples/{number}/image`, counted from 0.")
+    best_label: str = Field(description="The label with the highest logit at the export of the version.")
 
 
 class TaskExamples(BaseModel):
-    """The golden examples of the version that answers."""
+    """The golden examples of the live version."""
 
     task: str
     version: int
@@ -163,7 +163,7 @@ class TaskExamples(BaseModel):
 
 
 class TaskVersion(BaseModel):
-    """A version in the store; `live` is the one that answers."""
+    """A version in the store; the one that answers is `live`."""
 
     version: int
     live: bool
@@ -177,6 +177,6 @@ class TaskVersions(BaseModel):
 
 
 class Health(BaseModel):
-    """The service lives, or is ready."""
+    """The service is alive, or ready."""
 
     status: Literal["ok"] = "ok"

@@ -12,19 +12,19 @@ from service.errors import ServiceError
 
 @dataclass(frozen=True)
 class Item:
-    """What a person sends about one thing: an encoded picture, a text, or both."""
+    """The input of one classification: an encoded picture, a text, or both."""
 
     image: bytes | None = None
     text: str | None = None
 
     @property
     def pattern(self) -> Pattern:
-        """Which modalities the item has."""
+        """The modalities that the item has."""
         return pattern_of(self.image is not None, self.text is not None)
 
 
 class Batch(NamedTuple):
-    """A parsed `BatchRequest`: what is wrong with one input stands in its place."""
+    """A parsed `BatchRequest`; an invalid input is replaced by its error."""
 
     inputs: Sequence[Item | ServiceError]
     tasks: Sequence[str]

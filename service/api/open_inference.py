@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol's messages are made of, as clients send them and as OpenAPI describes them."""
+"""The messages of the Open Inference Protocol, and their description for OpenAPI."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.api.schemas import self_contained
+from service.api.requests import self_contained
 
 
 class _Strict(BaseModel):
@@ -14,7 +14,7 @@ class _Strict(BaseModel):
 
 
 class InputParameters(_Strict):
-    """Says that a tensor comes in binary form."""
+    """Marks a tensor in binary form."""
 
     binary_data_size: int | None = Field(default=None, ge=0, description="Bytes of the tensor behind the JSON.")
 
@@ -30,40 +30,40 @@ class InputTensor(_Strict):
 
 
 class OutputParameters(_Strict):
-    """Says in which form a tensor is wanted."""
+    """The requested form of a tensor."""
 
     binary_data: bool | None = None
 
 
 class RequestedOutput(_Strict):
-    """A tensor that the client wants."""
+    """A requested tensor."""
 
     name: Literal["labels", "scores", "selected", "modalities"]
     parameters: OutputParameters = Field(default_factory=OutputParameters)
 
 
 class RequestParameters(_Strict):
-    """What goes for the whole request."""
+    """Parameters of the whole request."""
 
-    top_k: int | None = Field(default=None, ge=1, description="How many labels to answer with; all when left out.")
+    top_k: int | None = Field(default=None, ge=1, description="How many labels to answer with; by default all.")
     binary_data_output: bool = Field(
-        default=False, description="Answer in binary form where an output says nothing else."
+        default=False, description="Answer in binary form, except for outputs that set `binary_data`."
     )
 
 
 class InferenceRequest(_Strict):
-    """N items to label. One that cannot be answered fails the request."""
+    """N items to label. If one cannot be answered, the request fails."""
 
-    id: str | None = Field(default=None, description="Comes back if it is at most 128 letters, digits and `._:-`.")
-    model_name: str | None = Field(default=None, description="Some clients repeat it here; the path decides.")
+    id: str | None = Field(default=None, description="Repeated in the answer; at most 128 letters, digits and `._:-`.")
+    model_name: str | None = Field(default=None, description="Ignored; the path names the model.")
     model_version: str | None = None
     inputs: list[InputTensor] = Field(min_length=1, max_length=2)
-    outputs: list[RequestedOutput] | None = Field(default=None, max_length=4, description="All four when left out.")
+    outputs: list[RequestedOutput] | None = Field(default=None, max_length=4, description="By default all four.")
     parameters: RequestParameters = Field(default_factory=RequestParameters)
 
 
 class OutputTensor(BaseModel):
-    """`labels`, `scores` and `selected` of each item by falling score, [N, C]; its `modalities`, [N]."""
+    """`labels`, `scores` and `selected` of each item, highest score first, [N, C]; `modalities`, [N]."""
 
     name: str
     datatype: str
@@ -84,7 +84,7 @@ class InferenceResponse(BaseModel):
 
 
 class ServerMetadata(BaseModel):
-    """The service and the extensions of the protocol it speaks."""
+    """The service and its extensions of the protocol."""
 
     name: str = "mora-serve"
     version: str
@@ -110,7 +110,7 @@ class ModelReady(Ready):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor; -1 is the number of items, or of labels answered with."""
+    """A tensor; -1 is the number of items, or of labels in the answer."""
 
     name: str
     datatype: str
@@ -118,7 +118,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A task as a model: its tensors."""
+    """The tensors of a task."""
 
     name: str
     versions: list[str]
@@ -136,9 +136,9 @@ class ModelMetadata(BaseModel):
 
 
 def inference_body() -> dict[str, object]:
-    """Both forms of an InferenceRequest as OpenAPI describes them."""
+    """The two forms of an InferenceRequest as OpenAPI describes them."""
     example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a red apple"]}]}
-    binary = {"type": "string", "format": "binary", "description": "The JSON, then the tensors in binary form."}
+    binary = {"type": "string", "format": "binary", "description": "The JSON, followed by the tensors in binary form."}
     return {
         "required": True,
         "content": {

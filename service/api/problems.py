@@ -1,4 +1,4 @@
-"""Errors as clients see them."""
+"""The bodies of error responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProblemDetails(BaseModel):
 
 
 class InferenceProblemDetails(ProblemDetails):
-    """The same for a client of the Open Inference Protocol, which reads nothing but `error`."""
+    """An error for clients of the Open Inference Protocol, which read only `error`."""
 
     model_config = ConfigDict(title="InferenceProblem")
 
@@ -29,7 +29,7 @@ class InferenceProblemDetails(ProblemDetails):
 
 
 def problem_of(error: ServiceError, request_id: str) -> ProblemDetails:
-    """The error as the client sees it."""
+    """The body of the response to an error."""
     meaning = MEANINGS[error.code]
     return ProblemDetails(
         type=f"urn:mora:problem:{error.code}",

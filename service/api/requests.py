@@ -1,9 +1,10 @@
-"""What a client asks for, and its description for OpenAPI."""
+"""The requests of clients, and their description for OpenAPI."""
 
 from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
@@ -13,7 +14,7 @@ from service.errors import Code, ServiceError
 
 Timeout = Annotated[
     int | None,
-    Field(ge=1, le=600_000, description="Milliseconds the answer may take, by default MORA_TIMEOUT_MS."),
+    Field(ge=1, le=600_000, description="Time limit for the answer in milliseconds, by default MORA_TIMEOUT_MS."),
 ]
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 
@@ -24,7 +25,7 @@ class Input(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: bytes | None = Field(None, description="A JPEG, PNG or WebP picture; never fetched from a URL.")
-    text: str | None = Field(None, description="The text; cut at the most tokens the model takes.")
+    text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -48,7 +49,7 @@ class EmbedRequest(Input):
     """One item to encode."""
 
     task: str | None = Field(None, description="May be left out when exactly one task is loaded.")
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; the live one when left out.")
+    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; by default the live one.")
     timeout_ms: Timeout = None
 
 
@@ -57,12 +58,13 @@ class ClassifyRequest(EmbedRequest):
 
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     explain: bool = Field(
-        False, description="Also say what each modality adds to each label, and the answer without it."
+        False,
+        description="Also tell the part of each modality in each label, and the answer without it.",
     )
 
 
 class BatchRequest(BaseModel):
-    """Several items to label in several tasks. Each input is checked by itself: a bad one fails alone."""
+    """Several items to label in several tasks. Inputs are checked one by one: an invalid input fails alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +75,7 @@ class BatchRequest(BaseModel):
 
 
 def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
-    """The two forms of a request for one item as OpenAPI describes them; `more` is in the example."""
+    """The two forms of a request for one item as OpenAPI describes them; `more` is added to the example."""
     form = request.model_json_schema()
     form["properties"]["image"] = {
         "type": "string",
@@ -97,6 +99,23 @@ def batch_body() -> dict[str, object]:
     schema["properties"]["inputs"]["items"] = _with_base64(Input.model_json_schema())
     example = {"inputs": [{"text": "a red apple"}, {"text": "a cello"}], "tasks": ["clipart-category"]}
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
+
+
+def self_contained(form: type[BaseModel]) -> dict[str, Any]:
+    """The JSON schema of a form without references, which would not resolve inside an OpenAPI document."""
+    schema = form.model_json_schema()
+    definitions = schema.get("$defs", {})
+    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}
+
+
+def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonValue:
+    if isinstance(schema, list):
+        return [_inlined(part, definitions) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[str(schema["$ref"]).rsplit("/", 1)[1]], definitions)
+    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}
 
 
 def _with_base64(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,78 +1,39 @@
-"""One encoder's queue: a thread that is free takes an input and those that go well with it, as one batch.
+"""One encoder's threads: a free thread takes a queued input, and others that fit, as one batch.
 
-Nothing waits for company: an idle encoder starts at once, and what arrives while it runs is the next batch. Presence
-never splits a batch, since an item's image and its text are in the queues of different encoders. Nobody's work is run
-for nobody: who gives up (its deadline passed, its client left) is dropped from the queue, and a run that nobody waits
-for any more is stopped.
+An idle encoder starts at once; inputs that arrive while it runs form the next batch. Image and text of an item are in
+the queues of different encoders, so missing modalities never split a batch. Work is dropped once no request waits for
+it: an input whose request was cancelled leaves the queue, and a run is stopped with its last request.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-import onnxruntime
 import structlog
 
-from service.errors import deadline_unreachable, internal, queue_full
-from service.inference.fair_share import FairShare
+from service.errors import internal, queue_full
 from service.inference.forward import Admission, TowerInput, forward
-from service.inference.run_time import RunTime
+from service.inference.input_queue import InputQueue, QueuedInput, Run, padded_tokens
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
 
-_MOST_PADDING = 0.25  # share of a batch's tokens that may be padding
 _STUCK_SECONDS = 5.0  # how long a run may take to stop
-_PROBE = Admission("", 0)
 _log = structlog.get_logger()
-
-
-@dataclass(eq=False)
-class _Run:
-    """A batch on a thread."""
-
-    waiting: list[_Waiting]
-    tokens: int  # padding included
-    wanted: int  # how many still wait for it
-    options: onnxruntime.RunOptions = field(default_factory=onnxruntime.RunOptions)
-    started: float = field(default_factory=time.perf_counter)
-    finished: bool = False
-    abandoned: bool = False  # it does not stop: another thread has its place
-
-
-@dataclass(eq=False)
-class _Waiting:
-    input: TowerInput | None  # None: a probe, answered as soon as a thread takes it
-    future: Future[Done[list[Vector]]] = field(default_factory=Future)
-    submitted: float = field(default_factory=time.perf_counter)
-    run: _Run | None = None
-
-    @property
-    def admission(self) -> Admission:
-        return _PROBE if self.input is None else self.input.admission
-
-    @property
-    def batchable(self) -> bool:
-        return self.input is not None and not self.admission.alone
 
 
 class Batcher:
     """Threads of one encoder behind a bounded queue.
 
     Args:
-        threads: runs at the same time.
-        batches: how many of those may be of inputs that share runs; one that fills the cores leaves nothing to others.
-        queue_size: how many inputs may wait. When that many do, a task with less than others still finds room.
-        max_batch_tokens: the most tokens of a batch, padding included; an input that has more runs alone.
+        threads: maximum number of parallel runs.
+        batches: maximum number of parallel runs of inputs that may share a run. Such a run uses all cores.
+        queue_size, max_batch_tokens: see `InputQueue`.
         cache: trunk outputs to reuse.
-        observe: told the size of each batch.
+        observe: called with the size of each batch.
     """
 
     def __init__(
@@ -86,16 +47,12 @@ class Batcher:
         observe: Callable[[int], None],
     ) -> None:
         self._encoder = encoder
-        self._queue_size = queue_size
-        self._max_batch_tokens = max_batch_tokens
         self._cache = cache
         self._observe = observe
         self._parallel = threads
-        self._changed = threading.Condition()  # guards what follows
-        self._queue: list[_Waiting] = []
-        self._runs: list[_Run] = []
-        self._fair_share = FairShare()
-        self._run_time = RunTime()
+        self._changed = threading.Condition()  # guards the attributes below
+        self._queue = InputQueue(queue_size, max_batch_tokens, threads)
+        self._runs: list[Run] = []
         self._idle = threads
         self._batches_left = batches
         self._stuck = 0
@@ -106,89 +63,64 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Inputs that no thread is free to take."""
+        """Number of inputs that no free thread can take."""
         with self._changed:
-            return max(0, len(self._queue) - self._free(self._queue[0].batchable)) if self._queue else 0
+            inputs = self._queue.inputs
+            return max(0, len(inputs) - self._free(inputs[0].batchable)) if inputs else 0
 
     def check(self, admission: Admission) -> None:
-        """Whether an input would be taken now. Raises ServiceError `queue_full` or `deadline_unreachable`."""
+        """Raises ServiceError `queue_full` or `deadline_unreachable` if an input would be refused now."""
         with self._changed:
-            self._room_for(admission)
+            self._queue.input_to_evict(admission, self._runs, self._free(not admission.alone))
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
-        """Features (P,) of each of the input's tails.
+        """Features (P,) of the input in each of its tails.
 
         Raises:
-            ServiceError: `queue_full` when too many wait, `deadline_unreachable` when it would come too late.
+            ServiceError: `queue_full` when too many inputs wait, `deadline_unreachable` for too late an answer.
         """
         with self._changed:
-            makes_room = self._room_for(item.admission)
-            if makes_room is not None:
-                self._queue.remove(makes_room)
-                if makes_room.future.set_running_or_notify_cancel():
-                    makes_room.future.set_exception(queue_full(self._seconds_ahead(item.admission)))
-            waiting = _Waiting(item)
-            self._queue.append(waiting)
+            evicted = self._queue.input_to_evict(item.admission, self._runs, self._free(not item.admission.alone))
+            if evicted is not None:
+                self._queue.inputs.remove(evicted)
+                if evicted.future.set_running_or_notify_cancel():
+                    evicted.future.set_exception(queue_full(self._queue.seconds_ahead(item.admission, self._runs)))
+            queued = QueuedInput(item)
+            self._queue.inputs.append(queued)
             self._changed.notify()
         try:
-            return await asyncio.wrap_future(waiting.future)
+            return await asyncio.wrap_future(queued.future)
         except asyncio.CancelledError:
-            self._give_up(waiting)
+            self._drop(queued)
             raise
 
     async def probe(self) -> None:
-        """Return once a thread is free to take a job, before all that wait."""
+        """Return once a thread has taken an empty job, which goes to the front of the queue."""
         with self._changed:
-            waiting = _Waiting(None)
-            self._queue.insert(0, waiting)
+            queued = QueuedInput(None)
+            self._queue.inputs.insert(0, queued)
             self._changed.notify()
-        await asyncio.wrap_future(waiting.future)
+        await asyncio.wrap_future(queued.future)
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
+        """Finish running batches and drop waiting inputs."""
         with self._changed:
             self._closing = True
-            for waiting in self._queue:
-                waiting.future.cancel()
+            for queued in self._queue.inputs:
+                queued.future.cancel()
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(_STUCK_SECONDS)
 
-    def _room_for(self, admission: Admission) -> _Waiting | None:
-        """Who must go for it: the newest of the task that waits for most; None when there is room as it is."""
-        ahead = self._seconds_ahead(admission)
-        if time.perf_counter() + ahead + self._run_time.seconds(admission.tokens) > admission.deadline:
-            raise deadline_unreachable(ahead)
-        self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
-        if len(self._queue) < self._queue_size + self._free(not admission.alone):
-            return None
-        counts = Counter(waiting.admission.task for waiting in self._queue if waiting.input is not None)
-        greedy, most = counts.most_common(1)[0] if counts else (admission.task, 0)
-        if counts[admission.task] + 1 >= most:
-            raise queue_full(ahead)
-        return next(waiting for waiting in reversed(self._queue) if waiting.admission.task == greedy)
-
-    def _seconds_ahead(self, admission: Admission) -> float:
-        """How long it would wait: for what runs, and for its share of what waits."""
-        now = time.perf_counter()
-        running = sum(max(0.0, self._run_time.seconds(run.tokens) - (now - run.started)) for run in self._runs)
-        ahead = [waiting.admission for waiting in self._queue if not waiting.future.cancelled()]
-        tokens = sum(other.tokens for other in ahead)
-        runs = len(ahead) if admission.alone else math.ceil(tokens / self._max_batch_tokens)
-        tasks = len({admission.task, *(other.task for other in ahead)})
-        own = sum(other.task == admission.task for other in ahead)
-        share = min(1.0, tasks * own / len(ahead)) if ahead else 0.0  # in turns, a modest task does not wait for all
-        return (running + share * self._run_time.seconds(tokens, runs)) / (self._parallel if admission.alone else 1)
-
     def _free(self, batchable: bool) -> int:
-        """How many threads would take such an input at once."""
+        """Number of threads that can take such an input now."""
         return min(self._idle, self._batches_left) if batchable else self._idle
 
-    def _count(self, waiting: _Waiting, change: int) -> None:
+    def _add_free(self, queued: QueuedInput, change: int) -> None:
         self._idle += change
-        if waiting.batchable:
+        if queued.batchable:
             self._batches_left += change
-            self._changed.notify()  # a thread may wait for this alone
+            self._changed.notify()  # an idle thread may be waiting for a batch to end
 
     def _start_thread(self) -> None:
         name = f"mora-{self._encoder}-{len(self._threads)}"
@@ -198,137 +130,99 @@ class Batcher:
     def _work(self) -> None:
         while True:
             try:
-                if not self._answer_some():
+                if not self._run_next_batch():
                     return
-            except Exception:  # a fault of ours: whoever waits hears of it, and the thread goes on
+            except Exception:  # a bug in this class: every queued request gets the error, and the thread continues
                 _log.exception("scheduler_failed", encoder=self._encoder)
                 with self._changed:
-                    failed, self._queue = self._queue, []
-                for waiting in failed:
-                    if waiting.future.set_running_or_notify_cancel():
-                        waiting.future.set_exception(internal())
+                    failed, self._queue.inputs = self._queue.inputs, []
+                for queued in failed:
+                    if queued.future.set_running_or_notify_cancel():
+                        queued.future.set_exception(internal())
 
-    def _answer_some(self) -> bool:
-        """Run one batch and tell who waits; False when this thread has no more to do. An idle thread holds nothing."""
+    def _run_next_batch(self) -> bool:
+        """Run one batch and set its results; False when this thread must end.
+
+        An idle thread keeps no reference to a run, since its inputs hold graphs.
+        """
         run = self._next()
         if run is None:
             return False
         try:
-            outcomes = self._run(run.waiting, run)
-        except Exception:  # a fault of ours; what a graph raises is an outcome
+            outcomes = self._forward(run.inputs, run)
+        except Exception:  # a bug in this class; an exception of a graph is an outcome
             _log.exception("scheduler_failed", encoder=self._encoder)
-            outcomes = [internal() for _ in run.waiting]
+            outcomes = [internal() for _ in run.inputs]
         with self._changed:
             run.finished = True
             self._runs.remove(run)
             if run.abandoned:
                 self._stuck -= 1
             else:
-                self._count(run.waiting[0], +1)  # before anyone hears of it, who may then ask again
-        for waiting, outcome in zip(run.waiting, outcomes, strict=True):
-            waiting.run = None  # it holds graphs, whose memory would wait for the cycle to be found
+                self._add_free(run.inputs[0], +1)  # before the results are set: their clients may send the next request
+        for queued, outcome in zip(run.inputs, outcomes, strict=True):
+            queued.run = None  # a reference cycle would keep the graphs in memory until it is collected
             if isinstance(outcome, Exception):
-                waiting.future.set_exception(outcome)
+                queued.future.set_exception(outcome)
             else:
-                waiting.future.set_result(outcome)
+                queued.future.set_result(outcome)
         return not run.abandoned
 
-    def _next(self) -> _Run | None:
-        """Wait for a batch that somebody still wants; None when there will be none."""
+    def _next(self) -> Run | None:
+        """Wait for a batch that a request still waits for; None when the encoder closes."""
         with self._changed:
             while True:
-                self._queue = [waiting for waiting in self._queue if not waiting.future.cancelled()]
-                taken = self._take()
-                batch = [waiting for waiting in taken if waiting.future.set_running_or_notify_cancel()]
+                self._queue.drop_cancelled()
+                taken = self._queue.take(self._free)
+                batch = [queued for queued in taken if queued.future.set_running_or_notify_cancel()]
                 if batch:
-                    return self._begin(batch)
+                    run = self._queue.start(batch)
+                    self._runs.append(run)
+                    self._add_free(batch[0], -1)
+                    return run
                 if self._closing:
                     return None
                 if not taken:
                     self._changed.wait()
 
-    def _begin(self, batch: list[_Waiting]) -> _Run:
-        run = _Run(batch, len(batch) * max(waiting.admission.tokens for waiting in batch), len(batch))
-        for waiting in batch:
-            waiting.run = run
-            self._fair_share.spend(waiting.admission.task, waiting.admission.tokens)
-        self._runs.append(run)
-        self._count(batch[0], -1)
-        return run
-
-    def _take(self) -> list[_Waiting]:
-        """The oldest input, of the task whose turn it is, that may run now, with its company; empty: there is none."""
-        able = [waiting for waiting in self._queue if self._free(waiting.batchable)]
-        if not able:
-            return []
-        had = {task: self._fair_share.recent_tokens(task) for task in {waiting.admission.task for waiting in able}}
-        first = min(able, key=lambda waiting: had[waiting.admission.task])
-        if first.input is None or first.admission.alone:
-            batch = [first]
-        else:
-            trunk = first.input.trunk
-            others = [waiting for waiting in self._queue if waiting is not first and waiting.batchable]
-            like = [first, *(waiting for waiting in others if waiting.input and waiting.input.trunk is trunk)]
-            chosen = choose([waiting.admission.tokens for waiting in like], self._max_batch_tokens)
-            batch = [like[place] for place in chosen]
-        self._queue = [waiting for waiting in self._queue if waiting not in batch]
-        return batch
-
-    def _run(self, batch: list[_Waiting], run: _Run) -> list[Done[list[Vector]] | Exception]:
-        """What became of each. A batch that fails is run again in halves, so that only the input at fault fails."""
-        inputs = [waiting.input for waiting in batch if waiting.input]
+    def _forward(self, batch: list[QueuedInput], run: Run) -> list[Done[list[Vector]] | Exception]:
+        """The outcome of each input. A failing batch runs again in halves, so that only the faulty input fails."""
+        inputs = [queued.input for queued in batch if queued.input]
         started = time.perf_counter()
         try:
             features = forward(inputs, self._cache, run.options) if inputs else [[]]
-        except Exception as error:  # whatever a graph raises, the thread and the neighbours go on
+        except Exception as error:  # of any kind: the thread and the other inputs continue
             if len(batch) == 1 or run.options.terminate:
                 return [error for _ in batch]
             middle = len(batch) // 2
-            return self._run(batch[:middle], run) + self._run(batch[middle:], run)
+            return self._forward(batch[:middle], run) + self._forward(batch[middle:], run)
         seconds = time.perf_counter() - started
         if inputs:
             self._observe(len(inputs))
             with self._changed:
-                self._run_time.learn(len(batch) * max(waiting.admission.tokens for waiting in batch), seconds)
+                self._queue.run_time.learn(padded_tokens(batch), seconds)
         return [
-            Done(found, started - waiting.submitted, seconds) for waiting, found in zip(batch, features, strict=True)
+            Done(vectors, started - queued.submitted, seconds) for queued, vectors in zip(batch, features, strict=True)
         ]
 
-    def _give_up(self, waiting: _Waiting) -> None:
-        """Its answer is wanted no more. The last one who wanted a run stops it."""
+    def _drop(self, queued: QueuedInput) -> None:
+        """Give up an input whose request was cancelled. A run stops with its last request."""
         with self._changed:
-            run = waiting.run
+            run = queued.run
             if run is None or run.finished:
                 return
-            run.wanted -= 1
-            if run.wanted == 0:
+            run.requests -= 1
+            if run.requests == 0:
                 run.options.terminate = True
                 asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._abandon, run)
 
-    def _abandon(self, run: _Run) -> None:
-        """Put another thread in the place of one whose run does not stop; not for ever, since each holds a core."""
+    def _abandon(self, run: Run) -> None:
+        """Replace the thread of a run that does not stop, at most once for each thread, since each holds a core."""
         with self._changed:
             if run.finished or self._closing or self._stuck == self._parallel:
                 return
             run.abandoned = True
             self._stuck += 1
-            self._count(run.waiting[0], +1)
+            self._add_free(run.inputs[0], +1)
             self._start_thread()
         _log.error("encoder_stuck", encoder=self._encoder, seconds=round(time.perf_counter() - run.started, 1))
-
-
-def choose(tokens: Sequence[int], max_tokens: int) -> list[int]:
-    """Which inputs run with the first: those nearest to it in length, as many as fit.
-
-    Args:
-        tokens: of the first input and of each that waits, in the order of their coming.
-    """
-    nearest = sorted(range(len(tokens)), key=lambda place: abs(tokens[place] - tokens[0]))
-    chosen, longest, total = nearest[:1], tokens[0], tokens[0]
-    for place in nearest[1:]:
-        longest, total = max(longest, tokens[place]), total + tokens[place]
-        padded = longest * (len(chosen) + 1)
-        if padded > max_tokens or padded - total > _MOST_PADDING * padded:
-            break
-        chosen.append(place)
-    return chosen

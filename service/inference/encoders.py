@@ -1,4 +1,4 @@
-"""Where the towers run: one queue and one set of threads for each encoder, joined only at the head."""
+"""The two encoders: a queue and threads for each tower. Only the head joins their features."""
 
 from __future__ import annotations
 
@@ -12,21 +12,30 @@ from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
-from service.models.head import Vector
+from service.models.head import Features, Vector
 from service.models.loaded_model import Model, Prepared
 from service.settings import Settings, usable_cores
 from service.telemetry.metrics import Metrics
 
 
 class Encoded(NamedTuple):
-    """Features (P,) in each model of the modalities an item has, with what they cost; None for an absent one."""
+    """Features (P,) of one item in each of several models, with their times; None for an absent modality."""
 
     image: Done[list[Vector]] | None
     text: Done[list[Vector]] | None
 
+    def features(self, index: int) -> Features:
+        """The features for one of the models."""
+        image, text = self
+        return Features(image.result[index] if image else None, text.result[index] if text else None)
+
 
 class Encoders:
-    """Runs the towers of one item side by side; an absent modality's tower never runs."""
+    """Runs the towers of one item in parallel; an absent modality's tower never runs.
+
+    Attributes:
+        image, text: the queue of each tower.
+    """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
@@ -42,20 +51,16 @@ class Encoders:
                 metrics.batch_size.labels(encoder).observe,
             )
 
-        self._image, self._text = batcher("image"), batcher("text")
-        metrics.queue_depth.labels("image").set_function(lambda: self._image.waiting)
-        metrics.queue_depth.labels("text").set_function(lambda: self._text.waiting)
+        self.image, self.text = batcher("image"), batcher("text")
+        metrics.queue_depth.labels("image").set_function(lambda: self.image.waiting)
+        metrics.queue_depth.labels("text").set_function(lambda: self.text.waiting)
 
     def check(self, models: Sequence[Model], item: Item, deadline: float) -> None:
-        """Whether an item that is not prepared yet would be taken now.
-
-        Raises:
-            ServiceError: `queue_full` or `deadline_unreachable`.
-        """
+        """Raises ServiceError `queue_full` or `deadline_unreachable` if the item would be refused now."""
         if item.image is not None:
-            self._image.check(_admission(models, models[0].image_tower.trunk.tokens or 1, deadline))
+            self.image.check(_admission(models, models[0].image_tower.trunk.tokens or 1, deadline))
         if item.text is not None:
-            self._text.check(_admission(models, 1, deadline))
+            self.text.check(_admission(models, 1, deadline))
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
         """The features of a prepared item in models that share their trunks.
@@ -73,22 +78,22 @@ class Encoders:
             admission = _admission(models, tokens.input_ids.shape[1], deadline)
             text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
         if image is None or text is None:
-            return Encoded(await _run(self._image, image), await _run(self._text, text))
-        running = [asyncio.ensure_future(self._image.run(image)), asyncio.ensure_future(self._text.run(text))]
+            return Encoded(await _run(self.image, image), await _run(self.text, text))
+        running = [asyncio.ensure_future(self.image.run(image)), asyncio.ensure_future(self.text.run(text))]
         try:
             return Encoded(*await asyncio.gather(*running))
         finally:
-            for other in running:  # where one was refused, nobody wants the other
-                other.cancel()
+            for task in running:  # if one was refused, the other's result is not needed
+                task.cancel()
 
     async def probe(self) -> None:
-        """Return once both encoders have taken a job, which they do as long as they are alive."""
-        await asyncio.gather(self._image.probe(), self._text.probe())
+        """Return once both encoders have taken an empty job."""
+        await asyncio.gather(self.image.probe(), self.text.probe())
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
-        self._image.close()
-        self._text.close()
+        """Finish running batches and drop waiting inputs."""
+        self.image.close()
+        self.text.close()
 
 
 def _admission(models: Sequence[Model], tokens: int, deadline: float) -> Admission:
@@ -96,5 +101,5 @@ def _admission(models: Sequence[Model], tokens: int, deadline: float) -> Admissi
     return Admission(models[0].manifest.task, tokens, alone, deadline)
 
 
-async def _run(batcher: Batcher, item: TowerInput | None) -> Done[list[Vector]] | None:
-    return None if item is None else await batcher.run(item)
+async def _run(batcher: Batcher, tower_input: TowerInput | None) -> Done[list[Vector]] | None:
+    return None if tower_input is None else await batcher.run(tower_input)

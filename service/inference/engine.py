@@ -1,4 +1,4 @@
-"""From a request to an answer: find the model, prepare the item, run its towers, apply the head."""
+"""From a request to an answer: find the model, prepare the item, encode it, decide."""
 
 from __future__ import annotations
 
@@ -6,136 +6,90 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import NamedTuple, TypeVar
 
 import numpy as np
-from starlette.requests import Request
 
-from model_store import Pattern
-from service.api.answers import (
-    Answer,
-    Classification,
-    Embedding,
-    Explanation,
-    LabelScore,
-    Latency,
-    Modalities,
-    Modality,
-)
-from service.api.item import Batch, Item
+from service.api.answers import Answer, Classification, Embedding, Explanation, Latency
+from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError, no_model
-from service.inference.encoders import Encoded, Encoders
+from service.inference.encoders import Encoders
 from service.inference.explanation import explain
 from service.inference.workers import Workers
 from service.models.catalog import Catalog
-from service.models.decision import decide, ranked
-from service.models.head import Vector
+from service.models.head import Decision, Features
 from service.models.loaded_model import Model, Prepared
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
-from service.web.bodies import JSON, MULTIPART, Asked, parse_batch, parse_request, read_body
-from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 
-T = TypeVar("T")
 _PROBE_SECONDS = 5.0
-_NONFINITE_BEFORE_RECHECK = 5  # answers that are not finite, after which a version has to prove itself
-
-
-class Encoding(NamedTuple):
-    """One item as models that share their trunks see it."""
-
-    models: Sequence[Model]
-    pattern: Pattern
-    modalities: Modalities
-    features: Encoded
-
-    def vectors(self, index: int) -> tuple[Vector | None, Vector | None]:
-        """Image and text features (P,) as one of the models sees them; None for an absent modality."""
-        image, text = self.features
-        return image.result[index] if image else None, text.result[index] if text else None
+_NONFINITE_BEFORE_RECHECK = 5  # answers that are not finite before the version's golden examples run again
 
 
 class Engine:
-    """Answers requests with the models of a catalog."""
+    """Answers requests with the models of a catalog.
+
+    Attributes:
+        preparation: threads that decode and tokenize.
+        encoders: queues of the towers.
+    """
 
     def __init__(self, catalog: Catalog, settings: Settings, metrics: Metrics) -> None:
         self.catalog = catalog
+        self.preparation = Workers("preparation", settings.preparation_workers, settings.queue_size)
+        self.encoders = Encoders(settings, metrics)
         self._settings = settings
         self._metrics = metrics
-        self._preparation = Workers("preparation", settings.preparation_workers, settings.queue_size)
         self._loading = Workers("loading", 1, settings.queue_size)
-        self._encoders = Encoders(settings, metrics)
         self._is_draining = False
         self._nonfinite: Counter[tuple[str, int]] = Counter()
         self._rechecks: set[asyncio.Task[None]] = set()
 
-    async def parse(self, form: type[Asked], request: Request, record: RequestRecord) -> Asked:
-        """What a request for one item asks for, its body read no further than the limit. Raises ServiceError."""
-        body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
-        content_type = request.headers["content-type"]
-        job = partial(parse_request, form, body, content_type, self._settings.max_text_bytes)
-        parsed = await self._prepare(job, record)
-        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
-        return parsed
+    async def classify(
+        self, request: ClassifyRequest, record: RequestRecord, model: Model | None = None
+    ) -> Classification:
+        """Label one item. Raises ServiceError.
 
-    async def parse_batch(self, request: Request, record: RequestRecord) -> Batch:
-        """What a request for several items asks for, its body read no further than the limit. Raises ServiceError."""
-        body = await read_body(request, self._settings.max_body_bytes, (JSON,))
-        limits = self._settings.max_text_bytes, self._settings.max_batch_cells
-        parsed = await self._prepare(partial(parse_batch, body, *limits), record)
-        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
-        return parsed
-
-    async def parse_inference(self, request: Request, record: RequestRecord) -> Inference:
-        """What a request of the Open Inference Protocol asks for. Raises ServiceError."""
-        body = await read_body(request, self._settings.max_body_bytes, (JSON, BINARY, ""))  # some clients name no type
-        limits = self._settings.max_text_bytes, self._settings.max_batch_cells
-        job = partial(parse_inference, body, request.headers.get(HEADER_LENGTH), *limits)
-        parsed = await self._prepare(job, record)
-        record.allow(self._settings.timeout_ms)
-        return parsed
-
-    async def classify(self, request: ClassifyRequest, record: RequestRecord) -> Classification:
-        """The labels of one item. Raises ServiceError."""
-        model = await self.model_of(request.task, request.version, record)
-        return await self.classify_with(model, request, record)
-
-    async def classify_with(self, model: Model, request: ClassifyRequest, record: RequestRecord) -> Classification:
-        """The labels that one version gives an item, whatever task the request names. Raises ServiceError."""
-        encoded = await self._encode_for(model, request, record)
-        answer = self.answer(encoded, 0, request.top_k, record)
-        explanation = self._explain(encoded, answer, record) if request.explain else None
+        Args:
+            model: answers in place of the version that the request names.
+        """
+        model = model or await self.find(request.task, request.version, record)
+        item = _item(request, model, record)
+        prepared = await self.prepare([model], item, record)
+        (features,) = await self.encode([model], prepared, record)
+        answer = self.decide(model, prepared, features, request.top_k, record)
+        explanation = self._explain(model, features, answer, record) if request.explain else None
         record.finish()
         latency = Latency(**record.milliseconds())
         classification = Classification(**dict(answer), latency_ms=latency, request_id=record.request_id)
         if explanation is not None:
-            classification.explanation = explanation  # unset, it does not go out
+            classification.explanation = explanation  # if it is not set, the answer has no such field
         return classification
 
     async def embed(self, request: EmbedRequest, record: RequestRecord) -> Embedding:
-        """The features of one item, as the head of a task sees them. Raises ServiceError."""
-        model = await self.model_of(request.task, request.version, record)
-        encoded = await self._encode_for(model, request, record)
-        self._logits(encoded, 0)  # finite only if every feature is
-        image, text = encoded.vectors(0)
+        """The features of one item that a task's head gets. Raises ServiceError."""
+        model = await self.find(request.task, request.version, record)
+        item = _item(request, model, record)
+        prepared = await self.prepare([model], item, record)
+        (features,) = await self.encode([model], prepared, record)
+        self._decision(model, features)  # logits are finite only if every feature is
         record.finish()
         return Embedding(
             task=model.manifest.task,
             version=model.manifest.version,
-            image_features=None if image is None else image.tolist(),
-            text_features=None if text is None else text.tolist(),
-            modalities=encoded.modalities,
+            image_features=None if features.image is None else features.image.tolist(),
+            text_features=None if features.text is None else features.text.tolist(),
+            modalities=prepared.modalities,
             latency_ms=Latency(**record.milliseconds()),
             request_id=record.request_id,
         )
 
-    async def model_of(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
-        """The live model of a task, or that version of it, loaded now if need be. Raises ServiceError."""
+    async def find(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
+        """The live model of a task, or the given version of it, loaded now if necessary. Raises ServiceError."""
         live = self.catalog.find(task)
         if version is None:
             return live
@@ -147,67 +101,71 @@ class Engine:
         async with self._in_time("loading", record):
             return (await self._loading.run(partial(self.catalog.pinned, name, version))).result
 
-    async def encode(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Encoding:
-        """Prepare an item and run its trunks once, for models that `sharing` calls alike. Raises ServiceError."""
-        self._encoders.check(models, item, record.deadline)  # before a picture is decoded for nothing
+    async def prepare(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Prepared:
+        """Decode and tokenize an item once for models with equal `sharing`. Raises ServiceError."""
+        self.encoders.check(models, item, record.deadline)  # before a picture is decoded in vain
+        submitted = time.perf_counter()
         async with self._in_time("preparation", record):
-            prepared = await self._prepare(partial(models[0].prepare, item), record)
+            done = await self.preparation.run(partial(models[0].prepare, item))
+        prepared = done.result
+        record.add(Stage.QUEUE, done.queue_seconds, submitted)
         record.add(Stage.DECODE, prepared.decode_seconds, prepared.started)
         record.add(Stage.TOKENIZE, prepared.tokenize_seconds, prepared.started + prepared.decode_seconds)
+        return prepared
+
+    async def encode(self, models: Sequence[Model], prepared: Prepared, record: RequestRecord) -> list[Features]:
+        """Run a prepared item through the trunks once, and through each model's tails. Raises ServiceError."""
         submitted = time.perf_counter()
         async with self._in_time("encoder", record):
-            features = await self._encoders.encode(models, prepared, record.deadline)
-        record.add(Stage.QUEUE, max(done.queue_seconds for done in features if done), submitted)
-        for stage, done in zip((Stage.IMAGE_ENCODER, Stage.TEXT_ENCODER), features, strict=True):
+            encoded = await self.encoders.encode(models, prepared, record.deadline)
+        record.add(Stage.QUEUE, max(done.queue_seconds for done in encoded if done), submitted)
+        for stage, done in zip((Stage.IMAGE_ENCODER, Stage.TEXT_ENCODER), encoded, strict=True):
             if done is not None:
                 record.add(stage, done.run_seconds, submitted + done.queue_seconds)
-        return Encoding(models, item.pattern, _modalities(prepared), features)
+        return [encoded.features(index) for index in range(len(models))]
 
-    def answer(self, encoding: Encoding, index: int, top_k: int, record: RequestRecord) -> Answer:
-        """What one of the models says of an encoded item; counts it. Raises ServiceError `model_nonfinite`."""
+    def decide(self, model: Model, prepared: Prepared, features: Features, top_k: int, record: RequestRecord) -> Answer:
+        """A model's answer to an encoded item, which is counted. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
-        model = encoding.models[index]
-        logits = self._logits(encoding, index)
-        labels = self._label(model, encoding.pattern, logits, top_k)
+        manifest = model.manifest
+        decision = self._decision(model, features)
+        selected = [manifest.labels[index] for index in np.flatnonzero(decision.selected)]
+        self._metrics.count_prediction(manifest.task, features.pattern, selected, float(decision.scores.max()))
+        labels = decision.ranked(manifest.labels, top_k)
         record.add(Stage.HEAD, time.perf_counter() - start)
-        return Answer(
-            task=model.manifest.task,
-            version=model.manifest.version,
-            labels=labels,
-            modalities=encoding.modalities,
-        )
+        return Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
 
     async def check_ready(self) -> None:
-        """Return when a request would be answered. Raises ServiceError `draining`, `no_model` or `stalled`."""
+        """Return if a request would be answered. Raises ServiceError `draining`, `no_model` or `stalled`."""
         if self._is_draining:
             raise ServiceError(Code.DRAINING, "The service is about to stop; ask another.")
         if not self.catalog.live:
             raise no_model()
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
-                await asyncio.gather(self._preparation.probe(), self._encoders.probe())
+                await asyncio.gather(self.preparation.probe(), self.encoders.probe())
         except TimeoutError as error:
             raise ServiceError(
                 Code.STALLED, "Some work has been waiting for seconds; ask another, and restart this one if it lasts."
             ) from error
 
     def drain(self) -> None:
-        """Be ready no more, and answer as before."""
+        """Report not ready from now on; requests are still answered."""
         self._is_draining = True
 
     async def refresh(self) -> None:
-        """Load what has been published or activated since the last time."""
+        """Load versions that were published or activated since the last call."""
         await self._loading.run(self.catalog.refresh)
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
-        self._preparation.close()
+        """Finish running work and drop waiting work."""
+        self.preparation.close()
         self._loading.close()
-        self._encoders.close()
+        self.encoders.close()
 
     @asynccontextmanager
     async def _in_time(self, stage: str, record: RequestRecord) -> AsyncIterator[None]:
-        """Cancel what is inside when the request's time is over. Raises ServiceError `deadline`."""
+        """Cancel the block at the request's deadline. Raises ServiceError `deadline`."""
         limit = asyncio.timeout(record.deadline - time.perf_counter())
         try:
             async with limit:
@@ -218,58 +176,33 @@ class Engine:
             self._metrics.deadline.labels(stage).inc()
             raise ServiceError(Code.DEADLINE, "The answer was not there in time; timeout_ms allows more.") from error
 
-    async def _prepare(self, job: Callable[[], T], record: RequestRecord) -> T:
-        submitted = time.perf_counter()
-        done = await self._preparation.run(job)
-        record.add(Stage.QUEUE, done.queue_seconds, submitted)
-        return done.result
-
-    async def _encode_for(self, model: Model, request: EmbedRequest, record: RequestRecord) -> Encoding:
-        item = Item(request.image, request.text)
-        record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
-        return await self.encode([model], item, record)
-
-    def _logits(self, encoding: Encoding, index: int) -> Vector:
-        """(C,) of one of the models; a version whose answers are not finite has to prove itself now and then."""
-        model = encoding.models[index]
+    def _decision(self, model: Model, features: Features) -> Decision:
+        """Scores and selected labels. Answers that are not finite are counted; every few of them start a recheck."""
         try:
-            return model.logits(*encoding.vectors(index))
+            return model.decide(*features)
         except ServiceError:
-            self._count_nonfinite(model)
+            manifest = model.manifest
+            self._metrics.nonfinite.labels(manifest.task).inc()
+            self._nonfinite[manifest.task, manifest.version] += 1
+            if self._nonfinite[manifest.task, manifest.version] % _NONFINITE_BEFORE_RECHECK == 0:
+                recheck = asyncio.create_task(self._recheck(model))  # the input may be at fault, not the version
+                self._rechecks.add(recheck)  # the event loop keeps only a weak reference
+                recheck.add_done_callback(self._rechecks.discard)
             raise
 
-    def _count_nonfinite(self, model: Model) -> None:
-        """Now and then have the version prove itself: an input may be at fault, which is no reason to lose the task."""
-        manifest = model.manifest
-        self._metrics.nonfinite.labels(manifest.task).inc()
-        self._nonfinite[manifest.task, manifest.version] += 1
-        if self._nonfinite[manifest.task, manifest.version] % _NONFINITE_BEFORE_RECHECK == 0:
-            recheck = asyncio.create_task(self._recheck(model))
-            self._rechecks.add(recheck)  # the event loop itself holds tasks only weakly
-            recheck.add_done_callback(self._rechecks.discard)
-
     async def _recheck(self, model: Model) -> None:
-        with suppress(ServiceError):  # too many loads wait already; the next answers will ask again
+        with suppress(ServiceError):  # the loading queue is full; the next such answers start another recheck
             await self._loading.run(partial(self.catalog.recheck, model))
 
-    def _explain(self, encoding: Encoding, answer: Answer, record: RequestRecord) -> Explanation:
+    def _explain(self, model: Model, features: Features, answer: Answer, record: RequestRecord) -> Explanation:
         start = time.perf_counter()
-        explanation = explain(encoding.models[0], *encoding.vectors(0), answer.labels)
+        explanation = explain(model, features, answer.labels)
         record.add(Stage.HEAD, time.perf_counter() - start)
         return explanation
 
-    def _label(self, model: Model, pattern: Pattern, logits: Vector, top_k: int) -> list[LabelScore]:
-        """The best labels, best first; counts the answer."""
-        manifest = model.manifest
-        decision = decide(manifest, pattern, logits)
-        for place in np.flatnonzero(decision.selected):
-            self._metrics.predictions.labels(manifest.task, manifest.labels[place]).inc()
-        self._metrics.prediction_confidence.labels(manifest.task, pattern).observe(float(decision.scores.max()))
-        return ranked(manifest, decision, top_k)
 
-
-def _modalities(prepared: Prepared) -> Modalities:
-    text: Modality = "absent"
-    if prepared.tokens is not None:
-        text = "truncated" if prepared.tokens.truncated else "used"
-    return Modalities(image="absent" if prepared.pixel_values is None else "used", text=text)
+def _item(request: EmbedRequest, model: Model, record: RequestRecord) -> Item:
+    """The item of a request; notes in the record which model answers it."""
+    item = Item(request.image, request.text)
+    record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
+    return item

@@ -1,4 +1,4 @@
-"""Why an answer is what it is: what each modality adds to each logit, and the answer without it."""
+"""The explanation of an answer: each modality's part of each logit, and the answer without each modality."""
 
 from __future__ import annotations
 
@@ -9,34 +9,30 @@ import numpy as np
 
 from model_store import Pattern, Problem
 from service.api.answers import Explanation, LabelContributions, LabelScore
-from service.api.item import pattern_of
-from service.models.decision import label_scores
-from service.models.head import Contributions, Vector
+from service.models.head import Contributions, Features
 from service.models.loaded_model import Model
 
 
-def explain(model: Model, image: Vector | None, text: Vector | None, labels: Sequence[LabelScore]) -> Explanation:
-    """Explain an answer whose labels are these, best first, from the features (P,) it was made of.
-
-    Raises ServiceError `model_nonfinite`.
-    """
-    manifest, parts = model.manifest, model.head.contributions(image, text)
-    places = {label: place for place, label in enumerate(manifest.labels)}
-    shown = [places[label.label] for label in labels]
+def explain(model: Model, features: Features, ranking: Sequence[LabelScore]) -> Explanation:
+    """Explain an answer's labels, which are ranked best first. Raises ServiceError `model_nonfinite`."""
+    manifest, parts = model.manifest, model.head.contributions(*features)
+    image, text = features
+    index_of = {label: index for index, label in enumerate(manifest.labels)}
+    indices = [index_of[label.label] for label in ranking]
     without_image = without_text = None
     if image is not None and text is not None:
-        without_image = label_scores(manifest, Pattern.TEXT, model.logits(None, text), len(shown))
-        without_text = label_scores(manifest, Pattern.IMAGE, model.logits(image, None), len(shown))
+        without_image = model.decide(None, text).ranked(manifest.labels, len(ranking))
+        without_text = model.decide(image, None).ranked(manifest.labels, len(ranking))
     return Explanation(
-        carried_by=_carrier(parts, shown[0], pattern_of(image is not None, text is not None), manifest.problem),
-        labels=[_label(manifest.labels[place], parts, place) for place in shown],
+        carried_by=_carrier(parts, indices[0], features.pattern, manifest.problem),
+        labels=[_contributions(manifest.labels[index], parts, index) for index in indices],
         without_image=without_image,
         without_text=without_text,
     )
 
 
-def _label(label: str, parts: Contributions, place: int) -> LabelContributions:
-    base, image, text = (float(part[place]) for part in parts)
+def _contributions(label: str, parts: Contributions, index: int) -> LabelContributions:
+    base, image, text = (float(part[index]) for part in parts)
     return LabelContributions(label=label, logit=base + image + text, base=base, image=image, text=text)
 
 

@@ -1,24 +1,24 @@
-"""Whose turn it is when several tasks want one encoder: the task's that got least of it lately."""
+"""Fair shares of one encoder among tasks: the task with the least recent use runs next."""
 
 from __future__ import annotations
 
 import math
 import time
 
-_HALF_LIFE_SECONDS = 0.5  # of what counts against a task; also about how long one that comes back can be first
+_HALF_LIFE_SECONDS = 0.5  # of a task's use; also about the longest time that a returning task goes first
 
 
 class FairShare:
-    """Fair shares by tokens. A task that asks for less than its share goes first whenever it asks."""
+    """Recent use by task, in tokens. A task that uses less than its share always goes first."""
 
     def __init__(self) -> None:
-        self._spent: dict[str, tuple[float, float]] = {}  # tokens of a task, and when they were that many
+        self._used: dict[str, tuple[float, float]] = {}  # tokens of a task, and the time of that value
 
     def spend(self, task: str, tokens: int) -> None:
-        """A task got a run."""
-        self._spent[task] = (self.recent_tokens(task) + tokens, time.perf_counter())
+        """Count a run of a task."""
+        self._used[task] = (self.recent_tokens(task) + tokens, time.perf_counter())
 
     def recent_tokens(self, task: str) -> float:
-        """How much a task got, what is long ago counting less; who got least is next."""
-        tokens, then = self._spent.get(task, (0.0, 0.0))
-        return tokens * math.exp2((then - time.perf_counter()) / _HALF_LIFE_SECONDS)
+        """The tokens that a task has used, halved for every half-life since."""
+        tokens, updated = self._used.get(task, (0.0, 0.0))
+        return tokens * math.exp2((updated - time.perf_counter()) / _HALF_LIFE_SECONDS)

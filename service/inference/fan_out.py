@@ -1,4 +1,4 @@
-"""N inputs x M tasks: an input is prepared and goes through a trunk once, however many tasks ask for it."""
+"""N inputs x M tasks: an input is prepared once and runs through each trunk once, for all tasks together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.api.answers import Answer, BatchClassification, Latency
 from service.api.item import Batch, Item
 from service.api.problems import problem_of
 from service.errors import ServiceError, internal
-from service.inference.engine import Encoding, Engine
+from service.inference.engine import Engine
 from service.models.loaded_model import Model
 from service.telemetry.record import RequestRecord
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger()
 
 
 async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) -> BatchClassification:
-    """A cell for each input and task; what is wrong with one is said in it and touches no other."""
+    """A cell for each input and task; an error fills its own cell only."""
     models = [_find(engine, task) for task in batch.tasks]
     rows = await answer_all(engine, models, batch.inputs, batch.top_k, record)
     record.finish()
@@ -43,13 +43,13 @@ async def answer_all(
     top_k: int,
     record: RequestRecord,
 ) -> list[list[Cell]]:
-    """A row for each item, a cell for each model; what is wrong with an item or a model stands in its cells."""
-    places = asyncio.Semaphore(_INPUTS_AT_ONCE)
+    """A row for each item with a cell for each model. The error of an item or a model fills its cells."""
+    at_once = asyncio.Semaphore(_INPUTS_AT_ONCE)
 
     async def row(item: Item | ServiceError) -> list[Cell]:
         if isinstance(item, ServiceError):
             return [item] * len(models)
-        async with places:
+        async with at_once:
             return await _row(engine, models, item, top_k, record)
 
     return await asyncio.gather(*map(row, items))
@@ -71,23 +71,29 @@ async def _row(
             groups.setdefault(model.sharing, {})[model.manifest.task] = model
     cells: dict[str, Cell] = {}
     for group in groups.values():
-        try:
-            encoding = await engine.encode(list(group.values()), item, record)
-        except Exception as error:  # what one input meets is no matter of its neighbours
-            cells |= dict.fromkeys(group, _told(error, record))
-        else:
-            cells |= {task: _answer(engine, encoding, place, top_k, record) for place, task in enumerate(group)}
+        cells |= await _cells(engine, group, item, top_k, record)
     return [cells[model.manifest.task] if isinstance(model, Model) else model for model in models]
 
 
-def _answer(engine: Engine, encoding: Encoding, place: int, top_k: int, record: RequestRecord) -> Cell:
+async def _cells(
+    engine: Engine, models: dict[str, Model], item: Item, top_k: int, record: RequestRecord
+) -> dict[str, Cell]:
+    """The cells of one item for models that share their trunks, by task."""
+    cells: dict[str, Cell] = {}
     try:
-        return engine.answer(encoding, place, top_k, record)
-    except Exception as error:
-        return _told(error, record)
+        prepared = await engine.prepare([*models.values()], item, record)
+        features = await engine.encode([*models.values()], prepared, record)
+    except Exception as error:  # an error of one input does not concern the others
+        return dict.fromkeys(models, _service_error(error, record))
+    for (task, model), own_features in zip(models.items(), features, strict=True):
+        try:
+            cells[task] = engine.decide(model, prepared, own_features, top_k, record)
+        except Exception as error:
+            cells[task] = _service_error(error, record)
+    return cells
 
 
-def _told(error: Exception, record: RequestRecord) -> ServiceError:
+def _service_error(error: Exception, record: RequestRecord) -> ServiceError:
     if isinstance(error, ServiceError):
         return error
     _log.error("internal_error", request_id=record.request_id, exc_info=error)

@@ -1,29 +1,29 @@
-"""How long an encoder's runs take, learnt from those it made: seconds = a * tokens + b."""
+"""The expected duration of an encoder's run, learnt from its runs: seconds = a * tokens + b."""
 
 from __future__ import annotations
 
-_KEPT = 0.97  # share of what is known that outlives the next run: half of it after 23
+_DECAY = 0.97  # weight of the earlier runs at each new one: half of it is gone after 23
 
 
 class RunTime:
-    """Least squares over recent runs, older ones weighing less."""
+    """Least squares over recent runs; older runs weigh less."""
 
     def __init__(self) -> None:
         self._weight = self._tokens = self._seconds = self._squares = self._products = 0.0
 
     def learn(self, tokens: int, seconds: float) -> None:
-        """Take note of a run."""
-        self._weight = _KEPT * self._weight + 1
-        self._tokens = _KEPT * self._tokens + tokens
-        self._seconds = _KEPT * self._seconds + seconds
-        self._squares = _KEPT * self._squares + tokens * tokens
-        self._products = _KEPT * self._products + tokens * seconds
+        """Add a run."""
+        self._weight = _DECAY * self._weight + 1
+        self._tokens = _DECAY * self._tokens + tokens
+        self._seconds = _DECAY * self._seconds + seconds
+        self._squares = _DECAY * self._squares + tokens * tokens
+        self._products = _DECAY * self._products + tokens * seconds
 
     def seconds(self, tokens: int, runs: int = 1) -> float:
-        """What so many tokens take in so many runs; 0 before anything is known."""
+        """Expected seconds for the tokens, split into so many runs; 0 before the first run."""
         if not tokens or not self._weight:
             return 0.0
-        slope = self._products / self._squares  # through the origin, while all runs were of one size
+        slope = self._products / self._squares  # through the origin, as long as all runs had one size
         spread = self._weight * self._squares - self._tokens**2
         if spread > 1e-6 * self._tokens**2:
             slope = max(0.0, (self._weight * self._products - self._tokens * self._seconds) / spread)

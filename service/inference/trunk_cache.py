@@ -1,4 +1,4 @@
-"""Trunk outputs of inputs seen before: by what the trunk is and what it was given, so they can never be stale."""
+"""A cache of trunk outputs, keyed by the content of trunk and input, so that no entry can be stale."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Key = tuple[str, bytes]
 
 
 class TrunkCache:
-    """Keeps the outputs used last, up to a number of bytes; safe to use from several threads.
+    """Keeps the most recently used outputs, up to a number of bytes. Safe to use from several threads.
 
     Args:
-        max_bytes: 0 keeps nothing, and nothing is counted.
+        max_bytes: 0 keeps nothing and counts nothing.
         requests: counts `hit` and `miss`.
     """
 
@@ -31,13 +31,13 @@ class TrunkCache:
         self._changing = threading.Lock()
 
     def key(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> Key | None:
-        """What an output is kept under; None when nothing is kept."""
+        """The key of an input's output; None if the cache keeps nothing."""
         if not self._max_bytes:
             return None
         return trunk.sha256, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()
 
     def get(self, key: Key | None) -> NDArray[np.float32] | None:
-        """(1, L, D), or None when it is not known."""
+        """(1, L, D), or None for an unknown key."""
         if key is None:
             return None
         with self._changing:
@@ -48,13 +48,13 @@ class TrunkCache:
         return output
 
     def put(self, key: Key | None, output: NDArray[np.float32]) -> None:
-        """Keep an output (1, L, D), dropping those not used for longest."""
+        """Keep an output (1, L, D) and drop the least recently used ones beyond the limit."""
         if key is None or output.nbytes > self._max_bytes:
             return
-        own = output.copy()  # a view would keep its whole batch in memory
+        copy = output.copy()  # a view would keep its whole batch in memory
         with self._changing:
             replaced = self._outputs.pop(key, None)
-            self._outputs[key] = own
-            self._bytes += own.nbytes - (0 if replaced is None else replaced.nbytes)
+            self._outputs[key] = copy
+            self._bytes += copy.nbytes - (0 if replaced is None else replaced.nbytes)
             while self._bytes > self._max_bytes:
                 self._bytes -= self._outputs.popitem(last=False)[1].nbytes

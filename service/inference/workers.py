@@ -1,4 +1,4 @@
-"""Threads of our own for blocking work, behind a bounded queue."""
+"""Threads for blocking work, behind a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Done(NamedTuple, Generic[T]):
-    """What a job gave, how long it waited for a thread and how long it ran."""
+    """The result of a job, with its time in the queue and on a thread."""
 
     result: T
     queue_seconds: float
@@ -23,7 +23,7 @@ class Done(NamedTuple, Generic[T]):
 
 
 class Workers:
-    """A fixed number of threads, and a limit on how many jobs may wait for one."""
+    """A fixed number of threads, and a limit on the number of waiting jobs."""
 
     def __init__(self, name: str, threads: int, queue_size: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}")
@@ -32,23 +32,22 @@ class Workers:
         self._unfinished = 0
         self._counting = threading.Lock()
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that no thread has taken yet."""
-        return max(0, self._unfinished - self._threads)
-
-    async def run(self, job: Callable[[], T]) -> Done[T]:
-        """Wait for `job`, run on one of the threads. Raises ServiceError `queue_full` when too many wait already."""
+    def check(self) -> None:
+        """Raises ServiceError `queue_full` when a job would be refused now."""
         if self._unfinished >= self._threads + self._queue_size:
             raise queue_full()
+
+    async def run(self, job: Callable[[], T]) -> Done[T]:
+        """Run `job` on one of the threads. Raises ServiceError `queue_full` when too many jobs wait already."""
+        self.check()
         return await self._submit(job)
 
     async def probe(self) -> None:
-        """Return once a thread has taken an empty job, queued behind the others however many they are."""
+        """Return once a thread has taken an empty job, which queues behind all others."""
         await self._submit(lambda: None)
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
+        """Finish running jobs and drop waiting ones."""
         self._executor.shutdown(cancel_futures=True)
 
     async def _submit(self, job: Callable[[], T]) -> Done[T]:
@@ -61,7 +60,7 @@ class Workers:
 
         self._count(+1)
         future = self._executor.submit(timed)
-        future.add_done_callback(self._finished)  # also when the request that waits for it is gone
+        future.add_done_callback(self._finished)  # runs even if the waiting request was cancelled
         return await asyncio.wrap_future(future)
 
     def _finished(self, _: Future[Done[T]]) -> None:

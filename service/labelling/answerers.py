@@ -53,16 +53,7 @@ class StoreAnswerer:
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         """The answer of `POST /classify`. Raises ServiceError."""
-        manifest = self._model.manifest
-        request = ClassifyRequest(
-            image=item.image,
-            text=item.text,
-            task=manifest.task,
-            version=manifest.version,
-            top_k=top_k,
-            explain=explain,
-        )
-        return asyncio.run(self._engine.classify_with(self._model, request, RequestRecord()))
+        return asyncio.run(self._classify(item, top_k, explain))
 
     def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
         """Every label of each item, best first, or why it has none."""
@@ -71,6 +62,13 @@ class StoreAnswerer:
     def close(self) -> None:
         """End the threads."""
         self._engine.close()
+
+    async def _classify(self, item: Item, top_k: int, explain: bool) -> Classification:
+        task, version = self._model.manifest.task, self._model.manifest.version
+        request = ClassifyRequest(
+            image=item.image, text=item.text, task=task, version=version, top_k=top_k, explain=explain
+        )
+        return await self._engine.classify(request, RequestRecord(), self._model)
 
     async def _label_all(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
         in_flight = asyncio.Semaphore(self._max_in_flight)
@@ -82,10 +80,8 @@ class StoreAnswerer:
         return await asyncio.gather(*map(label, items))
 
     async def _label(self, item: Item) -> Answer | ServiceError:
-        record = RequestRecord()
         try:
-            encoded = await self._engine.encode([self._model], item, record)
-            return self._engine.answer(encoded, 0, len(self._model.manifest.labels), record)
+            return await self._classify(item, len(self._model.manifest.labels), explain=False)
         except ServiceError as error:
             return error
         except Exception:  # a defect of the service or of a graph: the other items are still labelled

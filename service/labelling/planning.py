@@ -13,7 +13,7 @@ from service.labelling.data_set import check_types, common_schema, parquet_files
 from service.labelling.job import Job, read_job
 from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
 from service.models.graphs import has_cuda
-from service.models.precision_choice import choose_precision
+from service.models.loading import choose_precision
 from service.settings import Settings
 
 

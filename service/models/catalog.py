@@ -1,4 +1,4 @@
-"""Which versions of which tasks are loaded; follows the store's `live` pointers."""
+"""The loaded versions of all tasks, kept in step with the store's `live` pointers."""
 
 from __future__ import annotations
 
@@ -17,38 +17,37 @@ from service.models.loaded_model import Model
 from service.models.loading import Loader
 from service.models.refusal import RefusedError, is_final, reason_of, refusing
 from service.telemetry.metrics import Metrics
-from service.telemetry.training_baseline import show_training_baseline
 
 _log = structlog.get_logger()
 _FAILED = "This version failed its checks when it was loaded; leave it out for the live one."
 
 
 class Catalog:
-    """The loaded models. `refresh` and `pinned` block and may be called from any thread; the rest only looks up.
+    """The loaded models. `refresh`, `pinned` and `recheck` block and may be called from any thread.
 
-    A task stays loaded when its folder or the whole store goes away: an answer from the last good version is better
-    than none. A version that is intact and wrong is refused for good; one that could not be read is tried again.
+    A task stays loaded when its folder or the whole store disappears: an answer from the last good version is better
+    than none. An intact version that fails its checks is refused for good; one that could not be read is tried again.
     """
 
     def __init__(
         self, store: Store, loader: Loader, metrics: Metrics, max_pinned_versions: int, retry_seconds: float = 30.0
     ) -> None:
         self._store = store
-        self._loader = loader
+        self.loader = loader
         self._metrics = metrics
         self._max_pinned_versions = max_pinned_versions
         self._retry_seconds = retry_seconds
         self._live: dict[str, Model] = {}
         self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
-        self._pointers: dict[str, int | None] = {}  # what `live` held when last acted on; None: nothing readable
+        self._pointers: dict[str, int | None] = {}  # value of `live` at the last refresh; None: unreadable
         self._refused: set[tuple[str, int | None]] = set()  # for good
-        self._refusals: dict[str, Refusal] = {}  # of what `live` points to now
-        self._retry_at: dict[str, float] = {}  # when to look again at what was refused for a reason that may pass
+        self._refusals: dict[str, Refusal] = {}  # of the versions that `live` points to now
+        self._retry_at: dict[str, float] = {}  # when to retry a version whose error may go away
         self._loading = threading.Lock()
 
     @property
     def live(self) -> Mapping[str, Model]:
-        """The model that answers for each task, by task."""
+        """The live models by task."""
         return self._live
 
     def find(self, task: str | None) -> Model:
@@ -67,18 +66,18 @@ class Catalog:
         return self._live[task]
 
     def refusal(self, task: str) -> Refusal | None:
-        """Why what is live in the store does not answer; None when it does."""
+        """Why the version that is live in the store does not answer; None when it does."""
         return self._refusals.get(task)
 
     def loaded(self, task: str, version: int) -> Model | None:
-        """That version if it is live or pinned already."""
+        """A version, if it is live or pinned already."""
         live = self._live.get(task)
         if live is not None and live.manifest.version == version:
             return live
         return self._pinned.get((task, version))
 
     def pinned(self, task: str, version: int) -> Model:
-        """That version of a loaded task, loaded now if need be; the one pinned longest ago makes room. Blocking."""
+        """A version of a loaded task, loaded now if necessary; the oldest pinned version is evicted. Blocking."""
         with self._loading:
             model = self.loaded(task, version)
             if model is None:
@@ -88,17 +87,17 @@ class Catalog:
             return model
 
     def recheck(self, model: Model) -> None:
-        """Check a loaded version as when it was loaded; one that fails now answers no more. Blocking."""
+        """Run the golden examples of a loaded version again and unload it if one fails. Blocking."""
         with self._loading:
             try:
                 with refusing("load"):
-                    self._loader.run_golden_examples(model)
+                    self.loader.run_golden_examples(model)
             except (StoreError, RefusedError) as error:
                 if is_final(error):
                     self._withdraw(model, error)
 
     def refresh(self) -> None:
-        """Load what has been published or activated since the last time; blocking."""
+        """Load versions that were published or activated since the last call. Blocking."""
         with self._loading:
             for task in self._store.tasks():
                 self._follow(task)
@@ -120,7 +119,7 @@ class Catalog:
     def _read_pointer(self, task: str) -> tuple[int | None, CorruptError | None]:
         try:
             return self._store.live(task), None
-        except NotFoundError:  # a folder that is no task, or a task that has just gone
+        except NotFoundError:  # a folder that is not a task, or a task that was just removed
             return None, None
         except CorruptError as error:
             return None, error
@@ -137,7 +136,7 @@ class Catalog:
         self._refusals.pop(task, None)
         self._metrics.model_refused.labels(task).set(0)
         self._metrics.model_info.labels(*_identity(model)).set(1)
-        show_training_baseline(self._metrics, model.manifest)
+        self._metrics.show_training_baseline(model.manifest)
         if before is not None:
             self._metrics.model_info.remove(*_identity(before))
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
@@ -168,7 +167,7 @@ class Catalog:
     def _load(self, task: str, version: int) -> Model:
         start = time.perf_counter()
         with refusing("load"):
-            model = self._loader.load(task, version)
+            model = self.loader.load(task, version)
         self._refused.discard((task, version))
         self._metrics.model_load_duration.observe(time.perf_counter() - start)
         self._metrics.model_loads.labels(task, "loaded").inc()

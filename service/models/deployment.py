@@ -1,4 +1,4 @@
-"""What several nodes answer with: the versions that were live when they were deployed, by the digests of manifests."""
+"""The versions that a deployment on several nodes serves: those that were live at its start, by manifest digest."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from model_store import CorruptError, Manifest, NotFoundError, Store, TrustedKey
 
 @dataclass(frozen=True)
 class DeployedVersion:
-    """A version, and the SHA-256 of its manifest, which holds the SHA-256 of every other file of it."""
+    """A version and the SHA-256 of its manifest, which in turn holds the SHA-256 of the version's other files."""
 
     version: int
     manifest_sha256: str
 
 
 def live_versions(store: Store) -> dict[str, DeployedVersion]:
-    """The live version of each task that has one, after reading every file of it as `mora-store verify` does.
+    """The live version of each task that has one. Each is verified as `mora-store verify` does it.
 
-    Raises NotFoundError where nothing is live, CorruptError or UntrustedError for a version that cannot be deployed.
+    Raises NotFoundError if no task is live, CorruptError or UntrustedError for a version that cannot be deployed.
     """
     deployed = {}
     for task in store.tasks():
@@ -34,10 +34,10 @@ def live_versions(store: Store) -> dict[str, DeployedVersion]:
 
 
 class DeployedStore(Store):
-    """One node's store as a deployment sees it: what was deployed is live there, and is all there is.
+    """A node's store, restricted to the deployed versions, all of which are live.
 
-    `live` and versions that are published later change nothing until the next deployment, so that all nodes answer
-    alike. Reading raises CorruptError (`sha256`) where a manifest is not the one that was deployed.
+    Later changes of `live` and new versions have no effect until the next deployment, so that all nodes give the same
+    answers. Reading raises CorruptError (`sha256`) for a manifest other than the deployed one.
     """
 
     def __init__(self, root: Path, deployed: Mapping[str, DeployedVersion], trusted: TrustedKeys | None = None) -> None:
@@ -55,9 +55,9 @@ class DeployedStore(Store):
 
     def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
         manifest, content = super().read_manifest(task, version)
-        found, expected = blob_of(content).sha256, self._deployed[task].manifest_sha256
-        if found != expected:
-            message = f"{task} version {manifest.version} has manifest {found}, deployed was {expected}"
+        digest, expected = blob_of(content).sha256, self._deployed[task].manifest_sha256
+        if digest != expected:
+            message = f"{task} version {manifest.version} has manifest {digest}, deployed was {expected}"
             raise CorruptError(f"{message}; copy the store to this node again", "sha256")
         return manifest, content
 

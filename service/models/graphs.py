@@ -1,4 +1,4 @@
-"""ONNX graphs with a fixed contract, opened from verified bytes and shared by content."""
+"""ONNX graphs with fixed inputs and outputs, opened from verified bytes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Port(NamedTuple):
 
 
 class Contract(NamedTuple):
-    """What a graph takes, in the order `Graph.run` does, and the one thing it gives."""
+    """The inputs of a graph, in the order of `Graph.run`'s arguments, and its one output."""
 
     inputs: tuple[Port, ...]
     output: Port
 
 
-Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # the latter in the memory of the graphs' device
+Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # an OrtValue is in the memory of the graphs' device
 
 _CUDA = "CUDAExecutionProvider"
 _IMAGE_HIDDEN = Port("image_hidden", "tensor(float)", 3)  # (B, N, Dv)
@@ -46,12 +46,13 @@ TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Por
 class Graph:
     """One ONNX graph ready to run; safe to run from several threads.
 
-    Raises RefusedError `signature` when it does not keep the contract or cannot run here.
+    Raises RefusedError `signature` when the graph does not match the contract or cannot run on this machine.
 
     Attributes:
         sha256: of the graph's bytes.
-        tokens: how many tokens an input becomes, where the graph itself says so (an image tower's does).
-        device: where it runs, `cpu` or `cuda`.
+        input_names: in the order of `run`'s arguments.
+        tokens: number of tokens of one input, where the graph fixes it, as an image tower's does.
+        device: `cpu` or `cuda`.
     """
 
     def __init__(self, data: bytes, sha256: str, contract: Contract, intra_op_threads: int) -> None:
@@ -60,18 +61,18 @@ class Graph:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
-        options.log_severity_level = 4  # what is wrong with a graph is in the exception
-        # Weights kept in other files would be read unverified from the working directory: look where no file can be.
+        options.log_severity_level = 4  # the exception describes the error
+        # Weights in other files would be read unverified from the working directory, so name a folder without files.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         with refusing("signature"):
             self._session = onnxruntime.InferenceSession(data, options, providers=providers())
-        # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU with: a graph that
-        # fails on the GPU shall fail, and the copy go.
+        # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU. Without a fallback,
+        # which would hide the failure of a graph on the GPU, the copy is not needed.
         self._session.disable_fallback()
         self._session._model_bytes = None
         _check_ports(contract.inputs, self._session.get_inputs())
         _check_ports((contract.output,), self._session.get_outputs())
-        self._names = [port.name for port in contract.inputs]
+        self.input_names = [port.name for port in contract.inputs]
         self._output = contract.output.name
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
         self.sha256 = sha256
@@ -82,15 +83,15 @@ class Graph:
         """The output for the inputs in the contract's order; the first axis of each is the batch.
 
         Args:
-            options: whoever sets their `terminate` stops the run, which then raises.
+            options: setting their `terminate` stops the run, which then raises.
         """
         return on_host(self.run_on_device(*inputs, options=options))
 
     def run_on_device(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> Array:
-        """As `run`, the output left in the memory of the device, where the next graph takes it from."""
+        """As `run`, but the output stays in the memory of the device for the next graph."""
         binding = self._session.io_binding()
-        given = [value if isinstance(value, onnxruntime.OrtValue) else np.ascontiguousarray(value) for value in inputs]
-        for name, value in zip(self._names, given, strict=True):
+        arrays = [array if isinstance(array, onnxruntime.OrtValue) else np.ascontiguousarray(array) for array in inputs]
+        for name, value in zip(self.input_names, arrays, strict=True):
             if isinstance(value, onnxruntime.OrtValue):
                 binding.bind_ortvalue_input(name, value)
             else:
@@ -101,13 +102,13 @@ class Graph:
 
 
 def on_host(array: Array) -> NDArray[Any]:
-    """The same in NumPy's memory."""
+    """The array in NumPy's memory."""
     return array if isinstance(array, np.ndarray) else array.numpy()
 
 
 @contextmanager
 def stopped_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
-    """Options for runs that end, by raising, when the time is over."""
+    """Options for runs that raise once the time is over."""
     options = onnxruntime.RunOptions()
     timer = threading.Timer(seconds, setattr, (options, "terminate", True))
     timer.start()
@@ -119,12 +120,12 @@ def stopped_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
 
 @functools.cache
 def has_cuda() -> bool:
-    """Whether wheel and machine have CUDA: asked for in vain, ONNX Runtime writes an error for every session."""
+    """Whether wheel and machine have CUDA. ONNX Runtime logs an error for every session that asks for it in vain."""
     return _CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver()
 
 
 def providers() -> list[str]:
-    """Where graphs run on this machine, the best first."""
+    """The execution providers of this machine, fastest first."""
     return [_CUDA, "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
 
 
@@ -138,16 +139,16 @@ def _has_nvidia_driver() -> bool:
 
 @functools.cache
 def _share_arena() -> None:
-    """One arena for the working memory of every graph: each would keep one of its own, as large as its largest run."""
+    """Share one arena among all graphs. By default each keeps its own, as large as its largest run."""
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     onnxruntime.create_and_register_allocator(memory, None)
 
 
-def _check_ports(expected: tuple[Port, ...], found: list[onnxruntime.NodeArg]) -> None:
-    ports = {Port(node.name, node.type, len(node.shape)) for node in found}
+def _check_ports(expected: tuple[Port, ...], nodes: list[onnxruntime.NodeArg]) -> None:
+    ports = {Port(node.name, node.type, len(node.shape)) for node in nodes}
     if ports != set(expected):
         raise RefusedError("signature", f"a graph has {sorted(ports)} where {sorted(expected)} belongs")
-    if any(isinstance(node.shape[0], int) for node in found):  # golden examples come one by one and would not tell
+    if any(isinstance(node.shape[0], int) for node in nodes):  # golden examples run one by one and would not show it
         raise RefusedError("signature", "a graph takes batches of one size only")

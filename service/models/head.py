@@ -1,8 +1,8 @@
-"""The linear head over both modalities' features, and the scores that calibration makes of its logits."""
+"""From features to the labels of an answer: logits, calibrated scores, selection and ranking."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,13 +12,26 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from model_store import Calibration, Manifest, Pattern, Problem
+from service.api.answers import LabelScore
 from service.api.item import pattern_of
 
 Vector = NDArray[np.float32]
 
 
+class Features(NamedTuple):
+    """One item's features (P,) by modality; None for an absent one."""
+
+    image: Vector | None
+    text: Vector | None
+
+    @property
+    def pattern(self) -> Pattern:
+        """The modalities that the item has."""
+        return pattern_of(self.image is not None, self.text is not None)
+
+
 class Contributions(NamedTuple):
-    """What makes up logits, (C,) each: their sum. A modality's part is 0 where it is absent."""
+    """The summands of the logits, (C,) each. A modality's part is 0 where the modality is absent."""
 
     base: Vector
     image: Vector
@@ -38,29 +51,29 @@ class Head:
     absent_image: Vector
     absent_text: Vector
 
-    def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
-        """(C,) from features (P,); None for an absent modality, whose features are a constant of the task."""
-        pattern = pattern_of(image_features is not None, text_features is not None)
-        image = self.absent_image if image_features is None else image_features
-        text = self.absent_text if text_features is None else text_features
-        weight, size = self.weights[pattern], len(image)
-        logits: Vector = weight[:, :size] @ image + weight[:, size:] @ text + self.biases[pattern]
+    def logits(self, image: Vector | None, text: Vector | None) -> Vector:
+        """(C,) from features (P,); an absent modality's features are a constant of the task."""
+        pattern = pattern_of(image is not None, text is not None)
+        image_features = self.absent_image if image is None else image
+        text_features = self.absent_text if text is None else text
+        weight, size = self.weights[pattern], len(image_features)
+        logits: Vector = weight[:, :size] @ image_features + weight[:, size:] @ text_features + self.biases[pattern]
         return logits
 
-    def contributions(self, image_features: Vector | None, text_features: Vector | None) -> Contributions:
+    def contributions(self, image: Vector | None, text: Vector | None) -> Contributions:
         """`b + W_image a_image + W_text a_text`, `W_image (f_image - a_image)` and `W_text (f_text - a_text)`.
 
-        `a` are the features of an absent modality, so a modality's part is what it changes by being there: its Shapley
-        value, since the head is linear.
+        `a` are the features of an absent modality. A modality's part is the change that its presence makes, which is
+        its Shapley value because the head is linear.
         """
-        pattern = pattern_of(image_features is not None, text_features is not None)
+        pattern = pattern_of(image is not None, text is not None)
         weight, size = self.weights[pattern], len(self.absent_image)
-        image = text = np.zeros(len(weight), np.float32)
-        if image_features is not None:
-            image = weight[:, :size] @ (image_features - self.absent_image)
-        if text_features is not None:
-            text = weight[:, size:] @ (text_features - self.absent_text)
-        return Contributions(self._bases[pattern], image, text)
+        image_part = text_part = np.zeros(len(weight), np.float32)
+        if image is not None:
+            image_part = weight[:, :size] @ (image - self.absent_image)
+        if text is not None:
+            text_part = weight[:, size:] @ (text - self.absent_text)
+        return Contributions(self._bases[pattern], image_part, text_part)
 
     @cached_property
     def _bases(self) -> dict[Pattern, Vector]:
@@ -68,16 +81,24 @@ class Head:
         return {pattern: weight @ absent + self.biases[pattern] for pattern, weight in self.weights.items()}
 
 
-def read_head(manifest: Manifest, head: bytes, absent_features: bytes) -> Head:
-    """The head from its safetensors. Raises ValueError or KeyError when a tensor is missing or misshapen."""
-    classes, size = len(manifest.labels), manifest.backbone.feature_size
-    tensors, absent = load(head), load(absent_features)
-    return Head(
-        weights={pattern: _tensor(tensors, f"{pattern}.weight", (classes, 2 * size)) for pattern in Pattern},
-        biases={pattern: _tensor(tensors, f"{pattern}.bias", (classes,)) for pattern in Pattern},
-        absent_image=_tensor(absent, "image", (size,)),
-        absent_text=_tensor(absent, "text", (size,)),
-    )
+class Decision(NamedTuple):
+    """A task's result for one item, label by label in the manifest's order: both (C,)."""
+
+    scores: NDArray[np.float64]
+    selected: NDArray[np.bool_]
+
+    def ranked(self, labels: Sequence[str], top_k: int) -> list[LabelScore]:
+        """The labels with the highest scores, highest first."""
+        return [
+            LabelScore(label=labels[index], score=float(self.scores[index]), selected=bool(self.selected[index]))
+            for index in np.argsort(-self.scores, kind="stable")[:top_k]
+        ]
+
+
+def decide(logits: Vector, problem: Problem, calibration: Calibration) -> Decision:
+    """The calibrated scores of logits (C,), and the labels that they select."""
+    by_label = scores(logits, problem, calibration)
+    return Decision(by_label, selected(by_label, calibration))
 
 
 def scores(logits: Vector, problem: Problem, calibration: Calibration) -> NDArray[np.float64]:
@@ -95,6 +116,18 @@ def selected(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[n
     if calibration.thresholds is None:
         return np.asarray(np.arange(len(scores)) == scores.argmax())
     return np.asarray(scores >= np.array(calibration.thresholds))
+
+
+def read_head(manifest: Manifest, head: bytes, absent_features: bytes) -> Head:
+    """The head from its safetensors. Raises ValueError or KeyError when a tensor is missing or misshapen."""
+    classes, size = len(manifest.labels), manifest.backbone.feature_size
+    tensors, absent = load(head), load(absent_features)
+    return Head(
+        weights={pattern: _tensor(tensors, f"{pattern}.weight", (classes, 2 * size)) for pattern in Pattern},
+        biases={pattern: _tensor(tensors, f"{pattern}.bias", (classes,)) for pattern in Pattern},
+        absent_image=_tensor(absent, "image", (size,)),
+        absent_text=_tensor(absent, "text", (size,)),
+    )
 
 
 def _tensor(tensors: Mapping[str, NDArray[np.generic]], name: str, shape: tuple[int, ...]) -> Vector:

@@ -1,4 +1,4 @@
-"""One loaded version of a task: everything that turns an item into logits."""
+"""One loaded version of a task: preparation, towers and head."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
 from model_store import Manifest, Precision
-from service.api.item import Item
+from service.api.answers import Modalities, Modality
+from service.api.item import Item, pattern_of
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
-from service.models.head import Head, Vector
+from service.models.head import Decision, Head, Vector, decide
 from service.models.images import decode, pixel_values
 from service.models.memory_budget import MemoryBudget
 from service.models.tokenizer import TextTokenizer, Tokens
@@ -22,7 +23,7 @@ from service.models.tokenizer import TextTokenizer, Tokens
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item as its towers take it, and what making it so cost.
+    """An item as its towers take it, and the time that preparing it took.
 
     Shapes:
         pixel_values: (1, 3, H, W)
@@ -34,10 +35,18 @@ class Prepared:
     decode_seconds: float
     tokenize_seconds: float
 
+    @property
+    def modalities(self) -> Modalities:
+        """How each modality is used, for the answer."""
+        text: Modality = "absent"
+        if self.tokens is not None:
+            text = "truncated" if self.tokens.truncated else "used"
+        return Modalities(image="absent" if self.pixel_values is None else "used", text=text)
+
 
 @dataclass(frozen=True)
 class Tower:
-    """One modality's encoder: a trunk that tasks share and a tail of the task's own."""
+    """One modality's encoder: a trunk that tasks share, and the task's own tail."""
 
     trunk: Graph
     tail: Graph
@@ -51,7 +60,7 @@ class Tower:
 
 @dataclass(frozen=True)
 class Model:
-    """A version of a task, ready to answer; immutable, so a request that holds one never sees two versions."""
+    """A version of a task, ready to answer. It is immutable, so one request never mixes two versions."""
 
     manifest: Manifest
     precision: Precision
@@ -64,15 +73,13 @@ class Model:
 
     @property
     def sharing(self) -> object:
-        """Equal for models that prepare an item alike and run it through the same trunks."""
+        """Equal for models that prepare an item in the same way and run it through the same trunks."""
         return self.image_tower.trunk, self.text_tower.trunk, self.manifest.image, self.manifest.text
 
     def prepare(self, item: Item) -> Prepared:
         """Decode and tokenize; blocking. Raises ServiceError when the picture cannot be used."""
         start = time.perf_counter()
-        pixels = None
-        if item.image is not None:
-            pixels = self._pixel_values(item.image)
+        pixels = None if item.image is None else self._pixel_values(item.image)
         decoded = time.perf_counter()
         tokens = None if item.text is None else self.tokenizer.tokenize(item.text)
         tokenized = time.perf_counter()
@@ -84,8 +91,23 @@ class Model:
             tokenize_seconds=0.0 if tokens is None else tokenized - decoded,
         )
 
+    def logits(self, image: Vector | None, text: Vector | None) -> Vector:
+        """(C,) from features (P,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
+        logits = self.head.logits(image, text)
+        if not np.isfinite(logits).all():
+            raise ServiceError(
+                Code.MODEL_NONFINITE,
+                "The model's answer to this item is not finite; change the item, or ask for another version.",
+            )
+        return logits
+
+    def decide(self, image: Vector | None, text: Vector | None) -> Decision:
+        """Scores and selected labels from features (P,). Raises ServiceError `model_nonfinite`."""
+        calibration = self.manifest.calibration[pattern_of(image is not None, text is not None)]
+        return decide(self.logits(image, text), self.manifest.problem, calibration)
+
     def golden_logits(self, item: Item, options: RunOptions) -> Vector:
-        """(C,) of one item, straight through its towers; blocking. Raises what `prepare` and `logits` do."""
+        """(C,) of one item, without queues; blocking. Raises the errors of `prepare` and `logits`."""
         prepared = self.prepare(item)
         image = text = None
         if prepared.pixel_values is not None:
@@ -95,20 +117,10 @@ class Model:
         return self.logits(image, text)
 
     def _pixel_values(self, data: bytes) -> NDArray[np.float32]:
-        with ExitStack() as room:
+        with ExitStack() as reserved_memory:
 
-            def make_room(wanted_bytes: int) -> None:
-                room.enter_context(self.decoding.room_for(wanted_bytes))
+            def reserve(size_in_bytes: int) -> None:
+                reserved_memory.enter_context(self.decoding.reserve(size_in_bytes))
 
-            picture = decode(data, self.max_image_pixels, self.manifest.image, make_room)
+            picture = decode(data, self.max_image_pixels, self.manifest.image, reserve)
             return pixel_values(picture, self.manifest.image)
-
-    def logits(self, image_features: Vector | None, text_features: Vector | None) -> Vector:
-        """(C,). Raises ServiceError `model_nonfinite` rather than give NaN or infinity."""
-        logits = self.head.logits(image_features, text_features)
-        if not np.isfinite(logits).all():
-            raise ServiceError(
-                Code.MODEL_NONFINITE,
-                "The model's answer to this item is not finite; change the item, or ask for another version.",
-            )
-        return logits

@@ -1,7 +1,8 @@
-"""From a published version to a model that has proved it answers as it did when it was exported."""
+"""From a published version to a model whose answers to the golden examples have been checked."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 import numpy as np
@@ -22,17 +23,18 @@ from service.models.head import read_head
 from service.models.loaded_model import Model, Tower
 from service.models.malloc import return_freed_memory
 from service.models.memory_budget import MemoryBudget
-from service.models.precision_choice import choose_precision
 from service.models.refusal import RefusedError, refusing
 from service.models.tokenizer import TextTokenizer
 from service.models.weak_cache import WeakCache
 from service.settings import Settings
 
-_GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item has no end, or is of no use
+_GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item does not end, or is too slow to serve
+_ON_GPU = (Precision.FP16, Precision.FP32)  # int8 would run on the CPU
+_ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at every step
 
 
 class Loader:
-    """Opens versions of a store's tasks; what they have in common is opened once."""
+    """Opens versions of a store's tasks; graphs and tokenizers that versions share are opened once."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.graphs = WeakCache[tuple[str, Contract], Graph]()
@@ -44,11 +46,11 @@ class Loader:
         self._decoding = MemoryBudget(settings.max_decode_bytes)
 
     def load(self, task: str, version: int) -> Model:
-        """A verified model; blocking, for as long as reading and a few runs take.
+        """A verified model; blocks while it reads the files and runs the golden examples.
 
         Raises:
-            StoreError: the version is not there, or not what it says it is.
-            RefusedError: it is intact and cannot be served, or fails its golden examples.
+            StoreError: the version does not exist, or its files do not match its manifest.
+            RefusedError: the version is intact but cannot be served, or a golden example fails.
         """
         manifest = self._store.manifest(task, version)
         precision = choose_precision(manifest.graphs, self._precision, has_cuda())
@@ -73,15 +75,15 @@ class Loader:
         return model
 
     def run_golden_examples(self, model: Model) -> None:
-        """Run the golden examples. Raises RefusedError when one is not answered as it was when it was exported."""
+        """Run the golden examples. Raises RefusedError for logits that differ from those of the export."""
         for example in model.manifest.golden:
             self._check(model, model.manifest, example)
 
     def _graph(self, blob: Blob, contract: Contract) -> Graph:
-        def opened() -> Graph:
+        def open_graph() -> Graph:
             return Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
 
-        return self.graphs.get((blob.sha256, contract), opened)
+        return self.graphs.get((blob.sha256, contract), open_graph)
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
         return TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
@@ -99,6 +101,24 @@ class Loader:
         if difference > tolerance:
             message = f"{model.precision} logits of the golden example {example.pattern} are off by {difference:.3g}"
             raise RefusedError("golden_mismatch", f"{message}, more than {tolerance:.3g}{_cure(model.precision)}")
+
+
+def choose_precision(available: Collection[Precision], setting: str, on_gpu: bool) -> Precision:
+    """The precision that `setting` names; for `auto` the fastest one for this device, at worst fp32.
+
+    A named precision is never replaced: the operator relies on its speed or on its answers.
+
+    Raises:
+        RefusedError: `precision`, the version lacks the named one.
+    """
+    if setting == "auto":
+        return next(precision for precision in (_ON_GPU if on_gpu else _ON_CPU) if precision in available)
+    precision = Precision(setting)
+    if precision not in available:
+        has = " and ".join(sorted(available))
+        cure = f"set MORA_PRECISION to auto, or publish a version with {setting} (export.precisions)"
+        raise RefusedError("precision", f"the version has {has}, not {setting}; {cure}")
+    return precision
 
 
 def _cure(precision: Precision) -> str:

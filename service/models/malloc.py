@@ -1,4 +1,4 @@
-"""What the C library does with memory that is free again."""
+"""Settings of the C library's allocator (glibc): when freed memory goes back to the kernel."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LARGE_BYTES = 4 << 20
 
 
 def return_large_blocks() -> None:
-    """Have glibc give large blocks back to the kernel at once; else each thread keeps the most that it ever used.
+    """Have glibc return large blocks as soon as they are freed. By default each thread keeps its largest blocks.
 
-    An ordinary picture stays below the threshold and costs what it did.
+    The blocks of an ordinary picture are below the threshold, so decoding it costs no more.
     """
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
@@ -21,6 +21,6 @@ def return_large_blocks() -> None:
 
 
 def return_freed_memory() -> None:
-    """Give the kernel back what reading and opening has freed, a third of a task's tails; glibc would keep it."""
+    """Return memory that loading a version has freed, about a third of the size of a task's tails."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

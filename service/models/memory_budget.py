@@ -1,4 +1,4 @@
-"""How much memory decoding may take at the same time, so that large pictures together do not exhaust it."""
+"""A limit on the memory of pictures that are decoded at the same time."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from service.errors import Code, ServiceError
 
 
 class MemoryBudget:
-    """Room for so many bytes; who finds too little waits, and who came later waits behind."""
+    """A number of bytes that threads reserve from; reservations are granted in the order of their arrival."""
 
     def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = self._left = total_bytes
+        self._total_bytes = self._free_bytes = total_bytes
         self._changed = threading.Condition()
-        self._turn = threading.Lock()  # held by the one that waits for room, or smaller pictures would keep it waiting
+        self._first_waiting = threading.Lock()  # held by the first thread that waits, so that smaller ones stay behind
 
     @contextmanager
-    def room_for(self, wanted_bytes: int) -> Iterator[None]:
-        """Blocks until there is room. Raises ServiceError `image_too_many_pixels` where there never will be."""
-        if wanted_bytes > self._total_bytes:
+    def reserve(self, size_in_bytes: int) -> Iterator[None]:
+        """Blocks until the bytes are free. Raises ServiceError `image_too_many_pixels` for more than the total."""
+        if size_in_bytes > self._total_bytes:
             detail = f"Decoding an image may take {self._total_bytes} bytes; send fewer pixels, or a baseline JPEG."
             raise ServiceError(Code.IMAGE_TOO_MANY_PIXELS, detail)
-        with self._turn, self._changed:
-            self._changed.wait_for(lambda: self._left >= wanted_bytes)
-            self._left -= wanted_bytes
+        with self._first_waiting, self._changed:
+            self._changed.wait_for(lambda: self._free_bytes >= size_in_bytes)
+            self._free_bytes -= size_in_bytes
         try:
             yield
         finally:
             with self._changed:
-                self._left += wanted_bytes
+                self._free_bytes += size_in_bytes
                 self._changed.notify_all()

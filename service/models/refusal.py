@@ -1,4 +1,4 @@
-"""Why a version is not served: the reasons a load ends with, besides those of the store."""
+"""Errors of loading a version, besides those of the store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class RefusedError(Exception):
     """A version that is not served.
 
     `reason` is a short word for logs: `precision`, `signature`, `tokenizer`, `head`, `golden_mismatch`, or `load` for
-    anything unforeseen.
+    an unexpected error.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -21,19 +21,19 @@ class RefusedError(Exception):
 
 
 def reason_of(error: StoreError | RefusedError) -> str:
-    """Its short word."""
+    """The error's short word."""
     reason: str = getattr(error, "reason", "missing")
     return reason
 
 
 def is_final(error: StoreError | RefusedError) -> bool:
-    """Whether loading the same bytes again would end the same way; what is wrong with a disk may pass."""
+    """Whether loading the same bytes again must fail again. An error of the disk may go away."""
     return isinstance(error, RefusedError) and error.reason != "load"
 
 
 @contextmanager
 def refusing(reason: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a RefusedError; the libraries that open a model raise bare exceptions."""
+    """Turn every exception inside into a RefusedError: the libraries that open a model raise bare exceptions."""
     try:
         yield
     except (RefusedError, StoreError):

@@ -1,4 +1,4 @@
-"""From a text to `input_ids`, exactly as the backbone's own tokenizer does it; padded only where that matters."""
+"""From a text to `input_ids`, exactly as the backbone's own tokenizer does it; padded only where padding matters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TextTokenizer:
         self._tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text is plain text
 
     def tokenize(self, text: str) -> Tokens:
-        """Cut after the most tokens the tower takes, the end token kept."""
+        """The tokens of a text. A text of more than `max_length` tokens is cut and keeps its end token."""
         encoding = self._tokenizer.encode(text)
         input_ids = np.array([encoding.ids], np.int64)
         return Tokens(input_ids, np.array([len(encoding.ids) - 1], np.int64), bool(encoding.overflowing))

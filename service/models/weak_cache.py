@@ -1,4 +1,4 @@
-"""Things that several versions and tasks have in common, in memory once."""
+"""A cache of objects that several versions and tasks share."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ T = TypeVar("T")
 
 
 class WeakCache(Generic[Key, T]):
-    """Makes a thing once, however many use it; drops it when none does any more. Safe to use from several threads."""
+    """Makes each object once and drops it with its last user. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._making = threading.Lock()
-        self._made: WeakValueDictionary[Key, T] = WeakValueDictionary()
+        self._objects: WeakValueDictionary[Key, T] = WeakValueDictionary()
 
     def get(self, key: Key, make: Callable[[], T]) -> T:
-        """The thing of this key; made now if nobody has it. Raises what `make` raises."""
+        """The object of this key, made now if nothing uses it yet. Raises the errors of `make`."""
         with self._making:
-            thing = self._made.get(key)
-            if thing is None:
-                thing = self._made[key] = make()
-            return thing
+            cached = self._objects.get(key)
+            if cached is None:
+                cached = self._objects[key] = make()
+            return cached
 
     def __len__(self) -> int:
-        return len(self._made)
+        return len(self._objects)

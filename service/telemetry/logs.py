@@ -1,4 +1,4 @@
-"""Structured logs on standard error, our own and the libraries' in one form."""
+"""Structured logs on standard error, with the libraries' log lines in the same form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _log = structlog.get_logger()
 
 
 def configure_logging(settings: Settings) -> None:
-    """Send every event, and every warning of Python's, through one formatter."""
+    """Send every log event and every Python warning through one formatter."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -25,7 +25,7 @@ def configure_logging(settings: Settings) -> None:
     rendering: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if as_json:
         rendering += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    else:  # a rich traceback would show local variables, and so what people send
+    else:  # a rich traceback would show local variables, which hold input
         rendering += [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering))
@@ -45,5 +45,5 @@ def configure_logging(settings: Settings) -> None:
 
 
 def _on_dead_thread(crash: threading.ExceptHookArgs) -> None:
-    """Python itself would print a traceback, whose lines no reader of JSON understands."""
+    """Log the exception of a thread: Python would print a traceback, which is not JSON."""
     _log.critical("thread_died", thread=crash.thread and crash.thread.name, exc_info=crash.exc_value)

@@ -1,117 +1,128 @@
-"""Every metric of the service, in one registry of its own; label values come from manifests, never from clients."""
+"""The service's metrics, in a registry of their own. Label values come from manifests, never from clients."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-# A geometric ladder: a head takes tens of microseconds, a request behind a full queue many seconds.
+from model_store import Manifest, Pattern
+
+# Geometric steps: a head takes tens of microseconds, a request behind a full queue many seconds.
 _SECONDS = tuple(1e-5 * 2**step for step in range(22))  # 10 us ... 21 s
 _LOAD_SECONDS = tuple(0.05 * 2**step for step in range(12))  # 50 ms ... 102 s
 _SHARES = tuple(step / 20 for step in range(1, 21))
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_LAG_PERIOD_SECONDS = 0.1
+_LAG_WINDOW_SECONDS = 15.0  # the usual interval between two scrapes, so that no delay is missed
 
 
 class Metrics:
-    """The service's metrics; `task` is empty where a request named none that is loaded."""
+    """The service's metrics; `task` is empty for a request that names no loaded task."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self.requests = Counter(
-            "mora_requests", "Requests answered.", ["task", "modalities", "status"], registry=registry
-        )
-        self.request_duration = Histogram(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.requests = counter("mora_requests", "Requests answered.", ["task", "modalities", "status"])
+        self.request_duration = histogram(
             "mora_request_duration_seconds",
             "From the first byte of a request to its answer.",
             ["task", "modalities"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.stage_duration = Histogram(
+        self.stage_duration = histogram(
             "mora_stage_duration_seconds",
-            "One stage of a request; a stage that did not run is not counted.",
+            "Duration of one stage of a request; a stage that did not run is not counted.",
             ["stage"],
             buckets=_SECONDS,
-            registry=registry,
         )
-        self.batch_size = Histogram(
-            "mora_batch_size", "Items in one run of an encoder.", ["encoder"], buckets=_BATCH_SIZES, registry=registry
+        self.batch_size = histogram(
+            "mora_batch_size", "Items in one run of an encoder.", ["encoder"], buckets=_BATCH_SIZES
         )
-        self.queue_depth = Gauge("mora_queue_depth", "Items waiting for an encoder.", ["encoder"], registry=registry)
-        self.cache_requests = Counter(
-            "mora_cache_requests", "Trunk outputs looked up: `hit` or `miss`.", ["result"], registry=registry
+        self.queue_depth = gauge("mora_queue_depth", "Items waiting for an encoder.", ["encoder"])
+        self.cache_requests = counter("mora_cache_requests", "Trunk outputs looked up: `hit` or `miss`.", ["result"])
+        self.inflight_requests = gauge("mora_inflight_requests", "Requests being answered.")
+        self.rejected = counter("mora_rejected", "Requests answered with a problem.", ["reason"])
+        self.deadline = counter(
+            "mora_deadline", "Requests that reached their deadline in `loading`, `preparation` or `encoder`.", ["stage"]
         )
-        self.inflight_requests = Gauge("mora_inflight_requests", "Requests being answered.", registry=registry)
-        self.rejected = Counter("mora_rejected", "Requests answered with a problem.", ["reason"], registry=registry)
-        self.deadline = Counter(
-            "mora_deadline",
-            "Requests whose time was over in `loading`, `preparation` or `encoder`.",
-            ["stage"],
-            registry=registry,
+        self.client_gone = counter("mora_client_gone", "Requests whose client left before the answer.")
+        self.slow_clients = counter(
+            "mora_slow_client", "Clients that were too slow with their headers, their body or their answer."
         )
-        self.client_gone = Counter(
-            "mora_client_gone", "Requests whose client left before the answer.", registry=registry
+        self.connections_refused = counter(
+            "mora_connections_refused", "Connections closed because there were too many."
         )
-        self.slow_clients = Counter(
-            "mora_slow_client",
-            "Clients that were too slow with their headers, their body or their answer.",
-            registry=registry,
-        )
-        self.connections_refused = Counter(
-            "mora_connections_refused", "Connections closed because there were too many.", registry=registry
-        )
-        self.model_loads = Counter(
-            "mora_model_loads", "Versions loaded or refused.", ["task", "result"], registry=registry
-        )
-        self.model_refused = Gauge(
+        self.model_loads = counter("mora_model_loads", "Versions loaded or refused.", ["task", "result"])
+        self.model_refused = gauge(
             "mora_model_refused",
             "1 while the version that is live in the store is refused, 0 while it answers.",
             ["task"],
-            registry=registry,
         )
-        self.model_load_duration = Histogram(
+        self.model_load_duration = histogram(
             "mora_model_load_duration_seconds",
-            "Reading, verifying and proving one version.",
+            "Time to read and verify one version and to run its golden examples.",
             buckets=_LOAD_SECONDS,
-            registry=registry,
         )
-        self.model_info = Gauge(
-            "mora_model_info",
-            "1 for each version that is live.",
-            ["task", "version", "precision", "backbone"],
-            registry=registry,
+        self.model_info = gauge(
+            "mora_model_info", "1 for each version that is live.", ["task", "version", "precision", "backbone"]
         )
-        self.training_modality_ratio = Gauge(
+        self.training_modality_ratio = gauge(
             "mora_training_modality_ratio",
             "Share of the items that the live version was trained on.",
             ["task", "modalities"],
-            registry=registry,
         )
-        self.training_confidence = Gauge(
+        self.training_confidence = gauge(
             "mora_training_confidence",
             "Mean highest score of the live version on its validation split.",
             ["task", "modalities"],
-            registry=registry,
         )
-        self.event_loop_lag = Gauge(
-            "mora_event_loop_lag_seconds",
-            "The latest that the event loop was in the last 15 seconds.",
-            registry=registry,
+        self.event_loop_lag = gauge("mora_event_loop_lag_seconds", "Maximum event-loop delay of the last 15 seconds.")
+        self.nonfinite = counter("mora_nonfinite", "Answers withheld because they were not finite.", ["task"])
+        self.prediction_confidence = histogram(
+            "mora_prediction_confidence", "Highest score of an answer.", ["task", "modalities"], buckets=_SHARES
         )
-        self.nonfinite = Counter(
-            "mora_nonfinite", "Answers that were not given because they were not finite.", ["task"], registry=registry
-        )
-        self.prediction_confidence = Histogram(
-            "mora_prediction_confidence",
-            "Highest score of an answer.",
-            ["task", "modalities"],
-            buckets=_SHARES,
-            registry=registry,
-        )
-        self.predictions = Counter(
-            "mora_predictions", "Labels selected in answers.", ["task", "label"], registry=registry
-        )
+        self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def count_prediction(self, task: str, pattern: Pattern, labels: Iterable[str], confidence: float) -> None:
+        """Count one answer: its selected labels and its highest score."""
+        for label in labels:
+            self.predictions.labels(task, label).inc()
+        self.prediction_confidence.labels(task, pattern).observe(confidence)
+
+    def show_training_baseline(self, manifest: Manifest) -> None:
+        """Set the gauges of a task's training data to those of its live version. Drift is the live traffic's distance.
+
+        Gauges whose values the version does not have are removed.
+        """
+        validation = manifest.metrics.get("validation", {})
+        for pattern in Pattern:
+            series = manifest.task, pattern
+            self.prediction_confidence.labels(*series)  # 0 until the first answer, so that shares can be computed
+            self.training_modality_ratio.labels(*series).set(manifest.training_mix.get(pattern, 0.0))
+            confidence = validation.get(pattern, {}).get("confidence")
+            if confidence is None:
+                self.training_confidence.remove(*series)
+            else:
+                self.training_confidence.labels(*series).set(confidence)
+
+
+async def watch_event_loop_lag(gauge: Gauge) -> None:
+    """Keep the gauge at the maximum delay of a timer in the last 15 seconds, until cancelled."""
+    lags: deque[float] = deque(maxlen=round(_LAG_WINDOW_SECONDS / _LAG_PERIOD_SECONDS))
+    while True:
+        due = time.perf_counter() + _LAG_PERIOD_SECONDS
+        await asyncio.sleep(_LAG_PERIOD_SECONDS)
+        lags.append(max(0.0, time.perf_counter() - due))
+        gauge.set(max(lags))

@@ -1,11 +1,14 @@
-"""Before every route: whether the request may pass. All are closed to those without a key but the two probes
-and what holds no data."""
+"""Access control before every route: the Host header, API keys and the rate limit.
+
+Without a key only the two probes and paths that hold no data are open.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -13,23 +16,46 @@ from service.errors import Code, ServiceError
 from service.telemetry.record import RequestRecord
 from service.web.keys import ApiKeys
 from service.web.problems import problem_response
-from service.web.rate_limit import RateLimit
 
 _PROBES = ("/livez", "/readyz")
 _ANONYMOUS = ""
 _HOST = re.compile(rb"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _BEARER = re.compile(rb"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
+_ROUNDING = 1e-3  # part of a token that a clock's rounding may be short of; the client owes it
+
+
+class RateLimit:
+    """A token bucket for each client, with `burst` tokens and `per_second` new ones a second; a request takes one.
+
+    Args:
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and the time of that value
+
+    def take(self, client: str) -> float:
+        """Take a token: 0.0, or the seconds until the next token."""
+        now = self._clock()
+        tokens, updated = self._buckets.get(client, (float(self._burst), now))
+        tokens = min(float(self._burst), tokens + (now - updated) * self._per_second)
+        has_token = tokens >= 1 - _ROUNDING
+        self._buckets[client] = (tokens - 1 if has_token else tokens), now
+        return 0.0 if has_token else (1 - tokens) / self._per_second
 
 
 class Access:
     """ASGI middleware, inside Observation, whose record it uses.
 
-    It decides by the path alone that routing also sees; nothing is made of the Host header but its check.
+    It decides by the same path as routing does. The Host header is checked and otherwise ignored.
 
     Args:
-        keys: whose requests are answered; None: anybody's.
-        open_paths: those that need no key and count for no limit, besides the probes.
-        limit: by client; without keys there is one, since an address may be a proxy's and stand for many.
+        keys: the accepted keys; None accepts every request.
+        open_paths: paths besides the probes that need no key and do not count against the limit.
+        limit: of each client. Without keys all clients share it, since one address may be a proxy's.
     """
 
     def __init__(
@@ -41,7 +67,7 @@ class Access:
         self._open_paths = frozenset([*_PROBES, *open_paths])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # no route has any
+        if scope["type"] == "websocket":  # no route is one
             await send({"type": "websocket.close"})
             return
         if scope["type"] == "http":
@@ -55,7 +81,7 @@ class Access:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope, record: RequestRecord) -> None:
-        """Raises ServiceError for a request that may not pass."""
+        """Raises ServiceError for a request that is refused."""
         _check_host(scope)
         if scope["path"] in self._open_paths:
             return
@@ -77,15 +103,15 @@ def _values(scope: Scope, name: bytes) -> list[bytes]:
 
 def _check_host(scope: Scope) -> None:
     hosts = _values(scope, b"host")
-    if not hosts and scope.get("http_version") == "1.0":  # which knows no such header
+    if not hosts and scope.get("http_version") == "1.0":  # has no such header
         return
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
         raise ServiceError(Code.BAD_HOST, "Send one Host header with a name or an address, and perhaps a port.")
 
 
 def _identify(scope: Scope, keys: ApiKeys) -> str:
-    given = _values(scope, b"authorization")
-    bearer = _BEARER.fullmatch(given[0]) if len(given) == 1 else None
+    headers = _values(scope, b"authorization")
+    bearer = _BEARER.fullmatch(headers[0]) if len(headers) == 1 else None
     client = keys.client_of(bearer[1]) if bearer else None
     if client is None:
         raise ServiceError(Code.UNAUTHORIZED, "Send one Authorization header: Bearer and a key of this service.")

@@ -1,4 +1,4 @@
-"""The ASGI application: its parts, put together once from the settings."""
+"""The ASGI application, assembled from the settings."""
 
 from __future__ import annotations
 
@@ -21,34 +21,32 @@ from service.inference.engine import Engine
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings
-from service.telemetry.event_loop_lag import watch_event_loop_lag
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Metrics, watch_event_loop_lag
 from service.telemetry.record import RequestRecord
-from service.web import open_inference
-from service.web.access import Access
+from service.web import open_inference, page
+from service.web.access import Access, RateLimit
 from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
-from service.web.page import page_files, page_router
+from service.web.parsing import RequestParser
 from service.web.problems import problem_response
-from service.web.rate_limit import RateLimit
 from service.web.routes import router, scrape
 from service.web.showcase import Showcase
 from service.web.slow_bodies import SlowBodies
 
 _log = structlog.get_logger()
-# FastAPI's own spans and logs hold paths, queries and messages of errors, which are input; Tracing's hold none.
+# FastAPI's own spans and logs hold paths, queries and error messages, which contain input. Those of Tracing do not.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _KEYS_SECONDS = 1.0
 
 
 def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
-    """A service that has loaded every task of its store by the time it starts to answer.
+    """The application. It loads every task of its store before it answers the first request.
 
     Args:
-        store: what to answer from; by default the folder that the settings name.
+        store: the model store; by default the folder of the settings.
 
-    Raises OSError, ValueError or StoreError for a file of keys that cannot be used.
+    Raises OSError, ValueError or StoreError for an unusable file of keys.
     """
     metrics = Metrics()
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
@@ -60,6 +58,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         source = Store(settings.store, trusted) if store is None else store
         catalog = Catalog(source, Loader(source, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
+        app.state.parser = parser = RequestParser(settings, engine.preparation)
         app.state.showcase = showcase = Showcase(catalog, source, settings.queue_size)
         await _refresh(engine)
         watchers = [
@@ -72,6 +71,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         for watcher in watchers:
             watcher.cancel()
         await asyncio.gather(*watchers, return_exceptions=True)
+        parser.close()
         engine.close()
         showcase.close()
         await asyncio.to_thread(close_traces)
@@ -91,12 +91,11 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     if settings.metrics_port is None:
         app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
-    page = page_files()
-    app.include_router(page_router(page))
+    app.include_router(page.router)
     app.add_middleware(CancelOnDisconnect)
-    patience = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
-    app.add_middleware(SlowBodies, **patience, metrics=metrics)
-    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page)
+    limits = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
+    app.add_middleware(SlowBodies, **limits, metrics=metrics)
+    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page.page_paths())
     app.add_middleware(Observation, metrics=metrics)  # the last is the outermost
     close_traces = _trace(app, settings)
     app.add_exception_handler(ServiceError, _on_service_error)
@@ -106,10 +105,10 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
 
 
 def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
-    """Trace requests when the settings ask for it; what is returned sends the last spans, and blocks."""
+    """Trace requests if the settings name an endpoint. Returns a blocking function that sends the last spans."""
     if settings.traces_endpoint is None:
         return lambda: None
-    from service.web.tracing import Tracing, close, exporting_to  # only now: it needs the extra `otel`
+    from service.web.tracing import Tracing, close, exporting_to  # imported here because it needs the extra `otel`
 
     provider = exporting_to(str(settings.traces_endpoint))
     app.add_middleware(Tracing, tracer=provider.get_tracer("mora-serve"))
@@ -129,7 +128,7 @@ async def _follow(keys: ApiKeys) -> None:
 
 
 async def _refresh(engine: Engine) -> None:
-    """Follow the store; whatever is wrong with it, what is loaded goes on and the next look may find it well."""
+    """Load new versions. After an error the loaded models keep answering, and the next refresh tries again."""
     try:
         await engine.refresh()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""From a request's body to what it asks for, with every way to fail told apart."""
+"""Parsing of request bodies, with an error code for each kind of mistake."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from service.web.multipart import parse_multipart
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
-Asked = TypeVar("Asked", bound=EmbedRequest)
+ItemForm = TypeVar("ItemForm", bound=EmbedRequest)
 _MAX_DEPTH = 32
 _MAX_DIGITS = 18
 
 
 async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
-    """The whole body, refused as soon as it exceeds the limit. Raises ServiceError."""
+    """The whole body. Raises ServiceError, for a body over the limit without reading it to its end."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
     if media_type(request) not in media_types:
         raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(filter(None, media_types))}.")
     too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes; send a smaller image.")
-    announced = request.headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced[:20]) > max_bytes:
+    content_length = request.headers.get("content-length", "0")
+    if not content_length.isdecimal() or int(content_length[:20]) > max_bytes:
         raise too_large
     body = bytearray()
     async for chunk in request.stream():
@@ -46,8 +46,8 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def parse_request(form: type[Asked], body: bytes, content_type: str, max_text_bytes: int) -> Asked:
-    """The request for one item that a body holds; blocking. Raises ServiceError."""
+def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text_bytes: int) -> ItemForm:
+    """Parse a request for one item; blocking. Raises ServiceError."""
     if content_type.split(";")[0].strip().lower() == JSON:
         request = validate(form, parse_json(body), strict=True)
     else:
@@ -59,7 +59,7 @@ def parse_request(form: type[Asked], body: bytes, content_type: str, max_text_by
 
 
 def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
-    """The request for several items that a JSON body holds; blocking. Raises ServiceError."""
+    """Parse a request for several items from JSON; blocking. Raises ServiceError."""
     request = validate(BatchRequest, parse_json(body), strict=True)
     if len(request.inputs) * len(request.tasks) > max_cells:
         raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
@@ -68,7 +68,7 @@ def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
 
 
 def parse_json(body: bytes) -> dict[str, JsonValue]:
-    """The JSON object that a body is. Raises ServiceError."""
+    """The JSON object of a body. Raises ServiceError."""
     try:
         value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
     except json.JSONDecodeError as error:

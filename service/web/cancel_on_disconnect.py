@@ -1,4 +1,4 @@
-"""Stops answering a client that has left."""
+"""Cancellation of requests whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class CancelOnDisconnect:
-    """ASGI middleware: once a request's body is there, its handler is cancelled when the connection closes.
+    """ASGI middleware: once a request's body is complete, its handler is cancelled if the connection closes.
 
-    The handler stays in its own task, as with `asyncio.timeout`: whoever is around it goes on at once when it is done,
-    before the client can have sent another request.
+    The handler stays in the current task, as with `asyncio.timeout`, so that the middleware around it finishes before
+    the client's next request is read.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -23,36 +23,36 @@ class CancelOnDisconnect:
             await self._app(scope, receive, send)
             return
         handler = asyncio.current_task()
-        leaving: asyncio.Task[None] | None = None
-        has_left = False
+        watcher: asyncio.Task[None] | None = None
+        has_disconnected = False
 
-        async def leave() -> None:
-            nonlocal has_left
+        async def watch() -> None:
+            nonlocal has_disconnected
             while (await receive())["type"] != "http.disconnect":
                 pass
-            has_left = True
+            has_disconnected = True
             if handler is not None:
                 handler.cancel()
 
-        async def noted() -> Message:
-            nonlocal leaving
+        async def receive_and_watch() -> Message:
+            nonlocal watcher
             message = await receive()
-            if leaving is None and message["type"] == "http.request" and not message.get("more_body", False):
-                leaving = asyncio.create_task(leave())
+            if watcher is None and message["type"] == "http.request" and not message.get("more_body", False):
+                watcher = asyncio.create_task(watch())
             return message
 
-        async def answer(message: Message) -> None:
-            if leaving is not None and not message.get("more_body", False) and message["type"] == "http.response.body":
-                leaving.cancel()  # the last of it: to be done with a request looks like a disconnect
+        async def send_and_stop(message: Message) -> None:
+            if watcher is not None and not message.get("more_body", False) and message["type"] == "http.response.body":
+                watcher.cancel()  # the end of an answer looks like a disconnect
             await send(message)
 
         try:
-            await self._app(scope, noted, answer)
+            await self._app(scope, receive_and_watch, send_and_stop)
         except asyncio.CancelledError:
-            if not has_left or handler is None:
+            if not has_disconnected or handler is None:
                 raise
             handler.uncancel()
             raise ClientDisconnect from None
         finally:
-            if leaving is not None:
-                leaving.cancel()
+            if watcher is not None:
+                watcher.cancel()

@@ -1,4 +1,4 @@
-"""The server's connections: how many there may be, how long their headers, how slow those at the other end."""
+"""The server's connections, with limits on their number, on the size of headers and on slow clients."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from service.web.problems import problem_response
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
-_MAX_CHUNKS = 65_536  # of one body: each costs time, however little it holds
-_OTHER_FILES = 128  # that the process may open besides its connections
+_MAX_CHUNKS = 65_536  # of one body; each costs time, however short it is
+_OTHER_FILES = 128  # open files that are reserved for other uses than connections
 
 
 class Connections(ServerState):
@@ -37,13 +37,13 @@ class Connections(ServerState):
         self.draining = False
 
     def drain(self) -> None:
-        """Let each connection end with its present or next request."""
+        """Let each connection end with its current or next request."""
         self.draining = True
         for connection in self._all():
             connection.end_after_this_request()
 
     def close_slow(self) -> None:
-        """Close the connections whose clients take too long; to be called every second or so."""
+        """Close the connections of slow clients; called about every second."""
         now = time.monotonic()
         for connection in self._all():
             if connection.is_slow(now):
@@ -54,25 +54,25 @@ class Connections(ServerState):
         return cast("list[Connection]", list(self.connections))
 
 
-def connection_limit(wanted: int) -> int:
-    """As many connections as wanted, or as the process can have files for."""
+def connection_limit(max_connections: int) -> int:
+    """The maximum number of connections, reduced to what the limit of open files allows."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if files == resource.RLIM_INFINITY else max(1, min(wanted, files - _OTHER_FILES))
+    return max_connections if files == resource.RLIM_INFINITY else max(1, min(max_connections, files - _OTHER_FILES))
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's protocol, with limits on what it waits for and reads, and answers in our form to what is no HTTP.
+    """uvicorn's protocol with limits on time and size, and with problem details as the answer to malformed HTTP.
 
-    A body that is read too slowly by the application is its own affair (`SlowBodies`); here are the headers before it,
-    what a refused client goes on sending, and answers that are not fetched. An answer given before the request's body
-    is whole is the last one of its connection: the rest of the body is dropped, up to the limit of a body.
+    The time limits apply to headers, to the rest of a refused request and to answers that the client does not read.
+    `SlowBodies` limits the time of a body that the application reads. If an answer is sent before the body is complete,
+    the connection ends with it, and the rest of the body is dropped, up to the size limit of bodies.
     """
 
     server_state: Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", Lingering(transport, self._may_still_send)))
-        self.app = self._telling_of_faults(self.app)
+        self.app = self._with_body_errors(self.app)
         self._headers_since: float | None = time.monotonic()
         self._body_since: float | None = None
         self._unsent_since: float | None = None
@@ -80,32 +80,32 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._chunks = 0
         self._body_bytes = 0
-        self._held_bytes = 0  # since the parser last handed anything on but a header
+        self._held_bytes = 0  # bytes that the parser has kept since its last callback other than for a header
         self._keeps_alive = True
-        self._fault: ServiceError | None = None  # why nothing more is read
+        self._fault: ServiceError | None = None  # set once the connection reads no further
         if len(self.connections) > self.server_state.limit:
             self.server_state.metrics.connections_refused.inc()
             transport.abort()
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request has come that has no whole answer yet."""
+        """Whether a request has no complete answer yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def is_slow(self, now: float) -> bool:
-        """Whether the client has had the time it gets for what it does."""
+        """Whether the client has exceeded a time limit."""
         if self.transport.get_write_buffer_size() == 0:
             self._unsent_since = None
         elif self._unsent_since is None:
             self._unsent_since = now
         settings = self.server_state.settings
-        waits = [(self._unsent_since, settings.body_seconds)]
+        limits = [(self._unsent_since, settings.body_seconds)]
         if not self.is_answering:
-            waits += [(self._headers_since, settings.header_seconds), (self._body_since, settings.body_seconds)]
-        return any(since is not None and now - since > seconds for since, seconds in waits)
+            limits += [(self._headers_since, settings.header_seconds), (self._body_since, settings.body_seconds)]
+        return any(since is not None and now - since > seconds for since, seconds in limits)
 
     def end_after_this_request(self) -> None:
-        """Say with the answer that the client waits for that the connection ends, unless that answer has begun."""
+        """Announce the end of the connection in the current answer, unless that has begun."""
         if self.is_answering and not self.cycle.response_started:
             self.cycle.keep_alive = False
 
@@ -124,13 +124,13 @@ class Connection(HttpToolsProtocol):
                 if self._held_bytes > MAX_HEADER_BYTES:
                     raise _headers_too_large()
             except httptools.HttpParserUpgrade:
-                return  # which is not made: the request is answered as any other
+                return  # no upgrade takes place: the request is answered like any other
             except ServiceError as fault:
                 self._refuse(fault)
                 return
             except httptools.HttpParserError as error:
-                known = error.__context__  # what a callback raised
-                self._refuse(known if isinstance(known, ServiceError) else _bad_http())
+                raised = error.__context__  # by one of the callbacks below
+                self._refuse(raised if isinstance(raised, ServiceError) else _bad_http())
                 return
 
     def on_message_begin(self) -> None:
@@ -146,14 +146,14 @@ class Connection(HttpToolsProtocol):
         self._header_bytes += len(name) + len(value) + len(b": \r\n")
         if self._header_count > MAX_HEADERS or self._header_bytes > MAX_HEADER_BYTES:
             raise _headers_too_large()
-        if self._body_since is None:  # what comes behind a body is not what was asked
+        if self._body_since is None:  # trailers after the body are ignored
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self._held_bytes = 0
         self._headers_since, self._body_since = None, time.monotonic()
-        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False  # until the body is whole
+        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False  # until the body is complete
 
     def on_chunk_header(self) -> None:
         """The parser's callback."""
@@ -179,9 +179,9 @@ class Connection(HttpToolsProtocol):
             self._answer(self._fault)
 
     def _refuse(self, fault: ServiceError) -> None:
-        """Read no further; the request that cannot be read gets its answer behind those to the ones before it."""
+        """Read no further. The malformed request gets its answer after the answers to earlier pipelined requests."""
         self._fault = fault
-        if self._body_since is not None:  # it is being answered
+        if self._body_since is not None:  # the application is reading it
             self.cycle.message_event.set()
         elif not self.is_answering:
             self._answer(fault)
@@ -196,8 +196,8 @@ class Connection(HttpToolsProtocol):
         self._headers_since = time.monotonic()
         self.transport.close()
 
-    def _telling_of_faults(self, app: ASGIApp) -> ASGIApp:
-        """The application; to read a body that is not HTTP raises the ServiceError."""
+    def _with_body_errors(self, app: ASGIApp) -> ASGIApp:
+        """The application, which gets a ServiceError when it reads a malformed body."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             async def receive_or_raise() -> Message:

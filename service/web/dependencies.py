@@ -1,4 +1,4 @@
-"""What routes are given, as annotations."""
+"""The arguments of routes, as annotations."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from service.api.requests import ClassifyRequest, EmbedRequest
 from service.inference.engine import Engine
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
+from service.web.parsing import RequestParser
 from service.web.showcase import Showcase
 from service.web.tensors import Inference
 
@@ -18,6 +19,11 @@ from service.web.tensors import Inference
 async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
+
+
+async def _parser(request: Request) -> RequestParser:
+    parser: RequestParser = request.app.state.parser
+    return parser
 
 
 async def _showcase(request: Request) -> Showcase:
@@ -39,31 +45,26 @@ EngineDep = Annotated[Engine, Depends(_engine)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 ShowcaseDep = Annotated[Showcase, Depends(_showcase)]
 RecordDep = Annotated[RequestRecord, Depends(_record)]
+_ParserDep = Annotated[RequestParser, Depends(_parser)]
 
 
-async def _classify_request(request: Request, engine: EngineDep, record: RecordDep) -> ClassifyRequest:
-    return await engine.parse(ClassifyRequest, request, record)
+async def _classify_request(request: Request, parser: _ParserDep, record: RecordDep) -> ClassifyRequest:
+    return await parser.item(ClassifyRequest, request, record)
+
+
+async def _embed_request(request: Request, parser: _ParserDep, record: RecordDep) -> EmbedRequest:
+    return await parser.item(EmbedRequest, request, record)
+
+
+async def _batch(request: Request, parser: _ParserDep, record: RecordDep) -> Batch:
+    return await parser.batch(request, record)
+
+
+async def _inference(request: Request, parser: _ParserDep, record: RecordDep) -> Inference:
+    return await parser.inference(request, record)
 
 
 ClassifyRequestDep = Annotated[ClassifyRequest, Depends(_classify_request)]
-
-
-async def _embed_request(request: Request, engine: EngineDep, record: RecordDep) -> EmbedRequest:
-    return await engine.parse(EmbedRequest, request, record)
-
-
 EmbedRequestDep = Annotated[EmbedRequest, Depends(_embed_request)]
-
-
-async def _batch(request: Request, engine: EngineDep, record: RecordDep) -> Batch:
-    return await engine.parse_batch(request, record)
-
-
 BatchDep = Annotated[Batch, Depends(_batch)]
-
-
-async def _inference(request: Request, engine: EngineDep, record: RecordDep) -> Inference:
-    return await engine.parse_inference(request, record)
-
-
 InferenceDep = Annotated[Inference, Depends(_inference)]

@@ -1,4 +1,4 @@
-"""API keys: a file of names and digests, read again when it changes; the keys themselves are nowhere."""
+"""API keys: a file of names and digests, reloaded when it changes. The keys themselves are not stored."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ _log = structlog.get_logger()
 
 
 class ApiKeys:
-    """The keys of a file; `refresh` follows it and blocks.
+    """The keys of a file; `refresh` reloads it and blocks.
 
-    A file that cannot be read or used leaves the keys as they were. Raises OSError or ValueError if it is so from the
-    start.
+    If the file becomes unusable, the previous keys stay valid. Raises OSError or ValueError if it is unusable at start.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = path.read_bytes()
         self._clients = self._parse(self._content)
-        self._problem: str | None = None  # what is wrong with the file, said once
+        self._problem: str | None = None  # why the file is unusable, logged once
 
     def client_of(self, key: bytes) -> str | None:
-        """The name of whose key it is; takes as long whichever it is, and if it is nobody's."""
+        """The name of the key's client, None for an unknown key. Runs in constant time."""
         digest = hashlib.sha256(key).digest()
-        found = None
+        client = None
         for known, name in self._clients.items():
             if hmac.compare_digest(known, digest):
-                found = name
-        return found
+                client = name
+        return client
 
     def refresh(self) -> None:
-        """Take over what the file holds now."""
+        """Reload the file."""
         try:
             content = self._path.read_bytes()
             clients = self._clients if content == self._content else self._parse(content)
@@ -67,7 +66,7 @@ def parse_keys(content: bytes) -> Mapping[bytes, str]:
     """Names by digest, from lines of `name sha256-hex`; `#` begins a comment. A name may have several keys.
 
     Raises:
-        ValueError: names the line, never what it holds.
+        ValueError: names the line, but never repeats its content.
     """
     clients: dict[bytes, str] = {}
     for number, line in enumerate(content.decode("ascii", errors="replace").splitlines(), start=1):
@@ -91,7 +90,7 @@ def make_key() -> str:
 
 
 def key_line(name: str, key: str) -> str:
-    """The line of the file for a key. Raises ValueError if it is too weak a key, or no name."""
+    """The line of the file for a key. Raises ValueError for an invalid name or too weak a key."""
     if not re.fullmatch(_NAME, name):
         raise ValueError("a name has 1 to 64 letters, digits, dots, dashes and underscores")
     if not _KEY.fullmatch(key):

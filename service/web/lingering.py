@@ -1,4 +1,4 @@
-"""The end of a connection whose client may still be sending."""
+"""Closing a connection whose client may still be sending."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 
 class Lingering:
-    """A transport whose `close` lets the client read what was written before the connection is gone.
+    """A transport whose `close` lets the client read the answer first.
 
-    A socket that is closed while bytes arrive is reset, and a reset can overtake the answer. So the first `close` only
-    ends our half; whoever owns the connection drops what still comes, and closes again when that is enough. The
-    transport also closes when the client does.
+    Closing a socket while bytes arrive resets the connection, and the reset can overtake the answer. So the first
+    `close` ends only the server's half. The connection drops the bytes that still arrive and closes a second time once
+    they exceed its limit. The transport also closes when the client does.
 
     Args:
-        may_still_send: asked by `close`: whether the client has perhaps not sent all it wants to send.
+        may_still_send: called by `close`; whether the client may not have sent its whole request yet.
     """
 
     def __init__(self, transport: asyncio.Transport, may_still_send: Callable[[], bool]) -> None:

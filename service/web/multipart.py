@@ -1,4 +1,4 @@
-"""multipart/form-data, parsed strictly and wholly in memory (the body's size is limited before it gets here)."""
+"""Strict parsing of multipart/form-data in memory. The size of the body is limited before."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 
-_MAX_HEADER = 4096  # the time to parse one grows faster than its length
+_MAX_HEADER = 4096  # parsing time grows faster than the length
 
 
 def parse_multipart(body: bytes, content_type: str, max_parts: int) -> dict[str, bytes]:
@@ -34,7 +34,7 @@ def parse_multipart(body: bytes, content_type: str, max_parts: int) -> dict[str,
 
 
 class _Form:
-    """Collects what the parser calls back with."""
+    """Collects the parts in the callbacks of the parser."""
 
     def __init__(self, max_parts: int) -> None:
         self._max_parts = max_parts

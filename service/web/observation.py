@@ -1,4 +1,4 @@
-"""Around every request: its record, its headers, its metrics and its one log line, which never holds input."""
+"""Every request's record, response headers, metrics and log line. The log line never contains input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-# Asked every few seconds; they would drown what people ask.
+# Called every few seconds by probes and scrapers, which would dominate the metrics and the log.
 PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
-_CLIENT_GONE = 499  # nobody receives this status; it is for the log and the metrics
+_CLIENT_GONE = 499  # in the log and the metrics only, since no client receives it
 
 
 class Observation:
-    """ASGI middleware that also answers for what nothing else caught."""
+    """ASGI middleware. It also answers requests whose exception nothing else has caught."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -49,7 +49,7 @@ class Observation:
             self._metrics.client_gone.inc()
         except Exception:
             _log.exception("internal_error", request_id=response.record.request_id)
-            if response.status is not None:  # half an answer is out, so only closing the connection tells the client
+            if response.status is not None:  # the answer has begun, so only a closed connection tells the client
                 raise
             error = internal()
             response.record.problem = error.reason
@@ -64,7 +64,7 @@ def conclude(
     route: str | None = None,
     client_request_id: str | None = None,
 ) -> None:
-    """Count a request that is over and write its log line; what could not be read has no method and no route."""
+    """Count a finished request and write its log line. A malformed request has no method and no route."""
     modalities = record.pattern or ""
     metrics.requests.labels(record.task, modalities, str(status)).inc()
     metrics.request_duration.labels(record.task, modalities).observe(record.elapsed_seconds)
@@ -91,7 +91,7 @@ def conclude(
 
 
 class _Response:
-    """Notes the status and adds the headers that every answer has."""
+    """Keeps the status of the answer and adds the headers that every answer has."""
 
     def __init__(self, send: Send, record: RequestRecord, client_request_id: str | None) -> None:
         self.record = record
@@ -101,7 +101,7 @@ class _Response:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the client is at fault."""
+        """Whether the answer is a client error."""
         return self.status is not None and 400 <= self.status < 500
 
     async def send(self, message: Message) -> None:
@@ -116,6 +116,6 @@ class _Response:
 
 
 def _client_request_id(scope: Scope) -> str | None:
-    """What the client calls its request, if that is safe in a header and a log line; never our own id for it."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if SAFE_ID.fullmatch(given) else None
+    """The client's own id of its request, if that is safe in a header and a log line."""
+    header = Headers(scope=scope).get("x-request-id", "")
+    return header if SAFE_ID.fullmatch(header) else None

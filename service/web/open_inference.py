@@ -1,7 +1,7 @@
-"""The Open Inference Protocol under /v2, so that KServe's and Triton's clients work unchanged.
+"""The Open Inference Protocol under /v2, so that clients of KServe and Triton work unchanged.
 
-A task is a model with the BYTES inputs `image` and `text`, either of which may be left out. A problem has its usual
-body, and in it an `error`: what those clients raise.
+A task is a model with the BYTES inputs `image` and `text`, either of which may be left out. The body of a problem has
+the usual fields and `error`, the text that those clients raise.
 """
 
 from __future__ import annotations
@@ -26,33 +26,27 @@ from service.api.open_inference import (
     inference_body,
 )
 from service.api.problems import InferenceProblemDetails
-from service.api.schemas import self_contained
 from service.errors import ServiceError, unknown_version
 from service.inference.engine import Engine
 from service.inference.fan_out import answer_all
 from service.models.loaded_model import Model
 from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.dependencies import EngineDep, InferenceDep, RecordDep
-from service.web.problems import OPEN_INFERENCE
+from service.web.problems import OPEN_INFERENCE, problem_responses
 from service.web.tensors import BINARY, Array, Inference, at_item, respond
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_PROBLEM = {"application/problem+json": {"schema": self_contained(InferenceProblemDetails)}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request cannot be answered; `error` says why.", "content": _PROBLEM},
-    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
-}
 _INFER: dict[str, Any] = {
     "response_model": InferenceResponse,
     "responses": {200: {"content": {BINARY: {}}}},
     "openapi_extra": {"requestBody": inference_body()},
 }
-router = APIRouter(prefix=OPEN_INFERENCE, responses=_PROBLEMS)
+router = APIRouter(prefix=OPEN_INFERENCE, responses=problem_responses(InferenceProblemDetails, "error"))
 
 
 @router.get("")
 async def server_metadata() -> ServerMetadata:
-    """The service's name, version and extensions of the Open Inference Protocol."""
+    """The service's name and version, and its extensions of the Open Inference Protocol."""
     return ServerMetadata(version=installed_version("mora-serve"))
 
 
@@ -64,7 +58,7 @@ async def live() -> Live:
 
 @router.get("/health/ready")
 async def ready(engine: EngineDep) -> Ready:
-    """A task is loaded and the threads that would answer a request take work."""
+    """A task is loaded, and the threads that answer requests accept work."""
     await engine.check_ready()
     return Ready()
 
@@ -77,7 +71,7 @@ async def model_metadata(task: str, engine: EngineDep, record: RecordDep) -> Mod
 
 @router.get("/models/{task}/versions/{version}")
 async def version_metadata(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelMetadata:
-    """The tensors of a version, which is loaded if it is not."""
+    """The tensors of a version, which is loaded if necessary."""
     return _metadata(await _find(engine, record, task, version))
 
 
@@ -89,26 +83,26 @@ async def model_ready(task: str, engine: EngineDep, record: RecordDep) -> ModelR
 
 @router.get("/models/{task}/versions/{version}/ready")
 async def version_ready(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelReady:
-    """A request for this version would be answered; it is loaded if it is not."""
+    """A request for this version would be answered. The version is loaded if necessary."""
     return await _ready(engine, await _find(engine, record, task, version))
 
 
 @router.post("/models/{task}/infer", **_INFER)
-async def infer(task: str, asked: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
-    """Label N items; the first that cannot be answered fails the request, which says which it is."""
-    return await _infer(engine, await _find(engine, record, task), asked, record)
+async def infer(task: str, body: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
+    """Label N items. The first item that cannot be answered fails the request, and the problem names it."""
+    return await _infer(engine, await _find(engine, record, task), body, record)
 
 
 @router.post("/models/{task}/versions/{version}/infer", **_INFER)
-async def infer_version(task: str, version: str, asked: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
+async def infer_version(task: str, version: str, body: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
     """Label N items with a pinned version."""
-    return await _infer(engine, await _find(engine, record, task, version), asked, record)
+    return await _infer(engine, await _find(engine, record, task, version), body, record)
 
 
 async def _find(engine: Engine, record: RequestRecord, task: str, version: str | None = None) -> Model:
     if version is not None and not _VERSION.fullmatch(version):
         raise unknown_version()
-    return await engine.model_of(task, None if version is None else int(version), record)
+    return await engine.find(task, None if version is None else int(version), record)
 
 
 def _metadata(model: Model) -> ModelMetadata:
@@ -120,21 +114,21 @@ async def _ready(engine: Engine, model: Model) -> ModelReady:
     return ModelReady(name=model.manifest.task)
 
 
-async def _infer(engine: Engine, model: Model, asked: Inference, record: RequestRecord) -> Response:
+async def _infer(engine: Engine, model: Model, inference: Inference, record: RequestRecord) -> Response:
     task, version, labels = model.manifest.task, model.manifest.version, model.manifest.labels
-    patterns = {item.pattern for item in asked.items}
+    patterns = {item.pattern for item in inference.items}
     record.task, record.version = task, version
     record.pattern = patterns.pop() if len(patterns) == 1 else None
-    rows = await answer_all(engine, [model], asked.items, asked.request.parameters.top_k or len(labels), record)
+    rows = await answer_all(engine, [model], inference.items, inference.request.parameters.top_k or len(labels), record)
     answers = []
     for index, (cell,) in enumerate(rows):
         if isinstance(cell, ServiceError):
             raise at_item(index, cell)
         answers.append(cell)
     record.finish()
-    given = asked.request.id or ""
-    answer_id = given if SAFE_ID.fullmatch(given) else record.request_id
-    return respond(asked.request, task, version, answer_id, _tensors(asked.items, answers))
+    client_id = inference.request.id or ""
+    answer_id = client_id if SAFE_ID.fullmatch(client_id) else record.request_id
+    return respond(inference.request, task, version, answer_id, _tensors(inference.items, answers))
 
 
 def _tensors(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Array]:

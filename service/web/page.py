@@ -1,55 +1,59 @@
-"""The playground: a page that asks this service. It holds no data, so it is open to those without a key."""
+"""The playground's files. They hold no data, so they need no key."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+import os
 from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 _INDEX = "index.html"
-_MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-# Labels and texts come from outside: no script but the page's own runs, and nothing turns a string into markup.
+# Labels and texts come from outside: only the page's own scripts run, and nothing turns a string into markup.
 _POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _HEADERS = {
-    "Cache-Control": "no-cache",  # kept, and asked for again by its ETag
+    "Cache-Control": "no-cache",  # a browser keeps the file and asks with its ETag whether it has changed
     "Content-Security-Policy": _POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+router = APIRouter(include_in_schema=False)
 
 
-def page_files() -> dict[str, bytes]:
-    """The files of `service/playground`, read now, by path; the index is `/`, and all links are relative."""
-    found = [file for file in (files("service") / "playground").iterdir() if _kind(file.name) in _MEDIA_TYPES]
-    return {"/" if file.name == _INDEX else f"/playground/{file.name}": file.read_bytes() for file in found}
+class _PageFiles(StaticFiles):
+    """The files of `service/playground`, with security headers."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(_HEADERS)
+        if str(full_path).endswith(".js"):  # some systems' tables of media types have an obsolete name
+            response.headers["Content-Type"] = "text/javascript; charset=utf-8"
+        return response
 
 
-def page_router(page: Mapping[str, bytes]) -> APIRouter:
-    """Answers with files by path, and with nothing to a browser that has them already."""
-    router = APIRouter(include_in_schema=False)
-    for path, content in page.items():
-        router.add_api_route(path, _answering(content, _MEDIA_TYPES[_kind(_INDEX if path == "/" else path)]))
-    return router
+_files = _PageFiles(packages=[("service", "playground")])
 
 
-def _kind(name: str) -> str:
-    return name.rpartition(".")[2]
+def page_paths() -> list[str]:
+    """The path of each file. All links are relative, and the index is at `/`."""
+    names = [file.name for file in (files("service") / "playground").iterdir()]
+    return ["/" if name == _INDEX else f"/playground/{name}" for name in names]
 
 
-def _answering(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    etag = f'"{hashlib.sha256(content).hexdigest()}"'
-    headers = {**_HEADERS, "ETag": etag}
+@router.api_route("/", methods=["GET", "HEAD"])
+async def index(request: Request) -> Response:
+    """The page itself."""
+    return await _files.get_response(_INDEX, request.scope)
 
-    async def answer(request: Request) -> Response:
-        known = (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
-        if etag in known:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=media_type)
 
-    return answer
+@router.api_route("/playground/{name}", methods=["GET", "HEAD"])
+async def page_file(name: str, request: Request) -> Response:
+    """A script, a style sheet or a picture of the page."""
+    return await _files.get_response(name, request.scope)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.responses import Response
 
-from service.api.problems import InferenceProblemDetails, problem_of
+from service.api.problems import InferenceProblemDetails, ProblemDetails, problem_of
+from service.api.requests import self_contained
 from service.errors import MEANINGS, ServiceError
 
-OPEN_INFERENCE = "/v2"  # where its paths begin
+OPEN_INFERENCE = "/v2"  # prefix of the Open Inference Protocol's paths
 
 
 def problem_response(
     error: ServiceError, request_id: str, headers: Mapping[str, str] | None = None, path: str = ""
 ) -> Response:
-    """The HTTP answer to a request that failed, in the form that suits the path it was sent to."""
+    """The response to a failed request, in the form of the API that its path belongs to."""
     problem = problem_of(error, request_id)
     if f"{path}/".startswith(f"{OPEN_INFERENCE}/"):
         problem = InferenceProblemDetails(**dict(problem), error=error.detail)
@@ -23,3 +25,12 @@ def problem_response(
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")
+
+
+def problem_responses(form: type[ProblemDetails], reason_field: str) -> dict[int | str, dict[str, Any]]:
+    """The responses to failed requests as OpenAPI describes them."""
+    content = {"application/problem+json": {"schema": self_contained(form)}}
+    return {
+        "4XX": {"description": f"The request cannot be answered; `{reason_field}` says why.", "content": content},
+        "5XX": {"description": "The service cannot answer now.", "content": content},
+    }

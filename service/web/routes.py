@@ -22,7 +22,6 @@ from service.api.answers import (
 )
 from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
-from service.api.schemas import self_contained
 from service.inference.fan_out import classify_batch
 from service.models.images import media_type_of
 from service.models.loaded_model import Model
@@ -35,24 +34,21 @@ from service.web.dependencies import (
     RecordDep,
     ShowcaseDep,
 )
+from service.web.problems import problem_responses
 
-_PROBLEM = {"application/problem+json": {"schema": self_contained(ProblemDetails)}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request cannot be answered; `code` says why.", "content": _PROBLEM},
-    "5XX": {"description": "The service cannot answer now.", "content": _PROBLEM},
-}
+_PROBLEMS = problem_responses(ProblemDetails, "code")
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
 }
-# Whoever publishes writes these files: a browser that is led to one runs nothing of it in the service's name.
+# The publisher of a version wrote these files, so a browser must not run their scripts as the service's.
 _HARMLESS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-router = APIRouter(responses=PROBLEMS)
-scrape = APIRouter(responses=PROBLEMS)  # where metrics have no port of their own
+router = APIRouter(responses=_PROBLEMS)
+scrape = APIRouter(responses=_PROBLEMS)  # used unless metrics have a port of their own
 
 
 @router.post(
@@ -65,25 +61,25 @@ async def classify(request: ClassifyRequestDep, engine: EngineDep, record: Recor
 
 @router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)})
 async def embed(request: EmbedRequestDep, engine: EngineDep, record: RecordDep) -> Embedding:
-    """The features of one item from its image, its text, or both."""
+    """Encode one item: the features of its image, its text, or both."""
     return await engine.embed(request, record)
 
 
 @router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})
 async def batch(request: BatchDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
-    """Label several items in several tasks; an item's trunk runs once for all tasks on a backbone."""
+    """Label several items in several tasks. An item runs through a trunk once for all tasks that share it."""
     return await classify_batch(engine, request, record)
 
 
 @router.get("/tasks")
 async def tasks(engine: EngineDep) -> TaskList:
-    """Every task that is loaded."""
+    """Every loaded task."""
     return TaskList(tasks=[_summary(model) for _, model in sorted(engine.catalog.live.items())])
 
 
 @router.get("/tasks/{task}")
 async def task(task: str, engine: EngineDep) -> TaskDetail:
-    """What is known about a task: its labels, how good it is with each modality missing, where it comes from."""
+    """All details of a task: its labels, its metrics by presence pattern, its provenance."""
     model = engine.catalog.find(task)
     manifest = model.manifest
     return TaskDetail(
@@ -100,26 +96,26 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
 
 @router.get("/tasks/{task}/examples")
 async def examples(task: str, showcase: ShowcaseDep) -> TaskExamples:
-    """Inputs to try a task with: the golden examples of the version that answers."""
+    """Example inputs of a task: the golden examples of its live version."""
     return showcase.examples(task)
 
 
 @router.get("/tasks/{task}/examples/{number}/image", response_class=Response, responses=_PICTURE)
 async def example_image(task: str, number: int, showcase: ShowcaseDep) -> Response:
-    """The picture of an example, which are counted from 0."""
+    """The picture of an example; examples are counted from 0."""
     picture = await showcase.picture(task, number)
     return Response(picture, media_type=media_type_of(picture), headers=_HARMLESS)
 
 
 @router.get("/tasks/{task}/report", response_class=HTMLResponse)
 async def report(task: str, showcase: ShowcaseDep) -> HTMLResponse:
-    """How the version that answers was trained and how good it is, as a page."""
+    """The training report of the live version as a page."""
     return HTMLResponse(await showcase.report(task), headers=_HARMLESS)
 
 
 @router.get("/tasks/{task}/versions")
 async def versions(task: str, showcase: ShowcaseDep) -> TaskVersions:
-    """Every version of a task in the store, and which one answers."""
+    """Every version of a task in the store; the one that answers is `live`."""
     return await showcase.versions(task)
 
 
@@ -131,7 +127,7 @@ async def livez() -> Health:
 
 @router.get("/readyz")
 async def readyz(engine: EngineDep) -> Health:
-    """A task is loaded and the threads that would answer a request take work."""
+    """A task is loaded, and the threads that answer requests accept work."""
     await engine.check_ready()
     return Health()
 
@@ -144,7 +140,7 @@ async def metrics(metrics: MetricsDep) -> Response:
 
 @router.get("/docs", include_in_schema=False)
 async def docs() -> HTMLResponse:
-    """This API as a page, its scripts served from here: it works without the internet."""
+    """The documentation of this API. Its scripts are served from here, so it works without the internet."""
     return get_swagger_ui_html(
         openapi_url="openapi.json",
         title="MoRA inference service",

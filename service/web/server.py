@@ -1,4 +1,4 @@
-"""The server process: where it listens, and how it stops without losing a request."""
+"""The server process: its ports, and a stop that loses no request."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from types import FrameType
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model_store.messages import of_os_error
+from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.web.connections import Connection, Connections
-from service.web.metrics_port import metrics_app
+from service.web.problems import problem_response
 
 _log = structlog.get_logger()
 _FAILURE = 1
 _TICKS_PER_SECOND = 10  # uvicorn's
-_CLOSING_SECONDS = 1  # of the drain, kept for ending what was cut off
+_CLOSING_SECONDS = 1  # end of the drain, reserved for closing the connections that remain
 
 
 class Server(uvicorn.Server):
-    """Answers with `service`; says where it listens once it does.
+    """Serves `service` and logs its address.
 
-    Told to stop it is not ready any more, but answers for `drain_delay_seconds`, in which whoever sends requests can
-    notice; a second signal, or Ctrl-C, skips that, and one more Ctrl-C waits for nothing. Then it listens no more,
-    finishes what it has begun, and has ended `drain_seconds` after the signal whatever happens. While models load there
-    is nothing to finish.
+    After SIGTERM it reports not ready but answers for `drain_delay_seconds`, so that load balancers can react. A second
+    signal, or Ctrl-C, skips this delay; one more Ctrl-C ends the process at once. Then the server closes its ports and
+    finishes the requests that it has begun. The process ends at the latest `drain_seconds` after the signal. A signal
+    during the loading of models ends it at once.
     """
 
     def __init__(self, service: FastAPI, settings: Settings) -> None:
@@ -42,9 +47,9 @@ class Server(uvicorn.Server):
         self._service = service
         self._settings = settings
         self.server_state = self._connections = Connections(settings, service.state.metrics)
-        self._told_to_stop: float | None = None
+        self._stop_requested: float | None = None
         self._delay_seconds = 0.0
-        self._has_noticed = False
+        self._has_logged = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._check_address()
@@ -52,7 +57,7 @@ class Server(uvicorn.Server):
         urls = {"url": _url(self.servers[0])}
         if self._settings.metrics_port is not None:
             urls["metrics_url"] = _url(await self._open_metrics_port(self._settings.metrics_port))
-        tasks = {task: model.manifest.version for task, model in sorted(self._engine.catalog.live.items())}
+        tasks = {task: model.manifest.version for task, model in sorted(self.engine.catalog.live.items())}
         if not tasks:
             cure = "publish one there (mora-train publish), activate one (mora-store activate), or set MORA_STORE"
             _log.warning("nothing_to_serve", problem=f"no task of {self._settings.store} can be served; {cure}")
@@ -60,10 +65,10 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:
-            os._exit(0)  # nobody is connected, and what reads a model cannot be interrupted
-        if self._told_to_stop is None:
-            self._told_to_stop = time.monotonic()
-            self._engine.drain()
+            os._exit(0)  # there are no connections, and loading a model cannot be interrupted
+        if self._stop_requested is None:
+            self._stop_requested = time.monotonic()
+            self.engine.drain()
             self._connections.drain()
             self._delay_seconds = 0.0 if sig == signal.SIGINT else self._settings.drain_delay_seconds
         else:
@@ -73,12 +78,12 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
             self._connections.close_slow()
-        if self._told_to_stop is not None:
-            if not self._has_noticed:  # a signal's handler can do neither of these safely
-                self._has_noticed = True
+        if self._stop_requested is not None:
+            if not self._has_logged:  # not in the signal handler, where logging and threads are unsafe
+                self._has_logged = True
                 _log.info("draining", connections=len(self._connections.connections))
                 self._end_in_time()
-            if time.monotonic() - self._told_to_stop >= self._delay_seconds:
+            if time.monotonic() - self._stop_requested >= self._delay_seconds:
                 self.should_exit = True
         return await super().on_tick(counter)
 
@@ -87,22 +92,23 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """The engine of the service, which exists once the application has started."""
         engine: Engine = self._service.state.engine
         return engine
 
     def _seconds_left(self) -> float:
-        told = time.monotonic() if self._told_to_stop is None else self._told_to_stop
-        return told + self._settings.drain_seconds - time.monotonic()
+        requested = time.monotonic() if self._stop_requested is None else self._stop_requested
+        return requested + self._settings.drain_seconds - time.monotonic()
 
     def _end_in_time(self) -> None:
-        """End the process though a thread of it, reading a model perhaps, will not."""
+        """End the process at the deadline even if a thread does not end, for example one that loads a model."""
         timer = threading.Timer(self._seconds_left(), os._exit, (0,))
         timer.daemon = True
         timer.start()
 
     async def _check_address(self) -> None:
-        """Before models load: whether their answers will have a place to come from."""
+        """Exit with an error if the port cannot be used, before models are loaded."""
         host, port = self._settings.host, self._settings.port
         try:
             loop = asyncio.get_running_loop()
@@ -112,7 +118,7 @@ class Server(uvicorn.Server):
             sys.exit(_FAILURE)
 
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
-        config = _config(metrics_app(self._service.state.metrics), self._settings.host, port)
+        config = _config(_metrics_app(self._service.state.metrics), self._settings.host, port)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(lambda: Connection(config, self._connections, {}), config.host, port)
@@ -130,13 +136,26 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     )
 
 
+def _metrics_app(metrics: Metrics) -> ASGIApp:
+    """The application on the metrics port: it answers only `/metrics`, without keys."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/metrics":
+            response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        else:
+            response = problem_response(ServiceError(Code.NOT_FOUND, "Only /metrics is here."), uuid.uuid4().hex)
+        await response(scope, receive, send)
+
+    return app
+
+
 def _unusable(host: str, port: int, error: OSError) -> str:
-    where = f"cannot listen on {host}, port {port}: "
+    problem = f"cannot listen on {host}, port {port}: "
     if isinstance(error, PermissionError):
-        return f"{where}{error.strerror}; choose a port from 1024 up"
+        return f"{problem}{error.strerror}; choose a port from 1024 up"
     if isinstance(error, socket.gaierror):
-        return f"{where}{error.strerror}; name an address of this machine with MORA_HOST"
-    return where + of_os_error(error)
+        return f"{problem}{error.strerror}; name an address of this machine with MORA_HOST"
+    return problem + of_os_error(error)
 
 
 def _url(server: asyncio.Server) -> str:

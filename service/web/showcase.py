@@ -1,4 +1,4 @@
-"""What people may look at of a task besides its answers: its golden examples, its training report, its versions."""
+"""Details of a task for people: its golden examples, its training report and its versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger()
 
 
 class Showcase:
-    """Reads the store for people, on a thread of its own: neither requests for labels nor loading wait for it."""
+    """Reads the store on a thread of its own, so that neither classification nor loading waits for it."""
 
     def __init__(self, catalog: Catalog, store: Store, queue_size: int) -> None:
         self._catalog = catalog
@@ -27,7 +27,7 @@ class Showcase:
         self._reading = Workers("showcase", 1, queue_size)
 
     def examples(self, task: str) -> TaskExamples:
-        """The golden examples of the version that answers. Raises ServiceError."""
+        """The golden examples of the live version. Raises ServiceError."""
         manifest = self._catalog.find(task).manifest
         examples = [
             TaskExample(
@@ -51,7 +51,7 @@ class Showcase:
         return await self._read(image)
 
     async def report(self, task: str) -> bytes:
-        """The training report of the version that answers, an HTML document. Raises ServiceError."""
+        """The training report of the live version, an HTML document. Raises ServiceError."""
         report = self._catalog.find(task).manifest.report
         if report is None:
             raise ServiceError(
@@ -63,11 +63,11 @@ class Showcase:
         """Every version of a loaded task that the store has, newest first. Raises ServiceError."""
         manifest = self._catalog.find(task).manifest
         numbers = await self._run(lambda: self._store.versions(manifest.task))
-        found = [TaskVersion(version=number, live=number == manifest.version) for number in reversed(numbers)]
-        return TaskVersions(task=manifest.task, versions=found)
+        newest_first = [TaskVersion(version=number, live=number == manifest.version) for number in reversed(numbers)]
+        return TaskVersions(task=manifest.task, versions=newest_first)
 
     def close(self) -> None:
-        """Finish what runs, drop what waits."""
+        """Finish running reads and drop waiting ones."""
         self._reading.close()
 
     async def _read(self, blob: Blob) -> bytes:

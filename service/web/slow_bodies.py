@@ -1,4 +1,4 @@
-"""How long a body may take to arrive, whatever server is in front of the application."""
+"""Time limits for the arrival of bodies, which hold behind any server."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from service.telemetry.metrics import Metrics
 
 
 class SlowBodies:
-    """ASGI middleware: who reads a body that comes too slowly gets ServiceError `slow_client` instead of the rest.
+    """ASGI middleware: reading a body that arrives too slowly raises ServiceError `slow_client`.
 
     Args:
-        idle_seconds: between two parts of a body.
-        total_seconds: for all of it.
+        idle_seconds: maximum pause between two parts of a body.
+        total_seconds: maximum time for the whole body.
     """
 
     def __init__(self, app: ASGIApp, idle_seconds: float, total_seconds: float, metrics: Metrics) -> None:
@@ -30,12 +30,12 @@ class SlowBodies:
         await self._app(scope, receive, send)
 
     def _timed(self, receive: Receive) -> Receive:
-        end: float | None = None  # once somebody reads
-        is_whole = False
+        end: float | None = None  # set by the first read
+        is_complete = False
 
         async def timed() -> Message:
-            nonlocal end, is_whole
-            if is_whole:  # what follows is waiting for the client to leave
+            nonlocal end, is_complete
+            if is_complete:  # only a disconnect can follow
                 return await receive()
             now = asyncio.get_running_loop().time()
             if end is None:
@@ -46,7 +46,7 @@ class SlowBodies:
             except TimeoutError as error:
                 self._metrics.slow_clients.inc()
                 raise ServiceError(Code.SLOW_CLIENT, "The body came too slowly; send it again.") from error
-            is_whole = not message.get("more_body", False)
+            is_complete = not message.get("more_body", False)
             return message
 
         return timed

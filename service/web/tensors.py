@@ -1,8 +1,8 @@
 """Tensors of the Open Inference Protocol: from a request's body to its items, and from arrays to an answer's body.
 
-In binary form, the bytes of the tensors follow the JSON; the header `Inference-Header-Content-Length` says where they
-begin, and `binary_data_size` how many each has. A string of a binary BYTES tensor comes behind its own length (uint32,
-little-endian).
+In binary form, the bytes of the tensors follow the JSON. The header `Inference-Header-Content-Length` holds the length
+of the JSON, and `binary_data_size` the length of each tensor. In a binary BYTES tensor each string follows its own
+length (uint32, little-endian).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from service.web.bodies import JSON, parse_json, parse_utf8
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Array: TypeAlias = NDArray[np.float32] | NDArray[np.bool_] | NDArray[np.str_]
-_DATATYPES = {"f": "FP32", "b": "BOOL", "U": "BYTES"}  # by the kind of NumPy's type
+_DATATYPES = {"f": "FP32", "b": "BOOL", "U": "BYTES"}  # by NumPy's kind of type
 _SIZE = re.compile(r"[0-9]{1,15}")
 
 
@@ -37,7 +37,7 @@ class Inference(NamedTuple):
 
 
 def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int, max_items: int) -> Inference:
-    """The request that a body holds; blocking. Raises ServiceError, which names an item at fault by its index."""
+    """Parse a body; blocking. Raises ServiceError, which names a faulty item by its index."""
     json_size = _json_size(header_length, len(body))
     request = validate(InferenceRequest, parse_json(body[:json_size]), strict=True)
     count = _item_count(request.inputs, max_items)
@@ -56,18 +56,20 @@ def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int,
 
 
 def at_item(index: int, error: ServiceError) -> ServiceError:
-    """The same error, saying which item it is about."""
+    """The error with the index of its item."""
     return ServiceError(error.code, f"Item {index}: {error.detail}", error.retry_after_seconds)
 
 
-def respond(request: InferenceRequest, name: str, version: int, answer_id: str, found: Mapping[str, Array]) -> Response:
-    """The tensors that were asked for, each in the form asked for."""
-    wanted = request.outputs
-    if wanted is None:
-        wanted = [RequestedOutput.model_validate({"name": output}) for output in found]
+def respond(
+    request: InferenceRequest, task: str, version: int, answer_id: str, arrays: Mapping[str, Array]
+) -> Response:
+    """The response with the requested tensors, each in the requested form."""
+    requested = request.outputs
+    if requested is None:
+        requested = [RequestedOutput.model_validate({"name": name}) for name in arrays]
     outputs, packed = [], []
-    for output in wanted:
-        array, binary = found[output.name], output.parameters.binary_data
+    for output in requested:
+        array, binary = arrays[output.name], output.parameters.binary_data
         tensor = OutputTensor(name=output.name, datatype=_DATATYPES[array.dtype.kind], shape=list(array.shape))
         if request.parameters.binary_data_output if binary is None else binary:
             packed.append(_packed(array))
@@ -75,7 +77,7 @@ def respond(request: InferenceRequest, name: str, version: int, answer_id: str, 
         else:
             tensor.data = array.ravel().tolist()
         outputs.append(tensor)
-    answer = InferenceResponse(model_name=name, model_version=str(version), id=answer_id, outputs=outputs)
+    answer = InferenceResponse(model_name=task, model_version=str(version), id=answer_id, outputs=outputs)
     content = answer.model_dump_json(exclude_none=True).encode()
     if not packed:
         return Response(content, media_type=JSON)
@@ -102,7 +104,7 @@ def _item_count(tensors: Sequence[InputTensor], max_items: int) -> int:
 
 
 def _listed(tensor: InputTensor, count: int) -> Sequence[object]:
-    """The strings of a tensor in JSON, nested as its shape is or not."""
+    """The strings of a tensor in JSON, whether nested like its shape or flat."""
     data = tensor.data or []
     if len(data) != count:
         raise _bad(f"{tensor.name}: there are not as many elements as the shape says.")
@@ -110,7 +112,7 @@ def _listed(tensor: InputTensor, count: int) -> Sequence[object]:
 
 
 def _unpacked(tensor: InputTensor, data: memoryview, count: int) -> Iterator[object]:
-    """The strings of a tensor in binary form: a picture's bytes as they are, a text decoded."""
+    """The elements of a tensor in binary form: bytes of a picture, or a text."""
     if tensor.data is not None or tensor.parameters.binary_data_size != len(data):
         raise _bad(f"{tensor.name}: binary_data_size is more than there is, or there is data in JSON besides.")
     wrong = _bad(f"{tensor.name}: the binary data does not have as many elements as the shape says.")

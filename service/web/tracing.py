@@ -1,4 +1,4 @@
-"""Traces (OpenTelemetry): one span a request, with a child for each stage that ran. Needs the extra `otel`."""
+"""OpenTelemetry traces: a span for each request, with a child for each stage that ran. Needs the extra `otel`."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from service.web.observation import PROBES
 
 _EXPORT_SECONDS = 5.0
 _CLOSING_SECONDS = 2.0
-_MOST_STAGES = 64  # spans of one request: more, of a large batch, would crowd out other requests
+_MAX_STAGES = 64  # spans of one request; a large batch would crowd out other requests
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
 def exporting_to(endpoint: str) -> TracerProvider:
-    """Spans are sent from a thread of their own, and dropped when the endpoint does not take them.
+    """A provider that sends spans from a thread of its own, and drops them if the endpoint is unavailable.
 
     The standard variables (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`,
     `OTEL_BSP_*`) apply.
 
     Args:
-        endpoint: the whole URL that takes traces by OTLP over HTTP.
+        endpoint: the complete URL for traces by OTLP over HTTP.
     """
     service = {"service.name": "mora-serve", "service.version": version("mora-serve")}
     provider = TracerProvider(resource=Resource.create(service), shutdown_on_exit=False)
@@ -42,17 +42,17 @@ def exporting_to(endpoint: str) -> TracerProvider:
 
 
 def close(provider: TracerProvider) -> None:
-    """Send the spans that wait; what a slow collector has not taken in two seconds is lost. Blocking."""
+    """Send the remaining spans; those that a slow collector has not taken after two seconds are lost. Blocking."""
     closing = threading.Thread(target=provider.shutdown, daemon=True)
     closing.start()
     closing.join(_CLOSING_SECONDS)
 
 
 class Tracing:
-    """ASGI middleware around `Observation`, whose record of a request it makes spans of.
+    """ASGI middleware around `Observation`, which turns the record of a request into spans.
 
-    Continues the trace of the request's `traceparent`; every log line of the request has its `trace_id`. A span holds
-    what the log line does and, like that, never input: no path, no query, no header.
+    It continues the trace of the request's `traceparent` and adds the `trace_id` to every log line of the request. A
+    span has the fields of the log line and never contains input: no path, no query, no header.
     """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
@@ -63,14 +63,14 @@ class Tracing:
         if scope["type"] != "http" or scope["path"] in PROBES:
             await self._app(scope, receive, send)
             return
-        epoch = time.time_ns() - time.perf_counter_ns()  # spans are dated by the wall clock, and measured by no other
+        epoch = time.time_ns() - time.perf_counter_ns()  # spans need wall-clock times
         parent = TraceContextTextMapPropagator().extract(Headers(scope=scope))
         span = self._tracer.start_span(
             _method(scope), parent, SpanKind.SERVER, start_time=epoch + time.perf_counter_ns()
         )
         status: int | None = None
 
-        async def noting(message: Message) -> None:
+        async def note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -78,7 +78,7 @@ class Tracing:
 
         try:
             with bound_contextvars(trace_id=format_trace_id(span.get_span_context().trace_id)):
-                await self._app(scope, receive, noting)
+                await self._app(scope, receive, note_status)
         except Exception:
             span.set_status(StatusCode.ERROR)
             raise
@@ -90,7 +90,7 @@ class Tracing:
 
     def _add_stages(self, parent: Context, record: RequestRecord, epoch: int) -> None:
         ran = [run for run in record.runs if run.seconds]
-        for run in ran[:_MOST_STAGES]:
+        for run in ran[:_MAX_STAGES]:
             started = epoch + round(run.started * 1e9)
             span = self._tracer.start_span(run.stage.value, parent, start_time=started)
             span.end(started + round(run.seconds * 1e9))
@@ -98,7 +98,7 @@ class Tracing:
 
 def _describe(span: Span, scope: Scope, record: RequestRecord, status: int | None) -> None:
     route = getattr(scope.get("route"), "path", None)
-    known = {
+    attributes = {
         "http.request.method": _method(scope),
         "http.route": route,
         "http.response.status_code": status,
@@ -108,7 +108,7 @@ def _describe(span: Span, scope: Scope, record: RequestRecord, status: int | Non
         "mora.version": record.version,
         "mora.modalities": record.pattern and record.pattern.value,
     }
-    span.set_attributes({name: value for name, value in known.items() if value is not None})
+    span.set_attributes({name: value for name, value in attributes.items() if value is not None})
     if route is not None:
         span.update_name(f"{_method(scope)} {route}")
     if status is not None and status >= 500:

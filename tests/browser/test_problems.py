@@ -7,6 +7,7 @@ import re
 import pytest
 
 from model_store import Store
+from service.errors import queue_full
 from service.web.keys import key_line
 from service.web.server import Server
 from tests.browser.driving import labels, send, until_ready
@@ -101,13 +102,15 @@ def test_nothing_to_classify_is_told_beside_the_button(page):
     refused(page, "send", "The item has neither image nor text. Give an image, a text, or both.")
 
 
-def test_an_overloaded_service_is_told_with_when_to_try_again(page, limited):
-    preparation = limited._engine._preparation
+def test_an_overloaded_service_is_told_with_when_to_try_again(page, limited, monkeypatch):
+    def refuse() -> None:
+        raise queue_full()
+
     page.fill("#text", "a red apple")
-    preparation._count(+1_000)  # as many as wait
-    page.click("#send")
-    refused(page, "send", "The service is at its limit.", "Try again in 1 second, at ", "Request id")
-    preparation._count(-1_000)
+    with monkeypatch.context() as overloaded:
+        overloaded.setattr(limited.engine.preparation, "check", refuse)
+        page.click("#send")
+        refused(page, "send", "The service is at its limit.", "Try again in 1 second, at ", "Request id")
     assert send(page)["modalities"]["text"] == "used"
     expect(page.locator("#send-notice")).to_be_empty()
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing
 from model_store.cli import app
 from model_store.describe.tables import plain, size
-from model_store.server_comparison import Refusal, ServerComparison
+from model_store.server_comparison import RefusedVersion, ServerComparison
 
 
 @pytest.fixture
@@ -349,10 +349,13 @@ def test_list_and_show_count_every_precision(store, draft, run):
     [
         (None, "http://replica answers with version 3"),
         (
-            Refusal(version=3, reason="golden_mismatch"),
+            RefusedVersion(version=3, reason="golden_mismatch"),
             "with version 2 because it refused version 3: golden_mismatch (its log says more)",
         ),
-        (Refusal(version=None, reason="manifest"), "with version 2 because it refused what `live` holds: manifest"),
+        (
+            RefusedVersion(version=None, reason="manifest"),
+            "with version 2 because it refused what `live` holds: manifest",
+        ),
     ],
     ids=str,
 )
@@ -377,7 +380,7 @@ def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(th
 
     assert result.exit_code == 1
     assert "3 (live)" in result.stdout
-    assert result.stderr.startswith("error: http://127.0.0.1:1 does not tell about fruit")
+    assert result.stderr.startswith("error: --url: http://127.0.0.1:1 gives no answer: ")
     assert result.stderr.count("\n") == 1
 
 

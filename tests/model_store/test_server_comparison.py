@@ -1,4 +1,4 @@
-"""Asking a service which version it answers with."""
+"""Asking a service which version it answers with. Covers model_store.api_key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from model_store import StoreError
-from model_store.server_comparison import Refusal, ServerComparison, compare_with_server
+from model_store.server_comparison import RefusedVersion, ServerComparison, compare_with_server
 
 
 @pytest.fixture
@@ -40,6 +40,9 @@ def service() -> Iterator[HTTPServer]:
         thread.join()
 
 
+PROBLEM = {"code": "version_refused", "detail": "It was refused: sha256.", "request_id": "a1"}
+
+
 def url_of(service: HTTPServer) -> str:
     return f"http://127.0.0.1:{service.server_port}"
 
@@ -50,7 +53,7 @@ def test_the_version_that_answers_and_what_was_refused_are_told(service, refused
 
     comparison = compare_with_server(f"{url_of(service)}/", "fruit")
 
-    assert comparison == ServerComparison(version=1, refused=refused and Refusal(**refused))
+    assert comparison == ServerComparison(version=1, refused=refused and RefusedVersion(**refused))
     assert service.paths == ["/tasks/fruit"]
 
 
@@ -63,9 +66,9 @@ def test_a_task_is_one_part_of_the_path(service):
 
 
 def test_the_service_s_own_words_are_passed_on(service):
-    service.answer = 503, json.dumps({"code": "version_refused", "detail": "It was refused: sha256."}).encode()
+    service.answer = 503, json.dumps(PROBLEM).encode()
 
-    with pytest.raises(StoreError, match=r"no answer for fruit: version_refused\. It was refused: sha256\."):
+    with pytest.raises(StoreError, match=r"no answer for fruit: 503 version_refused: It was refused: sha256\."):
         compare_with_server(url_of(service), "fruit")
 
 
@@ -75,7 +78,7 @@ def test_the_key_goes_to_the_service_and_after_no_redirect(service):
     assert service.keys == ["Bearer shop-key-0123456789"]
 
     service.answer = 302, b""
-    with pytest.raises(StoreError, match="HTTP 302"):
+    with pytest.raises(StoreError, match="for fruit: 302 without a code"):
         compare_with_server(url_of(service), "fruit", "shop-key-0123456789")
     assert service.paths == ["/tasks/fruit"] * 2
 
@@ -84,7 +87,7 @@ def test_the_key_goes_to_the_service_and_after_no_redirect(service):
 def test_an_error_without_words_is_its_status(service, body):
     service.answer = 502, body
 
-    with pytest.raises(StoreError, match="HTTP 502"):
+    with pytest.raises(StoreError, match="for fruit: 502 without a code"):
         compare_with_server(url_of(service), "fruit")
 
 
@@ -92,7 +95,7 @@ def test_an_error_without_words_is_its_status(service, body):
 def test_what_is_no_service_of_ours_is_said_to_be_none(service, body):
     service.answer = 200, body
 
-    with pytest.raises(StoreError, match="it is no mora-serve"):
+    with pytest.raises(StoreError, match="not as a mora-serve of this version does"):
         compare_with_server(url_of(service), "fruit")
 
 
@@ -107,5 +110,5 @@ def test_a_service_that_is_not_there_is_one_sentence(service):
     service.shutdown()  # what waits for connections would hold the port
     service.server_close()
 
-    with pytest.raises(StoreError, match=r"does not tell about fruit: .*refused"):
+    with pytest.raises(StoreError, match=r"--url: .* gives no answer: .*refused"):
         compare_with_server(url, "fruit")

@@ -114,7 +114,7 @@ def occupied() -> Callable[[TestClient, str], AbstractContextManager[None]]:
                 release.wait()
                 return array
 
-        batcher = getattr(client.app.state.engine._encoders, f"_{encoder}")
+        batcher = getattr(client.app.state.engine.encoders, encoder)
         client.portal.start_task_soon(batcher.run, TowerInput(Endless(), (), np.zeros((1, 1)), (), Admission("", 1)))
         running.wait()
         try:

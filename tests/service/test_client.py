@@ -1,4 +1,7 @@
-"""The client: what it answers, what it tries again and what it does not, and that it keeps the key to itself."""
+"""The client: what it answers, what it tries again and what it does not, and that it keeps the key to itself.
+
+Covers model_store.service_connection.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from email.utils import format_datetime
 
 import pytest
 
-import service.client
+from model_store import service_connection
 from service.api.requests import Input
 from service.client import Client, ClientError, NoAnswerError, ProblemError, RetryBudget
 from tests.support.closed_service import CANARY
@@ -30,7 +33,7 @@ def client(real):
 def planted(monkeypatch):
     """`planted(reply, ...)`: a service that gives these in turn, the last for ever. `slept` has the client's waits."""
     slept = []
-    monkeypatch.setattr(service.client, "sleep", slept.append)
+    monkeypatch.setattr(service_connection, "sleep", slept.append)
     with ExitStack() as stack:
 
         def plant(*replies: Reply):

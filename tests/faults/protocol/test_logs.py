@@ -1,4 +1,7 @@
-"""What the service writes about hostile requests: one JSON object a line, and nothing of what they hold."""
+"""What the service writes about hostile requests: one JSON object a line, and nothing of what they hold.
+
+Covers service.telemetry.logs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The Open Inference Protocol, spoken by Triton's own client to a real service."""
+"""The Open Inference Protocol, spoken by Triton's own client to a real service.
+
+Covers service.web.open_inference, service.api.open_inference.
+"""
 
 from __future__ import annotations
 

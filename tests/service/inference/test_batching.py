@@ -1,3 +1,5 @@
+"""Covers service.inference.forward, service.inference.input_queue."""
+
 from __future__ import annotations
 
 import asyncio
@@ -13,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnxruntime import RunOptions
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter
 
 from service.errors import Code, ServiceError
-from service.inference.batching import Batcher, choose
+from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
+from service.inference.input_queue import choose
 from service.inference.trunk_cache import TrunkCache
 
 
@@ -213,7 +216,8 @@ def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
 
 def test_a_known_input_costs_no_trunk_and_the_least_used_makes_room():
     trunk, tail, sizes = Stub(lambda ids: ids * 2), Stub(last_of), []
-    requests = Counter("requests", "", ["result"], registry=None)
+    registry = CollectorRegistry()
+    requests = Counter("requests", "", ["result"], registry=registry)
     batcher = Batcher("test", 1, 1, 100, 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts of three tokens
 
     async def scenario() -> list:
@@ -225,7 +229,7 @@ def test_a_known_input_costs_no_trunk_and_the_least_used_makes_room():
 
     assert asyncio.run(scenario()) == [[2], [4], [2], [6], [2], [4]]
     assert len(trunk.given) == 4
-    counted = {result: requests.labels(result)._value.get() for result in ("hit", "miss")}
+    counted = {result: registry.get_sample_value("requests_total", {"result": result}) for result in ("hit", "miss")}
     assert counted == {"hit": 2, "miss": 4}
 
 
@@ -399,7 +403,7 @@ def test_a_fault_of_the_scheduler_is_told_to_all_who_wait_and_ends_nothing(monke
     async def scenario() -> None:
         batcher = make([])
         with monkeypatch.context() as patched:
-            patched.setattr("service.inference.batching.choose", broken)
+            patched.setattr("service.inference.input_queue.choose", broken)
             with pytest.raises(ServiceError) as caught:
                 await asyncio.wait_for(batcher.run(text(Stub(), (), [1])), 10)
         assert caught.value.code is Code.INTERNAL

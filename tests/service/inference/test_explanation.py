@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import base64
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from model_store import Manifest, Pattern
+from model_store import Manifest, Pattern, Precision
 from service.inference.explanation import explain
-from service.models.decision import label_scores
-from service.models.head import Head
+from service.models.head import Features, Head
+from service.models.loaded_model import Model
 from tests.support.tiny import ITEMS, body
 
 
@@ -88,8 +87,9 @@ def test_the_modality_that_added_most_to_the_best_label_carried_the_answer(shelf
     head = Head(dict.fromkeys(Pattern, weight), biases, 0 * one, 0 * one)
     manifest = shelf.draft(task).manifest
     manifest = Manifest(version=1, **{name: getattr(manifest, name) for name in type(manifest).model_fields})
-    model = SimpleNamespace(manifest=manifest, head=head, logits=head.logits)
+    unused = dict.fromkeys(("image_tower", "text_tower", "tokenizer", "max_image_pixels", "decoding"))
+    model = Model(manifest=manifest, precision=Precision.FP32, head=head, **unused)
 
-    labels = label_scores(manifest, Pattern.BOTH, head.logits(one, one), 2)
+    ranking = model.decide(one, one).ranked(manifest.labels, 2)
 
-    assert explain(model, one, one, labels).carried_by == carrier
+    assert explain(model, Features(one, one), ranking).carried_by == carrier

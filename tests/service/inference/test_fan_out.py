@@ -97,7 +97,7 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
     monkeypatch.setattr(
         Graph,
         "run_on_device",
-        lambda graph, *inputs, **options: runs.append(graph._names[0]) or run(graph, *inputs, **options),
+        lambda graph, *inputs, **options: runs.append(graph.input_names[0]) or run(graph, *inputs, **options),
     )
     body = {"inputs": [{"image": encoded(picture), "text": "red"}], "tasks": ["fruit", "tags", "fruit"]}
 
@@ -111,7 +111,7 @@ def test_what_fails_inside_one_input_is_logged_and_told_in_its_cells(client, mon
     run = Graph.run_on_device
 
     def odd(graph: Graph, *inputs, **options):
-        if graph._names == ["input_ids"] and inputs[0].shape[1] == 5:
+        if graph.input_names == ["input_ids"] and inputs[0].shape[1] == 5:
             raise RuntimeError("a secret path")
         return run(graph, *inputs, **options)
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-import service.client
 import service.labelling.service_answerer
+from model_store import service_connection
 from service.client import Client
 from tests.support.closed_service import CANARY
 from tests.support.faulty_service import ANSWER, RESET, Reply, faulty_service, problem
@@ -36,7 +36,7 @@ def tasks(real):
 def test_a_service_that_answers_no_row_ends_the_work(
     run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):
-    monkeypatch.setattr(service.client, "sleep", lambda _: None)
+    monkeypatch.setattr(service_connection, "sleep", lambda _: None)
     monkeypatch.setattr(service.labelling.service_answerer, "MAX_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.01)
     replies = [tasks]
@@ -51,7 +51,7 @@ def test_a_service_that_answers_no_row_ends_the_work(
 
 
 def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
-    monkeypatch.setattr(service.client, "sleep", lambda _: None)
+    monkeypatch.setattr(service_connection, "sleep", lambda _: None)
     monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.001)
     replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
     with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:

@@ -289,7 +289,7 @@ def test_a_refused_version_is_out_of_memory_at_once(shelf):
         gc.enable()
 
     assert catalog.refusal("fruit") is not None
-    assert len(catalog._loader.graphs) == 4
+    assert len(catalog.loader.graphs) == 4
 
 
 def test_two_tasks_on_one_backbone_share_its_trunks(shelf, serve):
@@ -300,13 +300,13 @@ def test_two_tasks_on_one_backbone_share_its_trunks(shelf, serve):
     assert fruit.image_tower.trunk is tags.image_tower.trunk
     assert fruit.text_tower.trunk is tags.text_tower.trunk
     assert fruit.image_tower.tail is not tags.image_tower.tail
-    assert len(catalog._loader.graphs) == 6
+    assert len(catalog.loader.graphs) == 6
 
 
 def test_graphs_that_no_loaded_version_uses_are_dropped(shelf, serve):
     shelf.publish(seed=1)
     client = serve(shelf.store)
-    graphs = client.app.state.engine.catalog._loader.graphs
+    graphs = client.app.state.engine.catalog.loader.graphs
     assert len(graphs) == 4
     shelf.publish(seed=2)
     eventually(lambda: version(client) == 2, seconds=10)

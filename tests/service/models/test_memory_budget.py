@@ -16,7 +16,7 @@ def waits(thread: threading.Thread) -> bool:
 
 def entering(budget: MemoryBudget, wanted: int, entered: list[int]) -> threading.Thread:
     def enter() -> None:
-        with budget.room_for(wanted):
+        with budget.reserve(wanted):
             entered.append(wanted)
 
     thread = threading.Thread(target=enter)
@@ -26,7 +26,7 @@ def entering(budget: MemoryBudget, wanted: int, entered: list[int]) -> threading
 
 def test_pictures_wait_until_there_is_room_for_them():
     budget, entered = MemoryBudget(10), []
-    with budget.room_for(4), budget.room_for(5):
+    with budget.reserve(4), budget.reserve(5):
         small = entering(budget, 1, entered)
         small.join(20)
         assert entered == [1]
@@ -38,16 +38,16 @@ def test_pictures_wait_until_there_is_room_for_them():
 
 def test_one_larger_than_the_budget_is_refused_and_costs_nothing():
     budget = MemoryBudget(10)
-    with pytest.raises(ServiceError) as refusal, budget.room_for(11):
+    with pytest.raises(ServiceError) as refusal, budget.reserve(11):
         pass
     assert refusal.value.code is Code.IMAGE_TOO_MANY_PIXELS
-    with budget.room_for(10):
+    with budget.reserve(10):
         pass
 
 
 def test_small_ones_do_not_keep_a_large_one_waiting_for_ever():
     budget, entered = MemoryBudget(10), []
-    with budget.room_for(5):
+    with budget.reserve(5):
         large = entering(budget, 10, entered)
         assert waits(large)
         small = entering(budget, 1, entered)
@@ -61,10 +61,10 @@ def test_room_is_given_back_by_what_fails():
     budget = MemoryBudget(10)
     for _ in range(3):
         try:
-            with budget.room_for(10):
+            with budget.reserve(10):
                 raise ValueError
         except ValueError:
             pass
     started = time.monotonic()
-    with budget.room_for(10):
+    with budget.reserve(10):
         assert time.monotonic() - started < 20

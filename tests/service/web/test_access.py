@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 from service.errors import Code
 from service.web.access import Access
 from service.web.keys import key_line
-from service.web.page import page_files
+from service.web.page import page_paths
 
 KEY, OTHER = "shop-key-0123456789", "blog-key-0123456789"
 SHOP = {"Authorization": f"Bearer {KEY}"}
@@ -42,10 +42,10 @@ def paths_of(client: TestClient) -> list[tuple[str, str]]:
 
 
 def test_every_route_wants_a_key_but_the_probes_and_the_page(locked):
-    paths = paths_of(locked)
+    paths = [*paths_of(locked), *(("GET", path) for path in page_paths())]
     assert {("POST", "/classify"), ("GET", "/docs"), ("GET", "/metrics"), ("GET", "/openapi.json")} <= set(paths)
     open_to_all = {path for method, path in paths if locked.request(method, path).status_code != 401}
-    assert open_to_all == {"/livez", "/readyz", *page_files()}
+    assert open_to_all == {"/livez", "/readyz", *page_paths()}
 
 
 TRICKS = [

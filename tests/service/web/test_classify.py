@@ -1,3 +1,5 @@
+"""Covers service.models.loaded_model, service.api.answers, service.api.item."""
+
 from __future__ import annotations
 
 import base64
@@ -186,7 +188,7 @@ def test_only_a_few_pinned_versions_stay_loaded(shelf, serve):
     client = serve(shelf.store, max_pinned_versions=2)
     for version in (1, 2, 3, 1):
         assert client.post("/classify", json={"text": "red", "version": version}).json()["version"] == version
-    graphs = client.app.state.engine.catalog._loader.graphs
+    graphs = client.app.state.engine.catalog.loader.graphs
     assert len(graphs) == 2 + 3 * 2  # the trunks, and the tails of the live version and of two pinned ones
 
 

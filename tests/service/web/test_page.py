@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import service
-from service.web.page import page_files
+from service.web.page import page_paths
 
 FOLDER = Path(service.__file__).parent / "playground"
-PATHS = sorted(page_files())
+PATHS = sorted(page_paths())
 
 
 def test_every_file_of_the_page_is_sent_as_it_is(client):

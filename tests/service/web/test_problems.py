@@ -1,4 +1,7 @@
-"""Every way a request can fail: its status, its code, its one shape, and that it is counted."""
+"""Every way a request can fail: its status, its code, its one shape, and that it is counted.
+
+Covers service.web.problems, service.api.problems, service.api.requests, service.errors.
+"""
 
 from __future__ import annotations
 
@@ -289,7 +292,7 @@ def test_an_unexpected_exception_is_a_problem_without_its_message(client, sample
     def fail(*_: object) -> None:
         raise RuntimeError("secret-of-the-house")
 
-    monkeypatch.setattr("service.models.decision.scores", fail)
+    monkeypatch.setattr("service.models.head.scores", fail)
     before = sample(client, 'mora_rejected_total{reason="internal"}')
 
     response = client.post("/classify", json=ITEM)

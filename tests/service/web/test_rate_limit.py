@@ -1,4 +1,4 @@
-"""The token bucket, with a clock of the test's own."""
+"""The token bucket, with a clock of the test's own. Covers service.web.access."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.web.rate_limit import RateLimit
+from service.web.access import RateLimit
 
 
 class Clock:

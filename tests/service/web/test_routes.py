@@ -1,4 +1,4 @@
-"""What the service tells about itself: tasks, health, metrics and its own description."""
+"""What the service tells about itself: tasks, health, metrics and its own description. Covers service.web.app."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
         raise RuntimeError("broken")
 
     exporter.clear()
-    monkeypatch.setattr(client.app.state.engine, "answer", fail)
+    monkeypatch.setattr(client.app.state.engine, "decide", fail)
     client.post("/classify", json=item(text="red"))
     failed, _ = split(exporter)
     assert failed.attributes["error.type"] == "internal"
@@ -329,8 +329,8 @@ from starlette.testclient import TestClient
 import service.web.app
 from service.settings import Settings
 if sys.argv[2] == "control":
-    service.app._NO_TELEMETRY = {}
-with TestClient(service.app.create_app(Settings(store=sys.argv[1]))) as client:
+    service.web.app._NO_TELEMETRY = {}
+with TestClient(service.web.app.create_app(Settings(store=sys.argv[1]))) as client:
     assert client.get("/hunter2?q=hunter2").status_code == 404
 """
 

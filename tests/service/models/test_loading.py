@@ -1,4 +1,4 @@
-"""Which precision of a version answers, and what becomes of one that lacks it or does not keep it."""
+"""Loading a version: its precision, the parts that it shares with others, and the reasons to refuse it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnxruntime import RunOptions
 
-from model_store import Pattern, Precision, blob_of
-from service.models.precision_choice import choose_precision
+from model_store import NotFoundError, Pattern, Precision, blob_of
+from service.api.item import Item
+from service.models.loading import Loader, choose_precision
 from service.models.refusal import RefusedError
+from service.settings import Settings
 
 FP32, INT8, FP16 = Precision.FP32, Precision.INT8, Precision.FP16
 
@@ -108,3 +111,63 @@ def test_such_a_version_is_served_in_fp32(shelf, serve):
     shelf.publish_draft(with_precision(shelf.draft(), INT8, scale=1.5, error=0.01))
 
     assert serve(shelf.store, precision="fp32").get("/readyz").status_code == 200
+
+
+def loader(shelf) -> Loader:
+    return Loader(shelf.store, Settings(store=shelf.store.root))
+
+
+def test_a_loaded_version_gives_the_logits_of_its_export(shelf, oracle, pixels, picture):
+    shelf.publish("tags", seed=2)
+
+    model = loader(shelf).load("tags", 1)
+
+    logits = model.golden_logits(Item(picture, "red"), RunOptions())
+    np.testing.assert_allclose(logits, oracle("tags", 2).logits(pixels, "red"), rtol=1e-4, atol=1e-4)
+    assert (model.manifest.task, model.manifest.version, model.precision) == ("tags", 1, FP32)
+
+
+def test_versions_share_the_graphs_and_the_tokenizer_that_they_have_in_common(shelf):
+    for seed in (1, 2):
+        shelf.publish(seed=seed)
+    opening = loader(shelf)
+
+    first, second = opening.load("fruit", 1), opening.load("fruit", 2)
+
+    assert first.image_tower.trunk is second.image_tower.trunk
+    assert first.tokenizer is second.tokenizer
+    assert first.image_tower.tail is not second.image_tower.tail
+    assert len(opening.graphs) == 2 + 2 * 2
+
+
+def test_a_version_that_does_not_exist_is_not_found(shelf):
+    shelf.publish()
+    with pytest.raises(NotFoundError):
+        loader(shelf).load("fruit", 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"head": b"not safetensors"}, "head"),
+        ({"golden": 0.5}, "golden_mismatch"),
+        ({"tokenizer": b"not a tokenizer"}, "tokenizer"),
+    ],
+)
+def test_an_intact_version_that_cannot_be_served_is_refused_with_its_reason(shelf, changes, reason):
+    draft = shelf.draft()
+    for name, value in changes.items():
+        if name == "golden":
+            example = draft.manifest.golden[0]
+            wrong = example.model_copy(update={"logits": tuple(logit + value for logit in example.logits)})
+            draft = draft.replacing(golden=(wrong, *draft.manifest.golden[1:]))
+            continue
+        blob = blob_of(value)
+        field = {"text": draft.manifest.text.model_copy(update={name: blob})} if name == "tokenizer" else {name: blob}
+        draft = replace(draft.replacing(**field), blobs={**draft.blobs, blob.sha256: value})
+    shelf.publish_draft(draft)
+
+    with pytest.raises(RefusedError) as caught:
+        loader(shelf).load("fruit", 1)
+
+    assert caught.value.reason == reason

@@ -1,0 +1,78 @@
+"""Reading and parsing of request bodies, off the event loop where that takes long; sets each request's deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from service.api.item import Batch
+from service.api.requests import EmbedRequest
+from service.inference.workers import Workers
+from service.settings import Settings
+from service.telemetry.record import RequestRecord, Stage
+from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
+from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
+
+T = TypeVar("T")
+Form = TypeVar("Form", bound=EmbedRequest)
+_INLINE_BYTES = 4096  # takes at most about 1 ms to parse
+_THREADS = 4  # parsing holds Python's lock, so more threads add nothing; several keep a long body from blocking a short
+
+
+class RequestParser:
+    """Parses requests before the engine gets them.
+
+    A short body is parsed on the event loop, which is faster than a change of threads. Other bodies are parsed on
+    threads of their own, so that a request joins the preparation queue once and a body never waits for pictures. While
+    that queue is full, requests are refused before their bodies are parsed.
+
+    Args:
+        preparation: the engine's queue.
+    """
+
+    def __init__(self, settings: Settings, preparation: Workers) -> None:
+        self._settings = settings
+        self._preparation = preparation
+        self._workers = Workers("parsing", _THREADS, settings.queue_size)
+
+    async def item(self, form: type[Form], request: Request, record: RequestRecord) -> Form:
+        """A request for one item. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
+        job = partial(parse_request, form, body, request.headers["content-type"], self._settings.max_text_bytes)
+        parsed = await self._parse(job, record, inline=len(body) <= _INLINE_BYTES)
+        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
+        return parsed
+
+    async def batch(self, request: Request, record: RequestRecord) -> Batch:
+        """A request for several items. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON,))
+        job = partial(parse_batch, body, self._settings.max_text_bytes, self._settings.max_batch_cells)
+        parsed = await self._parse(job, record)
+        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
+        return parsed
+
+    async def inference(self, request: Request, record: RequestRecord) -> Inference:
+        """A request of the Open Inference Protocol. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON, BINARY, ""))  # some clients send no type
+        header_length = request.headers.get(HEADER_LENGTH)
+        limits = self._settings.max_text_bytes, self._settings.max_batch_cells
+        parsed = await self._parse(partial(parse_inference, body, header_length, *limits), record)
+        record.allow(self._settings.timeout_ms)
+        return parsed
+
+    def close(self) -> None:
+        """Finish running work and drop waiting work."""
+        self._workers.close()
+
+    async def _parse(self, job: Callable[[], T], record: RequestRecord, inline: bool = False) -> T:
+        self._preparation.check()
+        if inline:
+            return job()
+        submitted = time.perf_counter()
+        done = await self._workers.run(job)
+        record.add(Stage.QUEUE, done.queue_seconds, submitted)
+        return done.result

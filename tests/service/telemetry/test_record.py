@@ -1,0 +1,50 @@
+"""The times of one request."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.telemetry import record as module
+from service.telemetry.record import SAFE_ID, RequestRecord, Stage
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock at 100 seconds; `clock[0] = ...` sets it."""
+    now = [100.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_a_deadline_counts_from_the_arrival(clock):
+    record = RequestRecord(started=100.0)
+    clock[0] = 107.0
+
+    record.allow(2_500)
+
+    assert record.deadline == 102.5
+    assert record.elapsed_seconds == 7.0
+
+
+def test_the_runs_of_a_stage_add_up_and_are_kept_one_by_one(clock):
+    record = RequestRecord(started=100.0)
+    record.add(Stage.QUEUE, 0.5, started=90.0)
+    record.add(Stage.QUEUE, 0.25)
+
+    assert record.stage_seconds == {Stage.QUEUE: 0.75}
+    assert record.runs == [(Stage.QUEUE, 90.0, 0.5), (Stage.QUEUE, 99.75, 0.25)]
+
+
+def test_milliseconds_name_every_stage_and_the_total(clock):
+    record = RequestRecord(started=100.0)
+    record.add(Stage.HEAD, 0.0012344)
+    clock[0] = 101.5
+    record.finish()
+
+    others = ["decode", "tokenize", "queue", "image_encoder", "text_encoder"]
+    assert record.milliseconds() == {**dict.fromkeys(others, 0.0), "head": 1.234, "total": 1500.0}
+
+
+@pytest.mark.parametrize(("given", "is_safe"), [("a-Z.9_:", True), ("", False), ("a b", False), ("a\n", False)])
+def test_a_safe_id_needs_no_quotes_in_a_header_or_a_log(given, is_safe):
+    assert bool(SAFE_ID.fullmatch(given)) == is_safe

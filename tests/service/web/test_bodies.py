@@ -1,0 +1,84 @@
+"""Bodies in both forms make the same request. Invalid bodies over HTTP are in test_problems.py."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+
+import pytest
+from starlette.requests import Request
+
+from service.api.item import Item
+from service.api.requests import ClassifyRequest, EmbedRequest
+from service.errors import Code, ServiceError
+from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
+
+PICTURE = b"\x89PNG picture"
+
+
+def form(**parts: bytes) -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    return b"".join(head % (name.encode(), content) for name, content in parts.items()) + b"--x--\r\n"
+
+
+def test_json_and_form_make_the_same_request():
+    fields = {"task": "fruit", "text": "a red apple", "top_k": 3, "explain": True}
+    body = json.dumps({**fields, "image": base64.b64encode(PICTURE).decode()}).encode()
+    parts = form(image=PICTURE, task=b"fruit", text=b"a red apple", top_k=b"3", explain=b"true")
+
+    from_json = parse_request(ClassifyRequest, body, "Application/JSON; charset=utf-8", 100)
+
+    assert from_json == parse_request(ClassifyRequest, parts, "multipart/form-data; boundary=x", 100)
+    assert from_json == ClassifyRequest(image=PICTURE, **fields)
+
+
+def test_a_request_has_only_the_fields_of_its_form():
+    with pytest.raises(ServiceError) as caught:
+        parse_request(EmbedRequest, b'{"text": "red", "top_k": 3}', JSON, 100)
+
+    assert (caught.value.code, caught.value.detail) == (
+        Code.EXTRA_FIELD,
+        "The fields are image, text, task, version, timeout_ms.",
+    )
+
+
+def test_an_invalid_input_of_a_batch_is_replaced_by_its_error():
+    inputs = [{"text": "red"}, {}, "red", {"text": "a" * 101}, {"image": "?"}]
+
+    batch = parse_batch(json.dumps({"inputs": inputs, "tasks": ["fruit"]}).encode(), 100, 5)
+
+    assert batch.inputs[0] == Item(text="red")
+    assert [error.code for error in batch.inputs[1:]] == [
+        Code.MISSING_INPUT,
+        Code.BAD_VALUE,
+        Code.TEXT_TOO_LARGE,
+        Code.BAD_BASE64,
+    ]
+
+
+def test_a_batch_has_no_more_cells_than_allowed():
+    body = json.dumps({"inputs": [{"text": "red"}] * 3, "tasks": ["fruit", "tags"]}).encode()
+
+    assert len(parse_batch(body, 100, 6).inputs) == 3
+    with pytest.raises(ServiceError, match="may be 5"):
+        parse_batch(body, 100, 5)
+
+
+@pytest.mark.parametrize(("limit", "chunks_read"), [(30, 3), (29, 3), (10, 2), (9, 1)])
+def test_a_body_is_read_no_further_than_its_limit(limit, chunks_read):
+    sent = []
+
+    async def receive() -> dict:
+        sent.append(1)
+        return {"type": "http.request", "body": b"0123456789", "more_body": len(sent) < 3}
+
+    request = Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}, receive)
+
+    if limit >= 30:
+        assert asyncio.run(read_body(request, limit, (JSON, MULTIPART))) == b"0123456789" * 3
+    else:
+        with pytest.raises(ServiceError) as caught:
+            asyncio.run(read_body(request, limit, (JSON, MULTIPART)))
+        assert caught.value.code is Code.BODY_TOO_LARGE
+    assert len(sent) == chunks_read
