@@ -47,7 +47,7 @@ def label_data_set(options: BulkOptions, settings: Settings, executor: Executor,
             plan = make_plan(options, settings)
         parts, total = resume(plan.job, options.output), len(plan.job.parts())
         if len(parts) < total:
-            console.print(f"{total - len(parts)} of {total} parts are there; going on with the others")
+            console.print(f"{total - len(parts)} of {total} parts are done already; labelling the others")
         if parts:
             with RowProgress(sum(part.rows for part in parts), console) as progress:
                 for part in executor(plan, parts):

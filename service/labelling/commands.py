@@ -186,7 +186,7 @@ def bulk(
     columns = image_column, text_column, named_columns(keep)
     options = BulkOptions(source, output, task, version, *columns, top_k, part_rows)
     executor = partial(label_on_ray, workers=workers, address=address)
-    with one_line_errors("stopped; the same command goes on from here"):
+    with one_line_errors("stopped; run the same command to resume"):
         counts = label_data_set(options, _read_settings(store), executor, Console(stderr=True))
     typer.echo(counts.summary(output))
     for code, rows in counts.errors.most_common():

@@ -38,7 +38,7 @@ def read_input_file(folder: Path, name: str) -> InputFile:
             metadata = file.metadata
             rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     except (OSError, pa.ArrowException) as error:
-        raise DataSetError(f"{path} cannot be read as parquet: {error}; write it again, or take it out") from error
+        raise DataSetError(f"{path} cannot be read as parquet: {error}; write it again, or remove it") from error
     return InputFile(name=name, size=path.stat().st_size, sha256=sha256, group_rows=rows)
 
 
@@ -51,7 +51,7 @@ def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
             schema = pa.unify_schemas([schema, pa.schema(own)])
         except pa.ArrowException as error:
             raise DataSetError(
-                f"{folder / name} has another type in a column than the files before it: {error}; write it with theirs"
+                f"{folder / name} has another type in a column than the files before it: {error}; write it with the same types"
             ) from error
     return schema
 

@@ -75,7 +75,7 @@ class Job(_Frozen):
             if name not in ("files", "manifest_sha256")
         ]
         if not differences and "manifest_sha256" in names:
-            differences.append(f"{self.task} version {self.version} was another then")
+            differences.append(f"{self.task} version {self.version} had another manifest")
         before, now = ({file.name: file for file in job.files} for job in (self, other))
         differences += [f"the input's {name} is gone" for name in sorted(before.keys() - now.keys())]
         differences += [f"the input's {name} is new" for name in sorted(now.keys() - before.keys())]
@@ -126,7 +126,9 @@ def resume(job: Job, output: Path) -> list[Part]:
             file.write(job.model_dump_json(indent=1).encode())
     elif differences := earlier.differences(job):
         problem = "; ".join(differences[:5])
-        raise DataSetError(f"{output} was begun otherwise: {problem}. Give what it was begun with, or another OUTPUT")
+        raise DataSetError(
+            f"{output} belongs to another job: {problem}; repeat that job's command, or choose another OUTPUT"
+        )
     for path in output.glob(".*.unfinished"):
         path.unlink(missing_ok=True)
     parts = job.parts()

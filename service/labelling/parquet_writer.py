@@ -52,5 +52,5 @@ def kept_schema(table: Table, keep: Sequence[str]) -> pa.Schema:
             schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
         except (pa.ArrowException, ValueError, OverflowError) as error:
             cure = "write .jsonl, or leave the column out with --keep"
-            raise DataSetError(f"{table.path} has what a column of parquet cannot hold ({error}); {cure}") from error
+            raise DataSetError(f"{table.path} has a column that parquet cannot hold ({error}); {cure}") from error
     return schema

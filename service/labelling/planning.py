@@ -47,11 +47,11 @@ def check_paths(options: BulkOptions) -> None:
     """Refuse an output that would become part of the input. Raises DataSetError."""
     source, output = options.source.resolve(), options.output.resolve()
     if not source.exists():
-        raise DataSetError(f"there is no {options.source}; mend INPUT")
+        raise DataSetError(f"{options.source} does not exist; correct INPUT")
     if output.exists() and not output.is_dir():
         raise DataSetError(f"{options.output} is a file; OUTPUT is a folder")
     if source.is_dir() and output.is_relative_to(source):
-        raise DataSetError("OUTPUT lies within INPUT, and would be labelled the next time; choose a folder outside")
+        raise DataSetError("OUTPUT is inside INPUT, so the next run would label it; choose a folder outside")
 
 
 def make_plan(options: BulkOptions, settings: Settings) -> Plan:

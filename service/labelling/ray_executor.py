@@ -43,11 +43,11 @@ def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) 
         )
         for row in results.iter_rows():
             if problem := row.pop("problem"):
-                raise DataSetError(f"{problem}; parts that are done stay")
+                raise DataSetError(f"{problem}; parts that are done are kept")
             yield LabelledPart(**row)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise DataSetError(f"a worker failed: {reason}; the same command goes on from here") from error
+        raise DataSetError(f"a worker failed: {reason}; run the same command to resume") from error
     finally:
         ray.shutdown()
 
@@ -85,9 +85,7 @@ def _start_ray(address: str) -> None:
     try:
         ray.init(address=address, **options)
     except Exception as error:  # on a busy machine that takes too long to start, Ray raises a bare Exception
-        raise DataSetError(
-            f"Ray did not start, and nothing is lost: {error}; check --address, and give the same command again"
-        ) from error
+        raise DataSetError(f"Ray did not start: {error}; check --address, and run the same command again") from error
 
 
 def _share_of_cluster(workers: int) -> dict[str, float]:
@@ -95,6 +93,6 @@ def _share_of_cluster(workers: int) -> dict[str, float]:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
     if workers > cores:
-        raise DataSetError(f"--workers {workers} is more than the {cores:.0f} cores there are; give at most so many")
+        raise DataSetError(f"--workers {workers} exceeds the {cores:.0f} cores; give at most that many")
     largest = max(node.get("CPU", 0) for node in nodes)
     return {"num_cpus": int(min(cores // workers, largest)), "num_gpus": min(1, gpus / workers)}

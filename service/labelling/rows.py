@@ -82,7 +82,7 @@ def choose_columns(names: Sequence[str], image: str | None, text: str | None, ke
     if missing := [name for name in keep if name not in names]:
         raise DataSetError(f"the input has no column {missing[0]} to keep; {has}")
     if taken := [name for name in keep if name in COLUMNS]:
-        raise DataSetError(f"the output's own {taken[0]} would stand beside the input's; name the others with --keep")
+        raise DataSetError(f"the output has a column {taken[0]} of its own; name the other columns with --keep")
     return Columns(image, text, tuple(keep))
 
 

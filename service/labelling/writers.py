@@ -26,13 +26,13 @@ Write: TypeAlias = Callable[[KeptColumns, Sequence[Row]], None]
 def check_output(output: Path, source: Path, force: bool) -> None:
     """Refuse an output that exists, is the input, or cannot be written. Raises DataSetError."""
     if output.suffix.lower() not in SUFFIXES:
-        raise DataSetError(f"{output} does not end in {', '.join(SUFFIXES)}, one of which it has to be")
+        raise DataSetError(f"{output} must end in one of {', '.join(SUFFIXES)}")
     if output.is_dir() or not output.parent.is_dir():
         raise DataSetError(f"{output} is a folder" if output.is_dir() else f"there is no folder {output.parent}")
     if output.exists() and output.samefile(source):
         raise DataSetError(f"{output} is the input; choose another --output")
     if output.exists() and not force:
-        raise DataSetError(f"{output} is there already; --force replaces it")
+        raise DataSetError(f"{output} exists; --force replaces it")
     if output.suffix.lower() == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401 - before the work, not after it

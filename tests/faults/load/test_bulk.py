@@ -172,12 +172,12 @@ def test_a_killed_job_on_ray_goes_on_to_every_row_once(tmp_path, shelf, server, 
 
     for _ in range(3):
         with Bulk(*arguments, "--workers", "2") as job:
-            status, told = job.finish()
-        if "Ray did not start" not in told:  # it gives up after 30 seconds on a busy machine
+            status, output = job.finish()
+        if "Ray did not start" not in output:  # it gives up after 30 seconds on a busy machine
             break
-    assert status == 0, told
+    assert status == 0, output
 
-    assert "242 rows in" in told
+    assert "242 rows in" in output
     running = server(shelf.store)
     wrong = [
         row["id"] for row, found in zip_longest(rows, rows_of(tmp_path / "out")) if not is_answer(running, row, found)

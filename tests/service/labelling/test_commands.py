@@ -249,7 +249,7 @@ def test_a_wrong_usage_is_told(run, arguments, complaint):
         (["--image", "IN", "--task", "fruit"], "image_format"),
         (["--image", "gone.png", "--task", "fruit"], "gone.png: No such file or directory; mend the path"),
         (["gone.csv", "--task", "fruit"], "there is no gone.csv"),
-        (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt does not end in \.csv"),
+        (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt must end in one of \.csv"),
         (["IN", "--task", "fruit", "--output", "gone/out.csv"], "there is no folder gone"),
         (["IN", "--task", "fruit", "--output", "IN", "--force"], "is the input"),
     ],

@@ -49,7 +49,7 @@ def test_what_cannot_be_a_data_set_or_an_output_is_refused(tmp_path, shelf, pixe
     with pytest.raises(DataSetError, match=r"neither a column image nor text.*it has title"):
         label_data(tmp_path / "in", tmp_path / "out", store)
     pq.write_table(pa.table({"text": ["red"], "error": ["mine"]}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(DataSetError, match="own error would stand beside the input's"):
+    with pytest.raises(DataSetError, match="the output has a column error of its own"):
         label_data(tmp_path / "in", tmp_path / "out", store)
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(DataSetError, match=r"has notes\.txt and no _job\.json"):

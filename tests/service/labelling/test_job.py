@@ -79,7 +79,7 @@ def test_another_version_of_the_same_number_is_refused(tmp_path, shelf, pixels):
     job = planned(tmp_path / "in", tmp_path / "out", shelf.store.root).job
     resume(job, tmp_path / "out")
 
-    with pytest.raises(DataSetError, match="fruit version 1 was another then"):
+    with pytest.raises(DataSetError, match="fruit version 1 had another manifest"):
         resume(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
 
 

@@ -117,7 +117,7 @@ def test_workers_share_the_cluster_and_the_threads_are_as_many_as_their_cores(
 
 
 def test_more_workers_than_cores_are_refused(executor, ray, plan):
-    with pytest.raises(DataSetError, match="--workers 9 is more than the 8 cores there are"):
+    with pytest.raises(DataSetError, match="--workers 9 exceeds the 8 cores"):
         list(executor.label_on_ray(plan, plan.job.parts(), 9, "local"))
 
     assert ray.stopped == [True]
@@ -131,7 +131,7 @@ def test_a_worker_that_cannot_continue_gives_the_reason_in_a_sentence(executor, 
         (shelf.store.root / "blobs" / "sha256" / shelf.store.manifest("fruit").head.sha256).unlink()
     complaint = "has changed while" if damage == "input" else "is missing; publish"
 
-    with pytest.raises(DataSetError, match=f"{complaint}.*; parts that are done stay") as raised:
+    with pytest.raises(DataSetError, match=f"{complaint}.*; parts that are done are kept") as raised:
         list(executor.label_on_ray(plan, plan.job.parts(), 1, "local"))
 
     assert "\n" not in str(raised.value)
@@ -143,14 +143,14 @@ def test_a_worker_that_dies_and_a_ray_that_does_not_start_are_told_in_a_line(exe
 
     with monkeypatch.context() as plant:
         plant.setattr(Dataset, "iter_rows", dies)
-        with pytest.raises(DataSetError, match=r"^a worker failed: The worker died\.; the same command goes on from"):
+        with pytest.raises(DataSetError, match=r"^a worker failed: The worker died\.; run the same command to resume$"):
             list(executor.label_on_ray(plan, plan.job.parts(), 1, "local"))
 
     def starts_too_slowly(**_):
         raise Exception("timed out")
 
     ray.init = starts_too_slowly
-    with pytest.raises(DataSetError, match=r"^Ray did not start, and nothing is lost: timed out"):
+    with pytest.raises(DataSetError, match=r"^Ray did not start: timed out"):
         list(executor.label_on_ray(plan, plan.job.parts(), 1, "local"))
 
 
@@ -165,9 +165,11 @@ def test_the_command_counts_the_rows_of_the_whole_output(executor, plan, tmp_pat
     lines = [f"14 rows in {plan.output}, {errors.total()} of them without an answer"]
     lines += [f"  {code}: {rows}" for code, rows in errors.most_common()]
     assert (done.exit_code, sorted(done.stdout.splitlines())) == (0, sorted(lines))
-    assert "2 of 4 parts are there; going on with the others" in done.stderr
+    assert "2 of 4 parts are done already; labelling the others" in done.stderr
 
     again = CliRunner().invoke(app, [*map(str, arguments), "--top-k", "1"])
 
     assert (again.exit_code, again.stdout) == (1, "")
-    assert again.stderr.splitlines()[-1].endswith("top_k was 5, now 1. Give what it was begun with, or another OUTPUT")
+    assert again.stderr.splitlines()[-1].endswith(
+        "top_k was 5, now 1; repeat that job's command, or choose another OUTPUT"
+    )
