@@ -126,9 +126,7 @@ def resume(job: Job, output: Path) -> list[Part]:
             file.write(job.model_dump_json(indent=1).encode())
     elif differences := earlier.differences(job):
         problem = "; ".join(differences[:5])
-        raise DataSetError(
-            f"{output} belongs to another job: {problem}; repeat that job's command, or choose another OUTPUT"
-        )
+        raise DataSetError(f"{output} belongs to another job: {problem}; repeat its command, or choose another OUTPUT")
     for path in output.glob(".*.unfinished"):
         path.unlink(missing_ok=True)
     parts = job.parts()

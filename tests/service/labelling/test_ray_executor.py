@@ -170,6 +170,4 @@ def test_the_command_counts_the_rows_of_the_whole_output(executor, plan, tmp_pat
     again = CliRunner().invoke(app, [*map(str, arguments), "--top-k", "1"])
 
     assert (again.exit_code, again.stdout) == (1, "")
-    assert again.stderr.splitlines()[-1].endswith(
-        "top_k was 5, now 1; repeat that job's command, or choose another OUTPUT"
-    )
+    assert again.stderr.splitlines()[-1].endswith("top_k was 5, now 1; repeat its command, or choose another OUTPUT")
