@@ -51,7 +51,7 @@ def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
             schema = pa.unify_schemas([schema, pa.schema(own)])
         except pa.ArrowException as error:
             raise DataSetError(
-                f"{folder / name} has another type in a column than earlier files: {error}; write it with the same types"
+                f"{folder / name} has a column of another type than earlier files: {error}; write it with their types"
             ) from error
     return schema
 
