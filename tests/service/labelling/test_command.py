@@ -337,7 +337,8 @@ def test_rows_that_fail_are_listed_and_the_answers_of_the_others_stay(run, place
     said = done.stderr.splitlines()
     assert said[0].endswith("out.csv, 23 of them without an answer")
     assert said[1:21] == [
-        f"  row {number}: not_found: The image does not exist; mend the path, or leave the cell empty." for number in range(1, 21)
+        f"  row {number}: not_found: The image does not exist; mend the path, or leave the cell empty."
+        for number in range(1, 21)
     ]
     assert said[21:] == ["  and 3 more"]
     assert [row["error"] for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))] == [
