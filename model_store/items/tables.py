@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from model_store.items.image_folders import folder_rows
 from model_store.items.rows import Row, TableError, check_unique, table_errors
-from model_store.items.text_files import csv_header, csv_rows, jsonl_rows
+from model_store.items.text_files import csv_cells, csv_rows, jsonl_rows
 
 if TYPE_CHECKING:
     from model_store.items.parquet_files import ParquetTable
@@ -58,11 +58,12 @@ def open_table(path: Path) -> Table:
 
 
 def _csv(path: Path) -> Table:
-    names = csv_header(path)[1]
+    records = csv_cells(path)
+    names = next(records)
     if names.count("") > 1:  # empty columns at the end of a spreadsheet
         names = [name for name in names if name]
     check_unique(path, names)
-    return PlainTable(path, path.parent, names, sum(1 for _ in csv_rows(path)), csv_rows)
+    return PlainTable(path, path.parent, names, sum(1 for _ in records), csv_rows)
 
 
 def _jsonl(path: Path) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from model_store.items.rows import Row
@@ -34,26 +35,34 @@ def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             raise ValueError(f"line {line}: {error}; {cure}") from error
 
 
-def csv_header(path: Path) -> tuple[str, list[str]]:
-    """What separates the cells (`,`, `;` or tab), and the names in the first line. Raises ValueError."""
+def csv_cells(path: Path) -> Iterator[list[str]]:
+    """The names in the header, then the cells of each record, as many; `,`, `;` or tabs separate them.
+
+    Every cell is text: a label 01 stays 01, and NA is a word like any other.
+
+    Raises:
+        ValueError: the file is empty, or a record has another number of cells; the message names the line.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next((line for line in file if line.strip()), "")
     delimiter = max(_DELIMITERS, key=header.count)
-    for _, cells in csv_records(path, delimiter):
-        return delimiter, [cell.strip() for cell in cells]
-    raise ValueError("it is empty; its first line must name the columns")
-
-
-def csv_rows(path: Path) -> Iterator[Row]:
-    """Every cell as text: a label 01 stays 01, and NA is a word like any other. Raises ValueError, with the line."""
-    delimiter, names = csv_header(path)
     records = csv_records(path, delimiter)
-    next(records, None)
+    names = [name.strip() for _, cells in islice(records, 1) for name in cells]
+    if not names:
+        raise ValueError("it is empty; its first line must name the columns")
+    yield names
     for line, cells in records:
         if len(cells) != len(names):
             counts = f"line {line} has {len(cells)} cells, the header {len(names)}"
             raise ValueError(f"{counts}; put quotes around a cell that holds {delimiter!r}")
-        yield dict(zip(names, cells, strict=True))
+        yield cells
+
+
+def csv_rows(path: Path) -> Iterator[Row]:
+    """The records of a csv file by column name. Raises ValueError."""
+    records = csv_cells(path)
+    names = next(records)
+    return (dict(zip(names, cells, strict=True)) for cells in records)
 
 
 def jsonl_rows(path: Path) -> Iterator[Row]:

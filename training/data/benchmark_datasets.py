@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.progress import track
 
+from model_store.items.labels import labels_of
 from model_store.items.rows import Row, table_errors
 from model_store.items.tables import open_table
 from model_store.items.text_files import csv_records
@@ -66,7 +67,7 @@ def _plots_and_genres(path: Path) -> tuple[list[Any], list[str]]:
     plots, genres = movie.get("plot"), movie.get("genres")
     if not isinstance(plots, list) or not isinstance(genres, list):
         raise ValueError("lacks a list `plot` or a list `genres`")
-    return plots, [str(genre) for genre in genres]
+    return plots, [*labels_of(genres)]
 
 
 def _food101(root: Path) -> Layout:

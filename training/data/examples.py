@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -42,8 +41,7 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
         raise DataError(f"neither {columns} is given; fill one in or remove the row")
-    _check_unicode(data.text or "text", [text or ""])
-    _check_unicode(data.label, labels)
+    _check_unicode(text or "", *labels)
     return Example(number, image, text, labels, row.get("group"))
 
 
@@ -80,8 +78,8 @@ def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:
     return (label,)
 
 
-def _check_unicode(column: str, texts: Sequence[str]) -> None:
+def _check_unicode(*texts: str) -> None:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"column {column} holds text that is not Unicode; write the row again") from error
+        raise DataError("the text or a label has half of a surrogate pair, which is no character; mend it") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from model_store.items.labels import class_names, with_names
 from model_store.items.rows import Row, TableError
@@ -100,13 +99,12 @@ def _fields(
     source: str, rows: Iterable[Row], columns: Mapping[str, str | None], classes: Mapping[str, Sequence[str]]
 ) -> list[Row]:
     """Each row by field, with the names of classes in place of their numbers. Raises DataError."""
-
-    def cell(row: Row, column: str | None) -> Any:  # noqa: ANN401
-        if column is None:
-            return None
-        return with_names(row[column], classes[column]) if column in classes else row[column]
-
+    fields = [{field: None if name is None else row[name] for field, name in columns.items()} for row in rows]
     try:
-        return [{field: cell(row, column) for field, column in columns.items()} for row in rows]
+        for field, name in columns.items():
+            if name is not None and name in classes:
+                for row in fields:
+                    row[field] = with_names(row[field], classes[name])
     except ValueError as error:
         raise DataError(f"{source}: {error}; write the data set again") from error
+    return fields

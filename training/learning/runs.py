@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from model_store import Calibration, Pattern
 from model_store.atomic_file import atomic_file
+from model_store.items.labels import labels_of
 from training.config import TaskConfig
 from training.errors import RunError
 from training.model.backbones import load_backbone
@@ -107,7 +108,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     model, preprocessor = build(config, len(labels), folder)
     model.load_state_dict(adapter)
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor)
+    return TrainedTask(config, labels_of(labels), fingerprint, mix, calibration, model, preprocessor)
 
 
 def is_finished(folder: Path) -> bool:

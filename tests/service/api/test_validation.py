@@ -15,6 +15,8 @@ from service.errors import Code, ServiceError
     [
         ({"text": "red"}, Item(None, "red")),
         ({"image": "cGljdHVyZQ==", "text": ""}, Item(b"picture", None)),
+        ({"image": b"picture", "text": "\u2028"}, Item(b"picture", None)),
+        ({"image": b"picture", "text": float("nan")}, Item(b"picture", None)),
         ({"image": b"picture", "text": "rot"}, Item(b"picture", "rot")),
         ({"text": "\u00e4\u00e4"}, Item(None, "\u00e4\u00e4")),
     ],
@@ -27,6 +29,8 @@ def test_fields_make_an_item(fields, item):
     ("fields", "code", "detail"),
     [
         ([], Code.BAD_VALUE, "An input must be a JSON object."),
+        ({"text": " \t\u00a0\u3000"}, Code.MISSING_INPUT, "Give an image, a text, or both."),
+        ({"text": [], "image": b"picture"}, Code.BAD_VALUE, "text: must be text"),
         ({"text": "", "image": None}, Code.MISSING_INPUT, "Give an image, a text, or both."),
         ({"text": "\u00e4\u00e4a"}, Code.TEXT_TOO_LARGE, "A text may have 4 bytes of UTF-8; shorten it."),
         ({"text": "\ud800"}, Code.BAD_TEXT, "half of a surrogate pair"),

@@ -74,15 +74,6 @@ def test_pictures_are_read_when_their_turn_comes(tmp_path):
     assert (first.image, second.code) == (b"picture", Code.NOT_FOUND)
 
 
-def test_a_parquet_file_tells_which_columns_hold_bytes(tmp_path):
-    struct = pa.array([{"bytes": b"1", "path": None}])
-    kinds = {"a": pa.array([b"1"]), "b": struct, "c": pa.array([[b"1"]]), "d": pa.array(["1"]), "e": pa.array([1])}
-    kinds["f"] = pa.array([b"1"]).dictionary_encode()
-    pq.write_table(pa.table(kinds), tmp_path / "a.parquet")
-
-    assert open_source(tmp_path / "a.parquet").binary == ["a", "b", "c", "f"]
-
-
 def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
     strings = pa.Array.from_buffers(pa.string(), 2, pa.array([b"red", b"\xff"]).buffers())
     times = pa.array([1, 10**9 + 5], pa.timestamp("ns"))
