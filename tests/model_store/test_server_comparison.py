@@ -1,4 +1,4 @@
-"""Asking a service which version it answers with. Covers model_store.api_key."""
+"""The version that a service answers with. Covers model_store.api_key."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def url_of(service: HTTPServer) -> str:
 
 
 @pytest.mark.parametrize("refused", [None, {"version": 2, "reason": "sha256"}, {"version": None, "reason": "manifest"}])
-def test_the_version_that_answers_and_what_was_refused_are_told(service, refused):
+def test_the_version_that_answers_and_the_refused_one_are_returned(service, refused):
     service.answer = 200, json.dumps({"task": "fruit", "version": 1, "labels": ["apple"], "refused": refused}).encode()
 
     comparison = compare_with_server(f"{url_of(service)}/", "fruit")
@@ -65,7 +65,7 @@ def test_a_task_is_one_part_of_the_path(service):
     assert service.paths == ["/tasks/..%2Fa%3Fb%23c"]
 
 
-def test_the_service_s_own_words_are_passed_on(service):
+def test_the_services_own_words_are_passed_on(service):
     service.answer = 503, json.dumps(PROBLEM).encode()
 
     with pytest.raises(StoreError, match=r"no answer for fruit: 503 version_refused: It was refused: sha256\."):
@@ -84,7 +84,7 @@ def test_the_key_goes_to_the_service_and_after_no_redirect(service):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"code": 1}', b"\xff"])
-def test_an_error_without_words_is_its_status(service, body):
+def test_an_error_without_problem_details_is_its_status(service, body):
     service.answer = 502, body
 
     with pytest.raises(StoreError, match="for fruit: 502 without a code"):
@@ -92,7 +92,7 @@ def test_an_error_without_words_is_its_status(service, body):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"version": 1}', b'{"version": "x", "refused": null}'])
-def test_what_is_no_service_of_ours_is_said_to_be_none(service, body):
+def test_an_answer_of_another_server_is_an_error(service, body):
     service.answer = 200, body
 
     with pytest.raises(StoreError, match="not as a mora-serve of this version does"):
@@ -100,12 +100,12 @@ def test_what_is_no_service_of_ours_is_said_to_be_none(service, body):
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "127.0.0.1:8000", "", "ftp://127.0.0.1", "http:/"])
-def test_only_addresses_of_services_are_asked(url):
+def test_an_invalid_address_is_refused(url):
     with pytest.raises(StoreError):
         compare_with_server(url, "fruit")
 
 
-def test_a_service_that_is_not_there_is_one_sentence(service):
+def test_a_service_that_refuses_connections_is_one_sentence(service):
     url = url_of(service)
     service.shutdown()  # what waits for connections would hold the port
     service.server_close()

@@ -1,4 +1,4 @@
-"""The client: what it answers, what it tries again and what it does not, and that it keeps the key to itself.
+"""The client: its answers, its retries, and that it never shows the key.
 
 Covers model_store.service_connection.
 """
@@ -95,7 +95,7 @@ def test_tasks_are_listed_and_described(client):
         (lambda client: client.classify(b"\xff", task="fruit"), 415, "image_format"),
     ],
 )
-def test_a_problem_is_raised_with_what_finds_it_in_the_log(client, real, call, status, code):
+def test_a_problem_is_raised_with_the_request_id_of_the_log(client, real, call, status, code):
     with pytest.raises(ProblemError) as caught:
         call(client)
 
@@ -125,13 +125,13 @@ def test_the_key_is_in_no_log_error_or_repr(client, real, planted, asking, caplo
 @pytest.mark.parametrize(
     "url", ["", "127.0.0.1:8000", "ftp://host", "http://", "http://[", "http://host?a", "file:///x"]
 )
-def test_only_addresses_of_services_are_taken(url):
+def test_an_invalid_address_is_refused(url):
     with pytest.raises(ValueError, match="url is the address"):
         Client(url)
 
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"timeout_seconds": 0}])
-def test_a_call_has_time_and_an_attempt(options):
+def test_a_call_needs_time_and_an_attempt(options):
     with pytest.raises(ValueError, match="attempts at least 1"):
         Client("http://127.0.0.1", **options)
 
@@ -148,7 +148,7 @@ def test_a_call_has_time_and_an_attempt(options):
         Reply(504, b"[]"),
     ],
 )
-def test_what_may_pass_is_tried_again_with_the_whole_body(planted, asking, picture, fault):
+def test_a_temporary_failure_is_retried_with_the_whole_body(planted, asking, picture, fault):
     running = planted(fault, fault, OK)
 
     assert asking(running, CANARY).classify(picture, "a red apple").labels[0].label == "apple"
@@ -176,7 +176,7 @@ def test_what_may_pass_is_tried_again_with_the_whole_body(planted, asking, pictu
         (504, "deadline"),
     ],
 )
-def test_what_will_not_pass_is_not_tried_again(planted, asking, status, code):
+def test_a_lasting_failure_is_not_retried(planted, asking, status, code):
     running = planted(problem(status, code, Retry_After="1"), OK)
 
     with pytest.raises(ProblemError) as caught:
@@ -197,7 +197,7 @@ def test_a_redirect_is_not_followed_with_the_key(planted, asking):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"task": "fruit"}'])
-def test_what_is_no_answer_of_ours_is_said_to_be_none(planted, asking, content):
+def test_an_answer_of_another_server_is_an_error(planted, asking, content):
     running = planted(Reply(200, content), OK)
 
     with pytest.raises(NoAnswerError, match="not as a mora-serve"):
@@ -206,7 +206,7 @@ def test_what_is_no_answer_of_ours_is_said_to_be_none(planted, asking, content):
     assert len(running.attempts) == 1
 
 
-def test_a_service_that_is_not_there_is_tried_as_often_as_said(planted, asking):
+def test_a_service_that_refuses_connections_is_tried_attempts_times(planted, asking):
     running = planted(OK)
     running.shutdown()
     running.server_close()
@@ -218,7 +218,7 @@ def test_a_service_that_is_not_there_is_tried_as_often_as_said(planted, asking):
 
 
 @pytest.mark.parametrize("is_date", [False, True])
-def test_retry_after_is_honoured_whichever_way_it_is_said(planted, asking, is_date):
+def test_retry_after_is_honoured_as_seconds_and_as_a_date(planted, asking, is_date):
     said = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True) if is_date else "7"
     running = planted(problem(503, "queue_full", Retry_After=said), OK)
 
@@ -228,7 +228,7 @@ def test_retry_after_is_honoured_whichever_way_it_is_said(planted, asking, is_da
 
 
 @pytest.mark.parametrize("said", ["31", "999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_what_asks_to_wait_past_the_end_of_the_call_fails_at_once(planted, asking, said):
+def test_a_wait_past_the_deadline_of_the_call_fails_at_once(planted, asking, said):
     running = planted(problem(503, "queue_full", Retry_After=said), OK)
 
     with pytest.raises(ProblemError) as caught:
@@ -239,7 +239,7 @@ def test_what_asks_to_wait_past_the_end_of_the_call_fails_at_once(planted, askin
 
 
 @pytest.mark.parametrize("said", ["", "soon", "-1", "1e3", "9" * 5_000, "Fri, 31 Dec 99999 23:59:59 GMT"])
-def test_a_retry_after_that_says_nothing_is_none(planted, asking, said):
+def test_an_invalid_retry_after_is_ignored(planted, asking, said):
     running = planted(problem(503, "queue_full", Retry_After=said), OK)
 
     asking(running).classify(text="a red apple")
@@ -247,7 +247,7 @@ def test_a_retry_after_that_says_nothing_is_none(planted, asking, said):
     assert running.slept[0] <= 0.2
 
 
-def test_an_answer_that_does_not_come_ends_the_call_in_time(planted, asking):
+def test_a_missing_answer_ends_the_call_at_its_deadline(planted, asking):
     running = planted(STALLS, OK)
 
     with pytest.raises(NoAnswerError, match="timed out"):

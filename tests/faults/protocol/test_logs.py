@@ -1,7 +1,4 @@
-"""What the service writes about hostile requests: one JSON object a line, and nothing of what they hold.
-
-Covers service.telemetry.logs.
-"""
+"""What the service writes about hostile requests: one JSON object a line, and nothing of what they hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Covers service.inference.forward, service.inference.input_queue."""
+"""The queue of an encoder. Covers service.inference.forward, service.inference.input_queue."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_texts_of_like_length_run_together_and_the_oldest_first():
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=12), st.integers(1, 60))
 @settings(deadline=None, max_examples=50)
-def test_every_text_gets_its_own_answer_whatever_it_is_batched_with(texts, most):
+def test_every_text_gets_its_own_answer_in_any_batch(texts, most):
     trunk, tail, sizes = Stub(lambda ids: ids.cumsum(1)), Stub(last_of), []
     found = asyncio.run(behind(make(sizes, tokens=most), [text(trunk, (tail,), tokens) for tokens in texts]))
     assert [done.result[0].tolist() for done in found] == [[sum(tokens)] for tokens in texts]
@@ -131,7 +131,7 @@ def test_an_input_that_must_not_share_a_run_does_not():
     assert sizes == [1] * 5
 
 
-def test_inputs_that_run_alone_run_beside_each_other_and_beside_one_batch():
+def test_inputs_that_run_alone_run_in_parallel_with_each_other_and_with_one_batch():
     async def scenario() -> None:
         batcher = make([], threads=3, queue_size=0)
         batch, alone = Held(), Held()
@@ -176,7 +176,7 @@ def test_an_input_that_breaks_a_run_fails_alone():
     assert [done.result[0].tolist() for done in found] == [[11], [12], [14], [15]]
 
 
-def test_nobody_runs_what_nobody_waits_for():
+def test_an_input_without_a_waiting_request_does_not_run():
     async def scenario() -> None:
         trunk, tail, held, batcher = Stub(), Stub(last_of), Held(), make([])
         busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
@@ -194,7 +194,7 @@ def test_nobody_runs_what_nobody_waits_for():
     asyncio.run(scenario())
 
 
-def test_more_than_may_wait_are_refused_and_closing_drops_who_waits():
+def test_inputs_beyond_the_queue_are_refused_and_closing_drops_waiting_ones():
     async def scenario() -> None:
         held, batcher = Held(), make([], queue_size=1)
         item = TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))
@@ -299,7 +299,7 @@ class Stoppable(Stub):
         raise RuntimeError("stopped")
 
 
-def test_a_run_that_nobody_wants_any_more_is_stopped_and_one_that_somebody_wants_is_not():
+def test_a_run_is_stopped_only_when_its_last_request_is_cancelled():
     async def scenario() -> None:
         batcher, held = make([]), Held()
         busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
@@ -321,7 +321,7 @@ def test_a_run_that_nobody_wants_any_more_is_stopped_and_one_that_somebody_wants
     asyncio.run(scenario())
 
 
-def test_a_run_that_does_not_stop_gives_its_place_to_another_thread(monkeypatch, events):
+def test_a_run_that_does_not_stop_is_replaced_by_another_thread(monkeypatch, events):
     monkeypatch.setattr("service.inference.batching._STUCK_SECONDS", 0.05)
 
     async def scenario() -> None:
@@ -372,7 +372,7 @@ def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_r
     asyncio.run(scenario())
 
 
-def test_a_greedy_task_does_not_keep_a_modest_one_waiting():
+def test_a_task_with_many_inputs_does_not_delay_a_task_with_few():
     order: list[int] = []
 
     def noting(ids: np.ndarray) -> np.ndarray:
@@ -387,7 +387,7 @@ def test_a_greedy_task_does_not_keep_a_modest_one_waiting():
     assert order[:6].count(2) == 3
 
 
-def test_where_all_places_are_taken_a_modest_task_finds_one_and_the_greedy_one_loses_its_last():
+def test_in_a_full_queue_the_task_with_most_inputs_loses_its_newest():
     trunk = Stub()
     greedy = [text(trunk, (), [1], "greedy") for _ in range(4)]
     modest = [text(trunk, (), [2], "modest") for _ in range(3)]
@@ -396,7 +396,7 @@ def test_where_all_places_are_taken_a_modest_task_finds_one_and_the_greedy_one_l
     assert codes == ["answered"] * 2 + [Code.QUEUE_FULL] * 2 + ["answered"] * 2 + [Code.QUEUE_FULL]
 
 
-def test_a_fault_of_the_scheduler_is_told_to_all_who_wait_and_ends_nothing(monkeypatch, events):
+def test_a_bug_in_the_scheduler_fails_every_waiting_request_and_no_thread_ends(monkeypatch, events):
     def broken(*_: object) -> list[int]:
         raise ZeroDivisionError
 

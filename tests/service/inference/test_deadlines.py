@@ -26,7 +26,7 @@ def ask(client, **fields: object) -> tuple[int, dict]:
     return response.status_code, response.json()
 
 
-def test_a_request_whose_time_is_over_while_it_waits_never_runs(shelf, serve, occupied, sample):
+def test_a_request_that_reaches_its_deadline_in_the_queue_never_runs(shelf, serve, occupied, sample):
     shelf.publish()
     client = serve(shelf.store, encoder_workers=1)
     with occupied(client, "text"):
@@ -38,7 +38,7 @@ def test_a_request_whose_time_is_over_while_it_waits_never_runs(shelf, serve, oc
     assert sample(client, 'mora_batch_size_sum{encoder="text"}') == 2  # this one, and what occupied the encoder
 
 
-def test_a_run_that_outlasts_its_request_is_stopped_and_the_session_goes_on(counting, sample):
+def test_a_run_past_the_deadline_is_stopped_and_the_session_continues(counting, sample):
     assert ask(counting, text=SHORT)[0] == 200
     start = time.monotonic()
     status, problem = ask(counting, text=LONG, timeout_ms=300)
@@ -78,7 +78,7 @@ def slow_to_pin(shelf, serve, monkeypatch):
         ("GET", "/v2/models/fruit/versions/1/ready", None),
     ],
 )
-def test_a_version_that_loads_too_long_is_not_waited_for(slow_to_pin, sample, method, path, body):
+def test_a_version_that_loads_too_long_is_a_missed_deadline(slow_to_pin, sample, method, path, body):
     client, let_go = slow_to_pin
     response = client.request(method, path, json=body)
     assert (response.status_code, response.json()["code"]) == (504, "deadline")

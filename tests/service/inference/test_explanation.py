@@ -14,7 +14,7 @@ from tests.support.tiny import ITEMS, body
 
 @pytest.mark.parametrize("task", ["fruit", "tags"])
 @pytest.mark.parametrize("pattern", ITEMS)
-def test_what_the_modalities_add_sums_to_the_logit(client, picture, pixels, oracle, task, pattern):
+def test_the_parts_of_the_modalities_sum_to_the_logit(client, picture, pixels, oracle, task, pattern):
     has_image, text = ITEMS[pattern]
     logits = dict(zip(oracle(task).labels, oracle(task).logits(pixels if has_image else None, text), strict=True))
 
@@ -38,7 +38,7 @@ def test_an_absent_modality_adds_nothing_and_the_other_carries_the_answer(client
 
 @pytest.mark.parametrize("task", ["fruit", "tags"])
 @pytest.mark.parametrize(("left", "without"), [("text", "without_image"), ("image", "without_text")])
-def test_the_answer_without_a_modality_is_what_the_rest_is_answered(client, picture, task, left, without):
+def test_the_answer_without_a_modality_is_the_answer_to_the_other(client, picture, task, left, without):
     text = ITEMS["both"][1]
     rest = {"text": text} if left == "text" else {"image": base64.b64encode(picture).decode()}
     alone = client.post("/classify", json={"task": task, **rest}).json()
@@ -59,7 +59,7 @@ def test_the_answer_without_a_modality_is_counted_nowhere(client, picture, sampl
     assert counted() == before + 1
 
 
-def test_it_is_cut_with_the_labels_and_comes_only_when_asked_for(client, picture):
+def test_an_explanation_has_top_k_labels_and_comes_only_with_explain(client, picture):
     plain = client.post("/classify", json=body(picture, "both", "fruit", top_k=2, explain=False)).json()
     explained = client.post("/classify", json=body(picture, "both", "fruit", top_k=2, explain=True)).json()
     form = {"task": "fruit", "text": ITEMS["both"][1], "top_k": "2", "explain": "true"}
@@ -81,7 +81,7 @@ def test_it_is_cut_with_the_labels_and_comes_only_when_asked_for(client, picture
         ("tags", [5, 5, 5, 5], [1, 0, 0, 0], "image"),  # but here it does
     ],
 )
-def test_the_modality_that_added_most_to_the_best_label_carried_the_answer(shelf, task, image, text, carrier):
+def test_the_modality_with_the_largest_part_carries_the_answer(shelf, task, image, text, carrier):
     weight, one = np.array([image, text], np.float32).T, np.ones(1, np.float32)
     biases = dict.fromkeys(Pattern, np.zeros(len(weight), np.float32))
     head = Head(dict.fromkeys(Pattern, weight), biases, 0 * one, 0 * one)

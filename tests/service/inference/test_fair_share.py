@@ -37,7 +37,7 @@ def test_tokens_count_and_not_runs(clock):
     assert tokens["long"] == pytest.approx(tokens["short"], rel=0.1)
 
 
-def test_who_asks_for_less_than_its_share_is_first_whenever_it_asks(clock):
+def test_a_task_below_its_share_always_goes_first(clock):
     fair_share = FairShare()
     for run in range(60):
         clock[0] += 0.01
@@ -48,7 +48,7 @@ def test_who_asks_for_less_than_its_share_is_first_whenever_it_asks(clock):
             fair_share.spend("greedy", 5)
 
 
-def test_who_comes_back_after_a_pause_is_first_for_a_moment_only(clock):
+def test_a_task_that_returns_after_a_pause_goes_first_only_briefly(clock):
     fair_share = FairShare()
     fair_share.spend("back", 5)
     for _ in range(1_000):

@@ -36,7 +36,7 @@ def test_every_input_is_answered_in_every_task_as_it_is_alone(client, picture):
         assert close(cells, [cell_of(found) for found in alone])
 
 
-def test_a_bad_input_or_task_is_told_in_its_own_cells(client, picture, sample):
+def test_the_error_of_an_input_or_a_task_fills_its_own_cells(client, picture, sample):
     inputs = [
         {"text": "red"},
         {},
@@ -79,7 +79,7 @@ def test_a_bad_input_or_task_is_told_in_its_own_cells(client, picture, sample):
         ({"inputs": [{"text": "red"}] * 129, "tasks": ["fruit", "tags"]}, "bad_value"),
     ],
 )
-def test_a_batch_that_is_none_is_refused_whole(client, body, code):
+def test_an_invalid_batch_is_refused(client, body, code):
     response = client.post("/classify/batch", json=body)
     assert (response.status_code, response.json()["code"]) == (422, code)
 
@@ -107,7 +107,7 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
     assert sorted(runs) == ["image_hidden"] * 2 + ["input_ids", "pixel_values"] + ["text_hidden"] * 2
 
 
-def test_what_fails_inside_one_input_is_logged_and_told_in_its_cells(client, monkeypatch, events):
+def test_an_exception_of_one_input_is_logged_and_fills_its_cells(client, monkeypatch, events):
     run = Graph.run_on_device
 
     def odd(graph: Graph, *inputs, **options):

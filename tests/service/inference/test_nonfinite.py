@@ -1,4 +1,4 @@
-"""A version whose answers are not finite: counted, made to prove itself, and served no more if it cannot."""
+"""Answers that are not finite: they are counted, and the version is unloaded if a golden example fails."""
 
 from __future__ import annotations
 

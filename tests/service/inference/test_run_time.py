@@ -1,4 +1,4 @@
-"""Learning how long runs take."""
+"""Estimates of the duration of runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_it_finds_the_line_it_was_shown(slope, fixed, sizes):
     assert run_time.seconds(sizes[0]) == pytest.approx(slope * sizes[0] + fixed, rel=0.01)
 
 
-def test_it_knows_nothing_at_first_and_forgets_what_was_long_ago():
+def test_the_estimate_is_zero_at_first_and_old_runs_fade():
     run_time = RunTime()
     assert run_time.seconds(100) == 0.0
     for seconds in [5.0] * 10 + [0.1] * 300:
@@ -26,7 +26,7 @@ def test_it_knows_nothing_at_first_and_forgets_what_was_long_ago():
     assert run_time.seconds(0) == 0.0
 
 
-def test_every_run_costs_what_a_run_costs():
+def test_every_run_adds_its_fixed_cost():
     run_time = RunTime()
     for tokens in (10, 20, 30, 40):
         run_time.learn(tokens, 0.5 + 0.01 * tokens)

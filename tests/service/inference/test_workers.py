@@ -9,7 +9,7 @@ from service.errors import Code, ServiceError
 from service.inference.workers import Workers
 
 
-def test_more_than_may_wait_are_refused_at_once():
+def test_jobs_beyond_the_queue_are_refused_at_once():
     async def scenario() -> None:
         workers, release = Workers("test", threads=1, queue_size=2), threading.Event()
         accepted = [asyncio.create_task(workers.run(release.wait)) for _ in range(3)]
@@ -28,7 +28,7 @@ def test_more_than_may_wait_are_refused_at_once():
     asyncio.run(scenario())
 
 
-def test_a_failing_or_abandoned_job_leaves_its_place():
+def test_a_failed_or_cancelled_job_leaves_the_queue():
     async def scenario() -> None:
         workers, release = Workers("test", threads=1, queue_size=1), threading.Event()
         with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Following the store while serving: publish, activate, refuse, and a store that goes away."""
+"""Following the store while serving: publish, activate, refuse, and a store that disappears."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_task_published_later_is_picked_up(shelf, serve):
     assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit", "tags"]
 
 
-def test_what_is_loaded_goes_on_when_the_store_or_a_task_goes_away(shelf, serve):
+def test_loaded_versions_answer_when_the_store_or_a_task_disappears(shelf, serve):
     shelf.publish("fruit")
     shelf.publish("tags")
     client = serve(shelf.store)
@@ -145,7 +145,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
+def test_a_bad_version_is_refused_once_and_the_old_one_answers(
     shelf, serve, events, sample, onnx_graph, name, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -170,7 +170,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_goes_on(
     eventually(lambda: version(client) == 3, seconds=10)
 
 
-def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sample):
+def test_a_refusal_is_shown_until_a_good_version_is_live(shelf, serve, sample):
     shelf.publish(seed=1)
     client = serve(shelf.store)
     assert client.get("/tasks/fruit").json()["refused"] is None
@@ -200,7 +200,7 @@ def test_what_was_refused_is_told_until_something_good_is_live(shelf, serve, sam
     assert version(client) == 4
 
 
-def test_a_refused_version_that_is_only_pinned_is_not_told_as_the_live_one(shelf, serve):
+def test_a_refused_pinned_version_is_not_shown_as_the_live_one(shelf, serve):
     shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
     shelf.publish(seed=2)
     client = serve(shelf.store)
@@ -209,7 +209,7 @@ def test_a_refused_version_that_is_only_pinned_is_not_told_as_the_live_one(shelf
     assert client.get("/tasks/fruit").json()["refused"] is None
 
 
-def test_a_task_whose_only_version_was_refused_says_so_by_name(shelf, serve):
+def test_a_task_whose_only_version_was_refused_has_its_own_error(shelf, serve):
     shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
     client = serve(shelf.store)
     for response in (client.get("/tasks/fruit"), client.post("/classify", json={"task": "fruit", "text": "red"})):
@@ -267,7 +267,7 @@ def test_a_pointer_to_nothing_is_refused(shelf, serve, events, content, reason):
     assert version(client) == 1
 
 
-def test_folders_that_are_no_task_are_passed_over(shelf, serve, events):
+def test_folders_that_are_not_tasks_are_ignored(shelf, serve, events):
     shelf.publish(seed=1)
     for name in ("Not A Task", "empty"):
         (shelf.store.root / "tasks" / name).mkdir()

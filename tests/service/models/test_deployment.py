@@ -1,4 +1,4 @@
-"""A store that must be on a node what it was where it was deployed from."""
+"""The deployed versions of a store on each node."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def node(shelf: Shelf, tmp_path: Path) -> Callable[[], Shelf]:
     return copy
 
 
-def test_a_copy_of_the_store_is_what_was_deployed(shelf, node):
+def test_a_copy_of_the_store_is_accepted(shelf, node):
     shelf.publish("fruit")
     shelf.publish("tags")
     copy = DeployedStore(node().store.root, live_versions(shelf.store))
@@ -37,7 +37,7 @@ def test_a_copy_of_the_store_is_what_was_deployed(shelf, node):
     assert {task: copy.live(task) for task in copy.tasks()} == {"fruit": 1, "tags": 1}
 
 
-def test_what_is_published_later_is_not_live_before_it_is_deployed(shelf, node):
+def test_a_version_published_later_is_not_live_before_its_deployment(shelf, node):
     shelf.publish("fruit", seed=1)
     deployed = live_versions(shelf.store)
     copy = node()
@@ -94,7 +94,7 @@ def test_a_damaged_or_empty_store_is_not_deployed(shelf):
         live_versions(shelf.store)
 
 
-def test_the_service_answers_with_what_was_deployed_though_live_moves(shelf):
+def test_the_service_answers_with_the_deployed_version_after_live_moves(shelf):
     shelf.publish("fruit", seed=1)
     shelf.publish("fruit", seed=2)
     deployed = live_versions(shelf.store)

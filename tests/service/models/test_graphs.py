@@ -1,4 +1,4 @@
-"""A graph in memory: its weights once, its output where it was computed."""
+"""The memory of a graph: one copy of its weights, and outputs that stay on their device."""
 
 from __future__ import annotations
 

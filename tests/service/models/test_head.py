@@ -33,11 +33,11 @@ def test_a_score_that_equals_its_threshold_is_selected():
     assert chosen.tolist() == [True, False, True]
 
 
-def test_one_label_of_equals_is_selected_in_a_single_label_task():
+def test_of_equal_scores_one_label_is_selected_in_a_single_label_task():
     assert selected(np.array([0.4, 0.4, 0.2]), Calibration()).tolist() == [True, False, False]
 
 
-def test_logits_are_the_pattern_s_linear_map_of_features_or_their_stand_ins(shelf):
+def test_logits_are_the_patterns_linear_map_of_features_or_absent_features(shelf):
     draft = shelf.draft()
     tensors, absent = (
         load(draft.blobs[draft.manifest.head.sha256]),

@@ -52,11 +52,11 @@ def test_auto_takes_the_fastest_for_the_device(available, on_gpu, chosen):
 
 @pytest.mark.parametrize("asked", list(Precision))
 @pytest.mark.parametrize("on_gpu", [False, True])
-def test_an_asked_precision_is_that_one_on_any_device(asked, on_gpu):
+def test_a_named_precision_is_used_on_any_device(asked, on_gpu):
     assert choose_precision(list(Precision), asked, on_gpu) is asked
 
 
-def test_a_version_without_the_asked_one_is_refused_and_the_cure_named():
+def test_a_version_without_the_named_precision_is_refused_with_the_cure():
     with pytest.raises(RefusedError, match="has fp16 and fp32, not int8; set MORA_PRECISION to auto") as raised:
         choose_precision([FP32, FP16], "int8", False)
     assert raised.value.reason == "precision"
@@ -82,7 +82,7 @@ def test_the_served_precision_is_shown_and_answers(shelf, serve, oracle, sample,
     assert sample(client, series) == 1
 
 
-def test_a_version_without_the_asked_precision_leaves_the_old_one_answering(shelf, serve, events):
+def test_the_old_version_answers_if_the_new_one_lacks_the_named_precision(shelf, serve, events):
     shelf.publish_draft(with_precision(shelf.draft(seed=1), INT8))
     client = serve(shelf.store, precision="int8")
     shelf.publish(seed=2)
@@ -94,7 +94,7 @@ def test_a_version_without_the_asked_precision_leaves_the_old_one_answering(shel
     assert {event["reason"] for event in events if event["event"] == "model_refused"} == {"precision"}
 
 
-def test_graphs_that_are_further_off_than_at_export_are_refused(shelf, serve, events):
+def test_graphs_with_larger_errors_than_at_the_export_are_refused(shelf, serve, events):
     shelf.publish_draft(with_precision(shelf.draft(), INT8, scale=1.5, error=0.01))
 
     client = serve(shelf.store)
@@ -107,7 +107,7 @@ def test_graphs_that_are_further_off_than_at_export_are_refused(shelf, serve, ev
     assert "set MORA_PRECISION to fp32" in refusal["problem"]
 
 
-def test_such_a_version_is_served_in_fp32(shelf, serve):
+def test_a_version_with_inexact_int8_graphs_is_served_in_fp32(shelf, serve):
     shelf.publish_draft(with_precision(shelf.draft(), INT8, scale=1.5, error=0.01))
 
     assert serve(shelf.store, precision="fp32").get("/readyz").status_code == 200

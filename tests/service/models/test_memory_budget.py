@@ -24,7 +24,7 @@ def entering(budget: MemoryBudget, wanted: int, entered: list[int]) -> threading
     return thread
 
 
-def test_pictures_wait_until_there_is_room_for_them():
+def test_a_reservation_waits_for_free_bytes():
     budget, entered = MemoryBudget(10), []
     with budget.reserve(4), budget.reserve(5):
         small = entering(budget, 1, entered)
@@ -36,7 +36,7 @@ def test_pictures_wait_until_there_is_room_for_them():
     assert entered == [1, 2]
 
 
-def test_one_larger_than_the_budget_is_refused_and_costs_nothing():
+def test_a_reservation_larger_than_the_budget_is_refused():
     budget = MemoryBudget(10)
     with pytest.raises(ServiceError) as refusal, budget.reserve(11):
         pass
@@ -45,7 +45,7 @@ def test_one_larger_than_the_budget_is_refused_and_costs_nothing():
         pass
 
 
-def test_small_ones_do_not_keep_a_large_one_waiting_for_ever():
+def test_small_reservations_do_not_overtake_a_large_one():
     budget, entered = MemoryBudget(10), []
     with budget.reserve(5):
         large = entering(budget, 10, entered)
@@ -57,7 +57,7 @@ def test_small_ones_do_not_keep_a_large_one_waiting_for_ever():
     assert entered == [10, 1]
 
 
-def test_room_is_given_back_by_what_fails():
+def test_a_failed_block_frees_its_bytes():
     budget = MemoryBudget(10)
     for _ in range(3):
         try:

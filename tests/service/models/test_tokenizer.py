@@ -99,7 +99,7 @@ def test_a_padded_text_is_the_same_text_with_padding_behind_its_end(ours, padded
     assert tokens.truncated == alone.truncated
 
 
-def test_padding_that_a_tokenizer_file_asks_for_is_not_what_the_manifest_says(ours, reference):
+def test_the_manifests_padding_replaces_the_tokenizer_files(ours, reference):
     definition = Tokenizer.from_str(reference.backend_tokenizer.to_str())
     definition.enable_padding(direction="left", pad_id=3, length=30)
     for padding, end in [(None, []), (Padding(length=MAX_LENGTH, token=7), [7] * (MAX_LENGTH - 3))]:

@@ -149,7 +149,7 @@ def test_server_timing_repeats_the_answers_latency(client, picture):
     assert latency["total"] >= max(latency[stage] for stage in STAGES[:-1])
 
 
-def test_a_request_has_an_id_of_its_own_whatever_the_client_calls_it(client):
+def test_a_request_has_its_own_id_besides_the_clients(client):
     item = {"task": "fruit", "text": "red"}
     for given, echoed in [("order-17", True), ("x" * 129, False), ("a b", False), ("\x1b[31m", False)]:
         response = client.post("/classify", json=item, headers={"X-Request-ID": given})

@@ -1,4 +1,4 @@
-"""What is decided about a connection without a network."""
+"""Decisions about connections that need no network."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from service.web.connections import Connection, connection_limit
 
 
 @pytest.mark.parametrize(("files", "limit"), [(1024, 896), (256, 128), (100, 1), (resource.RLIM_INFINITY, 1000)])
-def test_some_files_are_kept_from_the_connections(monkeypatch, files, limit):
+def test_some_open_files_are_reserved_for_other_uses(monkeypatch, files, limit):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     assert connection_limit(1000) == limit
 
 
 @pytest.mark.parametrize(("has_begun", "stays"), [(False, False), (True, True)])
-def test_the_end_of_a_connection_is_said_with_an_answer_or_not_decided(has_begun, stays):
+def test_the_end_of_a_connection_is_announced_with_an_answer_that_has_not_begun(has_begun, stays):
     """A client that was not told would lose its next request."""
     connection = Connection.__new__(Connection)
     connection.cycle = SimpleNamespace(response_complete=False, response_started=has_begun, keep_alive=True)

@@ -8,7 +8,7 @@ from tests.support.tiny import ITEMS, body
 
 
 @pytest.mark.parametrize("pattern", ITEMS)
-def test_features_are_those_of_the_towers_and_none_of_what_is_absent(client, picture, pixels, oracle, pattern):
+def test_features_are_the_towers_and_none_for_an_absent_modality(client, picture, pixels, oracle, pattern):
     has_image, text = ITEMS[pattern]
     image_features, text_features = oracle("fruit").features(pixels if has_image else None, text)
 
@@ -51,11 +51,11 @@ def test_it_counts_as_a_request_and_not_as_a_prediction(client, sample):
         ({"text": "red", "version": 9}, "unknown_version"),
     ],
 )
-def test_what_it_refuses(client, fields, code):
+def test_an_invalid_request_is_refused(client, fields, code):
     assert client.post("/embed", json={"task": "fruit", **fields}).json()["code"] == code
 
 
-def test_the_client_for_python_asks_for_it(real):
+def test_the_python_client_embeds(real):
     with Client(real.url, CANARY) as client:
         found = client.embed(text="red", task="fruit")
 

@@ -1,4 +1,4 @@
-"""API keys: their file, how it is followed, and how a key is made."""
+"""API keys: their file, its reloading, and new keys."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_changed_file_is_taken_over(path, events):
     assert events == [{"event": "api_keys_loaded", "log_level": "info", "clients": ["blog"]}]
 
 
-def test_a_file_that_goes_bad_changes_nothing_and_is_said_once(path, events):
+def test_an_unusable_file_keeps_the_previous_keys_and_is_logged_once(path, events):
     good = path.read_bytes()
     keys = ApiKeys(path)
     for break_it in (path.unlink, lambda: path.write_bytes(b"half a li"), lambda: path.write_bytes(b"")):
@@ -124,7 +124,7 @@ def test_a_given_key_is_read_from_standard_input_and_not_shown():
 @pytest.mark.parametrize(
     ("name", "key"), [("shop", "short"), ("shop", "a key with some spaces"), ("two words", KEY), ("", KEY), ("a#", KEY)]
 )
-def test_a_weak_key_and_a_name_that_is_none_are_refused(name, key):
+def test_a_weak_key_and_an_invalid_name_are_refused(name, key):
     assert CliRunner().invoke(app, ["hash-key", name, "--stdin"], input=key).exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""A transport that is closed in two steps where the client may still be sending."""
+"""A transport is closed in two steps if the client may still be sending."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Noting:
     ("may_still_send", "is_closing", "told"),
     [(True, False, ["write_eof", "resume_reading"]), (False, False, ["close"]), (True, True, ["close"])],
 )
-def test_our_half_ends_first_where_the_client_may_still_send(may_still_send, is_closing, told):
+def test_the_servers_half_is_closed_first_if_the_client_may_still_send(may_still_send, is_closing, told):
     below = Noting(is_closing)
     transport = Lingering(below, lambda: may_still_send)
     assert transport.is_closing() == is_closing
@@ -33,7 +33,7 @@ def test_our_half_ends_first_where_the_client_may_still_send(may_still_send, is_
     assert below.told == told
 
 
-def test_the_second_close_is_the_end():
+def test_the_second_close_closes_the_transport():
     below = Noting()
     transport = Lingering(below, lambda: True)
     transport.close()

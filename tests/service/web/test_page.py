@@ -1,4 +1,4 @@
-"""The playground as files: what the service sends of it, and how."""
+"""The playground's files and their headers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_every_file_of_the_page_is_sent_as_it_is(client):
     assert sent == {f"playground/{file.name}": file.read_bytes() for file in FOLDER.iterdir()}
 
 
-def test_the_page_asks_for_nothing_that_is_not_there_or_not_the_services_own(client):
+def test_the_page_links_only_to_existing_files_of_the_service(client):
     asked = re.findall(r'(?:src|href)="([^"#]+)"', client.get("/").text)
     for path in PATHS[1:]:
         asked += [f"playground/{name}" for name in re.findall(r'from "\./([^"]+)"', client.get(path).text)]
@@ -29,7 +29,7 @@ def test_the_page_asks_for_nothing_that_is_not_there_or_not_the_services_own(cli
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_file_can_run_what_the_service_did_not_send(client, path):
+def test_every_file_has_the_security_headers(client, path):
     response = client.get(path)
     policy = dict(part.strip().split(" ", 1) for part in response.headers["Content-Security-Policy"].split(";"))
     assert policy["default-src"] == "'self'"
@@ -44,7 +44,7 @@ def test_no_file_can_run_what_the_service_did_not_send(client, path):
     assert response.headers["Content-Type"].split(";")[0] == expected
 
 
-def test_what_a_browser_has_is_not_sent_again(client):
+def test_a_file_in_the_browsers_cache_is_not_sent_again(client):
     first = client.get("/")
     again = client.get("/", headers={"If-None-Match": f'"other", W/{first.headers["ETag"]}'})
     assert (again.status_code, again.content) == (304, b"")

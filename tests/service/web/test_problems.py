@@ -1,4 +1,4 @@
-"""Every way a request can fail: its status, its code, its one shape, and that it is counted.
+"""The errors of requests: status, code, form of the body, and metrics.
 
 Covers service.web.problems, service.api.problems, service.api.requests, service.errors.
 """
@@ -112,7 +112,7 @@ def check_problem(response, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize(("body", "status", "code"), BODIES)
-def test_a_bad_json_request_is_told_what_is_wrong_and_counted(client, sample, body, status, code):
+def test_an_invalid_json_request_gets_its_code_and_is_counted(client, sample, body, status, code):
     reason = MEANINGS[Code(code)].reason or code
     series = f'mora_rejected_total{{reason="{reason}"}}'
     before = sample(client, series)
@@ -146,7 +146,7 @@ FORMS = [
 
 
 @pytest.mark.parametrize(("body", "status", "code"), FORMS)
-def test_a_bad_form_is_told_what_is_wrong(client, body, status, code):
+def test_an_invalid_form_gets_its_code(client, body, status, code):
     check_problem(
         client.post("/classify", content=body, headers={"Content-Type": "multipart/form-data; boundary=x"}),
         status,
@@ -168,7 +168,7 @@ def test_a_bad_form_is_told_what_is_wrong(client, body, status, code):
         ({**JSON, "Content-Length": "9" * 5000}, 413, "body_too_large"),
     ],
 )
-def test_headers_that_announce_what_is_not_taken(client, headers, status, code):
+def test_headers_of_an_unsupported_body_are_refused(client, headers, status, code):
     check_problem(client.post("/classify", content=item(), headers=headers), status, code)
 
 
@@ -261,7 +261,7 @@ def test_a_damaged_picture_is_answered_or_refused(client, position, byte, file_f
     assert response.status_code in (200, 413, 415, 422)
 
 
-def test_a_problem_says_where_and_in_plain_words(client):
+def test_a_problem_names_the_position_of_the_mistake(client):
     def detail(path: str, body: bytes) -> str:
         return client.post(path, content=body, headers=JSON).json()["detail"]
 

@@ -25,7 +25,7 @@ PAUSES = st.lists(st.one_of(st.just(0.0), st.floats(0, 1), st.floats(0, 1000)), 
 
 @settings(deadline=None)
 @given(rate=RATES, burst=BURSTS, pauses=PAUSES)
-def test_no_span_of_time_sees_more_than_the_burst_and_what_the_rate_adds(rate, burst, pauses):
+def test_no_period_has_more_requests_than_the_burst_and_the_rate_allow(rate, burst, pauses):
     clock = Clock()
     limit = RateLimit(rate, burst, clock)
     let_through = []
@@ -40,7 +40,7 @@ def test_no_span_of_time_sees_more_than_the_burst_and_what_the_rate_adds(rate, b
 
 @settings(deadline=None)
 @given(rate=RATES, burst=BURSTS, pauses=PAUSES)
-def test_who_waits_as_told_is_let_through_and_no_sooner(rate, burst, pauses):
+def test_a_client_is_accepted_after_the_announced_wait_and_not_before(rate, burst, pauses):
     clock = Clock()
     limit = RateLimit(rate, burst, clock)
     for pause in pauses:
@@ -67,7 +67,7 @@ def test_a_client_that_keeps_to_the_rate_is_never_refused(rate, burst, count):
 
 @settings(deadline=None)
 @given(burst=BURSTS)
-def test_one_client_takes_nothing_from_another(burst):
+def test_the_limits_of_two_clients_are_independent(burst):
     limit = RateLimit(1.0, burst, Clock())
     while not limit.take("shop"):
         pass

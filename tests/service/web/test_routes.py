@@ -1,4 +1,4 @@
-"""What the service tells about itself: tasks, health, metrics and its own description. Covers service.web.app."""
+"""Tasks, health, metrics and the OpenAPI document. Covers service.web.app."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import pytest
 
 
-def test_tasks_are_listed_with_what_a_client_needs(client):
+def test_tasks_are_listed_with_their_details(client):
     fruit, tags = client.get("/tasks").json()["tasks"]
     assert list(fruit) == ["task", "version", "problem", "labels", "backbone", "precision"]
     assert (fruit["task"], fruit["version"], fruit["problem"]) == ("fruit", 1, "single_label")
@@ -71,7 +71,7 @@ def test_an_answer_moves_every_metric_it_should(client, picture, sample):
     assert sample(client, "process_open_fds") > 0
 
 
-def test_what_clients_make_up_makes_no_series(client):
+def test_invented_names_create_no_series(client):
     def series() -> set[str]:
         lines = client.get("/metrics").text.splitlines()
         return {re.sub(r" [^ ]*$", "", line) for line in lines if not line.startswith("#")}

@@ -1,4 +1,4 @@
-"""The service as a process of its own, over real HTTP."""
+"""The service as a process, over real HTTP."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def post(url: str, body: bytes) -> tuple[int, dict]:
             return error.code, json.load(error)
 
 
-def test_the_process_says_where_it_listens_answers_and_stops_when_told(server, oracle):
+def test_the_process_logs_its_address_answers_and_stops_after_sigterm(server, oracle):
     process, event = server
     assert event["tasks"] == {"fruit": 1}
 
@@ -110,7 +110,7 @@ def test_a_wrong_setting_is_named_before_anything_starts(arguments, environment,
     ("flags", "event", "loads"),
     [(["--port"], "port_unusable", False), (["--port", "0", "--metrics-port"], "metrics_port_unusable", True)],
 )
-def test_a_port_that_is_taken_is_said_with_the_cure_and_nothing_is_served(shelf, flags, event, loads):
+def test_a_port_in_use_is_an_error_with_its_cure(shelf, flags, event, loads):
     shelf.publish("fruit")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [sys.executable, "-m", "service.cli", "run", "--store", str(shelf.store.root), "--log-format", "json"]
@@ -146,7 +146,7 @@ def test_an_address_that_cannot_be_listened_on_has_its_cure(shelf, monkeypatch, 
     assert "port 80: " in events[0]["problem"]
 
 
-def test_a_service_without_a_task_says_so_and_what_to_do(tmp_path):
+def test_a_service_without_a_task_logs_the_cure(tmp_path):
     command = [sys.executable, "-m", "service.cli", "run", "--port", "0", "--store", str(tmp_path / "none")]
     process = subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,4 @@
-"""What may be looked at of a task: its examples, its report, its versions."""
+"""The examples, the report and the versions of a task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def with_report(draft: TinyDraft) -> TinyDraft:
     return TinyDraft(draft.manifest.model_copy(update={"report": blob}), {**draft.blobs, blob.sha256: REPORT})
 
 
-def test_examples_are_the_golden_ones_with_the_label_they_had_when_exported(client, shelf):
+def test_examples_are_the_golden_examples_with_their_labels_at_the_export(client, shelf):
     golden = shelf.draft("fruit").manifest.golden
     answer = client.get("/tasks/fruit/examples").json()
     assert (answer["task"], answer["version"]) == ("fruit", 1)

@@ -1,4 +1,4 @@
-"""The tensors of the Open Inference Protocol: what a client packs is what the service reads."""
+"""The tensors of the Open Inference Protocol are read as a client packs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces: one span a request with its stages below it, sent to a collector that may be down, and no input in them."""
+"""Traces: a span for each request and each stage, without input, for a collector that may be down."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_an_encoder_that_was_done_before_the_other_began_is_shown_so(traced, pic
     assert stages["text_encoder"].end_time < stages["image_encoder"].start_time
 
 
-def test_what_did_not_run_has_no_span(traced):
+def test_a_stage_that_did_not_run_has_no_span(traced):
     client, exporter = traced
     client.post("/classify", json=item(text="a red apple"))
     assert {stage.name for stage in split(exporter)[1]} == STAGES - {"decode", "image_encoder"}
@@ -141,7 +141,7 @@ def test_a_trace_that_the_client_does_not_sample_is_not_exported(traced):
 @pytest.mark.parametrize(
     "header", ["", "00", "x" * 10_000, f"00-{'0' * 32}-{PARENT}-01", f"ff-{TRACE}-{PARENT}-01", f"00-{TRACE}-\xe9-01"]
 )
-def test_a_traceparent_that_is_none_begins_a_new_trace(traced, header):
+def test_an_invalid_traceparent_begins_a_new_trace(traced, header):
     client, exporter = traced
     answer = client.post("/classify", json=item(text="red"), headers={"traceparent": header.encode("latin-1")})
 
@@ -170,7 +170,7 @@ def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
     assert failed.status.status_code is StatusCode.ERROR
 
 
-def test_no_span_holds_what_a_client_sent(traced):
+def test_no_span_contains_input(traced):
     client, exporter = traced
     given = "hunter2"
     client.post(f"/classify?q={given}", json=item(text=given), headers={"X-Request-ID": given, "Cookie": given})
