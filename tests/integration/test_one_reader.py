@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_store.items.rows import TableError
 from service.api.item import Item
 from service.errors import Code
-from service.labelling.rows import DataSetError, Limits
-from service.labelling.sources import Columns, open_source
+from service.labelling.rows import Columns, Limits
+from service.labelling.sources import chunks_of, open_source
 from service.settings import Settings
 from training.config import DataConfig, TaskConfig
 from training.data.splits import load_split
@@ -79,7 +80,7 @@ def write(rows: Rows, path: Path) -> Path:
 
 def seen_by_classify(path: Path):
     """The image and text of each row, or the code of its problem."""
-    chunks = open_source(path).chunks(Columns("image", "text", ()), LIMITS, 3)
+    chunks = chunks_of(open_source(path), Columns("image", "text", ()), LIMITS, 3)
     items = [item for chunk in chunks for item in chunk.items]
     return [(item.image, item.text) if isinstance(item, Item) else item.code for item in items]
 
@@ -165,7 +166,7 @@ def test_a_file_that_cannot_be_read_gets_one_message(tmp_path, name, content):
 
     with pytest.raises(DataError) as trained:
         load_split("train", str(tmp_path / name), CONFIG)
-    with pytest.raises(DataSetError) as classified:
+    with pytest.raises(TableError) as classified:
         open_source(tmp_path / name)
 
     assert str(trained.value) == str(classified.value)
