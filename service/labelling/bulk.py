@@ -38,7 +38,7 @@ def label_data_set(options: BulkOptions, settings: Settings, executor: Executor,
     """Label the parts that are not labelled yet; returns the counts of the whole output.
 
     Raises:
-        DataSetError, StoreError, RefusedError: the job cannot resume, or cannot be finished.
+        DataSetError, StoreError, RefusedError, TableError: the job cannot resume, or cannot be finished.
     """
     check_paths(options)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import sys
 from collections import Counter
 from types import ModuleType, SimpleNamespace
@@ -29,7 +30,8 @@ class Dataset:
         self.numbers = numbers
 
     def map_batches(self, worker, fn_constructor_args, batch_size, compute, **share):
-        self.worker, self.workers, self.share = worker(*fn_constructor_args), compute, share
+        arguments = pickle.loads(pickle.dumps(fn_constructor_args))  # noqa: S301 - as they reach a worker
+        self.worker, self.workers, self.share = worker(*arguments), compute, share
         assert batch_size == 1
         return self
 
