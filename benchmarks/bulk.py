@@ -13,7 +13,6 @@ import importlib.metadata
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -26,10 +25,10 @@ from PIL import Image
 from rich.console import Console
 
 from model_store import DEFAULT_STORE
-from service.labelling.bulk import labelled
-from service.labelling.job import Job, Part, resume
-from service.labelling.parts import Labelled, PartLabeller
-from service.labelling.planning import BulkOptions, plan
+from service.labelling.bulk import label_here
+from service.labelling.job import resume
+from service.labelling.planning import BulkOptions, make_plan
+from service.labelling.ray_executor import label_on_ray
 from service.settings import Settings
 from training.provenance import machine
 
@@ -71,31 +70,18 @@ def run(way: int, source: Path, output: Path) -> Figures:
     """One way over the whole input: workers on Ray, or 0 for none."""
     output.mkdir()
     settings = Settings.model_validate({"store": DEFAULT_STORE})
-    options = BulkOptions(source, output, TASK, part_rows=PART_ROWS, keep=(), workers=max(1, way))
-    job, schema = plan(options, settings)
-    todo = resume(job, output)
-    arguments = job, source.parent, output, schema
+    plan = make_plan(BulkOptions(source, output, TASK, part_rows=PART_ROWS, keep=()), settings)
+    parts = resume(plan.job, output)
     started = time.perf_counter()
     done, times = [], []
-    results = labelled(todo, arguments, settings, options) if way else plain(todo, arguments, settings)
-    for part in results:
+    for part in label_on_ray(plan, parts, way, "local") if way else label_here(plan, parts):
         done.append(part)
         times.append(time.perf_counter())
     rows = sum(part.rows for part in done)
-    if rows != sum(part.rows for part in todo) or any(part.failed for part in done):
+    if rows != sum(part.rows for part in parts) or any(part.failed for part in done):
         raise SystemExit(f"{rows} rows were labelled, {sum(part.failed for part in done)} of them without an answer")
     rate = (rows - done[0].rows) / (times[-1] - times[0])
     return Figures(rate, time.perf_counter() - started)
-
-
-def plain(todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings) -> Iterator[Labelled]:
-    """The same work in this process."""
-    labeller = PartLabeller(*arguments, settings)
-    try:
-        for part in todo:
-            yield labeller.label(part.number)
-    finally:
-        labeller.close()
 
 
 def page(kind: str, items: int, rounds: int, found: dict[str, list[Figures]]) -> str:

@@ -21,9 +21,10 @@ from pydantic import (
 )
 
 from model_store import Problem
+from model_store.items.labels import label_of
+from model_store.items.rows import encoding_fault
 from model_store.manifest import TaskName
 from model_store.messages import describe_os_error
-from training.data.files import encoding_fault
 from training.errors import ConfigError
 from training.fields import complaints
 
@@ -157,9 +158,10 @@ class TaskConfig(_Frozen):
     @field_validator("labels")
     @classmethod
     def _each_once(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if labels is not None and (len(set(labels)) < len(labels) or any(not label.strip() for label in labels)):
+        written = None if labels is None else tuple(label_of(label) or "" for label in labels)
+        if written is not None and (len(set(written)) < len(written) or "" in written):
             raise ValueError("labels must be different and not blank")
-        return labels
+        return written
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:

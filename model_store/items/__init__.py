@@ -1,4 +1,5 @@
-"""What an item is: rows of files, missing cells, labels, and pictures up to `pixel_values`.
+"""What an item is: rows of files and folders, missing cells, labels, and pictures up to `pixel_values`.
 
-Training and service both read items through this room. It may import the manifest, errors and messages.
+Training and service both read items here, so neither reads a file differently. It may import `manifest`, `errors` and
+`messages` of this package, NumPy and Pillow, and pyarrow in `parquet_files` alone.
 """

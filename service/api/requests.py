@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
+from model_store.items.missing import is_missing
 from service.errors import Code, ServiceError
 
 Timeout = Annotated[
@@ -19,7 +20,7 @@ _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 
 
 class Input(BaseModel):
-    """One item. An empty string counts as absent."""
+    """One item. What is empty or white space only counts as absent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,8 +29,8 @@ class Input(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _default_when_empty(cls, value: object, info: ValidationInfo) -> object:
-        return cls.model_fields[str(info.field_name)].default if value in ("", b"", None) else value
+    def _default_when_missing(cls, value: object, info: ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if is_missing(value) else value
 
     @field_validator("image", mode="before")
     @classmethod

@@ -1,161 +1,97 @@
-"""Who answers `mora-serve classify`: a model in this process, or a running service, with the same answers."""
+"""The answerers of `mora-serve classify` and `bulk`: a model in this process, or a running service."""
 
 from __future__ import annotations
 
-import random
-import threading
-import time
+import asyncio
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
-from model_store import Store
+import structlog
+
+from model_store import Store, read_trusted_keys
+from model_store.items.rows import Row
 from service.api.answers import Answer, Classification
 from service.api.item import Item
 from service.api.requests import ClassifyRequest
-from service.client import Client, ClientError, ProblemError
-from service.errors import Code, ServiceError
-from service.labelling.labeller import Labeller
-from service.labelling.rows import DataSetError, choose_task
+from service.errors import ServiceError, internal
+from service.inference.engine import Engine
+from service.labelling.rows import answer_row, choose_task
+from service.models.catalog import Catalog
+from service.models.loading import Loader
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.telemetry.record import RequestRecord
 
-Answers = list[Answer | ServiceError]
-_IN_FLIGHT = 16
-_PATIENCE_SECONDS = 60.0  # how long a service may be away, or refuse, before all of the work is given up
-_FIRST_WAIT_SECONDS = 1.0
-_EVERY_LABEL = 10**9
-_OF_ITEMS = {  # what one item can be refused for; anything else would meet the next one too
-    Code.BODY_TOO_LARGE,
-    Code.BAD_VALUE,
-    Code.BAD_TEXT,
-    Code.MISSING_INPUT,
-    Code.TEXT_TOO_LARGE,
-    Code.IMAGE_FORMAT,
-    Code.IMAGE_TOO_MANY_PIXELS,
-    Code.IMAGE_UNDECODABLE,
-    Code.DEADLINE,
-    Code.MODEL_NONFINITE,
-    Code.INTERNAL,
-}
+_log = structlog.get_logger()
 
 
 class Answerer(Protocol):
-    """One version of a task. Raises ClientError or DataSetError where it can answer nothing at all."""
+    """One version of a task. Its methods raise ClientError or DataSetError if it cannot answer at all."""
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
-        """What `POST /classify` answers. Raises ServiceError, or ProblemError for what a service refused."""
+        """The answer of `POST /classify`. Raises ServiceError, or ProblemError if a service refused the item."""
 
-    def label(self, items: Sequence[Item | ServiceError]) -> Answers:
-        """Every label of each item, best first, or why it has none; what is an error already stays one."""
+    def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
+        """Every label of each item, best first, or why it has none; an error is returned as it is."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
+    def close(self) -> None:
+        """End the threads."""
 
 
 class StoreAnswerer:
-    """A version of a store's, loaded into this process. Raises StoreError, RefusedError or DataSetError."""
+    """A version of a store, loaded into this process and run by the service's own engine, which forms the batches.
+
+    Raises StoreError, RefusedError or DataSetError if the version cannot be loaded.
+    """
 
     def __init__(self, store: Store, settings: Settings, task: str | None, version: int | None) -> None:
         name = choose_task(task, store.tasks(), store.root)
-        self._labeller = Labeller(store, settings, name, version or store.manifest(name).version)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._labeller.close()
+        loader, metrics = Loader(store, settings), Metrics()
+        self._model = loader.load(name, version or store.manifest(name).version)
+        self._max_in_flight = max(1, settings.queue_size)  # the engine would refuse more
+        self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
-        """What `POST /classify` answers. Raises ServiceError."""
-        manifest = self._labeller.model.manifest
-        request = ClassifyRequest(
-            image=item.image,
-            text=item.text,
-            task=manifest.task,
-            version=manifest.version,
-            top_k=top_k,
-            explain=explain,
-        )
-        return self._labeller.classify(request)
+        """The answer of `POST /classify`. Raises ServiceError."""
+        return asyncio.run(self._classify(item, top_k, explain))
 
-    def label(self, items: Sequence[Item | ServiceError]) -> Answers:
+    def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
         """Every label of each item, best first, or why it has none."""
-        return self._labeller.label(items)
+        return asyncio.run(self._label_all(items))
 
+    def close(self) -> None:
+        """End the threads."""
+        self._engine.close()
 
-class ServiceAnswerer:
-    """A running service, asked for one version all the time, whatever becomes live meanwhile.
-
-    Raises ClientError or DataSetError.
-    """
-
-    def __init__(self, url: str, api_key: str | None, task: str | None, version: int | None) -> None:
-        self._client = _client(url, api_key)
-        self._ended = threading.Event()
-        self._pool = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="mora-classify")
-        try:
-            self._task, live = self._find(task, url)
-        except BaseException:
-            self._client.close()
-            raise
-        self._version = version or live
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._pool.shutdown(cancel_futures=True)
-        self._client.close()
-
-    def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
-        """What the service answers. Raises ClientError."""
-        return self._client.classify(
-            item.image, item.text, task=self._task, version=self._version, top_k=top_k, explain=explain
+    async def _classify(self, item: Item, top_k: int, explain: bool) -> Classification:
+        task, version = self._model.manifest.task, self._model.manifest.version
+        request = ClassifyRequest(
+            image=item.image, text=item.text, task=task, version=version, top_k=top_k, explain=explain
         )
+        return await self._engine.classify(request, RequestRecord(), self._model)
 
-    def label(self, items: Sequence[Item | ServiceError]) -> Answers:
-        """Every label of each item, best first, or why it has none; many are asked for at the same time."""
-        return list(self._pool.map(self._label, items))
+    async def _label_all(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
+        in_flight = asyncio.Semaphore(self._max_in_flight)
 
-    def _label(self, item: Item | ServiceError) -> Answer | ServiceError:
-        if isinstance(item, ServiceError):
-            return item
-        ends = time.monotonic() + _PATIENCE_SECONDS
-        wait_seconds = _FIRST_WAIT_SECONDS
-        while True:
-            try:
-                return self.classify(item, _EVERY_LABEL, explain=False)
-            except ClientError as error:
-                if (refused := _refused(error)) is not None:
-                    return refused
-                wait_seconds = max(wait_seconds, error.retry_after_seconds)
-                if not error.retryable or time.monotonic() + wait_seconds > ends:
-                    raise
-            if self._ended.wait(wait_seconds * random.uniform(1, 1.5)):  # noqa: S311 - no secret
-                raise DataSetError("it was ended")
-            wait_seconds *= 2
+        async def label(item: Item | ServiceError) -> Answer | ServiceError:
+            async with in_flight:
+                return item if isinstance(item, ServiceError) else await self._label(item)
 
-    def _find(self, task: str | None, url: str) -> tuple[str, int]:
-        """The task and its version that answers."""
-        live = {summary.task: summary.version for summary in self._client.tasks().tasks}
-        if task is not None and task not in live:
-            try:
-                self._client.task(task)  # tells why a task that is there does not answer
-            except ProblemError as error:
-                if error.code != Code.UNKNOWN_TASK:
-                    raise
-        name = choose_task(task, sorted(live), url)
-        return name, live[name]
+        return await asyncio.gather(*map(label, items))
+
+    async def _label(self, item: Item) -> Answer | ServiceError:
+        try:
+            return await self._classify(item, len(self._model.manifest.labels), explain=False)
+        except ServiceError as error:
+            return error
+        except Exception:  # a defect of the service or of a graph: the other items are still labelled
+            _log.exception("item_failed", task=self._model.manifest.task)
+            return internal()
+
+
+def open_store(settings: Settings) -> Store:
+    """The store as a service with these settings opens it."""
+    return Store(settings.store, read_trusted_keys(settings.trusted_keys))
 
 
 def live_tasks(store: Store) -> list[str]:
@@ -163,23 +99,6 @@ def live_tasks(store: Store) -> list[str]:
     return [task for task in store.tasks() if store.live(task) is not None]
 
 
-def served_tasks(url: str, api_key: str | None) -> list[str]:
-    """The tasks that a running service answers for. Raises ClientError or DataSetError."""
-    with _client(url, api_key) as client:
-        return [summary.task for summary in client.tasks().tasks]
-
-
-def _client(url: str, api_key: str | None) -> Client:
-    try:
-        return Client(url, api_key)
-    except ValueError as error:
-        raise DataSetError(str(error)) from error
-
-
-def _refused(error: ClientError) -> ServiceError | None:
-    """The problem with one item, None where it is another one."""
-    if not isinstance(error, ProblemError):
-        return None
-    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and error.code is None:  # a proxy before the service
-        return ServiceError(Code.BODY_TOO_LARGE, "The request is larger than the service's proxy lets through.")
-    return ServiceError(Code(error.code), error.detail) if error.code in _OF_ITEMS else None
+def label_rows(items: Sequence[Item | ServiceError], answerer: Answerer, top_k: int) -> list[Row]:
+    """The columns of the answers, row by row."""
+    return [answer_row(answer, top_k) for answer in answerer.label(items)]

@@ -1,144 +1,102 @@
-"""`mora-serve bulk`: a parquet data set labelled on Ray Data, in parts that are whole or not there."""
+"""`mora-serve bulk`: a parquet data set labelled part by part, each a file that appears once it is complete."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 from rich.console import Console
 
-from model_store import StoreError
-from service.labelling.job import Job, Part, locked, parquet_files, part_name, resume
-from service.labelling.parts import Labelled, PartLabeller
-from service.labelling.planning import BulkOptions, check_places, plan
-from service.labelling.progress import RowProgress
-from service.labelling.rows import DataSetError
-from service.models.refusal import RefusedError
-from service.settings import Settings, usable_cores
+from model_store.atomic_file import atomic_file
+from service.labelling.answerers import StoreAnswerer, label_rows, open_store
+from service.labelling.data_set import PartReader
+from service.labelling.job import Part, locked, part_name, resume
+from service.labelling.parquet_writer import open_parquet
+from service.labelling.planning import BulkOptions, Plan, check_paths, make_plan, manifest_digest
+from service.labelling.progress import RowCounts, RowProgress
+from service.labelling.rows import Columns, DataSetError
+from service.labelling.sources import chunk_of
+from service.settings import Settings
 
-_OBJECT_STORE_BYTES = 100_000_000  # numbers of parts pass through it, never rows
+
+class LabelledPart(NamedTuple):
+    """A part whose file is written."""
+
+    number: int
+    rows: int
+    failed: int  # rows with an error
 
 
-def run(options: BulkOptions, settings: Settings, console: Console) -> Counter[str]:
-    """Label what is not labelled yet.
+Executor: TypeAlias = Callable[[Plan, Sequence[Part]], Iterator[LabelledPart]]
 
-    Returns:
-        Rows by their error in the whole output, "" for those that have an answer.
+
+def label_data_set(options: BulkOptions, settings: Settings, executor: Executor, console: Console) -> RowCounts:
+    """Label the parts that are not labelled yet; returns the counts of the whole output.
 
     Raises:
-        DataSetError, StoreError, RefusedError: the job cannot resume, or not go on.
+        DataSetError, StoreError, RefusedError, TableError: the job cannot resume, or cannot be finished.
     """
-    check_places(options)
+    check_paths(options)
     options.output.mkdir(parents=True, exist_ok=True)
     with locked(options.output):
         with console.status("reading the input"):
-            job, schema = plan(options, settings)
-        todo, total = resume(job, options.output), len(job.parts())
-        if len(todo) < total:
-            console.print(f"{total - len(todo)} of {total} parts are there; going on with the others")
-        if todo:
-            folder, _ = parquet_files(options.source.absolute())
-            arguments = job, folder, options.output.absolute(), schema
-            follow(labelled(todo, arguments, settings, options), todo, console)
-        return count_errors(options.output, total)
+            plan = make_plan(options, settings)
+        parts, total = resume(plan.job, options.output), len(plan.job.parts())
+        if len(parts) < total:
+            console.print(f"{total - len(parts)} of {total} parts are done already; labelling the others")
+        if parts:
+            with RowProgress(sum(part.rows for part in parts), console) as progress:
+                for part in executor(plan, parts):
+                    progress.advance(part.rows, part.failed)
+        return _count_rows(options.output, total)
 
 
-class _RayWorker:
-    """PartLabeller in the form that Ray Data calls: a batch of one row, which is a part's number.
+def label_here(plan: Plan, parts: Sequence[Part]) -> Iterator[LabelledPart]:
+    """Label the parts in this process. Raises DataSetError, StoreError or RefusedError."""
+    with closing(PartLabeller(plan)) as labeller:
+        for part in parts:
+            yield labeller.label(part)
 
-    What a person can mend comes back as `problem`, since Ray would wrap it in its own traces.
+
+class PartLabeller:
+    """Labels parts in this process, with the version of the job loaded once.
+
+    Raises StoreError, RefusedError or DataSetError if the store does not have the version that the job began with.
     """
 
-    def __init__(self, *arguments: Any) -> None:  # noqa: ANN401 - PartLabeller's
-        self._arguments = arguments
-        self._labeller: PartLabeller | None = None
+    def __init__(self, plan: Plan) -> None:
+        job, store = plan.job, open_store(plan.settings)
+        if manifest_digest(store, job.task, job.version) != job.manifest_sha256:
+            raise DataSetError(f"{store.root} has another {job.task} version {job.version} than the job began with")
+        self._plan, self._part_count = plan, len(job.parts())
+        self._columns = Columns(job.image_column, job.text_column, job.keep)
+        self._kept_schema = pa.schema([plan.schema.field(name) for name in job.keep])
+        self._reader = PartReader(plan.folder, job.files, plan.schema)
+        self._answerer = StoreAnswerer(store, plan.settings, job.task, job.version)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        (number,) = batch["item"]
-        try:
-            if self._labeller is None:
-                self._labeller = PartLabeller(*self._arguments)
-            done, problem = self._labeller.label(int(number)), ""
-        except (DataSetError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
-            done, problem = Labelled(int(number), 0, 0), str(error) or type(error).__name__
-        return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
+    def label(self, part: Part) -> LabelledPart:
+        """Write the file of a part."""
+        job = self._plan.job
+        folder = (self._plan.folder / part.file).parent
+        chunk = chunk_of(self._reader.read(part), self._columns, folder, job.limits)
+        rows = label_rows(chunk.items, self._answerer, job.top_k)
+        path = self._plan.output / part_name(part.number, self._part_count)
+        with atomic_file(path) as file, open_parquet(file, self._kept_schema) as write:
+            write(chunk.kept, rows)
+        return LabelledPart(part.number, len(rows), RowCounts().add(rows))
 
-
-def start_ray(address: str) -> None:
-    """A Ray of our own on this machine, or the cluster at an address. Raises DataSetError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails arrives as an exception
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address == "local":
-        own = {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
-        options.update(own)
-    try:
-        ray.init(address=address, **options)
-    except Exception as error:  # Ray raises Exception itself where a busy machine takes too long to start it
-        raise DataSetError(
-            f"Ray did not start, and nothing is lost: {error}; check --address, and give the same command again"
-        ) from error
+    def close(self) -> None:
+        """End the threads."""
+        self._answerer.close()
 
 
-def labelled(
-    todo: Sequence[Part], arguments: tuple[Job, Path, Path, pa.Schema], settings: Settings, options: BulkOptions
-) -> Iterator[Labelled]:
-    """Label the parts on Ray, in whatever order they get done. Raises DataSetError where a worker cannot go on."""
-    start_ray(options.address)
-    try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        share = share_of_cluster(options.workers)
-        alike = {"intra_op_threads": share["num_cpus"], "preparation_workers": share["num_cpus"]}
-        fixed = {"precision": arguments[0].precision.value, "store": settings.store.absolute()}
-        parts = ray.data.from_items([part.number for part in todo], override_num_blocks=len(todo))
-        results = parts.map_batches(
-            _RayWorker,
-            fn_constructor_args=(*arguments, settings.model_copy(update={**alike, **fixed})),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=options.workers),
-            **share,
-        )
-        for row in results.iter_rows():
-            if problem := row.pop("problem"):
-                raise DataSetError(f"{problem}; parts that are done stay")
-            yield Labelled(**row)
-    except ray.exceptions.RayError as error:
-        raise DataSetError(
-            f"a worker failed: {str(error).strip().splitlines()[-1]}; the same command goes on from here"
-        ) from error
-    finally:
-        ray.shutdown()
-
-
-def share_of_cluster(workers: int) -> dict[str, float]:
-    """What of the cluster each worker takes. Raises DataSetError where there are more workers than cores."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cores, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-    if workers > cores:
-        raise DataSetError(f"--workers {workers} is more than the {cores:.0f} cores there are; give at most so many")
-    largest = max(node.get("CPU", 0) for node in nodes)
-    return {"num_cpus": int(min(cores // workers, largest)), "num_gpus": min(1, gpus / workers)}
-
-
-def follow(results: Iterator[Labelled], todo: Sequence[Part], console: Console) -> None:
-    """Show how far it is, how fast, and how long it will take."""
-    with RowProgress(sum(part.rows for part in todo), console) as progress:
-        for done in results:
-            progress.advance(done.rows, done.failed)
-
-
-def count_errors(output: Path, parts: int) -> Counter[str]:
-    """Rows by error in the whole output, "" for those that have an answer."""
-    counts: Counter[str] = Counter()
+def _count_rows(output: Path, parts: int) -> RowCounts:
+    counts = RowCounts()
     for number in range(parts):
-        column = pq.read_table(output / part_name(number, parts), columns=["error"], partitioning=None)["error"]
-        counts.update(error or "" for error in column.to_pylist())
+        path = output / part_name(number, parts)
+        counts.add(pq.read_table(path, columns=["error", "detail"], partitioning=None).to_pylist())
     return counts

@@ -1,26 +1,24 @@
-"""A bulk job: what is labelled with what, so that a run that was killed goes on with exactly that."""
+"""A bulk job: which rows are labelled, with which version and options, and which parts of it are done."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import pyarrow.parquet
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from model_store import Precision
-from service.labelling.atomic_file import atomic_file
+from model_store.atomic_file import atomic_file
 from service.labelling.rows import DataSetError, Limits
 
-JOB_FILE = "_job.json"  # readers of parquet folders pass over names that begin with _ or .
+JOB_FILE = "_job.json"  # readers of parquet folders skip names that begin with _ or .
 
 
 class Part(NamedTuple):
-    """Consecutive rows of one row group, which become one file of the output or none."""
+    """Consecutive rows of one row group, which become one file of the output."""
 
     number: int
     file: str
@@ -34,7 +32,7 @@ class _Frozen(BaseModel):
 
 
 class InputFile(_Frozen):
-    """A parquet file of the input, by its content."""
+    """A parquet file of the input, identified by its content."""
 
     name: str  # relative to the input's folder
     size: int  # bytes
@@ -43,7 +41,7 @@ class InputFile(_Frozen):
 
 
 class Job(_Frozen):
-    """Everything that decides what the output holds."""
+    """Everything that decides the content of the output."""
 
     format: Literal[2] = 2  # 2: the output has `detail`
     files: tuple[InputFile, ...]
@@ -52,71 +50,46 @@ class Job(_Frozen):
     keep: tuple[str, ...]  # columns of the input that the output has too
     task: str
     version: PositiveInt
-    manifest_sha256: str  # of the version, whose manifest names everything else in it by digest
+    manifest_sha256: str  # of the version, whose manifest names every other file of it by digest
     precision: Precision
     limits: Limits
     top_k: PositiveInt
     part_rows: PositiveInt
 
     def parts(self) -> list[Part]:
-        """The work in its order: files by name, row groups, and within a group `part_rows` at a time."""
-        places = [
+        """The parts in the order of the rows: files by name, their row groups, `part_rows` of a group at a time."""
+        ranges = [
             (file.name, group, start, min(self.part_rows, rows - start))
             for file in self.files
             for group, rows in enumerate(file.group_rows)
             for start in range(0, rows, self.part_rows)
         ]
-        return [Part(number, *place) for number, place in enumerate(places)]
+        return [Part(number, *rows) for number, rows in enumerate(ranges)]
 
     def differences(self, other: Job) -> list[str]:
-        """What is not the same in another job, each in a few words."""
+        """How another job differs, each difference in a few words."""
         names = [name for name in Job.model_fields if getattr(self, name) != getattr(other, name)]
-        found = [
+        differences = [
             f"{name} was {getattr(self, name)}, now {getattr(other, name)}"
             for name in names
             if name not in ("files", "manifest_sha256")
         ]
-        if not found and "manifest_sha256" in names:
-            found.append(f"{self.task} version {self.version} was another then")
-        mine, others = ({file.name: file for file in job.files} for job in (self, other))
-        found += [f"the input's {name} is gone" for name in sorted(mine.keys() - others.keys())]
-        found += [f"the input's {name} is new" for name in sorted(others.keys() - mine.keys())]
-        both = sorted(mine.keys() & others.keys())
-        return found + [f"the input's {name} has changed" for name in both if mine[name] != others[name]]
+        if not differences and "manifest_sha256" in names:
+            differences.append(f"{self.task} version {self.version} had another manifest")
+        before, now = ({file.name: file for file in job.files} for job in (self, other))
+        differences += [f"the input's {name} is gone" for name in sorted(before.keys() - now.keys())]
+        differences += [f"the input's {name} is new" for name in sorted(now.keys() - before.keys())]
+        both = sorted(before.keys() & now.keys())
+        return differences + [f"the input's {name} has changed" for name in both if before[name] != now[name]]
 
 
 def part_name(number: int, count: int) -> str:
-    """The file of a part; names in order are the input's rows in order, and a gap shows."""
+    """The file of a part; names in order are the input's rows in order, and a missing part is visible."""
     return f"part-{number:05d}-of-{count:05d}.parquet"
 
 
-def parquet_files(source: Path) -> tuple[Path, list[str]]:
-    """The folder that names are relative to, and the input's files by name, sorted. Raises DataSetError."""
-    if source.is_file():
-        return source.parent, [source.name]
-    names = [path.relative_to(source) for path in source.rglob("*.parquet") if path.is_file()]
-    shown = sorted(str(name) for name in names if not any(part.startswith((".", "_")) for part in name.parts))
-    if not shown:
-        raise DataSetError(f"{source} is neither a parquet file nor a folder with *.parquet in it")
-    return source, shown
-
-
-def read_input_file(folder: Path, name: str) -> InputFile:
-    """A file's digest and row groups; reads all of it. Raises DataSetError where it is no parquet file."""
-    path = folder / name
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        with pyarrow.parquet.ParquetFile(path) as file:
-            metadata = file.metadata
-            rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataSetError(f"{path} cannot be read as parquet: {error}; write it again, or take it out") from error
-    return InputFile(name=name, size=path.stat().st_size, sha256=sha256, group_rows=rows)
-
-
 def read_job(output: Path) -> Job | None:
-    """The job that the output was begun with, None before one was. Raises DataSetError."""
+    """The job of an output, None if it has none yet. Raises DataSetError."""
     path = output / JOB_FILE
     try:
         return Job.model_validate_json(path.read_bytes())
@@ -128,7 +101,7 @@ def read_job(output: Path) -> Job | None:
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """The output is this process's, for as long as it lives. Raises DataSetError where it is another's."""
+    """Lock the output for this process. Raises DataSetError if another process has locked it."""
     with (output / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,22 +113,22 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def resume(job: Job, output: Path) -> list[Part]:
-    """The parts that are not there yet, after what a killed run left unfinished is removed.
+    """The parts that are not done yet; removes the unfinished files of a killed run.
 
     Raises:
-        DataSetError: the output belongs to another job, or to none.
+        DataSetError: the output belongs to another job, or holds other files.
     """
-    begun = read_job(output)
-    if begun is None:
-        if strange := sorted(path.name for path in output.iterdir() if not path.name.startswith(".")):
-            raise DataSetError(f"{output} has {strange[0]} and no {JOB_FILE}; choose an empty or a new OUTPUT")
+    earlier = read_job(output)
+    if earlier is None:
+        if others := sorted(path.name for path in output.iterdir() if not path.name.startswith(".")):
+            raise DataSetError(f"{output} has {others[0]} and no {JOB_FILE}; choose an empty or a new OUTPUT")
         with atomic_file(output / JOB_FILE) as file:
             file.write(job.model_dump_json(indent=1).encode())
-    elif differences := begun.differences(job):
+    elif differences := earlier.differences(job):
         problem = "; ".join(differences[:5])
-        raise DataSetError(f"{output} was begun otherwise: {problem}. Give what it was begun with, or another OUTPUT")
+        raise DataSetError(f"{output} belongs to another job: {problem}; repeat its command, or choose another OUTPUT")
     for path in output.glob(".*.unfinished"):
         path.unlink(missing_ok=True)
     parts = job.parts()
-    there = {path.name for path in output.iterdir()}
-    return [part for part in parts if part_name(part.number, len(parts)) not in there]
+    done = {path.name for path in output.iterdir()}
+    return [part for part in parts if part_name(part.number, len(parts)) not in done]

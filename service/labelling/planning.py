@@ -1,21 +1,17 @@
-"""From what the command line asks for to a bulk job, with everything checked that can be checked before the work."""
+"""From the options of `mora-serve bulk` to a plan, with every check that is possible before the work."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from model_store import Store
-from service.labelling.job import Job, parquet_files, read_input_file, read_job
-from service.labelling.labeller import open_store
-from service.labelling.parts import digest_of
-from service.labelling.rows import DataSetError, Limits, check_kept, choose_columns, choose_task
+from model_store import Store, blob_of
+from service.labelling.answerers import open_store
+from service.labelling.data_set import check_types, common_schema, parquet_files, read_input_file
+from service.labelling.job import Job, read_job
+from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
 from service.models.graphs import has_cuda
 from service.models.loading import choose_precision
 from service.settings import Settings
@@ -23,7 +19,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class BulkOptions:
-    """What the command line asks for; None where it leaves the choice to us."""
+    """The options of the command line; None stands for the default."""
 
     source: Path
     output: Path
@@ -34,98 +30,71 @@ class BulkOptions:
     keep: tuple[str, ...] | None = None
     top_k: int = 5
     part_rows: int = 1000
-    workers: int = 1
-    address: str = "local"
 
 
-def check_places(options: BulkOptions) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """A job and what a process needs to label its parts. Paths are absolute."""
+
+    job: Job
+    folder: Path  # of the input
+    output: Path
+    schema: pa.Schema  # of the columns to read
+    settings: Settings
+
+
+def check_paths(options: BulkOptions) -> None:
     """Refuse an output that would become part of the input. Raises DataSetError."""
     source, output = options.source.resolve(), options.output.resolve()
     if not source.exists():
-        raise DataSetError(f"there is no {options.source}; mend INPUT")
+        raise DataSetError(f"{options.source} does not exist; correct INPUT")
     if output.exists() and not output.is_dir():
         raise DataSetError(f"{options.output} is a file; OUTPUT is a folder")
     if source.is_dir() and output.is_relative_to(source):
-        raise DataSetError("OUTPUT lies within INPUT, and would be labelled the next time; choose a folder outside")
+        raise DataSetError("OUTPUT is inside INPUT, so the next run would label it; choose a folder outside")
 
 
-def plan(options: BulkOptions, settings: Settings) -> tuple[Job, pa.Schema]:
-    """The job, and the schema of the columns that it reads; reads all of the input.
-
-    Raises DataSetError or StoreError.
-    """
+def make_plan(options: BulkOptions, settings: Settings) -> Plan:
+    """The plan for the options; reads the whole input. Raises DataSetError or StoreError."""
     folder, names = parquet_files(options.source)
     files = tuple(read_input_file(folder, name) for name in names)
-    if not sum(map(sum, (file.group_rows for file in files))):
+    if not any(any(file.group_rows) for file in files):
         raise DataSetError(f"{options.source} has no rows; name another INPUT")
     schema = common_schema(folder, names)
-    image, text = choose_columns(schema.names, options.image_column, options.text_column)
-    check_types(schema, image, text)
-    keep = tuple(schema.names) if options.keep is None else options.keep
-    check_kept(schema.names, keep)
+    columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep)
+    check_types(schema, columns)
     store = open_store(settings)
-    task, version = choose_version(options, store)
+    task, version = _choose_version(options, store)
     precision = choose_precision(store.manifest(task, version).graphs, settings.precision, has_cuda())
     job = Job(
         files=files,
-        image_column=image,
-        text_column=text,
-        keep=keep,
+        image_column=columns.image,
+        text_column=columns.text,
+        keep=columns.keep,
         task=task,
         version=version,
-        manifest_sha256=digest_of(store, task, version),
+        manifest_sha256=manifest_digest(store, task, version),
         precision=precision,
         limits=Limits.of(settings),
         top_k=options.top_k,
         part_rows=options.part_rows,
     )
-    read = [field for field in schema if field.name in {*keep, image, text}]
-    return job, pa.schema(read)
+    schema = pa.schema([field for field in schema if field.name in columns.all()])
+    settings = settings.model_copy(update={"precision": precision.value, "store": settings.store.absolute()})
+    return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 
 
-def common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
-    """Every column of any file. Raises DataSetError where files differ in a column's type."""
-    schema = pa.schema([])
-    for name in names:
-        own = pq.read_schema(folder / name).remove_metadata()
-        if repeated := [column for column, count in Counter(own.names).items() if count > 1]:
-            raise DataSetError(f"{folder / name} has the column {repeated[0]} more than once; rename all but one")
-        try:
-            schema = pa.unify_schemas([schema, pa.schema([field.with_nullable(True) for field in own])])
-        except pa.ArrowException as error:
-            raise DataSetError(
-                f"{folder / name} has another type in a column than the files before it: {error}; write it with theirs"
-            ) from error
-    return schema
+def manifest_digest(store: Store, task: str, version: int) -> str:
+    """SHA-256 of a version's manifest. Raises StoreError."""
+    return blob_of(store.read_manifest(task, version)[1]).sha256
 
 
-def check_types(schema: pa.Schema, image: str | None, text: str | None) -> None:
-    """Refuse columns that can hold no image, or no text. Raises DataSetError."""
-    if image and not _may_hold(schema.field(image).type, (pa.types.is_string, pa.types.is_binary)):
-        kinds = "bytes, a struct of bytes and path, or paths"
-        raise DataSetError(f"the column {image} is {schema.field(image).type}; an image column holds {kinds}")
-    if text and not _may_hold(schema.field(text).type, (pa.types.is_string,), structs=False):
-        raise DataSetError(f"the column {text} is {schema.field(text).type}; a text column holds strings")
-
-
-def _may_hold(kind: pa.DataType, scalars: tuple[Any, ...], structs: bool = True) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_struct(kind):
-        own = {field.name for field in kind}
-        return structs and bool(own & {"bytes", "path"})
-    larger = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
-    kind = larger.get(kind, kind)
-    return pa.types.is_null(kind) or any(is_kind(kind) for is_kind in scalars)
-
-
-def choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
-    """The task and version asked for, else those that the output was begun with, else what is live."""
-    begun = read_job(options.output)
-    task = options.task or (begun.task if begun else None)
-    task = choose_task(task, store.tasks(), store.root)
+def _choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
+    """The task and version of the options, else of the job that the output belongs to, else the live version."""
+    earlier = read_job(options.output)
+    task = choose_task(options.task or (earlier.task if earlier else None), store.tasks(), store.root)
     if options.version is not None:
         return task, options.version
-    if begun is not None and begun.task == task:
-        return task, begun.version
+    if earlier is not None and earlier.task == task:
+        return task, earlier.version
     return task, store.manifest(task).version

@@ -1,19 +1,21 @@
-"""Rows of a data set: what of them is an item, and the columns of its answer; for every command that labels many."""
+"""Rows of a data set: their columns, their items, and the columns of the answers."""
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
+from model_store.items.rows import Row
 from service.api.answers import Answer
 from service.api.item import Item
+from service.api.validation import parse_item
 from service.errors import Code, ServiceError
 from service.settings import Settings
-from service.web.bodies import parse_item
 
 COLUMNS = (
     "predicted_label",
@@ -27,8 +29,11 @@ COLUMNS = (
 )
 
 
+_IMAGE_CODES = {CellError: Code.BAD_VALUE, NoFileError: Code.NOT_FOUND, TooLargeError: Code.BODY_TOO_LARGE}
+
+
 class DataSetError(Exception):
-    """A data set that cannot be labelled as asked, or not further; the message is for the person who asked for it."""
+    """A data set that cannot be labelled with these options; the message is for the user of the command."""
 
 
 class Limits(BaseModel):
@@ -42,82 +47,82 @@ class Limits(BaseModel):
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Those that the settings say."""
+        """The limits of the settings."""
         return cls(**settings.model_dump(include=set(cls.model_fields)))
 
 
-def choose_columns(names: Sequence[str], image: str | None, text: str | None) -> tuple[str | None, str | None]:
-    """The columns of image and text: those asked for, else `image` and `text` where they are. Raises DataSetError."""
-    for asked in (image, text):
-        if asked is not None and asked not in names:
-            raise DataSetError(f"the input has no column {asked}; it has {', '.join(names)}")
-    found_image = image or ("image" if "image" in names else None)
-    found_text = text or ("text" if "text" in names else None)
-    if found_image is None and found_text is None:
+@dataclass(frozen=True)
+class Columns:
+    """The columns of the pictures and texts, and the columns that the output keeps."""
+
+    image: str | None
+    text: str | None
+    keep: tuple[str, ...]
+
+    def all(self) -> set[str]:
+        """Every column that is read."""
+        return {*self.keep, *self.cells()}
+
+    def cells(self) -> list[str]:
+        """The columns of the pictures and texts, as far as there are any."""
+        return [*filter(None, (self.image, self.text))]
+
+
+def choose_columns(names: Sequence[str], image: str | None, text: str | None, keep: Sequence[str] | None) -> Columns:
+    """The columns that the options name; by default `image`, `text`, and all to keep. Raises DataSetError."""
+    has = f"it has {', '.join(names)}"
+    if missing := [name for name in (image, text) if name is not None and name not in names]:
+        raise DataSetError(f"the input has no column {missing[0]}; {has}")
+    image = image or ("image" if "image" in names else None)
+    text = text or ("text" if "text" in names else None)
+    if image is None and text is None:
         message = "the input has neither a column image nor text; name one with --image-column or --text-column"
-        raise DataSetError(f"{message}; it has {', '.join(names)}")
-    return found_image, found_text
-
-
-def check_kept(names: Sequence[str], keep: Sequence[str]) -> None:
-    """Refuse to keep what is not there, or what the answers' columns are named. Raises DataSetError."""
+        raise DataSetError(f"{message}; {has}")
+    keep = names if keep is None else keep
     if missing := [name for name in keep if name not in names]:
-        raise DataSetError(f"the input has no column {missing[0]} to keep; it has {', '.join(names)}")
+        raise DataSetError(f"the input has no column {missing[0]} to keep; {has}")
     if taken := [name for name in keep if name in COLUMNS]:
-        raise DataSetError(f"the output's own {taken[0]} would stand beside the input's; name the others with --keep")
+        raise DataSetError(f"the output has a column {taken[0]} of its own; name the other columns with --keep")
+    return Columns(image, text, tuple(keep))
 
 
 def named_columns(keep: str | None) -> tuple[str, ...] | None:
-    """The names in what a person gave for --keep; None for all."""
+    """The names in the value of --keep; None for all."""
     return None if keep is None else tuple(name for name in keep.split(",") if name)
 
 
-def choose_task(asked: str | None, there: Sequence[str], place: object) -> str:
-    """The task asked for, else the only one that is there. Raises DataSetError, which names those there are."""
-    has = f"{place} has {', '.join(there) or 'none'}"
-    if asked is None and len(there) == 1:
-        return there[0]
-    if asked is None:
-        raise DataSetError(f"name a task with --task; {has}")
-    if asked not in there:
-        raise DataSetError(f"there is no task {asked}; {has}")
-    return asked
+def choose_task(task: str | None, tasks: Sequence[str], owner: object) -> str:
+    """The task of the options, or the only task of a store or service. Raises DataSetError, which names the tasks."""
+    if task is not None and task in tasks:
+        return task
+    if task is None and len(tasks) == 1:
+        return tasks[0]
+    problem = "name a task with --task" if task is None else f"there is no task {task}"
+    raise DataSetError(f"{problem}; {owner} has {', '.join(tasks) or 'none'}")
+
+
+def items_of(rows: Iterable[Row], columns: Columns, folder: Path, limits: Limits) -> list[Item | ServiceError]:
+    """The items of the rows; the ServiceError of `POST /classify` for a row that is not one."""
+    cells = [[None if name is None else row[name] for name in (columns.image, columns.text)] for row in rows]
+    return [item_of(image, text, folder, limits) for image, text in cells]
 
 
 def item_of(image: object, text: object, folder: Path, limits: Limits) -> Item | ServiceError:
-    """A row's item, or why it is none, as `POST /classify` would see it.
+    """The item of one row, or the ServiceError of `POST /classify`.
 
     Args:
         image: an encoded picture, a path relative to `folder`, a dict of `bytes` and `path`, or nothing.
     """
     try:
-        fields = {"image": _image_bytes(image, folder, limits.max_body_bytes), "text": text}
-    except ServiceError as error:
-        return error
-    return parse_item(fields, limits.max_text_bytes)
-
-
-def _image_bytes(cell: object, folder: Path, max_bytes: int) -> object:
-    if isinstance(cell, dict):  # as Hugging Face's data sets hold an image
-        cell = cell.get("bytes") or cell.get("path")
-    too_large = ServiceError(Code.BODY_TOO_LARGE, f"An image may have {max_bytes} bytes.")
-    if isinstance(cell, str) and (path := cell.strip()):
-        try:
-            status = (folder / path).stat()
-            if not stat.S_ISREG(status.st_mode):  # a pipe would never end
-                raise ServiceError(Code.NOT_FOUND, "The image's path is not a file's.")
-            if status.st_size > max_bytes:
-                raise too_large
-            return (folder / path).read_bytes()
-        except (OSError, ValueError) as error:  # ValueError: a null character
-            raise ServiceError(Code.NOT_FOUND, "The image's path leads to no file that can be read.") from error
-    if isinstance(cell, bytes) and len(cell) > max_bytes:
-        raise too_large
-    return None if isinstance(cell, str) else cell
+        picture = image_of(image, folder)
+        encoded = None if picture is None else load_image(picture, limits.max_body_bytes)
+    except CellError as error:
+        return ServiceError(_IMAGE_CODES[type(error)], f"The image {error}.")
+    return parse_item({"image": encoded, "text": text}, limits.max_text_bytes)
 
 
 def answer_row(answer: Answer | ServiceError, top_k: int) -> dict[str, object]:
-    """The answer's columns of one row, from an answer with every label."""
+    """The columns of an answer with all labels, or of an error."""
     if isinstance(answer, ServiceError):
         return {**dict.fromkeys(COLUMNS), "error": answer.code.value, "detail": answer.detail}
     best = answer.labels[:top_k]

@@ -1,41 +1,38 @@
-"""What `mora-serve classify` writes: JSON lines, csv or parquet, row by row in the input's order."""
+"""The output of labelled rows: JSON lines, csv or parquet, row by row in the order of the input."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, TypeAlias
 
-from service.labelling.rows import COLUMNS, DataSetError
-from service.labelling.sources import KINDS, Columns, Kept, Source
+from model_store.atomic_file import atomic_file
+from model_store.items.labels import LABEL_SEPARATOR
+from model_store.items.rows import Row
+from model_store.items.tables import SUFFIXES, Table
+from service.labelling.rows import COLUMNS, Columns, DataSetError
+from service.labelling.sources import KeptColumns, plain_rows
 
-LIST_SEPARATOR = "|"  # between the values of one csv cell, as `mora-train` reads labels
-
-
-class Writer(Protocol):
-    """Takes rows as they are done."""
-
-    def write(self, kept: Kept, answers: Sequence[dict[str, object]]) -> None:
-        """The next rows: columns of the input, and the answers'."""
-
-    def close(self) -> None:
-        """No more rows."""
+Write: TypeAlias = Callable[[KeptColumns, Sequence[Row]], None]
 
 
 def check_output(output: Path, source: Path, force: bool) -> None:
-    """Refuse an output that cannot be, is there, or is the input. Raises DataSetError."""
-    if output.suffix.lower() not in KINDS:
-        raise DataSetError(f"{output} does not end in {', '.join(KINDS)}, one of which it has to be")
+    """Refuse an output that exists, is the input, or cannot be written. Raises DataSetError."""
+    if output.suffix.lower() not in SUFFIXES:
+        raise DataSetError(f"{output} must end in one of {', '.join(SUFFIXES)}")
     if output.is_dir() or not output.parent.is_dir():
         raise DataSetError(f"{output} is a folder" if output.is_dir() else f"there is no folder {output.parent}")
     if output.exists() and output.samefile(source):
         raise DataSetError(f"{output} is the input; choose another --output")
     if output.exists() and not force:
-        raise DataSetError(f"{output} is there already; --force replaces it")
+        raise DataSetError(f"{output} exists; --force replaces it")
     if output.suffix.lower() == ".parquet":
         try:
             import pyarrow.parquet  # noqa: F401 - before the work, not after it
@@ -43,67 +40,58 @@ def check_output(output: Path, source: Path, force: bool) -> None:
             raise DataSetError(f"{output} needs the extra parquet (pip install '.[parquet]'); {error}") from error
 
 
-def open_writer(file: BinaryIO, kind: str, source: Source, columns: Columns) -> Writer:
-    """A writer of `.csv`, `.jsonl` or `.parquet`. Raises DataSetError."""
-    if kind == ".parquet":
-        from service.labelling.parquet_files import ParquetWriter  # only now: it needs an extra
+@contextmanager
+def open_output(output: Path | None, table: Table, columns: Columns) -> Iterator[Write]:
+    """A function that writes the next rows to standard output, or to a file that appears once it is complete.
 
-        return ParquetWriter(file, source, columns)
-    return CsvWriter(file, columns.keep) if kind == ".csv" else JsonLinesWriter(file)
+    Raises DataSetError if parquet cannot hold a column.
+    """
+    kind = ".jsonl" if output is None else output.suffix.lower()
+    with nullcontext(sys.stdout.buffer) if output is None else atomic_file(output) as file:
+        if kind == ".parquet":
+            from service.labelling.parquet_writer import kept_schema, open_parquet  # pyarrow is an extra
 
-
-class JsonLinesWriter:
-    """An object a line."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def write(self, kept: Kept, answers: Sequence[dict[str, object]]) -> None:
-        """The next rows."""
-        for own, answer in zip(kept.plain(), answers, strict=True):
-            line = json.dumps(_jsonable({**own, **answer}), ensure_ascii=False)
-            self._file.write(line.encode(errors="backslashreplace") + b"\n")  # half a surrogate pair: as JSON spells it
-        self._file.flush()
-
-    def close(self) -> None:
-        """Nothing is left."""
+            with open_parquet(file, kept_schema(table, columns.keep)) as write:
+                yield write
+        elif kind == ".csv":
+            _write_lines(file, [[*columns.keep, *COLUMNS]])
+            yield partial(_write_csv, file)
+        else:
+            yield partial(_write_json_lines, file)
 
 
-class CsvWriter:
-    """A header and a line a row; nothing is an empty cell."""
+def _write_json_lines(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
+    for row, answer in zip(plain_rows(kept), answers, strict=True):
+        line = json.dumps(_jsonable({**row, **answer}), ensure_ascii=False)
+        file.write(line.encode(errors="backslashreplace") + b"\n")  # half a surrogate pair: the escape of JSON
+    file.flush()
 
-    def __init__(self, file: BinaryIO, keep: Sequence[str]) -> None:
-        self._file = file
-        self._write([[*keep, *COLUMNS]])
 
-    def write(self, kept: Kept, answers: Sequence[dict[str, object]]) -> None:
-        """The next rows."""
-        pairs = zip(kept.plain(), answers, strict=True)
-        self._write([[_csv_cell(value) for value in {**own, **answer}.values()] for own, answer in pairs])
+def _write_csv(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
+    pairs = zip(plain_rows(kept), answers, strict=True)
+    _write_lines(file, [[_csv_cell(value) for value in {**row, **answer}.values()] for row, answer in pairs])
 
-    def close(self) -> None:
-        """Nothing is left."""
 
-    def _write(self, lines: Sequence[Sequence[object]]) -> None:
-        text = StringIO()
-        csv.writer(text, lineterminator="\n").writerows(lines)
-        self._file.write(text.getvalue().encode(errors="replace"))
+def _write_lines(file: BinaryIO, lines: Sequence[Sequence[object]]) -> None:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    file.write(text.getvalue().encode(errors="replace"))
 
 
 def _csv_cell(value: object) -> object:
-    if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
-        return LIST_SEPARATOR.join("" if one is None else str(one) for one in value)
+    if isinstance(value, list) and not any(isinstance(element, list | dict) for element in value):
+        return LABEL_SEPARATOR.join("" if element is None else str(element) for element in value)
     return json.dumps(_jsonable(value), ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
 def _jsonable(value: object) -> object:
-    """The same without what JSON has no word for."""
+    """The value in the types of JSON."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _jsonable(one) for name, one in value.items()}
+        return {str(name): _jsonable(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(one) for one in value]
-    return str(value)  # a time, a decimal
+        return [_jsonable(element) for element in value]
+    return str(value)  # a time or a decimal

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, TypeVar
 
-from pydantic import BaseModel, JsonValue, ValidationError
+from pydantic import JsonValue
 from starlette.requests import Request
 
-from model_store.messages import describe_field_error
-from service.api.item import Batch, Item
-from service.api.requests import BatchRequest, EmbedRequest, Input
+from service.api.item import Batch
+from service.api.requests import BatchRequest, EmbedRequest
+from service.api.validation import check_item, parse_item, validate
 from service.errors import Code, ServiceError
 from service.web.multipart import parse_multipart
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
-Form = TypeVar("Form", bound=BaseModel)
 ItemForm = TypeVar("ItemForm", bound=EmbedRequest)
 _MAX_DEPTH = 32
 _MAX_DIGITS = 18
@@ -55,7 +54,7 @@ def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text
         parts = parse_multipart(body, content_type, len(form.model_fields))
         texts = {name: parse_utf8(part) for name, part in parts.items() if name != "image"}
         request = validate(form, {**texts, "image": parts.get("image")}, strict=False)
-    _check_item(request, max_text_bytes)
+    check_item(request, max_text_bytes)
     return request
 
 
@@ -66,39 +65,6 @@ def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
         raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
     inputs = [parse_item(fields, max_text_bytes) for fields in request.inputs]
     return Batch(inputs, request.tasks, request.top_k, request.timeout_ms)
-
-
-def parse_item(fields: object, max_text_bytes: int) -> Item | ServiceError:
-    """The item that the fields of an `Input` make, or what is wrong with it."""
-    try:
-        if not isinstance(fields, dict):
-            raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
-        given = validate(Input, fields, strict=True)
-        _check_item(given, max_text_bytes)
-    except ServiceError as error:
-        return error
-    return Item(given.image, given.text)
-
-
-def _check_item(item: Input, max_text_bytes: int) -> None:
-    if item.image is None and item.text is None:
-        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
-    if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
-        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
-
-
-def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
-    """The form that the fields make. Raises ServiceError, which never repeats them."""
-    try:
-        return form.model_validate(fields, strict=strict)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
-        raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
-    if first["type"] == "extra_forbidden":
-        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
-    place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
-    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {describe_field_error(first)}.")
 
 
 def parse_json(body: bytes) -> dict[str, JsonValue]:
@@ -124,13 +90,6 @@ def parse_utf8(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ServiceError(Code.BAD_TEXT, "Send UTF-8.") from error
-
-
-def _size_in_bytes(text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-        raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
 
 
 def _check_depth(value: JsonValue) -> None:

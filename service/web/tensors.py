@@ -18,8 +18,9 @@ from starlette.responses import Response
 
 from service.api.item import Item
 from service.api.open_inference import InferenceRequest, InferenceResponse, InputTensor, OutputTensor, RequestedOutput
+from service.api.validation import parse_item, validate
 from service.errors import Code, ServiceError
-from service.web.bodies import JSON, parse_item, parse_json, parse_utf8, validate
+from service.web.bodies import JSON, parse_json, parse_utf8
 
 BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"

@@ -1,18 +1,16 @@
-"""A parquet data set with every form of image and text, and every kind of bad row; labelled without Ray."""
+"""A parquet data set with every form of image and text and every kind of bad row, and its labelling without Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.labelling.job import Job, parquet_files, resume
-from service.labelling.parts import Labelled, PartLabeller
-from service.labelling.planning import BulkOptions, plan
+from service.labelling.bulk import LabelledPart, label_here
+from service.labelling.job import resume
+from service.labelling.planning import BulkOptions, Plan, make_plan
 from service.settings import Settings
 from tests.support.tiny import PICTURE, encode_png
 
@@ -58,20 +56,13 @@ def broken_strings() -> pa.Array:
     return pa.Array.from_buffers(pa.string(), 2, good.buffers())
 
 
-@contextmanager
-def planned(source: Path, output: Path, store: Path, **options: object) -> Iterator[tuple[Job, PartLabeller]]:
-    """The job, and a worker for it in this process."""
-    settings = Settings(store=store, intra_op_threads=1)
+def planned(source: Path, output: Path, store: Path, **options: object) -> Plan:
+    """The plan of a job with one thread."""
     output.mkdir(exist_ok=True)
-    job, schema = plan(BulkOptions(source, output, **options), settings)
-    labeller = PartLabeller(job, parquet_files(source)[0], output, schema, settings)
-    try:
-        yield job, labeller
-    finally:
-        labeller.close()
+    return make_plan(BulkOptions(source, output, **options), Settings(store=store, intra_op_threads=1))
 
 
-def label_here(source: Path, output: Path, store: Path, **options: object) -> list[Labelled]:
-    """Label what is not labelled yet, in this process and in order."""
-    with planned(source, output, store, **options) as (job, labeller):
-        return [labeller.label(part.number) for part in resume(job, output)]
+def label_data(source: Path, output: Path, store: Path, **options: object) -> list[LabelledPart]:
+    """Label the parts that are not labelled yet, in this process and in order."""
+    plan = planned(source, output, store, **options)
+    return list(label_here(plan, resume(plan.job, output)))

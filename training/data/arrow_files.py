@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.ipc
 from rich.progress import track
 
+from model_store.items.rows import Row
 from training.config import TaskConfig
 from training.data.dataset_layout import SPLIT_NAMES, Layout, json_objects, refuse
-from training.data.tables import Row
 from training.errors import DataError
 
 MASKS = "missing_tables"  # the authors' folder of missing tables, beside the Arrow files

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
+from model_store.items.labels import labels_of
+from model_store.items.rows import Row, table_errors
+from model_store.items.tables import open_table
+from model_store.items.text_files import csv_records
 from training.config import TaskConfig
 from training.data.dataset_layout import Layout, json_object, json_objects, refuse, splits_of
-from training.data.tables import Row, read_table
-from training.errors import DataError
+from training.data.tables import all_rows, data_errors
 
 # fmt: off
 GENRES = ("Drama", "Comedy", "Romance", "Thriller", "Crime", "Action", "Adventure", "Horror", "Documentary", "Mystery",
@@ -65,7 +67,7 @@ def _plots_and_genres(path: Path) -> tuple[list[Any], list[str]]:
     plots, genres = movie.get("plot"), movie.get("genres")
     if not isinstance(plots, list) or not isinstance(genres, list):
         raise ValueError("lacks a list `plot` or a list `genres`")
-    return plots, [str(genre) for genre in genres]
+    return plots, [*labels_of(genres)]
 
 
 def _food101(root: Path) -> Layout:
@@ -94,14 +96,11 @@ def _food101(root: Path) -> Layout:
 def _titles(root: Path, split: str) -> list[Row]:
     """The rows of a list without header: file, title, class."""
     path, rows, faults = root / "texts" / f"{split}_titles.csv", [], []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as opened:
-            lines = [cells for cells in csv.reader(opened) if cells]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again, or split.json and text.json") from error
-    for number, cells in enumerate(track(lines, f"reading {split}"), start=1):
+    with data_errors(), table_errors(path):
+        records = [*csv_records(path, ",")]
+    for line, cells in track(records, f"reading {split}"):
         if len(cells) != 3:
-            faults.append(f"texts/{path.name} row {number} has {len(cells)} cells, not file, title and class")
+            faults.append(f"texts/{path.name} line {line} has {len(cells)} cells, not file, title and class")
             continue
         file, title, label = (cell.strip() for cell in cells)
         rows.append({"image": f"images/{split}/{label}/{file}", "text": title, "label": label})
@@ -120,8 +119,10 @@ def _hateful_memes(root: Path) -> Layout:
 
 
 def _memes(path: Path) -> list[Row]:
-    names, memes = read_table(path, set())
-    missing = [f"no meme has a field {name}" for name in ("img", "text") if memes and name not in names]
+    with data_errors():
+        table = open_table(path)
+        memes = all_rows(table, ("img", "text", "label"))
+    missing = [f"no meme has a field {name}" for name in ("img", "text") if memes and name not in table.names]
     refuse(path, missing, "fetch the file again; each line holds id, img, text and label")
     refuse(
         path,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.data.tables import Row, listed
+from model_store.items.rows import Row
+from training.data.tables import listed
 from training.errors import DataError
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # ours: the authors'

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store import Pattern
+from model_store.atomic_file import atomic_file
 from training.config import MissingConfig
-from training.data.files import write_atomically
 from training.data.mask_files import check_name, mask_name, read_mask
 from training.data.splits import Split
 from training.errors import DataError, RunError
@@ -110,12 +110,13 @@ def _check_leaves_one(split: Split, natural: Table, taken: Table, config: Missin
 
 
 def _save(entries: Table, path: Path) -> None:
-    file = BytesIO()
-    np.save(file, entries)
-    if path.is_file() and path.read_bytes() != file.getvalue():
+    content = BytesIO()
+    np.save(content, entries)
+    if path.is_file() and path.read_bytes() != content.getvalue():
         raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, file.getvalue())
+    with atomic_file(path) as file:
+        file.write(content.getvalue())
 
 
 def pattern_shares(table: Table) -> dict[Pattern, float]:

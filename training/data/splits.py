@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from model_store.items.rows import Row
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.examples import Example, item_from_row
-from training.data.tables import Row, listed, read_rows
+from training.data.tables import listed, read_rows
 from training.errors import DataError
 
 _MAX_LISTED = 10

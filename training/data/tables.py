@@ -1,67 +1,55 @@
-"""Rows by column name, from parquet, csv, jsonl, an image folder or a hub data set."""
+"""Rows by column name, from a file, an image folder or a hub data set."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
-from model_store.messages import describe_os_error
+from model_store.items.labels import class_names, with_names
+from model_store.items.rows import Row, TableError
+from model_store.items.tables import SUFFIXES, Table, open_table
 from training.config import DataConfig
-from training.data.files import encoding_fault
 from training.errors import DataError
 
-Row = dict[str, Any]
 _MAX_LISTED = 10
+_ROWS_AT_ONCE = 1000
+_METADATA = ("metadata.csv", "metadata.jsonl")  # lists the pictures of a folder in the column file_name
+_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation"}
 
 
-def read_rows(source: str, columns: DataConfig) -> tuple[list[Row], Path]:
+def read_rows(source: str, config: DataConfig) -> tuple[list[Row], Path]:
     """The rows of a source as `image`, `text` and `label`, and the folder that relative paths start from.
 
     Raises:
         DataError: the source does not exist, is malformed, or lacks a column.
     """
     path = Path(source)
+    if not path.exists() and path.suffix.lower() not in SUFFIXES and not source.startswith((".", "/")):
+        name, _, split = source.partition(":")
+        names, hub_rows, classes = _hub_data_set(name, split or "train")
+        return _fields(name, hub_rows, _columns(name, names, config), classes), Path()
     if path.is_dir():
-        found = _from_datasets("imagefolder", data_dir=source, split="train")
-        if columns.text not in found.column_names:  # a plain image folder has no texts
-            columns = columns.model_copy(update={"text": None})
-        return _select(source, found.column_names, found, columns), path
-    kind = path.suffix.lower()
-    if kind in _READERS:
-        if not path.is_file():
-            raise DataError(f"{source} does not exist; mend data.train, data.validation or data.test")
-        names, rows = read_table(path, {columns.image, columns.text, columns.label})
-        return _select(source, names, rows, columns), path.parent
-    if path.exists() or source.startswith((".", "/")):
-        problem = "is not a parquet, csv or jsonl file, nor a folder of images; save it as one of these"
-        raise DataError(f"{source} {problem if path.exists() else 'does not exist; mend the path'}")
-    name, _, split = source.partition(":")
-    found = _from_datasets(name, split=split or "train")
-    return _select(name, found.column_names, found, columns), Path()
+        path, config = _in_folder(path, config)
+    with data_errors():
+        table = open_table(path)
+        columns = _columns(source, table.names, config)
+        rows = all_rows(table, [*filter(None, columns.values())])
+    return _fields(source, rows, columns, table.class_names), table.folder
 
 
-Table = tuple[list[str], list[Row]]  # column names, rows
+def all_rows(table: Table, columns: Collection[str]) -> list[Row]:
+    """These columns of every row. Raises TableError."""
+    return [row for chunk in table.chunks(columns, _ROWS_AT_ONCE) for row in chunk]
 
 
-def read_table(path: Path, wanted: set[str | None]) -> Table:
-    """Column names, and rows with at least the wanted columns, of a parquet, csv or jsonl file. Raises DataError."""
-    kind = path.suffix.lower()
+@contextmanager
+def data_errors() -> Iterator[None]:
+    """Turn the error of a table that cannot be read into a DataError."""
     try:
-        return _READERS[kind](path, wanted)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} {encoding_fault(path)}") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as {kind[1:]}: {describe_os_error(error)}") from error
-    except pa.ArrowException as error:
-        raise DataError(f"{path} cannot be read as {kind[1:]}: {error}; write it again") from error
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read as {kind[1:]}: {error}") from error
+        yield
+    except TableError as error:
+        raise DataError(str(error)) from error
 
 
 def listed(lines: Sequence[str]) -> str:
@@ -70,80 +58,53 @@ def listed(lines: Sequence[str]) -> str:
     return "\n".join(f"  {line}" for line in [*lines[:_MAX_LISTED], *more])
 
 
-def _parquet(path: Path, wanted: set[str | None]) -> Table:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        return names, file.read(columns=[name for name in names if name in wanted]).to_pylist()
+def _in_folder(folder: Path, config: DataConfig) -> tuple[Path, DataConfig]:
+    """The metadata file of an image folder, or the folder, whose folders are the labels; and the columns of either."""
+    metadata = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+    if metadata is not None:
+        return metadata, config if config.image is None else config.model_copy(update={"image": "file_name"})
+    names = {path.name for path in folder.iterdir() if path.is_dir()}
+    if names and names <= _SPLIT_FOLDERS:
+        cure = f"give each as a source of its own: data.train: {folder / min(names, key=lambda name: name != 'train')}"
+        raise DataError(f"{folder} has the folders {', '.join(sorted(names))}, which are splits, not labels; {cure}")
+    return folder, config.model_copy(update={"text": None})
 
 
-def _csv(path: Path, _: set[str | None]) -> Table:
-    """Every cell as text: a label 01 stays 01, and NA is a word like any other. `,`, `;` and tab part the cells."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        rows, begun = [], 1  # the line that a row begins in, which may have several
-        delimiter = max(",;\t", key=header.count)
-        file.seek(0)
-        lines = csv.reader(file, delimiter=delimiter, strict=True)
-        try:
-            names = [name.strip() for name in next(lines, [])]
-            begun = lines.line_num + 1
-            for cells in lines:
-                rows += [_csv_row(names, cells, begun)] if cells else []
-                begun = lines.line_num + 1
-        except csv.Error as error:
-            cure = "close each quote that is opened, and double those within a cell"
-            raise ValueError(f"line {begun}: {error}; {cure}") from error
-    if not names:
-        raise ValueError("it is empty; its first line must name the columns")
-    return names, rows
-
-
-def _csv_row(names: list[str], cells: list[str], line: int) -> Row:
-    if len(cells) != len(names):
-        raise ValueError(f"line {line} has {len(cells)} cells, the header {len(names)}; put quotes around commas")
-    return dict(zip(names, cells, strict=True))
-
-
-def _jsonl(path: Path, _: set[str | None]) -> Table:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (ValueError, TypeError) as error:
-                raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line") from error
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return names, [{name: row.get(name) for name in names} for row in rows]
-
-
-_READERS: dict[str, Callable[[Path, set[str | None]], Table]] = {".parquet": _parquet, ".csv": _csv, ".jsonl": _jsonl}
-
-
-def _from_datasets(name: str, **options: str) -> Any:  # noqa: ANN401 - a datasets.Dataset, which has no types
+def _hub_data_set(name: str, split: str) -> tuple[list[str], Iterable[Row], Mapping[str, Sequence[str]]]:
+    """Columns, rows, and the names of classes. Raises DataError."""
     import datasets  # slow to import, and most tasks read a file
 
     try:
-        found = datasets.load_dataset(name, **options)
+        loaded = datasets.load_dataset(name, split=split)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        where = options.get("data_dir", name)
         cure = "mend the path in data.train, or check the name, the network and HF_HUB_OFFLINE"
-        problem = f"{where} is neither an image folder nor a data set the hub could give ({error})"
-        raise DataError(f"{problem}; {cure}") from error
-    for column, feature in list(found.features.items()):
+        raise DataError(f"{name} is neither a file nor a data set that the hub has ({error}); {cure}") from error
+    for column, feature in loaded.features.items():
         if isinstance(feature, datasets.Image):
-            found = found.cast_column(column, datasets.Image(decode=False))
-        elif isinstance(feature, datasets.ClassLabel):
-            names = [feature.names[number] for number in found[column]]
-            found = found.remove_columns(column).add_column(column, names)
-    return found
+            loaded = loaded.cast_column(column, datasets.Image(decode=False))
+    return loaded.column_names, loaded, class_names(loaded.features.to_dict())
 
 
-def _select(source: str, there: list[str], rows: Iterable[Row], columns: DataConfig) -> list[Row]:
-    wanted = {"image": columns.image, "text": columns.text, "label": columns.label}
-    for field, name in wanted.items():
-        if there.count(name or "") > 1:
-            raise DataError(f"{source} has several columns {name!r}; rename all but one")
-        if name is not None and name not in there:
+def _columns(source: str, names: Sequence[str], config: DataConfig) -> dict[str, str | None]:
+    """The column of each field. Raises DataError for one that the source does not have."""
+    columns = {"image": config.image, "text": config.text, "label": config.label}
+    for field, name in columns.items():
+        if name is not None and name not in names:
             cure = f"set data.{field}" + ("" if field == "label" else ", to null if there is none")
-            raise DataError(f"{source} has no column {name!r}; it has {', '.join(there)}: {cure}")
-    return [{field: row[name] if name is not None else None for field, name in wanted.items()} for row in rows]
+            raise DataError(f"{source} has no column {name!r}; it has {', '.join(names)}: {cure}")
+    return columns
+
+
+def _fields(
+    source: str, rows: Iterable[Row], columns: Mapping[str, str | None], classes: Mapping[str, Sequence[str]]
+) -> list[Row]:
+    """Each row by field, with the names of classes in place of their numbers. Raises DataError."""
+    fields = [{field: None if name is None else row[name] for field, name in columns.items()} for row in rows]
+    try:
+        for field, name in columns.items():
+            if name is not None and name in classes:
+                for row in fields:
+                    row[field] = with_names(row[field], classes[name])
+    except ValueError as error:
+        raise DataError(f"{source}: {error}; write the data set again") from error
+    return fields

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model_store import Calibration, Pattern
+from model_store.atomic_file import atomic_file
+from model_store.items.labels import labels_of
 from training.config import TaskConfig
-from training.data.files import write_atomically
 from training.errors import RunError
 from training.model.backbones import load_backbone
 from training.model.classifier import MissingModalityClassifier
@@ -107,7 +108,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     model, preprocessor = build(config, len(labels), folder)
     model.load_state_dict(adapter)
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor)
+    return TrainedTask(config, labels_of(labels), fingerprint, mix, calibration, model, preprocessor)
 
 
 def is_finished(folder: Path) -> bool:
@@ -137,4 +138,5 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: object) -> None:
     """Write a JSON file of a run, whole or not at all."""
-    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+    with atomic_file(path) as file:
+        file.write((json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

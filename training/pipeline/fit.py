@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import set_seed
 
 from model_store import Pattern
+from model_store.atomic_file import atomic_file
 from training.config import TaskConfig
-from training.data.files import write_atomically
 from training.data.missing import Table, pattern_shares, table_for
 from training.data.splits import TaskData
 from training.errors import RunError
@@ -108,7 +108,8 @@ def fit(
         metrics["seconds"] = {"train": train_seconds, "total": round(time.monotonic() - started, 1)}
         write_json(folder / HISTORY, history)
         report = report_data(trained, data, encoded["test"], tables["test"], metrics, metric, history)
-        write_atomically(folder / REPORT, report_html(report).encode())
+        with atomic_file(folder / REPORT) as file:
+            file.write(report_html(report).encode())
         write_json(folder / METRICS, metrics)  # last: it says that the run is finished
         clean_up(folder)
     if torch.distributed.is_initialized():

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from model_store.atomic_file import atomic_file
 from training.config import ImportedConfig, TaskConfig
-from training.data.files import write_atomically
 from training.data.splits import TaskData
 from training.errors import SourceError
 from training.learning.runs import TOWERS, TrainedTask
@@ -86,7 +86,8 @@ def import_model(
     if overwrite:
         discard(folder)
     open_run(folder, plan.config, data)
-    write_atomically(folder / TOWERS, safetensors.torch.save(plan.towers))
+    with atomic_file(folder / TOWERS) as file:
+        file.write(safetensors.torch.save(plan.towers))
     return fit(plan.config, data, folder, announce, head=plan.head)
 
 

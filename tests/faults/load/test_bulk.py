@@ -20,12 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import service.labelling.parts
-from service.labelling.planning import BulkOptions, plan
-from service.settings import Settings
+import service.labelling.bulk
 from tests.support.faults.asking import as_json, ask
 from tests.support.faults.killing import Killed, killed_at
-from tests.support.made_data_set import label_here, write_data_set
+from tests.support.made_data_set import label_data, write_data_set
 from tests.support.tiny import PIXELS
 from tests.support.waiting import eventually, wait_until
 
@@ -49,12 +47,12 @@ def killed_everywhere(source: Path, folder: Path, store: Path, expected: list[di
         output = folder / f"out{kills}"
         try:
             with killed_at(kills + 1):
-                label_here(source, output, store, part_rows=_PART_ROWS)
+                label_data(source, output, store, part_rows=_PART_ROWS)
             return kills, wrong
         except Killed:
             kills += 1
         try:
-            label_here(source, output, store, part_rows=_PART_ROWS)
+            label_data(source, output, store, part_rows=_PART_ROWS)
             assert [path.name for path in output.iterdir() if path.name.startswith(".")] == []
             wrong += rows_of(output) != expected
         except _NO_ROWS:
@@ -64,7 +62,7 @@ def killed_everywhere(source: Path, folder: Path, store: Path, expected: list[di
 def test_a_job_killed_at_any_change_goes_on_to_the_same_output(tmp_path, shelf, reliability):
     shelf.publish("fruit")
     expected = write_data_set(tmp_path / "in", PIXELS, rows=40)
-    label_here(tmp_path / "in", tmp_path / "whole", shelf.store.root, part_rows=_PART_ROWS)
+    label_data(tmp_path / "in", tmp_path / "whole", shelf.store.root, part_rows=_PART_ROWS)
     whole = rows_of(tmp_path / "whole")
     assert [row["id"] for row in whole] == [row["id"] for row in expected]
 
@@ -86,19 +84,19 @@ def test_a_death_amid_a_part_leaves_nothing_of_it(planted, tmp_path, shelf, monk
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", PIXELS, rows=40)
     arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
-    write = pq.write_table
+    write = pq.ParquetWriter.write_table
 
-    def dying(table: pa.Table, file) -> None:
-        write(table.slice(0, table.num_rows // 2), file)
+    def dying(writer: pq.ParquetWriter, table: pa.Table) -> None:
+        write(writer, table.slice(0, table.num_rows // 2))
         raise Killed
 
     with monkeypatch.context() as plant:
-        plant.setattr(pq, "write_table", dying)
+        plant.setattr(pq.ParquetWriter, "write_table", dying)
         if planted:
-            plant.setattr(service.labelling.parts, "atomic_file", written_in_place)
+            plant.setattr(service.labelling.bulk, "atomic_file", written_in_place)
         with pytest.raises(Killed):
-            label_here(*arguments, part_rows=_PART_ROWS)
-    label_here(*arguments, part_rows=_PART_ROWS)
+            label_data(*arguments, part_rows=_PART_ROWS)
+    label_data(*arguments, part_rows=_PART_ROWS)
 
     ids = [row["id"] for row in rows_of(tmp_path / "out")]
     assert (ids == [*range(40), 100, 101]) is not planted
@@ -174,12 +172,12 @@ def test_a_killed_job_on_ray_goes_on_to_every_row_once(tmp_path, shelf, server, 
 
     for _ in range(3):
         with Bulk(*arguments, "--workers", "2") as job:
-            status, told = job.finish()
-        if "Ray did not start" not in told:  # it gives up after 30 seconds on a busy machine
+            status, output = job.finish()
+        if "Ray did not start" not in output:  # it gives up after 30 seconds on a busy machine
             break
-    assert status == 0, told
+    assert status == 0, output
 
-    assert "242 rows in" in told
+    assert "242 rows in" in output
     running = server(shelf.store)
     wrong = [
         row["id"] for row, found in zip_longest(rows, rows_of(tmp_path / "out")) if not is_answer(running, row, found)
@@ -205,24 +203,3 @@ def is_answer(running, row: dict | None, found: dict | None) -> bool:
         and found["top_labels"] == labels
         and found["top_scores"] == pytest.approx(scores, abs=1e-6)
     )
-
-
-@needs_ray
-@pytest.mark.parametrize("damage", ["input", "store"])
-def test_a_worker_that_cannot_go_on_says_why_in_a_sentence(damage, tmp_path, shelf):
-    from service.labelling.bulk import _RayWorker  # only here: it needs the extra
-
-    shelf.publish("fruit")
-    write_data_set(tmp_path / "in", PIXELS, rows=12)
-    settings = Settings(store=shelf.store.root)
-    job, schema = plan(BulkOptions(tmp_path / "in", tmp_path / "out"), settings)
-    worker = _RayWorker(job, tmp_path / "in", tmp_path, schema, settings)
-    if damage == "input":
-        (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1")
-    else:
-        (shelf.store.root / "blobs" / "sha256" / shelf.store.manifest("fruit").head.sha256).unlink()
-
-    (problem,) = worker({"item": [0]})["problem"]
-
-    assert "has changed while" in problem if damage == "input" else "is missing; publish" in problem
-    assert "\n" not in problem

@@ -1,4 +1,4 @@
-"""`mora-serve bulk`: the answers of the service for every row, and what is refused before any work."""
+"""`mora-serve bulk` gives every row the answer of the service."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import base64
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.labelling.job import Part, locked, read_input_file, resume
-from service.labelling.parts import ANSWER, RowReader
-from service.labelling.rows import DataSetError
-from tests.support.made_data_set import label_here, planned, write_data_set
+from service.labelling.bulk import PartLabeller
+from service.labelling.rows import COLUMNS, DataSetError
+from tests.support.made_data_set import label_data, planned, write_data_set
 
 ROOT = Path(__file__).parents[3]
 
@@ -68,7 +68,7 @@ def test_every_row_is_answered_as_by_the_service(form, task, tmp_path, shelf, se
     shelf.publish(task)
     rows = write_data_set(tmp_path / "in", pixels, form)
 
-    label_here(tmp_path / "in", tmp_path / "out", shelf.store.root, top_k=99, part_rows=7, keep=("id",))
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root, top_k=99, part_rows=7, keep=("id",))
 
     expected = asked_one_by_one(serve(shelf.store), rows, task)
     assert written(tmp_path / "out") == expected
@@ -81,7 +81,7 @@ def test_the_columns_are_the_inputs_and_the_answers(tmp_path, shelf, pixels):
     shelf.publish("tags")
     write_data_set(tmp_path / "in", pixels)
 
-    done = label_here(tmp_path / "in", tmp_path / "out", shelf.store.root, top_k=1)
+    done = label_data(tmp_path / "in", tmp_path / "out", shelf.store.root, top_k=1)
 
     table = pq.read_table(tmp_path / "out")
     assert table.column_names[:4] == ["id", "image", "text", "predicted_label"]
@@ -98,7 +98,7 @@ def test_an_image_as_large_as_no_request_may_be_fails_alone(tmp_path, shelf, mon
     pq.write_table(pa.table({"image": [picture, picture + bytes(1000)]}), tmp_path / "in" / "a.parquet")
     monkeypatch.setenv("MORA_MAX_BODY_BYTES", str(len(picture) + 10))
 
-    label_here(tmp_path / "in" / "a.parquet", tmp_path / "out", shelf.store.root, keep=())
+    label_data(tmp_path / "in" / "a.parquet", tmp_path / "out", shelf.store.root, keep=())
 
     assert pq.read_table(tmp_path / "out")["error"].to_pylist() == [None, "body_too_large"]
 
@@ -109,138 +109,22 @@ def test_a_pipe_in_an_images_place_is_not_waited_for(tmp_path, shelf):
     os.mkfifo(tmp_path / "in" / "pipe.png")
     pq.write_table(pa.table({"image": ["pipe.png", "null\0.png"]}), tmp_path / "in" / "a.parquet")
 
-    label_here(tmp_path / "in", tmp_path / "out", shelf.store.root)
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
 
     assert pq.read_table(tmp_path / "out")["error"].to_pylist() == ["not_found", "not_found"]
-
-
-def test_rows_come_from_where_the_part_says_in_any_order(tmp_path):
-    ids = pa.table({"id": list(range(1000)), "more": ["x" * (row % 50) for row in range(1000)]})
-    pq.write_table(ids, tmp_path / "a.parquet", row_group_size=400, data_page_size=100)
-    file = read_input_file(tmp_path, "a.parquet")
-    assert file.group_rows == (400, 400, 200)
-    reader = RowReader(tmp_path, [file], pa.schema([("id", pa.int64()), ("none", pa.string())]))
-
-    for group, start, rows in [
-        (0, 0, 30),
-        (0, 30, 30),
-        (0, 390, 10),
-        (1, 77, 30),
-        (1, 10, 5),
-        (2, 199, 1),
-        (0, 3, 300),
-    ]:
-        table = reader.read(Part(0, "a.parquet", group, start, rows))
-        assert table["id"].to_pylist() == list(range(400 * group + start, 400 * group + start + rows))
-        assert table["none"].null_count == rows
-
-
-def test_a_job_that_goes_on_keeps_its_version(tmp_path, shelf, pixels):
-    shelf.publish("fruit")
-    write_data_set(tmp_path / "in", pixels)
-    arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
-    with planned(*arguments) as (job, _):
-        resume(job, tmp_path / "out")
-    shelf.publish("fruit", seed=2)
-
-    with planned(*arguments) as (job, _):
-        assert job.version == 1
-        assert resume(job, tmp_path / "out") == job.parts()
-
-
-@pytest.mark.parametrize(
-    ("options", "complaint"),
-    [
-        ({"version": 2}, "version was 1, now 2"),
-        ({"task": "tags"}, "task was fruit, now tags"),
-        ({"part_rows": 5}, "part_rows was 1000, now 5"),
-        ({"keep": ("id",)}, "keep was .*, now"),
-        ({"text_column": "id2"}, "no column id2"),
-        ({"image_column": "id"}, "the column id is int64; an image column holds"),
-        ({"keep": ("nothing",)}, "no column nothing to keep"),
-        ({"version": 9}, "no version 9"),
-    ],
-)
-def test_a_job_goes_on_with_nothing_else(options, complaint, tmp_path, shelf, pixels):
-    for seed in (1, 2):
-        shelf.publish("fruit", seed)
-        shelf.publish("tags", seed)
-    write_data_set(tmp_path / "in", pixels)
-    label_here(tmp_path / "in", tmp_path / "out", shelf.store.root, task="fruit", version=1)
-    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-
-    with pytest.raises(Exception, match=complaint):
-        label_here(tmp_path / "in", tmp_path / "out", shelf.store.root, **{"version": 1, "task": "fruit", **options})
-
-    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
-
-
-@pytest.mark.parametrize("change", ["has changed", "is gone", "is new"])
-def test_a_job_goes_on_with_no_other_input(change, tmp_path, shelf, pixels):
-    shelf.publish("fruit")
-    write_data_set(tmp_path / "in", pixels)
-    label_here(tmp_path / "in", tmp_path / "out", shelf.store.root)
-    second = tmp_path / "in" / "more" / "b.parquet"
-    match change:
-        case "has changed":
-            table = pq.read_table(second)
-            pq.write_table(table.set_column(0, "id", pa.array([100, 102])), second)
-        case "is gone":
-            second.unlink()
-        case _:
-            second.with_name("c.parquet").write_bytes(second.read_bytes())
-
-    with pytest.raises(DataSetError, match=f"input's more/[bc].parquet {change}"):
-        label_here(tmp_path / "in", tmp_path / "out", shelf.store.root)
-
-
-def test_another_version_of_the_same_number_is_refused(tmp_path, shelf, pixels):
-    shelf.publish("fruit")
-    write_data_set(tmp_path / "in", pixels)
-    with planned(tmp_path / "in", tmp_path / "out", shelf.store.root) as (job, _):
-        resume(job, tmp_path / "out")
-        with pytest.raises(DataSetError, match="fruit version 1 was another then"):
-            resume(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
-
-
-def test_what_cannot_be_a_data_set_or_an_output_is_refused(tmp_path, shelf, pixels):
-    shelf.publish("fruit")
-    store = shelf.store.root
-    (tmp_path / "in").mkdir()
-    with pytest.raises(DataSetError, match="neither a parquet file nor a folder"):
-        label_here(tmp_path / "in", tmp_path / "out", store)
-    (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1 not")
-    with pytest.raises(DataSetError, match=r"a\.parquet cannot be read as parquet"):
-        label_here(tmp_path / "in", tmp_path / "out", store)
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(DataSetError, match="has no rows"):
-        label_here(tmp_path / "in", tmp_path / "out", store)
-    pq.write_table(pa.table({"title": ["red"]}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(DataSetError, match=r"neither a column image nor text.*it has title"):
-        label_here(tmp_path / "in", tmp_path / "out", store)
-    pq.write_table(pa.table({"text": ["red"], "error": ["mine"]}), tmp_path / "in" / "a.parquet")
-    with pytest.raises(DataSetError, match="own error would stand beside the input's"):
-        label_here(tmp_path / "in", tmp_path / "out", store)
-    (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(DataSetError, match=r"has notes\.txt and no _job\.json"):
-        label_here(tmp_path / "in", tmp_path / "out", store, keep=("text",))
 
 
 def test_a_file_replaced_during_the_work_is_noticed(tmp_path, shelf, pixels):
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", pixels)
-    with planned(tmp_path / "in", tmp_path / "out", shelf.store.root, part_rows=10) as (job, labeller):
-        labeller.label(0)
+    plan = planned(tmp_path / "in", tmp_path / "out", shelf.store.root, part_rows=10)
+    parts = plan.job.parts()
+    with closing(PartLabeller(plan)) as labeller:
+        labeller.label(parts[0])
         (tmp_path / "in" / "more" / "b.parquet").write_bytes(b"PAR1")
+
         with pytest.raises(DataSetError, match="changed while it was being labelled"):
-            labeller.label(len(job.parts()) - 1)
-
-
-def test_two_processes_never_write_to_one_output(tmp_path):
-    with locked(tmp_path), pytest.raises(DataSetError, match="another process is writing to"), locked(tmp_path):
-        pass
-    with locked(tmp_path):  # whoever has ended holds nothing
-        pass
+            labeller.label(parts[-1])
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path):
@@ -268,4 +152,4 @@ def test_the_help_names_every_column_of_the_output():
         command, cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
     )
 
-    assert [name for name in ANSWER.names if name not in done.stdout] == []
+    assert [name for name in COLUMNS if name not in done.stdout] == []

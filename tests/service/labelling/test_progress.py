@@ -12,7 +12,7 @@ from service.labelling.progress import RowProgress
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(service.progress, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(service.labelling.progress, "monotonic", lambda: clock[0])
     file = StringIO()
     with RowProgress(100_000, Console(file=file)) as progress:
         for _ in range(8):

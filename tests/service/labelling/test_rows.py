@@ -6,8 +6,7 @@ import pytest
 
 from service.api.item import Item
 from service.errors import Code
-from service.labelling.parts import ANSWER
-from service.labelling.rows import COLUMNS, Limits, item_of
+from service.labelling.rows import Limits, item_of
 
 LIMITS = Limits(max_body_bytes=10, max_image_pixels=1, max_text_bytes=5)
 
@@ -32,7 +31,3 @@ def test_what_is_larger_than_a_request_may_be_is_refused(tmp_path):
     ]
 
     assert refused == [Code.BODY_TOO_LARGE, Code.BODY_TOO_LARGE, Code.TEXT_TOO_LARGE]
-
-
-def test_the_columns_have_one_order():
-    assert tuple(ANSWER.names) == COLUMNS

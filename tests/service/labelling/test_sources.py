@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model_store.items.rows import TableError
 from service.errors import Code
-from service.labelling.rows import DataSetError, Limits
-from service.labelling.sources import Columns, open_source
+from service.labelling.rows import Columns, DataSetError, Limits
+from service.labelling.sources import chunks_of, open_source, plain_rows
 from service.settings import Settings
 
 LIMITS = Limits.of(Settings())
@@ -20,9 +21,9 @@ LIMITS = Limits.of(Settings())
 
 def rows_of(source, image=None, text="text", keep=(), size=2):
     """Texts (or why there is none) and kept columns of every row."""
-    chunks = list(source.chunks(Columns(image, text, tuple(keep)), LIMITS, size))
+    chunks = list(chunks_of(source, Columns(image, text, tuple(keep)), LIMITS, size))
     items = [getattr(item, "text", getattr(item, "code", None)) for chunk in chunks for item in chunk.items]
-    return items, [row for chunk in chunks for row in chunk.kept.plain()]
+    return items, [row for chunk in chunks for row in plain_rows(chunk.kept)]
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -56,30 +57,21 @@ def test_a_folder_has_its_pictures_in_order_and_nothing_else(tmp_path):
 
     source = open_source(tmp_path)
 
-    (chunk,) = source.chunks(Columns("image", None, ("image",)), LIMITS, 10)
-    assert [row["image"] for row in chunk.kept.plain()] == ["a/c.jpg", "a.webp", "b.PNG"] == chunk.names
+    (chunk,) = chunks_of(source, Columns("image", None, ("image",)), LIMITS, 10)
+    assert [row["image"] for row in plain_rows(chunk.kept)] == ["a/c.jpg", "a.webp", "b.PNG"] == chunk.names
     assert [item.image for item in chunk.items] == [b"a/c.jpg", b"a.webp", b"b.PNG"]
 
 
 def test_pictures_are_read_when_their_turn_comes(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"picture")
-    chunks = open_source(tmp_path).chunks(Columns("image", None, ()), LIMITS, 1)
+    chunks = chunks_of(open_source(tmp_path), Columns("image", None, ()), LIMITS, 1)
 
     (first,) = next(chunks).items
     (tmp_path / "b.png").unlink()
     (second,) = next(chunks).items
 
     assert (first.image, second.code) == (b"picture", Code.NOT_FOUND)
-
-
-def test_a_parquet_file_tells_which_columns_hold_bytes(tmp_path):
-    struct = pa.array([{"bytes": b"1", "path": None}])
-    kinds = {"a": pa.array([b"1"]), "b": struct, "c": pa.array([[b"1"]]), "d": pa.array(["1"]), "e": pa.array([1])}
-    kinds["f"] = pa.array([b"1"]).dictionary_encode()
-    pq.write_table(pa.table(kinds), tmp_path / "a.parquet")
-
-    assert open_source(tmp_path / "a.parquet").binary == ["a", "b", "c", "f"]
 
 
 def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
@@ -101,12 +93,12 @@ def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
     [
         ("a.csv", "id,text\n1,red\n2,a, b\n", "line 3 has 3 cells, the header 2"),
         ("a.csv", 'text\n"red\n', "line 2: unexpected end of data"),
-        ("a.csv", b"text\n\xff\n", "not UTF-8"),
-        ("a.csv", "text,text\n1,2\n", "the column text more than once"),
+        ("a.csv", b"text\n\xff\n", "is not UTF-8 in line 2; save it as UTF-8"),
+        ("a.csv", "text,text\n1,2\n", "the column 'text' more than once"),
         ("a.csv", "text\n", "has no rows"),
-        ("a.csv", "", "has no rows"),
+        ("a.csv", "", "is empty; its first line must name the columns"),
         ("a.jsonl", '{"text": "red"}\n[1]\n', "line 2 is not a JSON object"),
-        ("a.jsonl", b'{"text": "\xff"}\n', "line 1 is not a JSON object"),
+        ("a.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 in line 1; save it as UTF-8"),
         ("a.jsonl", "[" * 100_000, "line 1 is not a JSON object"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
         ("a.txt", "red", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),
@@ -119,21 +111,21 @@ def test_what_is_wrong_with_an_input_is_said_before_any_work(tmp_path, name, con
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    with pytest.raises(DataSetError, match=complaint):
+    with pytest.raises((DataSetError, TableError), match=complaint):
         open_source(tmp_path / name.split("/")[0])
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.csv")
 
-    with pytest.raises(DataSetError, match="has to be a plain file"):
+    with pytest.raises(TableError, match="has to be a plain file"):
         open_source(tmp_path / "a.csv")
 
 
 def test_a_file_that_is_damaged_during_the_work_is_noticed(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "red"}\n' * 10_000)
-    chunks = open_source(file).chunks(Columns(None, "text", ()), LIMITS, 10)
+    chunks = chunks_of(open_source(file), Columns(None, "text", ()), LIMITS, 10)
     next(chunks)
     file.write_text(json.dumps([1]) * 100_000)
 

@@ -1,4 +1,7 @@
-"""Rows of the output, in each of its forms."""
+"""Rows of the output, in each of its forms.
+
+Covers service.labelling.parquet_writer.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import service.labelling.parquet_files
+import service.labelling.parquet_writer
 from service.errors import Code, ServiceError
-from service.labelling.parts import ANSWER
-from service.labelling.rows import COLUMNS, DataSetError, answer_row
-from service.labelling.sources import Columns, PlainRows, open_source
-from service.labelling.writers import open_writer
+from service.labelling.parquet_writer import ANSWER
+from service.labelling.rows import COLUMNS, Columns, DataSetError, answer_row
+from service.labelling.sources import open_source
+from service.labelling.writers import open_output
 
 FAILED = answer_row(ServiceError(Code.BAD_TEXT, "Why."), 3)
 
@@ -26,16 +29,15 @@ FAILED = answer_row(ServiceError(Code.BAD_TEXT, "Why."), 3)
 def written(tmp_path, kind, rows):
     """The file of kept rows that have no answer."""
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    source, file = open_source(tmp_path / "in.jsonl"), BytesIO()
-    writer = open_writer(file, kind, source, Columns(None, None, tuple(source.names)))
-    for row in rows:
-        writer.write(PlainRows([{name: row.get(name) for name in source.names}]), [FAILED])
-    writer.close()
-    return file.getvalue()
+    source, output = open_source(tmp_path / "in.jsonl"), tmp_path / f"out{kind}"
+    with open_output(output, source, Columns(None, None, tuple(source.names))) as write:
+        for row in rows:
+            write([{name: row.get(name) for name in source.names}], [FAILED])
+    return output.read_bytes()
 
 
 def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path, monkeypatch):
-    monkeypatch.setattr(service.parquet_files, "_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(service.labelling.parquet_writer, "CHUNK_ROWS", 1)
     rows = [{"a": None, "b": 1, "c": None}, {"b": 2.5, "c": ["x"]}, {"a": "s", "d": {"e": True}}]
 
     table = pq.read_table(BytesIO(written(tmp_path, ".parquet", rows)))
@@ -75,10 +77,8 @@ def test_csv_and_json_lines_hold_what_python_read(tmp_path):
     assert (cells["error"], cells["detail"], cells["top_labels"]) == ("bad_text", "Why.", "")
 
 
-def test_json_lines_spell_a_date_as_text():
-    file = BytesIO()
-    open_writer(file, ".jsonl", None, Columns(None, None, ("day",))).write(
-        PlainRows([{"day": date(2026, 1, 2)}]), [FAILED]
-    )
+def test_json_lines_spell_a_date_as_text(capfdbinary):
+    with open_output(None, None, Columns(None, None, ("day",))) as write:
+        write([{"day": date(2026, 1, 2)}], [FAILED])
 
-    assert json.loads(file.getvalue())["day"] == "2026-01-02"
+    assert json.loads(capfdbinary.readouterr().out)["day"] == "2026-01-02"

@@ -79,9 +79,9 @@ def test_a_data_uri_is_an_image(client, picture):
     assert client.post("/classify", json=uri).json()["labels"] == client.post("/classify", json=plain).json()["labels"]
 
 
-def test_an_empty_string_and_null_count_as_absent(client, picture):
+def test_an_empty_string_white_space_and_null_count_as_absent(client, picture):
     plain = client.post("/classify", json=body(picture, "image", "fruit")).json()
-    for nothing in ("", None):
+    for nothing in ("", " \t\u00a0\u3000\n", None):
         answer = client.post("/classify", json=body(picture, "image", "fruit", text=nothing)).json()
         assert answer["modalities"] == {"image": "used", "text": "absent"}
         assert answer["labels"] == plain["labels"]

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -88,7 +89,7 @@ def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Pat
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("image,text,label,text\n,one,a,x\n", "several columns 'text'"),
+        ("image,text,label,text\n,one,a,x\n", "has the column 'text' more than once; rename all but one"),
         ("image,text\n,one\n", "no column 'label'"),
         ("image,text,label\n", "no rows"),
         ("", "is empty; its first line must name the columns"),
@@ -214,3 +215,79 @@ def test_a_folder_of_images_by_label(make_config: Make, tmp_path: Path, png: Cal
 
     assert [item.labels[0] for item in items] == ["cat", "cat", "dog", "dog"]
     assert all(item.image is not None and item.text is None for item in items)
+
+
+def test_a_folder_whose_folders_are_splits_is_no_set_of_labels(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    for folder in ("train/cat", "test/cat"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").write_bytes(png(1))
+
+    with pytest.raises(DataError, match=r"has the folders test, train, which are splits, .* data\.train: .*/train$"):
+        load_split("train", str(tmp_path), make_config())
+
+    assert [item.labels for item in load_split("train", str(tmp_path / "train"), make_config()).items] == [("cat",)]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_folder_of_images_may_have_texts_in_its_metadata(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes], name: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(png(1))
+    rows = [{"file_name": "a/1.png", "text": "red", "label": "x"}]
+    csv = "file_name,text,label\na/1.png,red,x\n"
+    (tmp_path / name).write_text(csv if name.endswith("csv") else json.dumps(rows[0]))
+
+    (item,) = load_split("train", str(tmp_path), make_config()).items
+
+    assert (item.image, item.text, item.labels) == (tmp_path / "a" / "1.png", "red", ("x",))
+
+
+def test_classes_have_names_and_a_class_below_zero_is_no_label(make_config: Make, tmp_path: Path) -> None:
+    kind = datasets.ClassLabel(names=["cat", "dog"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": kind, "labels": datasets.List(kind)})
+    rows = {"text": ["a", "b"], "label": [1, -1], "labels": [[1, 0], [-1]]}
+    pq.write_table(datasets.Dataset.from_dict(rows, features).data.table, tmp_path / "rows.parquet")
+    data = {"train": "unused", "image": None}
+
+    with pytest.raises(DataError, match=r"1 row to mend (.|\n)* row 2: column label holds no single label"):
+        load_split("train", str(tmp_path / "rows.parquet"), make_config(data=data))
+    config = make_config(problem="multi_label", data={**data, "label": "labels"})
+    items = load_split("train", str(tmp_path / "rows.parquet"), config).items
+
+    assert [item.labels for item in items] == [("dog", "cat"), ()]
+
+
+def test_a_data_set_of_the_hub_has_names_of_classes_and_encoded_images(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, png: Callable[..., bytes]
+) -> None:
+    kind = datasets.ClassLabel(names=["cat", "dog"])
+    features = datasets.Features({"image": datasets.Image(), "label": kind})
+    rows = {"image": [{"bytes": png(1), "path": None}] * 2, "label": [1, 0]}
+    hub = {("owner/pets", "dev"): datasets.Dataset.from_dict(rows, features)}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: hub[name, split])
+    config = make_config(data={"train": "unused", "text": None})
+
+    items = load_split("train", "owner/pets:dev", config).items
+
+    assert [(item.image, item.labels) for item in items] == [(png(1), ("dog",)), (png(1), ("cat",))]
+
+
+def test_labels_are_compared_in_one_normal_form(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("image,text,label\n,one, cafe\u0301 \n,two,caf\u00e9\n,three,tea\n")
+    path = str(tmp_path / "rows.csv")
+    sources = {"train": path, "validation": path, "test": path}
+
+    data = load_data(make_config(data=sources))
+    listed = load_data(make_config(data=sources, labels=["cafe\u0301", " tea"]))
+
+    assert data.labels == listed.labels == ("caf\u00e9", "tea")
+
+
+def test_half_of_a_surrogate_pair_is_no_text(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"image": null, "text": "\\ud800", "label": "a"}\n')
+
+    with pytest.raises(DataError, match="row 1: the text or a label has half of a surrogate pair"):
+        load_split("train", str(tmp_path / "rows.jsonl"), make_config())

@@ -14,7 +14,7 @@ from model_store.files import sync_directory
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name only when all of it is on disk: whoever sees the name sees everything."""
+    """A file to write that gets its name when all of it is on disk; until then an older file keeps the name."""
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
         with unfinished.open("xb") as file:

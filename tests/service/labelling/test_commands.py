@@ -1,4 +1,7 @@
-"""`mora-serve classify`: the same answers from a store and from a service, for one item and many; what stops it."""
+"""`mora-serve classify`: the same answers from a store and from a service, for one item and many; what stops it.
+
+Covers service.labelling.answerers, service.labelling.command_errors, service.labelling.labelled_file.
+"""
 
 from __future__ import annotations
 
@@ -14,38 +17,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
+import urllib3
 
-import service.labelling.answerers
-import service.labelling.command
-from model_store import service_connection
-from service.cli import app
-from service.client import Client
+import service.labelling.labelled_file
 from service.labelling.answerers import StoreAnswerer
 from service.labelling.rows import COLUMNS
 from tests.support.closed_service import CANARY
-from tests.support.faulty_service import ANSWER, RESET, Reply, faulty_service, problem
-from tests.support.made_data_set import label_here, write_data_set
+from tests.support.made_data_set import label_data, write_data_set
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
 FAULTS = {"missing_input", "image_undecodable", "image_format", "not_found"}
-
-
-@pytest.fixture
-def tasks(real):
-    """What a service with the task `fruit` says of it, as a planted reply."""
-    with Client(real.url, CANARY) as client:
-        told = client.tasks()
-    told.tasks.pop()
-    return Reply(content=told.model_dump_json().encode())
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """`run(...)`: what `mora-serve classify ...` did, in this process."""
-    monkeypatch.setattr(service.labelling.command, "configure_logging", lambda _: None)
-    return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
 
 
 @pytest.fixture(params=["store", "service"])
@@ -127,7 +109,7 @@ def test_a_parquet_file_gets_the_columns_and_answers_of_bulk(run, real, tmp_path
     for file in ("a.parquet", "more/b.parquet"):
         source = tmp_path / "in" / file
         output = tmp_path / Path(file).name
-        label_here(source, tmp_path / f"{output.name}.bulk", real.store, task="fruit", top_k=2)
+        label_data(source, tmp_path / f"{output.name}.bulk", real.store, task="fruit", top_k=2)
 
         done = run(source, "--task", "fruit", "--top-k", 2, "--output", output, "--store", real.store)
 
@@ -189,15 +171,16 @@ def test_one_item_as_json_is_the_answer_over_http(run, real, place, picture, tmp
 
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
-    with Client(real.url, CANARY) as client:
-        raw = client.request("/classify", _fields(picture if given != "text" else None, explain, given))
-    assert _shape(json.loads(done.stdout)) == _shape(json.loads(raw))
+    fields = {} if given == "text" else {"image": base64.b64encode(picture).decode()}
+    fields |= {"text": "a red apple"} if given in ("text", "both") else {}
+    fields |= {"explain": True} if explain else {}
+    assert _shape(json.loads(done.stdout)) == _shape(_asked(real, {**fields, "task": "fruit", "top_k": 2}))
 
 
-def _fields(picture, explain, given):
-    image = None if picture is None else base64.b64encode(picture).decode()
-    item = {"image": image, "text": "a red apple" if given in ("text", "both") else None}
-    return {**item, "task": "fruit", "top_k": 2, **({"explain": True} if explain else {})}
+def _asked(real, fields):
+    """What `POST /classify` answers."""
+    headers = {"Authorization": f"Bearer {CANARY}"}
+    return urllib3.request("POST", f"{real.url}/classify", json=fields, headers=headers).json()
 
 
 def _shape(answer):
@@ -252,14 +235,6 @@ def test_a_wrong_usage_is_told(run, arguments, complaint):
     assert complaint in re.sub(r"[\s│]+", " ", done.stderr)
 
 
-@pytest.fixture
-def table(tmp_path):
-    """A csv file of two rows."""
-    file = tmp_path / "in.csv"
-    file.write_text("id,text\n1,red\n2,apple\n")
-    return file
-
-
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -272,9 +247,9 @@ def table(tmp_path):
         (["IN", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
         (["--text", "", "--task", "fruit"], "missing_input: Give an image, a text, or both."),
         (["--image", "IN", "--task", "fruit"], "image_format"),
-        (["--image", "gone.png", "--task", "fruit"], "gone.png cannot be read: No such file"),
+        (["--image", "gone.png", "--task", "fruit"], "gone.png: No such file or directory; mend the path"),
         (["gone.csv", "--task", "fruit"], "there is no gone.csv"),
-        (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt does not end in \.csv"),
+        (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt must end in one of \.csv"),
         (["IN", "--task", "fruit", "--output", "gone/out.csv"], "there is no folder gone"),
         (["IN", "--task", "fruit", "--output", "IN", "--force"], "is the input"),
     ],
@@ -339,7 +314,8 @@ def test_rows_that_fail_are_listed_and_the_answers_of_the_others_stay(run, place
     said = done.stderr.splitlines()
     assert said[0].endswith("out.csv, 23 of them without an answer")
     assert said[1:21] == [
-        f"  row {number}: not_found: The image's path leads to no file that can be read." for number in range(1, 21)
+        f"  row {number}: not_found: The image does not exist; mend the path, or leave the cell empty."
+        for number in range(1, 21)
     ]
     assert said[21:] == ["  and 3 more"]
     assert [row["error"] for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))] == [
@@ -370,7 +346,7 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
     assert "--force replaces it" in refused.stderr
 
     with monkeypatch.context() as plant:
-        plant.setattr(service.labelling_run, "_ROWS_AT_ONCE", 1)
+        plant.setattr(service.labelling.labelled_file, "CHUNK_ROWS", 1)
         label, pieces = StoreAnswerer.label, []
 
         def stopped_at_the_second(answerer, items):
@@ -387,55 +363,6 @@ def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
 
     assert run(*arguments, "--force").exit_code == 0
     assert output.read_text().startswith("id,text,predicted_label")
-
-
-@pytest.mark.parametrize(
-    ("reply", "complaint", "retryable"),
-    [
-        (problem(503, "version_refused"), "503 version_refused", False),
-        (problem(404, "unknown_version"), "404 unknown_version", False),
-        (problem(503, "queue_full"), "503 queue_full", True),
-        (Reply(502, b"<html>"), "502 without a code", True),
-        (RESET, "gives no answer", True),
-    ],
-)
-def test_a_service_that_answers_no_row_ends_the_work(
-    run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
-):
-    monkeypatch.setattr(service_connection, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.answerers, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(service.labelling.answerers, "_FIRST_WAIT_SECONDS", 0.01)
-    replies = [tasks]
-    with faulty_service(lambda: replies.pop() if replies else reply) as running:
-        done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
-
-    assert done.exit_code == 1
-    assert re.fullmatch(f"error: .*{complaint}.*\n", done.stderr)
-    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["in.csv"]
-    asked = [attempt for attempt in running.attempts if attempt.path == "/classify"]
-    assert (len(asked) > 2) is retryable  # two rows
-
-
-def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
-    monkeypatch.setattr(service_connection, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.answerers, "_FIRST_WAIT_SECONDS", 0.001)
-    replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
-    with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
-        done = run(table, "--url", running.base)
-
-    assert done.exit_code == 0, done.stderr
-    assert [json.loads(line)["predicted_label"] for line in done.stdout.splitlines()] == ["apple", "apple"]
-    bodies = [json.loads(attempt.body) for attempt in running.attempts if attempt.path == "/classify"]
-    assert {(body["task"], body["version"]) for body in bodies} == {("fruit", ANSWER["version"])}
-
-
-def test_a_picture_that_a_proxy_finds_too_large_fails_alone(run, table, tasks):
-    replies = [tasks, Reply(413, b"<html>")]
-    with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
-        done = run(table, "--url", running.base)
-
-    assert done.exit_code == 0
-    assert sorted(str(json.loads(line)["error"]) for line in done.stdout.splitlines()) == ["None", "body_too_large"]
 
 
 def command(*arguments):

@@ -1,0 +1,60 @@
+"""From the cell of an image column to an encoded picture."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from model_store.items.missing import is_missing
+
+
+class CellError(ValueError):
+    """A cell that holds no picture; the message goes on after "the image" and never repeats the cell."""
+
+
+class NoFileError(CellError):
+    """A cell that names no file."""
+
+
+class TooLargeError(CellError):
+    """A picture of more bytes than allowed."""
+
+
+def image_of(cell: object, folder: Path) -> bytes | Path | None:
+    """An encoded picture, the regular file that holds it, or None if the cell is missing.
+
+    Args:
+        cell: bytes, a path relative to `folder`, or a dict of `bytes` and `path` as in Hugging Face's data sets.
+
+    Raises:
+        CellError: the cell holds something else, or its path leads to no regular file.
+    """
+    if isinstance(cell, dict):
+        cell = cell.get("path") if is_missing(cell.get("bytes")) else cell["bytes"]
+    if is_missing(cell):
+        return None
+    if isinstance(cell, bytes):
+        return cell
+    if not isinstance(cell, str):
+        raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
+    if cell.strip().lower().startswith(("http://", "https://")):
+        raise NoFileError("is an address, and nothing is fetched; name a file, or leave the cell empty")
+    path = folder / cell.strip()
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        raise NoFileError("does not exist; mend the path, or leave the cell empty") from error
+    if not is_file:  # reading a pipe would never end
+        raise NoFileError("is not a regular file; mend the path, or leave the cell empty")
+    return path
+
+
+def load_image(image: bytes | Path, max_bytes: int) -> bytes:
+    """The encoded picture. Raises CellError where its file cannot be read or it has more than `max_bytes`."""
+    try:
+        size = image.stat().st_size if isinstance(image, Path) else len(image)
+        if size > max_bytes:
+            raise TooLargeError(f"may have {max_bytes} bytes")
+        return image.read_bytes() if isinstance(image, Path) else image
+    except OSError as error:
+        raise NoFileError("cannot be read; let this user read the file") from error

@@ -1,0 +1,101 @@
+"""Rows of parquet files; needs pyarrow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model_store.items.labels import class_names
+from model_store.items.rows import Row, TableError, check_unique, table_errors
+
+_BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
+InvalidText = Literal["surrogateescape", "replace"]  # what becomes of bytes that call themselves a string
+
+
+class ParquetTable:
+    """The rows of a parquet file. Raises TableError where it is none."""
+
+    def __init__(self, path: Path) -> None:
+        with _parquet_errors(path), pq.ParquetFile(path) as file:
+            self.rows: int = file.metadata.num_rows
+            schema = file.schema_arrow
+        self.path, self.folder = path, path.parent
+        self.schema: pa.Schema = schema.remove_metadata()
+        self.names: Sequence[str] = schema.names
+        self.binary: Sequence[str] = [field.name for field in schema if _has_bytes(field.type)]
+        self.class_names: Mapping[str, Sequence[str]] = class_names(_features(schema))
+        check_unique(path, self.names)
+
+    def tables(self, columns: Collection[str], size: int) -> Iterator[pa.Table]:
+        """These columns of all rows, so many rows at a time. Raises TableError."""
+        names = [name for name in self.names if name in columns]
+        with _parquet_errors(self.path), pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as file:
+            for batch in file.iter_batches(size, columns=names):
+                yield pa.Table.from_batches([batch])
+
+    def chunks(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
+        """The same as Python's objects. Raises TableError."""
+        return map(rows_of, self.tables(columns, size))
+
+
+def rows_of(table: pa.Table, invalid_text: InvalidText = "surrogateescape") -> list[Row]:
+    """Row by row; a time in nanoseconds, which Python does not have, as text.
+
+    Args:
+        invalid_text: parquet does not check what calls itself a string. `surrogateescape` keeps its bytes, so that a
+            path still leads to its file and a text is still known to be no Unicode; `replace` puts U+FFFD in its place.
+    """
+    columns = [_cells(column, invalid_text) for column in table.columns]
+    if not columns:
+        return [{} for _ in range(table.num_rows)]
+    return [dict(zip(table.column_names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _cells(column: pa.ChunkedArray, invalid_text: InvalidText) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except ValueError:
+        return [_cell(cell, invalid_text) for cell in column]
+
+
+def _cell(cell: pa.Scalar, invalid_text: InvalidText) -> Any:  # noqa: ANN401
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        if isinstance(cell, pa.StructScalar):
+            return {name: _cell(part, invalid_text) for name, part in cell.items()}
+        if isinstance(cell, pa.ListScalar):
+            return [_cell(part, invalid_text) for part in cell.values]
+        return cell.cast(pa.binary()).as_py().decode(errors=invalid_text)
+    except ValueError:
+        return str(cell.cast(pa.string()))
+
+
+@contextmanager
+def _parquet_errors(path: Path) -> Iterator[None]:
+    with table_errors(path):
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise TableError(f"{path} cannot be read as parquet: {error}; write it again") from error
+
+
+def _features(schema: pa.Schema) -> Mapping[str, Any]:
+    """The columns as the `datasets` library that wrote the file describes them, if one did."""
+    try:
+        return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
+    except (KeyError, TypeError, ValueError):
+        return {}
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _has_bytes(kind.value_type)
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return is_bytes or any(_has_bytes(kind.field(index).type) for index in range(kind.num_fields))

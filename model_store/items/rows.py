@@ -1,0 +1,56 @@
+"""A row by column name, and the error of what has no rows that can be read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from model_store.messages import describe_os_error
+
+Row: TypeAlias = dict[str, Any]
+_ZIP, _UTF_16 = b"PK\x03\x04", (b"\xff\xfe", b"\xfe\xff")
+
+
+class TableError(ValueError):
+    """Rows that cannot be read; the message names the file, the line if there is one, and the cure."""
+
+
+@contextmanager
+def table_errors(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a TableError that names the file."""
+    try:
+        yield
+    except TableError:
+        raise
+    except UnicodeDecodeError as error:
+        raise TableError(f"{path} {encoding_fault(path)}") from error
+    except (OSError, ValueError) as error:
+        problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        kind = path.suffix.lower().removeprefix(".")
+        raise TableError(f"{path} cannot be read as {kind}: {problem.removeprefix(f'{path}: ')}") from error
+
+
+def check_unique(path: Path, names: Sequence[str]) -> None:
+    """Refuse a column name that stands twice. Raises TableError."""
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise TableError(f"{path} has the column {repeated[0]!r} more than once; rename all but one")
+
+
+def encoding_fault(path: Path) -> str:
+    """What a file is that could not be read as UTF-8, as a predicate, and the cure."""
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if start == _ZIP:
+            return "is an Excel workbook, or another zip file; save it as CSV in UTF-8"
+        if start.startswith(_UTF_16):
+            return "is in UTF-16; save it as UTF-8"
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"is not UTF-8 in line {number}; save it as UTF-8"
+    return "was being written; try again"

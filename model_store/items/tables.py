@@ -1,0 +1,83 @@
+"""The one reader of rows: csv, jsonl and parquet files, and folders of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from model_store.items.image_folders import folder_rows
+from model_store.items.rows import Row, TableError, check_unique, table_errors
+from model_store.items.text_files import csv_cells, csv_rows, jsonl_rows
+
+if TYPE_CHECKING:
+    from model_store.items.parquet_files import ParquetTable
+
+Table: TypeAlias = "PlainTable | ParquetTable"
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """Rows that are Python's objects from the start."""
+
+    path: Path
+    folder: Path  # where relative paths of pictures start
+    names: Sequence[str]  # of the columns, each once
+    rows: int
+    read: Callable[[Path], Iterator[Row]]
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def chunks(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
+        """These columns of all rows, so many rows at a time; None where a row lacks one. Raises TableError."""
+        with table_errors(self.path):
+            rows = self.read(self.path)
+            while chunk := [{name: row.get(name) for name in columns} for row in islice(rows, size)]:
+                yield chunk
+
+
+def open_table(path: Path) -> Table:
+    """The rows of a csv, jsonl or parquet file, or the pictures beneath a folder; csv and jsonl are checked to the end.
+
+    Raises TableError, which names the file and the cure.
+    """
+    if path.is_dir():
+        pictures = [*folder_rows(path)]
+        return PlainTable(path, path, ["image", "label"], len(pictures), lambda _: iter(pictures))
+    kind = path.suffix.lower()
+    if not path.exists():
+        raise TableError(f"there is no {path}; mend the path")
+    if kind not in SUFFIXES:
+        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file")
+    if not path.is_file():
+        raise TableError(f"{path} is read more than once, so it has to be a plain file")
+    with table_errors(path):
+        return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[kind](path)
+
+
+def _csv(path: Path) -> Table:
+    records = csv_cells(path)
+    names = next(records)
+    if names.count("") > 1:  # empty columns at the end of a spreadsheet
+        names = [name for name in names if name]
+    check_unique(path, names)
+    return PlainTable(path, path.parent, names, sum(1 for _ in records), csv_rows)
+
+
+def _jsonl(path: Path) -> Table:
+    names: dict[str, None] = {}
+    rows = 0
+    for row in jsonl_rows(path):
+        names |= dict.fromkeys(row)
+        rows += 1
+    return PlainTable(path, path.parent, list(names), rows, jsonl_rows)
+
+
+def _parquet(path: Path) -> Table:
+    try:
+        from model_store.items.parquet_files import ParquetTable  # only now: pyarrow is an extra
+    except ModuleNotFoundError as error:
+        raise TableError(f"{path} needs the extra parquet (pip install '.[parquet]'); {error}") from error
+    return ParquetTable(path)

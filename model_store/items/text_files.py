@@ -1,0 +1,84 @@
+"""Rows of csv and jsonl files in UTF-8, with or without a byte order mark."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from model_store.items.rows import Row
+
+_DELIMITERS = ",;\t"
+_MAX_CELL_CHARACTERS = 16_000_000  # the csv module's own limit is below the longest texts
+_BYTE_ORDER_MARK = "\ufeff"
+
+
+def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The line that each record begins in, and its cells; blank lines are left out.
+
+    Raises:
+        ValueError: a quote is not closed, or a cell is too long; the message names the line.
+    """
+    csv.field_size_limit(_MAX_CELL_CHARACTERS)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        records = csv.reader(file, delimiter=delimiter, strict=True)
+        line = 1
+        try:
+            for cells in records:
+                if cells:
+                    yield line, cells
+                line = records.line_num + 1
+        except csv.Error as error:
+            cure = "close each quote that is opened, and double those within a cell"
+            raise ValueError(f"line {line}: {error}; {cure}") from error
+
+
+def csv_cells(path: Path) -> Iterator[list[str]]:
+    """The names in the header, then the cells of each record, as many; `,`, `;` or tabs separate them.
+
+    Every cell is text: a label 01 stays 01, and NA is a word like any other.
+
+    Raises:
+        ValueError: the file is empty, or a record has another number of cells; the message names the line.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next((line for line in file if line.strip()), "")
+    delimiter = max(_DELIMITERS, key=header.count)
+    records = csv_records(path, delimiter)
+    names = [name.strip() for _, cells in islice(records, 1) for name in cells]
+    if not names:
+        raise ValueError("it is empty; its first line must name the columns")
+    yield names
+    for line, cells in records:
+        if len(cells) != len(names):
+            counts = f"line {line} has {len(cells)} cells, the header {len(names)}"
+            raise ValueError(f"{counts}; put quotes around a cell that holds {delimiter!r}")
+        yield cells
+
+
+def csv_rows(path: Path) -> Iterator[Row]:
+    """The records of a csv file by column name. Raises ValueError."""
+    records = csv_cells(path)
+    names = next(records)
+    return (dict(zip(names, cells, strict=True)) for cells in records)
+
+
+def jsonl_rows(path: Path) -> Iterator[Row]:
+    """The objects of the lines that are not blank; a newline alone ends a line. Raises ValueError, with the line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.decode().strip() if number > 1 else line.decode().removeprefix(_BYTE_ORDER_MARK).strip()
+            if text:
+                yield _json_object(text, number)
+
+
+def _json_object(text: str, line: int) -> Row:
+    try:
+        row = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {line} is not a JSON object; write one {{...}} a line") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {line} is not a JSON object; write one {{...}} a line")
+    return row

@@ -1,0 +1,228 @@
+"""`mora-serve classify` and `mora-serve bulk`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
+from model_store.describe.tables import plain
+from service.api.item import Item
+from service.errors import ServiceError
+from service.labelling.answer_view import answer_view
+from service.labelling.answerers import Answerer, StoreAnswerer, live_tasks, open_store
+from service.labelling.command_errors import one_line_errors
+from service.labelling.labelled_file import label_file
+from service.labelling.rows import Limits, item_of, named_columns
+from service.labelling.service_answerer import ServiceAnswerer, open_client
+from service.labelling.sources import columns_of, open_source
+from service.labelling.writers import check_output
+from service.settings import Settings, read_settings
+from service.telemetry.logs import configure_logging
+
+CLASSIFY_EXAMPLE = (
+    "For example: mora-serve classify --text 'a red apple' --image apple.png, or mora-serve classify shop.csv "
+    "--output labelled.csv --url http://127.0.0.1:8000."
+)
+BULK_EXAMPLE = (
+    "For example: mora-serve bulk shop/ labelled/ --task shop-kind --workers 4. Any reader of parquet reads the "
+    "output folder, as pandas.read_parquet('labelled/'). MORA_PRECISION, MORA_TRUSTED_KEYS and the MORA_MAX_* settings "
+    "hold as for `mora-serve run`."
+)
+_IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder."
+_KEEP = "The input's columns to keep: id,title; '' for none."
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Store to load the model from; by default MORA_STORE, or the shipped one."),
+]
+ImageOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="image", help=_IMAGES)]
+TextOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts.")]
+TopKOption = Annotated[int, typer.Option(min=1, help="How many labels to list with their scores.")]
+
+
+def classify(
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="INPUT", show_default=False, help="Many: a csv, jsonl or parquet file, or a folder of pictures."
+        ),
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="One item: its text.")] = None,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="One item: its picture; - for standard input.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="One item: by default every task. Many: needed if there are several tasks."),
+    ] = None,
+    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="By default the live one.")] = None,
+    top_k: TopKOption = 5,
+    store: StoreOption = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask the service there instead, as http://127.0.0.1:8000.")
+    ] = None,
+    api_key_file: ApiKeyFileOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One item: print the answer of POST /classify, a line a task.")
+    ] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="One item: also what each modality adds to each label.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", show_default="JSON lines on standard output", help="Many: a .csv, .jsonl or .parquet file."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing --output.")] = False,
+    image_column: ImageOption = None,
+    text_column: TextOption = None,
+    keep: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", show_default="all; csv and jsonl: all but bytes", help=_KEEP)
+    ] = None,
+) -> None:
+    """Label one item, or every row of INPUT, as `POST /classify` would: an image, a text, or both.
+
+    The model is loaded from the store into this process, or with --url a running service is asked; the answers are the
+    same.
+
+    Rows of INPUT may lack the image or the text. The output has the input's rows in their order with the columns
+    predicted_label, predicted_score, selected_labels, top_labels, top_scores, modalities, error and detail. A row that
+    cannot be labelled has a code and the reason in the last two; the other rows are labelled. An --output file
+    appears once it is complete.
+
+    Exit status: 0; 1 if an item, or not a single row, could be labelled, or the work could not be done; 130 if
+    interrupted.
+    """
+    one = {"--text": text, "--image": image, "--json": as_json, "--explain": explain}
+    many = {"INPUT": source, "--output": output, "--force": force, "--keep": keep}
+    many |= {"--image-column": image_column, "--text-column": text_column}
+    _check_usage(_given(one), _given(many), store, url)
+    try:
+        settings = _read_settings(store)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    configure_logging(settings)
+
+    def open_answerer(name: str | None = task) -> Answerer:
+        if url is not None:
+            return ServiceAnswerer(url, read_api_key(api_key_file), name, version)
+        return StoreAnswerer(open_store(settings), settings, name, version)
+
+    def all_tasks() -> list[str]:
+        if url is None:
+            return live_tasks(open_store(settings))
+        with open_client(url, read_api_key(api_key_file)) as client:
+            return [summary.task for summary in client.tasks().tasks]
+
+    with one_line_errors("stopped; no file was written"):
+        if source is None:
+            item = _read_item(image, text, settings)
+            names = [task] if task is not None or version is not None else all_tasks()
+            for name in names or [None]:
+                with closing(open_answerer(name)) as answerer:
+                    answer = answerer.classify(item, top_k, explain)
+                if as_json:
+                    print(answer.model_dump_json(exclude_unset=True), flush=True)
+                else:
+                    Console().print(answer_view(answer))
+            return
+        if output is not None:
+            check_output(output, source, force)
+        table = open_source(source)
+        columns = columns_of(table, image_column, text_column, named_columns(keep), output)
+        counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
+    typer.echo(counts.summary("standard output" if output is None else output), err=True)
+    for line in counts.failures():
+        typer.echo(f"  {plain(line)}", err=True)
+    if counts.failed == counts.rows:
+        raise typer.Exit(1)
+
+
+def bulk(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Parquet file, or folder with *.parquet in it.")],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUTPUT", help="Folder for the labelled parts; made if it is missing.")
+    ],
+    task: Annotated[str | None, typer.Option(metavar="TASK", help="Needed if the store has several tasks.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="By default the live one; a job that resumes keeps its own.")
+    ] = None,
+    store: StoreOption = None,
+    image_column: ImageOption = None,
+    text_column: TextOption = None,
+    keep: Annotated[str | None, typer.Option(metavar="COLUMNS", show_default="all", help=_KEEP)] = None,
+    top_k: TopKOption = 5,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part; a killed worker loses at most these.")] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that label; they share the cores evenly.")] = 1,
+    address: Annotated[
+        str, typer.Option(help="Ray cluster to run on; all its nodes must see INPUT, OUTPUT and the store.")
+    ] = "local",
+) -> None:
+    """Label a parquet data set, whose rows may lack the image or the text, as `POST /classify` would.
+
+    OUTPUT gets the input's rows in their order with the columns predicted_label, predicted_score, selected_labels,
+    top_labels, top_scores, modalities, error and detail. A row that cannot be labelled has a code and the reason in
+    the last two; the other rows are labelled.
+
+    A killed or stopped job resumes if the same command is given again: each row is labelled once. It refuses to
+    resume with another input, version or option than it began with.
+
+    Needs the extra `ray`.
+    """
+    try:
+        from service.labelling.bulk import label_data_set  # only now: they need the extra `ray`
+        from service.labelling.planning import BulkOptions
+        from service.labelling.ray_executor import label_on_ray
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
+    columns = image_column, text_column, named_columns(keep)
+    options = BulkOptions(source, output, task, version, *columns, top_k, part_rows)
+    executor = partial(label_on_ray, workers=workers, address=address)
+    with one_line_errors("stopped; run the same command to resume"):
+        counts = label_data_set(options, _read_settings(store), executor, Console(stderr=True))
+    typer.echo(counts.summary(output))
+    for code, rows in counts.errors.most_common():
+        typer.echo(f"  {code}: {rows:,}")
+
+
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value is not None and value is not False]
+
+
+def _check_usage(one: list[str], many: list[str], store: Path | None, url: str | None) -> None:
+    """One item or many, from a store or a service. Raises BadParameter."""
+    if not {"--text", "--image", "INPUT"} & {*one, *many}:
+        raise typer.BadParameter("give --text, --image or both for one item, or INPUT for many")
+    if one and many:
+        raise typer.BadParameter(f"{one[0]} is for one item, {many[0]} for many; leave one of them out")
+    if store is not None and url is not None:
+        raise typer.BadParameter("--store loads a model here, --url asks a service; leave one of them out")
+
+
+def _read_settings(store: Path | None) -> Settings:
+    """The settings of the environment. Raises ValueError."""
+    return read_settings({} if store is None else {"store": store}, besides=[VARIABLE])
+
+
+def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:
+    """The item of the options. Raises OSError or ServiceError."""
+    size = settings.max_body_bytes + 1
+    if image is None:
+        picture = None
+    elif image == "-":
+        picture = sys.stdin.buffer.read(size)
+    else:
+        with Path(image).open("rb") as file:
+            picture = file.read(size)
+    item = item_of(picture, text, Path(), Limits.of(settings))
+    if isinstance(item, ServiceError):
+        raise item
+    return item

@@ -1,0 +1,77 @@
+"""Cells of an image column."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"picture")
+    return tmp_path
+
+
+@pytest.mark.parametrize("cell", ["a.png", " a.png\n", {"path": "a.png"}, {"bytes": b"", "path": "a.png"}])
+def test_a_path_leads_to_a_file_of_the_folder(folder, cell):
+    image = image_of(cell, folder)
+
+    assert image == folder / "a.png"
+    assert load_image(image, max_bytes=7) == b"picture"
+
+
+@pytest.mark.parametrize("cell", [b"bytes", {"bytes": b"bytes", "path": "a.png"}])
+def test_bytes_are_the_picture(folder, cell):
+    assert image_of(cell, folder) == b"bytes"
+
+
+@pytest.mark.parametrize("cell", [None, "", "\u3000 ", b"", float("nan"), {}, {"bytes": None, "path": " "}])
+def test_an_empty_cell_has_no_picture(folder, cell):
+    assert image_of(cell, folder) is None
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("b.png", "does not exist"),
+        ("a.png/b.png", "does not exist"),
+        ("a\0.png", "does not exist"),
+        ("x" * 5000, "does not exist"),
+        (".", "is not a regular file"),
+        ("pipe", "is not a regular file"),
+        ("https://e.org/a.png", "is an address"),
+        (" HTTP://e.org/a.png", "is an address"),
+    ],
+)
+def test_a_path_that_leads_to_no_regular_file_is_refused(folder, cell, message):
+    os.mkfifo(folder / "pipe")
+
+    with pytest.raises(NoFileError, match=message):
+        image_of(cell, folder)
+
+
+@pytest.mark.parametrize("cell", [5, ["a.png"], {"path": 5}])
+def test_a_cell_of_another_type_is_refused(folder, cell):
+    with pytest.raises(CellError, match="neither a path nor the bytes of a picture"):
+        image_of(cell, folder)
+
+
+def test_a_file_name_that_is_not_utf8_is_found(folder):
+    name = os.fsdecode(b"\xff.png")
+    (folder / name).write_bytes(b"")
+
+    assert image_of(name, folder) == folder / name
+
+
+def test_a_picture_larger_than_allowed_is_not_loaded(folder):
+    for image in (folder / "a.png", b"picture"):
+        with pytest.raises(TooLargeError, match="may have 6 bytes"):
+            load_image(image, max_bytes=6)
+
+
+def test_a_file_that_is_gone_since_cannot_be_loaded(folder):
+    with pytest.raises(NoFileError, match="cannot be read"):
+        load_image(folder / "gone.png", max_bytes=6)

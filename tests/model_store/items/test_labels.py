@@ -1,0 +1,75 @@
+"""Labels of a cell."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import datasets
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_store.items.labels import LABEL_SEPARATOR, class_names, label_of, labels_of, with_names
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [(" shoe\n", "shoe"), ("cafe\u0301", "caf\u00e9"), (0, "0"), (False, "False"), (1.5, "1.5"), ("01", "01")],
+)
+def test_a_label_is_stripped_and_in_nfc(cell, label):
+    assert label_of(cell) == label
+
+
+@pytest.mark.parametrize("cell", [None, "", " \u00a0", float("nan")])
+def test_a_missing_cell_has_no_label(cell):
+    assert label_of(cell) is None
+    assert labels_of(cell) == ()
+
+
+@pytest.mark.parametrize("cell", ["b| a |b||", ["b", " a ", None, "b", ""]])
+def test_several_labels_are_a_list_or_joined_text(cell):
+    assert labels_of(cell) == ("b", "a")
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters=LABEL_SEPARATOR, exclude_categories=["Cs"]))))
+def test_joined_labels_are_read_as_their_list_in_either_normal_form(labels):
+    decomposed = [unicodedata.normalize("NFD", label) for label in labels]
+
+    assert labels_of(LABEL_SEPARATOR.join(labels)) == labels_of(labels) == labels_of(decomposed)
+
+
+def test_names_of_classes_come_from_what_datasets_says_of_a_column():
+    kind = datasets.ClassLabel(names=["cat", "dog"])
+    features = datasets.Features(
+        {"one": kind, "many": datasets.List(kind), "text": datasets.Value("string"), "image": datasets.Image()}
+    ).to_dict()
+    old_forms = {
+        "sequence": {"feature": {"names": ["a"], "_type": "ClassLabel"}, "_type": "Sequence"},
+        "list": [{"names": ["b"], "_type": "ClassLabel"}],
+    }
+
+    assert class_names(features | old_forms) == {
+        "one": ["cat", "dog"],
+        "many": ["cat", "dog"],
+        "sequence": ["a"],
+        "list": ["b"],
+    }
+
+
+def test_a_negative_number_of_a_class_is_no_label():
+    names = ["cat", "dog"]
+
+    assert [with_names(cell, names) for cell in (0, 1, -1, None, [1, -1], "dog")] == [
+        "cat",
+        "dog",
+        None,
+        None,
+        ["dog", None],
+        "dog",
+    ]
+
+
+def test_a_class_without_a_name_is_an_error():
+    with pytest.raises(ValueError, match="class 2 has no name: the names are of 0 to 1"):
+        with_names(2, ["cat", "dog"])

@@ -1,0 +1,98 @@
+"""Rows of parquet files."""
+
+from __future__ import annotations
+
+import os
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from model_store.items.parquet_files import ParquetTable, rows_of
+from model_store.items.rows import TableError
+
+
+def invalid(*cells):
+    """Strings that parquet does not check."""
+    return pa.Array.from_buffers(pa.string(), len(cells), pa.array(cells).buffers())
+
+
+def test_rows_come_by_chunks_with_the_columns_asked_for(tmp_path):
+    pq.write_table(pa.table({"a": [1, 2, 3], "b": ["x", None, "z"], "c": [b"1", b"2", b"3"]}), tmp_path / "a.parquet")
+
+    table = ParquetTable(tmp_path / "a.parquet")
+
+    assert (table.names, table.rows, table.binary, table.folder) == (["a", "b", "c"], 3, ["c"], tmp_path)
+    assert [*table.chunks(["b", "a"], 2)] == [[{"a": 1, "b": "x"}, {"a": 2, "b": None}], [{"a": 3, "b": "z"}]]
+
+
+def test_columns_of_bytes_are_known_however_deep(tmp_path):
+    struct = pa.array([{"bytes": b"1", "path": None}])
+    columns = {"a": pa.array([b"1"]), "b": struct, "c": pa.array([[b"1"]]), "d": pa.array(["1"]), "e": pa.array([1])}
+    columns["f"] = pa.array([b"1"]).dictionary_encode()
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+
+    assert ParquetTable(tmp_path / "a.parquet").binary == ["a", "b", "c", "f"]
+
+
+def test_text_that_is_not_utf8_keeps_its_bytes_or_is_replaced():
+    cells = invalid(b"red", b"\xff")
+    lists = pa.ListArray.from_arrays([0, 1, 2], cells)
+    structs = pa.StructArray.from_arrays([cells], ["path"])
+    table = pa.table({"text": cells, "words": cells.dictionary_encode(), "list": lists, "image": structs})
+
+    kept, replaced = rows_of(table)[1], rows_of(table, invalid_text="replace")[1]
+
+    assert os.fsencode(kept["text"]) == b"\xff"
+    assert kept == {"text": "\udcff", "words": "\udcff", "list": ["\udcff"], "image": {"path": "\udcff"}}
+    assert replaced == {"text": "\ufffd", "words": "\ufffd", "list": ["\ufffd"], "image": {"path": "\ufffd"}}
+
+
+def test_nanoseconds_are_text():
+    (row,) = rows_of(pa.table({"time": pa.array([10**9 + 5], pa.timestamp("ns"))}))
+
+    assert str(row["time"]) == "1970-01-01 00:00:01.000000005"
+
+
+def test_no_columns_are_as_many_empty_rows():
+    assert rows_of(pa.table({"a": [1, 2]}).select([])) == [{}, {}]
+
+
+def test_names_of_classes_come_from_the_file(tmp_path):
+    kind = datasets.ClassLabel(names=["cat", "dog"])
+    features = datasets.Features({"label": kind, "labels": datasets.List(kind), "text": datasets.Value("string")})
+    rows = {"label": [1, -1], "labels": [[0], []], "text": ["a", "b"]}
+    pq.write_table(datasets.Dataset.from_dict(rows, features).data.table, tmp_path / "a.parquet")
+
+    table = ParquetTable(tmp_path / "a.parquet")
+
+    assert table.class_names == {"label": ["cat", "dog"], "labels": ["cat", "dog"]}
+    assert table.schema.metadata is None
+
+
+@pytest.mark.parametrize("metadata", [{b"huggingface": b"{"}, {b"huggingface": b"[]"}, {b"pandas": b"{}"}, {}])
+def test_other_metadata_names_no_classes(tmp_path, metadata):
+    pq.write_table(pa.table({"label": [1]}).replace_schema_metadata(metadata), tmp_path / "a.parquet")
+
+    assert ParquetTable(tmp_path / "a.parquet").class_names == {}
+
+
+def test_what_is_no_parquet_file_is_refused(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), tmp_path / "b.parquet")
+
+    with pytest.raises(TableError, match=r"a\.parquet cannot be read as parquet: .*; write it again"):
+        ParquetTable(tmp_path / "a.parquet")
+    with pytest.raises(TableError, match="has the column 'a' more than once"):
+        ParquetTable(tmp_path / "b.parquet")
+
+
+def test_a_file_that_is_damaged_during_the_work_is_noticed(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": list(range(1000))}), path)
+    table = ParquetTable(path)
+    path.write_bytes(b"PAR1")
+
+    with pytest.raises(TableError, match="cannot be read as parquet"):
+        [*table.chunks(["a"], 10)]

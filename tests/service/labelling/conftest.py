@@ -1,0 +1,24 @@
+"""`mora-serve classify` in this process, and a file for it."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+import service.labelling.commands
+from service.cli import app
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """`run(...)`: what `mora-serve classify ...` did, in this process."""
+    monkeypatch.setattr(service.labelling.commands, "configure_logging", lambda _: None)
+    return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A csv file of two rows."""
+    file = tmp_path / "in.csv"
+    file.write_text("id,text\n1,red\n2,apple\n")
+    return file

@@ -1,0 +1,90 @@
+"""A job resumes with the same input, version and options, and with no others.
+
+Covers service.labelling.planning.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from service.labelling.job import locked, resume
+from service.labelling.rows import DataSetError
+from tests.support.made_data_set import label_data, planned, write_data_set
+
+
+def test_a_job_that_goes_on_keeps_its_version(tmp_path, shelf, pixels):
+    shelf.publish("fruit")
+    write_data_set(tmp_path / "in", pixels)
+    arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
+    resume(planned(*arguments).job, tmp_path / "out")
+    shelf.publish("fruit", seed=2)
+
+    job = planned(*arguments).job
+
+    assert job.version == 1
+    assert resume(job, tmp_path / "out") == job.parts()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"version": 2}, "version was 1, now 2"),
+        ({"task": "tags"}, "task was fruit, now tags"),
+        ({"part_rows": 5}, "part_rows was 1000, now 5"),
+        ({"keep": ("id",)}, "keep was .*, now"),
+        ({"text_column": "id2"}, "no column id2"),
+        ({"image_column": "id"}, "the column id is int64; an image column holds"),
+        ({"keep": ("nothing",)}, "no column nothing to keep"),
+        ({"version": 9}, "no version 9"),
+    ],
+)
+def test_a_job_goes_on_with_nothing_else(options, complaint, tmp_path, shelf, pixels):
+    for seed in (1, 2):
+        shelf.publish("fruit", seed)
+        shelf.publish("tags", seed)
+    write_data_set(tmp_path / "in", pixels)
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root, task="fruit", version=1)
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    with pytest.raises(Exception, match=complaint):
+        label_data(tmp_path / "in", tmp_path / "out", shelf.store.root, **{"version": 1, "task": "fruit", **options})
+
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("change", ["has changed", "is gone", "is new"])
+def test_a_job_goes_on_with_no_other_input(change, tmp_path, shelf, pixels):
+    shelf.publish("fruit")
+    write_data_set(tmp_path / "in", pixels)
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
+    second = tmp_path / "in" / "more" / "b.parquet"
+    match change:
+        case "has changed":
+            table = pq.read_table(second)
+            pq.write_table(table.set_column(0, "id", pa.array([100, 102])), second)
+        case "is gone":
+            second.unlink()
+        case _:
+            second.with_name("c.parquet").write_bytes(second.read_bytes())
+
+    with pytest.raises(DataSetError, match=f"input's more/[bc].parquet {change}"):
+        label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
+
+
+def test_another_version_of_the_same_number_is_refused(tmp_path, shelf, pixels):
+    shelf.publish("fruit")
+    write_data_set(tmp_path / "in", pixels)
+    job = planned(tmp_path / "in", tmp_path / "out", shelf.store.root).job
+    resume(job, tmp_path / "out")
+
+    with pytest.raises(DataSetError, match="fruit version 1 had another manifest"):
+        resume(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
+
+
+def test_two_processes_never_write_to_one_output(tmp_path):
+    with locked(tmp_path), pytest.raises(DataSetError, match="another process is writing to"), locked(tmp_path):
+        pass
+    with locked(tmp_path):  # whoever has ended holds nothing
+        pass
