@@ -7,6 +7,8 @@ import re
 import pytest
 
 from model_store import Store
+from service.errors import queue_full
+from service.inference.workers import Workers
 from service.web.keys import key_line
 from service.web.server import Server
 from tests.browser.driving import labels, send, until_ready
@@ -16,9 +18,7 @@ expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: ma
 KEY = "shop-key-0123456789"
 HOSTILE = "<img src=x onerror=document.title=1>"
 REQUEST_ID = re.compile(r"Request id [0-9a-f]{32}")
-PAGE_LOADS = (
-    7  # requests that need a key and count for the limit: tasks, task, versions, examples, two pictures; one more
-)
+PAGE_LOADS = 7  # requests with a key that count for the limit: tasks, task, versions, examples, two pictures, one more
 
 
 def base_of(server: Server) -> str:
@@ -101,13 +101,15 @@ def test_nothing_to_classify_is_told_beside_the_button(page):
     refused(page, "send", "The item has neither image nor text. Give an image, a text, or both.")
 
 
-def test_an_overloaded_service_is_told_with_when_to_try_again(page, limited):
-    preparation = limited._engine._preparation
+def test_an_overloaded_service_is_told_with_when_to_try_again(page, monkeypatch):
+    async def full(workers: Workers, job: object) -> None:
+        raise queue_full()
+
     page.fill("#text", "a red apple")
-    preparation._count(+1_000)  # as many as wait
-    page.click("#send")
-    refused(page, "send", "The service is at its limit.", "Try again in 1 second, at ", "Request id")
-    preparation._count(-1_000)
+    with monkeypatch.context() as overload:
+        overload.setattr(Workers, "run", full)
+        page.click("#send")
+        refused(page, "send", "The service is at its limit.", "Try again in 1 second, at ", "Request id")
     assert send(page)["modalities"]["text"] == "used"
     expect(page.locator("#send-notice")).to_be_empty()
 

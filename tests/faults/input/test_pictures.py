@@ -80,12 +80,12 @@ def test_a_damaged_picture_is_decoded_or_refused(counts, reliability):
 
 @pytest.mark.filterwarnings("ignore")
 def test_control_an_exception_of_the_decoder_is_found(monkeypatch, reliability):
-    over_white = images._over_white
+    convert = Image.Image.convert
 
-    def planted(picture):
+    def planted(picture, *arguments, **options):
         if picture.mode == "CMYK":
             raise MemoryError("planted")
-        return over_white(picture)
+        return convert(picture, *arguments, **options)
 
     def lets_through(data: bytes) -> str:
         try:
@@ -93,7 +93,7 @@ def test_control_an_exception_of_the_decoder_is_found(monkeypatch, reliability):
         except ServiceError as error:  # what a decoder without its last `except` would do
             raise error.__cause__ or error from None
 
-    monkeypatch.setattr(images, "_over_white", planted)
+    monkeypatch.setattr(Image.Image, "convert", planted)
     monkeypatch.setitem(globals(), "ALLOWED", ALLOWED - {Code.IMAGE_UNDECODABLE})
     _, problems = try_damaged(300, seed=2, prepare=prepare)
 
