@@ -69,7 +69,7 @@ def refused(page, place: str, *words: str) -> None:
     ],
     ids=["type", "damaged", "large"],
 )
-def test_a_wrong_picture_is_told_beside_the_picture(page, data, words):
+def test_a_wrong_picture_is_reported_beside_the_picture(page, data, words):
     page.set_input_files("#picture", file(data))
     page.click("#send")
     refused(page, "picture", *words)
@@ -79,7 +79,7 @@ def test_a_wrong_picture_is_told_beside_the_picture(page, data, words):
     assert send(page)["modalities"]["image"] == "used"
 
 
-def test_a_connection_that_is_cut_while_sending_is_told_as_such(page):
+def test_a_connection_cut_while_sending_is_reported(page):
     page.route("**/classify", lambda route: route.abort("connectionreset"))
     page.set_input_files("#picture", file(PICTURE))
     page.click("#send")
@@ -90,18 +90,18 @@ def test_a_connection_that_is_cut_while_sending_is_told_as_such(page):
     assert send(page)["modalities"]["image"] == "used"
 
 
-def test_a_long_text_is_told_beside_the_text(page):
+def test_a_long_text_is_reported_beside_the_text(page):
     page.fill("#text", "a" * 1_001)
     page.click("#send")
     refused(page, "text", "The text is too large. A text may have 1000 bytes of UTF-8; shorten it.")
 
 
-def test_nothing_to_classify_is_told_beside_the_button(page):
+def test_an_empty_item_is_reported_beside_the_button(page):
     page.click("#send")
     refused(page, "send", "The item has neither image nor text. Give an image, a text, or both.")
 
 
-def test_an_overloaded_service_is_told_with_when_to_try_again(page, monkeypatch):
+def test_an_overloaded_service_is_reported_with_the_time_to_wait(page, monkeypatch):
     async def full(workers: Workers, job: object) -> None:
         raise queue_full()
 
@@ -114,7 +114,7 @@ def test_an_overloaded_service_is_told_with_when_to_try_again(page, monkeypatch)
     expect(page.locator("#send-notice")).to_be_empty()
 
 
-def test_a_service_that_is_gone_is_told_and_asked_again(page, context):
+def test_an_unreachable_service_is_reported_and_asked_again(page, context):
     page.fill("#text", "a red apple")
     context.set_offline(True)
     page.click("#send")
@@ -134,7 +134,7 @@ def test_a_label_and_a_text_are_never_markup(page):
     assert page.title() == "Playground: mora-serve"
 
 
-def test_not_even_a_mistake_of_the_page_could_make_markup_of_a_string(context, limited):
+def test_trusted_types_forbid_markup_from_strings(context, limited):
     page = context.new_page()
     page.goto(base_of(limited))
     attempt = "(text) => { try { document.body.innerHTML = text; return 'set'; } catch { return 'refused'; } }"

@@ -136,7 +136,7 @@ def test_show_writes_the_report_of_a_version(store, draft, run, tmp_path):
     assert not (tmp_path / "none.html").exists()
 
 
-def test_what_a_manifest_says_cannot_steer_the_terminal(store, draft, run):
+def test_text_of_a_manifest_cannot_control_the_terminal(store, draft, run):
     manifest, blobs = draft()
     labels = ("\x1b[2J[red]apple\n", "pear " * 30)
     zone = timezone(timedelta(hours=1), "\x1b[31m")
@@ -257,7 +257,7 @@ def test_a_manifest_of_another_release_says_so(three_versions, run):
     assert_one_line_error(run("show", "fruit"), "of another release of this program; publish the version again")
 
 
-def test_what_is_not_there_is_told_with_what_is(three_versions, run):
+def test_an_unknown_task_or_version_is_reported_with_the_known_ones(three_versions, run):
     root = three_versions.root
     assert_one_line_error(run("show", "fruits"), f"no task fruits in {root}; it has fruit")
     assert_one_line_error(run("show", "fruit", "--version", 9), "no version 9; it has 1, 2, 3")
@@ -272,7 +272,7 @@ def test_what_is_not_there_is_told_with_what_is(three_versions, run):
 @pytest.mark.parametrize(
     "arguments", [("list",), ("show", "x"), ("verify",), ("activate", "x", 1), ("rollback", "x"), ("gc",)], ids=str
 )
-def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(store, run, arguments):
+def test_a_missing_folder_is_an_error_and_is_not_created(store, run, arguments):
     assert_one_line_error(run(*arguments), "no model store at")
     assert not store.root.exists()
 
@@ -404,7 +404,7 @@ def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, 
 
 
 @pytest.mark.parametrize("content", ["canary with space", "canary\nX-Other: 1", "canar\u00ff", "", "canary" * 100])
-def test_what_cannot_be_a_key_is_one_line_that_does_not_repeat_it(three_versions, run, tmp_path, content):
+def test_an_invalid_key_is_one_line_without_the_key(three_versions, run, tmp_path, content):
     (tmp_path / "key").write_bytes(content.encode())
 
     result = run("show", "fruit", "--url", "http://127.0.0.1:1", "--api-key-file", tmp_path / "key")

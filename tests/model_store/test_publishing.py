@@ -79,7 +79,7 @@ def test_activating_mends_a_mark_that_holds_nonsense(store, draft):
     assert publish(store, *draft()).version == 3
 
 
-def test_a_draft_that_nobody_checked_makes_nothing_outside_the_store(store, draft):
+def test_an_unchecked_draft_writes_nothing_outside_the_store(store, draft):
     manifest, blobs = draft()
     for task in ("../evil", "../../evil", "/tmp/evil", "a/b", "", ".", "..", "evil\n"):  # noqa: S108
         with pytest.raises(ValidationError):
@@ -293,7 +293,7 @@ def test_a_disk_that_fails_at_any_write_leaves_the_old_version(store, draft, mon
         store.verify("fruit", version)
 
 
-def test_what_is_renamed_into_place_was_synced_before_and_its_folder_after(store, draft, monkeypatch):
+def test_files_are_synced_before_their_rename_and_folders_after_it(store, draft, monkeypatch):
     """Power loss at any point must find complete files only: file fsync < folder fsync < rename < folder fsync."""
     synced: list[str | None] = []  # one entry an event: the path synced, or None for a move
     moves: list[tuple[int, str, str]] = []  # position among the events, source, target

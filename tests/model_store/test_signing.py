@@ -89,7 +89,7 @@ def test_a_forged_manifest_is_refused_before_it_is_parsed(store, draft, key, tru
         trusting(store, trusted).manifest("fruit")
 
 
-def test_any_one_of_several_keys_will_do(store, draft, key, trusted, tmp_path):
+def test_a_signature_by_any_of_several_keys_is_trusted(store, draft, key, trusted, tmp_path):
     make_key_pair(tmp_path / "next", tmp_path / "next.pub")
     both = tmp_path / "both.pem"
     both.write_text(f"# old\n\n{trusted.read_text()}\r\n# new\r\n{(tmp_path / 'next.pub').read_text()}")
@@ -104,7 +104,7 @@ def test_any_one_of_several_keys_will_do(store, draft, key, trusted, tmp_path):
     assert trusting(store, tmp_path / "next.pub").verify("fruit", 1).version == 1
 
 
-def test_what_is_damaged_is_not_signed(store, draft, key):
+def test_a_damaged_version_is_not_signed(store, draft, key):
     manifest = publish(store, *draft())
     head = store.root / "blobs/sha256" / manifest.head.sha256
     head.write_bytes(head.read_bytes()[::-1])
@@ -134,7 +134,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
-def test_a_file_of_keys_that_is_not_one_is_an_error_that_names_the_line(tmp_path, name):
+def test_an_invalid_file_of_keys_is_an_error_that_names_the_line(tmp_path, name):
     content, problem = UNUSABLE[name]
     path = tmp_path / "keys.pem"
     path.write_bytes(content.encode("latin-1"))
@@ -157,7 +157,7 @@ def test_a_file_of_keys_that_is_not_one_is_an_error_that_names_the_line(tmp_path
         (ED.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password")), "is encrypted"),
     ],
 )
-def test_what_is_no_signing_key_is_one_line_of_error(store, draft, run, tmp_path, content, problem):
+def test_an_invalid_signing_key_is_one_line_of_error(store, draft, run, tmp_path, content, problem):
     publish(store, *draft())
     (tmp_path / "key").write_bytes(content)
 
@@ -196,7 +196,7 @@ def test_keygen_replaces_no_key(tmp_path, present):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(present, "precious")]
 
 
-def test_show_says_who_signed(store, draft, run, key, trusted, tmp_path):
+def test_show_names_the_signing_key(store, draft, run, key, trusted, tmp_path):
     def shown(*arguments, env=None) -> str:
         result = run("show", "fruit", *arguments, env=env)
         assert result.exit_code == 0
@@ -218,7 +218,7 @@ def test_show_says_who_signed(store, draft, run, key, trusted, tmp_path):
     assert json.loads(run("show", "fruit", "--json").stdout)["version"] == 1
 
 
-def test_verify_activate_and_rollback_refuse_what_is_untrusted(store, draft, run, key, trusted):
+def test_verify_activate_and_rollback_refuse_untrusted_versions(store, draft, run, key, trusted):
     publish(store, *draft())
     publish(store, *draft(tail="second"), signing_key=read_signing_key(key))
     publish(store, *draft(tail="third"))

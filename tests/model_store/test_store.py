@@ -49,7 +49,7 @@ def reason_of_refusal(store: Store) -> str:
     return caught.value.reason
 
 
-def test_what_a_precision_cost_is_kept_and_widens_its_tolerance(store, draft):
+def test_the_measured_error_of_a_precision_is_kept_and_widens_its_tolerance(store, draft):
     manifest, blobs = draft()
     fp32 = manifest.graphs[Precision.FP32]
     measured = {
@@ -66,7 +66,7 @@ def test_what_a_precision_cost_is_kept_and_widens_its_tolerance(store, draft):
     assert found.tolerance(Precision.FP16) == found.tolerance(Precision.FP32) == found.golden_tolerance
 
 
-def test_a_manifest_that_knows_no_change_is_read(draft):
+def test_a_manifest_without_metric_change_is_read(draft):
     manifest, _ = draft()
     content = manifest.model_dump(mode="json")
     del content["graphs"]["fp32"]["metric_change"]
@@ -157,7 +157,7 @@ def test_only_regular_files_with_one_name_are_read(store, published, tmp_path, m
 
 
 @pytest.mark.parametrize("size", [2**31, 2**63 - 1, 2**63, 10**30])
-def test_a_manifest_that_claims_a_huge_blob_costs_no_memory(store, published, size):
+def test_a_manifest_with_a_huge_blob_size_takes_no_memory(store, published, size):
     path = store.root / "tasks/fruit/1/manifest.json"
     manifest = json.loads(path.read_text())
     manifest["head"]["size"] = size
@@ -177,7 +177,7 @@ def test_an_oversize_file_is_refused_before_it_is_read(store, published):
     assert reason_of_refusal(store) == "size"
 
 
-def test_what_the_system_cannot_read_is_refused_and_not_called_a_link(store, published, monkeypatch):
+def test_an_unreadable_file_is_refused_and_not_called_a_link(store, published, monkeypatch):
     real = os.open
 
     def failing(path, *arguments, **options):
@@ -241,7 +241,7 @@ def test_a_manifest_without_a_field_that_it_needs_is_refused_by_the_field_s_name
      b'{"seed": ' + b"9" * 5000 + b"}"],
     ids=lambda content: content[:12].decode("latin-1"),
 )  # fmt: skip
-def test_what_is_no_manifest_is_refused(store, published, content):
+def test_an_invalid_manifest_is_refused(store, published, content):
     (store.root / "tasks/fruit/1/manifest.json").write_bytes(content)
 
     assert reason_of_refusal(store) == "manifest"

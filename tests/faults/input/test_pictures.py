@@ -172,7 +172,7 @@ def test_pictures_that_would_take_more_than_the_budget_are_refused(kind, shelf, 
     )
 
 
-def test_control_without_a_budget_pictures_take_more(shelf, server, reliability):
+def test_control_without_a_budget_pictures_exceed_the_limit(shelf, server, reliability):
     grown, _ = _growth(large("WebP", 4_000), 4, shelf, server, max_decode_bytes=10**11, preparation_workers=4)
 
     reliability(
@@ -193,7 +193,7 @@ def _growth(picture: bytes, count: int, shelf: Shelf, server, **settings: object
     return running.peak_bytes - warm_bytes, Counter(answer.status for answer in answers)
 
 
-def test_control_a_bomb_that_is_let_in_is_seen_in_memory(shelf, server, reliability):
+def test_control_an_accepted_bomb_exceeds_the_memory_limit(shelf, server, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, max_image_pixels=70_000_000, max_decode_bytes=10**11)
     warm_bytes = running.resident_bytes

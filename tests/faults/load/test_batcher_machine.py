@@ -170,7 +170,7 @@ class Forgets(Batcher):
 
 
 @pytest.mark.parametrize("faulty", [Swaps, TakesTooMany, Forgets])
-def test_control_a_queue_with_a_fault_is_told_from_its_model(faulty, monkeypatch, reliability):
+def test_control_a_faulty_queue_differs_from_its_model(faulty, monkeypatch, reliability):
     forward = service.inference.batching.forward
 
     def swapping(*arguments: object, **options: object) -> list:

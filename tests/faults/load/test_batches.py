@@ -61,7 +61,7 @@ def swapped(base: str, count: int, seed: int) -> list[int]:
     return [number for number, answer in enumerate(answers) if not is_own(answer.json, thing(number, seed))]
 
 
-def test_nobody_is_given_anothers_answer(shelf, server, counts, reliability):
+def test_no_answer_goes_to_another_request(shelf, server, counts, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, log_level="error")
     count = counts(2_000, 50_000)
@@ -94,7 +94,7 @@ def harm(place: int, things: list[Thing], answer: Reply) -> str:
     return "" if all("labels" in cell and is_own(cell, thing) for cell, thing in others) else "a neighbour was harmed"
 
 
-def test_one_item_that_breaks_its_batch_breaks_alone(shelf, server, counts, reliability):
+def test_an_item_that_fails_its_batch_fails_alone(shelf, server, counts, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, planted="poison", log_level="error")
     count = counts(300, 10_000)

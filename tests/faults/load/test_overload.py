@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import time
 
-import pytest
-
 from benchmarks.load import OK, REFUSED, Load, closed_loop, open_loop, percentile
 from tests.support.counting import counting_draft
 from tests.support.faults.asking import Reply, as_json, ask, get
@@ -24,7 +22,7 @@ def burst(base: str, count: int) -> list[Reply]:
     return ask(base, [as_json("/classify", {"task": "fruit", "text": "a red apple"})] * count, at_once=count)
 
 
-def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, server):
+def test_a_full_queue_refuses_requests_and_answers_the_rest(shelf, server):
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **SLOW)
 
@@ -43,7 +41,7 @@ def test_what_does_not_fit_is_refused_at_once_and_the_rest_is_answered(shelf, se
     assert get(running.base, "/readyz").status == 200
 
 
-def test_control_a_service_that_refuses_nobody_is_seen(shelf, server, reliability):
+def test_control_a_queue_without_a_limit_is_found(shelf, server, reliability):
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **{**SLOW, "queue_size": 10_000, "timeout_ms": 600_000})
 
@@ -54,7 +52,7 @@ def test_control_a_service_that_refuses_nobody_is_seen(shelf, server, reliabilit
     )
 
 
-def test_control_work_on_the_event_loop_is_seen(shelf, server, reliability):
+def test_control_work_on_the_event_loop_is_found(shelf, server, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, planted="blocks")
 
@@ -77,9 +75,7 @@ def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, fl
     return load, percentile(livez_ms, 0.99), time.perf_counter() - ended
 
 
-def test_goodput_stays_at_its_peak_and_refusals_are_fast(request, shelf, server, counts, reliability):
-    if not request.config.getoption("--full-faults"):
-        pytest.skip("measures times: only with --full-faults")
+def test_timing_goodput_stays_at_its_peak_and_refusals_are_fast(shelf, server, reliability):
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **SLOW)
     closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 2)

@@ -47,7 +47,7 @@ class Asker(threading.Thread):
         self.join(60)
 
 
-def test_versions_change_under_load_and_nothing_is_lost_or_mixed(shelf, server, counts, reliability):
+def test_reloads_under_load_lose_and_mix_no_answers(shelf, server, counts, reliability):
     for seed in (1, 2):
         shelf.publish_draft(counting_draft(shelf, exponent=7, seed=seed))  # the encoder is what limits it
     running = server(shelf.store, poll_seconds=0.02, encoder_workers=1, max_batch_tokens=20)

@@ -51,7 +51,7 @@ def page_of(port: int) -> str:
     return page
 
 
-def test_names_that_clients_make_up_add_no_series(shelf, server, counts, reliability):
+def test_random_names_from_clients_add_no_series(shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
     assert send_all(running.port, 1) == {200, 404}  # the first of a kind makes the one series of its kind

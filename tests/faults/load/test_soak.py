@@ -64,7 +64,7 @@ def soak(running, store: Store, per_second: float, seconds: float, piece_seconds
     return soaked
 
 
-def test_a_long_day_costs_no_memory(request, shelf, server, counts, reliability):
+def test_hours_of_mixed_load_leak_no_memory(request, shelf, server, counts, reliability):
     for seed in (1, 2):
         shelf.publish("fruit", seed)
     running = server(shelf.store, log_level="error")
@@ -93,7 +93,7 @@ def test_a_long_day_costs_no_memory(request, shelf, server, counts, reliability)
     reliability(f"{what}: answers", goal, measured, not wrong and refused <= total / 100)
 
 
-def test_control_a_leak_is_seen_in_the_slope(shelf, server, reliability):
+def test_control_a_leak_is_found_by_the_slope(shelf, server, reliability):
     for seed in (1, 2):
         shelf.publish("fruit", seed)
     running = server(shelf.store, planted="leaks", log_level="error")
@@ -108,7 +108,7 @@ def test_control_a_leak_is_seen_in_the_slope(shelf, server, reliability):
     )
 
 
-def test_the_slope_is_that_of_most_samples():
+def test_the_slope_ignores_outliers():
     times = list(range(60))
     noise = np.random.default_rng(0).normal(size=60)
     assert theil_sen(times, [3 + 2 * t for t in times]) == pytest.approx(2)

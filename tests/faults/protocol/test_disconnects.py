@@ -17,7 +17,7 @@ def post(port: int, text: str) -> socket.socket:
     return client
 
 
-def test_what_clients_that_left_were_waiting_for_never_runs(shelf, server, counts, reliability):
+def test_requests_of_disconnected_clients_never_run(shelf, server, counts, reliability):
     shelf.publish_draft(counting_draft(shelf))
     number = counts(60, 1000)
     running = server(shelf.store, queue_size=number, encoder_workers=1, max_batch_tokens=1, timeout_ms=600_000)

@@ -112,7 +112,7 @@ def send(port: int, data: bytes) -> None:
             pass
 
 
-def test_every_line_about_hostile_requests_parses_and_repeats_nothing(shelf, server, counts, reliability):
+def test_log_lines_about_hostile_requests_are_json_without_their_content(shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
     rounds = counts(1, 200)

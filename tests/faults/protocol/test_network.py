@@ -82,14 +82,14 @@ def place() -> Iterator[str]:
         yield f"127.0.0.1:{trap.getsockname()[1]}/a.png"
 
 
-def test_nothing_is_fetched_or_opened_wherever_a_url_stands(target, place, tmp_path, reliability):
+def test_no_url_in_a_request_is_fetched_or_opened(target, place, tmp_path, reliability):
     with calls_outward(target.running, tmp_path / "log") as found:
         sent = send_all(target, place)
     measured = f"{len(found)} in {sent}" + "".join(f"\n{line}" for line in found)
     reliability("I6: URLs in every field, header, file name and picture", "0 calls outward", measured, not found)
 
 
-def test_control_a_service_that_fetches_is_seen(shelf, server, attack, place, tmp_path):
+def test_control_a_service_that_fetches_is_found(shelf, server, attack, place, tmp_path):
     shelf.publish("fruit")
     target = attack(server(shelf.store, "fetches"))
     with calls_outward(target.running, tmp_path / "log") as found:
@@ -126,7 +126,7 @@ def _is_over(tracer: subprocess.Popen[str], line: str) -> bool:
     return line.startswith("{")
 
 
-def test_a_service_reaches_for_nobody_and_leaves_nothing_at_home(shelf, tmp_path, reliability):
+def test_a_service_connects_nowhere_and_writes_no_file_in_its_home(shelf, tmp_path, reliability):
     """ONNX Runtime's own builds tell their maker about models and machine, under an identity they keep at home."""
     shelf.publish("fruit")
     reached, left = life(shelf.store.root, tmp_path)
@@ -134,7 +134,7 @@ def test_a_service_reaches_for_nobody_and_leaves_nothing_at_home(shelf, tmp_path
     reliability("a service from start to end", "0 calls outward, 0 files in its home", measured, not reached + left)
 
 
-def test_control_telemetry_of_the_runtime_is_seen(shelf, tmp_path, reliability):
+def test_control_telemetry_of_the_runtime_is_found(shelf, tmp_path, reliability):
     library = Path(onnxruntime.__file__).parent / "capi"
     if not any(b"ORT_DISABLE_TELEMETRY" in path.read_bytes() for path in library.glob("*.so*")):
         pytest.skip("this build of ONNX Runtime has no telemetry")
@@ -170,7 +170,7 @@ def test_control_a_process_with_another_interface_is_refused():
 
 def test_a_service_without_a_network_starts_and_answers(counts, tmp_path, reliability):
     """Tests that start a service, load a store and ask it, in a network namespace of their own."""
-    chosen = counts("tests/faults/input/test_input.py::test_special_tokens_in_a_text_are_words_that_nobody_knows", "")
+    chosen = counts("tests/faults/input/test_input.py::test_special_tokens_in_a_text_are_unknown_words", "")
     tests = [chosen] if chosen else ["tests/faults/input/test_input.py", f"{__file__}::{_FETCHING}"]
     command = [*without_a_network(), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--basetemp", str(tmp_path / "inside"), *tests]
@@ -185,4 +185,4 @@ def test_a_service_without_a_network_starts_and_answers(counts, tmp_path, reliab
     reliability(what, f"all pass, at least {goal}", summary, passed >= goal)
 
 
-_FETCHING = test_nothing_is_fetched_or_opened_wherever_a_url_stands.__name__
+_FETCHING = test_no_url_in_a_request_is_fetched_or_opened.__name__

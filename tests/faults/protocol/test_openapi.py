@@ -29,7 +29,7 @@ def try_document(base: str, folder: Path, examples: int, *flags: str) -> tuple[i
     return int(found[1]) if is_good and found else 0, done.stdout + done.stderr
 
 
-def test_the_service_is_as_its_openapi_document_says(shelf, server, tmp_path, counts, reliability):
+def test_the_service_conforms_to_its_openapi_document(shelf, server, tmp_path, counts, reliability):
     shelf.publish("fruit")
     shelf.publish("tags")
     running = server(shelf.store, log_level="error")
@@ -44,7 +44,7 @@ def test_the_service_is_as_its_openapi_document_says(shelf, server, tmp_path, co
     )
 
 
-def test_control_a_document_that_lies_is_found(shelf, server, tmp_path, reliability):
+def test_control_a_wrong_openapi_document_is_found(shelf, server, tmp_path, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, planted="lies", log_level="error")
 

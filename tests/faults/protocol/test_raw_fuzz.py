@@ -59,7 +59,7 @@ def test_the_same_seed_makes_the_same_bytes():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_what_a_client_may_wait_for():
+def test_the_number_of_answers_that_a_client_can_expect():
     whole = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
     assert [Reading(data).answers for data in (whole, whole * 2, whole[:-1], whole + whole[:9], b"nonsense")] == [
         1,

@@ -65,7 +65,7 @@ def test_control_a_client_without_a_budget_is_seen(counts, reliability, monkeypa
     )
 
 
-def test_a_few_faults_reach_nobody(counts, reliability):
+def test_retries_hide_rare_faults(counts, reliability):
     """What retries are for: faults that are rarer than the budget."""
     requests = counts(1_000, 20_000)
     replies = itertools.cycle([reply for fault in FAULTS for reply in (fault, *[OK] * 49)])
@@ -80,7 +80,7 @@ def test_a_few_faults_reach_nobody(counts, reliability):
     )
 
 
-def test_a_client_that_asks_too_often_waits_as_long_as_the_service_says(shelf, server):
+def test_a_client_over_the_rate_limit_waits_for_retry_after(shelf, server):
     shelf.publish("fruit")
     running = server(shelf.store, rate_limit=2, rate_burst=1)
 

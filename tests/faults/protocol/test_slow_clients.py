@@ -106,7 +106,7 @@ WAYS = [
 ]
 
 
-def test_connections_that_come_to_nothing_are_closed_and_counted(impatient):
+def test_connections_without_a_whole_request_are_closed_and_counted(impatient):
     def try_it(way) -> bool:
         with connect(impatient.port) as connection:
             return way(connection)
@@ -120,7 +120,7 @@ def test_connections_that_come_to_nothing_are_closed_and_counted(impatient):
 
 
 @pytest.mark.parametrize("way", ["stops", "trickles"])
-def test_a_body_that_does_not_come_is_answered_408_and_counted(impatient, way):
+def test_a_stalled_body_gets_408_and_is_counted(impatient, way):
     slow, refused = slow_clients(impatient), impatient.metric('mora_rejected_total{reason="slow_client"}')
     with connect(impatient.port) as connection:
         connection.sendall(PARTIAL + b"{")
@@ -134,7 +134,7 @@ def test_a_body_that_does_not_come_is_answered_408_and_counted(impatient, way):
     assert impatient.metric('mora_rejected_total{reason="slow_client"}') == refused + 1
 
 
-def test_an_answer_that_is_not_fetched_is_given_up(impatient):
+def test_a_client_that_does_not_read_its_answers_is_disconnected(impatient):
     files, before = impatient.open_files, slow_clients(impatient)
     with connect(impatient.port) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -147,7 +147,7 @@ def test_an_answer_that_is_not_fetched_is_given_up(impatient):
     assert ask(impatient.port, classify())[0] == 200
 
 
-def test_control_a_service_with_patience_waits(shelf, server):
+def test_control_longer_limits_keep_the_same_clients_connected(shelf, server):
     """The same clients, told from others only by the time they are given."""
     shelf.publish("fruit")
     patient = server(shelf.store)
@@ -164,7 +164,7 @@ def test_control_a_service_with_patience_waits(shelf, server):
     assert slow_clients(patient) == 0
 
 
-def test_many_slow_clients_take_nothing_from_a_good_one(impatient, counts, reliability):
+def test_slow_clients_do_not_disturb_others(impatient, counts, reliability):
     number = counts(60, 500)
     files, before = impatient.open_files, slow_clients(impatient)
     opening = [b"GET /livez HTTP/1.1\r\nHost: te", PARTIAL, PARTIAL + b'{"text": ', b""]
@@ -187,7 +187,7 @@ def test_many_slow_clients_take_nothing_from_a_good_one(impatient, counts, relia
     )
 
 
-def test_more_connections_than_allowed_are_closed_and_those_there_are_answered(shelf, server, counts, reliability):
+def test_connections_over_the_limit_are_closed_and_open_ones_are_answered(shelf, server, counts, reliability):
     number, allowed = counts(120, 2_000), counts(40, 500)
     shelf.publish("fruit")
     running = server(shelf.store, max_connections=allowed, header_seconds=60)
@@ -211,7 +211,7 @@ def test_more_connections_than_allowed_are_closed_and_those_there_are_answered(s
     )
 
 
-def test_a_process_with_few_files_keeps_some_for_itself(shelf, server, reliability):
+def test_connections_leave_enough_file_descriptors_to_read_the_store(shelf, server, reliability):
     shelf.publish("fruit")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -298,7 +298,7 @@ def test_a_path_beyond_the_limit_is_refused(impatient):
 
 
 @pytest.mark.parametrize("part", ["trailer", "trailers", "extension"])
-def test_what_a_chunked_body_carries_besides_data_has_a_limit(impatient, part):
+def test_trailers_and_extensions_of_a_chunked_body_are_limited(impatient, part):
     head = (
         b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
@@ -317,7 +317,7 @@ def test_what_a_chunked_body_carries_besides_data_has_a_limit(impatient, part):
     assert ask(impatient.port, classify())[0] == 200
 
 
-def test_what_follows_a_body_is_no_header_of_this_request_or_the_next(shelf, server, tmp_path):
+def test_a_trailer_is_never_read_as_a_header(shelf, server, tmp_path):
     key = "shop-key-0123456789"
     (tmp_path / "keys").write_text(key_line("shop", key))
     shelf.publish("fruit")

@@ -125,7 +125,7 @@ def smuggled(folder: Path, location: str, port: int, seen: Callable[[], float], 
 
 
 @pytest.mark.parametrize("name", PROXIES)
-def test_nothing_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reliability):
+def test_no_request_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
     tried = attacks()

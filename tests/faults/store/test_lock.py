@@ -128,7 +128,7 @@ def install(requirements: Path, target: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
-def test_what_is_installed_is_what_was_locked(tmp_path, counts, reliability):
+def test_pip_installs_exactly_the_lock(tmp_path, counts, reliability):
     if not counts(False, True):
         pytest.skip("installs from a package index: only in full")
     altered = tmp_path / "altered.txt"

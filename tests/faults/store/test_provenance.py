@@ -105,7 +105,7 @@ TAMPERS: dict[str, tuple[str, Callable[[Target], object]]] = {
 }
 
 
-def test_a_running_service_refuses_whatever_was_not_signed_so(target, server, tmp_path, reliability):
+def test_a_running_service_refuses_versions_without_a_valid_signature(target, server, tmp_path, reliability):
     intact = shutil.copytree(target.store.root, tmp_path / "intact")
     running = server(target.store, trusted_keys=target.trusted)
     before, found = label(running), {}
@@ -199,7 +199,7 @@ def test_any_flipped_bit_of_manifest_or_signature_is_refused(target, counts, rel
     )
 
 
-def test_a_key_is_replaced_without_a_version_that_is_refused(target, tmp_path):
+def test_a_key_is_rotated_without_a_refused_version(target, tmp_path):
     """Trust both keys, publish with the new one, sign again what must stay, trust the new one alone."""
     both = tmp_path / "both.pem"
     both.write_bytes(target.trusted.read_bytes() + target.others.read_bytes())
@@ -247,7 +247,7 @@ def deaths(target: Target, folder: Path, write: Callable[[Store], object]) -> li
             return found
 
 
-def test_no_death_of_a_publisher_leaves_a_version_live_that_is_refused(target, tmp_path, reliability):
+def test_a_killed_publisher_never_leaves_a_refused_version_live(target, tmp_path, reliability):
     draft, key = target.shelf.draft(seed=3), read_signing_key(target.key)
     published = deaths(target, tmp_path / "p", lambda s: publish(s, draft.manifest, draft.blobs, signing_key=key))
     signed = deaths(target, tmp_path / "s", lambda s: sign(s, "fruit", 1, key))
@@ -264,7 +264,7 @@ def test_no_death_of_a_publisher_leaves_a_version_live_that_is_refused(target, t
     )
 
 
-def test_control_signing_after_publishing_leaves_a_version_live_that_is_refused(target, tmp_path):
+def test_control_signing_after_publishing_leaves_a_refused_version_live(target, tmp_path):
     draft, key = target.shelf.draft(seed=3), read_signing_key(target.key)
 
     def publish_then_sign(store: Store) -> None:

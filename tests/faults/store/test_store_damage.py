@@ -116,7 +116,7 @@ def test_any_flipped_bit_of_a_version_is_refused_and_the_old_one_answers(target,
     )
 
 
-def test_a_running_service_refuses_flipped_bits_and_answers_on(target, server, counts, reliability):
+def test_a_running_service_refuses_flipped_bits_and_keeps_answering(target, server, counts, reliability):
     flips, choose = counts(4, 60), random.Random(1)  # noqa: S311
     running = server(target.store)
     before, open_files = label(running), running.open_files
@@ -241,7 +241,7 @@ def test_files_that_change_after_they_were_loaded_change_no_answer(shelf, server
     )
 
 
-def test_a_store_that_is_not_there_yet_and_one_that_goes_away(shelf, server, reliability):
+def test_a_store_may_be_missing_at_start_and_disappear_later(shelf, server, reliability):
     running = server(shelf.store)
     assert get(running.base, "/livez").status == 200
     assert get(running.base, "/readyz").code == "no_model"
@@ -274,7 +274,7 @@ def test_a_store_that_is_not_there_yet_and_one_that_goes_away(shelf, server, rel
     )
 
 
-def test_the_pointer_decides_and_no_clock(target, catalog, reliability):
+def test_the_live_file_decides_and_file_times_do_not(target, catalog, reliability):
     answered = []
     for version, hours in ((2, -1), (1, -1), (2, 1), (1, 1)):
         point(target.store, version)
@@ -293,7 +293,7 @@ def test_the_pointer_decides_and_no_clock(target, catalog, reliability):
     )
 
 
-def test_whoever_moved_the_pointer_is_told_by_the_store_s_command_line(target, server, monkeypatch):
+def test_mora_store_show_reports_the_refusal(target, server, monkeypatch):
     running = server(target.store)
     flip(target.head, 100)
     point(target.store, 2)

@@ -74,7 +74,7 @@ def below_their_floor(versions: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("versions", [installed, pinned])
-def test_no_version_with_a_known_hole_is_used(versions):
+def test_no_package_version_has_a_known_vulnerability(versions):
     found = versions()
     assert len(FLOORS.keys() & found.keys()) >= 8
     assert below_their_floor(found) == []

@@ -37,7 +37,7 @@ def test_the_shipped_versions_are_described_by_the_schema(task):
     ]
 
 
-def test_control_the_schema_finds_a_misplaced_field(manifest):
+def test_the_schema_finds_a_misplaced_field(manifest):
     bom = ml_bom(manifest)
     bom["metadata"]["component"]["modelCard"]["seed"] = 0
 
@@ -60,7 +60,7 @@ def test_every_file_of_a_version_is_listed_once_with_its_digest(store, draft):
     assert "int8/text_tail.onnx" not in names
 
 
-def test_it_says_what_the_manifest_says(manifest):
+def test_the_bom_agrees_with_the_manifest(manifest):
     component = ml_bom(manifest)["metadata"]["component"]
 
     assert (component["type"], component["name"], component["version"]) == ("machine-learning-model", "fruit", "1")

@@ -73,7 +73,7 @@ def rendered(manifest: Manifest) -> str:
     return MarkdownIt("commonmark", {"html": True}).enable("table").render(body)
 
 
-def test_the_card_of_the_shipped_task_is_the_one_that_was_read_by_a_person() -> None:
+def test_the_card_of_the_shipped_task_is_the_reviewed_one() -> None:
     wish = f"if what changed is right: mora-store card clipart-category --output {GOLDEN.name}"
 
     assert model_card(shipped("clipart-category")) == GOLDEN.read_text(encoding="utf-8"), wish
@@ -98,7 +98,7 @@ def test_the_hubs_library_reads_every_score_of_the_shipped_tasks(task: str) -> N
     }
 
 
-def test_control_the_hubs_library_refuses_a_result_without_a_data_set(manifest: Manifest) -> None:
+def test_the_library_of_the_hub_refuses_a_result_without_a_data_set(manifest: Manifest) -> None:
     card = model_card(manifest)
 
     with pytest.raises(ValueError, match="model_index"):
@@ -122,7 +122,7 @@ def test_only_a_backbone_of_the_hub_is_a_base_model(manifest: Manifest, name: st
     assert hub_data(on_backbone(manifest, name)).get("base_model") == (name if is_known else None)
 
 
-def test_only_what_is_known_is_said_of_the_data(manifest: Manifest) -> None:
+def test_the_card_names_only_known_data_sources(manifest: Manifest) -> None:
     of_hub = {"data": {"train": "owner/shop:train", "test": "owner/shop:test", "validation": "photos/valid"}}
 
     assert hub_data(with_config(manifest, of_hub))["datasets"] == ["owner/shop"]
@@ -130,7 +130,7 @@ def test_only_what_is_known_is_said_of_the_data(manifest: Manifest) -> None:
     assert not {"license", "language"} & hub_data(manifest).keys()
 
 
-def test_nought_is_a_score_and_undefined_is_none(manifest: Manifest) -> None:
+def test_zero_is_a_score_and_an_undefined_score_is_left_out(manifest: Manifest) -> None:
     (result,) = ModelCard(
         model_card(changed(manifest, metrics={"test": {"text": {"accuracy": 0.0, "ece": None}}}))
     ).data.eval_results
@@ -148,7 +148,7 @@ def test_a_version_without_scores_has_a_card(manifest: Manifest) -> None:
     assert "image and text are was not measured" in page
 
 
-def test_a_person_finds_thresholds_precisions_and_limits(manifest: Manifest) -> None:
+def test_the_card_lists_thresholds_precisions_and_limits(manifest: Manifest) -> None:
     int8 = manifest.graphs[Precision.FP32].model_copy(update={"metric_change": {"image": -0.25}})
     scores = {"test": {"image": {"items": 100.0, "accuracy": 0.5}}}
     page = rendered(changed(manifest, graphs={**manifest.graphs, Precision.INT8: int8}, metrics=scores))
@@ -166,7 +166,7 @@ def test_a_person_finds_thresholds_precisions_and_limits(manifest: Manifest) -> 
     assert "with seed 0" in page
 
 
-def test_hostile_labels_are_words_in_their_cells_and_nothing_else(manifest: Manifest) -> None:
+def test_hostile_labels_stay_text_in_their_cells(manifest: Manifest) -> None:
     calibration = manifest.calibration["both"].model_dump() | {"thresholds": None}
     logits = (0.0,) * len(HOSTILE)
     hostile = changed(
@@ -200,7 +200,7 @@ def test_hostile_labels_are_words_in_their_cells_and_nothing_else(manifest: Mani
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8")))
-def test_whatever_a_source_is_called_the_front_matter_is_yaml_of_one_form(source: str, metric: str) -> None:
+def test_front_matter_is_valid_yaml_for_any_source_name(source: str, metric: str) -> None:
     manifest = with_config(shipped("clipart-category"), {"data": {"train": source}})
     manifest = changed(manifest, metrics={"test": {"both": {metric: 0.5}}})
 
@@ -213,7 +213,7 @@ def test_whatever_a_source_is_called_the_front_matter_is_yaml_of_one_form(source
 
 @settings(deadline=None)
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"))))
-def test_yaml_gives_back_what_it_was_given(values: dict[str, str]) -> None:
+def test_yaml_reads_back_as_it_was_written(values: dict[str, str]) -> None:
     assert yaml.safe_load(as_yaml(values)) == values
 
 
