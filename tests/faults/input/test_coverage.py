@@ -79,4 +79,6 @@ def test_control_a_planted_error_is_found_by_fuzzing(tmp_path, reliability):
         found[name] = fuzzer.process.returncode != 0 and "ServiceError" in output and bool(kept)
         for path in kept:
             path.unlink()
-    reliability("*control*: fuzzers with a fault where now is a refusal", "found", str(found), all(found.values()))
+    reliability(
+        "*control*: fuzzers of code that raises where it should refuse", "found", str(found), all(found.values())
+    )

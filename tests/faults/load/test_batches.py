@@ -64,13 +64,11 @@ def swapped(base: str, count: int, seed: int) -> list[int]:
 def test_no_answer_goes_to_another_request(shelf, server, counts, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, log_level="error")
-    count = counts(2_000, 50_000)
+    count = counts(500, 50_000)
 
     found = swapped(running.base, count, seed=1)
 
-    reliability(
-        f"{count} items, no two alike, {AT_ONCE} at once", "0 swapped answers", f"{len(found)} swapped", not found
-    )
+    reliability(f"{count} different items,  {AT_ONCE} at once", "0 swapped answers", f"{len(found)} swapped", not found)
 
 
 def batches(count: int, seed: int) -> Iterator[tuple[int, list[Thing]]]:
@@ -97,7 +95,7 @@ def harm(place: int, things: list[Thing], answer: Reply) -> str:
 def test_an_item_that_fails_its_batch_fails_alone(shelf, server, counts, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, planted="poison", log_level="error")
-    count = counts(300, 10_000)
+    count = counts(100, 10_000)
 
     answers = ask(running.base, (_batch(things) for _, things in batches(count, seed=2)), at_once=4)
 
@@ -125,7 +123,7 @@ def test_control_swapped_answers_and_harmed_neighbours_are_found(shelf, server, 
     ]
 
     measured = f"{len(swaps)} of 300 items, {len(harmed)} of 50 batches"
-    reliability("*control*: a service that swaps answers within a batch", "found", measured, bool(swaps and harmed))
+    reliability("*control*: a service that swaps the answers of a batch", "found", measured, bool(swaps and harmed))
 
 
 def _batch(things: list[Thing]) -> Sent:

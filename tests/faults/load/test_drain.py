@@ -203,7 +203,7 @@ def test_clients_get_no_error_while_two_replicas_restart(fruit, server, counts, 
         server, fruit, tmp_path / "nginx", number, "error timeout non_idempotent", lambda gone: codes.append(stop(gone))
     )
     reliability(
-        f"{number} SIGTERMs in turn to 2 replicas behind nginx, 4 clients asking all the time",
+        f"{number} SIGTERMs in turn to 2 replicas behind nginx, 4 clients send requests throughout",
         "0 client errors, every exit 0",
         f"{len(load.errors)} errors in {load.answered} answers, exit codes {sorted(set(codes))}",
         not load.errors and load.answered > 20 * number and set(codes) == {0},

@@ -65,7 +65,7 @@ def test_timing_a_greedy_task_does_not_slow_down_a_modest_one(shelf, server, rel
     assert greedy.statuses["200"] > 0
     ratio = modest.percentile(0.99) / alike.percentile(0.99)
     reliability(
-        "task A asks for 5 times as much, 1.8 times capacity in all: p99 of task B over before",
+        "task A sends 5 times as many requests, 1.8 times the capacity in all: p99 of task B relative to before",
         "at most 1.5; none of B refused",
         f"{ratio:.2f}; A: {greedy.statuses}, B: {modest.statuses}",
         ratio <= 1.5,

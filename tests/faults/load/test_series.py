@@ -61,7 +61,7 @@ def test_random_names_from_clients_add_no_series(shelf, server, counts, reliabil
     assert send_all(running.port, names) == {200, 404}
 
     added = series_in(page_of(running.port)) - before
-    reliability(f"{names} made-up task names, four requests each", "0 series added", f"{added} added", added == 0)
+    reliability(f"{names} random task names, four requests each", "0 series added", f"{added} added", added == 0)
 
 
 def test_control_a_label_taken_from_clients_adds_series():

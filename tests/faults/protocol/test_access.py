@@ -166,7 +166,7 @@ def test_random_tasks_and_paths_add_no_series(locked, counts, reliability):
         tries = counts(100, 10_000)
         send(range(tries))
         after = metrics_of(locked).keys()
-    reliability(f"{tries} made-up tasks and paths", "0 new series", f"{len(after - before)}", after == before)
+    reliability(f"{tries} random tasks and paths", "0 new series", f"{len(after - before)}", after == before)
 
 
 def test_timing_refusing_a_key_reveals_nothing_about_it(tmp_path, reliability):

@@ -35,7 +35,7 @@ def test_requests_of_disconnected_clients_never_run(shelf, server, counts, relia
     assert ask(running.port, classify(SHORT))[0] == 200
     ran = running.metric('mora_batch_size_count{encoder="text"}') - before - 1  # the last one's
     reliability(
-        f"{number:,} clients left while their requests waited",
+        f"{number:,} clients disconnect while their requests wait",
         "at least 95 % never run",
         f"{number - ran:,.0f} of {number:,} never ran",
         ran <= 0.05 * number,

@@ -129,7 +129,7 @@ def test_log_lines_about_hostile_requests_are_json_without_their_content(shelf, 
 
     wrong = faults_in(running.events, expected)
     sent = rounds * (len(HTTP) + len(NOT_HTTP) + 1)
-    goal = "each a line of JSON with every field; nothing of them repeated"
+    goal = "each is one line of JSON with every field and repeats no input"
     measured = f"{len(wrong)} faults {wrong[:3]}"
     reliability(f"{sent} hostile requests, logged", goal, measured, not wrong)
 

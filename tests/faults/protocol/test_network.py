@@ -86,7 +86,7 @@ def test_no_url_in_a_request_is_fetched_or_opened(target, place, tmp_path, relia
     with calls_outward(target.running, tmp_path / "log") as found:
         sent = send_all(target, place)
     measured = f"{len(found)} in {sent}" + "".join(f"\n{line}" for line in found)
-    reliability("I6: URLs in every field, header, file name and picture", "0 calls outward", measured, not found)
+    reliability("I6: URLs in every field, header, file name and picture", "0 outgoing calls", measured, not found)
 
 
 def test_control_a_service_that_fetches_is_found(shelf, server, attack, place, tmp_path):
@@ -131,7 +131,9 @@ def test_a_service_connects_nowhere_and_writes_no_file_in_its_home(shelf, tmp_pa
     shelf.publish("fruit")
     reached, left = life(shelf.store.root, tmp_path)
     measured = f"{len(reached)} calls, {len(left)} files" + "".join(f"\n{line}" for line in reached)
-    reliability("a service from start to end", "0 calls outward, 0 files in its home", measured, not reached + left)
+    reliability(
+        "a service from its start to its exit", "0 outgoing calls, 0 files in its home", measured, not reached + left
+    )
 
 
 def test_control_telemetry_of_the_runtime_is_found(shelf, tmp_path, reliability):

@@ -134,7 +134,7 @@ def test_a_refused_client_can_read_its_answer_after_sending_its_body(target, cou
                 connection.sendall(body)  # raises where the connection is reset
                 told += read_answer(connection)[0] == 404 and is_closed(connection)
     reliability(
-        "2 MB sent to a path that is not there, answer read afterwards", "all read it, none is reset",
+        "2 MB sent to an unknown path, answer read afterwards", "every client reads it, no connection is reset",
         f"{told} of {number}", told == number,
     )  # fmt: skip
 
@@ -324,7 +324,7 @@ def test_bad_forms_are_refused(target, reliability):
         assert_problem(target.send(as_form(("text", b"a" * 1_900_000)), FORM), 413, "text_too_large")
     whole = as_form(("task", b"fruit"), ("text", b"red"), ("image", PICTURE), ("top_k", b"1"), ("version", b"1"))
     assert target.send(whole, FORM).status == 200
-    reliability("P8: forms that are none, or too much of one", "400", f"{len(FORMS)} of {len(FORMS)}")
+    reliability("P8: malformed and oversized forms", "400", f"{len(FORMS)} of {len(FORMS)}")
 
 
 def slow_forms() -> Iterator[tuple[str, bytes, str]]:

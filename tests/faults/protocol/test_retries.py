@@ -59,7 +59,7 @@ def test_control_a_client_without_a_budget_is_seen(counts, reliability, monkeypa
 
     reliability(
         "*control*: a client without a budget, 30% of attempts fail",
-        f"seen: over {MOST_PER_REQUEST} attempts a request",
+        f"found: over {MOST_PER_REQUEST} attempts a request",
         f"{attempts:.3f} attempts a request, {answered:.1%} answered",
         attempts > MOST_PER_REQUEST,
     )

@@ -181,8 +181,8 @@ def test_slow_clients_do_not_disturb_others(impatient, counts, reliability):
     counted = slow_clients(impatient) - before
     reliability(
         f"{number} clients that stop in headers or body, {asked} requests beside them",
-        "all closed and counted, 0 requests lost, files back",
-        f"{closed} closed, {counted:.0f} counted, {failed} lost, files back: {recovered}",
+        "all closed and counted, 0 requests lost, files closed",
+        f"{closed} closed, {counted:.0f} counted, {failed} lost, files closed: {recovered}",
         closed == counted == number and not failed and recovered,
     )
 
@@ -205,8 +205,8 @@ def test_connections_over_the_limit_are_closed_and_open_ones_are_answered(shelf,
     refused = running.metric("mora_connections_refused_total")
     reliability(
         f"{number + 1} connections where {allowed} are allowed",
-        "the rest closed and counted, a probe on an open one answered, files back",
-        f"{held} held, {refused:.0f} refused, probe answered: {alive}, files back: {recovered}",
+        "the rest closed and counted, a probe on an open one answered, files closed",
+        f"{held} held, {refused:.0f} refused, probe answered: {alive}, files closed: {recovered}",
         alive and recovered and held == allowed and refused == number + 1 - allowed,
     )
 
@@ -236,8 +236,8 @@ def test_connections_leave_enough_file_descriptors_to_read_the_store(shelf, serv
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     reliability(
         "500 connections to a process that may open 256 files; a task published meanwhile",
-        "the task is loaded, files back, 200 afterwards",
-        f"{most} files open at most, files back: {recovered}, {answered} afterwards",
+        "the task is loaded, files closed, 200 afterwards",
+        f"{most} files open at most, files closed: {recovered}, {answered} afterwards",
         recovered and answered == 200 and most < 256,
     )
 

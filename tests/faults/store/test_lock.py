@@ -100,7 +100,7 @@ def test_a_lock_has_exactly_what_is_needed_each_with_hashes(name, reliability):
     assert len(needed) > 30
     assert not {"torch", "transformers"} & needed
     what = f"S3: {len(needed)} packages of docker/requirements-{name}.txt"
-    reliability(what, "all that is needed, no more, by hash", str(faults or "so"), not faults)
+    reliability(what, "exactly the packages that are needed, each with hashes", str(faults or "so"), not faults)
 
 
 @pytest.mark.parametrize(

@@ -257,9 +257,9 @@ def test_a_killed_publisher_never_leaves_a_refused_version_live(target, tmp_path
     assert set(signed) == {1}
     refused = (published + signed).count(None)
     reliability(
-        "a publisher that signs, or `mora-store sign`, dies at each of its changes of the store",
-        "what is live is signed and whole: the old version, or the new one",
-        f"{len(published) + len(signed)} changes tried, {refused} left what is live refused",
+        "a signing publisher or `mora-store sign` is killed at each of its file changes",
+        "the live version is signed and whole: the old one or the new one",
+        f"{len(published) + len(signed)} changes tried, {refused} left a refused version live",
         reached=refused == 0,
     )
 

@@ -135,7 +135,7 @@ def test_a_running_service_refuses_flipped_bits_and_keeps_answering(target, serv
     eventually(lambda: running.open_files <= open_files)
     assert len([event for event in running.events if event["event"] == "model_refused"]) == refused
     reliability(
-        "the same under a running service",
+        "one bit of a version's files is flipped under a running service",
         "each refused once; the old version answers bit-identically; no file stays open",
         f"{refused} of {flips} refused",
         reached=refused == flips,
@@ -234,7 +234,7 @@ def test_files_that_change_after_they_were_loaded_change_no_answer(shelf, server
     assert get(again.base, "/tasks/fruit").code == "version_refused"
     wrong = sum(answer != before for answer in answers)
     reliability(
-        "every file of the version that answers is overwritten, truncated to nothing, deleted",
+        "every file of the live version is overwritten, truncated to nothing, deleted",
         "answers stay bit-identical; a service that starts then refuses it",
         f"{wrong} of {len(answers)} answers differ",
         reached=wrong == 0,

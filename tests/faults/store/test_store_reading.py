@@ -104,7 +104,7 @@ def test_a_service_never_unpickles_and_never_writes_to_its_store(shelf, server, 
     watching, *done = notes.read_text().splitlines()
     assert watching == "watching"
     reliability(
-        "the serving process loads, pins, refuses and answers while unpickling is blocked and writes are noted",
+        "the serving process loads, pins, refuses and answers while unpickling is blocked and writes are recorded",
         "nothing is unpickled, nothing in the store changes",
         f"{asked + 2} requests, {len(done)} notes {done or ''}".rstrip(),
         reached=not done,

@@ -89,7 +89,7 @@ def test_four_publishers_at_once_beside_a_collector_and_a_service(shelf, drafts,
     refused = running.metric('mora_model_loads_total{result="refused",task="fruit"}')
     assert_whole(shelf.store)
     reliability(
-        "4 publishers at once, garbage collected all the while, a reader and a service follow",
+        "4 concurrent publishers beside continuous garbage collection, a reader and a service",
         "every version has a number of its own; 0 corrupt loads",
         f"{4 * each} versions numbered without a gap, {len(seen)} reads, {refused:.0f} loads refused",
         reached=refused == 0,

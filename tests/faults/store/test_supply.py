@@ -136,4 +136,4 @@ def test_a_service_without_asserts_answers_and_refuses_alike(shelf, server, monk
     assert len(set(statuses)) >= 4
     alike = found[""] == found["1"] and refused[""] == refused["1"]
     what = f"{len(BODIES)} requests and a wrong model under python -O"
-    reliability(what, "answered and refused as without", "alike" if alike else f"{found}, {refused}", alike)
+    reliability(what, "the same answers and refusals as without -O", "alike" if alike else f"{found}, {refused}", alike)
