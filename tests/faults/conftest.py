@@ -1,7 +1,7 @@
 """What the fault tests share: how often to try, where figures go, and a real service process to attack.
 
-`make test` runs the tests here with quick counts. `make faults` (`pytest tests/faults --full-faults`) runs them with full
-counts, adds those that _FULL_ONLY names, and writes the table of docs/reliability.md.
+`make test` runs the tests here with quick counts. `make faults` (`pytest tests/faults --full-faults`) runs them with
+full counts, adds those that _FULL_ONLY names, and writes the table of docs/reliability.md.
 """
 
 from __future__ import annotations

@@ -131,9 +131,8 @@ def test_a_service_connects_nowhere_and_writes_no_file_in_its_home(shelf, tmp_pa
     shelf.publish("fruit")
     reached, left = life(shelf.store.root, tmp_path)
     measured = f"{len(reached)} calls, {len(left)} files" + "".join(f"\n{line}" for line in reached)
-    reliability(
-        "a service from its start to its exit", "0 outgoing calls, 0 files in its home", measured, not reached + left
-    )
+    goal = "0 outgoing calls, 0 files in its home"
+    reliability("a service from its start to its exit", goal, measured, not reached + left)
 
 
 def test_control_telemetry_of_the_runtime_is_found(shelf, tmp_path, reliability):

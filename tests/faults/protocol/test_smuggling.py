@@ -137,7 +137,8 @@ def test_no_request_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reli
     found = smuggled(tmp_path / "nginx", PROXIES[name], running.port, seen, tried)
 
     reliability(
-        f"P5: {len(tried)} requests with another one hidden inside, through nginx ({name}), each followed by a normal one",
+        f"P5: {len(tried)} requests with another one hidden inside, through nginx ({name}), "
+        "each followed by a normal one",
         "the service counts no more requests than nginx forwarded, every normal one gets its own answer",
         f"{len(found)} smuggled {found[:3] or ''}".rstrip(),
         not found,
