@@ -11,6 +11,9 @@ from io import BytesIO
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two processes of torch on two cores: more threads only wait for each other
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +21,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from model_store import Store
+from tests.support.tiny import Shelf
 
 COLORS = ["red", "green", "blue"]
 _COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
@@ -46,6 +52,12 @@ def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty store for tiny tasks."""
+    return Shelf(Store(tmp_path / "store"))
 
 
 @pytest.fixture(scope="session")

@@ -98,11 +98,6 @@ class Running:
         return scrape(f"{self.base}/metrics").get(series, 0.0)
 
 
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(Store(tmp_path / "store"))
-
-
 @contextmanager
 def _running(store: Path, settings: dict[str, object], planted: str = "") -> Iterator[Running]:
     module = ["tests.support.faults.planted", planted] if planted else ["service.cli"]
