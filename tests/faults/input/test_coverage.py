@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of whatever reads what a client sends."""
+"""Coverage-guided fuzzing of the parsers of client input."""
 
 from __future__ import annotations
 

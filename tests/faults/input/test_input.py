@@ -1,4 +1,4 @@
-"""Rows I1 to I14 of the fault table, I6 excepted: what people, and those up to something, put into a request."""
+"""Rows I1 to I14 of the fault table, I6 excepted: ordinary and hostile content of requests."""
 
 from __future__ import annotations
 

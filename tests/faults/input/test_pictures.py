@@ -32,7 +32,7 @@ PREPROCESSING = ImagePreprocessing(
 
 
 def prepare(data: bytes) -> str:
-    """What becomes of a picture: `ok`, or the code it is refused with."""
+    """The outcome of a picture: `ok`, or the code of its refusal."""
     try:
         picture = images.decode(data, MOST_PIXELS, PREPROCESSING)
         values = images.pixel_values(picture, PREPROCESSING)
@@ -45,7 +45,7 @@ def prepare(data: bytes) -> str:
 
 
 def try_damaged(count: int, seed: int, prepare: Callable[[bytes], str]) -> tuple[Counter[str], list[str]]:
-    """What became of `count` damaged pictures on several threads, and what nobody foresaw; its bytes are kept."""
+    """Outcomes of `count` damaged pictures on several threads, and unexpected exceptions, whose bytes are kept."""
     pictures = seeds()
 
     def one(number: int) -> str | tuple[str, str]:

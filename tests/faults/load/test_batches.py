@@ -1,4 +1,4 @@
-"""Neighbours in a batch: nobody is given another's answer, and one that breaks the batch breaks alone."""
+"""Items of one batch: each gets its own answer, and an item that fails the batch fails alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def is_own(answer: dict, thing: Thing) -> bool:
 
 
 def swapped(base: str, count: int, seed: int) -> list[int]:
-    """Numbers of the items that got another's answer."""
+    """Numbers of the items that got the answer of another item."""
     requests = (as_json("/classify", fields(thing(number, seed))) for number in range(count))
     answers = ask(base, requests, AT_ONCE)
     assert {answer.status for answer in answers} == {200}
@@ -82,7 +82,7 @@ def batches(count: int, seed: int) -> Iterator[tuple[int, list[Thing]]]:
 
 
 def harm(place: int, things: list[Thing], answer: Reply) -> str:
-    """What is wrong with the answers to a batch; empty when only the poison failed."""
+    """The fault in the answers to a batch; empty if only the poison failed."""
     if answer.status != 200:
         return f"status {answer.status}"
     cells = [cell for (cell,) in answer.json["results"]]

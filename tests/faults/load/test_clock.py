@@ -1,4 +1,4 @@
-"""A clock that is set moves nothing: what is waited for and measured goes by the monotonic clock."""
+"""Changes of the wall clock have no effect: waits and measurements use the monotonic clock."""
 
 from __future__ import annotations
 

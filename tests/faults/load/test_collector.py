@@ -1,4 +1,4 @@
-"""Whatever becomes of those who collect traces, requests are answered and the service stops when told."""
+"""A collector of traces that is down, silent or failing: requests are answered and SIGTERM ends the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Told to stop: not ready at once, nothing lost, ended in time."""
+"""SIGTERM: the service is not ready at once, loses no request, and ends in time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_after_sigterm_the_service_is_not_ready_and_still_answers(fruit, server)
 
 
 def test_requests_in_flight_at_sigterm_are_answered(fruit, server, counts, reliability):
-    """Requests of which half has come when the signal comes."""
+    """Requests of which half has arrived at the signal."""
     number = counts(20, 400)
     running = server(fruit, drain_delay_seconds=0.3)
     data = classify("a red apple")

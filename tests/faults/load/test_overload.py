@@ -65,7 +65,7 @@ def test_control_work_on_the_event_loop_is_found(shelf, server, reliability):
 
 
 def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, float, float]:
-    """What became of `times` the peak, p99 of /livez in ms meanwhile, and seconds until all was well again."""
+    """The load at `times` the peak, p99 of /livez in ms during it, and seconds until recovery."""
     with probed(running.port) as livez_ms:
         load = open_loop(f"{running.base}/classify", [BODY], times * peak, seconds)
     ended = time.perf_counter()

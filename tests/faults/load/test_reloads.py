@@ -1,4 +1,4 @@
-"""New versions under load: no request is lost, none sees two versions (L4)."""
+"""Reloads under load: no request is lost, and no answer mixes two versions (L4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 0.02  # so that the load is what is measured, not what is check
 
 
 class Asker(threading.Thread):
-    """Asks one after the other and notes every answer that is of no version."""
+    """Sends requests in sequence and records every answer that belongs to no version."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)

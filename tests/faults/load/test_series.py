@@ -1,4 +1,4 @@
-"""However many names clients make up, the metrics have the series they had."""
+"""Random names from clients add no series to the metrics."""
 
 from __future__ import annotations
 

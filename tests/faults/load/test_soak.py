@@ -1,4 +1,4 @@
-"""Hours of ordinary days: mostly good requests, some bad ones, a new version now and then."""
+"""Hours of mixed load: mostly good requests, some bad ones, and reloads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BODIES = [(json.dumps(item).encode(), "200") for item in islice(cycle(_GOOD), 17
 
 @dataclass
 class Soaked:
-    """What a while of load did."""
+    """Figures of a period of load."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     expected: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""Clients that leave: their work is dropped before it runs (O4)."""
+"""Clients that disconnect: their queued work is dropped before it runs (O4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service writes about hostile requests: one JSON object a line, and nothing of what they hold."""
+"""Log lines about hostile requests: one JSON object a line, without any of their content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row I6 of the fault table: the service fetches nothing, whatever names a URL, and needs no network but loopback."""
+"""Row I6 of the fault table: the service fetches no URL that a request contains, and needs no network but loopback."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def send_all(target: Target, place: str) -> int:
 
 @contextmanager
 def calls_outward(running: Running, log: Path) -> Iterator[list[str]]:
-    """Filled at the end: sockets that were made or used to reach somebody, programs run, and files of others opened."""
+    """Filled at the end: sockets that were created or used, programs that were started, and foreign files that were opened."""
     command = running.process.args
     own = (command[command.index("--store") + 1], "/proc/", "/sys/", str(ROOT / "service"))
     found: list[str] = []
@@ -77,7 +77,7 @@ def calls_outward(running: Running, log: Path) -> Iterator[list[str]]:
 
 @pytest.fixture
 def place() -> Iterator[str]:
-    """Of a server that must hear nothing."""
+    """Address of a server that must receive no request."""
     with socket.create_server(("127.0.0.1", 0)) as trap:
         yield f"127.0.0.1:{trap.getsockname()[1]}/a.png"
 
@@ -102,7 +102,7 @@ def test_control_a_service_that_fetches_is_found(shelf, server, attack, place, t
 
 
 def life(store: Path, folder: Path, **environment: str) -> tuple[list[str], list[Path]]:
-    """Calls by which a service tried to reach somebody, from its start to its end, and files it left in its home."""
+    """Network calls of a service from its start to its exit, and the files that it left in its home."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     home, log = folder / "home", folder / "log"
@@ -145,7 +145,7 @@ def test_control_telemetry_of_the_runtime_is_found(shelf, tmp_path, reliability)
 
 
 def without_a_network() -> list[str]:
-    """The command before a command that shall have loopback alone; skips where the system allows none."""
+    """Prefix of a command that runs with loopback only; skips where the system forbids network namespaces."""
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
     alone = [sys.executable, "-m", "tests.support.faults.loopback_only"]

@@ -1,4 +1,4 @@
-"""Whether clients of a service in trouble make it worse (row O9)."""
+"""Retries of clients do not overload a failing service (row O9)."""
 
 from __future__ import annotations
 

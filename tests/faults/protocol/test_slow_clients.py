@@ -1,4 +1,4 @@
-"""Clients that are slow, many or long-winded: they lose their connection, and nobody else loses anything."""
+"""Clients that are slow, many, or send too much: they are disconnected, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_client_that_does_not_read_its_answers_is_disconnected(impatient):
 
 
 def test_control_longer_limits_keep_the_same_clients_connected(shelf, server):
-    """The same clients, told from others only by the time they are given."""
+    """The same clients at a service with longer limits."""
     shelf.publish("fruit")
     patient = server(shelf.store)
     with connect(patient.port) as headers, connect(patient.port) as body:

@@ -1,4 +1,4 @@
-"""Row P5 of the fault table through a proxy: the service finds no request in what nginx takes for a part of one."""
+"""Row P5 of the fault table through a proxy: the service never reads a part of a request as another request."""
 
 from __future__ import annotations
 

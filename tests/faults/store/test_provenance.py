@@ -1,4 +1,4 @@
-"""Versions that no trusted key has signed as they are: refused, and the version before goes on answering."""
+"""Versions without a valid signature of a trusted key: refused, and the version before keeps answering."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Target:
         return publish(self.store, draft.manifest, draft.blobs, read_signing_key(self.key))
 
     def point(self, version: int) -> None:
-        """Move `live` as somebody with an editor would: without any check."""
+        """Move `live` as an editor would: without any check."""
         staged = self.store.root / "tasks/fruit/next"
         staged.write_text(f"{version}\n")
         staged.replace(self.store.root / "tasks/fruit/live")
@@ -61,7 +61,7 @@ class Target:
         shutil.copytree(self.store.root / "tasks" / version, self.folder)
 
     def forge(self) -> None:
-        """What somebody does who may write to the store: an intact version with other labels."""
+        """An attacker with write access to the store: an intact version with other labels."""
         content = self.manifest.read_bytes().replace(b'"apple"', b'"peach"')
         self.manifest.write_bytes(content)
         (self.folder / "manifest.sha256").write_bytes(digest_line(content))

@@ -1,6 +1,6 @@
-"""Versions that are damaged on disk: refused, whatever bit it is, and the version before goes on answering.
+"""Versions that are damaged on disk, in any bit: refused, and the version before keeps answering.
 
-tests/model_store/test_store.py has what the store itself refuses; here a catalog and a running service look on.
+tests/model_store/test_store.py has what the store itself refuses; here a catalog and a running service follow the store.
 """
 
 from __future__ import annotations
@@ -287,7 +287,7 @@ def test_the_live_file_decides_and_file_times_do_not(target, catalog, reliabilit
     wrong = sum(found != version for found, version in answered)
     reliability(
         "the newer version's files are dated an hour before or after the older one's, `live` moves to and fro",
-        "the version that `live` names answers, whatever the clocks say",
+        "the version that `live` names answers, independent of file times",
         f"{wrong} of {len(answered)} moves answered by another version",
         reached=wrong == 0,
     )

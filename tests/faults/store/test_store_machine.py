@@ -1,4 +1,4 @@
-"""The store against a plain model of it: any order of writes, with deaths at any change of the file system."""
+"""The store compared with a plain model: writes in any order, with kills at any file change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the service stands on: no version with a known hole, and no check that `python -O` removes."""
+"""Dependencies without known vulnerabilities, and no check that `python -O` removes."""
 
 from __future__ import annotations
 
