@@ -1,4 +1,4 @@
-"""An encoder's queue compared with a model: each request ends once, with its own answer, and the queue keeps its limit."""
+"""An encoder's queue compared with a model: each request ends once, with its own answer; the queue keeps its limit."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def send_all(target: Target, place: str) -> int:
 
 @contextmanager
 def calls_outward(running: Running, log: Path) -> Iterator[list[str]]:
-    """Filled at the end: sockets that were created or used, programs that were started, and foreign files that were opened."""
+    """Filled at the end: sockets that were created or used, programs started, and foreign files opened."""
     command = running.process.args
     own = (command[command.index("--store") + 1], "/proc/", "/sys/", str(ROOT / "service"))
     found: list[str] = []

@@ -1,6 +1,6 @@
 """Versions that are damaged on disk, in any bit: refused, and the version before keeps answering.
 
-tests/model_store/test_store.py has what the store itself refuses; here a catalog and a running service follow the store.
+tests/model_store/test_store.py has what the store itself refuses; here a catalog and a running service read it.
 """
 
 from __future__ import annotations
