@@ -70,7 +70,7 @@ def test_every_code_of_a_problem_is_listed_with_its_status_and_title() -> None:
 def test_every_event_of_the_log_is_listed() -> None:
     calls = [
         node
-        for path in (ROOT / "service").glob("*.py")
+        for path in (ROOT / "service").rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("_log.")
     ]
