@@ -1,4 +1,4 @@
-"""Rules for the test files: each module has one, and none reaches into another room."""
+"""Rules for the test files: each module has one, none reaches into another room, planted faults are fault tests."""
 
 from __future__ import annotations
 
@@ -211,6 +211,18 @@ def test_no_test_touches_a_private_name_of_another_room():
 
     assert reaches - REACHES == set(), "use a public name, an argument, or the module's own test file"
     assert REACHES - reaches == set(), "mended: take it off the list"
+
+
+def test_planted_faults_and_measured_times_are_fault_tests():
+    """Tests of these names run with `make faults` only, which runs tests/faults."""
+    elsewhere = [
+        f"{path.relative_to(ROOT)}::{name}"
+        for path in files_of_tests()
+        for name in defined_in(tree_of(path))
+        if name.startswith(("test_control_", "test_timing_")) and "faults" not in path.parts
+    ]
+
+    assert elsewhere == []
 
 
 @pytest.mark.parametrize(
