@@ -175,6 +175,7 @@ UNTESTED = {
     "training.report.report_data",
 }
 REACHES = {
+    ("tests/faults/input/test_pictures.py", "_over_white"),
     ("tests/faults/load/test_bulk.py", "_RayWorker"),
     ("tests/service/conftest.py", "_encoders"),
     ("tests/service/inference/test_deadlines.py", "_GOLDEN_SECONDS"),

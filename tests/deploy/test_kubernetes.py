@@ -85,7 +85,7 @@ def test_a_value_that_kubernetes_would_refuse_is_found(place, value):
         kubernetes_validate.validate(manifest, NEWEST, strict=True)
 
 
-def test_kustomize_is_given_every_file_but_those_for_some():
+def test_kustomize_lists_every_file_except_the_optional_ones():
     (kustomization,) = of_kind("Kustomization")
     files = {path.name for path in FOLDER.glob("*.yaml")}
 

@@ -32,7 +32,7 @@ PREPROCESSING = ImagePreprocessing(
 
 
 def prepare(data: bytes) -> str:
-    """The outcome of a picture: `ok`, or the code of its refusal."""
+    """What becomes of a picture: `ok`, or the code it is refused with."""
     try:
         picture = images.decode(data, MOST_PIXELS, PREPROCESSING)
         values = images.pixel_values(picture, PREPROCESSING)
@@ -80,12 +80,12 @@ def test_a_damaged_picture_is_decoded_or_refused(counts, reliability):
 
 @pytest.mark.filterwarnings("ignore")
 def test_control_an_exception_of_the_decoder_is_found(monkeypatch, reliability):
-    convert = Image.Image.convert
+    over_white = images._over_white
 
-    def planted(picture, *arguments, **options):
+    def planted(picture):
         if picture.mode == "CMYK":
             raise MemoryError("planted")
-        return convert(picture, *arguments, **options)
+        return over_white(picture)
 
     def lets_through(data: bytes) -> str:
         try:
@@ -93,7 +93,7 @@ def test_control_an_exception_of_the_decoder_is_found(monkeypatch, reliability):
         except ServiceError as error:  # what a decoder without its last `except` would do
             raise error.__cause__ or error from None
 
-    monkeypatch.setattr(Image.Image, "convert", planted)
+    monkeypatch.setattr(images, "_over_white", planted)
     monkeypatch.setitem(globals(), "ALLOWED", ALLOWED - {Code.IMAGE_UNDECODABLE})
     _, problems = try_damaged(300, seed=2, prepare=prepare)
 
