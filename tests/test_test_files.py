@@ -12,12 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("model_store", "service", "training")
-OF_LIBRARIES = {
-    "_metadata",
-    "_model_bytes",
-    "_n_gpu",
-    "_value",
-}  # private names of libraries that modules here use as well
+# Private names of libraries, which modules here use as well.
+OF_LIBRARIES = {"_metadata", "_model_bytes", "_n_gpu", "_value"}
 COVERS = re.compile(r"^Covers ([a-z_.]+(?:, [a-z_.]+)*)\.$", re.MULTILINE)
 
 
