@@ -41,7 +41,7 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 test: $(EVERYTHING) ## Run the tests
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
-faults: $(FUZZ) ## Run the fault tests with their full counts; writes docs/reliability.md; over two hours
+faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults
 
 docker-test: $(EVERYTHING) ## Build the images, run the compose file on the local Docker engine and test what it does

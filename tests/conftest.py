@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -11,6 +12,9 @@ from io import BytesIO
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # two processes of torch on two cores: more threads only wait for each other
 
 import numpy as np
 import pyarrow as pa
@@ -19,24 +23,33 @@ import pytest
 from PIL import Image
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
+from model_store import Store
+from tests.support.tiny import Shelf
+
 COLORS = ["red", "green", "blue"]
 _COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Two halves for the two processes of `make test`: what computes, and what mostly waits for servers and clocks."""
+    """Parts for the two processes of `make test`, the part with most tests first.
+
+    One process takes the tests that mostly wait for servers and clocks, the other one tests/training. The process that
+    ends first takes the rest of the tests that compute.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
-    class Halves(LoadScopeScheduling):
+    class Parts(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "computing" if nodeid.startswith(_COMPUTING) else "waiting"
+            if not nodeid.startswith(_COMPUTING):
+                return "waiting"
+            return "training" if nodeid.startswith("tests/training/") else "pages"
 
-    return Halves(config, log)
+    return Parts(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What computes gives way: the other half would take a slow machine for a fault."""
+    """Tests that compute run at low priority: to a test that waits, a slow machine looks like a fault."""
     if "PYTEST_XDIST_WORKER" in os.environ and item.nodeid.startswith(_COMPUTING) and not os.nice(0):
         os.nice(10)
 
@@ -46,6 +59,12 @@ def picture(seed: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty store for tiny tasks."""
+    return Shelf(Store(tmp_path / "store"))
 
 
 @pytest.fixture(scope="session")
@@ -83,6 +102,14 @@ def parquet_of(png: Callable[..., bytes]) -> Callable[[Path], dict[str, str]]:
     return write
 
 
+@functools.cache
+def _share_operators_of_the_exporter() -> None:
+    """`torch.onnx.export` translates its library of operators again for each graph: once a process is enough."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+
+
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CLIP with towers of different width and depth, its tokenizer and image processor."""
@@ -90,6 +117,7 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
+    _share_operators_of_the_exporter()
     folder = tmp_path_factory.mktemp("backbone")
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     vocabulary = [
@@ -139,6 +167,7 @@ def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import SiglipConfig, SiglipModel
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
+    _share_operators_of_the_exporter()
     folder = tmp_path_factory.mktemp("siglip")
     tokenizer = _siglip_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -111,7 +111,7 @@ def test_the_page_shows_goals_servers_limit_and_failures() -> None:
 
 
 @pytest.mark.parametrize("measured", [figures(), {}], ids=["everything", "nothing"])
-def test_results_are_written_whatever_was_measured(measured: dict[str, Any], tmp_path: Path) -> None:
+def test_results_are_written_for_any_set_of_measurements(measured: dict[str, Any], tmp_path: Path) -> None:
     write_results(tmp_path, results(measured))
 
     written = json.loads((tmp_path / "serving.json").read_text())

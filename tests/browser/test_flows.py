@@ -163,7 +163,7 @@ def test_a_task_is_chosen_and_linked_to(opened, shipped):
     expect(page.locator("#task-notice")).to_contain_text("names a task that is not loaded")
 
 
-def test_the_card_says_what_the_service_says_of_the_task(opened, shipped, context):
+def test_the_task_card_shows_what_the_service_answers(opened, shipped, context):
     page = opened(shipped).page
     until_ready(page)
     detail = page.request.get(f"{shipped}/tasks/clipart-category").json()
@@ -179,7 +179,7 @@ def test_the_card_says_what_the_service_says_of_the_task(opened, shipped, contex
     assert report.evaluate("origin") == "null", "it is sandboxed away from the service"
 
 
-def test_all_of_it_can_be_done_with_the_keyboard(opened, shipped):
+def test_the_page_works_with_the_keyboard_alone(opened, shipped):
     page = opened(shipped).page
     until_ready(page)
     seen = []

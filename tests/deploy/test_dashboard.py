@@ -24,7 +24,7 @@ needs_prometheus = pytest.mark.skipif(
 )
 
 
-def test_the_dashboard_is_one_grafana_takes():
+def test_grafana_accepts_the_dashboard():
     assert DASHBOARD["id"] is None  # Grafana numbers it
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,40}", DASHBOARD["uid"])
     assert DASHBOARD["title"]
@@ -64,7 +64,7 @@ def overlapping(panels: list[dict]) -> list[tuple[str, str]]:
     return found
 
 
-def test_panels_stand_on_the_grid_and_beside_each_other():
+def test_panels_fit_the_grid_and_do_not_overlap():
     for panel in DASHBOARD["panels"]:
         at = panel["gridPos"]
         assert at.keys() == {"x", "y", "w", "h"}
@@ -74,12 +74,12 @@ def test_panels_stand_on_the_grid_and_beside_each_other():
     assert overlapping(DASHBOARD["panels"]) == []
 
 
-def test_control_panels_that_overlap_are_found():
+def test_panels_that_overlap_are_found():
     first, second = PANELS[:2]
     assert overlapping([first, {**second, "gridPos": {**second["gridPos"], "x": first["gridPos"]["x"] + 1}}])
 
 
-def test_everything_asks_the_provisioned_data_source():
+def test_every_query_uses_the_provisioned_data_source():
     (source,) = DATASOURCE["datasources"]
     targets = [target for panel in PANELS for target in panel["targets"]]
     marks = [mark for mark in DASHBOARD["annotations"]["list"] if not mark.get("builtIn")]
@@ -87,7 +87,7 @@ def test_everything_asks_the_provisioned_data_source():
         assert asking["datasource"] == {"type": source["type"], "uid": source["uid"]}
 
 
-def test_what_is_provisioned_is_where_compose_puts_it():
+def test_compose_mounts_the_provisioned_files():
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     mounts = dict(volume.split(":")[:2] for volume in services["grafana"]["volumes"])
     assert (ROOT / "docker/grafana/provisioning/dashboards").is_dir()
@@ -164,7 +164,7 @@ def test_every_alert_and_every_expression_of_a_runbook_is_evaluated_without_an_e
 
 
 @needs_prometheus
-def test_an_alert_fires_that_should(prometheus):
+def test_an_expected_alert_fires(prometheus):
     """Every eighth request fails, and there is one replica where there should be two."""
 
     def state(name: str) -> set[str]:
@@ -176,7 +176,7 @@ def test_an_alert_fires_that_should(prometheus):
 
 
 @needs_prometheus
-def test_control_a_query_without_data_is_found(prometheus):
+def test_a_query_without_data_is_found(prometheus):
     assert not prometheus.has_data("sum(rate(mora_request_total[5s]))")
     with pytest.raises(AssertionError, match="parse error"):
         prometheus.get("query", query="sum by (task (up)")

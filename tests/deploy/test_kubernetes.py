@@ -71,7 +71,7 @@ def test_every_manifest_is_valid_for_the_api(manifest, version):
     [(("replica",), 2), (("template", "spec", "terminationGracePeriodSeconds"), "35s"), (("selector",), None)],
     ids=["a misspelt field", "a wrong type", "a field left out"],
 )
-def test_control_what_the_api_would_refuse_is_seen(place, value):
+def test_a_value_that_kubernetes_would_refuse_is_found(place, value):
     manifest = copy.deepcopy(deployed())
     *way, last = place
     parent = manifest["spec"]
@@ -85,7 +85,7 @@ def test_control_what_the_api_would_refuse_is_seen(place, value):
         kubernetes_validate.validate(manifest, NEWEST, strict=True)
 
 
-def test_kustomize_is_given_every_file_but_those_for_some():
+def test_kustomize_lists_every_file_except_the_optional_ones():
     (kustomization,) = of_kind("Kustomization")
     files = {path.name for path in FOLDER.glob("*.yaml")}
 
@@ -153,7 +153,7 @@ def test_ports_are_those_that_the_service_listens_on():
     assert annotations["prometheus.io/port"] == str(ports["metrics"])
 
 
-def test_probes_ask_paths_that_there_are():
+def test_probes_ask_existing_paths():
     paths = create_app(Settings()).openapi()["paths"].keys()
     probes = {name: it["httpGet"]["path"] for name, it in container(deployed()).items() if name.endswith("Probe")}
 
@@ -185,7 +185,7 @@ def test_there_is_time_to_drain(monkeypatch):
 
 
 @pytest.mark.parametrize("owner", pods(), ids=named)
-def test_pods_may_do_nothing_that_they_need_not(owner):
+def test_pods_have_only_the_privileges_they_need(owner):
     pod, own = owner["spec"]["template"]["spec"], container(owner)
 
     assert pod["automountServiceAccountToken"] is False
@@ -204,7 +204,7 @@ def test_pods_may_do_nothing_that_they_need_not(owner):
 
 
 @pytest.mark.parametrize("owner", pods(), ids=named)
-def test_volumes_are_there_and_the_store_is_written_by_jobs_alone(owner):
+def test_volumes_exist_and_only_jobs_write_to_the_store(owner):
     volumes = {volume["name"]: volume for volume in owner["spec"]["template"]["spec"]["volumes"]}
     mounts = {mount["name"]: mount for mount in container(owner)["volumeMounts"]}
     claims = {it["metadata"]["name"] for it in of_kind("PersistentVolumeClaim")}

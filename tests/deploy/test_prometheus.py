@@ -52,7 +52,7 @@ def test_alerts_fire_when_they_should_and_only_then(path):
 
 
 @needs_promtool
-def test_control_an_alert_that_nobody_expects_fails_the_check(tmp_path):
+def test_an_unexpected_alert_fails_the_check(tmp_path):
     case = (PROMETHEUS / "tests/drift.yml").read_text().replace("../rules", str(PROMETHEUS / "rules"))
     (tmp_path / "drift.yml").write_text(re.sub(r"exp_alerts:\n(?: {10}.*\n)+", "exp_alerts: []\n", case))
     done = promtool("test", "rules", tmp_path / "drift.yml")
@@ -103,7 +103,7 @@ def test_expressions_are_about_metrics_that_exist(found):
         "up == 0 or moro_model_info",
     ],
 )
-def test_control_a_misspelt_metric_is_found(expression):
+def test_a_misspelt_metric_is_found(expression):
     assert len(metrics_in(expression) - known_metrics()) == 1
 
 
@@ -113,7 +113,7 @@ def test_objectives_of_latency_are_bounds_of_the_histogram():
     assert named <= {floatToGoString(bound) for bound in Metrics().request_duration._kwargs["buckets"]}
 
 
-def test_what_is_watched_is_what_compose_runs():
+def test_prometheus_scrapes_the_services_of_compose():
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
     (scrape,) = (job["dns_sd_configs"] for job in config["scrape_configs"] if job["job_name"] == "mora")

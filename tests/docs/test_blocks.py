@@ -153,7 +153,7 @@ def test_commands_in_sentences_have_their_options():
 
 
 @pytest.mark.parametrize("block", of("sh"))
-def test_what_can_be_run_answers_as_shown(block: Block, request: pytest.FixtureRequest):
+def test_runnable_blocks_give_the_shown_answers(block: Block, request: pytest.FixtureRequest):
     for words in filter(is_run, shell.commands(block.text)):
         answer = ask(words, request.getfixturevalue("url"))
         shown = BLOCKS[BLOCKS.index(block) + 1] if block != BLOCKS[-1] else block

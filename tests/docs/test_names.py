@@ -17,7 +17,7 @@ def texts() -> dict[str, str]:
     return {str(document.relative_to(ROOT)): document.read_text(encoding="utf-8") for document in DOCUMENTS}
 
 
-def test_every_variable_that_is_named_is_a_setting():
+def test_every_named_variable_is_a_setting():
     known = (
         {f"MORA_{name.upper()}" for name in RaySettings.model_fields}
         | OTHERS
@@ -31,7 +31,7 @@ def test_every_variable_that_is_named_is_a_setting():
     assert sorted((place, name) for place, name in named if name not in known) == []
 
 
-def test_every_metric_that_is_named_is_there():
+def test_every_named_metric_exists():
     families = [value for value in vars(Metrics()).values() if hasattr(value, "_labelnames")]
     known = {family._name + end for family in families for end in ("", "_total", "_bucket", "_sum", "_count")}
     named = {

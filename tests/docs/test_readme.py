@@ -57,7 +57,7 @@ def test_every_metric_is_listed_with_its_labels() -> None:
     assert sorted(first_cells("Metrics")) == sorted(found)
 
 
-def test_it_is_short() -> None:
+def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 

@@ -50,7 +50,7 @@ def test_every_page_of_the_reference_has_what_the_code_has(site):
     assert [name for name in Manifest.model_fields if name not in page["manifest"]] == []
 
 
-def test_what_a_field_means_stands_beside_it():
+def test_the_meaning_of_a_field_stands_beside_it():
     assert comments(DataConfig)["validation"] == "left out: held out of train"
     assert "test" not in comments(DataConfig)
 

@@ -21,7 +21,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
         yield reader
 
 
-def test_it_prints_what_the_page_says(tutorial: Tutorial) -> None:
+def test_the_tutorial_prints_the_output_on_its_page(tutorial: Tutorial) -> None:
     shown = [step for step in tutorial.steps if step.said]
 
     assert len(shown) == 2
@@ -53,14 +53,14 @@ def test_the_task_is_on_the_playground(tutorial: Tutorial) -> None:
         assert (answer["task"], labels(page)[0]) == ("shop-kind", "✓ clothing")
 
 
-def test_it_learns_from_every_kind_of_item(tutorial: Tutorial) -> None:
+def test_the_tutorial_trains_on_every_presence_pattern(tutorial: Tutorial) -> None:
     scores = Store(tutorial.folder / "my-shop/store").verify("shop-kind", 1).metrics["test"]
 
     assert min(scores[pattern]["accuracy"] for pattern in Pattern) > 2 * CHANCE
     assert scores["both"]["accuracy"] > 0.9
 
 
-def test_the_files_that_the_page_names_are_there(tutorial: Tutorial) -> None:
+def test_every_file_that_the_page_names_exists(tutorial: Tutorial) -> None:
     folder = tutorial.folder / "my-shop"
 
     assert [*Store(folder / "store").verify("shop-kind", 2).graphs] == ["fp32"]

@@ -10,18 +10,20 @@ from types import ModuleType
 
 import pytest
 
+from tests.support.tiny import PICTURE
+
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 
 @pytest.fixture
-def demo(shelf, picture, tmp_path, monkeypatch) -> ModuleType:
+def demo(shelf, tmp_path, monkeypatch) -> ModuleType:
     """The demo, on three drawings of a tiny store."""
     shelf.publish("fruit")
     shelf.publish("tags")
     entries = [("a.png", "a red apple", "fruit", "apple"), ("b.png", "green", "tags", "sweet")]
     entries.append(("c.png", "a square", "fruit", "plum"))
     for image, *_ in entries:
-        (tmp_path / image).write_bytes(picture)
+        (tmp_path / image).write_bytes(PICTURE)
     names = ("image", "text", "task", "label")
     (tmp_path / "items.json").write_text(json.dumps([dict(zip(names, entry, strict=True)) for entry in entries]))
     spec = importlib.util.spec_from_file_location("demo", DEMO)

@@ -88,7 +88,7 @@ def test_metadata_is_read_from_the_drawings_own_fields():
     assert rdf_fields("<svg/>")["title"] is None
 
 
-def test_what_is_transparent_becomes_white():
+def test_transparent_pixels_become_white():
     assert on_white(Image.new("RGBA", (1, 1), (200, 0, 0, 0))).getpixel((0, 0)) == (255, 255, 255)
 
 

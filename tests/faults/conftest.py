@@ -1,7 +1,7 @@
 """What the fault tests share: how often to try, where figures go, and a real service process to attack.
 
-`make test` runs every test here with its quick count; `make faults` (`pytest tests/faults --full-faults`) with its full
-one, and writes the table of docs/reliability.md from what was measured.
+`make test` runs the tests here with quick counts. `make faults` (`pytest tests/faults --full-faults`) runs them with
+full counts, adds those that _FULL_ONLY names, and writes the table of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -28,10 +28,19 @@ from tests.support.tiny import Shelf
 
 _START_SECONDS = 60
 _ROOT = Path(__file__).parents[2]
+_FULL_ONLY = ("test_control_", "test_timing_")  # a planted fault is caught; a time is measured and has a goal
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full-faults", action="store_true", help="full counts, and write docs/reliability.md")
+    parser.addoption("--full-faults", action="store_true", help="every fault test, full counts, docs/reliability.md")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full-faults"):
+        return
+    left_out = [item for item in items if item.name.startswith(_FULL_ONLY)]
+    items[:] = [item for item in items if not item.name.startswith(_FULL_ONLY)]
+    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
@@ -87,11 +96,6 @@ class Running:
     def metric(self, series: str) -> float:
         """The value of one series as /metrics prints it, 0 when it is not there."""
         return scrape(f"{self.base}/metrics").get(series, 0.0)
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(Store(tmp_path / "store"))
 
 
 @contextmanager

@@ -1,3 +1,8 @@
+"""The commands of `mora-store`.
+
+Covers model_store.describe.tables.
+"""
+
 from __future__ import annotations
 
 import errno

@@ -1,4 +1,7 @@
-"""The version that a service answers with. Covers model_store.api_key."""
+"""The version that a service answers with.
+
+Covers model_store.api_key.
+"""
 
 from __future__ import annotations
 

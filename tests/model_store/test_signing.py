@@ -74,7 +74,7 @@ def test_an_unsigned_version_is_refused_until_it_is_signed(store, draft, key, tr
         UntrustedError, match="fruit version 1 is not signed; `mora-store sign fruit --version 1 --key KEY"
     ):
         trusting(store, trusted).manifest("fruit")
-    assert store.manifest("fruit").version == 1, "nobody asked for a signature"
+    assert store.manifest("fruit").version == 1, "no signature is required"
 
     sign(store, "fruit", None, read_signing_key(key))
     assert trusting(store, trusted).verify("fruit").version == 1
@@ -233,5 +233,5 @@ def test_verify_activate_and_rollback_refuse_untrusted_versions(store, draft, ru
         assert "is not signed" in result.stderr
         assert store.live("fruit") == 2
 
-    assert run("rollback", "fruit").exit_code == 0, "the control: without keys, nobody asks for a signature"
+    assert run("rollback", "fruit").exit_code == 0, "without keys, no signature is required"
     assert run("activate", "fruit", 2, env={"MORA_TRUSTED_KEYS": str(trusted)}).exit_code == 0

@@ -1,3 +1,8 @@
+"""What a store reads, and refuses to read.
+
+Covers model_store.errors.
+"""
+
 from __future__ import annotations
 
 import json

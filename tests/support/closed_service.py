@@ -1,4 +1,4 @@
-"""A service as a process, with the tasks `fruit` and `tags`, closed to all who lack the key CANARY."""
+"""A service as a process, with the tasks `fruit` and `tags`, closed to requests without the key CANARY."""
 
 from __future__ import annotations
 

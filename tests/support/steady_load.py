@@ -1,4 +1,4 @@
-"""Clients that ask without pause, to see what a change under load costs."""
+"""Clients that send requests without pause, to count failures during a change."""
 
 from __future__ import annotations
 

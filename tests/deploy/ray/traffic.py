@@ -1,4 +1,4 @@
-"""Requests that go on whatever happens, sent as a load balancer would: what one proxy fails, the other gets once."""
+"""Continuous requests, sent as a load balancer would: a request that one proxy fails goes to the other once."""
 
 from __future__ import annotations
 

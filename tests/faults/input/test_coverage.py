@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of whatever reads what a client sends."""
+"""Coverage-guided fuzzing of the parsers of client input."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def start(name: str, folder: Path, seconds: int, **environment: str) -> Fuzzer:
         (corpus / str(number)).write_bytes(data)
     FOUND.mkdir(parents=True, exist_ok=True)
     limits = [f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048"]
-    command = [sys.executable, "-m", f"tests.faults.fuzz_{name}", str(corpus), "-seed=1", *limits]
+    command = [sys.executable, "-m", f"tests.support.faults.fuzz_{name}", str(corpus), "-seed=1", *limits]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, f"-artifact_prefix={FOUND}/{name}-"],
@@ -52,7 +52,7 @@ def start(name: str, folder: Path, seconds: int, **environment: str) -> Fuzzer:
     return Fuzzer(process, log)
 
 
-def test_no_input_leads_where_nobody_looked(tmp_path, counts, reliability):
+def test_fuzzed_inputs_are_answered_or_refused(tmp_path, counts, reliability):
     seconds = counts(5, 120)
     started = {name: start(name, tmp_path, seconds) for name in HARNESSES}
     outputs = {name: fuzzer.output(seconds) for name, fuzzer in started.items()}
@@ -68,7 +68,7 @@ def test_no_input_leads_where_nobody_looked(tmp_path, counts, reliability):
     )
 
 
-def test_control_a_refusal_that_were_a_fault_is_found(tmp_path, reliability):
+def test_control_a_planted_error_is_found_by_fuzzing(tmp_path, reliability):
     faults = {"json": "extra_field", "multipart": "bad_text", "image": "undecodable"}
     started = {name: start(name, tmp_path, 60, PLANTED=code) for name, code in faults.items()}
 
@@ -80,4 +80,6 @@ def test_control_a_refusal_that_were_a_fault_is_found(tmp_path, reliability):
         found[name] = fuzzer.process.returncode != 0 and refused and bool(kept)
         for path in kept:
             path.unlink()
-    reliability("*control*: fuzzers with a fault where now is a refusal", "found", str(found), all(found.values()))
+    reliability(
+        "*control*: fuzzers of code that raises where it should refuse", "found", str(found), all(found.values())
+    )

@@ -1,4 +1,4 @@
-"""An encoder's queue against a model of it: each request ends once, with its own answer; no more wait than may."""
+"""An encoder's queue compared with a model: each request ends once, with its own answer; the queue keeps its limit."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class BatcherMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.is_closed)
     @rule()
     def closes(self) -> None:
-        """What runs is answered, what waits is dropped, and nobody waits for ever."""
+        """Running requests are answered, queued ones are dropped, and none hangs."""
         self.is_closed = True
         self.gate.open()
         self.loop.run_until_complete(asyncio.to_thread(self.batcher.close))
@@ -170,7 +170,7 @@ class Forgets(Batcher):
 
 
 @pytest.mark.parametrize("faulty", [Swaps, TakesTooMany, Forgets])
-def test_control_a_queue_with_a_fault_is_told_from_its_model(faulty, monkeypatch, reliability):
+def test_control_a_faulty_queue_differs_from_its_model(faulty, monkeypatch, reliability):
     forward = service.inference.batching.forward
 
     def swapping(*arguments: object, **options: object) -> list:

@@ -1,4 +1,4 @@
-"""Neighbours in a batch: nobody is given another's answer, and one that breaks the batch breaks alone."""
+"""Items of one batch: each gets its own answer, and an item that fails the batch fails alone."""
 
 from __future__ import annotations
 
@@ -54,23 +54,21 @@ def is_own(answer: dict, thing: Thing) -> bool:
 
 
 def swapped(base: str, count: int, seed: int) -> list[int]:
-    """Numbers of the items that got another's answer."""
+    """Numbers of the items that got the answer of another item."""
     requests = (as_json("/classify", fields(thing(number, seed))) for number in range(count))
     answers = ask(base, requests, AT_ONCE)
     assert {answer.status for answer in answers} == {200}
     return [number for number, answer in enumerate(answers) if not is_own(answer.json, thing(number, seed))]
 
 
-def test_nobody_is_given_anothers_answer(shelf, server, counts, reliability):
+def test_no_answer_goes_to_another_request(shelf, server, counts, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, log_level="error")
-    count = counts(2_000, 50_000)
+    count = counts(500, 50_000)
 
     found = swapped(running.base, count, seed=1)
 
-    reliability(
-        f"{count} items, no two alike, {AT_ONCE} at once", "0 swapped answers", f"{len(found)} swapped", not found
-    )
+    reliability(f"{count} different items,  {AT_ONCE} at once", "0 swapped answers", f"{len(found)} swapped", not found)
 
 
 def batches(count: int, seed: int) -> Iterator[tuple[int, list[Thing]]]:
@@ -84,7 +82,7 @@ def batches(count: int, seed: int) -> Iterator[tuple[int, list[Thing]]]:
 
 
 def harm(place: int, things: list[Thing], answer: Reply) -> str:
-    """What is wrong with the answers to a batch; empty when only the poison failed."""
+    """The fault in the answers to a batch; empty if only the poison failed."""
     if answer.status != 200:
         return f"status {answer.status}"
     cells = [cell for (cell,) in answer.json["results"]]
@@ -94,10 +92,10 @@ def harm(place: int, things: list[Thing], answer: Reply) -> str:
     return "" if all("labels" in cell and is_own(cell, thing) for cell, thing in others) else "a neighbour was harmed"
 
 
-def test_one_item_that_breaks_its_batch_breaks_alone(shelf, server, counts, reliability):
+def test_an_item_that_fails_its_batch_fails_alone(shelf, server, counts, reliability):
     shelf.publish("fruit", seed=1)
     running = server(shelf.store, planted="poison", log_level="error")
-    count = counts(300, 10_000)
+    count = counts(100, 10_000)
 
     answers = ask(running.base, (_batch(things) for _, things in batches(count, seed=2)), at_once=4)
 
@@ -125,7 +123,7 @@ def test_control_swapped_answers_and_harmed_neighbours_are_found(shelf, server, 
     ]
 
     measured = f"{len(swaps)} of 300 items, {len(harmed)} of 50 batches"
-    reliability("*control*: a service that swaps answers within a batch", "found", measured, bool(swaps and harmed))
+    reliability("*control*: a service that swaps the answers of a batch", "found", measured, bool(swaps and harmed))
 
 
 def _batch(things: list[Thing]) -> Sent:

@@ -24,7 +24,7 @@ import service.labelling.bulk
 from tests.support.faults.asking import as_json, ask
 from tests.support.faults.killing import Killed, killed_at
 from tests.support.made_data_set import label_data, write_data_set
-from tests.support.tiny import PIXELS
+from tests.support.tiny import PIXELS, Shelf
 from tests.support.waiting import eventually, wait_until
 
 _ROOT = Path(__file__).parents[3]
@@ -59,7 +59,7 @@ def killed_everywhere(source: Path, folder: Path, store: Path, expected: list[di
             wrong += 1
 
 
-def test_a_job_killed_at_any_change_goes_on_to_the_same_output(tmp_path, shelf, reliability):
+def test_a_job_killed_at_any_file_change_resumes_to_the_same_output(tmp_path, shelf, reliability):
     shelf.publish("fruit")
     expected = write_data_set(tmp_path / "in", PIXELS, rows=40)
     label_data(tmp_path / "in", tmp_path / "whole", shelf.store.root, part_rows=_PART_ROWS)
@@ -79,8 +79,8 @@ def written_in_place(path: Path):
         yield file
 
 
-@pytest.mark.parametrize("planted", [False, True], ids=["whole", "control: in place"])
-def test_a_death_amid_a_part_leaves_nothing_of_it(planted, tmp_path, shelf, monkeypatch):
+def ids_after_a_kill_in_a_part(tmp_path: Path, shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Ids of the output of a job that was killed when half of a part was written, and then resumed."""
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", PIXELS, rows=40)
     arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
@@ -92,14 +92,19 @@ def test_a_death_amid_a_part_leaves_nothing_of_it(planted, tmp_path, shelf, monk
 
     with monkeypatch.context() as plant:
         plant.setattr(pq.ParquetWriter, "write_table", dying)
-        if planted:
-            plant.setattr(service.labelling.bulk, "atomic_file", written_in_place)
         with pytest.raises(Killed):
             label_data(*arguments, part_rows=_PART_ROWS)
     label_data(*arguments, part_rows=_PART_ROWS)
+    return [row["id"] for row in rows_of(tmp_path / "out")]
 
-    ids = [row["id"] for row in rows_of(tmp_path / "out")]
-    assert (ids == [*range(40), 100, 101]) is not planted
+
+def test_a_kill_while_a_part_is_written_loses_no_row(tmp_path, shelf, monkeypatch):
+    assert ids_after_a_kill_in_a_part(tmp_path, shelf, monkeypatch) == [*range(40), 100, 101]
+
+
+def test_control_a_part_that_is_written_in_place_loses_rows(tmp_path, shelf, monkeypatch):
+    monkeypatch.setattr(service.labelling.bulk, "atomic_file", written_in_place)
+    assert ids_after_a_kill_in_a_part(tmp_path, shelf, monkeypatch) != [*range(40), 100, 101]
 
 
 class Bulk:
@@ -152,7 +157,7 @@ def parts_in(output: Path) -> int:
 
 
 @needs_ray
-def test_a_killed_job_on_ray_goes_on_to_every_row_once(tmp_path, shelf, server, counts, reliability):
+def test_a_killed_job_on_ray_resumes_and_writes_every_row_once(tmp_path, shelf, server, counts, reliability):
     shelf.publish("fruit")
     rows = write_data_set(tmp_path / "in", PIXELS, rows=240)
     arguments = tmp_path / "in", tmp_path / "out", shelf.store.root, "--part-rows", "5", "--keep", "id"

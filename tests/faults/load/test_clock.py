@@ -1,4 +1,4 @@
-"""A clock that is set moves nothing: what is waited for and measured goes by the monotonic clock."""
+"""Changes of the wall clock have no effect: waits and measurements use the monotonic clock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def wall_clock_uses(source: str) -> set[str]:
     return found
 
 
-def test_nothing_waits_for_or_measures_by_the_wall_clock():
+def test_no_module_uses_the_wall_clock():
     uses = {
         str(path.relative_to(ROOT)): found
         for package in ("service", "model_store")
@@ -64,7 +64,7 @@ def test_control_a_wall_clock_is_found_under_any_name(source):
     assert wall_clock_uses(source)
 
 
-def test_control_monotonic_clocks_are_not_mistaken():
+def test_control_monotonic_clocks_are_allowed():
     assert wall_clock_uses("import time\ntime.monotonic()\ntime.perf_counter()\nself.time = time.sleep") == set()
 
 
@@ -96,7 +96,7 @@ def jumping(clock: Path) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="libfaketime (Debian: libfaketime) is missing")
-def test_a_clock_that_jumps_by_hours_refuses_nothing_and_changes_no_figure(
+def test_a_jumping_wall_clock_refuses_no_request_and_changes_no_duration(
     shelf, server, tmp_path, monkeypatch, counts, reliability
 ):
     shelf.publish("fruit")
@@ -124,7 +124,7 @@ def test_a_clock_that_jumps_by_hours_refuses_nothing_and_changes_no_figure(
     years = {event["timestamp"][:4] for event in running.events if event["event"] == "request"}
     assert len(years) > 1, "the clock did not jump"
     what = f"{requests} requests while the clock jumps by 1 h to 10 y every 2 ms"
-    goal = "none refused, no time by the wall"
+    goal = "none refused, no duration depends on the wall clock"
     reliability(
         what, goal, f"0 refused, {min(totals):.1f} to {max(totals):.1f} ms", 0 < min(totals) <= max(totals) < 6e4
     )

@@ -1,4 +1,4 @@
-"""Whatever becomes of those who collect traces, requests are answered and the service stops when told."""
+"""A collector of traces that is down, silent or failing: requests are answered and SIGTERM ends the service."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def failing() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("collector", [down, silent, failing])
-def test_no_request_minds_a_collector_that_is(collector, shelf, server, monkeypatch, counts, reliability):
+def test_requests_are_answered_while_the_collector_is(collector, shelf, server, monkeypatch, counts, reliability):
     shelf.publish("fruit")
     requests, answered = counts(30, 3000), 0
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")  # milliseconds

@@ -1,4 +1,4 @@
-"""Told to stop: not ready at once, nothing lost, ended in time."""
+"""SIGTERM: the service is not ready at once, loses no request, and ends in time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stop(running, seconds: float = EXIT_SECONDS) -> int:
     return running.process.wait(timeout=seconds)
 
 
-def test_it_is_not_ready_at_once_and_answers_everything_else(fruit, server):
+def test_after_sigterm_the_service_is_not_ready_and_still_answers(fruit, server):
     running = server(fruit, drain_delay_seconds=30, drain_seconds=60)
     with connect(running.port) as old:
         old.sendall(request("GET", "/readyz"))
@@ -51,8 +51,8 @@ def test_it_is_not_ready_at_once_and_answers_everything_else(fruit, server):
     assert stop(running) == 0, "a second signal skips the delay"
 
 
-def test_what_has_begun_is_finished(fruit, server, counts, reliability):
-    """Requests of which half has come when the signal comes."""
+def test_requests_in_flight_at_sigterm_are_answered(fruit, server, counts, reliability):
+    """Requests of which half has arrived at the signal."""
     number = counts(20, 400)
     running = server(fruit, drain_delay_seconds=0.3)
     data = classify("a red apple")
@@ -82,7 +82,7 @@ def test_what_has_begun_is_finished(fruit, server, counts, reliability):
     )
 
 
-def test_control_a_process_that_is_killed_loses_what_has_begun(fruit, server):
+def test_control_a_killed_process_loses_requests_in_flight(fruit, server):
     running = server(fruit, drain_delay_seconds=0)
     with connect(running.port) as connection:
         connection.sendall(classify()[:-5])
@@ -92,7 +92,7 @@ def test_control_a_process_that_is_killed_loses_what_has_begun(fruit, server):
         assert read_answer(connection)[0] == 0
 
 
-def test_a_request_that_never_ends_does_not_hold_it(fruit, server):
+def test_an_endless_request_does_not_prevent_the_exit(fruit, server):
     running = server(fruit, drain_delay_seconds=0, drain_seconds=2, body_idle_seconds=60, body_seconds=60)
     with connect(running.port) as connection:
         connection.sendall(classify()[:-5])
@@ -100,7 +100,7 @@ def test_a_request_that_never_ends_does_not_hold_it(fruit, server):
         assert stop(running) == 0
 
 
-def test_ctrl_c_does_not_wait_for_anyone_to_notice(fruit, server):
+def test_ctrl_c_skips_the_drain_delay(fruit, server):
     running = server(fruit, drain_delay_seconds=60, drain_seconds=90)
     running.process.send_signal(signal.SIGINT)
     assert running.process.wait(timeout=EXIT_SECONDS) == 0
@@ -135,14 +135,14 @@ def slow_to_load(when: str, store, *flags: str):
         process.stderr.close()
 
 
-def test_it_ends_in_time_while_its_first_model_loads(fruit):
+def test_sigterm_ends_the_service_while_its_first_model_loads(fruit):
     with slow_to_load("at start", fruit) as (process, events):
         assert next(event for event in events if event == "loading")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=EXIT_SECONDS) == 0
 
 
-def test_it_ends_in_time_while_a_new_version_loads(shelf, fruit):
+def test_sigterm_ends_the_service_while_a_new_version_loads(shelf, fruit):
     flags = ["--drain-delay-seconds", "0", "--drain-seconds", "2"]
     with slow_to_load("at reload", fruit, *flags) as (process, events):
         assert next(event for event in events if event == "listening")
@@ -152,7 +152,7 @@ def test_it_ends_in_time_while_a_new_version_loads(shelf, fruit):
         assert process.wait(timeout=EXIT_SECONDS) == 0
 
 
-def test_it_ends_in_time_whenever_the_signal_comes(shelf, counts, reliability):
+def test_sigterm_at_any_moment_of_the_start_ends_the_service(shelf, counts, reliability):
     for seed in range(4):
         shelf.publish(f"task-{seed}", seed)
     tries = counts(2, 20)
@@ -196,21 +196,21 @@ def roll(server, store, folder, number: int, retries: str, end) -> SteadyLoad:
     return load
 
 
-def test_two_replicas_behind_a_proxy_are_restarted_and_no_client_notices(fruit, server, counts, reliability, tmp_path):
+def test_clients_get_no_error_while_two_replicas_restart(fruit, server, counts, reliability, tmp_path):
     number = counts(3, 50)
     codes = []
     load = roll(
         server, fruit, tmp_path / "nginx", number, "error timeout non_idempotent", lambda gone: codes.append(stop(gone))
     )
     reliability(
-        f"{number} SIGTERMs in turn to 2 replicas behind nginx, 4 clients asking all the time",
+        f"{number} SIGTERMs in turn to 2 replicas behind nginx, 4 clients send requests throughout",
         "0 client errors, every exit 0",
         f"{len(load.errors)} errors in {load.answered} answers, exit codes {sorted(set(codes))}",
         not load.errors and load.answered > 20 * number and set(codes) == {0},
     )
 
 
-def test_control_replicas_that_are_killed_behind_a_proxy_that_does_not_retry_are_noticed(fruit, server, tmp_path):
+def test_control_a_killed_replica_behind_a_proxy_without_retries_causes_errors(fruit, server, tmp_path):
     def kill(replica) -> None:
         replica.process.kill()
         replica.process.wait()

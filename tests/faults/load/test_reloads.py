@@ -1,4 +1,4 @@
-"""New versions under load: no request is lost, none sees two versions (L4)."""
+"""Reloads under load: no request is lost, and no answer mixes two versions (L4)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSE_SECONDS = 0.02  # so that the load is what is measured, not what is check
 
 
 class Asker(threading.Thread):
-    """Asks one after the other and notes every answer that is of no version."""
+    """Sends requests in sequence and records every answer that belongs to no version."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -47,7 +47,7 @@ class Asker(threading.Thread):
         self.join(60)
 
 
-def test_versions_change_under_load_and_nothing_is_lost_or_mixed(shelf, server, counts, reliability):
+def test_reloads_under_load_lose_and_mix_no_answers(shelf, server, counts, reliability):
     for seed in (1, 2):
         shelf.publish_draft(counting_draft(shelf, exponent=7, seed=seed))  # the encoder is what limits it
     running = server(shelf.store, poll_seconds=0.02, encoder_workers=1, max_batch_tokens=20)

@@ -1,4 +1,4 @@
-"""However many names clients make up, the metrics have the series they had."""
+"""Random names from clients add no series to the metrics."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def page_of(port: int) -> str:
     return page
 
 
-def test_names_that_clients_make_up_add_no_series(shelf, server, counts, reliability):
+def test_random_names_from_clients_add_no_series(shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
     assert send_all(running.port, 1) == {200, 404}  # the first of a kind makes the one series of its kind
@@ -61,7 +61,7 @@ def test_names_that_clients_make_up_add_no_series(shelf, server, counts, reliabi
     assert send_all(running.port, names) == {200, 404}
 
     added = series_in(page_of(running.port)) - before
-    reliability(f"{names} made-up task names, four requests each", "0 series added", f"{added} added", added == 0)
+    reliability(f"{names} random task names, four requests each", "0 series added", f"{added} added", added == 0)
 
 
 def test_control_a_label_taken_from_clients_adds_series():

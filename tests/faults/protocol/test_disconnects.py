@@ -1,4 +1,4 @@
-"""Clients that leave: their work is dropped before it runs (O4)."""
+"""Clients that disconnect: their queued work is dropped before it runs (O4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def post(port: int, text: str) -> socket.socket:
     return client
 
 
-def test_what_clients_that_left_were_waiting_for_never_runs(shelf, server, counts, reliability):
+def test_requests_of_disconnected_clients_never_run(shelf, server, counts, reliability):
     shelf.publish_draft(counting_draft(shelf))
     number = counts(60, 1000)
     running = server(shelf.store, queue_size=number, encoder_workers=1, max_batch_tokens=1, timeout_ms=600_000)
@@ -35,7 +35,7 @@ def test_what_clients_that_left_were_waiting_for_never_runs(shelf, server, count
     assert ask(running.port, classify(SHORT))[0] == 200
     ran = running.metric('mora_batch_size_count{encoder="text"}') - before - 1  # the last one's
     reliability(
-        f"{number:,} clients left while their requests waited",
+        f"{number:,} clients disconnect while their requests wait",
         "at least 95 % never run",
         f"{number - ran:,.0f} of {number:,} never ran",
         ran <= 0.05 * number,

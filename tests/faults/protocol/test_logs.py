@@ -1,4 +1,4 @@
-"""What the service writes about hostile requests: one JSON object a line, and nothing of what they hold."""
+"""Log lines about hostile requests: one JSON object a line, without any of their content."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def send(port: int, data: bytes) -> None:
             pass
 
 
-def test_every_line_about_hostile_requests_parses_and_repeats_nothing(shelf, server, counts, reliability):
+def test_log_lines_about_hostile_requests_are_json_without_their_content(shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
     rounds = counts(1, 200)
@@ -129,7 +129,7 @@ def test_every_line_about_hostile_requests_parses_and_repeats_nothing(shelf, ser
 
     wrong = faults_in(running.events, expected)
     sent = rounds * (len(HTTP) + len(NOT_HTTP) + 1)
-    goal = "each a line of JSON with every field; nothing of them repeated"
+    goal = "each is one line of JSON with every field and repeats no input"
     measured = f"{len(wrong)} faults {wrong[:3]}"
     reliability(f"{sent} hostile requests, logged", goal, measured, not wrong)
 

@@ -1,4 +1,4 @@
-"""Row I6 of the fault table: the service fetches nothing, whatever names a URL, and needs no network but loopback."""
+"""Row I6 of the fault table: the service fetches no URL that a request contains, and needs no network but loopback."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def send_all(target: Target, place: str) -> int:
 
 @contextmanager
 def calls_outward(running: Running, log: Path) -> Iterator[list[str]]:
-    """Filled at the end: sockets that were made or used to reach somebody, programs run, and files of others opened."""
+    """Filled at the end: sockets that were created or used, programs started, and foreign files opened."""
     command = running.process.args
     own = (command[command.index("--store") + 1], "/proc/", "/sys/", str(ROOT / "service"))
     found: list[str] = []
@@ -77,19 +77,19 @@ def calls_outward(running: Running, log: Path) -> Iterator[list[str]]:
 
 @pytest.fixture
 def place() -> Iterator[str]:
-    """Of a server that must hear nothing."""
+    """Address of a server that must receive no request."""
     with socket.create_server(("127.0.0.1", 0)) as trap:
         yield f"127.0.0.1:{trap.getsockname()[1]}/a.png"
 
 
-def test_nothing_is_fetched_or_opened_wherever_a_url_stands(target, place, tmp_path, reliability):
+def test_no_url_in_a_request_is_fetched_or_opened(target, place, tmp_path, reliability):
     with calls_outward(target.running, tmp_path / "log") as found:
         sent = send_all(target, place)
     measured = f"{len(found)} in {sent}" + "".join(f"\n{line}" for line in found)
-    reliability("I6: URLs in every field, header, file name and picture", "0 calls outward", measured, not found)
+    reliability("I6: URLs in every field, header, file name and picture", "0 outgoing calls", measured, not found)
 
 
-def test_control_a_service_that_fetches_is_seen(shelf, server, attack, place, tmp_path):
+def test_control_a_service_that_fetches_is_found(shelf, server, attack, place, tmp_path):
     shelf.publish("fruit")
     target = attack(server(shelf.store, "fetches"))
     with calls_outward(target.running, tmp_path / "log") as found:
@@ -102,7 +102,7 @@ def test_control_a_service_that_fetches_is_seen(shelf, server, attack, place, tm
 
 
 def life(store: Path, folder: Path, **environment: str) -> tuple[list[str], list[Path]]:
-    """Calls by which a service tried to reach somebody, from its start to its end, and files it left in its home."""
+    """Network calls of a service from its start to its exit, and the files that it left in its home."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     home, log = folder / "home", folder / "log"
@@ -126,15 +126,16 @@ def _is_over(tracer: subprocess.Popen[str], line: str) -> bool:
     return line.startswith("{")
 
 
-def test_a_service_reaches_for_nobody_and_leaves_nothing_at_home(shelf, tmp_path, reliability):
+def test_a_service_connects_nowhere_and_writes_no_file_in_its_home(shelf, tmp_path, reliability):
     """ONNX Runtime's own builds tell their maker about models and machine, under an identity they keep at home."""
     shelf.publish("fruit")
     reached, left = life(shelf.store.root, tmp_path)
     measured = f"{len(reached)} calls, {len(left)} files" + "".join(f"\n{line}" for line in reached)
-    reliability("a service from start to end", "0 calls outward, 0 files in its home", measured, not reached + left)
+    goal = "0 outgoing calls, 0 files in its home"
+    reliability("a service from its start to its exit", goal, measured, not reached + left)
 
 
-def test_control_telemetry_of_the_runtime_is_seen(shelf, tmp_path, reliability):
+def test_control_telemetry_of_the_runtime_is_found(shelf, tmp_path, reliability):
     library = Path(onnxruntime.__file__).parent / "capi"
     if not any(b"ORT_DISABLE_TELEMETRY" in path.read_bytes() for path in library.glob("*.so*")):
         pytest.skip("this build of ONNX Runtime has no telemetry")
@@ -144,7 +145,7 @@ def test_control_telemetry_of_the_runtime_is_seen(shelf, tmp_path, reliability):
 
 
 def without_a_network() -> list[str]:
-    """The command before a command that shall have loopback alone; skips where the system allows none."""
+    """Prefix of a command that runs with loopback only; skips where the system forbids network namespaces."""
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
     alone = [sys.executable, "-m", "tests.support.faults.loopback_only"]
@@ -170,7 +171,7 @@ def test_control_a_process_with_another_interface_is_refused():
 
 def test_a_service_without_a_network_starts_and_answers(counts, tmp_path, reliability):
     """Tests that start a service, load a store and ask it, in a network namespace of their own."""
-    chosen = counts("tests/faults/input/test_input.py::test_special_tokens_in_a_text_are_words_that_nobody_knows", "")
+    chosen = counts("tests/faults/input/test_input.py::test_special_tokens_in_a_text_are_unknown_words", "")
     tests = [chosen] if chosen else ["tests/faults/input/test_input.py", f"{__file__}::{_FETCHING}"]
     command = [*without_a_network(), sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += ["--basetemp", str(tmp_path / "inside"), *tests]
@@ -185,4 +186,4 @@ def test_a_service_without_a_network_starts_and_answers(counts, tmp_path, reliab
     reliability(what, f"all pass, at least {goal}", summary, passed >= goal)
 
 
-_FETCHING = test_nothing_is_fetched_or_opened_wherever_a_url_stands.__name__
+_FETCHING = test_no_url_in_a_request_is_fetched_or_opened.__name__

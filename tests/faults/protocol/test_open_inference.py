@@ -101,7 +101,7 @@ def test_a_version_may_be_pinned(client):
         assert caught.value.status() == "404"
 
 
-def test_as_many_items_as_the_queue_could_not_hold_are_answered(client):
+def test_more_items_than_the_queue_holds_are_answered(client):
     texts = [b"red " * (1 + number % 5) for number in range(256)]
     assert client.infer("fruit", [tensor("text", texts)]).as_numpy("scores").shape == (256, 3)
 
@@ -152,12 +152,12 @@ def test_one_bad_item_fails_the_request_and_is_named(target, name, values, statu
         assert_refused(target, "fruit", inputs, status, message)
 
 
-def test_a_model_that_is_not_there_is_said_in_words(target):
+def test_an_unknown_model_is_an_error_in_words(target):
     with target.unharmed(unknown_task=1):
         assert_refused(target, "nothing", [tensor("text", [b"red"])], "404", "No such task")
 
 
-def test_what_is_not_supported_is_refused_and_not_ignored(client):
+def test_unsupported_fields_are_refused_and_not_ignored(client):
     for options in (
         {"priority": 3},
         {"timeout": 9},
@@ -260,7 +260,7 @@ def test_clients_that_name_no_content_type_or_repeat_the_model_are_understood(ta
         assert "server-timing" in reply.headers
 
 
-def test_a_problem_outside_v2_is_as_ever(target):
+def test_problems_outside_v2_keep_their_form(target):
     assert "error" not in target.send(as_json(task="nothing")).json
     for method, path in (("GET", "/v2/nothing"), ("DELETE", "/v2"), ("GET", "/v2/models/fruit/infer")):
         assert "error" in target.send(None, None, path, method).json

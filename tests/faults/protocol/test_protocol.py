@@ -109,7 +109,7 @@ def test_an_answer_to_a_whole_request_keeps_the_connection(target, name, header,
 @pytest.mark.parametrize(
     "length", [["Transfer-Encoding: chunked"], ["Content-Length: 1000000000"]], ids=["chunked", "length"]
 )
-def test_a_refused_client_that_never_stops_is_cut_off_and_had_its_answer(target, length):
+def test_a_refused_client_that_keeps_sending_gets_its_answer_and_is_disconnected(target, length):
     piece = chunked(b" " * 65_536, end=b"")
     sent = 0
     with target.unharmed(not_found=1), connect(target.port) as connection:
@@ -123,7 +123,7 @@ def test_a_refused_client_that_never_stops_is_cut_off_and_had_its_answer(target,
     assert sent < LIMIT + (16 << 20), "the limit of a body, and what the system holds of it"
 
 
-def test_a_refused_client_that_sends_a_body_within_the_limit_can_read_why(target, counts, reliability):
+def test_a_refused_client_can_read_its_answer_after_sending_its_body(target, counts, reliability):
     """Without a moment's wait for it the connection would be reset, and its client perhaps see nothing else."""
     number, told = counts(30, 500), 0
     body = GOOD.ljust(LIMIT)
@@ -134,7 +134,7 @@ def test_a_refused_client_that_sends_a_body_within_the_limit_can_read_why(target
                 connection.sendall(body)  # raises where the connection is reset
                 told += read_answer(connection)[0] == 404 and is_closed(connection)
     reliability(
-        "2 MB sent to a path that is not there, answer read afterwards", "all read it, none is reset",
+        "2 MB sent to an unknown path, answer read afterwards", "every client reads it, no connection is reset",
         f"{told} of {number}", told == number,
     )  # fmt: skip
 
@@ -142,7 +142,7 @@ def test_a_refused_client_that_sends_a_body_within_the_limit_can_read_why(target
 # P2: compressed bodies
 
 
-def test_compressed_bodies_are_not_taken(target, reliability):
+def test_compressed_bodies_are_refused(target, reliability):
     bomb = gzip.compress(bytes(50_000_000))
     bodies = {
         "gzip": gzip.compress(GOOD),
@@ -246,7 +246,7 @@ def test_ambiguous_requests_are_refused_and_the_connection_closed(target, reliab
     )  # fmt: skip
 
 
-def test_what_is_whole_before_a_request_that_is_none_is_answered_first(target):
+def test_requests_before_a_malformed_one_are_answered_first(target):
     with target.unharmed(bad_http=1):
         answer, closed = target.send_raw(
             request(LENGTH, body=GOOD) * 2 + b"nonsense\r\n\r\n" + request(LENGTH, body=GOOD)
@@ -267,7 +267,7 @@ def test_headers_without_end_are_refused_in_the_same_form(target):
         assert_problem(reply_of(target.send_raw(b"GET /tasks HTTP/1.1\r\n\r\n", 0.001)[0]), 400, "bad_host")
 
 
-def test_what_follows_a_refused_request_is_not_answered(target):
+def test_requests_after_a_refused_one_are_not_answered(target):
     with target.unharmed(bad_http=1):
         smuggled = request("Content-Length: 3", "Transfer-Encoding: chunked", body=chunked(GOOD)) + request(
             LENGTH, body=GOOD
@@ -324,7 +324,7 @@ def test_bad_forms_are_refused(target, reliability):
         assert_problem(target.send(as_form(("text", b"a" * 1_900_000)), FORM), 413, "text_too_large")
     whole = as_form(("task", b"fruit"), ("text", b"red"), ("image", PICTURE), ("top_k", b"1"), ("version", b"1"))
     assert target.send(whole, FORM).status == 200
-    reliability("P8: forms that are none, or too much of one", "400", f"{len(FORMS)} of {len(FORMS)}")
+    reliability("P8: malformed and oversized forms", "400", f"{len(FORMS)} of {len(FORMS)}")
 
 
 def slow_forms() -> Iterator[tuple[str, bytes, str]]:
@@ -433,7 +433,7 @@ PAYLOADS += [
 BREAKS = [b"a\r\nX-Evil: 1", b"a\nX-Evil: 1", b"a\r\n\r\n{}", b"\x1b[2J\r\n"]
 
 
-def test_nothing_a_client_names_comes_out_in_a_header_or_breaks_the_log(target, reliability):
+def test_input_of_a_client_reaches_no_header_and_breaks_no_log_line(target, reliability):
     heads = []
     for payload in PAYLOADS:
         head = request(LENGTH).replace(b"Host: a\r\n", b"Host: a\r\nX-Request-ID: " + payload + b"\r\n")
@@ -476,14 +476,14 @@ def test_nothing_a_client_names_comes_out_in_a_header_or_breaks_the_log(target, 
     )
 
 
-def test_a_log_that_is_no_json_is_noticed(shelf, server):
+def test_control_a_log_in_another_format_is_found(shelf, server):
     """The planted fault: a log in another form."""
     shelf.publish("fruit")
     with pytest.raises(json.JSONDecodeError):
         server(shelf.store, log_format="console")
 
 
-def test_an_id_that_is_safe_comes_back(target):
+def test_a_safe_request_id_is_returned(target):
     assert target.send(GOOD, X_Request_ID="mine-1").headers["x-request-id"] == "mine-1"
 
 

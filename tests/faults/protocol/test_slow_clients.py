@@ -1,4 +1,4 @@
-"""Clients that are slow, many or long-winded: they lose their connection, and nobody else loses anything."""
+"""Clients that are slow, many, or send too much: they are disconnected, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ WAYS = [
 ]
 
 
-def test_connections_that_come_to_nothing_are_closed_and_counted(impatient):
+def test_connections_without_a_whole_request_are_closed_and_counted(impatient):
     def try_it(way) -> bool:
         with connect(impatient.port) as connection:
             return way(connection)
@@ -120,7 +120,7 @@ def test_connections_that_come_to_nothing_are_closed_and_counted(impatient):
 
 
 @pytest.mark.parametrize("way", ["stops", "trickles"])
-def test_a_body_that_does_not_come_is_answered_408_and_counted(impatient, way):
+def test_a_stalled_body_gets_408_and_is_counted(impatient, way):
     slow, refused = slow_clients(impatient), impatient.metric('mora_rejected_total{reason="slow_client"}')
     with connect(impatient.port) as connection:
         connection.sendall(PARTIAL + b"{")
@@ -134,7 +134,7 @@ def test_a_body_that_does_not_come_is_answered_408_and_counted(impatient, way):
     assert impatient.metric('mora_rejected_total{reason="slow_client"}') == refused + 1
 
 
-def test_an_answer_that_is_not_fetched_is_given_up(impatient):
+def test_a_client_that_does_not_read_its_answers_is_disconnected(impatient):
     files, before = impatient.open_files, slow_clients(impatient)
     with connect(impatient.port) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -147,8 +147,8 @@ def test_an_answer_that_is_not_fetched_is_given_up(impatient):
     assert ask(impatient.port, classify())[0] == 200
 
 
-def test_control_a_service_with_patience_waits(shelf, server):
-    """The same clients, told from others only by the time they are given."""
+def test_control_longer_limits_keep_the_same_clients_connected(shelf, server):
+    """The same clients at a service with longer limits."""
     shelf.publish("fruit")
     patient = server(shelf.store)
     with connect(patient.port) as headers, connect(patient.port) as body:
@@ -164,7 +164,7 @@ def test_control_a_service_with_patience_waits(shelf, server):
     assert slow_clients(patient) == 0
 
 
-def test_many_slow_clients_take_nothing_from_a_good_one(impatient, counts, reliability):
+def test_slow_clients_do_not_disturb_others(impatient, counts, reliability):
     number = counts(60, 500)
     files, before = impatient.open_files, slow_clients(impatient)
     opening = [b"GET /livez HTTP/1.1\r\nHost: te", PARTIAL, PARTIAL + b'{"text": ', b""]
@@ -181,13 +181,13 @@ def test_many_slow_clients_take_nothing_from_a_good_one(impatient, counts, relia
     counted = slow_clients(impatient) - before
     reliability(
         f"{number} clients that stop in headers or body, {asked} requests beside them",
-        "all closed and counted, 0 requests lost, files back",
-        f"{closed} closed, {counted:.0f} counted, {failed} lost, files back: {recovered}",
+        "all closed and counted, 0 requests lost, files closed",
+        f"{closed} closed, {counted:.0f} counted, {failed} lost, files closed: {recovered}",
         closed == counted == number and not failed and recovered,
     )
 
 
-def test_more_connections_than_allowed_are_closed_and_those_there_are_answered(shelf, server, counts, reliability):
+def test_connections_over_the_limit_are_closed_and_open_ones_are_answered(shelf, server, counts, reliability):
     number, allowed = counts(120, 2_000), counts(40, 500)
     shelf.publish("fruit")
     running = server(shelf.store, max_connections=allowed, header_seconds=60)
@@ -205,13 +205,13 @@ def test_more_connections_than_allowed_are_closed_and_those_there_are_answered(s
     refused = running.metric("mora_connections_refused_total")
     reliability(
         f"{number + 1} connections where {allowed} are allowed",
-        "the rest closed and counted, a probe on an open one answered, files back",
-        f"{held} held, {refused:.0f} refused, probe answered: {alive}, files back: {recovered}",
+        "the rest closed and counted, a probe on an open one answered, files closed",
+        f"{held} held, {refused:.0f} refused, probe answered: {alive}, files closed: {recovered}",
         alive and recovered and held == allowed and refused == number + 1 - allowed,
     )
 
 
-def test_a_process_with_few_files_keeps_some_for_itself(shelf, server, reliability):
+def test_connections_leave_enough_file_descriptors_to_read_the_store(shelf, server, reliability):
     shelf.publish("fruit")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -236,8 +236,8 @@ def test_a_process_with_few_files_keeps_some_for_itself(shelf, server, reliabili
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     reliability(
         "500 connections to a process that may open 256 files; a task published meanwhile",
-        "the task is loaded, files back, 200 afterwards",
-        f"{most} files open at most, files back: {recovered}, {answered} afterwards",
+        "the task is loaded, files closed, 200 afterwards",
+        f"{most} files open at most, files closed: {recovered}, {answered} afterwards",
         recovered and answered == 200 and most < 256,
     )
 
@@ -298,7 +298,7 @@ def test_a_path_beyond_the_limit_is_refused(impatient):
 
 
 @pytest.mark.parametrize("part", ["trailer", "trailers", "extension"])
-def test_what_a_chunked_body_carries_besides_data_has_a_limit(impatient, part):
+def test_trailers_and_extensions_of_a_chunked_body_are_limited(impatient, part):
     head = (
         b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
@@ -317,7 +317,7 @@ def test_what_a_chunked_body_carries_besides_data_has_a_limit(impatient, part):
     assert ask(impatient.port, classify())[0] == 200
 
 
-def test_what_follows_a_body_is_no_header_of_this_request_or_the_next(shelf, server, tmp_path):
+def test_a_trailer_is_never_read_as_a_header(shelf, server, tmp_path):
     key = "shop-key-0123456789"
     (tmp_path / "keys").write_text(key_line("shop", key))
     shelf.publish("fruit")

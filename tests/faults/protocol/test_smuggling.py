@@ -1,4 +1,4 @@
-"""Row P5 of the fault table through a proxy: the service finds no request in what nginx takes for a part of one."""
+"""Row P5 of the fault table through a proxy: the service never reads a part of a request as another request."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def smuggled(folder: Path, location: str, port: int, seen: Callable[[], float], 
 
 
 @pytest.mark.parametrize("name", PROXIES)
-def test_nothing_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reliability):
+def test_no_request_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
     tried = attacks()
@@ -137,8 +137,9 @@ def test_nothing_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reliabi
     found = smuggled(tmp_path / "nginx", PROXIES[name], running.port, seen, tried)
 
     reliability(
-        f"P5: {len(tried)} requests with others hidden in them, through nginx ({name}), each before an innocent one",
-        "no more requests than nginx sent on, every innocent one gets its own answer",
+        f"P5: {len(tried)} requests with another one hidden inside, through nginx ({name}), "
+        "each followed by a normal one",
+        "the service counts no more requests than nginx forwarded, every normal one gets its own answer",
         f"{len(found)} smuggled {found[:3] or ''}".rstrip(),
         not found,
     )

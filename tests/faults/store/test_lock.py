@@ -100,7 +100,7 @@ def test_a_lock_has_exactly_what_is_needed_each_with_hashes(name, reliability):
     assert len(needed) > 30
     assert not {"torch", "transformers"} & needed
     what = f"S3: {len(needed)} packages of docker/requirements-{name}.txt"
-    reliability(what, "all that is needed, no more, by hash", str(faults or "so"), not faults)
+    reliability(what, "exactly the packages that are needed, each with hashes", str(faults or "so"), not faults)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def install(requirements: Path, target: Path) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
 
 
-def test_what_is_installed_is_what_was_locked(tmp_path, counts, reliability):
+def test_pip_installs_exactly_the_lock(tmp_path, counts, reliability):
     if not counts(False, True):
         pytest.skip("installs from a package index: only in full")
     altered = tmp_path / "altered.txt"

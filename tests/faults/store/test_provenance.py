@@ -1,4 +1,4 @@
-"""Versions that no trusted key has signed as they are: refused, and the version before goes on answering."""
+"""Versions without a valid signature of a trusted key: refused, and the version before keeps answering."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Target:
         return publish(self.store, draft.manifest, draft.blobs, read_signing_key(self.key))
 
     def point(self, version: int) -> None:
-        """Move `live` as somebody with an editor would: without any check."""
+        """Move `live` as an editor would: without any check."""
         staged = self.store.root / "tasks/fruit/next"
         staged.write_text(f"{version}\n")
         staged.replace(self.store.root / "tasks/fruit/live")
@@ -61,7 +61,7 @@ class Target:
         shutil.copytree(self.store.root / "tasks" / version, self.folder)
 
     def forge(self) -> None:
-        """What somebody does who may write to the store: an intact version with other labels."""
+        """An attacker with write access to the store: an intact version with other labels."""
         content = self.manifest.read_bytes().replace(b'"apple"', b'"peach"')
         self.manifest.write_bytes(content)
         (self.folder / "manifest.sha256").write_bytes(digest_line(content))
@@ -105,7 +105,7 @@ TAMPERS: dict[str, tuple[str, Callable[[Target], object]]] = {
 }
 
 
-def test_a_running_service_refuses_whatever_was_not_signed_so(target, server, tmp_path, reliability):
+def test_a_running_service_refuses_versions_without_a_valid_signature(target, server, tmp_path, reliability):
     intact = shutil.copytree(target.store.root, tmp_path / "intact")
     running = server(target.store, trusted_keys=target.trusted)
     before, found = label(running), {}
@@ -199,7 +199,7 @@ def test_any_flipped_bit_of_manifest_or_signature_is_refused(target, counts, rel
     )
 
 
-def test_a_key_is_replaced_without_a_version_that_is_refused(target, tmp_path):
+def test_a_key_is_rotated_without_a_refused_version(target, tmp_path):
     """Trust both keys, publish with the new one, sign again what must stay, trust the new one alone."""
     both = tmp_path / "both.pem"
     both.write_bytes(target.trusted.read_bytes() + target.others.read_bytes())
@@ -247,7 +247,7 @@ def deaths(target: Target, folder: Path, write: Callable[[Store], object]) -> li
             return found
 
 
-def test_no_death_of_a_publisher_leaves_a_version_live_that_is_refused(target, tmp_path, reliability):
+def test_a_killed_publisher_never_leaves_a_refused_version_live(target, tmp_path, reliability):
     draft, key = target.shelf.draft(seed=3), read_signing_key(target.key)
     published = deaths(target, tmp_path / "p", lambda s: publish(s, draft.manifest, draft.blobs, signing_key=key))
     signed = deaths(target, tmp_path / "s", lambda s: sign(s, "fruit", 1, key))
@@ -257,14 +257,14 @@ def test_no_death_of_a_publisher_leaves_a_version_live_that_is_refused(target, t
     assert set(signed) == {1}
     refused = (published + signed).count(None)
     reliability(
-        "a publisher that signs, or `mora-store sign`, dies at each of its changes of the store",
-        "what is live is signed and whole: the old version, or the new one",
-        f"{len(published) + len(signed)} changes tried, {refused} left what is live refused",
+        "a signing publisher or `mora-store sign` is killed at each of its file changes",
+        "the live version is signed and whole: the old one or the new one",
+        f"{len(published) + len(signed)} changes tried, {refused} left a refused version live",
         reached=refused == 0,
     )
 
 
-def test_control_signing_after_publishing_leaves_a_version_live_that_is_refused(target, tmp_path):
+def test_control_signing_after_publishing_leaves_a_refused_version_live(target, tmp_path):
     draft, key = target.shelf.draft(seed=3), read_signing_key(target.key)
 
     def publish_then_sign(store: Store) -> None:

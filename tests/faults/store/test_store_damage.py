@@ -1,6 +1,6 @@
-"""Versions that are damaged on disk: refused, whatever bit it is, and the version before goes on answering.
+"""Versions that are damaged on disk, in any bit: refused, and the version before keeps answering.
 
-tests/model_store/test_store.py has what the store itself refuses; here a catalog and a running service look on.
+tests/model_store/test_store.py has what the store itself refuses; here a catalog and a running service read it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def test_any_flipped_bit_of_a_version_is_refused_and_the_old_one_answers(target,
     )
 
 
-def test_a_running_service_refuses_flipped_bits_and_answers_on(target, server, counts, reliability):
+def test_a_running_service_refuses_flipped_bits_and_keeps_answering(target, server, counts, reliability):
     flips, choose = counts(4, 60), random.Random(1)  # noqa: S311
     running = server(target.store)
     before, open_files = label(running), running.open_files
@@ -135,7 +135,7 @@ def test_a_running_service_refuses_flipped_bits_and_answers_on(target, server, c
     eventually(lambda: running.open_files <= open_files)
     assert len([event for event in running.events if event["event"] == "model_refused"]) == refused
     reliability(
-        "the same under a running service",
+        "one bit of a version's files is flipped under a running service",
         "each refused once; the old version answers bit-identically; no file stays open",
         f"{refused} of {flips} refused",
         reached=refused == flips,
@@ -234,14 +234,14 @@ def test_files_that_change_after_they_were_loaded_change_no_answer(shelf, server
     assert get(again.base, "/tasks/fruit").code == "version_refused"
     wrong = sum(answer != before for answer in answers)
     reliability(
-        "every file of the version that answers is overwritten, truncated to nothing, deleted",
+        "every file of the live version is overwritten, truncated to nothing, deleted",
         "answers stay bit-identical; a service that starts then refuses it",
         f"{wrong} of {len(answers)} answers differ",
         reached=wrong == 0,
     )
 
 
-def test_a_store_that_is_not_there_yet_and_one_that_goes_away(shelf, server, reliability):
+def test_a_store_may_be_missing_at_start_and_disappear_later(shelf, server, reliability):
     running = server(shelf.store)
     assert get(running.base, "/livez").status == 200
     assert get(running.base, "/readyz").code == "no_model"
@@ -274,7 +274,7 @@ def test_a_store_that_is_not_there_yet_and_one_that_goes_away(shelf, server, rel
     )
 
 
-def test_the_pointer_decides_and_no_clock(target, catalog, reliability):
+def test_the_live_file_decides_and_file_times_do_not(target, catalog, reliability):
     answered = []
     for version, hours in ((2, -1), (1, -1), (2, 1), (1, 1)):
         point(target.store, version)
@@ -287,13 +287,13 @@ def test_the_pointer_decides_and_no_clock(target, catalog, reliability):
     wrong = sum(found != version for found, version in answered)
     reliability(
         "the newer version's files are dated an hour before or after the older one's, `live` moves to and fro",
-        "the version that `live` names answers, whatever the clocks say",
+        "the version that `live` names answers, independent of file times",
         f"{wrong} of {len(answered)} moves answered by another version",
         reached=wrong == 0,
     )
 
 
-def test_whoever_moved_the_pointer_is_told_by_the_store_s_command_line(target, server, monkeypatch):
+def test_mora_store_show_reports_the_refusal(target, server, monkeypatch):
     running = server(target.store)
     flip(target.head, 100)
     point(target.store, 2)

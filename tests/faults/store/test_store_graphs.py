@@ -124,7 +124,7 @@ def attack(shelf: Shelf, server: Callable, drafts: dict[str, TinyDraft]) -> dict
     return reasons
 
 
-def test_weights_outside_the_graph_are_refused_wherever_they_are(shelf, server, tmp_path, monkeypatch, reliability):
+def test_weights_outside_the_graph_are_refused(shelf, server, tmp_path, monkeypatch, reliability):
     place = Place(tmp_path / "place")
     monkeypatch.chdir(place.cwd)
     draft = shelf.draft(seed=SEED)
@@ -237,7 +237,7 @@ def test_graphs_that_break_their_contract_or_answer_wrongly_are_refused(shelf, s
 
 
 @pytest.mark.parametrize("name", ["two labels swapped", "one NaN weight"])
-def test_control_the_golden_examples_are_what_finds_a_valid_model_that_is_wrong(shelf, server, monkeypatch, name):
+def test_control_only_the_golden_examples_find_a_wrong_model_that_is_valid(shelf, server, monkeypatch, name):
     draft = FAULTY[name][1](shelf.draft(seed=SEED))
     shelf.publish_draft(draft.replacing(golden_tolerance=1e30))
 

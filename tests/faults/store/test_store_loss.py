@@ -80,7 +80,7 @@ def _publish_on(disk: SmallDisk, size_bytes: int, store: Store, drafts: Path, sc
     return Store(root), subprocess.run(command(script, Store(root), drafts), capture_output=True, text=True, timeout=60)
 
 
-def test_a_disk_of_any_size_that_is_too_small(small_disk, shelf, drafts, counts, reliability):
+def test_publishing_on_a_full_disk_keeps_the_old_version(small_disk, shelf, drafts, counts, reliability):
     smallest = STEP_BYTES * -(-_disk_bytes(shelf.store.root) // STEP_BYTES)
     steps = 2 + _disk_bytes(drafts) // STEP_BYTES
     sizes = spread([smallest + step * STEP_BYTES for step in range(steps + 1)], counts(4, 1000))
@@ -106,7 +106,7 @@ def test_a_disk_of_any_size_that_is_too_small(small_disk, shelf, drafts, counts,
     )
 
 
-def test_control_a_publisher_that_does_not_notice_a_full_disk_is_found(small_disk, shelf, drafts, reliability):
+def test_control_a_publisher_that_ignores_a_full_disk_is_found(small_disk, shelf, drafts, reliability):
     store, done = _publish_on(
         small_disk, _disk_bytes(shelf.store.root) + 4 * STEP_BYTES, shelf.store, drafts, PUBLISH_BLINDLY
     )
@@ -211,7 +211,7 @@ def test_control_a_publisher_that_never_syncs_loses_a_version(recorded, tmp_path
 
 @needs_strace()
 @pytest.mark.parametrize("forgotten", ["/live>", "/manifest.json>", "/version>", "/blobs/sha256>", "/tasks/fruit>"])
-def test_control_one_sync_that_was_forgotten_loses_a_version(recorded, tmp_path, forgotten):
+def test_control_a_missing_sync_loses_a_version(recorded, tmp_path, forgotten):
     recording = recorded(PUBLISH)
     calls = [call for call in recording.calls if not (call.call == "fsync" and forgotten in call.line)]
 

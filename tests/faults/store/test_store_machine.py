@@ -1,4 +1,4 @@
-"""The store against a plain model of it: any order of writes, with deaths at any change of the file system."""
+"""The store compared with a plain model: writes in any order, with kills at any file change."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class StoreMachine(RuleBasedStateMachine):
         return None
 
 
-def test_the_store_is_what_its_model_says_whoever_dies(counts, reliability):
+def test_the_store_agrees_with_its_model_whatever_is_killed(counts, reliability):
     examples = counts(25, 1_000)
     run_machine(StoreMachine, examples)
     reliability(
@@ -213,7 +213,7 @@ class IsLiveTooEarly(StoreMachine):
 
 
 @pytest.mark.parametrize("machine", [LosesABlob, GoesBackTooFar, IsLiveTooEarly])
-def test_control_a_store_with_a_fault_is_told_from_its_model(machine, reliability):
+def test_control_a_faulty_store_differs_from_its_model(machine, reliability):
     found = []
     try:
         run_machine(machine, 200, [Phase.generate])

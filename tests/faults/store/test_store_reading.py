@@ -104,14 +104,14 @@ def test_a_service_never_unpickles_and_never_writes_to_its_store(shelf, server, 
     watching, *done = notes.read_text().splitlines()
     assert watching == "watching"
     reliability(
-        "the serving process loads, pins, refuses and answers while unpickling is blocked and writes are noted",
+        "the serving process loads, pins, refuses and answers while unpickling is blocked and writes are recorded",
         "nothing is unpickled, nothing in the store changes",
         f"{asked + 2} requests, {len(done)} notes {done or ''}".rstrip(),
         reached=not done,
     )
 
 
-def test_a_service_answers_from_a_store_that_nobody_may_write_to(shelf, server):
+def test_a_service_answers_from_a_read_only_store(shelf, server):
     shelf.publish()
     everything = [shelf.store.root, *shelf.store.root.rglob("*")]
     modes = {path: path.stat().st_mode for path in everything}
@@ -138,7 +138,7 @@ def test_a_service_answers_from_a_store_that_nobody_may_write_to(shelf, server):
     ],
     ids=["loads", "Unpickler", "numpy", "open", "mkdir", "open beneath a folder"],
 )  # fmt: skip
-def test_control_what_is_forbidden_is_noted(shelf, notes, script, noted):
+def test_control_forbidden_calls_are_recorded(shelf, notes, script, noted):
     shelf.store.root.mkdir()
 
     subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, timeout=60)

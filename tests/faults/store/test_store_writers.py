@@ -89,7 +89,7 @@ def test_four_publishers_at_once_beside_a_collector_and_a_service(shelf, drafts,
     refused = running.metric('mora_model_loads_total{result="refused",task="fruit"}')
     assert_whole(shelf.store)
     reliability(
-        "4 publishers at once, garbage collected all the while, a reader and a service follow",
+        "4 concurrent publishers beside continuous garbage collection, a reader and a service",
         "every version has a number of its own; 0 corrupt loads",
         f"{4 * each} versions numbered without a gap, {len(seen)} reads, {refused:.0f} loads refused",
         reached=refused == 0,
@@ -156,7 +156,7 @@ def test_a_publisher_killed_at_any_call_that_changes_the_store(publishing, count
 
 
 @needs_strace()
-def test_a_disk_that_fails_at_any_call_of_a_publisher(publishing, counts, reliability):
+def test_a_disk_error_at_any_call_of_a_publisher_leaves_a_whole_store(publishing, counts, reliability):
     calls = spread(publishing.that_matter, counts(4, 1000))
     trials = [(call, error) for call in calls for error in ("ENOSPC", "EIO")]
     lives = []
@@ -178,7 +178,7 @@ def test_a_disk_that_fails_at_any_call_of_a_publisher(publishing, counts, reliab
 
 
 @needs_strace()
-def test_a_disk_that_fails_at_any_call_of_a_rollback_is_one_line(shelf, tmp_path, counts, reliability):
+def test_a_disk_error_at_any_call_of_a_rollback_is_one_line(shelf, tmp_path, counts, reliability):
     for seed in (1, 2):
         shelf.publish(seed=seed)
     trial = Trial(shelf.store, tmp_path / "trials", lambda store: [*ROLL_BACK, str(store.root)])
@@ -202,7 +202,7 @@ def test_a_disk_that_fails_at_any_call_of_a_rollback_is_one_line(shelf, tmp_path
 
 
 @needs_strace()
-def test_files_and_folders_are_synced_before_anything_names_them(publishing, reliability):
+def test_files_and_folders_are_synced_before_renames(publishing, reliability):
     problems = what_a_power_cut_could_lose(publishing.calls)
 
     moves = [call for call in publishing.calls if call.call.startswith("rename")]
@@ -219,7 +219,7 @@ def test_files_and_folders_are_synced_before_anything_names_them(publishing, rel
 
 @needs_strace()
 @pytest.mark.parametrize("forgotten", ["/live>", "/manifest.json>", "/version>", "/blobs/sha256>", "/tasks/fruit>"])
-def test_control_a_sync_that_was_forgotten_is_found(publishing, forgotten):
+def test_control_a_missing_sync_is_found(publishing, forgotten):
     calls = [call for call in publishing.calls if not (call.call == "fsync" and forgotten in call.line)]
 
     assert len(calls) < len(publishing.calls)
@@ -234,7 +234,7 @@ def test_control_a_store_that_lost_a_blob_is_not_whole(shelf):
         assert_whole(shelf.store)
 
 
-def test_the_service_that_looks_on_would_count_a_corrupt_load(shelf, server):
+def test_control_a_corrupt_load_is_counted_by_the_service(shelf, server):
     shelf.publish()
     running = server(shelf.store)
     (shelf.store.root / "tasks/fruit/live").write_text("7\n")

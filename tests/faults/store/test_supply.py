@@ -1,4 +1,4 @@
-"""What the service stands on: no version with a known hole, and no check that `python -O` removes."""
+"""Dependencies without known vulnerabilities, and no check that `python -O` removes."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def below_their_floor(versions: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.parametrize("versions", [installed, pinned])
-def test_no_version_with_a_known_hole_is_used(versions):
+def test_no_package_version_has_a_known_vulnerability(versions):
     found = versions()
     assert len(FLOORS.keys() & found.keys()) >= 8
     assert below_their_floor(found) == []
@@ -136,4 +136,4 @@ def test_a_service_without_asserts_answers_and_refuses_alike(shelf, server, monk
     assert len(set(statuses)) >= 4
     alike = found[""] == found["1"] and refused[""] == refused["1"]
     what = f"{len(BODIES)} requests and a wrong model under python -O"
-    reliability(what, "answered and refused as without", "alike" if alike else f"{found}, {refused}", alike)
+    reliability(what, "the same answers and refusals as without -O", "alike" if alike else f"{found}, {refused}", alike)

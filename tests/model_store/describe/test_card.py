@@ -1,4 +1,7 @@
-"""The model card of a version: what the hub reads of it, what a person does, and what a label cannot do to it."""
+"""The model card of a version: what the hub reads of it, what a person does, and what a label cannot do to it.
+
+Covers model_store.describe.front_matter, model_store.describe.manifest_summary, model_store.describe.markdown.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The queue of an encoder. Covers service.inference.forward, service.inference.input_queue."""
+"""The queue of an encoder.
+
+Covers service.inference.forward, service.inference.input_queue.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where bodies are parsed, and when a request is refused before. Covers service.web.dependencies."""
+"""Where bodies are parsed, and when a request is refused before.
+
+Covers service.web.dependencies.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The token bucket, with a clock of the test's own. Covers service.web.access."""
+"""The token bucket, with a clock of the test's own.
+
+Covers service.web.access.
+"""
 
 from __future__ import annotations
 

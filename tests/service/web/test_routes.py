@@ -1,4 +1,7 @@
-"""Tasks, health, metrics and the OpenAPI document. Covers service.web.app."""
+"""Tasks, health, metrics and the OpenAPI document.
+
+Covers service.web.app.
+"""
 
 from __future__ import annotations
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link", "os.symlink", "shutil.rmtree"}
-_left: int | None = None  # changes until death; None: nobody is to die
+_left: int | None = None  # changes until the kill; None: no kill
 _is_watching = False
 
 
 class Killed(BaseException):
-    """Death, which no `except` for errors stops."""
+    """The kill, which no `except Exception` stops."""
 
 
 @contextmanager

@@ -144,7 +144,7 @@ def well_framed(random: Random) -> bytes:
 
 
 def badly_framed(random: Random) -> bytes:
-    """Bytes of which nobody knows what request they are."""
+    """Bytes with damaged framing."""
     seed = random.choice(SEEDS)
     match random.randrange(4):
         case 0:

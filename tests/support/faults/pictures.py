@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from io import BytesIO
 from random import Random
 
@@ -54,6 +55,7 @@ def damaged(pictures: list[bytes], random: Random) -> bytes:
     return _with_checksums(data) if data.startswith(_PNG) and random.random() < 0.7 else data
 
 
+@cache
 def bombs() -> list[bytes]:
     """Forty small files that say, or unpack to, something huge."""
     plain = Image.new("RGB", (8, 8))

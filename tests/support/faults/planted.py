@@ -46,13 +46,13 @@ class Watching:
 
 
 def raises(body: bytes) -> None:
-    """An exception that nobody foresaw."""
+    """An unexpected exception."""
     if RAISES_ON in body:
         raise RuntimeError("planted")
 
 
 async def stalls(body: bytes) -> None:
-    """A request that takes for ever, as far as its client is concerned."""
+    """A request that takes longer than any client waits."""
     if STALLS_ON in body:
         await asyncio.sleep(STALL_SECONDS)
 

@@ -48,17 +48,21 @@ publishing.write_synced = write
     + PUBLISH
 )
 
-# Forks publishers that publish without end, and kills each after a random time; a dot for each kill.
+# Forks publishers that publish without end, and kills each after a random time, every second one only after it has
+# published; a dot for each kill.
 KILL_AT_RANDOM = (
     READ_DRAFTS
     + """
 moments = random.Random(0)
-for number in range(count):
+published, publishes = os.pipe()
+for kill in range(count):
     child = os.fork()
     if child == 0:
-        while True:
+        for number in range(kill, 10**9):
             publish(store, *drafts[number % len(drafts)])
-            number += 1
+            os.write(publishes, b".")
+    if kill % 2:
+        os.read(published, 1)
     time.sleep(moments.uniform(0, 0.1))
     os.kill(child, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

@@ -1,8 +1,8 @@
 """Malformed requests on raw sockets, pipelined for speed; the same ones for the same seed.
 
-A round on one connection is a pipeline of requests whose framing is right and whose content is not, all of which must
-be answered, and then one whose framing is damaged too. What that one may expect is what a parser of HTTP makes of it:
-answers to whatever is whole, a refusal of what is no HTTP, and nothing for what stops half way.
+A round on one connection is a pipeline of requests with valid framing and invalid content, which must all be answered,
+and then one with damaged framing. An HTTP parser decides what this one gets: an answer to each whole request, a refusal
+of malformed bytes, and nothing for an incomplete request.
 
 By hand: `python -m tests.support.faults.raw_fuzz PORT --seed 1 --requests 100000`, which needs a service on that port.
 """
