@@ -30,7 +30,9 @@ class Input(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _default_when_missing(cls, value: object, info: ValidationInfo) -> object:
-        return cls.model_fields[str(info.field_name)].default if is_missing(value) else value
+        is_modality = info.field_name in ("image", "text")
+        is_left_out = is_missing(value) if is_modality else value in ("", None)
+        return cls.model_fields[str(info.field_name)].default if is_left_out else value
 
     @field_validator("image", mode="before")
     @classmethod

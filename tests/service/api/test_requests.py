@@ -1,0 +1,28 @@
+"""Fields of a request that are left out.
+
+Covers service.api.item.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from service.api.requests import ClassifyRequest
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0", "\u2003\u2028"])
+def test_a_blank_text_and_a_blank_image_are_absent(blank):
+    request = ClassifyRequest(image=blank, text=blank)
+
+    assert (request.image, request.text) == (None, None)
+
+
+def test_an_empty_field_gets_its_default():
+    request = ClassifyRequest.model_validate({"text": "red", "task": "", "version": "", "top_k": "", "explain": None})
+
+    assert request == ClassifyRequest(text="red")
+
+
+@pytest.mark.parametrize("task", [" ", "\u00a0", " fruit"])
+def test_white_space_is_no_way_to_leave_the_task_out(task):
+    assert ClassifyRequest(text="red", task=task).task == task
