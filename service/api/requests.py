@@ -27,13 +27,6 @@ class Input(BaseModel):
     image: bytes | None = Field(None, description="A JPEG, PNG or WebP picture; never fetched from a URL.")
     text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _default_when_missing(cls, value: object, info: ValidationInfo) -> object:
-        is_modality = info.field_name in ("image", "text")
-        is_left_out = is_missing(value) if is_modality else value in ("", None)
-        return cls.model_fields[str(info.field_name)].default if is_left_out else value
-
     @field_validator("image", mode="before")
     @classmethod
     def _from_base64(cls, value: object) -> object:
@@ -45,6 +38,13 @@ class Input(BaseModel):
             raise ServiceError(
                 Code.BAD_BASE64, "Send base64 with padding and no line breaks; a path or a URL is not read."
             ) from error
+
+    @field_validator("*", mode="before")  # pydantic runs the validator that is defined last first
+    @classmethod
+    def _default_when_missing(cls, value: object, info: ValidationInfo) -> object:
+        is_modality = info.field_name in ("image", "text")
+        is_left_out = is_missing(value) if is_modality else value in ("", None)
+        return cls.model_fields[str(info.field_name)].default if is_left_out else value
 
 
 class EmbedRequest(Input):
