@@ -75,7 +75,7 @@ class Access:
             try:
                 self._admit(scope, record)
             except ServiceError as error:
-                record.problem = error.reason
+                record.problem = error.code.reason
                 await problem_response(error, record.request_id, path=scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -158,5 +158,5 @@ async def _on_validation_error(request: Request, _: Exception) -> Response:
 
 def _problem(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     record: RequestRecord = request.state.record
-    record.problem = error.reason
+    record.problem = error.code.reason
     return problem_response(error, record.request_id, headers, request.scope["path"])

@@ -187,7 +187,7 @@ class Connection(HttpToolsProtocol):
             self._answer(fault)
 
     def _answer(self, fault: ServiceError) -> None:
-        record = RequestRecord(problem=fault.reason)
+        record = RequestRecord(problem=fault.code.reason)
         response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id})
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]

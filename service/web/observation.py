@@ -52,7 +52,7 @@ class Observation:
             if response.status is not None:  # the answer has begun, so only a closed connection tells the client
                 raise
             error = internal()
-            response.record.problem = error.reason
+            response.record.problem = error.code.reason
             await problem_response(error, response.record.request_id, path=scope["path"])(scope, receive, response.send)
 
 
