@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -25,15 +25,7 @@ from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
 from service.inference.fan_out import classify_batch
 from service.models.loaded_model import Model
-from service.web.dependencies import (
-    BatchDep,
-    ClassifyRequestDep,
-    EmbedRequestDep,
-    EngineDep,
-    MetricsDep,
-    RecordDep,
-    ShowcaseDep,
-)
+from service.web.dependencies import EngineDep, MetricsDep, ParserDep, RecordDep, ShowcaseDep
 from service.web.problems import problem_responses
 
 _PROBLEMS = problem_responses(ProblemDetails, "code")
@@ -54,21 +46,21 @@ scrape = APIRouter(responses=_PROBLEMS)  # used unless metrics have a port of th
 @router.post(
     "/classify", openapi_extra={"requestBody": item_body(ClassifyRequest, top_k=3)}, response_model_exclude_unset=True
 )
-async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
+async def classify(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> Classification:
     """Label one item from its image, its text, or both."""
-    return await engine.classify(request, record)
+    return await engine.classify(await parser.item(ClassifyRequest, request, record), record)
 
 
 @router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)})
-async def embed(request: EmbedRequestDep, engine: EngineDep, record: RecordDep) -> Embedding:
+async def embed(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> Embedding:
     """Encode one item: the features of its image, its text, or both."""
-    return await engine.embed(request, record)
+    return await engine.embed(await parser.item(EmbedRequest, request, record), record)
 
 
 @router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})
-async def batch(request: BatchDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
+async def batch(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
     """Label several items in several tasks. An item runs through a trunk once for all tasks that share it."""
-    return await classify_batch(engine, request, record)
+    return await classify_batch(engine, await parser.batch(request, record), record)
 
 
 @router.get("/tasks")

@@ -199,6 +199,7 @@ def test_a_body_of_exactly_the_limit_is_taken(client):
     [
         ("GET", "/nothing", 404, "not_found"),
         ("GET", "/playground/nothing.js", 404, "not_found"),
+        ("GET", "/playground/index.html", 404, "not_found"),
         ("GET", "/playground/..%2fpage.py", 404, "not_found"),
         ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/tasks/fruit/report", 404, "no_report"),

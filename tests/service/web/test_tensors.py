@@ -47,15 +47,16 @@ def message(images: list[bytes], texts: list[str], binary: bool, nested: bool) -
 def test_both_forms_give_the_items_that_were_packed(items, binary, nested):
     images, texts = [image for image, _ in items], [text for _, text in items]
     body, header_length = message(images, texts, binary, nested)
-    if (b"", "") in items:
-        with pytest.raises(ServiceError, match=f"Item {items.index((b'', ''))}: Give an image") as caught:
+    expected = [(image, "" if text.isspace() else text) for image, text in items]
+    if (b"", "") in expected:
+        with pytest.raises(ServiceError, match=f"Item {expected.index((b'', ''))}: Give an image") as caught:
             parse_inference(body, header_length, 1000, 8)
         assert caught.value.code is Code.MISSING_INPUT
         return
 
     parsed = parse_inference(body, header_length, 1000, 8)
 
-    assert [(item.image or b"", item.text or "") for item in parsed.items] == items
+    assert [(item.image or b"", item.text or "") for item in parsed.items] == expected
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
