@@ -24,7 +24,7 @@ _MAX_DIGITS = 18
 
 
 async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
-    """The whole body. Raises ServiceError, for a body over the limit without reading it to its end."""
+    """The whole body. Raises ServiceError; a body over the limit is not read to its end."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
     if _media_type(request.headers.get("content-type", "")) not in media_types:
@@ -67,7 +67,7 @@ def parse_json(body: bytes) -> dict[str, JsonValue]:
     try:
         value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
     except json.JSONDecodeError as error:
-        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; mend it there or just before."
+        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; correct it there or just before."
         raise ServiceError(Code.BAD_JSON, detail) from error
     except RecursionError as error:
         raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.") from error

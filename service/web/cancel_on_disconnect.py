@@ -19,7 +19,7 @@ class CancelOnDisconnect:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":  # nothing else takes long
+        if scope["type"] != "http" or scope["method"] != "POST":  # only POST requests take long
             await self._app(scope, receive, send)
             return
         handler = asyncio.current_task()

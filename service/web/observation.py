@@ -1,4 +1,4 @@
-"""Every request's record, response headers, metrics and log line. The log line never contains input."""
+"""The record, response headers, metrics and log line of every request. The log line never contains input."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from service.web.problems import problem_response
 _log = structlog.get_logger()
 # Called every few seconds by probes and scrapers, which would dominate the metrics and the log.
 PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
-_CLIENT_GONE = 499  # in the log and the metrics only, since no client receives it
+_CLIENT_GONE = 499  # in the log and the metrics only, because the client has disconnected
 
 
 class Observation:
-    """ASGI middleware. It also answers requests whose exception nothing else has caught."""
+    """ASGI middleware. It also answers a request whose exception was not handled."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -49,7 +49,7 @@ class Observation:
             self._metrics.client_gone.inc()
         except Exception:
             _log.exception("internal_error", request_id=response.record.request_id)
-            if response.status is not None:  # the answer has begun, so only a closed connection tells the client
+            if response.status is not None:  # the answer has begun, so the client learns it from the closed connection
                 raise
             error = internal()
             response.record.problem = error.code.reason

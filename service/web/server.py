@@ -28,7 +28,6 @@ from service.web.connections import Connection, Connections
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-_FAILURE = 1
 _TICKS_PER_SECOND = 10  # uvicorn's
 _CLOSING_SECONDS = 1  # end of the drain, reserved for closing the connections that remain
 
@@ -65,7 +64,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:
-            os._exit(0)  # there are no connections, and loading a model cannot be interrupted
+            os._exit(0)  # no connection is open, and loading a model cannot be interrupted
         if self._stop_requested is None:
             self._stop_requested = time.monotonic()
             self.engine.drain()
@@ -115,7 +114,7 @@ class Server(uvicorn.Server):
             (await loop.create_server(asyncio.Protocol, host, port, start_serving=False)).close()
         except OSError as error:
             _log.error("port_unusable", problem=_unusable(host, port, error))
-            sys.exit(_FAILURE)
+            sys.exit(1)
 
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
         config = _config(_metrics_app(self._service.state.metrics), self._settings.host, port)
@@ -125,7 +124,7 @@ class Server(uvicorn.Server):
         except OSError as error:
             _log.error("metrics_port_unusable", problem=_unusable(config.host, port, error))
             await self.lifespan.shutdown()
-            sys.exit(_FAILURE)
+            sys.exit(1)
         self.servers.append(server)
         return server
 
@@ -137,13 +136,13 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
 
 
 def _metrics_app(metrics: Metrics) -> ASGIApp:
-    """The application on the metrics port: it answers only `/metrics`, without keys."""
+    """The application on the metrics port. It answers `/metrics` only and needs no API key."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/metrics":
             response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
         else:
-            response = problem_response(ServiceError(Code.NOT_FOUND, "Only /metrics is here."), uuid.uuid4().hex)
+            response = problem_response(ServiceError(Code.NOT_FOUND, "This port has only /metrics."), uuid.uuid4().hex)
         await response(scope, receive, send)
 
     return app

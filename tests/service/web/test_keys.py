@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -35,7 +36,7 @@ def test_a_key_is_known_by_the_name_on_its_line(path):
 
 def test_a_name_may_have_several_keys_so_that_they_can_be_exchanged():
     lines = "\n".join([key_line("shop", KEY), key_line("shop", OTHER)])
-    assert parse_keys(lines.encode()) == {digest(KEY): "shop", digest(OTHER): "shop"}
+    assert parse_keys(Path("keys"), lines.encode()) == {digest(KEY): "shop", digest(OTHER): "shop"}
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_name_may_have_several_keys_so_that_they_can_be_exchanged():
 )
 def test_a_bad_file_is_refused_by_line_and_never_repeated(content, problem):
     with pytest.raises(ValueError, match=problem) as caught:
-        parse_keys(content)
+        parse_keys(Path("keys"), content)
     assert KEY not in str(caught.value)
 
 
