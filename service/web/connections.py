@@ -130,7 +130,7 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserError as error:
                 raised = error.__context__  # by one of the callbacks below
                 if not isinstance(raised, ServiceError):
-                    raised = ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and tell the length of a body once.")
+                    raised = ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and give the length of a body only once.")
                 self._refuse(raised)
                 return
 
