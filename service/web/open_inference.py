@@ -31,8 +31,8 @@ from service.inference.engine import Engine
 from service.inference.fan_out import answer_all
 from service.models.loaded_model import Model
 from service.telemetry.record import SAFE_ID, RequestRecord
-from service.web.dependencies import EngineDep, ParserDep, RecordDep
 from service.web.problems import OPEN_INFERENCE, problem_responses
+from service.web.routes import EngineDep, ParserDep, RecordDep
 from service.web.tensors import BINARY, Array, Inference, at_item, respond
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")

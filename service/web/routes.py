@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -23,11 +23,35 @@ from service.api.answers import (
 )
 from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
+from service.inference.engine import Engine
 from service.inference.fan_out import classify_batch
 from service.models.loaded_model import Model
-from service.web.dependencies import EngineDep, MetricsDep, ParserDep, RecordDep, ShowcaseDep
+from service.telemetry.metrics import Metrics
+from service.telemetry.record import RequestRecord
+from service.web.parsing import RequestParser
 from service.web.problems import problem_responses
+from service.web.showcase import Showcase
 
+
+def _app_state(name: str) -> object:
+    """The dependency on an attribute of the application's state."""
+
+    async def read(request: Request) -> object:
+        return getattr(request.app.state, name)
+
+    return Depends(read)
+
+
+async def _record(request: Request) -> RequestRecord:
+    record: RequestRecord = request.state.record
+    return record
+
+
+EngineDep = Annotated[Engine, _app_state("engine")]
+MetricsDep = Annotated[Metrics, _app_state("metrics")]
+ParserDep = Annotated[RequestParser, _app_state("parser")]
+RecordDep = Annotated[RequestRecord, Depends(_record)]
+ShowcaseDep = Annotated[Showcase, _app_state("showcase")]
 _PROBLEMS = problem_responses(ProblemDetails, "code")
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
