@@ -71,8 +71,8 @@ class Replica:
         try:
             self._store.verify_all()
         except StoreError as error:
-            node = ray.util.get_node_ip_address()
-            raise StoreError(f"node {node}: its store {settings.store} is not what was deployed: {error}") from error
+            where = f"node {ray.util.get_node_ip_address()}: its store {settings.store}"
+            raise StoreError(f"{where} differs from the deployed one: {error}") from error
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         self._service = create_app(self._settings, self._store)

@@ -1,4 +1,4 @@
-"""The version that a service answers with.
+"""The version that a service serves.
 
 Covers model_store.api_key.
 """
@@ -18,7 +18,7 @@ from model_store.server_comparison import RefusedVersion, ServerComparison, comp
 
 @pytest.fixture
 def service() -> Iterator[HTTPServer]:
-    """Something that answers every GET with `service.answer`, a status and a body; it notes paths and keys."""
+    """A server that answers every GET with `service.answer`, a status and a body, and records paths and keys."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -68,14 +68,14 @@ def test_a_task_is_one_part_of_the_path(service):
     assert service.paths == ["/tasks/..%2Fa%3Fb%23c"]
 
 
-def test_the_services_own_words_are_passed_on(service):
+def test_the_detail_of_the_services_problem_is_shown(service):
     service.answer = 503, json.dumps(PROBLEM).encode()
 
     with pytest.raises(StoreError, match=r"no answer for fruit: 503 version_refused: It was refused: sha256\."):
         compare_with_server(url_of(service), "fruit")
 
 
-def test_the_key_goes_to_the_service_and_after_no_redirect(service):
+def test_the_key_is_sent_to_the_service_and_not_to_the_target_of_a_redirect(service):
     service.answer = 200, b'{"version": 1, "refused": null}'
     compare_with_server(url_of(service), "fruit", "shop-key-0123456789")
     assert service.keys == ["Bearer shop-key-0123456789"]
@@ -108,9 +108,9 @@ def test_an_invalid_address_is_refused(url):
         compare_with_server(url, "fruit")
 
 
-def test_a_service_that_refuses_connections_is_one_sentence(service):
+def test_a_refused_connection_is_an_error_of_one_sentence(service):
     url = url_of(service)
-    service.shutdown()  # what waits for connections would hold the port
+    service.shutdown()  # the server thread would keep the port open
     service.server_close()
 
     with pytest.raises(StoreError, match=r"--url: .* gives no answer: .*refused"):

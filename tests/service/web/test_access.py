@@ -1,4 +1,4 @@
-"""Keys, open paths, the Host header and the rate limit."""
+"""API keys, open paths, the Host header and the rate limit."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def locked(shelf, serve, keys_file):
 
 def paths_of(client: TestClient) -> list[tuple[str, str]]:
     """Each method and path of the service."""
-    found = [("GET", "/docs/assets/favicon.png")]  # of a mount
+    paths = [("GET", "/docs/assets/favicon.png")]  # of a mount
     for route in iter_route_contexts(client.app.routes):
         path = re.sub(r"\{[^}]*\}", "x", route.path)
-        found += [(method, path) for method in route.methods or ["GET"]]
-    return found
+        paths += [(method, path) for method in route.methods or ["GET"]]
+    return paths
 
 
 def test_every_route_needs_a_key_except_the_probes_and_the_page(locked):

@@ -48,7 +48,7 @@ def test_a_multi_label_answer_selects_by_threshold(client, picture, pixels, orac
 
 
 def test_the_three_patterns_select_none_one_and_two_tags(oracle, pixels):
-    """Or the test above would show less than it seems to."""
+    """Otherwise the test above would not cover every number of tags."""
     tags = oracle("tags")
     counts = []
     for pattern, (has_image, text) in ITEMS.items():
@@ -151,11 +151,11 @@ def test_server_timing_repeats_the_answers_latency(client, picture):
 
 def test_a_request_has_its_own_id_besides_the_clients(client):
     item = {"task": "fruit", "text": "red"}
-    for given, echoed in [("order-17", True), ("x" * 129, False), ("a b", False), ("\x1b[31m", False)]:
-        response = client.post("/classify", json=item, headers={"X-Request-ID": given})
+    for request_id, echoed in [("order-17", True), ("x" * 129, False), ("a b", False), ("\x1b[31m", False)]:
+        response = client.post("/classify", json=item, headers={"X-Request-ID": request_id})
         own = response.json()["request_id"]
-        assert own != given
-        assert response.headers["X-Request-ID"] == (given if echoed else own)
+        assert own != request_id
+        assert response.headers["X-Request-ID"] == (request_id if echoed else own)
 
 
 def test_a_version_can_be_pinned(shelf, serve, oracle):

@@ -57,8 +57,8 @@ def test_an_invalid_request_is_refused(client, fields, code):
 
 def test_the_python_client_embeds(real):
     with Client(real.url, CANARY) as client:
-        found = client.embed(text="red", task="fruit")
+        embedding = client.embed(text="red", task="fruit")
 
-    assert found.image_features is None
-    assert found.text_features is not None
-    assert len(found.text_features) == 8
+    assert embedding.image_features is None
+    assert embedding.text_features is not None
+    assert len(embedding.text_features) == 8

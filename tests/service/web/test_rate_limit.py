@@ -50,11 +50,11 @@ def test_a_client_is_accepted_after_the_announced_wait_and_not_before(rate, burs
         clock.now += pause
         seconds = limit.take("shop")
         if seconds:
-            told = clock.now + math.ceil(seconds)
+            announced = clock.now + math.ceil(seconds)
             if seconds * rate > 0.1:
                 clock.now += seconds * 0.9
                 assert limit.take("shop") > 0
-            clock.now = told
+            clock.now = announced
             assert limit.take("shop") == 0
 
 

@@ -27,6 +27,7 @@ def packed(*values: bytes) -> bytes:
 
 
 def message(images: list[bytes], texts: list[str], binary: bool, nested: bool) -> tuple[bytes, str | None]:
+    """A request's body and its header `Inference-Header-Content-Length`."""
     shape = [len(images), 1] if nested else [len(images)]
     inputs, data = [], b""
     for name, values in {"image": images, "text": [text.encode() for text in texts]}.items():
@@ -81,9 +82,9 @@ def test_an_answer_s_tensors_follow_it_in_order():
         "selected": np.array([[True, False]]),
         "modalities": np.array(["text"]),
     }
-    wanted = [{"name": name, "parameters": {"binary_data": name != "scores"}} for name in reversed(arrays)]
+    outputs = [{"name": name, "parameters": {"binary_data": name != "scores"}} for name in reversed(arrays)]
     tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
-    request = InferenceRequest.model_validate({"inputs": [tensor], "outputs": wanted})
+    request = InferenceRequest.model_validate({"inputs": [tensor], "outputs": outputs})
 
     response = respond(request, "fruit", 3, "mine", arrays)
 

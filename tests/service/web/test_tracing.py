@@ -39,7 +39,7 @@ STAGES = {"decode", "tokenize", "queue", "image_encoder", "text_encoder", "head"
 
 @pytest.fixture
 def traced(shelf) -> Iterator[tuple[TestClient, InMemorySpanExporter]]:
-    """A client of a service with a task, and where its spans go."""
+    """A client of a service with a task, and the exporter of its spans."""
     shelf.publish("fruit")
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -56,7 +56,7 @@ def item(picture: bytes | None = None, text: str | None = None) -> dict[str, obj
 
 
 def split(exporter: InMemorySpanExporter) -> tuple:
-    """The one request's span, and those of its stages."""
+    """The span of the only request, and the spans of its stages."""
     spans = exporter.get_finished_spans()
     (request,) = [span for span in spans if span.kind is SpanKind.SERVER]
     return request, [span for span in spans if span is not request]
@@ -99,7 +99,7 @@ def test_stages_follow_each_other(traced, picture):
         assert ended[encoder] <= began["head"] + 1000
 
 
-def test_an_encoder_that_was_done_before_the_other_began_is_shown_so(traced, picture, occupied, sample):
+def test_encoders_that_ran_one_after_the_other_have_spans_one_after_the_other(traced, picture, occupied, sample):
     client, exporter = traced
     with ThreadPoolExecutor(1) as pool:
         with occupied(client, "image"):
@@ -172,16 +172,16 @@ def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
 
 def test_no_span_contains_input(traced):
     client, exporter = traced
-    given = "hunter2"
-    client.post(f"/classify?q={given}", json=item(text=given), headers={"X-Request-ID": given, "Cookie": given})
-    client.get(f"/{given}")
-    client.get(f"/tasks/{given}")
-    client.request(given, "/classify")
-    client.post("/classify", json={"task": given, "text": given, given: given})
+    marker = "hunter2"
+    client.post(f"/classify?q={marker}", json=item(text=marker), headers={"X-Request-ID": marker, "Cookie": marker})
+    client.get(f"/{marker}")
+    client.get(f"/tasks/{marker}")
+    client.request(marker, "/classify")
+    client.post("/classify", json={"task": marker, "text": marker, marker: marker})
 
     spans = exporter.get_finished_spans()
     assert len(spans) >= 5
-    assert [span.name for span in spans if given in span.to_json()] == []
+    assert [span.name for span in spans if marker in span.to_json()] == []
     assert {span.name for span in spans} >= {"GET", "GET /tasks/{task}", "POST /classify"}
 
 
@@ -201,7 +201,7 @@ def test_a_large_batch_has_a_bounded_number_of_spans(traced):
 
 
 class Collector:
-    """An OTLP/HTTP receiver that keeps what it was sent."""
+    """An OTLP/HTTP receiver that keeps the spans that it receives."""
 
     def __init__(self) -> None:
         self.received: list[ExportTraceServiceRequest] = []
@@ -319,8 +319,8 @@ def test_neither_sdk_nor_exporter_is_loaded_without_an_endpoint(shelf, collector
     endpoint = [f"{collector.base}/v1/traces"] if with_traces else []
     command = [sys.executable, "-c", LOADED, str(shelf.store.root), *endpoint]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    found = "['google.protobuf', 'opentelemetry.sdk.trace', 'requests']" if with_traces else "[]"
-    assert done.stdout.splitlines()[-1:] == [found], done.stderr
+    expected = "['google.protobuf', 'opentelemetry.sdk.trace', 'requests']" if with_traces else "[]"
+    assert done.stdout.splitlines()[-1:] == [expected], done.stderr
 
 
 FROM_THE_ENVIRONMENT = """
