@@ -51,7 +51,7 @@ def url_of(service: HTTPServer) -> str:
 
 
 @pytest.mark.parametrize("refused", [None, {"version": 2, "reason": "sha256"}, {"version": None, "reason": "manifest"}])
-def test_the_version_that_answers_and_the_refused_one_are_returned(service, refused):
+def test_the_served_version_and_the_refused_one_are_returned(service, refused):
     service.answer = 200, json.dumps({"task": "fruit", "version": 1, "labels": ["apple"], "refused": refused}).encode()
 
     comparison = compare_with_server(f"{url_of(service)}/", "fruit")
@@ -60,7 +60,7 @@ def test_the_version_that_answers_and_the_refused_one_are_returned(service, refu
     assert service.paths == ["/tasks/fruit"]
 
 
-def test_a_task_is_one_part_of_the_path(service):
+def test_the_task_is_quoted_in_the_path(service):
     service.answer = 404, b""
     with pytest.raises(StoreError):
         compare_with_server(url_of(service), "../a?b#c")
@@ -87,7 +87,7 @@ def test_the_key_is_sent_to_the_service_and_not_to_the_target_of_a_redirect(serv
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"code": 1}', b"\xff"])
-def test_an_error_without_problem_details_is_its_status(service, body):
+def test_an_error_without_problem_details_shows_its_status(service, body):
     service.answer = 502, body
 
     with pytest.raises(StoreError, match="for fruit: 502 without a code"):

@@ -53,7 +53,7 @@ def asking():
 
 
 @pytest.mark.parametrize(("has_image", "has_text"), [(True, True), (True, False), (False, True)])
-def test_an_item_is_labelled_as_the_model_does(client, oracle, pixels, picture, has_image, has_text):
+def test_the_client_gets_the_scores_of_the_model(client, oracle, pixels, picture, has_image, has_text):
     text = "a red apple" if has_text else None
 
     answer = client.classify(picture if has_image else None, text, task="fruit", top_k=2, version=1, timeout_ms=9_000)
@@ -131,7 +131,7 @@ def test_an_invalid_address_is_refused(url):
 
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"timeout_seconds": 0}])
-def test_a_call_needs_time_and_an_attempt(options):
+def test_a_timeout_of_0_and_0_attempts_are_refused(options):
     with pytest.raises(ValueError, match="attempts at least 1"):
         Client("http://127.0.0.1", **options)
 
@@ -206,7 +206,7 @@ def test_an_answer_of_another_server_is_an_error(planted, asking, content):
     assert len(running.attempts) == 1
 
 
-def test_a_service_that_refuses_connections_is_tried_attempts_times(planted, asking):
+def test_a_refused_connection_is_retried_until_the_last_attempt(planted, asking):
     running = planted(OK)
     running.shutdown()
     running.server_close()
@@ -266,7 +266,7 @@ def test_a_budget_has_a_reserve_and_earns_a_retry_in_ten_requests():
     assert budget.withdraw()
 
 
-def test_a_budget_saves_up_no_more_than_its_reserve():
+def test_a_budget_never_exceeds_its_reserve():
     budget = RetryBudget()
     for _ in range(10_000):
         budget.deposit()

@@ -42,7 +42,7 @@ LAST = {"type": "http.response.body", "body": b"answered"}
 
 
 @pytest.mark.parametrize("outcome", ["answered", ZeroDivisionError])
-def test_a_handler_that_ends_first_is_left_alone(outcome):
+def test_a_handler_that_ends_before_a_disconnect_is_not_cancelled(outcome):
     async def app(scope, receive, send) -> None:
         await receive()
         await send(LAST)

@@ -62,7 +62,7 @@ def test_an_unexpected_exception_is_a_problem_and_logged(events):
     assert [event["event"] for event in events] == ["internal_error", "request"]
 
 
-def test_an_exception_within_an_answer_closes_the_connection():
+def test_an_exception_after_the_start_of_an_answer_is_raised_to_the_server():
     async def breaking_off(scope, receive, send) -> None:
         await send({**START, "headers": []})
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""The tensors of the Open Inference Protocol are read as a client packs them."""
+"""The tensors of the Open Inference Protocol, from requests and into answers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_both_forms_give_the_items_that_were_packed(items, binary, nested):
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), items=ITEMS, binary=st.booleans())
-def test_no_damage_is_answered_with_a_server_error(client, data, items, binary):
+def test_a_damaged_body_gets_an_answer_or_a_client_error(client, data, items, binary):
     body, header_length = message([image for image, _ in items], [text for _, text in items], binary, False)
     damaged = bytearray(body)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -75,7 +75,7 @@ def test_no_damage_is_answered_with_a_server_error(client, data, items, binary):
     assert ("error" in response.json()) == (response.status_code != 200)
 
 
-def test_an_answer_s_tensors_follow_it_in_order():
+def test_the_binary_tensors_follow_the_json_in_the_requested_order():
     arrays = {
         "labels": np.array([["a", "\u00e9"]]),
         "scores": np.array([[0.75, 0.25]], np.float32),

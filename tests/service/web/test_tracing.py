@@ -119,7 +119,7 @@ def test_a_stage_that_did_not_run_has_no_span(traced):
     assert {stage.name for stage in split(exporter)[1]} == STAGES - {"decode", "image_encoder"}
 
 
-def test_a_trace_that_the_client_began_goes_on_and_is_named_in_the_log(traced):
+def test_the_trace_of_the_client_is_continued_and_its_id_is_logged(traced):
     client, exporter = traced
     with capture_logs(processors=[merge_contextvars]) as events:
         client.post("/classify", json=item(text="red"), headers=TRACEPARENT)
@@ -151,7 +151,7 @@ def test_an_invalid_traceparent_begins_a_new_trace(traced, header):
     assert f"{request.context.trace_id:032x}" != TRACE
 
 
-def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
+def test_a_refusal_has_its_reason_and_only_a_failure_is_an_error(traced, monkeypatch):
     client, exporter = traced
     client.post("/classify", json={"task": "nothing", "text": "red"})
     refused, _ = split(exporter)
@@ -263,7 +263,7 @@ def test_a_collector_receives_the_spans_by_otlp(shelf, serve, collector):
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never answers."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
@@ -273,7 +273,7 @@ def closed_port() -> int:
         return listening.getsockname()[1]
 
 
-def test_answers_go_on_when_the_collector_is_down_or_never_answers(shelf, serve, monkeypatch):
+def test_requests_are_answered_while_the_collector_is_down_or_silent(shelf, serve, monkeypatch):
     monkeypatch.setattr("service.web.tracing._EXPORT_SECONDS", 0.5)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # milliseconds: exports fail while requests are answered
     shelf.publish("fruit")
@@ -286,7 +286,7 @@ def test_answers_go_on_when_the_collector_is_down_or_never_answers(shelf, serve,
                     time.sleep(0.02)
 
 
-def test_closing_waits_for_a_collector_but_not_for_ever(monkeypatch):
+def test_closing_waits_for_a_slow_collector_for_a_limited_time(monkeypatch):
     monkeypatch.setattr("service.web.tracing._CLOSING_SECONDS", 0.1)
     released, provider = threading.Event(), TracerProvider(shutdown_on_exit=False)
 
@@ -336,8 +336,8 @@ with TestClient(service.web.app.create_app(Settings(store=sys.argv[1]))) as clie
 
 
 @pytest.mark.parametrize("case", ["ours", "control"])
-def test_no_variable_turns_on_traces_that_hold_paths(shelf, collector, monkeypatch, case):
-    """FastAPI has traces of its own; the control, a service that leaves them alone, sends the path."""
+def test_environment_variables_cannot_turn_on_fastapis_traces_with_paths(shelf, collector, monkeypatch, case):
+    """FastAPI has its own traces. The control leaves them on, and its spans contain the path."""
     shelf.publish("fruit")
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.base)
