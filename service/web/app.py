@@ -108,9 +108,9 @@ def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
     """Trace requests if the settings name an endpoint. Returns a blocking function that sends the last spans."""
     if settings.traces_endpoint is None:
         return lambda: None
-    from service.web.tracing import Tracing, close, exporting_to  # imported here because it needs the extra `otel`
+    from service.web.tracing import Tracing, close, open_provider  # imported here because it needs the extra `otel`
 
-    provider = exporting_to(str(settings.traces_endpoint))
+    provider = open_provider(str(settings.traces_endpoint))
     app.add_middleware(Tracing, tracer=provider.get_tracer("mora-serve"))
     return partial(close, provider)
 

@@ -29,7 +29,7 @@ class ApiKeys:
         self._path = path
         self._content = path.read_bytes()
         self._clients = parse_keys(path, self._content)
-        self._problem: str | None = None  # why the file is unusable, logged once
+        self._problem: str | None = None  # of the file, logged once
 
     def client_of(self, key: bytes) -> str | None:
         """The name of the key's client, None for an unknown key. Runs in constant time."""
@@ -44,16 +44,16 @@ class ApiKeys:
         """Reload the file."""
         try:
             content = self._path.read_bytes()
-            clients = self._clients if content == self._content else parse_keys(self._path, content)
+            if content != self._content:
+                self._clients = parse_keys(self._path, content)
+                self._content = content
+                _log.info("api_keys_loaded", clients=sorted(set(self._clients.values())))
+            self._problem = None
         except (OSError, ValueError) as error:
             problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            if self._problem != problem:
-                self._problem = problem
+            if problem != self._problem:
                 _log.error("api_keys_unusable", problem=problem)
-            return
-        if content != self._content:
-            _log.info("api_keys_loaded", clients=sorted(set(clients.values())))
-        self._content, self._clients, self._problem = content, clients, None
+            self._problem = problem
 
 
 def parse_keys(path: Path, content: bytes) -> Mapping[bytes, str]:

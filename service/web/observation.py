@@ -13,7 +13,7 @@ from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-# Called every few seconds by probes and scrapers, which would dominate the metrics and the log.
+# Called every few seconds by probes and scrapers, which would dominate the metrics and the log; counted if refused.
 PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 _CLIENT_GONE = 499  # in the log and the metrics only, because the client has disconnected
 
@@ -33,7 +33,7 @@ class Observation:
         response = _Response(send, record, _client_request_id(scope))
         if scope["path"] in PROBES:
             await self._answer(scope, receive, response)
-            if not response.is_refusal:
+            if response.status is None or not 400 <= response.status < 500:
                 return
         else:
             with self._metrics.inflight_requests.track_inprogress():
@@ -98,11 +98,6 @@ class _Response:
         self.client_request_id = client_request_id
         self.status: int | None = None
         self._send = send
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the answer is a client error."""
-        return self.status is not None and 400 <= self.status < 500
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

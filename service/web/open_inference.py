@@ -1,7 +1,7 @@
 """The Open Inference Protocol under /v2, so that clients of KServe and Triton work unchanged.
 
 A task is a model with the BYTES inputs `image` and `text`, either of which may be left out. The body of a problem has
-the usual fields and `error`, the text that those clients raise.
+the usual fields and `error`, which those clients show.
 """
 
 from __future__ import annotations

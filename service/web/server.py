@@ -29,7 +29,7 @@ from service.web.problems import problem_response
 
 _log = structlog.get_logger()
 _TICKS_PER_SECOND = 10  # uvicorn's
-_CLOSING_SECONDS = 1  # end of the drain, reserved for closing the connections that remain
+_CLOSING_SECONDS = 1  # at the end of the drain, to close the remaining connections
 
 
 class Server(uvicorn.Server):
@@ -37,7 +37,7 @@ class Server(uvicorn.Server):
 
     After SIGTERM it reports not ready but answers for `drain_delay_seconds`, so that load balancers can react. A second
     signal, or Ctrl-C, skips this delay; one more Ctrl-C ends the process at once. Then the server closes its ports and
-    finishes the requests that it has begun. The process ends at the latest `drain_seconds` after the signal. A signal
+    finishes the requests in flight. The process ends at the latest `drain_seconds` after the signal. A signal
     during the loading of models ends it at once.
     """
 
@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
         self.server_state = self._connections = Connections(settings, service.state.metrics)
         self._stop_requested: float | None = None
         self._delay_seconds = 0.0
-        self._has_logged = False
+        self._drain_has_begun = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._check_address()
@@ -78,8 +78,8 @@ class Server(uvicorn.Server):
         if counter % _TICKS_PER_SECOND == 0:
             self._connections.close_slow()
         if self._stop_requested is not None:
-            if not self._has_logged:  # not in the signal handler, where logging and threads are unsafe
-                self._has_logged = True
+            if not self._drain_has_begun:  # not in the signal handler, where logging and threads are unsafe
+                self._drain_has_begun = True
                 _log.info("draining", connections=len(self._connections.connections))
                 self._end_in_time()
             if time.monotonic() - self._stop_requested >= self._delay_seconds:
