@@ -25,7 +25,6 @@ from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
 from service.inference.engine import Engine
 from service.inference.fan_out import classify_batch
-from service.models.loaded_model import Model
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 from service.web.parsing import RequestParser
@@ -52,6 +51,7 @@ MetricsDep = Annotated[Metrics, _app_state("metrics")]
 ParserDep = Annotated[RequestParser, _app_state("parser")]
 RecordDep = Annotated[RequestRecord, Depends(_record)]
 ShowcaseDep = Annotated[Showcase, _app_state("showcase")]
+
 _PROBLEMS = problem_responses(ProblemDetails, "code")
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
@@ -90,7 +90,8 @@ async def batch(request: Request, parser: ParserDep, engine: EngineDep, record: 
 @router.get("/tasks")
 async def tasks(engine: EngineDep) -> TaskList:
     """Every loaded task."""
-    return TaskList(tasks=[_summary(model) for _, model in sorted(engine.catalog.live.items())])
+    models = [model for _, model in sorted(engine.catalog.live.items())]
+    return TaskList(tasks=[TaskSummary(**dict(model.manifest), precision=model.precision) for model in models])
 
 
 @router.get("/tasks/{task}")
@@ -99,12 +100,9 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
     model = engine.catalog.find(task)
     manifest = model.manifest
     return TaskDetail(
-        **dict(_summary(model)),
-        calibration=manifest.calibration,
-        metrics=manifest.metrics,
-        training_mix=manifest.training_mix,
+        **dict(manifest),  # the fields of the same names
+        precision=model.precision,
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
-        provenance=manifest.provenance,
         has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),
     )
@@ -163,16 +161,4 @@ async def docs() -> HTMLResponse:
         swagger_js_url="docs/assets/swagger-ui-bundle.js",
         swagger_css_url="docs/assets/swagger-ui.css",
         swagger_favicon_url="docs/assets/favicon.png",
-    )
-
-
-def _summary(model: Model) -> TaskSummary:
-    manifest = model.manifest
-    return TaskSummary(
-        task=manifest.task,
-        version=manifest.version,
-        problem=manifest.problem,
-        labels=list(manifest.labels),
-        backbone=manifest.backbone,
-        precision=model.precision,
     )
