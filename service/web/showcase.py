@@ -74,5 +74,5 @@ class Showcase:
             return (await self._reading.run(job)).result
         except (StoreError, OSError) as error:
             _log.error("store_unreadable", problem=str(error))
-            detail = "The store's file cannot be read; mora-store verify tells the reason."
+            detail = "The files of the store cannot be read; mora-store verify tells the reason."
             raise ServiceError(Code.STORE_UNREADABLE, detail) from error
