@@ -168,7 +168,7 @@ def test_without_output_the_sheet_is_named_after_the_task(
     [
         (["--missing.train.ratio", "1.2"], "missing.train.ratio"),
         (["--missing.train.table", "gone.pt"], "gone.pt does not exist"),
-        (["--data.train", "gone.csv"], "gone.csv does not exist"),
+        (["--data.train", "gone.csv"], "there is no gone.csv; mend the path"),
         (["--labels", "[red, green]"], "label 'blue' is not among the 2 labels"),
         (["--output", "/nowhere/sheet.png"], "/nowhere/sheet.png"),
     ],
