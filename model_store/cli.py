@@ -30,7 +30,7 @@ class _OneLineErrors(TyperGroup):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # the reader of the output has closed it: no error of the store
+            raise  # the reader of the output has closed the pipe, which is no error of the store
         except (StoreError, OSError) as error:
             problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
             typer.echo(f"error: {plain(problem)}", err=True)
@@ -72,7 +72,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show every task with its live version."""
     opened = _open(store)
-    rows = [_row(opened, task) for task in opened.tasks()]
+    rows = [_task_row(opened, task) for task in opened.tasks()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif rows:
@@ -113,7 +113,7 @@ def show(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:
-        signature = _signed(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
+        signature = _signed_by(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
         typer.echo(plain(_server_sentence(url, compare_with_server(url, task, read_api_key(api_key_file)))))
@@ -244,7 +244,7 @@ def _open(root: Path, trusted_keys: Path | None = None) -> Store:
     return Store(root, read_trusted_keys(trusted_keys))
 
 
-def _signed(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
+def _signed_by(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
     if signature is None:
         return "none"
     if trusted is None:
@@ -253,7 +253,7 @@ def _signed(signature: bytes | None, content: bytes, trusted: TrustedKeys | None
     return "by no trusted key, or changed after it was signed" if signer is None else f"by the trusted key {signer}"
 
 
-def _row(store: Store, task: str) -> dict[str, JsonValue]:
+def _task_row(store: Store, task: str) -> dict[str, JsonValue]:
     row: dict[str, JsonValue] = {"task": task, "live": None, "versions": [*store.versions(task)]}
     try:
         row["live"] = store.live(task)
@@ -276,8 +276,8 @@ def _server_sentence(url: str, comparison: ServerComparison) -> str:
     answer = f"{url} answers with version {comparison.version}"
     if comparison.refused is None:
         return answer
-    refused = "what `live` holds" if comparison.refused.version is None else f"version {comparison.refused.version}"
-    return f"{answer} because it refused {refused}: {comparison.refused.reason} (its log says more)"
+    refused = "the content of `live`" if comparison.refused.version is None else f"version {comparison.refused.version}"
+    return f"{answer} because it refused {refused}: {comparison.refused.reason} (see its log)"
 
 
 def _is_good(store: Store, task: str, version: int) -> bool:

@@ -21,7 +21,7 @@ class Pattern(StrEnum):
 
 
 class Problem(StrEnum):
-    """Whether an item has exactly one label or any number of labels."""
+    """The kind of task: an item has exactly one label, or any number of labels."""
 
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
@@ -61,10 +61,10 @@ class Backbone(_Frozen):
 
 
 class ImagePreprocessing(_Frozen):
-    """From a picture to `pixel_values`: RGB over white, resize, centre crop, scale to 0..1, normalise."""
+    """The steps from a picture to `pixel_values`: RGB over white, resize, centre crop, scale to 0..1, normalise."""
 
-    shortest_edge: PositiveInt | None = None  # keep the aspect ratio ...
-    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # ... or resize to (height, width), which may distort
+    shortest_edge: PositiveInt | None = None  # resize to this length and keep the aspect ratio
+    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # or (height, width), whatever the aspect ratio
     crop: tuple[PositiveInt, PositiveInt] | None = None  # (height, width)
     resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -95,7 +95,7 @@ class Padding(_Frozen):
 
 
 class TextPreprocessing(_Frozen):
-    """From a text to `input_ids`: a `tokenizers` JSON file, truncated at `max_length`, perhaps padded."""
+    """The steps from a text to `input_ids`: a `tokenizers` JSON file, truncation at `max_length`, optional padding."""
 
     tokenizer: Blob
     max_length: PositiveInt  # tokens, start and end tokens included
@@ -109,11 +109,11 @@ class TextPreprocessing(_Frozen):
 
 
 class Graphs(_Frozen):
-    """The four ONNX graphs of one precision, and their errors on the validation split, measured at export.
+    """The four ONNX graphs of one precision, and their errors as measured at export on the validation split.
 
-    `max_logit_error` is the largest difference of a logit: fp32 is compared with PyTorch, other precisions with fp32.
-    `metric_change` is the difference from fp32, in points, of the score that selected the best epoch (-0.5: an accuracy
-    fell from 80.0 % to 79.5 %).
+    `max_logit_error` is the largest difference of a logit. fp32 is compared with PyTorch, other precisions with fp32.
+    `metric_change` is the change of the metric that selected the best epoch, from fp32 to this precision. It is in
+    points: -0.5 means that an accuracy fell from 80.0 % to 79.5 %.
     """
 
     image_trunk: Blob
@@ -143,7 +143,7 @@ class Calibration(_Frozen):
 
 
 class GoldenExample(_Frozen):
-    """One input with PyTorch's logits. A service must reproduce them before it answers with the version."""
+    """One input with PyTorch's logits. A service answers with the version only if it reproduces them."""
 
     pattern: Pattern
     image: Blob | None = None  # an encoded picture
@@ -203,7 +203,7 @@ class ManifestDraft(_Frozen):
     def tolerance(self, precision: Precision) -> float:
         """The largest accepted difference between the logits of a golden example and PyTorch's.
 
-        Below fp32 it is at least twice the largest error measured at export, because the int8 and fp16 kernels of other
+        For int8 and fp16 it is at least twice the largest error measured at export, because the kernels of other
         processors round differently.
         """
         if precision is Precision.FP32:
@@ -211,7 +211,7 @@ class ManifestDraft(_Frozen):
         return max(self.golden_tolerance, 2 * (self.graphs[precision].largest_error() or 0.0))
 
     def files(self) -> dict[str, Blob]:
-        """Every blob of this version by its use, such as `fp32/image_trunk.onnx`. A blob may have several uses."""
+        """Every blob of this version by file name, such as `fp32/image_trunk.onnx`. A blob may have several names."""
         files = {
             "tokenizer.json": self.text.tokenizer,
             "absent_features.safetensors": self.absent_features,

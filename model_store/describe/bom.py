@@ -15,9 +15,9 @@ from model_store.manifest import Blob, Manifest
 
 
 def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
-    """The BOM of a version; equal for equal manifests and releases of mora-store. A manifest names no licence."""
+    """The BOM of a version, without a licence: a manifest has none. Equal manifests give equal BOMs."""
     model = f"{manifest.task}@{manifest.version}"
-    files: dict[Blob, str] = {}  # each once, by the name of its first use
+    files: dict[Blob, str] = {}  # each file once, under the name of its first use
     for name, blob in manifest.files().items():
         files.setdefault(blob, name)
     return {
@@ -59,6 +59,7 @@ def _file(name: str, blob: Blob) -> JsonValue:
 
 def _model_card(manifest: Manifest) -> JsonValue:
     made = manifest.provenance
+    fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": made.dataset_fingerprint}]
     facts = {"code_version": made.code_version, "seed": made.seed}
     facts |= {f"training_mix:{pattern}": share for pattern, share in manifest.training_mix.items()}
     facts |= {f"package:{name}": number for name, number in made.packages.items()}
@@ -68,26 +69,18 @@ def _model_card(manifest: Manifest) -> JsonValue:
             "task": approach(manifest),
             "architectureFamily": manifest.backbone.family,
             "modelArchitecture": manifest.backbone.name,
-            "datasets": _datasets(manifest),
+            "datasets": [
+                {"type": "dataset", "name": name, "description": split, "contents": {"properties": fingerprint}}
+                for split, name in data_sources(manifest).items()
+            ],
             "inputs": [{"format": "image"}, {"format": "text"}],
             "outputs": [{"format": "scores of labels"}],
         },
-        "quantitativeAnalysis": {"performanceMetrics": _metrics(manifest)},
+        "quantitativeAnalysis": {
+            "performanceMetrics": [
+                {"type": score.metric, "value": str(score.value), "slice": f"{score.split}, {score.slice}"}
+                for score in scores(manifest)
+            ]
+        },
         "properties": [{"name": f"mora:{name}", "value": str(value)} for name, value in facts.items()],
     }
-
-
-def _datasets(manifest: Manifest) -> list[JsonValue]:
-    """The data of each split, all with the fingerprint of the data set."""
-    fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": manifest.provenance.dataset_fingerprint}]
-    return [
-        {"type": "dataset", "name": name, "description": split, "contents": {"properties": fingerprint}}
-        for split, name in data_sources(manifest).items()
-    ]
-
-
-def _metrics(manifest: Manifest) -> list[JsonValue]:
-    return [
-        {"type": score.metric, "value": str(score.value), "slice": f"{score.split}, {score.slice}"}
-        for score in scores(manifest)
-    ]

@@ -355,11 +355,11 @@ def test_list_and_show_count_every_precision(store, draft, run):
         (None, "http://replica answers with version 3"),
         (
             RefusedVersion(version=3, reason="golden_mismatch"),
-            "with version 2 because it refused version 3: golden_mismatch (its log says more)",
+            "with version 2 because it refused version 3: golden_mismatch (see its log)",
         ),
         (
             RefusedVersion(version=None, reason="manifest"),
-            "with version 2 because it refused what `live` holds: manifest",
+            "with version 2 because it refused the content of `live`: manifest",
         ),
     ],
     ids=str,

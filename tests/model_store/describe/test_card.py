@@ -1,6 +1,6 @@
 """The model card of a version: what the hub reads of it, what a person does, and what a label cannot do to it.
 
-Covers model_store.describe.front_matter, model_store.describe.manifest_summary, model_store.describe.markdown.
+Covers model_store.describe.front_matter, model_store.describe.manifest_summary.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 from model_store import DEFAULT_STORE, Backbone, Manifest, Precision, Problem, Store, publish
 from model_store.cli import app
 from model_store.describe.card import model_card
-from model_store.describe.front_matter import front_matter
-from model_store.describe.markdown import as_yaml
+from model_store.describe.front_matter import as_yaml, front_matter
 
 GOLDEN = Path(__file__).parent / "clipart-category.md"
 HOSTILE = [
