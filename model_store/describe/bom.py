@@ -15,7 +15,10 @@ from model_store.manifest import Blob, Manifest
 
 
 def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
-    """The BOM of a version, without a licence: a manifest has none. Equal manifests give equal BOMs."""
+    """The BOM of a version. It has no licence, because a manifest has none.
+
+    Equal manifests give equal BOMs in one release of mora-store.
+    """
     model = f"{manifest.task}@{manifest.version}"
     files: dict[Blob, str] = {}  # each file once, under the name of its first use
     for name, blob in manifest.files().items():
@@ -38,22 +41,17 @@ def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
                 "modelCard": _model_card(manifest),
             },
         },
-        "components": [_file(name, blob) for blob, name in files.items()],
-        "dependencies": [{"ref": model, "dependsOn": [_reference(blob) for blob in files]}],
-    }
-
-
-def _reference(blob: Blob) -> str:
-    return f"sha256:{blob.sha256}"
-
-
-def _file(name: str, blob: Blob) -> JsonValue:
-    return {
-        "type": "file",
-        "bom-ref": _reference(blob),
-        "name": name,
-        "hashes": [{"alg": "SHA-256", "content": blob.sha256}],
-        "properties": [{"name": "mora:bytes", "value": str(blob.size)}],
+        "components": [
+            {
+                "type": "file",
+                "bom-ref": f"sha256:{blob.sha256}",
+                "name": name,
+                "hashes": [{"alg": "SHA-256", "content": blob.sha256}],
+                "properties": [{"name": "mora:bytes", "value": str(blob.size)}],
+            }
+            for blob, name in files.items()
+        ],
+        "dependencies": [{"ref": model, "dependsOn": [f"sha256:{blob.sha256}" for blob in files]}],
     }
 
 

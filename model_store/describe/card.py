@@ -84,18 +84,14 @@ def _calibration(manifest: Manifest) -> str:
 
 def _training(manifest: Manifest) -> str:
     backbone = manifest.backbone
-    mix = _table(
-        ["Training items with", "Share"],
-        [[_PRESENT[pattern], f"{share:.0%}"] for pattern, share in manifest.training_mix.items()],
-    )
-    sources = _table(["Split", "Data"], data_sources(manifest).items())
+    shares = [[_PRESENT[pattern], f"{share:.0%}"] for pattern, share in manifest.training_mix.items()]
     return "\n\n".join(
         [
             f"Backbone: {_text(backbone.name)} ({backbone.family}), {adaptation(backbone)}; the layers before are as "
             f"they were. Each tower gives {backbone.feature_size} features, and a linear head adds up what they say "
             "for each label.",
-            mix,
-            sources,
+            _table(["Training items with", "Share"], shares),
+            _table(["Split", "Data"], data_sources(manifest).items()),
             "The configuration, which `mora-train fit` takes as it is:",
             _block(as_yaml(manifest.provenance.config), "yaml"),
         ]

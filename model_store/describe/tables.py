@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 from rich.console import Group
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -22,12 +23,7 @@ def plain(text: str) -> str:
 
 def size(count: int) -> str:
     """A number of bytes with its unit, in powers of 1000."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    return f"{count} B" if count < 1000 else decimal(count)
 
 
 def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:

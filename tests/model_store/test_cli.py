@@ -330,7 +330,7 @@ def test_plain_text_is_one_printable_line():
         (1000, "1.0 kB"),
         (33_100_000, "33.1 MB"),
         (5 * 10**9, "5.0 GB"),
-        (10**15, "1000.0 TB"),
+        (10**15, "1.0 PB"),
     ],
 )
 def test_sizes_have_a_readable_unit(count, shown):
