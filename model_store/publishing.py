@@ -117,12 +117,12 @@ def collect_garbage(store: Store) -> dict[Path, int]:
 
 def _remove(path: Path) -> int:
     """Remove a file, or a folder with its content. Returns the size in bytes."""
-    if not path.is_dir() or path.is_symlink():
+    if path.is_symlink() or not path.is_dir():
         size = path.lstat().st_size
         path.unlink()
-        return size
-    size = sum(_remove(inner) for inner in path.iterdir())
-    path.rmdir()
+    else:
+        size = sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())
+        shutil.rmtree(path)
     return size
 
 
