@@ -34,7 +34,7 @@ from service.models.graphs import has_cuda
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
 from training.export.bundle import export_task
-from training.export.single_file import export_single_file
+from training.export.onnx_graphs import export_single_file
 from training.learning.runs import TrainedTask, build
 from training.provenance import machine
 

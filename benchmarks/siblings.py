@@ -6,9 +6,9 @@ import safetensors.torch
 
 from model_store import GoldenExample, Precision
 from training.data.examples import Example
-from training.export.bundle import Blobs, Bundle, absent_features, head_by_pattern
+from training.export.bundle import Blobs, Bundle, head_by_pattern
 from training.export.onnx_graphs import export_tails
-from training.export.parity import Reference
+from training.export.onnx_model import Reference, absent_features
 from training.learning.runs import TrainedTask
 
 

@@ -1,4 +1,4 @@
-"""The API key of a command: from a file or the environment, never from an argument, which `ps` would show."""
+"""The API key of a command. It comes from a file or the environment, because `ps` would show an argument."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEY = re.compile(r"[\x21-\x7e]{1,256}")
 
 ApiKeyFileOption = Annotated[
     Path | None,
-    typer.Option("--api-key-file", metavar="FILE", help=f"File with the key for the service; else ${VARIABLE}."),
+    typer.Option("--api-key-file", metavar="FILE", help=f"File with the key for the service; by default ${VARIABLE}."),
 ]
 
 

@@ -26,3 +26,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         unfinished.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that has its name only when all of it is on disk; a file of that name is replaced."""
+    with atomic_file(path) as file:
+        file.write(content)

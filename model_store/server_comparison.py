@@ -1,4 +1,4 @@
-"""The version of a task that a running service answers with, beside the store's live one."""
+"""The version of a task that a running service serves, for comparison with the store's live version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RefusedVersion(BaseModel):
 
 
 class ServerComparison(BaseModel):
-    """The fields of the service's `GET /tasks/{task}` that name the version that answers."""
+    """The fields of the service's `GET /tasks/{task}` that name the served version and the refused one."""
 
     version: int
     refused: RefusedVersion | None

@@ -1,8 +1,8 @@
 """HTTP requests to a running service, with timeouts and retries.
 
-A failed request is repeated where that may help, after a wait and within a budget, so that clients do not multiply the
-load on a service in trouble. urllib3's own `Retry` knows neither a budget, nor the time left for a call, nor the codes
-of problems, so the loop is here. Connections, timeouts and `Retry-After` are urllib3's.
+A failed request is repeated if that may help, after a wait and within a budget, so that clients do not multiply the
+load on an overloaded service. urllib3's `Retry` supports neither a budget, nor a deadline for the whole call, nor the
+codes of problems, so this module has its own loop. Connections, timeouts and `Retry-After` are urllib3's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from time import monotonic, sleep
-from types import TracebackType
 from typing import Self, TypeVar
 
 import urllib3
@@ -46,7 +45,7 @@ class ClientError(Exception):
 
 
 class NoAnswerError(ClientError):
-    """No response in time, or one that does not come from a mora-serve."""
+    """No response in time, or a response that is not from a mora-serve."""
 
 
 class ProblemError(ClientError):
@@ -56,7 +55,7 @@ class ProblemError(ClientError):
         status: the HTTP status.
         code: one of `service.errors.Code`, or a later version's code; None if the service itself did not respond.
         detail: one sentence.
-        request_id: identifies the request in the service's log; None if `code` is.
+        request_id: identifies the request in the service's log; None if `code` is None.
     """
 
     def __init__(
@@ -96,16 +95,16 @@ class RetryBudget:
 
 
 class ServiceConnection:
-    """A service at `url`, such as http://127.0.0.1:8000. Threads should share it, since it holds the retry budget.
+    """A service at `url`, such as http://127.0.0.1:8000. Threads should share it, because it has one retry budget.
 
     Failed connections and the statuses 429, 502, 503 and 504 are retried, up to `attempts` attempts in total, after the
     time in `Retry-After` and a random wait (full jitter) whose maximum doubles. Requests must change nothing on the
-    service. Redirects are not followed, since the key is for this address only.
+    service. Redirects are not followed, because the key is for this address only.
 
     Args:
         api_key: a key that `mora-serve hash-key` has made; None for a service without keys.
-        timeout_seconds: for a call with all its attempts and waits; a call that must wait longer fails at once. An
-            answer that arrives very slowly may take longer.
+        timeout_seconds: for a call with all its attempts and waits. A call that must wait longer fails at once. A
+            call whose answer arrives very slowly may take longer.
         attempts: 1 disables retries.
 
     Raises:
@@ -126,9 +125,7 @@ class ServiceConnection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -188,7 +185,7 @@ def _backoff_seconds(attempt: int) -> float:
 
 
 def _problem(response: urllib3.BaseHTTPResponse) -> ProblemError:
-    """The error of a response, in the service's own words if it has any."""
+    """The error of a response, from its problem details if it has them."""
     try:
         fields = json.loads(response.data)
         code, detail, request_id = (str(fields[name]) for name in ("code", "detail", "request_id"))

@@ -29,7 +29,7 @@ def main() -> None:
 
 def run(**flags: str | None) -> None:
     """Answer requests over HTTP until SIGTERM or SIGINT."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # until the server handles them
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the server sets its own handlers
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = read_settings({name: value for name, value in flags.items() if value is not None})
@@ -70,7 +70,7 @@ def hash_key(
         bool, typer.Option("--stdin", help="Read the key from standard input instead of creating one.")
     ] = False,
 ) -> None:
-    """Print the line of MORA_API_KEYS_FILE for a key. A new key is printed too, once, on standard error."""
+    """Print the line of MORA_API_KEYS_FILE for a key. A new key is shown once, on standard error."""
     key = sys.stdin.readline().rstrip("\r\n") if stdin else make_key()
     try:
         line = key_line(name, key)

@@ -36,12 +36,12 @@ class Client(ServiceConnection):
             task: may be left out when exactly one task is loaded.
             top_k: how many labels to answer with, best first.
             version: pins a version; by default the live one.
-            explain: have the answer tell the part of each modality in each label.
+            explain: adds the part of each modality in each label to the answer.
             timeout_ms: time limit of the service for one attempt, by default its `MORA_TIMEOUT_MS`.
         """
         fields: dict[str, object] = {"task": task, "top_k": top_k, "version": version, "timeout_ms": timeout_ms}
         if explain:
-            fields["explain"] = True  # only if set, so that an older service knows every field
+            fields["explain"] = True  # otherwise left out, because an older service refuses the field
         return self.call(Classification, "/classify", {**_item(image, text), **fields})
 
     def embed(
@@ -53,7 +53,7 @@ class Client(ServiceConnection):
         version: int | None = None,
         timeout_ms: int | None = None,
     ) -> Embedding:
-        """The features of one item, not normalised; the arguments are those of `classify`."""
+        """The features of one item, not normalised. The arguments are those of `classify`."""
         fields = {"task": task, "version": version, "timeout_ms": timeout_ms}
         return self.call(Embedding, "/embed", {**_item(image, text), **fields})
 
@@ -62,9 +62,9 @@ class Client(ServiceConnection):
     ) -> BatchClassification:
         """Label several items in each of several tasks: a row for each input with a cell for each task.
 
-        A cell is an answer, or the problem with this cell only, which is not retried.
+        A cell is an answer, or the problem of this cell alone, which is not retried.
         """
-        items = [_item(given.image, given.text) for given in inputs]
+        items = [_item(item.image, item.text) for item in inputs]
         fields = {"inputs": items, "tasks": [*tasks], "top_k": top_k, "timeout_ms": timeout_ms}
         return self.call(BatchClassification, "/classify/batch", fields)
 

@@ -1,4 +1,4 @@
-"""The same application on Ray Serve, over several nodes: `serve run service.ray_app:app NAME=VALUE ...`."""
+"""The application on several nodes with Ray Serve: `serve run service.ray_app:app NAME=VALUE ...`."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ from service.web.app import create_app
 
 
 def app(arguments: Mapping[str, object]) -> serve.Application:
-    """What `serve run` deploys: replicas that answer with what is live in the store now, and with nothing else.
+    """The replicas that `serve run` deploys. They serve exactly the versions that are live in the store now.
 
     Args:
-        arguments: fields of RaySettings; they win over `MORA_*` of a replica's node, and those over `MORA_*` here.
+        arguments: fields of RaySettings. They take precedence over the `MORA_*` variables of a replica's node, and
+            those over the variables of this process.
 
-    Raises ValueError for a wrong setting, StoreError for a store that cannot be deployed.
+    Raises ValueError for an invalid setting, StoreError for a store that cannot be deployed.
     """
     check_names(os.environ, RaySettings)
     settings = RaySettings.model_validate(arguments)
     deployed = live_versions(Store(settings.store, read_trusted_keys(settings.trusted_keys)))
-    given = {name: getattr(settings, name) for name in arguments}
+    validated = {name: getattr(settings, name) for name in arguments}
     environment = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     replica = Replica.options(  # type: ignore[attr-defined]
         autoscaling_config=AutoscalingConfig(
@@ -38,18 +39,18 @@ def app(arguments: Mapping[str, object]) -> serve.Application:
             max_replicas=settings.max_replicas,
             target_ongoing_requests=settings.target_ongoing_requests,
         ),
-        max_ongoing_requests=settings.max_connections,  # what is too much is for the replica's own queues to refuse
+        max_ongoing_requests=settings.max_connections,  # the replica's own queues refuse excess requests
         graceful_shutdown_timeout_s=settings.drain_seconds,
         ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
     )
-    bound: serve.Application = replica.bind(given, environment, deployed)
+    bound: serve.Application = replica.bind(validated, environment, deployed)
     return bound
 
 
 @serve.deployment(name="mora-serve")
 @serve.ingress()
 class Replica:
-    """One process of the service; it starts only on a node whose store holds exactly what was deployed."""
+    """One process of the service. It starts only on a node whose store holds exactly the deployed versions."""
 
     def __init__(
         self,
@@ -61,7 +62,7 @@ class Replica:
             os.environ.setdefault(name, value)
         check_names(os.environ, RaySettings)
         settings = RaySettings.model_validate(arguments)
-        cores = max(1, int(settings.num_cpus))  # of the node's, which other replicas share
+        cores = max(1, int(settings.num_cpus))  # the replica shares the node's cores with others
         unset = {"intra_op_threads", "preparation_workers"} - settings.model_fields_set
         self._settings: Settings = settings.model_copy(update=dict.fromkeys(unset, cores))
         configure_logging(self._settings)
@@ -70,17 +71,17 @@ class Replica:
         try:
             self._store.verify_all()
         except StoreError as error:
-            node = ray.util.get_node_ip_address()
-            raise StoreError(f"node {node}: its store {settings.store} is not what was deployed: {error}") from error
+            where = f"node {ray.util.get_node_ip_address()}: its store {settings.store}"
+            raise StoreError(f"{where} differs from the deployed one: {error}") from error
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         self._service = create_app(self._settings, self._store)
         return self._service
 
     async def check_health(self) -> None:
-        """Fail, so that Ray replaces this replica, where a request for a deployed task would not be answered.
+        """Raise if a request for a deployed task would not be answered, so that Ray replaces this replica.
 
-        Raises RuntimeError for a version that was refused, ServiceError when work has been waiting for seconds.
+        Raises RuntimeError for a refused version, ServiceError if work has been waiting for seconds.
         """
         engine: Engine = self._service.state.engine
         for task in self._store.tasks():

@@ -1,8 +1,9 @@
-"""The configuration of one task: one YAML file, checked field by field, overridable by dotted flags."""
+"""The configuration of one task: a YAML file whose fields are checked. Each field is a flag too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,27 +13,27 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    JsonValue,
     PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from model_store import Problem
 from model_store.items.labels import label_of
 from model_store.items.rows import encoding_fault
 from model_store.manifest import TaskName
-from model_store.messages import describe_os_error
+from model_store.messages import describe_field_error, describe_os_error
 from training.errors import ConfigError
-from training.fields import complaints
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow"]
 MissingType = Literal["text", "image", "both"]
 Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
+_MAX_SHOWN = 60  # characters of a value in a message
 
 
 class _Frozen(BaseModel):
@@ -40,18 +41,18 @@ class _Frozen(BaseModel):
 
 
 class DataConfig(_Frozen):
-    """Where the items are and which columns hold what."""
+    """The files with the items, and the columns of image, text and label."""
 
     train: str | None = None  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
     validation: str | None = None  # left out: held out of train
     test: str | None = None
-    format: DataFormat | None = None  # in place of the three: a data set as its authors ship it, in the folder `root`
+    format: DataFormat | None = None  # instead of the three: a data set as its authors publish it, in the folder `root`
     root: str | None = None
-    image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty = naturally missing
-    text: str | None = "text"  # column; null where the data has no such modality at all
+    image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty: the item has no image
+    text: str | None = "text"  # column; null: the data has no texts (`image: null`: no images)
     label: str = "label"  # a string; for multi_label a list of strings, or in a csv strings joined by "|"
-    seed: int = 0  # of what is held out
-    validation_share: PositiveShare = 0.1  # what is held out of train where a split is left out
+    seed: int = 0  # of the random choice of held-out items
+    validation_share: PositiveShare = 0.1  # held out of train when there is no validation; test_share likewise
     test_share: PositiveShare = 0.2
 
     @model_validator(mode="after")
@@ -77,13 +78,13 @@ class DataConfig(_Frozen):
 
 
 class MissingConfig(_Frozen):
-    """Simulated missingness of one split, on top of what is naturally missing (METHOD: protocol)."""
+    """Simulated missingness of one split, beyond the items that are incomplete already (METHOD: protocol)."""
 
     type: MissingType = "both"
-    ratio: Share = 0.0  # share of incomplete items
-    both_ratio: Share = 0.5  # type `both`: share of those that lose their image
+    ratio: Share = 0.0  # share of incomplete items, those included that are incomplete already
+    both_ratio: Share = 0.5  # type `both`: share of the reduced items that lose their image; the others lose their text
     seed: int = 0
-    table: str | None = None  # a table drawn before, .pt or .npy, read in place of drawing one of this type and ratio
+    table: str | None = None  # .pt or .npy: an earlier table of this type and ratio, used instead of a new one
 
 
 class MissingTables(_Frozen):
@@ -95,15 +96,15 @@ class MissingTables(_Frozen):
 
 
 class MoRAConfig(_Frozen):
-    """What is adapted and how (arXiv 2511.06225)."""
+    """The adapted layers, and how they are adapted (arXiv 2511.06225)."""
 
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
-    first_layer: Annotated[int, Field(ge=0)] | None = None  # of the shallower tower, to its last; None: the last two
+    first_layer: Annotated[int, Field(ge=0)] | None = None  # of the shallower tower; left out: its last two layers
     rank: PositiveInt = 4
     scale: PositiveFloat = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # on the input of each adapted projection
     parametrization: Literal["official", "identity"] = "identity"
-    without: Literal["shared", "specific", "gram"] | None = None  # an ablation
+    without: Literal["shared", "specific", "gram"] | None = None  # for ablations: a term that is left out
 
 
 class TrainConfig(_Frozen):
@@ -112,36 +113,38 @@ class TrainConfig(_Frozen):
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-2  # of the head
-    adapter_rate: PositiveFloat = 0.1  # learning rate of everything else, as a share of the head's
+    adapter_rate: PositiveFloat = 0.1  # learning rate of the adapter, as a share of the head's
     weight_decay: Annotated[float, Field(ge=0)] = 0.02
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
-    modality_dropout: Share = 0.667  # weight of the answers to a complete item without its image and without its text
-    distillation: Annotated[float, Field(ge=0)] = 0.5  # weight of the complete answer as a target of those two
+    modality_dropout: Share = 0.667  # weight of the answers to a complete item with its image or its text hidden
+    distillation: Annotated[float, Field(ge=0)] = 0.5  # weight of the complete answer as a target for those two answers
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
-    cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
+    cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if there is room
 
 
 class ExportConfig(_Frozen):
-    """Which precisions are published beside fp32, if their own accuracy check lets them."""
+    """The precisions that are published beside fp32, if they pass their accuracy check."""
 
     precisions: tuple[Literal["int8", "fp16"], ...] = ("int8",)  # int8 is for CPUs, fp16 for GPUs
-    accuracy_budget: Annotated[FiniteFloat, Field(ge=0)] = 0.5  # points of the validation score, on any pattern
+    accuracy_budget: Annotated[FiniteFloat, Field(ge=0)] = (
+        0.5  # points of the validation score that a precision may cost, on any presence pattern
+    )
 
 
 class ImportedConfig(_Frozen):
-    """What `mora-train import` took over; written by it. The method is `head`: nothing else is trained here."""
+    """The source that `mora-train import` took over; the command writes this. The method is `head`."""
 
-    kind: Literal["peft", "transformers", "authors"]  # what the source was
-    sha256: str  # of the source's files, and of the head's if that had one of its own
-    head: Literal["taken", "fitted"]  # as it came, or on the training data here
-    first_image_layer: Annotated[int, Field(ge=0)]  # where the tail begins: below, a layer is the backbone's
-    first_text_layer: Annotated[int, Field(ge=0)]  # the same of the text tower
+    kind: Literal["peft", "transformers", "authors"]  # of the source
+    sha256: str  # of the source's files, and of the file of the head if there was one
+    head: Literal["taken", "fitted"]  # from the source, or fitted on the training data
+    first_image_layer: Annotated[int, Field(ge=0)]  # of the image tower's tail; the layers below are the backbone's
+    first_text_layer: Annotated[int, Field(ge=0)]  # of the text tower's tail
 
 
 class TaskConfig(_Frozen):
-    """One task: what to learn, from which data, on which backbone."""
+    """One task: its data, its backbone, and how it is trained."""
 
     task: TaskName
     problem: Problem
@@ -150,7 +153,7 @@ class TaskConfig(_Frozen):
     data: DataConfig
     missing: MissingTables = MissingTables()
     method: Method = "mora"
-    imported: ImportedConfig | None = None  # not to be set: what `mora-train import` found
+    imported: ImportedConfig | None = None  # written by `mora-train import`; do not set it
     mora: MoRAConfig = MoRAConfig()
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()
@@ -164,8 +167,8 @@ class TaskConfig(_Frozen):
         return written
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
-    """Read a YAML file; `overrides` are flags such as `--train.epochs 3` or `--train.epochs=3`.
+def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:
+    """Read a YAML file; flags such as `--train.epochs 3` or `--train.epochs=3` replace its fields.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or out of range; the message names it.
@@ -182,22 +185,44 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TaskConfig:
         raise ConfigError(f"cannot read the configuration {path}: {_yaml_fault(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a YAML mapping (`task: NAME` and so on); see training/configs/ for examples")
-    return _validated(values, overrides, str(path))
+    return _validated(values, flags, str(path))
 
 
 def override(config: TaskConfig, flags: Sequence[str]) -> TaskConfig:
-    """The configuration with some fields replaced, as by `load_config`'s overrides. Raises ConfigError."""
+    """The configuration with some fields replaced, as by the flags of `load_config`. Raises ConfigError."""
     return _validated(config.model_dump(mode="json"), flags, "with these flags, the run's configuration")
 
 
-def _validated(values: dict[str, Any], overrides: Sequence[str], name: str) -> TaskConfig:
-    for flag, value in _pairs(overrides):
-        _set(values, flag, value)
+def _validated(values: dict[str, Any], flags: Sequence[str], name: str) -> TaskConfig:
+    _set_fields(values, flags)
     try:
         return TaskConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {complaint}" for complaint in complaints(error, TaskConfig)]
+        lines = [f"  {_complaint(problem)}" for problem in error.errors(include_url=False)]
         raise ConfigError("\n".join([f"{name} is not a valid task configuration:", *lines])) from error
+
+
+def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> None:
+    """Set the field that each flag names. A flag's value is YAML, as in the file. Raises ConfigError."""
+    words = iter(flags)
+    for word in words:
+        name, equals, text = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not name:
+            raise ConfigError(f"unexpected argument {word!r}; a configuration flag looks like --train.epochs 3")
+        try:
+            text = text if equals else next(words)
+            value = yaml.safe_load(text)
+        except StopIteration:
+            raise ConfigError(f"flag {word} needs a value, as in --train.epochs 3") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"flag --{name}: {text!r} is not a YAML value; put it in quotes") from error
+        *groups, field = name.replace("-", "_").split(".")
+        fields = values
+        for group in groups:
+            fields = fields.setdefault(group, {})
+            if not isinstance(fields, dict):
+                raise ConfigError(f"flag --{name}: {group} has no fields; give --{group} VALUE")
+        fields[field] = value
 
 
 def _yaml_fault(error: yaml.YAMLError) -> str:
@@ -210,28 +235,28 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}; {cure}"
 
 
-def _pairs(flags: Sequence[str]) -> list[tuple[str, JsonValue]]:
-    pairs, rest = [], list(flags)
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("--") or len(flag) == 2:
-            raise ConfigError(f"unexpected argument {flag!r}; a configuration flag looks like --train.epochs 3")
-        name, equals, value = flag[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"flag {flag} needs a value, as in --train.epochs 3")
-            value = rest.pop(0)
-        try:
-            pairs.append((name, yaml.safe_load(value)))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"flag --{name}: {value!r} is not a YAML value; put it in quotes") from error
-    return pairs
+def _complaint(problem: ErrorDetails) -> str:
+    """The field that is wrong, the cause, and its value if that is short."""
+    name, kind, value = ".".join(map(str, problem["loc"])) or "file", problem["type"], problem["input"]
+    if kind == "extra_forbidden":
+        return f"{name}: is not a field; the closest is {_closest(name)}"
+    if (name, kind) == ("task", "string_pattern_mismatch"):
+        rule = "must be up to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or digit"
+    else:
+        rule = describe_field_error(problem)
+    is_short = isinstance(value, str | int | float) and len(repr(value)) <= _MAX_SHOWN
+    return f"{name}: {rule}, not {value!r}" if is_short else f"{name}: {rule}"
 
 
-def _set(values: dict[str, Any], dotted: str, value: JsonValue) -> None:
-    *folders, name = dotted.replace("-", "_").split(".")
-    for folder in folders:
-        values = values.setdefault(folder, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"flag --{dotted}: {folder} has no fields; give --{folder} VALUE")
-    values[name] = value
+def _closest(name: str) -> str:
+    """The field of the same last name (`epochs`: `train.epochs`), else the one with the most similar spelling."""
+    known, last = [*_dotted(TaskConfig)], name.rpartition(".")[2]
+    same = [field for field in known if field.rpartition(".")[2] == last]
+    return (same or difflib.get_close_matches(name, known, n=1, cutoff=0.0))[0]
+
+
+def _dotted(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _dotted(field.annotation, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""What a person can get wrong in training, as one small tree; every message names the cause and the way out."""
+"""The errors of training that a user can correct. Every message names the cause and the cure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PICTURE_FAULTS = {
 
 
 class TrainingError(Exception):
-    """Anything training refuses to do."""
+    """Training refuses to go on."""
 
 
 class ConfigError(TrainingError):
@@ -35,15 +35,15 @@ class PreprocessingMissingError(BackboneError):
 
 
 class SourceError(TrainingError):
-    """What is to be imported cannot be read, or does not fit the backbone and the configuration."""
+    """The source of an import cannot be read, or does not fit the backbone and the configuration."""
 
 
 class ExportError(TrainingError):
-    """The exported graphs disagree with the model, so nothing is published."""
+    """The exported graphs disagree with the model, so no version is published."""
 
 
 class RunError(TrainingError):
-    """A run directory is not what the command needs."""
+    """A run directory is not one that the command can use."""
 
 
 def first_few(names: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Which code and packages made a version."""
+"""The code, packages and machine that made a version."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ def code_version() -> str:
 def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:  # no git here
+    except OSError:  # git is not installed
         return None
     return done.stdout.strip() if done.returncode == 0 else None
 
 
 def package_versions() -> dict[str, str]:
-    there = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
-    return {name: importlib.metadata.version(name) for name in _PACKAGES if name in there}
+    """Versions of the packages that can change a trained model or its graphs, if installed."""
+    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
+    return {name: importlib.metadata.version(name) for name in _PACKAGES if name in installed}
 
 
 def machine() -> str:
-    """Processor, cores, GPU and versions in words, to stand beside a measurement."""
+    """Processor, cores, GPU and versions in words, for reports of measurements."""
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "numpy")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{os.cpu_count()} cores {_processor()}{gpu}; Python {platform.python_version()}, {versions}"

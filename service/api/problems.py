@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.errors import MEANINGS, Code, ServiceError
+from service.errors import Code, ServiceError
 
 
 class ProblemDetails(BaseModel):
@@ -30,11 +30,10 @@ class InferenceProblemDetails(ProblemDetails):
 
 def problem_of(error: ServiceError, request_id: str) -> ProblemDetails:
     """The body of the response to an error."""
-    meaning = MEANINGS[error.code]
     return ProblemDetails(
         type=f"urn:mora:problem:{error.code}",
-        title=meaning.title,
-        status=meaning.status,
+        title=error.code.problem_title,
+        status=error.code.status,
         detail=error.detail,
         code=error.code,
         request_id=request_id,

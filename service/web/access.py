@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Collection
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Code, ServiceError
@@ -18,14 +19,13 @@ from service.web.keys import ApiKeys
 from service.web.problems import problem_response
 
 _PROBES = ("/livez", "/readyz")
-_ANONYMOUS = ""
-_HOST = re.compile(rb"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
-_BEARER = re.compile(rb"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
-_ROUNDING = 1e-3  # part of a token that a clock's rounding may be short of; the client owes it
+_HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+_BEARER = re.compile(r"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
+_ROUNDING = 1e-3  # part of a token that may be missing because clocks round; the client owes it
 
 
 class RateLimit:
-    """A token bucket for each client, with `burst` tokens and `per_second` new ones a second; a request takes one.
+    """A token bucket for each client. It holds `burst` tokens and gets `per_second` a second; a request takes one.
 
     Args:
         clock: monotonic seconds.
@@ -48,14 +48,14 @@ class RateLimit:
 
 
 class Access:
-    """ASGI middleware, inside Observation, whose record it uses.
+    """ASGI middleware inside `Observation`, whose record it uses.
 
-    It decides by the same path as routing does. The Host header is checked and otherwise ignored.
+    It checks the path that is routed. The Host header is checked and otherwise ignored.
 
     Args:
         keys: the accepted keys; None accepts every request.
-        open_paths: paths besides the probes that need no key and do not count against the limit.
-        limit: of each client. Without keys all clients share it, since one address may be a proxy's.
+        limit: for each key. Without keys all clients share it, because an address may be that of a proxy.
+        open_paths: need no key and do not count against the limit, like the probes.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Access:
         self._open_paths = frozenset([*_PROBES, *open_paths])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # no route is one
+        if scope["type"] == "websocket":  # no route accepts one
             await send({"type": "websocket.close"})
             return
         if scope["type"] == "http":
@@ -75,7 +75,7 @@ class Access:
             try:
                 self._admit(scope, record)
             except ServiceError as error:
-                record.problem = error.reason
+                record.problem = error.code.reason
                 await problem_response(error, record.request_id, path=scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
@@ -88,31 +88,24 @@ class Access:
         if self._keys is not None:
             record.client = _identify(scope, self._keys)
         if self._limit is not None:
-            seconds = self._limit.take(record.client or _ANONYMOUS)
+            seconds = self._limit.take(record.client or "")
             if seconds > 0:
-                raise ServiceError(
-                    Code.RATE_LIMITED,
-                    "Ask less often; Retry-After says when again.",
-                    retry_after_seconds=math.ceil(seconds),
-                )
-
-
-def _values(scope: Scope, name: bytes) -> list[bytes]:
-    return [value for key, value in scope["headers"] if key == name]
+                detail = "Send requests less often; Retry-After gives the wait in seconds."
+                raise ServiceError(Code.RATE_LIMITED, detail, math.ceil(seconds))
 
 
 def _check_host(scope: Scope) -> None:
-    hosts = _values(scope, b"host")
-    if not hosts and scope.get("http_version") == "1.0":  # has no such header
+    hosts = Headers(scope=scope).getlist("host")
+    if not hosts and scope.get("http_version") == "1.0":  # HTTP/1.0 does not require this header
         return
     if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
-        raise ServiceError(Code.BAD_HOST, "Send one Host header with a name or an address, and perhaps a port.")
+        raise ServiceError(Code.BAD_HOST, "Send one Host header: a name or an address, and optionally a port.")
 
 
 def _identify(scope: Scope, keys: ApiKeys) -> str:
-    headers = _values(scope, b"authorization")
+    headers = Headers(scope=scope).getlist("authorization")
     bearer = _BEARER.fullmatch(headers[0]) if len(headers) == 1 else None
-    client = keys.client_of(bearer[1]) if bearer else None
+    client = keys.client_of(bearer[1].encode()) if bearer else None
     if client is None:
-        raise ServiceError(Code.UNAUTHORIZED, "Send one Authorization header: Bearer and a key of this service.")
+        raise ServiceError(Code.UNAUTHORIZED, "Send one Authorization header: `Bearer` and a key of this service.")
     return client

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -62,11 +62,11 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         app.state.showcase = showcase = Showcase(catalog, source, settings.queue_size)
         await _refresh(engine)
         watchers = [
-            asyncio.create_task(_watch(engine, settings.poll_seconds)),
+            asyncio.create_task(_repeat(partial(_refresh, engine), settings.poll_seconds)),
             asyncio.create_task(watch_event_loop_lag(metrics.event_loop_lag)),
         ]
         if keys is not None:
-            watchers.append(asyncio.create_task(_follow(keys)))
+            watchers.append(asyncio.create_task(_repeat(partial(asyncio.to_thread, keys.refresh), _KEYS_SECONDS)))
         yield
         for watcher in watchers:
             watcher.cancel()
@@ -98,9 +98,9 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     app.add_middleware(Access, keys=keys, limit=limit, open_paths=page.page_paths())
     app.add_middleware(Observation, metrics=metrics)  # the last is the outermost
     close_traces = _trace(app, settings)
-    app.add_exception_handler(ServiceError, _on_service_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.exception_handler(ServiceError)(_on_service_error)
+    app.exception_handler(HTTPException)(_on_http_exception)
+    app.exception_handler(RequestValidationError)(_on_validation_error)
     return app
 
 
@@ -108,23 +108,17 @@ def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
     """Trace requests if the settings name an endpoint. Returns a blocking function that sends the last spans."""
     if settings.traces_endpoint is None:
         return lambda: None
-    from service.web.tracing import Tracing, close, exporting_to  # imported here because it needs the extra `otel`
+    from service.web.tracing import Tracing, close, open_provider  # imported here because it needs the extra `otel`
 
-    provider = exporting_to(str(settings.traces_endpoint))
+    provider = open_provider(str(settings.traces_endpoint))
     app.add_middleware(Tracing, tracer=provider.get_tracer("mora-serve"))
     return partial(close, provider)
 
 
-async def _watch(engine: Engine, poll_seconds: float) -> None:
+async def _repeat(job: Callable[[], Awaitable[None]], seconds: float) -> None:
     while True:
-        await asyncio.sleep(poll_seconds)
-        await _refresh(engine)
-
-
-async def _follow(keys: ApiKeys) -> None:
-    while True:
-        await asyncio.sleep(_KEYS_SECONDS)
-        await asyncio.to_thread(keys.refresh)
+        await asyncio.sleep(seconds)
+        await job()
 
 
 async def _refresh(engine: Engine) -> None:
@@ -137,26 +131,20 @@ async def _refresh(engine: Engine) -> None:
         _log.exception("store_unreadable")
 
 
-async def _on_service_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ServiceError):
-        raise error
-    return _problem(request, error)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
+async def _on_http_exception(request: Request, error: HTTPException) -> Response:
+    problem = ServiceError(Code.NOT_FOUND, "GET /docs lists the paths.")
     if error.status_code == 405:
-        refusal = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods this path takes.")
-        return _problem(request, refusal, error.headers)
-    return _problem(request, ServiceError(Code.NOT_FOUND, "GET /docs lists the paths."), error.headers)
+        problem = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
+    return await _on_service_error(request, problem, error.headers)
 
 
-async def _on_validation_error(request: Request, _: Exception) -> Response:
-    return _problem(request, ServiceError(Code.BAD_VALUE, "A parameter has an unsuitable value."))
+async def _on_validation_error(request: Request, _: RequestValidationError) -> Response:
+    return await _on_service_error(request, ServiceError(Code.BAD_VALUE, "A parameter has an unsuitable value."))
 
 
-def _problem(request: Request, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
+async def _on_service_error(
+    request: Request, error: ServiceError, headers: Mapping[str, str] | None = None
+) -> Response:
     record: RequestRecord = request.state.record
-    record.problem = error.reason
+    record.problem = error.code.reason
     return problem_response(error, record.request_id, headers, request.scope["path"])

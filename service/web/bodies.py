@@ -24,10 +24,10 @@ _MAX_DIGITS = 18
 
 
 async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
-    """The whole body. Raises ServiceError, for a body over the limit without reading it to its end."""
+    """The whole body. Raises ServiceError; a body over the limit is not read to its end."""
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise ServiceError(Code.CONTENT_ENCODING, "Send the body without Content-Encoding.")
-    if media_type(request) not in media_types:
+    if _media_type(request.headers.get("content-type", "")) not in media_types:
         raise ServiceError(Code.CONTENT_TYPE, f"Send {' or '.join(filter(None, media_types))}.")
     too_large = ServiceError(Code.BODY_TOO_LARGE, f"A body may have {max_bytes} bytes; send a smaller image.")
     content_length = request.headers.get("content-length", "0")
@@ -41,14 +41,9 @@ async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]
     return bytes(body)
 
 
-def media_type(request: Request) -> str:
-    """The content type without its parameters."""
-    return request.headers.get("content-type", "").split(";")[0].strip().lower()
-
-
 def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text_bytes: int) -> ItemForm:
     """Parse a request for one item; blocking. Raises ServiceError."""
-    if content_type.split(";")[0].strip().lower() == JSON:
+    if _media_type(content_type) == JSON:
         request = validate(form, parse_json(body), strict=True)
     else:
         parts = parse_multipart(body, content_type, len(form.model_fields))
@@ -72,7 +67,7 @@ def parse_json(body: bytes) -> dict[str, JsonValue]:
     try:
         value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
     except json.JSONDecodeError as error:
-        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; mend it there or just before."
+        detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; correct it there or just before."
         raise ServiceError(Code.BAD_JSON, detail) from error
     except RecursionError as error:
         raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.") from error
@@ -90,6 +85,11 @@ def parse_utf8(data: bytes) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise ServiceError(Code.BAD_TEXT, "Send UTF-8.") from error
+
+
+def _media_type(content_type: str) -> str:
+    """The content type without its parameters."""
+    return content_type.split(";")[0].strip().lower()
 
 
 def _check_depth(value: JsonValue) -> None:

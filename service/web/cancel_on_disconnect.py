@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,10 +20,10 @@ class CancelOnDisconnect:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":  # nothing else takes long
+        if scope["type"] != "http" or scope["method"] != "POST":  # only POST requests take long
             await self._app(scope, receive, send)
             return
-        handler = asyncio.current_task()
+        handler = cast("asyncio.Task[object]", asyncio.current_task())
         watcher: asyncio.Task[None] | None = None
         has_disconnected = False
 
@@ -31,8 +32,7 @@ class CancelOnDisconnect:
             while (await receive())["type"] != "http.disconnect":
                 pass
             has_disconnected = True
-            if handler is not None:
-                handler.cancel()
+            handler.cancel()
 
         async def receive_and_watch() -> Message:
             nonlocal watcher
@@ -49,7 +49,7 @@ class CancelOnDisconnect:
         try:
             await self._app(scope, receive_and_watch, send_and_stop)
         except asyncio.CancelledError:
-            if not has_disconnected or handler is None:
+            if not has_disconnected:
                 raise
             handler.uncancel()
             raise ClientDisconnect from None

@@ -29,6 +29,8 @@ _OTHER_FILES = 128  # open files that are reserved for other uses than connectio
 class Connections(ServerState):
     """The open connections of a server, on all its ports."""
 
+    connections: set[Connection]  # type: ignore[assignment]
+
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         super().__init__()
         self.settings = settings
@@ -39,19 +41,16 @@ class Connections(ServerState):
     def drain(self) -> None:
         """Let each connection end with its current or next request."""
         self.draining = True
-        for connection in self._all():
+        for connection in list(self.connections):
             connection.end_after_this_request()
 
     def close_slow(self) -> None:
         """Close the connections of slow clients; called about every second."""
         now = time.monotonic()
-        for connection in self._all():
+        for connection in list(self.connections):
             if connection.is_slow(now):
                 self.metrics.slow_clients.inc()
                 connection.transport.abort()
-
-    def _all(self) -> list[Connection]:
-        return cast("list[Connection]", list(self.connections))
 
 
 def connection_limit(max_connections: int) -> int:
@@ -80,9 +79,9 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._chunks = 0
         self._body_bytes = 0
-        self._held_bytes = 0  # bytes that the parser has kept since its last callback other than for a header
+        self._held_bytes = 0  # bytes since the parser's last callback for anything but a header
         self._keeps_alive = True
-        self._fault: ServiceError | None = None  # set once the connection reads no further
+        self._fault: ServiceError | None = None  # set once the connection has stopped reading
         if len(self.connections) > self.server_state.limit:
             self.server_state.metrics.connections_refused.inc()
             transport.abort()
@@ -124,13 +123,15 @@ class Connection(HttpToolsProtocol):
                 if self._held_bytes > MAX_HEADER_BYTES:
                     raise _headers_too_large()
             except httptools.HttpParserUpgrade:
-                return  # no upgrade takes place: the request is answered like any other
+                return  # no upgrade takes place, and the request is answered like any other
             except ServiceError as fault:
                 self._refuse(fault)
                 return
             except httptools.HttpParserError as error:
                 raised = error.__context__  # by one of the callbacks below
-                self._refuse(raised if isinstance(raised, ServiceError) else _bad_http())
+                if not isinstance(raised, ServiceError):
+                    raised = ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and give the length of a body only once.")
+                self._refuse(raised)
                 return
 
     def on_message_begin(self) -> None:
@@ -179,7 +180,7 @@ class Connection(HttpToolsProtocol):
             self._answer(self._fault)
 
     def _refuse(self, fault: ServiceError) -> None:
-        """Read no further. The malformed request gets its answer after the answers to earlier pipelined requests."""
+        """Stop reading. The malformed request gets its answer after the answers to earlier pipelined requests."""
         self._fault = fault
         if self._body_since is not None:  # the application is reading it
             self.cycle.message_event.set()
@@ -187,7 +188,7 @@ class Connection(HttpToolsProtocol):
             self._answer(fault)
 
     def _answer(self, fault: ServiceError) -> None:
-        record = RequestRecord(problem=fault.reason)
+        record = RequestRecord(problem=fault.code.reason)
         response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id})
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
@@ -225,9 +226,5 @@ class Connection(HttpToolsProtocol):
 
 
 def _headers_too_large() -> ServiceError:
-    detail = f"A request may have {MAX_HEADERS} headers, with its path of {MAX_HEADER_BYTES} bytes."
+    detail = f"A request may have {MAX_HEADERS} headers, and {MAX_HEADER_BYTES} bytes of headers and path."
     return ServiceError(Code.HEADERS_TOO_LARGE, detail)
-
-
-def _bad_http() -> ServiceError:
-    return ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and say the length of a body once and in one way.")

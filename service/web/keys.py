@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 
 
 class ApiKeys:
-    """The keys of a file; `refresh` reloads it and blocks.
+    """The keys of a file. `refresh` reloads the file if it has changed, and blocks.
 
     If the file becomes unusable, the previous keys stay valid. Raises OSError or ValueError if it is unusable at start.
     """
@@ -28,8 +28,8 @@ class ApiKeys:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = path.read_bytes()
-        self._clients = self._parse(self._content)
-        self._problem: str | None = None  # why the file is unusable, logged once
+        self._clients = parse_keys(path, self._content)
+        self._problem: str | None = None  # of the file, logged once
 
     def client_of(self, key: bytes) -> str | None:
         """The name of the key's client, None for an unknown key. Runs in constant time."""
@@ -44,29 +44,22 @@ class ApiKeys:
         """Reload the file."""
         try:
             content = self._path.read_bytes()
-            clients = self._clients if content == self._content else self._parse(content)
+            if content != self._content:
+                self._clients = parse_keys(self._path, content)
+                self._content = content
+                _log.info("api_keys_loaded", clients=sorted(set(self._clients.values())))
+            self._problem = None
         except (OSError, ValueError) as error:
             problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            if self._problem != problem:
-                self._problem = problem
+            if problem != self._problem:
                 _log.error("api_keys_unusable", problem=problem)
-            return
-        if content != self._content:
-            _log.info("api_keys_loaded", clients=sorted(set(clients.values())))
-        self._content, self._clients, self._problem = content, clients, None
-
-    def _parse(self, content: bytes) -> Mapping[bytes, str]:
-        try:
-            return parse_keys(content)
-        except ValueError as error:
-            raise ValueError(f"{self._path}: {error}") from error
+            self._problem = problem
 
 
-def parse_keys(content: bytes) -> Mapping[bytes, str]:
+def parse_keys(path: Path, content: bytes) -> Mapping[bytes, str]:
     """Names by digest, from lines of `name sha256-hex`; `#` begins a comment. A name may have several keys.
 
-    Raises:
-        ValueError: names the line, but never repeats its content.
+    Raises ValueError with the number of an invalid line, but without its content.
     """
     clients: dict[bytes, str] = {}
     for number, line in enumerate(content.decode("ascii", errors="replace").splitlines(), start=1):
@@ -75,12 +68,13 @@ def parse_keys(content: bytes) -> Mapping[bytes, str]:
             continue
         match = _LINE.fullmatch(entry)
         if match is None:
-            raise ValueError(f"line {number} is not `name sha256-hex`; `mora-serve hash-key NAME` prints such a line")
+            cure = "`mora-serve hash-key NAME` prints such a line"
+            raise ValueError(f"{path}: line {number} is not `name sha256-hex`; {cure}")
         name, digest = match[1], bytes.fromhex(match[2])
         if clients.setdefault(digest, name) != name:
-            raise ValueError(f"line {number} repeats the key of another name; take one of the two out")
+            raise ValueError(f"{path}: line {number} repeats the key of another name; remove one of the two")
     if not clients:
-        raise ValueError("the file holds no key; `mora-serve hash-key NAME` prints a line for it")
+        raise ValueError(f"{path}: the file holds no key; `mora-serve hash-key NAME` prints a line for it")
     return clients
 
 
@@ -90,7 +84,7 @@ def make_key() -> str:
 
 
 def key_line(name: str, key: str) -> str:
-    """The line of the file for a key. Raises ValueError for an invalid name or too weak a key."""
+    """The line of the file for a key. Raises ValueError for an invalid name or a weak key."""
     if not re.fullmatch(_NAME, name):
         raise ValueError("a name has 1 to 64 letters, digits, dots, dashes and underscores")
     if not _KEY.fullmatch(key):

@@ -14,7 +14,7 @@ class Lingering:
     they exceed its limit. The transport also closes when the client does.
 
     Args:
-        may_still_send: called by `close`; whether the client may not have sent its whole request yet.
+        may_still_send: called by `close`; whether the client may still be sending its request.
     """
 
     def __init__(self, transport: asyncio.Transport, may_still_send: Callable[[], bool]) -> None:

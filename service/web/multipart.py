@@ -1,17 +1,11 @@
-"""Strict parsing of multipart/form-data in memory. The size of the body is limited before."""
+"""Strict parsing of multipart/form-data in memory. The caller limits the size of the body."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import Code, ServiceError
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 
 _MAX_HEADER = 4096  # parsing time grows faster than the length
 
@@ -23,7 +17,18 @@ def parse_multipart(body: bytes, content_type: str, max_parts: int) -> dict[str,
     _, options = parse_options_header(content_type)
     form = _Form(max_parts)
     try:
-        parser = MultipartParser(options.get(b"boundary", b""), form.callbacks)
+        parser = MultipartParser(
+            options.get(b"boundary", b""),
+            {
+                "on_part_begin": form.part_begin,
+                "on_header_field": form.header_field,
+                "on_header_value": form.header_value,
+                "on_header_end": form.header_end,
+                "on_part_data": form.part_data,
+                "on_part_end": form.part_end,
+                "on_end": form.end,
+            },
+        )
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
@@ -44,18 +49,6 @@ class _Form:
         self._header_value = b""
         self._disposition = b""
         self._data = bytearray()
-
-    @property
-    def callbacks(self) -> MultipartCallbacks:
-        return {
-            "on_part_begin": self.part_begin,
-            "on_header_field": self.header_field,
-            "on_header_value": self.header_value,
-            "on_header_end": self.header_end,
-            "on_part_data": self.part_data,
-            "on_part_end": self.part_end,
-            "on_end": self.end,
-        }
 
     def part_begin(self) -> None:
         if len(self.parts) == self._max_parts:

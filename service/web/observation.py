@@ -1,4 +1,4 @@
-"""Every request's record, response headers, metrics and log line. The log line never contains input."""
+"""The record, response headers, metrics and log line of every request. The log line never contains input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-# Called every few seconds by probes and scrapers, which would dominate the metrics and the log.
+# Called every few seconds by probes and scrapers, which would dominate the metrics and the log; counted if refused.
 PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
-_CLIENT_GONE = 499  # in the log and the metrics only, since no client receives it
+_CLIENT_GONE = 499  # in the log and the metrics only, because the client has disconnected
 
 
 class Observation:
-    """ASGI middleware. It also answers requests whose exception nothing else has caught."""
+    """ASGI middleware. It also answers a request whose exception was not handled."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -33,7 +33,7 @@ class Observation:
         response = _Response(send, record, _client_request_id(scope))
         if scope["path"] in PROBES:
             await self._answer(scope, receive, response)
-            if not response.is_refusal:
+            if response.status is None or not 400 <= response.status < 500:
                 return
         else:
             with self._metrics.inflight_requests.track_inprogress():
@@ -49,10 +49,10 @@ class Observation:
             self._metrics.client_gone.inc()
         except Exception:
             _log.exception("internal_error", request_id=response.record.request_id)
-            if response.status is not None:  # the answer has begun, so only a closed connection tells the client
+            if response.status is not None:  # the answer has begun, so the client learns it from the closed connection
                 raise
             error = internal()
-            response.record.problem = error.reason
+            response.record.problem = error.code.reason
             await problem_response(error, response.record.request_id, path=scope["path"])(scope, receive, response.send)
 
 
@@ -98,11 +98,6 @@ class _Response:
         self.client_request_id = client_request_id
         self.status: int | None = None
         self._send = send
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether the answer is a client error."""
-        return self.status is not None and 400 <= self.status < 500
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

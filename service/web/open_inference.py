@@ -1,7 +1,7 @@
 """The Open Inference Protocol under /v2, so that clients of KServe and Triton work unchanged.
 
 A task is a model with the BYTES inputs `image` and `text`, either of which may be left out. The body of a problem has
-the usual fields and `error`, the text that those clients raise.
+the usual fields and `error`, which those clients show.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.answers import Answer
 from service.api.item import Item
@@ -31,8 +31,8 @@ from service.inference.engine import Engine
 from service.inference.fan_out import answer_all
 from service.models.loaded_model import Model
 from service.telemetry.record import SAFE_ID, RequestRecord
-from service.web.dependencies import EngineDep, InferenceDep, RecordDep
 from service.web.problems import OPEN_INFERENCE, problem_responses
+from service.web.routes import EngineDep, ParserDep, RecordDep
 from service.web.tensors import BINARY, Array, Inference, at_item, respond
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -85,6 +85,13 @@ async def model_ready(task: str, engine: EngineDep, record: RecordDep) -> ModelR
 async def version_ready(task: str, version: str, engine: EngineDep, record: RecordDep) -> ModelReady:
     """A request for this version would be answered. The version is loaded if necessary."""
     return await _ready(engine, await _find(engine, record, task, version))
+
+
+async def _inference(request: Request, parser: ParserDep, record: RecordDep) -> Inference:
+    return await parser.inference(request, record)
+
+
+InferenceDep = Annotated[Inference, Depends(_inference)]
 
 
 @router.post("/models/{task}/infer", **_INFER)

@@ -19,19 +19,19 @@ from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inferenc
 
 T = TypeVar("T")
 Form = TypeVar("Form", bound=EmbedRequest)
-_INLINE_BYTES = 4096  # takes at most about 1 ms to parse
-_THREADS = 4  # parsing holds Python's lock, so more threads add nothing; several keep a long body from blocking a short
+_INLINE_BYTES = 4096  # parsing takes at most about 1 ms
+_THREADS = 4  # a long body does not block a short one; parsing holds Python's lock, so more threads are no faster
 
 
 class RequestParser:
     """Parses requests before the engine gets them.
 
-    A short body is parsed on the event loop, which is faster than a change of threads. Other bodies are parsed on
-    threads of their own, so that a request joins the preparation queue once and a body never waits for pictures. While
-    that queue is full, requests are refused before their bodies are parsed.
+    A short body is parsed on the event loop, which is faster than a change of threads. Other bodies have threads of
+    their own, so that they do not wait while pictures are prepared. While the preparation queue is full, a request is
+    refused before its body is parsed.
 
     Args:
-        preparation: the engine's queue.
+        preparation: the engine's threads and queue for preparation.
     """
 
     def __init__(self, settings: Settings, preparation: Workers) -> None:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from service.api.problems import InferenceProblemDetails, ProblemDetails, problem_of
 from service.api.requests import self_contained
-from service.errors import MEANINGS, ServiceError
+from service.errors import ServiceError
 
 OPEN_INFERENCE = "/v2"  # prefix of the Open Inference Protocol's paths
 
@@ -21,7 +21,7 @@ def problem_response(
     problem = problem_of(error, request_id)
     if f"{path}/".startswith(f"{OPEN_INFERENCE}/"):
         problem = InferenceProblemDetails(**dict(problem), error=error.detail)
-    all_headers = {**MEANINGS[error.code].headers, **(headers or {})}
+    all_headers = {**error.code.headers, **(headers or {})}
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")

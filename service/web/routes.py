@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -23,18 +23,34 @@ from service.api.answers import (
 )
 from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
+from service.inference.engine import Engine
 from service.inference.fan_out import classify_batch
-from service.models.loaded_model import Model
-from service.web.dependencies import (
-    BatchDep,
-    ClassifyRequestDep,
-    EmbedRequestDep,
-    EngineDep,
-    MetricsDep,
-    RecordDep,
-    ShowcaseDep,
-)
+from service.telemetry.metrics import Metrics
+from service.telemetry.record import RequestRecord
+from service.web.parsing import RequestParser
 from service.web.problems import problem_responses
+from service.web.showcase import Showcase
+
+
+def _app_state(name: str) -> object:
+    """The dependency on an attribute of the application's state."""
+
+    async def read(request: Request) -> object:
+        return getattr(request.app.state, name)
+
+    return Depends(read)
+
+
+async def _record(request: Request) -> RequestRecord:
+    record: RequestRecord = request.state.record
+    return record
+
+
+EngineDep = Annotated[Engine, _app_state("engine")]
+MetricsDep = Annotated[Metrics, _app_state("metrics")]
+ParserDep = Annotated[RequestParser, _app_state("parser")]
+RecordDep = Annotated[RequestRecord, Depends(_record)]
+ShowcaseDep = Annotated[Showcase, _app_state("showcase")]
 
 _PROBLEMS = problem_responses(ProblemDetails, "code")
 _PICTURE: dict[int | str, dict[str, Any]] = {
@@ -54,27 +70,28 @@ scrape = APIRouter(responses=_PROBLEMS)  # used unless metrics have a port of th
 @router.post(
     "/classify", openapi_extra={"requestBody": item_body(ClassifyRequest, top_k=3)}, response_model_exclude_unset=True
 )
-async def classify(request: ClassifyRequestDep, engine: EngineDep, record: RecordDep) -> Classification:
+async def classify(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> Classification:
     """Label one item from its image, its text, or both."""
-    return await engine.classify(request, record)
+    return await engine.classify(await parser.item(ClassifyRequest, request, record), record)
 
 
 @router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)})
-async def embed(request: EmbedRequestDep, engine: EngineDep, record: RecordDep) -> Embedding:
+async def embed(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> Embedding:
     """Encode one item: the features of its image, its text, or both."""
-    return await engine.embed(request, record)
+    return await engine.embed(await parser.item(EmbedRequest, request, record), record)
 
 
 @router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})
-async def batch(request: BatchDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
+async def batch(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
     """Label several items in several tasks. An item runs through a trunk once for all tasks that share it."""
-    return await classify_batch(engine, request, record)
+    return await classify_batch(engine, await parser.batch(request, record), record)
 
 
 @router.get("/tasks")
 async def tasks(engine: EngineDep) -> TaskList:
     """Every loaded task."""
-    return TaskList(tasks=[_summary(model) for _, model in sorted(engine.catalog.live.items())])
+    models = [model for _, model in sorted(engine.catalog.live.items())]
+    return TaskList(tasks=[TaskSummary(**dict(model.manifest), precision=model.precision) for model in models])
 
 
 @router.get("/tasks/{task}")
@@ -83,12 +100,9 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
     model = engine.catalog.find(task)
     manifest = model.manifest
     return TaskDetail(
-        **dict(_summary(model)),
-        calibration=manifest.calibration,
-        metrics=manifest.metrics,
-        training_mix=manifest.training_mix,
+        **dict(manifest),  # the fields of the same names
+        precision=model.precision,
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
-        provenance=manifest.provenance,
         has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),
     )
@@ -147,16 +161,4 @@ async def docs() -> HTMLResponse:
         swagger_js_url="docs/assets/swagger-ui-bundle.js",
         swagger_css_url="docs/assets/swagger-ui.css",
         swagger_favicon_url="docs/assets/favicon.png",
-    )
-
-
-def _summary(model: Model) -> TaskSummary:
-    manifest = model.manifest
-    return TaskSummary(
-        task=manifest.task,
-        version=manifest.version,
-        problem=manifest.problem,
-        labels=list(manifest.labels),
-        backbone=manifest.backbone,
-        precision=model.precision,
     )

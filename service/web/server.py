@@ -28,9 +28,8 @@ from service.web.connections import Connection, Connections
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-_FAILURE = 1
 _TICKS_PER_SECOND = 10  # uvicorn's
-_CLOSING_SECONDS = 1  # end of the drain, reserved for closing the connections that remain
+_CLOSING_SECONDS = 1  # at the end of the drain, to close the remaining connections
 
 
 class Server(uvicorn.Server):
@@ -38,7 +37,7 @@ class Server(uvicorn.Server):
 
     After SIGTERM it reports not ready but answers for `drain_delay_seconds`, so that load balancers can react. A second
     signal, or Ctrl-C, skips this delay; one more Ctrl-C ends the process at once. Then the server closes its ports and
-    finishes the requests that it has begun. The process ends at the latest `drain_seconds` after the signal. A signal
+    finishes the requests in flight. The process ends at the latest `drain_seconds` after the signal. A signal
     during the loading of models ends it at once.
     """
 
@@ -49,7 +48,7 @@ class Server(uvicorn.Server):
         self.server_state = self._connections = Connections(settings, service.state.metrics)
         self._stop_requested: float | None = None
         self._delay_seconds = 0.0
-        self._has_logged = False
+        self._drain_has_begun = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._check_address()
@@ -65,7 +64,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:
-            os._exit(0)  # there are no connections, and loading a model cannot be interrupted
+            os._exit(0)  # no connection is open, and loading a model cannot be interrupted
         if self._stop_requested is None:
             self._stop_requested = time.monotonic()
             self.engine.drain()
@@ -79,8 +78,8 @@ class Server(uvicorn.Server):
         if counter % _TICKS_PER_SECOND == 0:
             self._connections.close_slow()
         if self._stop_requested is not None:
-            if not self._has_logged:  # not in the signal handler, where logging and threads are unsafe
-                self._has_logged = True
+            if not self._drain_has_begun:  # not in the signal handler, where logging and threads are unsafe
+                self._drain_has_begun = True
                 _log.info("draining", connections=len(self._connections.connections))
                 self._end_in_time()
             if time.monotonic() - self._stop_requested >= self._delay_seconds:
@@ -115,7 +114,7 @@ class Server(uvicorn.Server):
             (await loop.create_server(asyncio.Protocol, host, port, start_serving=False)).close()
         except OSError as error:
             _log.error("port_unusable", problem=_unusable(host, port, error))
-            sys.exit(_FAILURE)
+            sys.exit(1)
 
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
         config = _config(_metrics_app(self._service.state.metrics), self._settings.host, port)
@@ -125,7 +124,7 @@ class Server(uvicorn.Server):
         except OSError as error:
             _log.error("metrics_port_unusable", problem=_unusable(config.host, port, error))
             await self.lifespan.shutdown()
-            sys.exit(_FAILURE)
+            sys.exit(1)
         self.servers.append(server)
         return server
 
@@ -137,13 +136,13 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
 
 
 def _metrics_app(metrics: Metrics) -> ASGIApp:
-    """The application on the metrics port: it answers only `/metrics`, without keys."""
+    """The application on the metrics port. It answers `/metrics` only and needs no API key."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/metrics":
             response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
         else:
-            response = problem_response(ServiceError(Code.NOT_FOUND, "Only /metrics is here."), uuid.uuid4().hex)
+            response = problem_response(ServiceError(Code.NOT_FOUND, "This port has only /metrics."), uuid.uuid4().hex)
         await response(scope, receive, send)
 
     return app

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 import structlog
 
-from model_store import Blob, Store, StoreError
+from model_store import Store, StoreError
 from service.api.answers import TaskExample, TaskExamples, TaskVersion, TaskVersions
 from service.errors import Code, ServiceError
 from service.inference.workers import Workers
@@ -45,24 +46,22 @@ class Showcase:
         golden = self._catalog.find(task).manifest.golden
         image = golden[number].image if 0 <= number < len(golden) else None
         if image is None:
-            raise ServiceError(
-                Code.UNKNOWN_EXAMPLE, "No such example has a picture; GET /tasks/{task}/examples lists them."
-            )
-        return await self._read(image)
+            detail = "The example does not exist or has no picture; GET /tasks/{task}/examples lists the examples."
+            raise ServiceError(Code.UNKNOWN_EXAMPLE, detail)
+        return await self._run(partial(self._store.read, image))
 
     async def report(self, task: str) -> bytes:
         """The training report of the live version, an HTML document. Raises ServiceError."""
         report = self._catalog.find(task).manifest.report
         if report is None:
-            raise ServiceError(
-                Code.NO_REPORT, "This version was published without one; mora-train fit --publish adds it."
-            )
-        return await self._read(report)
+            detail = "This version was published without a report; mora-train fit --publish adds one."
+            raise ServiceError(Code.NO_REPORT, detail)
+        return await self._run(partial(self._store.read, report))
 
     async def versions(self, task: str) -> TaskVersions:
         """Every version of a loaded task that the store has, newest first. Raises ServiceError."""
         manifest = self._catalog.find(task).manifest
-        numbers = await self._run(lambda: self._store.versions(manifest.task))
+        numbers = await self._run(partial(self._store.versions, manifest.task))
         newest_first = [TaskVersion(version=number, live=number == manifest.version) for number in reversed(numbers)]
         return TaskVersions(task=manifest.task, versions=newest_first)
 
@@ -70,14 +69,10 @@ class Showcase:
         """Finish running reads and drop waiting ones."""
         self._reading.close()
 
-    async def _read(self, blob: Blob) -> bytes:
-        return await self._run(lambda: self._store.read(blob))
-
     async def _run(self, job: Callable[[], T]) -> T:
         try:
             return (await self._reading.run(job)).result
         except (StoreError, OSError) as error:
             _log.error("store_unreadable", problem=str(error))
-            raise ServiceError(
-                Code.STORE_UNREADABLE, "The store cannot give this file; mora-store verify says why."
-            ) from error
+            detail = "The files of the store cannot be read; mora-store verify tells the reason."
+            raise ServiceError(Code.STORE_UNREADABLE, detail) from error

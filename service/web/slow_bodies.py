@@ -1,4 +1,4 @@
-"""Time limits for the arrival of bodies, which hold behind any server."""
+"""Time limits for the arrival of bodies. They apply behind any server."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class SlowBodies:
         await self._app(scope, receive, send)
 
     def _timed(self, receive: Receive) -> Receive:
-        end: float | None = None  # set by the first read
+        deadline: float | None = None  # set by the first read
         is_complete = False
 
         async def timed() -> Message:
-            nonlocal end, is_complete
+            nonlocal deadline, is_complete
             if is_complete:  # only a disconnect can follow
                 return await receive()
             now = asyncio.get_running_loop().time()
-            if end is None:
-                end = now + self._total_seconds
+            if deadline is None:
+                deadline = now + self._total_seconds
             try:
-                async with asyncio.timeout_at(min(now + self._idle_seconds, end)):
+                async with asyncio.timeout_at(min(now + self._idle_seconds, deadline)):
                     message = await receive()
             except TimeoutError as error:
                 self._metrics.slow_clients.inc()

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: from a request's body to its items, and from arrays to an answer's body.
+"""Tensors of the Open Inference Protocol: a request's body to its items, and arrays to an answer's body.
 
 In binary form, the bytes of the tensors follow the JSON. The header `Inference-Header-Content-Length` holds the length
 of the JSON, and `binary_data_size` the length of each tensor. In a binary BYTES tensor each string follows its own
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -48,10 +48,10 @@ def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int,
         if size is None:
             columns[tensor.name] = _listed(tensor, count)
         else:
-            columns[tensor.name] = list(_unpacked(tensor, rest[:size], count))
+            columns[tensor.name] = _unpacked(tensor, rest[:size], count)
             rest = rest[size:]
     if rest:
-        raise _bad("There are bytes behind the last tensor.")
+        raise _bad("The body has bytes after its last tensor.")
     return Inference(request, [_item(columns, index, max_text_bytes) for index in range(count)])
 
 
@@ -88,7 +88,7 @@ def _json_size(header_length: str | None, body_size: int) -> int:
     if header_length is None:
         return body_size
     if not _SIZE.fullmatch(header_length) or int(header_length) > body_size:
-        raise _bad(f"{HEADER_LENGTH} is not a number of bytes that the body has.")
+        raise _bad(f"{HEADER_LENGTH} must be the number of bytes of the JSON, at most those of the body.")
     return int(header_length)
 
 
@@ -104,43 +104,38 @@ def _item_count(tensors: Sequence[InputTensor], max_items: int) -> int:
 
 
 def _listed(tensor: InputTensor, count: int) -> Sequence[object]:
-    """The strings of a tensor in JSON, whether nested like its shape or flat."""
+    """The strings of a tensor in JSON, whose list may be flat or nested like the shape."""
     data = tensor.data or []
     if len(data) != count:
-        raise _bad(f"{tensor.name}: there are not as many elements as the shape says.")
+        raise _bad(f"{tensor.name}: the number of elements differs from the shape.")
     return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in data]
 
 
-def _unpacked(tensor: InputTensor, data: memoryview, count: int) -> Iterator[object]:
-    """The elements of a tensor in binary form: bytes of a picture, or a text."""
+def _unpacked(tensor: InputTensor, data: memoryview, count: int) -> Sequence[bytes]:
+    """The elements of a tensor in binary form."""
     if tensor.data is not None or tensor.parameters.binary_data_size != len(data):
-        raise _bad(f"{tensor.name}: binary_data_size is more than there is, or there is data in JSON besides.")
-    wrong = _bad(f"{tensor.name}: the binary data does not have as many elements as the shape says.")
-    start = 0
-    for index in range(count):
-        if start + 4 > len(data):
-            raise wrong
-        (size,) = struct.unpack_from("<I", data, start)
-        start += 4 + size
-        if start > len(data):
-            raise wrong
-        element = bytes(data[start - size : start])
-        yield element if tensor.name == "image" else _text(element, index)
-    if start < len(data):
-        raise wrong
-
-
-def _text(element: bytes, index: int) -> str:
-    try:
-        return parse_utf8(element)
-    except ServiceError as error:
-        raise at_item(index, error) from error
+        raise _bad(f"{tensor.name}: binary_data_size exceeds the body, or the tensor has data in JSON too.")
+    elements: list[bytes] = []
+    end = 0
+    while len(elements) < count and end + 4 <= len(data):
+        (size,) = struct.unpack_from("<I", data, end)
+        start, end = end + 4, end + 4 + size
+        elements.append(bytes(data[start:end]))
+    if len(elements) < count or end != len(data):
+        raise _bad(f"{tensor.name}: the number of elements in binary form differs from the shape.")
+    return elements
 
 
 def _item(columns: Mapping[str, Sequence[object]], index: int, max_text_bytes: int) -> Item:
-    item = parse_item({name: column[index] for name, column in columns.items()}, max_text_bytes)
-    if isinstance(item, ServiceError):
-        raise at_item(index, item)
+    fields = {name: column[index] for name, column in columns.items()}
+    try:
+        if isinstance(text := fields.get("text"), bytes):
+            fields["text"] = parse_utf8(text)
+        item = parse_item(fields, max_text_bytes)
+        if isinstance(item, ServiceError):
+            raise item
+    except ServiceError as error:
+        raise at_item(index, error) from error
     return item
 
 

@@ -26,8 +26,8 @@ _MAX_STAGES = 64  # spans of one request; a large batch would crowd out other re
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
-def exporting_to(endpoint: str) -> TracerProvider:
-    """A provider that sends spans from a thread of its own, and drops them if the endpoint is unavailable.
+def open_provider(endpoint: str) -> TracerProvider:
+    """A provider that sends spans from its own thread, and drops them if the endpoint is unavailable.
 
     The standard variables (`OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_RESOURCE_ATTRIBUTES`,
     `OTEL_BSP_*`) apply.
@@ -42,14 +42,14 @@ def exporting_to(endpoint: str) -> TracerProvider:
 
 
 def close(provider: TracerProvider) -> None:
-    """Send the remaining spans; those that a slow collector has not taken after two seconds are lost. Blocking."""
+    """Send the remaining spans; blocking. Spans that a slow collector has not accepted after two seconds are lost."""
     closing = threading.Thread(target=provider.shutdown, daemon=True)
     closing.start()
     closing.join(_CLOSING_SECONDS)
 
 
 class Tracing:
-    """ASGI middleware around `Observation`, which turns the record of a request into spans.
+    """ASGI middleware around `Observation`. It makes spans from the record of a request.
 
     It continues the trace of the request's `traceparent` and adds the `trace_id` to every log line of the request. A
     span has the fields of the log line and never contains input: no path, no query, no header.

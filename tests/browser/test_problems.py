@@ -183,4 +183,4 @@ def test_a_key_is_asked_for_and_kept_nowhere(opened, locked):
     assert KEY not in kept + page.content()
 
     page.click("#send")
-    refused(page, "send", "The client asks too often. Ask less often;", "Try again in", "seconds, at")
+    refused(page, "send", "The client asks too often. Send requests less often;", "Try again in", "seconds, at")

@@ -6,7 +6,7 @@ import ast
 import re
 from pathlib import Path
 
-from service.errors import MEANINGS
+from service.errors import Code
 from service.settings import RaySettings, Settings
 from service.telemetry.metrics import Metrics
 
@@ -64,7 +64,7 @@ def test_the_readme_is_short() -> None:
 def test_every_code_of_a_problem_is_listed_with_its_status_and_title() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\d{3}) \| ([^|]+) \| [^|]+ \| [^|]+ \|$", ERRORS, flags=re.MULTILINE)
 
-    assert rows == [(code, str(int(meaning.status)), meaning.title) for code, meaning in MEANINGS.items()]
+    assert rows == [(code, str(code.status), code.problem_title) for code in Code]
 
 
 def test_every_event_of_the_log_is_listed() -> None:

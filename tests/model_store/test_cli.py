@@ -304,7 +304,7 @@ def test_help_names_every_command_with_an_example(monkeypatch):
 
 def test_the_default_store_is_the_one_shipped(monkeypatch):
     opened = []
-    monkeypatch.setattr(Store, "tasks", lambda self: opened.append(self.root) or [])
+    monkeypatch.setattr(cli, "Store", lambda root, trusted: opened.append(root) or Store(root, trusted))
 
     assert CliRunner().invoke(app, ["list"]).exit_code == 0
     assert [root.name for root in opened] == ["model_store"]

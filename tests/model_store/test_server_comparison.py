@@ -1,4 +1,4 @@
-"""The version that a service answers with.
+"""The version that a service serves.
 
 Covers model_store.api_key.
 """
@@ -18,7 +18,7 @@ from model_store.server_comparison import RefusedVersion, ServerComparison, comp
 
 @pytest.fixture
 def service() -> Iterator[HTTPServer]:
-    """Something that answers every GET with `service.answer`, a status and a body; it notes paths and keys."""
+    """A server that answers every GET with `service.answer`, a status and a body, and records paths and keys."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -51,7 +51,7 @@ def url_of(service: HTTPServer) -> str:
 
 
 @pytest.mark.parametrize("refused", [None, {"version": 2, "reason": "sha256"}, {"version": None, "reason": "manifest"}])
-def test_the_version_that_answers_and_the_refused_one_are_returned(service, refused):
+def test_the_served_version_and_the_refused_one_are_returned(service, refused):
     service.answer = 200, json.dumps({"task": "fruit", "version": 1, "labels": ["apple"], "refused": refused}).encode()
 
     comparison = compare_with_server(f"{url_of(service)}/", "fruit")
@@ -60,7 +60,7 @@ def test_the_version_that_answers_and_the_refused_one_are_returned(service, refu
     assert service.paths == ["/tasks/fruit"]
 
 
-def test_a_task_is_one_part_of_the_path(service):
+def test_the_task_is_quoted_in_the_path(service):
     service.answer = 404, b""
     with pytest.raises(StoreError):
         compare_with_server(url_of(service), "../a?b#c")
@@ -68,14 +68,14 @@ def test_a_task_is_one_part_of_the_path(service):
     assert service.paths == ["/tasks/..%2Fa%3Fb%23c"]
 
 
-def test_the_services_own_words_are_passed_on(service):
+def test_the_detail_of_the_services_problem_is_shown(service):
     service.answer = 503, json.dumps(PROBLEM).encode()
 
     with pytest.raises(StoreError, match=r"no answer for fruit: 503 version_refused: It was refused: sha256\."):
         compare_with_server(url_of(service), "fruit")
 
 
-def test_the_key_goes_to_the_service_and_after_no_redirect(service):
+def test_the_key_is_sent_to_the_service_and_not_to_the_target_of_a_redirect(service):
     service.answer = 200, b'{"version": 1, "refused": null}'
     compare_with_server(url_of(service), "fruit", "shop-key-0123456789")
     assert service.keys == ["Bearer shop-key-0123456789"]
@@ -87,7 +87,7 @@ def test_the_key_goes_to_the_service_and_after_no_redirect(service):
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"null", b'{"code": 1}', b"\xff"])
-def test_an_error_without_problem_details_is_its_status(service, body):
+def test_an_error_without_problem_details_shows_its_status(service, body):
     service.answer = 502, body
 
     with pytest.raises(StoreError, match="for fruit: 502 without a code"):
@@ -108,9 +108,9 @@ def test_an_invalid_address_is_refused(url):
         compare_with_server(url, "fruit")
 
 
-def test_a_service_that_refuses_connections_is_one_sentence(service):
+def test_a_refused_connection_is_an_error_of_one_sentence(service):
     url = url_of(service)
-    service.shutdown()  # what waits for connections would hold the port
+    service.shutdown()  # the server thread would keep the port open
     service.server_close()
 
     with pytest.raises(StoreError, match=r"--url: .* gives no answer: .*refused"):

@@ -1,4 +1,4 @@
-"""The client: its answers, its retries, and that it never shows the key.
+"""The client: its answers, its retries and the secrecy of the key.
 
 Covers model_store.service_connection.
 """
@@ -31,7 +31,7 @@ def client(real):
 
 @pytest.fixture
 def planted(monkeypatch):
-    """`planted(reply, ...)`: a service that gives these in turn, the last for ever. `slept` has the client's waits."""
+    """`planted(reply, ...)`: a service that sends these replies in turn, and the last one again and again."""
     slept = []
     monkeypatch.setattr(service_connection, "sleep", slept.append)
     with ExitStack() as stack:
@@ -49,21 +49,21 @@ def planted(monkeypatch):
 def asking():
     """`asking(running, ...)`: a client of a planted service."""
     with ExitStack() as stack:
-        yield lambda running, *given, **options: stack.enter_context(Client(running.base, *given, **options))
+        yield lambda running, *arguments, **options: stack.enter_context(Client(running.base, *arguments, **options))
 
 
 @pytest.mark.parametrize(("has_image", "has_text"), [(True, True), (True, False), (False, True)])
-def test_an_item_is_labelled_as_the_model_does(client, oracle, pixels, picture, has_image, has_text):
+def test_the_client_gets_the_scores_of_the_model(client, oracle, pixels, picture, has_image, has_text):
     text = "a red apple" if has_text else None
 
     answer = client.classify(picture if has_image else None, text, task="fruit", top_k=2, version=1, timeout_ms=9_000)
 
     scores = oracle("fruit").scores(pixels if has_image else None, text)
-    assert {found.label: found.score for found in answer.labels} == pytest.approx(
-        dict(sorted(scores.items(), key=lambda found: -found[1])[:2]), abs=1e-5
+    assert {label.label: label.score for label in answer.labels} == pytest.approx(
+        dict(sorted(scores.items(), key=lambda item: -item[1])[:2]), abs=1e-5
     )
     assert (answer.modalities.image, answer.modalities.text) == tuple(
-        "used" if is_there else "absent" for is_there in (has_image, has_text)
+        "used" if is_present else "absent" for is_present in (has_image, has_text)
     )
 
 
@@ -131,7 +131,7 @@ def test_an_invalid_address_is_refused(url):
 
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"timeout_seconds": 0}])
-def test_a_call_needs_time_and_an_attempt(options):
+def test_a_timeout_of_0_and_0_attempts_are_refused(options):
     with pytest.raises(ValueError, match="attempts at least 1"):
         Client("http://127.0.0.1", **options)
 
@@ -206,7 +206,7 @@ def test_an_answer_of_another_server_is_an_error(planted, asking, content):
     assert len(running.attempts) == 1
 
 
-def test_a_service_that_refuses_connections_is_tried_attempts_times(planted, asking):
+def test_a_refused_connection_is_retried_until_the_last_attempt(planted, asking):
     running = planted(OK)
     running.shutdown()
     running.server_close()
@@ -219,17 +219,17 @@ def test_a_service_that_refuses_connections_is_tried_attempts_times(planted, ask
 
 @pytest.mark.parametrize("is_date", [False, True])
 def test_retry_after_is_honoured_as_seconds_and_as_a_date(planted, asking, is_date):
-    said = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True) if is_date else "7"
-    running = planted(problem(503, "queue_full", Retry_After=said), OK)
+    retry_after = format_datetime(datetime.now(UTC) + timedelta(seconds=7), usegmt=True) if is_date else "7"
+    running = planted(problem(503, "queue_full", Retry_After=retry_after), OK)
 
     asking(running).classify(text="a red apple")
 
     assert 5 < running.slept[0] <= 7.2
 
 
-@pytest.mark.parametrize("said", ["31", "999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_a_wait_past_the_deadline_of_the_call_fails_at_once(planted, asking, said):
-    running = planted(problem(503, "queue_full", Retry_After=said), OK)
+@pytest.mark.parametrize("retry_after", ["31", "999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_past_the_deadline_of_the_call_fails_at_once(planted, asking, retry_after):
+    running = planted(problem(503, "queue_full", Retry_After=retry_after), OK)
 
     with pytest.raises(ProblemError) as caught:
         asking(running, timeout_seconds=30.0).classify(text="a red apple")
@@ -238,9 +238,9 @@ def test_a_wait_past_the_deadline_of_the_call_fails_at_once(planted, asking, sai
     assert (len(running.attempts), running.slept) == (1, [])
 
 
-@pytest.mark.parametrize("said", ["", "soon", "-1", "1e3", "9" * 5_000, "Fri, 31 Dec 99999 23:59:59 GMT"])
-def test_an_invalid_retry_after_is_ignored(planted, asking, said):
-    running = planted(problem(503, "queue_full", Retry_After=said), OK)
+@pytest.mark.parametrize("retry_after", ["", "soon", "-1", "1e3", "9" * 5_000, "Fri, 31 Dec 99999 23:59:59 GMT"])
+def test_an_invalid_retry_after_is_ignored(planted, asking, retry_after):
+    running = planted(problem(503, "queue_full", Retry_After=retry_after), OK)
 
     asking(running).classify(text="a red apple")
 
@@ -266,7 +266,7 @@ def test_a_budget_has_a_reserve_and_earns_a_retry_in_ten_requests():
     assert budget.withdraw()
 
 
-def test_a_budget_saves_up_no_more_than_its_reserve():
+def test_a_budget_never_exceeds_its_reserve():
     budget = RetryBudget()
     for _ in range(10_000):
         budget.deposit()

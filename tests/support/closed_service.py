@@ -1,4 +1,4 @@
-"""A service as a process, with the tasks `fruit` and `tags`, closed to requests without the key CANARY."""
+"""A service as a process, with the tasks `fruit` and `tags`, which accepts only requests with the key CANARY."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CANARY = "canary-key-0123456789"
 
 
 class ClosedService(NamedTuple):
-    """Where it is, what it says and what it serves."""
+    """The address, log, store and key of a running service."""
 
     url: str
     log: Path

@@ -1,4 +1,4 @@
-"""A service on loopback that does what a test plants: it answers, refuses, hangs up, breaks off or stalls."""
+"""A service on loopback with planted faults: it answers, refuses, resets, truncates or stalls as a test says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STALL_SECONDS = 30.0
 
 
 class Reply(NamedTuple):
-    """What one attempt gets."""
+    """The answer to one attempt."""
 
     status: int = 200
     content: bytes = json.dumps(ANSWER).encode()
@@ -36,13 +36,13 @@ OK, RESET, TRUNCATED, STALLS = Reply(), Reply(breaks="reset"), Reply(breaks="tru
 
 
 def problem(status: int, code: str, **headers: str) -> Reply:
-    """A problem as the service tells it; `Retry_After="1"` gives it that header."""
+    """A problem of the service; `Retry_After="1"` adds that header."""
     content = json.dumps({"status": status, "code": code, "detail": "Said so.", "request_id": "a2", "title": ""})
     return Reply(status, content.encode(), {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 class Attempt(NamedTuple):
-    """What a client sent."""
+    """The request of a client."""
 
     method: str
     path: str
@@ -51,7 +51,7 @@ class Attempt(NamedTuple):
 
 
 class FaultyService(ThreadingHTTPServer):
-    """Gives attempt after attempt what `reply` says, which one thread at a time asks; notes what it was sent."""
+    """Answers each attempt with the next `reply()`, one thread at a time, and records the attempts."""
 
     daemon_threads = True
     request_queue_size = 128

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors import SafetensorError
 from transformers import CLIPConfig
 from typer.testing import CliRunner
 
@@ -43,6 +41,30 @@ def test_dotted_flags_override(tmp_path: Path) -> None:
     assert (config.train.epochs, config.mora.rank, config.missing.test.ratio) == (3, 8, 0.0)
 
 
+@pytest.mark.parametrize(
+    ("flags", "labels"),
+    [
+        (["--labels", "[a, b]"], ("a", "b")),
+        (["--labels", '[\'a, b\', "c\\"d", 24" screen, \u00e9\u4e2d]'], ("a, b", 'c"d', '24" screen', "\u00e9\u4e2d")),
+        (["--labels=[a]", "--labels", "[b]"], ("b",)),
+        (["--labels", "null"], None),
+    ],
+)
+def test_a_flags_value_is_yaml_as_in_the_file(flags: list[str], labels: tuple[str, ...] | None) -> None:
+    assert load_config(CONFIGS / "mmimdb.yaml", flags).labels == labels
+
+
+def test_a_flag_may_have_dashes_and_a_negative_value() -> None:
+    config = load_config(CONFIGS / "mmimdb.yaml", ["--train.weight-decay", "0.5", "--train.seed", "-1"])
+
+    assert (config.train.weight_decay, config.train.seed) == (0.5, -1)
+
+
+def test_every_wrong_field_is_named_in_one_message() -> None:
+    with pytest.raises(ConfigError, match=r"(?s)mora\.rank: must be greater than 0.*train\.epoch: is not a field"):
+        load_config(CONFIGS / "mmimdb.yaml", ["--train.epoch", "3", "--mora.rank", "0"])
+
+
 def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
     flags = ["--export.precisions", "[int8, fp16]", "--export.accuracy_budget", "1.5"]
 
@@ -63,6 +85,7 @@ def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
         (["--data.image", "null", "--data.text", "null"], "both null; name the column of one at least"),
         (["--problem", "regression"], "problem"),
         (["--train.epochs"], "needs a value"),
+        (["--train.epochs", "3", "--labels", "[a"], "flag --labels: '\\[a' is not a YAML value"),
         (["epochs"], "unexpected argument"),
         (["--task.name", "x"], "task has no fields; give --task VALUE"),
         (["--task", "../etc"], "task: must be up to 63 of a-z"),
@@ -135,53 +158,3 @@ def test_a_file_that_is_no_configuration_says_where_and_why_on_one_line(
         load_config(tmp_path / "task.yaml")
 
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (SafetensorError("No space left on device (os error 28)"), "make room on the disk and give the same command"),
-        (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
-        (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
-        (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
-    ],
-)
-def test_what_the_machine_lacks_is_one_line_with_the_cure(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
-) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("training.cli.load_config", fail)
-
-    result = CliRunner().invoke(app, ["data", "task.yaml"])
-
-    assert result.exit_code == 1
-    assert says in result.stderr
-    assert result.stderr.count("\n") == 1
-
-
-def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("training.cli.load_config", stop)
-
-    result = CliRunner().invoke(app, ["data", "task.yaml"])
-
-    assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from what is done\n")
-
-
-def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("shapes differ")
-
-    monkeypatch.setattr("training.cli.load_config", fail)
-
-    assert isinstance(CliRunner().invoke(app, ["data", "task.yaml"]).exception, RuntimeError)
-
-
-def test_a_run_that_is_not_there_is_not_taken_for_an_unfinished_one(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "shp")])
-
-    assert (result.exit_code, "is not a folder; name what" in result.stderr) == (1, True)

@@ -1,4 +1,4 @@
 """Examples and splits of a task, benchmark data sets, and missing tables.
 
-It may import the configuration, and nothing of `model`.
+It may import the configuration, but not `model`.
 """

@@ -1,4 +1,4 @@
-"""The authors' Arrow files: one row an image, with its texts and its label by number."""
+"""The authors' Arrow files: one row an image, with its texts and the numbers of its labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MASKS = "missing_tables"  # the authors' folder of missing tables, beside the Ar
 
 
 def read_arrow(root: Path, config: TaskConfig) -> Layout:
-    """One row for each text of an image; the bytes of an image are held once.
+    """One row for each text of an image; the bytes of an image are in memory once.
 
     Raises:
         DataError: a file is missing or broken, lacks a column, or numbers a label that the task does not have.
@@ -28,12 +28,12 @@ def read_arrow(root: Path, config: TaskConfig) -> Layout:
 
 
 def masks_beside(root: Path) -> list[Path]:
-    """The authors' missing tables that lie beside their Arrow files."""
+    """The authors' missing tables beside their Arrow files."""
     return sorted((root / MASKS).glob("*.pt"))
 
 
 def _labels_by_number(root: Path, config: TaskConfig) -> tuple[str, ...]:
-    """The names of labels 0, 1, ...: as class_idx.json numbers them if it is there, else as the task lists them."""
+    """The names of labels 0, 1, ...: as class_idx.json numbers them if it exists, else as the task lists them."""
     if (root / "class_idx.json").is_file():
         (numbers,) = json_objects(root, ["class_idx.json"])
         if sorted(numbers.values(), key=str) != sorted(range(len(numbers)), key=str):
@@ -47,12 +47,12 @@ def _labels_by_number(root: Path, config: TaskConfig) -> tuple[str, ...]:
 def _file(root: Path, split: str) -> Path:
     """Such as val.arrow or mmimdb_dev.arrow."""
     names = [f"{name}.arrow" for name in SPLIT_NAMES[split]]
-    found = [path for name in names for pattern in (name, f"*_{name}") for path in sorted(root.glob(pattern))]
-    if len(found) != 1:
-        wanted = f"{' or '.join(names)} for {split} (also with a prefix, as mmimdb_{names[0]})"
-        held = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{root} must hold one file {wanted}; it holds {held}. Mend data.root or the file's name")
-    return found[0]
+    files = [path for name in names for pattern in (name, f"*_{name}") for path in sorted(root.glob(pattern))]
+    if len(files) != 1:
+        needed = f"{' or '.join(names)} for {split} (also with a prefix, as mmimdb_{names[0]})"
+        existing = ", ".join(path.name for path in files) or "none"
+        raise DataError(f"{root} must hold one file {needed}; it holds {existing}. Mend data.root or the file's name")
+    return files[0]
 
 
 def _rows(path: Path, labels: tuple[str, ...]) -> list[Row]:
@@ -82,7 +82,7 @@ def _rows(path: Path, labels: tuple[str, ...]) -> list[Row]:
     return rows
 
 
-def _named(number: Any, labels: tuple[str, ...]) -> str | list[str]:  # noqa: ANN401 - whatever the cell holds
+def _named(number: Any, labels: tuple[str, ...]) -> str | list[str]:  # noqa: ANN401 - any value of a cell
     """The label, or the labels of a list, which holds a 0 or 1 for every label or else the numbers of those present."""
     if not isinstance(number, list):
         return _label(number, labels)

@@ -1,4 +1,4 @@
-"""The layout of a data set: which rows each split has, and what files it takes to read them."""
+"""The layout of a data set: the rows of each split, and the JSON files that list them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model_store.items.rows import Row
 from training.data.tables import listed
 from training.errors import DataError
 
-SPLIT_NAMES = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # ours: the authors'
+SPLIT_NAMES = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # our name: the authors' names
 
 
 @dataclass(frozen=True)
@@ -31,38 +31,38 @@ def refuse(where: Path, faults: Sequence[str], cure: str) -> None:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object. Raises ValueError, which says what is wrong but not with which file."""
+    """A JSON file that holds one object. Raises ValueError with the fault, but without the file name."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ValueError("is missing") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"is not JSON: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError("is not a JSON object")
-    return found
+    return value
 
 
 def json_objects(root: Path, names: Sequence[str]) -> list[dict[str, Any]]:
     """Several JSON files of a data set. Raises DataError, which names each one that is missing or broken."""
-    found, faults = [], []
+    objects, faults = [], []
     for name in names:
         try:
-            found.append(json_object(root / name))
+            objects.append(json_object(root / name))
         except ValueError as error:
             faults.append(f"{name} {error}")
     refuse(root, faults, "fetch these files again, and see that data.root is the folder that holds them")
-    return found
+    return objects
 
 
 def splits_of(root: Path, listing: dict[str, Any]) -> dict[str, list[str]]:
     """The names that split.json gives for train, validation and test. Raises DataError."""
-    found, faults = {}, []
+    splits, faults = {}, []
     for split, keys in SPLIT_NAMES.items():
         names = next((listing[key] for key in keys if key in listing), None)
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             faults.append(f"split.json has no list {' or '.join(keys)}")
         else:
-            found[split] = names
+            splits[split] = names
     refuse(root, faults, "fetch split.json again")
-    return found
+    return splits

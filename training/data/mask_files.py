@@ -1,4 +1,4 @@
-"""Missing tables in files: the authors' .pt and our own .npy, whose names say what they were drawn for."""
+"""Missing tables in files: the authors' .pt and our own .npy, with their settings in the file name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = re.compile(
 
 
 def mask_name(task: str, split: str, config: MissingConfig) -> str:
-    """The file name of a table of ours: all that it was drawn from, or the file that it was read from."""
+    """The file name of one of our tables: its settings, and the file that it was read from, if any."""
     drawn = f"{config.type}_ratio{config.ratio:g}_both{config.both_ratio:g}_seed{config.seed}"
     read = f"_from_{Path(config.table).stem}" if config.table else ""
     return f"{task}_{split}_missing_{drawn}{read}.npy"
@@ -52,22 +52,22 @@ def read_mask(path: Path, images: int) -> NDArray[np.int8]:
 
 
 def check_name(path: Path, split: str, config: MissingConfig) -> None:
-    """Raise DataError where a file name says another split or setting than the configured one."""
-    said = _NAME.search(path.stem)
-    if said is None:
+    """Raise DataError when a file name states another split or setting than the configured one."""
+    settings = _NAME.search(path.stem)
+    if settings is None:
         return
-    if said["split"] not in (split, *SPLIT_NAMES[split]):
-        raise DataError(f"{path} is of the split {said['split']} by its name; name the table of {split}")
+    if settings["split"] not in (split, *SPLIT_NAMES[split]):
+        raise DataError(f"{path} is of the split {settings['split']} by its name; name the table of {split}")
     for field in ("type", "ratio", "both_ratio", "seed"):
         value = getattr(config, field)
-        if said[field] is not None and said[field] not in _spellings(value):
+        if settings[field] is not None and settings[field] not in _spellings(value):
             raise DataError(
-                f"{path} has {field} {said[field]} by its name, but missing.{split}.{field} is {value}; "
+                f"{path} has {field} {settings[field]} by its name, but missing.{split}.{field} is {value}; "
                 f"set missing.{split}.{field} to that of the table, or name another table"
             )
 
 
 def _spellings(value: str | float) -> set[str]:
-    """A value as file names have it: 0.7 is also 07."""
+    """The spellings of a value in file names: 0.7 is also 07."""
     spelled = {str(value), f"{value:g}"} if isinstance(value, int | float) else {value}
     return spelled | {text.replace(".", "") for text in spelled}

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store import Pattern
-from model_store.atomic_file import atomic_file
-from training.config import MissingConfig
+from model_store.atomic_file import write_atomically
+from training.config import MissingConfig, TaskConfig
 from training.data.mask_files import check_name, mask_name, read_mask
-from training.data.splits import Split
+from training.data.splits import Split, TaskData
 from training.errors import DataError, RunError
 
 
@@ -27,11 +27,11 @@ class Lacks(IntEnum):
 
 PATTERN_OF = {Lacks.NOTHING: Pattern.BOTH, Lacks.TEXT: Pattern.IMAGE, Lacks.IMAGE: Pattern.TEXT}
 Table = NDArray[np.int8]  # (items,) of Lacks
-_ROUNDING = 0.005  # of a ratio, where one is read off a table
+_ROUNDING = 0.005  # tolerance for the ratio of a table that was read
 
 
 def natural_table(split: Split) -> Table:
-    """What the items lack of themselves."""
+    """The modality that each item lacks in the data itself."""
     lacks = [Lacks.IMAGE if item.image is None else Lacks.TEXT if item.text is None else 0 for item in split.items]
     return np.array(lacks, dtype=np.int8)
 
@@ -39,8 +39,8 @@ def natural_table(split: Split) -> Table:
 def draw_table(natural: Table, config: MissingConfig) -> Table:
     """Remove one modality from complete items until `int(N * ratio)` items are incomplete.
 
-    Items that are naturally incomplete count towards the ratio and lose nothing more, so no item loses both. Of the
-    items drawn for type `both`, `int(drawn * both_ratio)` lose their image and the rest their text.
+    Items that are naturally incomplete count towards the ratio and lose no other modality, so no item loses both. Of
+    the items drawn for type `both`, `int(drawn * both_ratio)` lose their image and the rest their text.
     """
     rng = np.random.default_rng(config.seed)
     complete = np.flatnonzero(natural == Lacks.NOTHING)
@@ -55,7 +55,9 @@ def draw_table(natural: Table, config: MissingConfig) -> Table:
 
 
 def table_for(split: Split, task: str, config: MissingConfig, folder: Path | None = None) -> Table:
-    """The table of a split, drawn or read; one entry an image is saved in `folder`, so items that share it lose alike.
+    """The table of a split, drawn or read. Items that share an image lose the same modality.
+
+    One entry an image is saved in `folder`, if one is given.
 
     Raises:
         DataError: the configured table is not one of this split and setting.
@@ -72,13 +74,21 @@ def table_for(split: Split, task: str, config: MissingConfig, folder: Path | Non
     table = np.where(natural == Lacks.NOTHING, taken, natural).astype(np.int8)
     if folder is not None:
         of_images[:] = max(Lacks)
-        np.minimum.at(of_images, image_of, table)  # what all items of an image lack
+        np.minimum.at(of_images, image_of, table)  # the modality that all items of an image lack
         _save(of_images, folder / mask_name(task, split.name, config))
     return table
 
 
+def draw_tables(config: TaskConfig, data: TaskData, folder: Path | None = None) -> dict[str, Table]:
+    """The missing table of each split, saved in `folder` if one is given."""
+    return {
+        name: table_for(split, config.task, getattr(config.missing, name), folder)
+        for name, split in data.splits().items()
+    }
+
+
 def _image_of(split: Split) -> NDArray[np.intp]:
-    """(items,): the number of each item's image; an item without a group has one of its own."""
+    """(items,): the number of each item's image. An item without a group has its own image."""
     groups = [number if item.group is None else item.group for number, item in enumerate(split.items)]
     return np.unique(groups, return_inverse=True)[1]
 
@@ -115,10 +125,9 @@ def _save(entries: Table, path: Path) -> None:
     if path.is_file() and path.read_bytes() != content.getvalue():
         raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(path) as file:
-        file.write(content.getvalue())
+    write_atomically(path, content.getvalue())
 
 
-def pattern_shares(table: Table) -> dict[Pattern, float]:
+def pattern_shares(table: Table) -> dict[str, float]:
     """Share of the items with each presence pattern."""
-    return {pattern: float(np.mean(table == lacks)) for lacks, pattern in PATTERN_OF.items()}
+    return {pattern.value: float(np.mean(table == lacks)) for lacks, pattern in PATTERN_OF.items()}

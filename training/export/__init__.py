@@ -1,4 +1,4 @@
-"""From a trained task to ONNX: merge, export, parity check, other precisions.
+"""From a trained task to ONNX: merge, export, check against PyTorch, other precisions.
 
-It may import `learning` and the rooms below, and nothing of `report`.
+It may import `learning` and the rooms below, but not `report`.
 """

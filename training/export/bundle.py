@@ -1,10 +1,11 @@
-"""Merge a trained task, export it, prove that the graphs agree with PyTorch, and describe it for the store."""
+"""Merge a trained task, export it, check that the graphs agree with PyTorch, and describe it for the store."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -27,10 +28,8 @@ from training.data.golden import golden_items
 from training.data.splits import Split
 from training.errors import ExportError
 from training.export.onnx_graphs import GraphFiles, export_graphs
-from training.export.onnx_model import OnnxModel
-from training.export.parity import Reference, compare
+from training.export.onnx_model import OnnxModel, Reference, absent_features, logit_errors
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
-from training.learning.batches import RawInputs
 from training.learning.runs import TrainedTask
 from training.model.towers import feature_size
 from training.provenance import code_version, package_versions
@@ -40,11 +39,28 @@ MAX_LOGIT_ERROR = 1e-4
 
 @dataclass(frozen=True)
 class Bundle:
-    """A task ready to be published: its manifest without a version, blobs by SHA-256, what precisions cost."""
+    """A task ready to be published: its manifest without a version, blobs by SHA-256, the checks of precisions."""
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
     precision_checks: tuple[PrecisionCheck, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write graphs, head, absent features, tokenizer, report and manifest into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = self.draft
+        blobs = {
+            f"{name}.{precision}.onnx": getattr(graphs, name)
+            for precision, graphs in draft.graphs.items()
+            for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")
+        }
+        blobs |= {"head.safetensors": draft.head, "absent_features.safetensors": draft.absent_features}
+        blobs |= {"tokenizer.json": draft.text.tokenizer}
+        if draft.report is not None:
+            blobs["report.html"] = draft.report
+        for name, blob in blobs.items():
+            (folder / name).write_bytes(self.blobs[blob.sha256])
+        (folder / "manifest.json").write_text(draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
@@ -52,8 +68,8 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
 
     Args:
         metrics: the run's metrics.json.
-        examples: the validation split: to compare ONNX with PyTorch and precisions with fp32 on, and to pick golden
-            examples from.
+        examples: the validation split, on which ONNX is compared with PyTorch and precisions with fp32, and from
+            which the golden examples are picked.
         report: the run's report.html.
 
     Raises:
@@ -64,7 +80,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     files = export_graphs(model)
     absent = absent_features(trained)
     reference = Reference(trained)
-    errors = compare(OnnxModel(files, absent, model.head, preprocessor), reference, examples)
+    errors = logit_errors(OnnxModel(files, absent, model.head, preprocessor), reference, examples)
     worst = max(errors.values())
     if not math.isfinite(worst):
         raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
@@ -132,16 +148,8 @@ def _golden(pattern: Pattern, item: Example, logits: Tensor, blobs: Blobs) -> Go
     return GoldenExample(pattern=pattern, image=image, text=item.text, logits=tuple(logits.tolist()))
 
 
-def absent_features(trained: TrainedTask) -> dict[str, Tensor]:
-    """`image` and `text` (P,): what the towers give for a white picture and the empty text."""
-    model, inputs = trained.model, RawInputs(trained.preprocessor)
-    with torch.no_grad():
-        image, text = model.features(**inputs.images([]), **inputs.texts([]))
-    return {"image": image[0].contiguous(), "text": text[0].contiguous()}
-
-
 def head_by_pattern(head: torch.nn.Linear) -> dict[str, Tensor]:
-    """Weight and bias of each pattern, equal for all: heads of their own did not help (docs/method.md)."""
+    """Weight and bias of each pattern, equal for all: a head for each pattern did not help (docs/method.md)."""
     return {
         f"{pattern}.{name}": value.detach().clone()
         for pattern in Pattern
@@ -166,13 +174,13 @@ def _backbone(trained: TrainedTask) -> Backbone:
 
 
 class Blobs:
-    """Collects contents under their names in the store."""
+    """Contents by their names in the store."""
 
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
 
     def add(self, data: bytes) -> Blob:
-        """Name the content and keep it."""
+        """Add the content and return its name and size."""
         blob = blob_of(data)
         self.content[blob.sha256] = data
         return blob

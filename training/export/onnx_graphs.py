@@ -1,4 +1,4 @@
-"""ONNX files of the split towers: self-contained, and the same bytes for the same weights."""
+"""ONNX files of the split towers, or of the whole model: self-contained, the same bytes for the same weights."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass, fields
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import Dim
 
 from training.model.classifier import MissingModalityClassifier
 
 BATCH = Dim("batch", min=1, max=4096)
+_LAST_TOKEN = torch.tensor([4, 3])  # of the two example texts
 
 
 @dataclass(frozen=True)
 class GraphFiles:
-    """The four graphs of DESIGN.md as ONNX bytes."""
+    """The four graphs of a task as ONNX bytes."""
 
     image_trunk: bytes
     image_tail: bytes
@@ -41,12 +42,12 @@ def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
 
 
 def export_tails(merged: MissingModalityClassifier) -> dict[str, bytes]:
-    """`image_tail` and `text_tail` alone, which are all that another task on the same trunks needs."""
+    """`image_tail` and `text_tail` alone: the only graphs that another task on the same trunks adds."""
     merged.eval()
     pixels, ids = _example_inputs(merged)
     with torch.no_grad():
         image_hidden, text_hidden = merged.image_trunk(pixels), merged.text_trunk(ids)
-    text_inputs = {"text_hidden": text_hidden, "last_token": torch.tensor([4, 3])}
+    text_inputs = {"text_hidden": text_hidden, "last_token": _LAST_TOKEN}
     text_shapes = [{0: BATCH, 1: _length(merged)}, {0: BATCH}]
     return {
         "image_tail": to_onnx(merged.image_tail, {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]),
@@ -54,7 +55,27 @@ def export_tails(merged: MissingModalityClassifier) -> dict[str, bytes]:
     }
 
 
-def _example_inputs(merged: MissingModalityClassifier) -> tuple[torch.Tensor, torch.Tensor]:
+class _WholeModel(nn.Module):
+    """pixel_values (B, 3, S, S), input_ids (B, L), last_token (B,) -> logits (B, C)."""
+
+    def __init__(self, merged: MissingModalityClassifier) -> None:
+        super().__init__()
+        self.merged = merged
+
+    def forward(self, pixel_values: Tensor, input_ids: Tensor, last_token: Tensor) -> Tensor:
+        image = self.merged.image_features(pixel_values)
+        text = self.merged.text_features(input_ids, last_token)
+        return self.merged.head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
+
+
+def export_single_file(merged: MissingModalityClassifier) -> bytes:
+    """Both towers and the head of a merged model as one ONNX file. A missing image is a white picture, a text is ""."""
+    pixels, ids = _example_inputs(merged)
+    inputs = {"pixel_values": pixels, "input_ids": ids, "last_token": _LAST_TOKEN}
+    return to_onnx(_WholeModel(merged), inputs, "logits", [{0: BATCH}, {0: BATCH, 1: _length(merged)}, {0: BATCH}])
+
+
+def _example_inputs(merged: MissingModalityClassifier) -> tuple[Tensor, Tensor]:
     vision = merged.backbone.config.vision_config
     pixels = torch.zeros(2, vision.num_channels, vision.image_size, vision.image_size)
     return pixels, torch.zeros(2, 5, dtype=torch.int64)
@@ -64,7 +85,7 @@ def _length(merged: MissingModalityClassifier) -> Dim:
     return Dim("length", min=1, max=merged.backbone.config.text_config.max_position_embeddings)
 
 
-def to_onnx(module: nn.Module, inputs: dict[str, torch.Tensor], output: str, shapes: list[dict[int, Dim]]) -> bytes:
+def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: list[dict[int, Dim]]) -> bytes:
     """ONNX bytes of a module with one output; `shapes` gives the dynamic dimensions of each input."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's deprecations concern its own code
@@ -85,13 +106,13 @@ def to_onnx(module: nn.Module, inputs: dict[str, torch.Tensor], output: str, sha
 
 
 def canonical_bytes(model: onnx.ModelProto) -> bytes:
-    """Bytes that depend on the computation alone: no source locations, no notes of the exporter."""
+    """Bytes that depend only on the computation: without source locations and notes of the exporter."""
     graph = model.graph
     graph.name = "main"
     model.doc_string = ""
     for holder in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
         del holder.metadata_props[:]
-    del graph.value_info[:]  # shapes the runtime infers itself
+    del graph.value_info[:]  # shapes, which the runtime infers
     for node in graph.node:
         node.doc_string = ""
     return bytes(model.SerializeToString(deterministic=True))

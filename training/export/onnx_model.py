@@ -1,4 +1,4 @@
-"""The exported graphs, run as the service will run them."""
+"""The exported graphs, run as the service runs them, and the PyTorch model that they must agree with."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
+from model_store import Pattern
 from training.data.examples import Example
+from training.data.golden import pattern_items
 from training.data.missing import natural_table
 from training.data.splits import Split
 from training.export.onnx_graphs import GraphFiles
+from training.learning.batches import RawInputs
 from training.learning.evaluation import EncodedSplit
+from training.learning.runs import TrainedTask
 from training.model.preprocessing import Preprocessor, TokenBatch
+
+CHECKED_ITEMS = 32  # per presence pattern
 
 
 class OnnxModel:
-    """Graphs, head and absent features: each text at its own length, absent towers skipped."""
+    """Graphs, head and absent features. Each text runs at its own length; the tower of an absent input does not run."""
 
     def __init__(
         self, files: GraphFiles, absent: dict[str, Tensor], head: torch.nn.Linear, preprocessor: Preprocessor
@@ -44,12 +50,12 @@ class OnnxModel:
         return self._head(torch.cat([image, text]))  # type: ignore[no-any-return]
 
     def encode(self, split: Split, targets: Tensor, name: str, batch_size: int) -> EncodedSplit:
-        """Run each tower once over what differs in a split, texts of one length together, with a progress bar."""
+        """Run each tower once over the distinct inputs of a split, texts of one length together. Shows progress."""
         images: dict[bytes | Path | None, Tensor] = {None: self._absent["image"]}
         texts: dict[str | None, Tensor] = {None: self._absent["text"]}
-        given = list(dict.fromkeys(item.image for item in split.items if item.image is not None))
-        for start in track(range(0, len(given), batch_size), f"{name}: images"):
-            batch = given[start : start + batch_size]
+        distinct = list(dict.fromkeys(item.image for item in split.items if item.image is not None))
+        for start in track(range(0, len(distinct), batch_size), f"{name}: images"):
+            batch = distinct[start : start + batch_size]
             images |= zip(batch, self._image_features(batch), strict=True)
         words = list(dict.fromkeys(item.text for item in split.items if item.text is not None))
         for rows, tokens in track([*self._text_batches(words, batch_size)], f"{name}: texts"):
@@ -83,3 +89,38 @@ class OnnxModel:
 
     def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]
+
+
+class Reference:
+    """The merged PyTorch model, run as plain transformers code: both towers whole, an absent input like any other."""
+
+    def __init__(self, trained: TrainedTask) -> None:
+        self._backbone, self._head = trained.model.backbone.eval(), trained.model.head
+        self._preprocessor = trained.preprocessor
+
+    @torch.no_grad()
+    def logits(self, items: list[Example]) -> Tensor:
+        """(B, C)"""
+        pixels = torch.stack([self._preprocessor.image(item.image) for item in items])
+        ids = self._preprocessor.texts([item.text for item in items]).input_ids
+        image = self._backbone.get_image_features(pixel_values=pixels).pooler_output
+        text = self._backbone.get_text_features(input_ids=ids).pooler_output
+        return self._head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
+
+
+def logit_errors(onnx_model: OnnxModel, reference: Reference, examples: Split) -> dict[Pattern, float]:
+    """Largest absolute difference of a logit between the two, per presence pattern."""
+    errors = {}
+    for pattern in Pattern:
+        items = pattern_items(examples, pattern)[:CHECKED_ITEMS]
+        logits = torch.stack([onnx_model.logits(item) for item in items])
+        errors[pattern] = float((logits - reference.logits(items)).abs().max())
+    return errors
+
+
+def absent_features(trained: TrainedTask) -> dict[str, Tensor]:
+    """`image` and `text` (P,): the towers' features of a white picture and of the empty text."""
+    model, inputs = trained.model, RawInputs(trained.preprocessor)
+    with torch.no_grad():
+        image, text = model.features(**inputs.images([]), **inputs.texts([]))
+    return {"image": image[0].contiguous(), "text": text[0].contiguous()}

@@ -1,4 +1,4 @@
-"""Which precisions may be served: those that cost no presence pattern more accuracy than the budget."""
+"""The precisions that may be served: they cost no presence pattern more accuracy than the budget."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _BATCH = 16
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """What one precision did to a task's answers on its validation split.
+    """The effect of one precision on a task's answers on its validation split.
 
-    `change` is in points of `metric`, by which the best epoch was chosen, against fp32: -0.5 for an accuracy that fell
-    from 80.0 % to 79.5 %. `max_logit_error` is the largest absolute difference of a logit from fp32's. `problem` says
-    why the precision is not published.
+    `change` is the difference from fp32 in points of `metric`: -0.5 for an accuracy that fell from 80.0 % to 79.5 %.
+    `max_logit_error` is the largest absolute difference of a logit from fp32's. `problem` is the reason why the
+    precision is not published.
     """
 
     precision: Precision
@@ -67,41 +67,41 @@ class PrecisionChecker:
         self._expected = self._model(fp32).encode(examples, self._targets, Precision.FP32, _BATCH)
 
     def check(self, precision: Precision) -> PrecisionCheck:
-        """Make the graphs of a precision, run them, and weigh what they cost. Whatever goes wrong is a result too."""
+        """Make the graphs of a precision, run them, and measure their cost. A failure is a result too."""
         try:
             files = converted(self._fp32, precision)
             model = self._model(files)
-            batch_size = 1 if precision is Precision.INT8 else _BATCH  # one at a time, as it is served
-            found = model.encode(self._examples, self._targets, precision, batch_size)
-            errors = self._errors(model, found)
-        except Exception as error:  # converters and runtimes raise what they like, and fp32 can be published without
+            batch_size = 1 if precision is Precision.INT8 else _BATCH  # one at a time, as the service runs it
+            encoded = model.encode(self._examples, self._targets, precision, batch_size)
+            errors = self._errors(model, encoded)
+        except Exception as error:  # converters and runtimes raise any exception; fp32 is published anyway
             reason = str(error).partition("\n")[0]
             failed = f"its graphs cannot be made or run here: {type(error).__name__}: {reason}"
             return PrecisionCheck(precision, self._metric, {}, {}, None, failed)
-        change = self._change(found)
+        change = self._change(encoded)
         problem = self._problem(change, errors)
         return PrecisionCheck(precision, self._metric, change, errors, files if problem is None else None, problem)
 
     def _model(self, files: GraphFiles) -> OnnxModel:
         return OnnxModel(files, self._absent, self._trained.model.head, self._trained.preprocessor)
 
-    def _errors(self, model: OnnxModel, found: EncodedSplit) -> dict[Pattern, float]:
+    def _errors(self, model: OnnxModel, encoded: EncodedSplit) -> dict[Pattern, float]:
         head = self._trained.model.head
         differences: dict[Pattern, list[Tensor]] = {
-            pattern: [(found.of_pattern(head, pattern)[0] - self._expected.of_pattern(head, pattern)[0]).flatten()]
+            pattern: [(encoded.of_pattern(head, pattern)[0] - self._expected.of_pattern(head, pattern)[0]).flatten()]
             for pattern in Pattern
         }
         for pattern, item, logits in self._golden:
             differences[pattern].append(model.logits(item) - logits)
-        none = torch.zeros(1)  # where no item has a pattern
+        none = torch.zeros(1)  # for a pattern that no item has
         return {pattern: float(torch.cat([none, *parts]).abs().max()) for pattern, parts in differences.items()}
 
-    def _change(self, found: EncodedSplit) -> dict[Pattern, float]:
-        """Of the patterns that some item of the split has."""
+    def _change(self, encoded: EncodedSplit) -> dict[Pattern, float]:
+        """In points, of the patterns that some item of the split has."""
         head, problem, change = self._trained.model.head, self._trained.config.problem, {}
         for pattern in Pattern:
             before, after = (
-                score(*encoded.of_pattern(head, pattern), problem)[self._metric] for encoded in (self._expected, found)
+                score(*split.of_pattern(head, pattern), problem)[self._metric] for split in (self._expected, encoded)
             )
             if before is not None and after is not None:
                 change[pattern] = round(100 * (after - before), 4)
@@ -113,7 +113,7 @@ class PrecisionChecker:
             return "its logits are not finite"
         unknown = [pattern for pattern in Pattern if pattern not in change]
         if unknown:
-            return f"no validation item tells what it does to {' and '.join(unknown)}"
+            return f"no validation item shows its effect on {' and '.join(unknown)}"
         if min(change.values()) < -budget:
             return f"it costs more than export.accuracy_budget, {budget:g} points"
         return None

@@ -16,7 +16,7 @@ from training.export.onnx_graphs import GraphFiles, canonical_bytes
 
 
 def converted(fp32: GraphFiles, precision: Precision) -> GraphFiles:
-    """The graphs at int8 or fp16; equal bytes for equal fp32 graphs, so that tasks go on sharing their trunks."""
+    """The graphs at int8 or fp16. Equal fp32 graphs give equal bytes, so tasks still share their trunks."""
     convert = {Precision.INT8: _int8, Precision.FP16: _fp16}[precision]
     return GraphFiles(**{name: convert(onnx.load_model_from_string(data)) for name, data in fp32.by_name().items()})
 
@@ -24,10 +24,11 @@ def converted(fp32: GraphFiles, precision: Precision) -> GraphFiles:
 def _int8(model: onnx.ModelProto) -> bytes:
     """Every product with a weight in int8; convolutions, embeddings, attention and norms stay in fp32.
 
-    Weights are signed and scaled per output channel, which is what VNNI instructions multiply fastest. Activations are
-    scaled as they come, by the range of the whole tensor, so inputs run one at a time: a neighbour would change them.
+    Weights are signed and scaled per output channel: VNNI instructions multiply those fastest. Activations are scaled
+    while they are computed, by the range of the whole tensor. So inputs run one at a time: others in the batch would
+    change the scale.
     """
-    add_pre_process_metadata(model)  # else a warning: the exporter has folded and fused what pre-processing would
+    add_pre_process_metadata(model)  # avoids a warning; the exporter has folded and fused already
     with TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(
@@ -39,5 +40,5 @@ def _int8(model: onnx.ModelProto) -> bytes:
 def _fp16(model: onnx.ModelProto) -> bytes:
     """Weights and activations in half precision; only the graph's own inputs and outputs are cast."""
     half = convert_float_to_float16(model, keep_io_types=True)
-    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the casts stand last
+    OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the converter appends its casts
     return canonical_bytes(half)

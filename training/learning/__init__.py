@@ -1,4 +1,4 @@
-"""The training loop and what surrounds it: batches, trunk outputs, evaluation, calibration, run folders.
+"""The training loop with its batches and cache, evaluation, calibration, and run folders.
 
 It may import `model` and `data`.
 """

@@ -20,7 +20,7 @@ Batch = dict[str, Tensor]
 
 
 class MaskedExamples(Dataset[Example]):
-    """The items of a split without what the missing table takes away."""
+    """The items of a split without the modalities that the missing table takes away."""
 
     def __init__(self, split: Split, table: Table) -> None:
         self.split = split
@@ -37,13 +37,13 @@ class MaskedExamples(Dataset[Example]):
 
 
 class Inputs(Protocol):
-    """What the towers are given: pixels and tokens, or what the trunks made of them."""
+    """The inputs of the towers: pixels and tokens, or the outputs of the trunks for them."""
 
     def images(self, items: list[Example]) -> Batch:
-        """One row for each item, all of which have an image, and a last one for the absent image."""
+        """One row for the image of each item, and a last one for the absent image."""
 
     def texts(self, items: list[Example]) -> Batch:
-        """One row for each item, all of which have a text, and a last one for the absent text; and `last_token`."""
+        """One row for the text of each item, and a last one for the absent text; and `last_token`."""
 
 
 class RawInputs:
@@ -69,7 +69,7 @@ class RawInputs:
 
 
 class Collator:
-    """Items to what `MissingModalityClassifier.forward` takes, with `labels`."""
+    """Items to the arguments of `MissingModalityClassifier.forward`, with `labels`."""
 
     def __init__(self, inputs: Inputs, labels: tuple[str, ...], problem: Problem) -> None:
         self.inputs = inputs
@@ -98,5 +98,5 @@ class Collator:
 
 
 def _rows(present: Tensor) -> Tensor:
-    """0, 1, 2 ... for what is present, and the row after those for what is absent."""
+    """0, 1, 2 ... for present inputs, and the row after those for absent ones."""
     return torch.where(present, present.cumsum(0) - 1, present.sum())

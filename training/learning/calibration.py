@@ -1,4 +1,4 @@
-"""Make scores mean what they say: a temperature for each presence pattern, and when a label is selected."""
+"""Calibration: a temperature for each presence pattern, and the threshold that selects a label."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from model_store import Calibration, Pattern, Problem
 
 BINS = 15
 _COOLEST, _HOTTEST, _STEPS = 0.05, 20.0, 200
-_PRIOR_POSITIVES = 30  # how many positives a label of its own must outweigh; fewer lean on the threshold of all
+_PRIOR_POSITIVES = 30  # weight of the F1 of all labels, in positives of the label's own
 _CANDIDATES = np.round(np.arange(0.02, 0.99, 0.01), 2)
 
 
 def calibrate(answers: Mapping[Pattern, tuple[Tensor, Tensor]], problem: Problem) -> dict[Pattern, Calibration]:
     """Temperature and thresholds of each pattern from its validation logits (N, C) and targets."""
-    found = {}
+    calibrations = {}
     for pattern, (logits, targets) in answers.items():
         temperature = fit_temperature(logits, targets, problem)
         chosen: tuple[float, ...] | None = None
         if problem is Problem.MULTI_LABEL:
             chosen = fit_thresholds((logits.double() / temperature).sigmoid().numpy(), targets.numpy())
-        found[pattern] = Calibration(temperature=temperature, thresholds=chosen)
-    return found
+        calibrations[pattern] = Calibration(temperature=temperature, thresholds=chosen)
+    return calibrations
 
 
 def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     """The T that minimises the negative log likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599).
 
-    1 where nothing bounds it: for one item, or items that are all right, the likeliest scores would be 0 and 1. The
-    likelihood has one optimum in 1 / T, which is enclosed step by step.
+    1 where the likelihood has no optimum: for one item, or if every answer is right, it grows towards scores of 0 and
+    1. Otherwise it has one optimum in 1 / T, which is enclosed step by step.
 
     Args:
         logits: (N, C); targets: class indices (N,), or (N, C) of 0 and 1.
@@ -47,20 +47,20 @@ def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     loss = functional.binary_cross_entropy_with_logits if problem is Problem.MULTI_LABEL else functional.cross_entropy
     targets = targets.double() if problem is Problem.MULTI_LABEL else targets
     inverse = torch.linspace(np.log(1 / _HOTTEST), np.log(1 / _COOLEST), _STEPS, dtype=torch.float64).exp()
-    for _ in range(3):  # each time between the neighbours of the best so far
+    for _ in range(3):  # each step between the neighbours of the best value so far
         losses = torch.stack([loss(logits * value, targets) for value in inverse])
         best = int(losses.argmin())
         low, high = inverse[max(best - 1, 0)], inverse[min(best + 1, len(inverse) - 1)]
         inverse = torch.linspace(float(low), float(high), 21, dtype=torch.float64)
-    found = inverse[int(torch.stack([loss(logits * value, targets) for value in inverse]).argmin())]
-    return float(1 / found) if loss(logits * found, targets) < loss(logits, targets) else 1.0
+    optimum = inverse[int(torch.stack([loss(logits * value, targets) for value in inverse]).argmin())]
+    return float(1 / optimum) if loss(logits * optimum, targets) < loss(logits, targets) else 1.0
 
 
 def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:
-    """For each label the probability from which it is selected, for the best F1.
+    """For each label the lowest probability that selects it, for the best F1.
 
-    A label's own F1 on few positives is noise, so it is averaged with that of all labels together, which counts as much
-    as thirty positives would.
+    A label's own F1 on few positives is noise. So it is averaged with the F1 of all labels together, which counts as
+    much as thirty positives.
 
     Args:
         probabilities, targets: (N, C).
@@ -72,22 +72,22 @@ def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float
     positives = truth.sum(axis=0)
     shared = f1[:, positives > 0].mean(axis=1, keepdims=True)
     weighed = (positives * f1 + _PRIOR_POSITIVES * shared) / (positives + _PRIOR_POSITIVES)
-    best = np.isclose(weighed, weighed.max(axis=0))  # often a plateau, whose middle is the safest
+    best = np.isclose(weighed, weighed.max(axis=0))  # often a plateau; its middle is the safest
     return tuple(float(np.median(_CANDIDATES[chosen])) for chosen in best.T)
 
 
 def _f1(selected: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(C,); 0 for a label that is never there and never selected."""
+    """(C,); 0 for a label that is never true and never selected."""
     hits = (selected & truth).sum(axis=0)
     return np.asarray(2 * hits / np.maximum(selected.sum(axis=0) + truth.sum(axis=0), 1))
 
 
 @dataclass(frozen=True)
 class Bins:
-    """How right answers are, by how confident they are; an empty bin has count 0.
+    """Accuracy of answers by their confidence; an empty bin has count 0.
 
     Shapes:
-        all (bins + 1,): bins of equal width without their upper edge, and one for a confidence of 1.
+        all (bins + 1,): bins of equal width, each without its upper edge, and one for a confidence of 1.
     """
 
     confidence: NDArray[np.float64]

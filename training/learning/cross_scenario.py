@@ -1,4 +1,4 @@
-"""The cross-scenario grid: models trained on one kind of missingness, tested on every other (METHOD: protocol)."""
+"""The cross-scenario grid: tasks trained on one kind of missingness, tested on every kind (METHOD: protocol)."""
 
 from __future__ import annotations
 
@@ -25,42 +25,41 @@ class Grid:
     scores: tuple[tuple[float, ...], ...]
 
 
-def cross_scenario(runs: Sequence[tuple[TrainedTask, TaskData]], names: Sequence[str], ratios: Sequence[float]) -> Grid:
+def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
     """Test every run on complete items and on each missing type at each ratio, drawn with its own test seed.
 
     Args:
-        names: of the rows.
+        runs: the name, task and data of each. The ratios are those of their test splits, or 0.7 if these are complete.
 
     Raises:
         RunError: the runs were not trained for the same task.
     """
-    first, _ = runs[0]
-    for trained, _ in runs[1:]:
+    _, first, _ = runs[0]
+    for _, trained, _ in runs[1:]:
         if (trained.config.task, trained.labels) != (first.config.task, first.labels):
             raise RunError(f"a grid needs runs of one task, not of {first.config.task} and {trained.config.task}")
+    ratios = sorted({ratio for _, trained, _ in runs if (ratio := trained.config.missing.test.ratio)}) or [0.7]
     settings = [MissingConfig(ratio=0.0)]
     settings += [MissingConfig(type=kind, ratio=ratio) for ratio in ratios for kind in get_args(MissingType)]
     metric, rows = "accuracy", []
-    for trained, data in runs:
-        problem = trained.config.problem
+    for _, trained, data in runs:
+        problem, seed = trained.config.problem, trained.config.missing.test.seed
         encoded = encode(trained.model, data.test, Collator(RawInputs(trained.preprocessor), trained.labels, problem))
         metric = selection_metric(problem, trained.labels, data.test)
-        test = trained.config.missing.test
-        tables = [table_for(data.test, first.config.task, _seeded(setting, test.seed)) for setting in settings]
-        found = [score(encoded.logits(trained.model.head, table), encoded.targets, problem)[metric] for table in tables]
-        rows.append(tuple(float(value or 0.0) for value in found))
+        seeded = [setting.model_copy(update={"seed": seed}) for setting in settings]
+        tables = [table_for(data.test, first.config.task, setting) for setting in seeded]
+        scores = [
+            score(encoded.logits(trained.model.head, table), encoded.targets, problem)[metric] for table in tables
+        ]
+        rows.append(tuple(float(value or 0.0) for value in scores))
     return Grid(
         metric,
-        tuple(names),
-        tuple(map(named, settings)),
+        tuple(f"{name}: {_named(trained.config.missing.train)}" for name, trained, _ in runs),
+        tuple(map(_named, settings)),
         tuple(rows),
     )
 
 
-def _seeded(setting: MissingConfig, seed: int) -> MissingConfig:
-    return setting.model_copy(update={"seed": seed})
-
-
-def named(setting: MissingConfig) -> str:
+def _named(setting: MissingConfig) -> str:
     """A kind of missingness in words."""
     return f"{setting.type} {setting.ratio:.0%}" if setting.ratio else "complete"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,21 +15,21 @@ from torchmetrics.functional import classification as metrics
 
 from model_store import Calibration, Pattern, Problem
 from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
-from training.data.splits import Split
+from training.data.splits import Split, TaskData
 from training.learning.batches import Collator
 from training.model.classifier import MissingModalityClassifier
 
-Scores = dict[str, float | None]  # None where there was nothing to score
+Scores = dict[str, float | None]  # None: no items, or undefined for them
 Calibrations = Mapping[Pattern, Calibration]
 _LACKS = {pattern: lacks for lacks, pattern in PATTERN_OF.items()}
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Both towers' features of every item, all that a head needs to answer under any missing table.
+    """Both towers' features of every item: with them a head can answer under any missing table.
 
     Shapes:
-        image, text: (N, P), where a modality is absent its constant; absent_image, absent_text: (P,).
+        image, text: (N, P), of the absent input where an item lacks it; absent_image, absent_text: (P,).
         targets: (N,) class indices, or (N, C) of 0 and 1.
     """
 
@@ -41,26 +42,35 @@ class EncodedSplit:
 
     @torch.no_grad()
     def logits(self, head: nn.Linear, table: Table) -> Tensor:
-        """(N, C) without what the table takes away."""
+        """(N, C) without the modalities that the table takes away."""
         lacks = torch.as_tensor(np.asarray(table, dtype=np.int64)).unsqueeze(1)  # (N, 1)
         image = torch.where(lacks == Lacks.IMAGE, self.absent_image, self.image)
         text = torch.where(lacks == Lacks.TEXT, self.absent_text, self.text)
         return head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
     def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
-        """The table that leaves every item of this pattern, and which items have what the pattern needs."""
+        """The table that gives every item this pattern, and which items (N,) have the modalities for it."""
         has_image, has_text = self.natural != Lacks.IMAGE, self.natural != Lacks.TEXT
         chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
         return np.full_like(self.natural, _LACKS[pattern]), chosen
 
     def of_pattern(self, head: nn.Linear, pattern: Pattern, hidden: Table | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (n, C) and targets of every item that has what the pattern needs, without the rest.
+        """Logits (n, C) and targets of every item that has the modalities of the pattern; others are taken away.
 
         Args:
-            hidden: a missing table whose items must have it even so; None: by nature.
+            hidden: a missing table, under which an item must still have those modalities.
         """
         table, chosen = (self if hidden is None else replace(self, natural=hidden)).under(pattern)
         return self.logits(head, table)[chosen], self.targets[chosen]
+
+    def by_pattern(self, head: nn.Linear, hidden: Table) -> dict[Pattern, tuple[Tensor, Tensor]]:
+        """`of_pattern` for each pattern."""
+        return {pattern: self.of_pattern(head, pattern, hidden) for pattern in Pattern}
+
+
+def encode_splits(model: MissingModalityClassifier, data: TaskData, collator: Collator) -> dict[str, EncodedSplit]:
+    """Encode the splits that are scored: validation and test."""
+    return {split.name: encode(model, split, collator) for split in (data.validation, data.test)}
 
 
 @torch.no_grad()
@@ -93,32 +103,44 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
         return {"items": len(logits), **dict.fromkeys(names)}
     if problem is Problem.MULTI_LABEL:
         probabilities, truth = logits.sigmoid(), targets.int()
-        found = {
+        values = {
             "accuracy": metrics.multilabel_exact_match(probabilities, truth, classes),
             "macro_f1": metrics.multilabel_f1_score(probabilities, truth, classes, average="macro"),
             "ece": metrics.binary_calibration_error(probabilities.flatten(), truth.flatten(), n_bins=15),
         }
     else:
         probabilities = logits.softmax(dim=-1)
-        found = {
+        values = {
             "accuracy": metrics.multiclass_accuracy(probabilities, targets, classes, average="micro"),
             "macro_f1": metrics.multiclass_f1_score(probabilities, targets, classes, average="macro"),
             "ece": metrics.multiclass_calibration_error(probabilities, targets, classes, n_bins=15),
         }
         if classes == 2 and 0 < int(targets.sum()) < len(targets):
-            found["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
-    rounded = {name: round(float(value), 6) for name, value in found.items()}
+            values["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
+    rounded = {name: round(float(value), 6) for name, value in values.items()}
     return {"items": len(logits), **{name: rounded.get(name) for name in names}}
+
+
+def evaluate_splits(
+    head: nn.Linear,
+    encoded: Mapping[str, EncodedSplit],
+    tables: Mapping[str, Table],
+    problem: Problem,
+    calibrations: Calibrations,
+) -> dict[str, Any]:
+    """Scores of each encoded split, overall and per presence pattern."""
+    return {name: evaluate(head, split, tables[name], problem, calibrations) for name, split in encoded.items()}
 
 
 def evaluate(
     head: nn.Linear, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
 ) -> dict[str, Scores]:
-    """Scores under the configured table (`overall`), and of each presence pattern on every item that allows it.
+    """Scores under the configured table (`overall`), and under each presence pattern on every item that allows it.
 
-    `ece_calibrated` is the calibration error of what is served, after each pattern's temperature; of a multi-label task
-    `macro_f1_calibrated` is that of the labels which the service selects, by each pattern's thresholds. `confidence` is
-    the mean highest score of what is served: live answers that are less sure than that meet other items than these.
+    `ece_calibrated` is the calibration error of the served scores, which each pattern's temperature has scaled. Of a
+    multi-label task, `macro_f1_calibrated` is the F1 of the labels that the service selects by each pattern's
+    thresholds. `confidence` is the mean highest served score: lower confidence on live traffic indicates that the data
+    has drifted.
     """
     everything = np.ones(len(table), dtype=bool)
     views = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
@@ -126,7 +148,7 @@ def evaluate(
 
 
 def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tensor:
-    """(N, C), each row by the temperature of the pattern that the table leaves it."""
+    """(N, C): each row divided by the temperature of the pattern that the table gives it."""
     temperature = torch.tensor([calibrations[PATTERN_OF[lacks]].temperature for lacks in table])
     return logits / temperature.unsqueeze(1)
 
@@ -140,26 +162,26 @@ def _scores(
     calibrations: Calibrations,
 ) -> Scores:
     logits, targets = encoded.logits(head, table), encoded.targets[chosen]
-    plain = score(logits[chosen], targets, problem)
+    scores = score(logits[chosen], targets, problem)
     served = calibrated(logits, table, calibrations)
-    plain["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
-    plain["confidence"] = None if plain["accuracy"] is None else round(_confidence(served[chosen], problem), 6)
-    if problem is Problem.MULTI_LABEL and plain["macro_f1"] is not None:
+    scores["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
+    scores["confidence"] = None if scores["accuracy"] is None else round(_confidence(served[chosen], problem), 6)
+    if problem is Problem.MULTI_LABEL and scores["macro_f1"] is not None:
         thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
         selected = (served.sigmoid() >= thresholds)[chosen].int()
         f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
-        plain["macro_f1_calibrated"] = round(float(f1), 6)
-    return plain
+        scores["macro_f1_calibrated"] = round(float(f1), 6)
+    return scores
 
 
 def _confidence(logits: Tensor, problem: Problem) -> float:
-    """Mean highest score of (n, C), n > 0; what the service counts as `mora_prediction_confidence`."""
-    scores = logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)
-    return float(scores.max(dim=-1).values.mean())
+    """Mean highest score of (n, C), n > 0, which the service exports as `mora_prediction_confidence`."""
+    probabilities = logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)
+    return float(probabilities.max(dim=-1).values.mean())
 
 
 def selection_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
-    """By which validation score the best epoch is chosen: the one its data sets are reported by (METHOD: protocol)."""
+    """The validation score that decides which epoch is best: the usual one of the problem (METHOD: protocol)."""
     if problem is Problem.MULTI_LABEL:
         return "macro_f1"
     present = {label for item in split.items for label in item.labels}

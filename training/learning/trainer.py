@@ -1,10 +1,10 @@
-"""transformers' Trainer, set up for adapters: weight decay, checkpoints, what is logged."""
+"""transformers' Trainer, set up for adapters: learning rates, weight decay, seconds in its log."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +13,50 @@ from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from model_store import Problem
 from training.config import TaskConfig
+from training.data.missing import Table
+from training.data.splits import TaskData
 from training.errors import RunError
+from training.learning.batches import Collator, MaskedExamples, RawInputs
 from training.learning.evaluation import score
-from training.learning.runs import read_json
+from training.learning.trunk_outputs import open_or_build
+from training.model.classifier import MissingModalityClassifier
+from training.model.preprocessing import Preprocessor
 
-_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 _NEVER_DECAYED = ("magnitude", "gate", "bias")  # parts of names
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """Trainer whose weight decay follows the method, and whose log says how long training has taken so far."""
+    """A Trainer with the method's weight decay and learning rates, whose log has the seconds of training so far."""
 
     def __init__(self, config: TaskConfig, **options: Any) -> None:  # noqa: ANN401
         self._decays_everything = config.method == "mora" and config.mora.parametrization == "official"
         self._adapter_rate = config.train.adapter_rate
         self._session_started = time.monotonic()
-        self._earlier_seconds: float | None = None  # of the sessions before this one
+        self._earlier_seconds: float | None = None  # of earlier sessions of this run
         super().__init__(**options)
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Official MoRA decays everything it trains; other methods spare magnitudes, gates, norms and biases."""
+        """Parameters that decay: all of official MoRA; of other methods no magnitude, gate, norm or bias."""
         if self._decays_everything:
             return [name for name, value in model.named_parameters() if value.requires_grad]
         names: list[str] = super().get_decay_parameter_names(model)
         return [name for name in names if not any(part in name for part in _NEVER_DECAYED)]
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:  # noqa: ANN401
-        """The Trainer's own, with groups of their own for what is not the head, at `train.adapter_rate`."""
+        """The Trainer's optimizer; parameters outside the head learn at `train.adapter_rate` of the head's rate."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments, **options)
         head = {id(value) for name, value in self.model.named_parameters() if name.startswith("head.")}
         groups = [*optimizer.param_groups]
         optimizer.param_groups.clear()
         for group in groups:
-            for ours, rate in ((True, 1.0), (False, self._adapter_rate)):
-                chosen = [value for value in group["params"] if (id(value) in head) is ours]
+            for is_head, rate in ((True, 1.0), (False, self._adapter_rate)):
+                chosen = [value for value in group["params"] if (id(value) in head) is is_head]
                 if chosen:
                     optimizer.add_param_group({**group, "params": chosen, "lr": rate * group["lr"]})
         return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Keep the seconds of training beside each entry; they go into the checkpoint and on from there."""
+        """Add the seconds of training to each entry. Checkpoints keep the log, so a resumed run goes on counting."""
         if self._earlier_seconds is None:
             history = self.state.log_history
             self._earlier_seconds = float(history[-1]["seconds"]) if history else 0.0
@@ -61,7 +65,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
 
 def is_main_process() -> bool:
-    """Whether this process writes and publishes: the only one, or the first that torchrun started."""
+    """Whether this process writes and publishes: the only process, or the first that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -93,11 +97,11 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         report_to="none",
         dataloader_pin_memory=torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
-        ddp_timeout=24 * 3600,  # seconds; the others wait while the first fills the trunk cache
+        ddp_timeout=24 * 3600,  # seconds; other processes wait while the first fills the trunk cache
         ddp_backend="gloo" if _processes() > 1 and not torch.cuda.is_available() else None,
     )
     if arguments.parallel_mode.value == "not_distributed":
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # a batch of rows cannot be cut in two; torchrun uses more GPUs
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # a batch shares rows, so it cannot be divided; torchrun can
     return arguments
 
 
@@ -109,28 +113,52 @@ def _share(batch_size: int) -> int:
 
 
 def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's
+    return int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
 
 
-def validation_scores(prediction: EvalPrediction, problem: Problem) -> dict[str, float]:
-    """What the Trainer logs of the validation split."""
-    found = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
-    return {name: value for name, value in found.items() if value is not None}
+def collator_for(
+    model: MissingModalityClassifier,
+    preprocessor: Preprocessor,
+    config: TaskConfig,
+    data: TaskData,
+    cache_folder: Path,
+    announce: Callable[[str], None],
+) -> Collator:
+    """Batches of a task for the model, with the frozen layers' outputs from a cache on disk where that is possible."""
+    cache = None
+    if config.train.cache_trunk and config.method != "full":  # which trains the trunk too
+        cache = open_or_build(model, preprocessor, data, cache_folder, announce)
+    return Collator(cache or RawInputs(preprocessor), data.labels, config.problem)
 
 
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that a kill left incomplete is removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for path in found:
-        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _parses(path / "trainer_state.json"):
-            return str(path)
-        shutil.rmtree(path)
-    return None
+def train(
+    model: MissingModalityClassifier,
+    collator: Collator,
+    config: TaskConfig,
+    data: TaskData,
+    tables: dict[str, Table],
+    arguments: TrainingArguments,
+    checkpoint: str | None,
+) -> list[dict[str, float]]:
+    """Train adapter and head, from a checkpoint if one is given, and keep the best epoch. Returns the Trainer's log.
+
+    Args:
+        tables: the missing tables of `train` and `validation`.
+    """
+    trainer = AdapterTrainer(
+        config,
+        model=model,
+        args=arguments,
+        data_collator=collator,
+        train_dataset=MaskedExamples(data.train, tables["train"]),
+        eval_dataset=MaskedExamples(data.validation, tables["validation"]),
+        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem),
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return list(trainer.state.log_history)
 
 
-def _parses(path: Path) -> bool:
-    try:
-        read_json(path)
-    except RunError:
-        return False
-    return True
+def _validation_scores(prediction: EvalPrediction, problem: Problem) -> dict[str, float]:
+    """The scores that the Trainer logs of the validation split."""
+    scores = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
+    return {name: value for name, value in scores.items() if value is not None}

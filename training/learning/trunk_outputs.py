@@ -1,4 +1,4 @@
-"""The frozen layers' outputs on disk, computed once: training reads them in place of running the trunks each epoch."""
+"""The frozen layers' outputs on disk: computed once, so that the trunks need not run in every epoch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
 
 _BATCH = 64
-_FREE_SHARE = 0.8  # of the free disk that a cache may take
+_FREE_SHARE = 0.8  # of the free disk space that a cache may take
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Token vectors of many inputs, one after the other, and where each begins.
+    """Token vectors of many inputs, one after the other, and the start of each.
 
     Shapes:
         tokens: (sum of lengths, D), memory-mapped; starts: (inputs + 1,).
@@ -42,7 +42,7 @@ class _Rows:
 
 
 class TrunkOutputs:
-    """Trunk outputs of every image and text of a task's data, by content. The last row is the absent input's."""
+    """Trunk outputs of every distinct image and text of a task's data. The last row is the absent input."""
 
     def __init__(self, images: _Rows, texts: _Rows, image_row: dict[object, int], text_row: dict[object, int]) -> None:
         self._images, self._texts = images, texts
@@ -54,7 +54,7 @@ class TrunkOutputs:
         return {"image_hidden": torch.stack([self._images.of(row) for row in rows])}
 
     def texts(self, items: list[Example]) -> Batch:
-        """`text_hidden` (T + 1, L, Dt), zeros behind the end, and `last_token` (T + 1,)."""
+        """`text_hidden` (T + 1, L, Dt), zeros after the end, and `last_token` (T + 1,)."""
         rows = [self._text_row[key] for key in (*(item.text for item in items), None)]
         hidden = [self._texts.of(row) for row in rows]
         last = torch.tensor([len(tokens) - 1 for tokens in hidden])
@@ -62,7 +62,7 @@ class TrunkOutputs:
 
 
 def needed_bytes(model: MissingModalityClassifier, preprocessor: Preprocessor, data: TaskData) -> int:
-    """What a cache of this data takes on disk."""
+    """The disk space of a cache of this data."""
     images, texts = _contents(data)
     vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
     positions = model.image_trunk.embeddings.num_positions
@@ -77,10 +77,10 @@ def open_or_build(
     folder: Path,
     announce: Callable[[str], None],
 ) -> TrunkOutputs | None:
-    """The cache of these trunks on this data; None, and why is announced, when the disk has no room for it.
+    """The cache of these trunks on this data; None, with an announcement, if the disk has no room for it.
 
-    Its files are named by a digest of the trunk's weights, the preprocessing and the content, so a file is never read
-    for anything else than it was made from.
+    Its files are named by a digest of the trunk's weights, the preprocessing and the content. So a file is read only
+    for the inputs that it was made from.
     """
     images, texts = _contents(data)
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def open_or_build(
 
 
 def _contents(data: TaskData) -> tuple[list[Any], list[Any]]:
-    """The different images and texts of all splits, the absent one last; texts of like length stand together."""
+    """The distinct images and texts of all splits, the absent one last. Texts are in the order of their length."""
     items = [item for split in data.splits().values() for item in split.items]
     images = dict.fromkeys(item.image for item in items if item.image is not None)
     texts = dict.fromkeys(item.text for item in items if item.text is not None)
@@ -156,7 +156,7 @@ def _rows(path: Path, compute: Callable[[], Iterable[Tensor]]) -> _Rows:
         part.replace(tokens)
         unfinished = starts.with_suffix(".part.npy")
         np.save(unfinished, np.cumsum([0, *lengths]))
-        unfinished.replace(starts)  # last: where it is, both are whole
+        unfinished.replace(starts)  # last: once it exists, both files are complete
     begin = np.load(starts)
     mapped = np.memmap(tokens, dtype=np.float32, mode="r").reshape(int(begin[-1]), -1)
     return _Rows(mapped, begin)

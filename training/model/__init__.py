@@ -1,4 +1,4 @@
 """Towers, MoRA and the methods it is compared with, the classifier, preprocessing, and imported checkpoints.
 
-It may import the configuration, and nothing of `data`.
+It may import the configuration, but not `data`.
 """

@@ -1,6 +1,6 @@
-"""`best_model.pt` of MoRA's authors: what their code trained, as tensors by name, with a few plain values.
+"""`best_model.pt` of MoRA's authors: the trained tensors by name, with a few plain values.
 
-Their names, of the layers that they adapt, and of one head:
+Their names for the adapted layers and the head:
 
     model.{vision,text}_model.encoder.layers.I.self_attn.NAME.{shared_magnitude,specific_magnitude}   m_s, m_p (1, d)
     ....NAME.modality_A, modality_B                                                  P (d, r), Q (r, d)
@@ -40,7 +40,7 @@ def merge_authors(path: Path, towers: Backbone) -> tuple[Tensor, Tensor, object]
         Weight (C, 2P) and bias (C,) of the head, and the name of the backbone it was trained on.
 
     Raises:
-        SourceError: the file is another one, is damaged, needs code to be read, or does not fit the towers.
+        SourceError: the file is of another kind, is damaged, needs code to be read, or does not fit the towers.
     """
     state = _state(path)
     metadata = state.pop("_metadata", None)
@@ -53,8 +53,8 @@ def merge_authors(path: Path, towers: Backbone) -> tuple[Tensor, Tensor, object]
     shared: dict[int, dict[str, Tensor]] = {}
     for name in [*state]:
         if match := _OWN.fullmatch(name):
-            place, tower, layer, part = match.groups()
-            own.setdefault((place, tower, int(layer)), {})[part] = state.pop(name)
+            module, tower, layer, part = match.groups()
+            own.setdefault((module, tower, int(layer)), {})[part] = state.pop(name)
         elif match := _SHARED.fullmatch(name):
             shared.setdefault(int(match[1] or match[2]), {})[match[3]] = state.pop(name)
     weight, bias = state.pop("cls_head.weight", None), state.pop("cls_head.bias", None)
@@ -64,17 +64,17 @@ def merge_authors(path: Path, towers: Backbone) -> tuple[Tensor, Tensor, object]
         raise SourceError(
             f"{path} lacks {'cls_head' if own else 'adapted projections'}; is it the whole best_model.pt?"
         )
-    for (place, tower, layer), parts in own.items():
+    for (module, tower, layer), parts in own.items():
         factors = shared.get(layer, {})
         lacking = [*sorted(_PARTS - parts.keys()), *(f"shared_{name}" for name in "AB" if name not in factors)]
         if lacking:
-            raise SourceError(f"{path} lacks {first_few(lacking)} of {place}")
+            raise SourceError(f"{path} lacks {first_few(lacking)} of {module}")
         try:
-            _merge(towers.get_parameter(f"{place}.weight"), tower, parts, factors, float(metadata["alpha"]))
+            _merge(towers.get_parameter(f"{module}.weight"), tower, parts, factors, float(metadata["alpha"]))
         except (AttributeError, IndexError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[-1].strip()
             cure = "give the one it was made for"
-            raise SourceError(f"{path} does not fit the backbone at {place} ({reason}); {cure}") from error
+            raise SourceError(f"{path} does not fit the backbone at {module} ({reason}); {cure}") from error
     return weight, bias, metadata.get("backbone_name")
 
 
@@ -87,7 +87,7 @@ def _merge(w0: Tensor, tower: str, parts: dict[str, Tensor], shared: dict[str, T
     adapted = MoRAWeight(w0, factors, "image" if tower == "vision" else "text", settings)
     names = {"p": "modality_A", "q": "modality_B"}
     names |= {name: name for name in ("shared_magnitude", "specific_magnitude")}
-    adapted.load_state_dict({ours: parts[theirs] for ours, theirs in names.items()}, strict=False)
+    adapted.load_state_dict({own: parts[theirs] for own, theirs in names.items()}, strict=False)
     w0.copy_(adapted(w0))
 
 

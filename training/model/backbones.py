@@ -32,7 +32,7 @@ def load_backbone_config(backbone: str) -> BackboneConfig:
 
 
 def empty_backbone(config: BackboneConfig) -> Backbone:
-    """A backbone of this configuration with weights that mean nothing."""
+    """A backbone of this configuration with random weights."""
     return _MODELS[type(config)](config)
 
 
@@ -43,31 +43,31 @@ def load_backbone(backbone: str) -> Backbone:
 
 
 def load_checkpoint(folder: Path) -> Backbone:
-    """A fine-tuned backbone: safetensors alone, and nothing in it that the model has no place for.
+    """A fine-tuned backbone, from safetensors only.
 
     Raises:
-        BackboneError: as `load_backbone`, or it holds other weights too.
+        BackboneError: as `load_backbone`, or the files hold weights that the model does not have.
     """
-    model, strange = _loaded(str(folder), use_safetensors=True)
-    if strange:
-        raise BackboneError(f"it holds {first_few(strange)}, which a {type(model).__name__} has no place for")
+    model, unexpected = _loaded(str(folder), use_safetensors=True)
+    if unexpected:
+        raise BackboneError(f"it holds {first_few(unexpected)}, which a {type(model).__name__} does not have")
     return model
 
 
 def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
-    """The backbone, and the weights in its files that it has no place for."""
+    """The backbone, and the names of weights in its files that it does not have."""
     config = load_backbone_config(backbone)
-    disable_progress_bar()  # of loading weights: seconds at most, and it would stand between the lines that matter
+    disable_progress_bar()  # loading takes seconds, and the bar would clutter the output
     try:
-        model, found = _MODELS[type(config)].from_pretrained(
+        model, keys = _MODELS[type(config)].from_pretrained(
             backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the latter two: weights that do not fit
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the last two: weights that do not fit
         raise BackboneError(_unreachable(backbone)) from error
-    lacking = sorted(found["missing_keys"])
-    if lacking:  # transformers would draw them at random
+    lacking = sorted(keys["missing_keys"])
+    if lacking:  # transformers would fill them with random values
         raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; it is not a whole model")
-    return model, sorted(found["unexpected_keys"])
+    return model, sorted(keys["unexpected_keys"])
 
 
 def _check_siglip(backbone: str, config: SiglipConfig) -> None:
@@ -75,18 +75,18 @@ def _check_siglip(backbone: str, config: SiglipConfig) -> None:
     if sizes[0] != sizes[1]:
         raise BackboneError(
             f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}; "
-            "choose one whose features are alike"
+            "choose one whose features have one size"
         )
     if not config.vision_config.vision_use_head:
         raise BackboneError(
-            f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has"
+            f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has it"
         )
 
 
 def _unreachable(backbone: str) -> str:
     if Path(backbone).exists():
         hidden = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
-        if hidden:  # what `save_pretrained` writes of the weights is for its owner alone
+        if hidden:  # `save_pretrained` writes weights that only their owner may read
             return f"backbone: this user may not read {hidden[0]}; try chmod a+r"
         return f"backbone: {backbone} does not hold a whole transformers model; copy config.json and model.safetensors"
     return (

@@ -1,4 +1,4 @@
-"""The trained model: two towers, what is adapted in them, and a linear head over both features."""
+"""The trained model: two towers, an adapter in them, and a linear head over both features."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class MissingModalityClassifier(nn.Module):
     """A backbone's towers, adapted, and a head over [image features, text features].
 
     The features are the unnormalised projections (METHOD: official configurations). A missing image is a white picture
-    and a missing text the empty string: each is one input, so that a batch holds it once, in its last row. The state is
-    what is trained: adapter and head.
+    and a missing text the empty string. A batch holds each of them once, in its last row. The state dict holds only the
+    trained parameters: adapter and head.
     """
 
     def __init__(self, backbone: Backbone, config: TaskConfig, classes: int) -> None:
@@ -47,7 +47,7 @@ class MissingModalityClassifier(nn.Module):
         self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
 
     def split_at(self, backbone: Backbone, image_split: int, text_split: int) -> None:
-        """Let the tails begin at these layers; what the model answers stays the same."""
+        """Make these layers the first of the tails. The model's answers stay the same."""
         self.image_split, self.text_split = image_split, text_split
         self.image_trunk = ImageTrunk(backbone, image_split)
         self.image_tail = ImageTail(backbone, image_split)
@@ -59,7 +59,7 @@ class MissingModalityClassifier(nn.Module):
         return self.image_tail(self.image_trunk(pixel_values))  # type: ignore[no-any-return]
 
     def text_features(self, input_ids: Tensor, last_token: Tensor) -> Tensor:
-        """(B, L), and where each text ends (B,) -> (B, P)."""
+        """input_ids (B, L) and the position of each text's last token (B,) -> (B, P)."""
         return self.text_tail(self.text_trunk(input_ids), last_token)  # type: ignore[no-any-return]
 
     def features(
@@ -74,8 +74,8 @@ class MissingModalityClassifier(nn.Module):
 
         Args:
             last_token: (T,)
-            pixel_values: (I, 3, S, S), or in its place the image trunk's output (I, N, Dv).
-            input_ids: (T, L), or in its place the text trunk's output (T, L, Dt).
+            pixel_values: (I, 3, S, S); or image_hidden, the image trunk's output (I, N, Dv).
+            input_ids: (T, L); or text_hidden, the text trunk's output (T, L, Dt).
         """
         image_hidden = self.image_trunk(pixel_values) if image_hidden is None else image_hidden
         text_hidden = self.text_trunk(input_ids) if text_hidden is None else text_hidden
@@ -92,10 +92,11 @@ class MissingModalityClassifier(nn.Module):
         text_hidden: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Logits (B, C), and the loss when labels are given: class indices (B,), or 0/1 (B, C) for multi-label.
+        """Logits (B, C), and with labels the loss.
 
         Args:
-            image_row, text_row: (B,), the row of each item's image and text; the last row is the absent one's.
+            image_row, text_row: (B,), the row of each item's image and text; the last row is the absent input.
+            labels: class indices (B,), or 0/1 (B, C) for multi-label.
             last_token and the rest: as for `features`.
         """
         images, texts = self.features(last_token, pixel_values, image_hidden, input_ids, text_hidden)
@@ -110,11 +111,11 @@ class MissingModalityClassifier(nn.Module):
         return {"loss": loss, "logits": logits}
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
-        """The trained parameters alone, so that checkpoints and adapters stay small."""
+        """The trained parameters only, so that checkpoints and adapters stay small."""
         return {name: value.detach() for name, value in self.named_parameters() if value.requires_grad}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
-        """Load trained parameters, all of them and nothing else."""
+        """Load the trained parameters. Raises BackboneError unless names and shapes are those of the model."""
         own = self.state_dict()
         if own.keys() != state_dict.keys() or any(own[n].shape != state_dict[n].shape for n in own):
             raise BackboneError(
@@ -125,12 +126,12 @@ class MissingModalityClassifier(nn.Module):
         return nn.modules.module._IncompatibleKeys([], [])
 
     def trainable_parameters(self) -> int:
-        """How many numbers are trained."""
+        """The number of trained parameters."""
         return sum(value.numel() for value in self.state_dict().values())
 
 
 def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tuple[int, int]:
-    """First adapted layer of the image and of the text tower: as many last layers in both."""
+    """First adapted layer of the image and of the text tower, with equally many adapted layers in both."""
     shallower = min(image_layers, text_layers)
     first = config.first_layer if config.first_layer is not None else max(shallower - 2, 0)
     if first >= shallower:

@@ -1,4 +1,4 @@
-"""What people already have, read as towers and a head: a PEFT adapter, a fine-tuned checkpoint, the authors' file."""
+"""Sources of an import, read as towers and a head: a PEFT adapter, a fine-tuned checkpoint, the authors' file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from training.errors import BackboneError, PreprocessingMissingError, SourceErro
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
 from training.model.imported_head import Head, checked_head
-from training.model.peft_adapter import CONFIG, merge_adapter, read_description, refuse_image_classifier
+from training.model.peft_adapter import (
+    CONFIG,
+    RUN_DESCRIPTION,
+    merge_adapter,
+    read_description,
+    refuse_image_classifier,
+)
 from training.model.preprocessing import Preprocessor
 from training.model.towers import Backbone
 
@@ -19,7 +25,7 @@ _UNDERSTOOD = (
     "model.safetensors (CLIPModel or SiglipModel in transformers' format), and the best_model.pt of MoRA's authors"
 )
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-_ARCHITECTURE = {  # of a tower's configuration: what must agree for weights to mean the same
+_ARCHITECTURE = {  # fields of a tower's configuration that must agree, else its weights mean something else
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
@@ -41,47 +47,55 @@ class Source:
     kind: Literal["peft", "transformers", "authors"]
     towers: Backbone
     head: Head | None
-    notes: tuple[str, ...]  # what a person should know, but need not mend
+    notes: tuple[str, ...]  # for the user: nothing that must be changed
 
 
 def read_source(path: Path, backbone: str) -> Source:
-    """Read what is to be imported onto the configured backbone. Nothing in it is executed.
+    """Read a source onto the configured backbone. No code in it is executed.
 
     Raises:
-        SourceError: it is nothing that is understood, is damaged, or does not fit the backbone.
+        SourceError: the source is of no known kind, is damaged, or does not fit the backbone.
         BackboneError: the backbone itself cannot be loaded.
     """
+    _refuse_run(path)
     if path.is_file() and path.suffix in _PICKLES:
         towers = load_backbone(backbone)
         weight, bias, made_for = merge_authors(path, towers)
         head = checked_head(weight, bias, towers, f"cls_head of {path}")
         return Source("authors", towers, head, _other_name(path, made_for, backbone))
     if (path / CONFIG).is_file():
-        towers, found, made_for = merge_adapter(path, load_backbone(backbone))
-        return Source("peft", towers, found, _other_name(path, made_for, backbone))
+        towers, adapter_head, made_for = merge_adapter(path, load_backbone(backbone))
+        return Source("peft", towers, adapter_head, _other_name(path, made_for, backbone))
     if (path / "config.json").is_file():
         return _checkpoint(path, backbone)
     missing = "" if path.exists() else ": there is no such file or folder"
     raise SourceError(f"{path} cannot be imported{missing}. Understood are {_UNDERSTOOD}")
 
 
+def _refuse_run(path: Path) -> None:
+    """Raise SourceError for the folder of a run, also of one that is older than task.json."""
+    is_older_run = (path / CONFIG).is_file() and "task_config" in read_description(path / CONFIG)
+    if is_older_run or (path / RUN_DESCRIPTION).is_file():
+        raise SourceError(f"{path} is a run of mora-train already; `mora-train publish {path}` publishes it")
+
+
 def _checkpoint(path: Path, backbone: str) -> Source:
     for name in read_description(path / "config.json").get("architectures") or []:
         refuse_image_classifier(path, name)
     try:
-        theirs = load_backbone_config(str(path))
+        source = load_backbone_config(str(path))
     except BackboneError as error:
         raise SourceError(f"{path} is not a CLIPModel or SiglipModel ({error})") from error
-    ours = load_backbone_config(backbone)
-    if type(theirs) is not type(ours):
-        raise SourceError(f"{path} is a {theirs.model_type} model, and the backbone {backbone} a {ours.model_type} one")
+    own = load_backbone_config(backbone)
+    if type(source) is not type(own):
+        raise SourceError(f"{path} is a {source.model_type} model, and the backbone {backbone} a {own.model_type} one")
     differing = [
-        f"{tower} {name} {getattr(getattr(theirs, tower), name)} in place of {value}"
+        f"{tower} {name} {getattr(getattr(source, tower), name)} in place of {value}"
         for tower in ("vision_config", "text_config")
-        for name, value in getattr(ours, tower).to_dict().items()
-        if name in _ARCHITECTURE and getattr(getattr(theirs, tower), name) != value
+        for name, value in getattr(own, tower).to_dict().items()
+        if name in _ARCHITECTURE and getattr(getattr(source, tower), name) != value
     ]
-    sizes = [getattr(config, "projection_dim", None) for config in (theirs, ours)]  # of CLIP
+    sizes = [getattr(config, "projection_dim", None) for config in (source, own)]  # of CLIP
     if sizes[0] != sizes[1]:
         differing.append(f"projection_dim {sizes[0]} in place of {sizes[1]}")
     if differing:
@@ -94,17 +108,17 @@ def _checkpoint(path: Path, backbone: str) -> Source:
 
 
 def _preparation_notes(path: Path, backbone: str) -> tuple[str, ...]:
-    """Who prepares images and texts. Raises SourceError when the source's owner does it otherwise."""
+    """Compare the preprocessing of source and backbone. Raises SourceError when it differs."""
     try:
-        theirs = Preprocessor(str(path), load_backbone_config(str(path)))
+        source = Preprocessor(str(path), load_backbone_config(str(path)))
     except PreprocessingMissingError:
         return (f"{path} has no image processor and tokenizer of its own: those of {backbone} are used",)
-    ours = Preprocessor(backbone, load_backbone_config(backbone))
-    for what in ("image", "text"):
-        if getattr(theirs, f"{what}_description")() != getattr(ours, f"{what}_description")():
+    own = Preprocessor(backbone, load_backbone_config(backbone))
+    for modality in ("image", "text"):
+        if getattr(source, f"{modality}_description")() != getattr(own, f"{modality}_description")():
             raise SourceError(
-                f"{path} prepares {what}s otherwise than {backbone}; add --backbone {path}: all is then as there, and "
-                "its trunk is shared with other tasks on it alone"
+                f"{path} prepares {modality}s otherwise than {backbone}; add --backbone {path}: then its own "
+                "preprocessing is used, and its trunk is shared only with other tasks on it"
             )
     return ()
 

@@ -1,4 +1,4 @@
-"""Heads that were trained elsewhere, and the safetensors files they come in."""
+"""Heads that were trained elsewhere, read from safetensors files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def read_head(path: Path, backbone: Backbone) -> Head:
 
 
 def checked_head(weight: Tensor, bias: Tensor, backbone: Backbone, name: str) -> Head:
-    """The two as the model takes them. Raises SourceError when they do not fit the backbone; `name` says which."""
-    wanted = 2 * feature_size(backbone)
-    if weight.ndim != 2 or weight.shape[1] != wanted or bias.shape != weight.shape[:1]:
+    """Weight and bias as the model takes them. Raises SourceError, with `name`, when they do not fit the backbone."""
+    inputs = 2 * feature_size(backbone)
+    if weight.ndim != 2 or weight.shape[1] != inputs or bias.shape != weight.shape[:1]:
         raise SourceError(
             f"{name} has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; on this backbone a head is "
-            f"(C, {wanted}) and (C,), over image features followed by text features"
+            f"(C, {inputs}) and (C,), over image features followed by text features"
         )
     if not bool(weight.isfinite().all() and bias.isfinite().all()):
         raise SourceError(f"{name} holds numbers that are not finite; it cannot be served")

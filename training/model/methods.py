@@ -1,33 +1,39 @@
-"""What is trained of the backbone: MoRA, or one of the methods it is compared with."""
+"""The trained part of the backbone: MoRA, or one of the methods it is compared with."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 import peft
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training.config import Method, MoRAConfig
+from training.errors import BackboneError
 from training.model.mora import MoRAAdapter, projections
+from training.model.peft_adapter import WEIGHTS
 from training.model.towers import Backbone
+
+_PEFT_MODEL = "base_model."  # how PeftModel's names begin, in which a LoraModel is the base model
 
 
 class Adapter(Protocol):
-    """The trained part of a backbone. It lets gradients through from the moment it is made until it is merged."""
+    """The trained part of a backbone. Gradients flow through it from its creation until it is merged."""
 
     def merge(self) -> None:
-        """Write what was trained into the backbone's own weights."""
+        """Write the trained values into the backbone's own weights."""
 
 
 class InPlace:
-    """Parameters of the backbone that are trained where they are."""
+    """Parameters of the backbone that are themselves trained."""
 
     def __init__(self, parameters: list[nn.Parameter]) -> None:
         for value in parameters:
             value.requires_grad_(True)
 
     def merge(self) -> None:
-        """Nothing: the weights are the backbone's own."""
+        """Do nothing: the weights are the backbone's own."""
 
 
 class LowRank:
@@ -36,17 +42,35 @@ class LowRank:
     def __init__(self, backbone: Backbone, layers: list[nn.Module], config: MoRAConfig, use_dora: bool) -> None:
         chosen = {projection for layer in layers for projection in projections(layer, config).values()}
         names = [name for name, module in backbone.named_modules() if module in chosen]
-        lora = peft.LoraConfig(
+        self._config = peft.LoraConfig(
             r=config.rank,
             lora_alpha=config.rank,
             lora_dropout=config.dropout,
             target_modules=names,
             use_dora=use_dora,
         )
-        self._tuner = peft.LoraModel(backbone, lora, "default")
+        self._tuner = peft.LoraModel(backbone, self._config, "default")
 
     def merge(self) -> None:
         self._tuner.merge_and_unload()
+
+    def save(self, folder: Path, backbone: str) -> None:
+        """Write the files of `PeftModel.save_pretrained`, by which `PeftModel.from_pretrained` loads the adapter."""
+        state = peft.get_peft_model_state_dict(self._tuner, save_embedding_layers=False)
+        save_file({f"{_PEFT_MODEL}{name}": value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
+        self._config.base_model_name_or_path, self._config.inference_mode = backbone, True
+        self._config.save_pretrained(str(folder))
+
+    def load(self, folder: Path) -> None:
+        """Read the weights that `save` wrote. Raises BackboneError when they do not fit."""
+        state = {name.removeprefix(_PEFT_MODEL): value for name, value in load_file(folder / WEIGHTS).items()}
+        try:
+            result = peft.set_peft_model_state_dict(self._tuner, state)
+            fits = not result.unexpected_keys and not any(".lora_" in name for name in result.missing_keys)
+        except RuntimeError:  # other shapes
+            fits = False
+        if not fits:
+            raise BackboneError(f"{folder / WEIGHTS} does not fit this backbone; use the one it was made with")
 
 
 def adapt(
@@ -55,7 +79,7 @@ def adapt(
     """Prepare a frozen backbone for training.
 
     Args:
-        image_layers, text_layers: the last layers of the towers, which every method but full fine-tuning keeps to.
+        image_layers, text_layers: the last layers of the towers; only full fine-tuning trains other layers too.
         config: LoRA and DoRA take their target modules, rank and dropout from it.
 
     Raises:

@@ -40,9 +40,9 @@ class MoRAWeight(nn.Module):
 
         W = m_s dir(W0 + D_s) + m_p dir(W0 + D_p),  D_s = a S (O^T O) S^T,  D_p = a (P Q)^T
 
-    S is the tower's own shared factor, O the other tower's: only its r x r Gram matrix enters, so that the widths need
-    not agree. m_s and m_p start at the column norms of W0. For ablations `without` leaves out the shared term, the
-    specific term, or the Gram matrix (D_s = a S S^T, which nothing couples to the other tower).
+    S is the tower's own shared factor, O the other tower's. Only the r x r Gram matrix of O enters, so the widths may
+    differ. m_s and m_p start at the column norms of W0. For ablations `without` leaves out the shared term, the
+    specific term, or the Gram matrix (D_s = a S S^T, without any coupling to the other tower).
 
     Shapes:
         W0, W: (d, d); S: (d, r); O: (d_other, r); P: (d, r); Q: (r, d); m_s, m_p: (1, d).
@@ -68,7 +68,7 @@ class MoRAWeight(nn.Module):
         return (own, other) if self.tower == "image" else (other, own)
 
     def gram(self) -> Tensor:
-        """O^T O (r, r), what this tower hears of the other one."""
+        """O^T O (r, r), the coupling to the other tower."""
         _, other = self.own_and_other()
         return torch.eye(other.shape[1], device=other.device) if self.without == "gram" else other.T @ other
 
@@ -82,7 +82,7 @@ class MoRAWeight(nn.Module):
         return self.scale * (self.p @ self.q).T
 
     def terms(self, w0: Tensor) -> list[Tensor]:
-        """m_s dir(W0 + D_s) and m_p dir(W0 + D_p), each unless it is left out."""
+        """m_s dir(W0 + D_s) and m_p dir(W0 + D_p), or the one that the ablation leaves."""
         terms = []
         if self.without != "shared":
             terms.append(self.shared_magnitude * column_direction(w0 + self.shared_update()))
@@ -99,8 +99,8 @@ class IdentityMoRAWeight(MoRAWeight):
 
         W = (m_s dir(W0 + D_s) + m_p dir(W0 + D_p)) / 2,  D_s = g a S G S^T,  G = O^T O r / tr(O^T O)
 
-    Official MoRA starts at m_s dir(W0 + noise) + W0. Here D_s = D_p = 0 at first, and since g multiplies a product that
-    is not zero, its gradient is not zero either. The normalised Gram has mean eigenvalue one whatever the widths.
+    Official MoRA starts at m_s dir(W0 + noise) + W0. Here D_s = D_p = 0 at first. The gate multiplies a product that is
+    not zero, so its gradient is not zero. The normalised Gram has mean eigenvalue one for all widths.
     """
 
     def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
@@ -122,8 +122,8 @@ class IdentityMoRAWeight(MoRAWeight):
 class MoRAAdapter(nn.Module):
     """Every trained part of MoRA: shared factors a layer, one parametrization a projection.
 
-    The modules are also registered as parametrizations of the projections they adapt, so that the towers' own code
-    computes with the adapted weights, and merging is PyTorch's own `remove_parametrizations`.
+    The modules are also registered as parametrizations of the projections they adapt. So the towers' own code computes
+    with the adapted weights, and `remove_parametrizations` of PyTorch merges them.
 
     Args:
         image_layers, text_layers: the attention blocks to adapt, paired from the last layer backwards.
@@ -139,25 +139,25 @@ class MoRAAdapter(nn.Module):
         self._hooks: list[Any] = []
         for image_layer, text_layer in zip(image_layers, text_layers, strict=True):
             pair = {"image": projections(image_layer, config), "text": projections(text_layer, config)}
-            widths = {tower: next(iter(found.values())).in_features for tower, found in pair.items()}
+            widths = {tower: next(iter(named.values())).in_features for tower, named in pair.items()}
             factors = SharedFactors(widths["text"], widths["image"], config.rank)
             if config.without != "shared":
                 self.shared.append(factors)
-            for tower, found in pair.items():
-                weights = nn.ModuleDict({n: weight(p.weight.data, factors, tower, config) for n, p in found.items()})
+            for tower, named in pair.items():
+                weights = nn.ModuleDict({n: weight(p.weight.data, factors, tower, config) for n, p in named.items()})
                 getattr(self, tower).append(weights)
-                for name, projection in found.items():
+                for name, projection in named.items():
                     self._attach(projection, weights[name], config.dropout)
 
     def _attach(self, projection: nn.Linear, weight: nn.Module, dropout: float) -> None:
         parametrize.register_parametrization(projection, "weight", weight)
         self._adapted.append(projection)
         drop = nn.Dropout(dropout)
-        weight.dropout = drop  # follows train() and eval() of the model
+        weight.dropout = drop  # so that it follows the model's train() and eval()
         self._hooks.append(projection.register_forward_pre_hook(lambda _, inputs: (drop(inputs[0]),)))
 
     def merge(self) -> None:
-        """Write the adapted weights into the projections and take the adapter off."""
+        """Write the adapted weights into the projections and remove the adapter."""
         for projection in self._adapted:
             parametrize.remove_parametrizations(projection, "weight", leave_parametrized=True)
         for hook in self._hooks:
@@ -166,13 +166,13 @@ class MoRAAdapter(nn.Module):
 
 
 def projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:
-    """The target modules of one layer by name. Raises BackboneError when it lacks one, or one is not square."""
-    there = {path.split(".")[-1]: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
-    missing = ", ".join(name for name in config.target_modules if name not in there)
+    """The target modules of one layer by name. Raises BackboneError when one is missing or not square."""
+    linears = {path.split(".")[-1]: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
+    missing = ", ".join(name for name in config.target_modules if name not in linears)
     if missing:
-        raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {', '.join(sorted(there))}")
-    found = {name: projection for name, projection in there.items() if name in config.target_modules}
-    for name, projection in found.items():
+        raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {', '.join(sorted(linears))}")
+    targets = {name: projection for name, projection in linears.items() if name in config.target_modules}
+    for name, projection in targets.items():
         if projection.in_features != projection.out_features:
             raise BackboneError(f"mora.target_modules: {name} is not square; MoRA adapts attention projections only")
-    return found
+    return targets

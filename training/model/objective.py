@@ -1,4 +1,4 @@
-"""What training minimises: the loss of the answers an item allows, each item weighing the same."""
+"""The training loss: the loss of every answer that an item allows, with the same weight for each item."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from model_store import Problem
 
 
 class Objective:
-    """The loss of each item under its presence pattern, and for complete items also without either modality.
+    """The loss of each item under its presence pattern, and of complete items also with one modality hidden.
 
-    A complete item with modality dropout p counts as `(1 - p) loss(both) + p / 2 (loss(image) + loss(text))`. That is
-    the expected loss of hiding one modality with probability p, drawn anew each epoch, at no further cost: the towers
-    are independent, so the features of the whole item give all three answers. What the table hides stays hidden.
-    Distillation adds, for these answers, the cross entropy to the answer from both modalities.
+    With modality dropout p, a complete item counts as `(1 - p) loss(both) + p / 2 (loss(image) + loss(text))`. That is
+    the expected loss when one modality is hidden with probability p in each epoch. It costs no further run of a tower:
+    the towers are independent, so the features of the complete item give all three answers. An input that the missing
+    table hides stays hidden. Distillation adds, for the two partial answers, the cross entropy to the complete answer.
     """
 
     def __init__(self, problem: Problem, modality_dropout: float, distillation: float) -> None:
@@ -29,7 +29,7 @@ class Objective:
         """The mean over items.
 
         Args:
-            logits: (B, C) of each item as it is; image_alone, text_alone: (B, C) without the other modality.
+            logits: (B, C) of each item; image_alone, text_alone: (B, C) without the other modality.
             complete: (B,), which items have both modalities.
             labels: (B,) class indices, or (B, C) of 0 and 1.
         """

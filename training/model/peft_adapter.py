@@ -1,4 +1,4 @@
-"""LoRA and DoRA adapters as PEFT saves them, merged by PEFT itself into the towers they were made for."""
+"""LoRA and DoRA adapters in PEFT's files, which PEFT merges into the towers they were made for."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from training.model.imported_head import Head, checked_head, read_tensors
 from training.model.towers import Backbone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-_MAX_DIFFERENCE = 1e-4  # of a feature, by merging
+RUN_DESCRIPTION = "task.json"  # in the folder of a run; older runs have it in CONFIG
+_MAX_DIFFERENCE = 1e-4  # of a feature, before and after merging
 _PREFIX = "base_model.model."
 _OF_TOWERS = re.compile(r"((?:.*?\.)?)(?:vision_model|text_model|visual_projection|text_projection)\.")
 
 
 def merge_adapter(path: Path, towers: Backbone) -> tuple[Backbone, Head | None, object]:
-    """Merge the adapter of a folder into the towers, wherever in the adapted model they were.
+    """Merge the adapter of a folder into the towers.
 
-    The adapted model may be a CLIPModel or SiglipModel, or a module that has one as a part, beside a linear head in
+    The adapted model may be a CLIPModel or SiglipModel, or a module that contains one, beside a linear head in
     `modules_to_save`.
 
     Returns:
@@ -42,17 +43,17 @@ def merge_adapter(path: Path, towers: Backbone) -> tuple[Backbone, Head | None, 
     if len(prefixes) != 1:
         raise SourceError(f"{path} holds {first_few(named)}: not the layers of one CLIP or SigLIP model")
     outside = {name: value for name, value in named.items() if not _OF_TOWERS.match(name)}
-    place, head = _head(path, outside, towers)
+    head_name, head = _head(path, outside, towers)
     prefix = prefixes.pop().removesuffix(".")
-    model = nn.Module() if prefix else towers  # of the adapted model's form: its configuration speaks of those names
+    model = nn.Module() if prefix else towers  # has the adapted model's names, which the adapter's configuration uses
     if prefix:
         _put(model, prefix, towers)
     if head is not None:
         classes, size = head["head.weight"].shape
-        _put(model, place, nn.Linear(size, classes, bias=f"{place}.bias" in outside))
+        _put(model, head_name, nn.Linear(size, classes, bias=f"{head_name}.bias" in outside))
     _merge(path, model, towers, state)
     if head is not None:
-        delattr(model, place.split(".")[0])
+        delattr(model, head_name.split(".")[0])
     merged: Any = model.get_submodule(prefix)
     return merged, head, described.get("base_model_name_or_path")
 
@@ -69,18 +70,16 @@ def read_description(path: Path) -> dict[str, Any]:
 
 
 def refuse_image_classifier(path: Path, architecture: object) -> None:
-    """Raises SourceError for the name of a class whose answers no head over two projections can give."""
+    """Raise SourceError for an image classifier, whose answers no head over two projections can give."""
     if isinstance(architecture, str) and architecture.endswith("ForImageClassification"):
         raise SourceError(
             f"{path} is a {architecture}: it has no text tower, and its head reads the mean of the patches in place of "
-            "the projected features, so its answers cannot be served. What is possible: put the weights of its image "
+            "the projected features, so its answers cannot be served. Instead, put the weights of its image "
             "tower into a CLIPModel (or SiglipModel), save_pretrained, and import that; the head is then fitted anew"
         )
 
 
 def _check_kind(path: Path, described: dict[str, Any]) -> None:
-    if "task_config" in described:
-        raise SourceError(f"{path} is a run of mora-train already; `mora-train publish {path}` publishes it")
     kind = described.get("peft_type")
     if kind != "LORA":
         raise SourceError(
@@ -97,18 +96,18 @@ def _check_kind(path: Path, described: dict[str, Any]) -> None:
 
 
 def _head(path: Path, outside: dict[str, Tensor], towers: Backbone) -> tuple[str, Head | None]:
-    """The one linear layer that was saved beside the towers, and its name in the adapted model."""
+    """The linear layer that was saved beside the towers, if there is one, and its name in the adapted model."""
     if not outside:
         return "", None
-    place = min(outside).rpartition(".")[0]
-    if f"{place}.weight" not in outside or set(outside) - {f"{place}.weight", f"{place}.bias"}:
+    name = min(outside).rpartition(".")[0]
+    if f"{name}.weight" not in outside or set(outside) - {f"{name}.weight", f"{name}.bias"}:
         raise SourceError(
             f"{path} holds {first_few(outside)}, which belong to neither tower and are not one linear head; merge the "
             "adapter into a CLIPModel, save_pretrained, and import that"
         )
-    weight = outside[f"{place}.weight"]
-    bias = outside.get(f"{place}.bias", torch.zeros(len(weight)))
-    return place, checked_head(weight, bias, towers, f"{place} of {path}")
+    weight = outside[f"{name}.weight"]
+    bias = outside.get(f"{name}.bias", torch.zeros(len(weight)))
+    return name, checked_head(weight, bias, towers, f"{name} of {path}")
 
 
 def _merge(path: Path, model: nn.Module, towers: Backbone, state: dict[str, Tensor]) -> None:
@@ -123,16 +122,16 @@ def _merge(path: Path, model: nn.Module, towers: Backbone, state: dict[str, Tens
         raise SourceError(f"{path} does not fit the backbone ({reason}); give the one it was made for") from error
     lacking = [name for name in result.missing_keys if ".lora_" in name]
     if lacking:
-        raise SourceError(f"{path} lacks {first_few(lacking)}, which its {CONFIG} speaks of; it is not whole")
+        raise SourceError(f"{path} lacks {first_few(lacking)}, which its {CONFIG} lists; it is not whole")
     if result.unexpected_keys:
-        raise SourceError(f"{path} holds {first_few(result.unexpected_keys)}, which the backbone has no place for")
+        raise SourceError(f"{path} holds {first_few(result.unexpected_keys)}, which the backbone does not have")
     before = _features(towers)
     adapted.merge_and_unload()
     difference = float((_features(towers) - before).abs().max())
     if not difference <= _MAX_DIFFERENCE:
         raise SourceError(
-            f"{path} cannot be merged: that moves a feature by {difference:.1e}. An adapter may stand where the model "
-            "does not run it, as on out_proj of SigLIP's pooling, or hold numbers that are not finite"
+            f"{path} cannot be merged: that moves a feature by {difference:.1e}. Perhaps it adapts a module that the "
+            "model does not call, such as out_proj of SigLIP's pooling, or holds numbers that are not finite"
         )
 
 
@@ -147,11 +146,11 @@ def _features(towers: Backbone) -> Tensor:
     return torch.cat([image, towers.get_text_features(input_ids=ids).pooler_output])
 
 
-def _put(root: nn.Module, place: str, module: nn.Module) -> None:
-    """Put a module at a dotted place."""
-    *folders, name = place.split(".")
-    for folder in folders:
-        if not hasattr(root, folder):
-            root.add_module(folder, nn.Module())
-        root = getattr(root, folder)
+def _put(root: nn.Module, dotted: str, module: nn.Module) -> None:
+    """Add a module under a dotted name."""
+    *parents, name = dotted.split(".")
+    for parent in parents:
+        if not hasattr(root, parent):
+            root.add_module(parent, nn.Module())
+        root = getattr(root, parent)
     root.add_module(name, module)

@@ -1,8 +1,8 @@
-"""The two towers of a backbone, each split into a trunk that tasks share and a tail of their own (DESIGN: four laws).
+"""The two towers of a backbone, each split into a trunk that tasks share and a tail for each task (docs: four laws).
 
-Nothing of transformers' model code is copied: the modules here call the layers of the model in order. What differs
-between families is read from the model: CLIP has a norm before its layers, pools one token and projects it; SigLIP's
-image tower pools by attention over all tokens, and its text tower is not causal.
+The modules here call the layers of transformers' model in order; its code is not copied. Families differ: CLIP has a
+norm before its layers, pools one token and projects it. SigLIP's image tower pools by attention over all tokens, and
+its text tower is not causal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Backbone: TypeAlias = CLIPModel | SiglipModel
 
 
 def is_causal(backbone: Backbone) -> bool:
-    """Whether a token of the text tower sees only those before it, so that padding behind the end changes nothing."""
+    """Whether a token of the text tower sees only earlier tokens, so that padding after the end has no effect."""
     return isinstance(backbone, CLIPModel)
 
 
@@ -108,7 +108,7 @@ class TextTail(nn.Module):
 
 
 def causal_mask(hidden: Tensor) -> Tensor:
-    """Additive mask (1, 1, L, L): a token sees itself and those before it."""
+    """Additive mask (1, 1, L, L): a token sees itself and earlier tokens."""
     length = hidden.shape[1]
     positions = torch.arange(length, device=hidden.device)
     hides = positions.unsqueeze(0) > positions.unsqueeze(1)  # (L, L)
@@ -116,7 +116,7 @@ def causal_mask(hidden: Tensor) -> Tensor:
 
 
 def _pooled_token(layers: nn.ModuleList, hidden: Tensor, pooled: Tensor, mask: Tensor | None) -> Tensor:
-    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it alone (law 4)."""
+    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it only (law 4)."""
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     if len(layers) == 0:
         return hidden[rows, pooled]
@@ -132,7 +132,7 @@ def _pooled_token(layers: nn.ModuleList, hidden: Tensor, pooled: Tensor, mask: T
             attention.v_proj(normed),
         )
     )
-    seen = None if mask is None else mask[:, :, pooled].transpose(0, 2)  # (B, 1, 1, L): what the pooled token sees
-    attended = scaled_dot_product_attention(query, key, value, attn_mask=seen, scale=attention.scale)
+    token_mask = None if mask is None else mask[:, :, pooled].transpose(0, 2)  # (B, 1, 1, L), for the pooled token
+    attended = scaled_dot_product_attention(query, key, value, attn_mask=token_mask, scale=attention.scale)
     token = hidden[rows, pooled] + attention.out_proj(attended.transpose(1, 2).flatten(2)).squeeze(1)
     return token + last.mlp(last.layer_norm2(token))  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""The commands' work, each as its steps: fit, import, compare.
+"""The commands that take long, each as its steps: fit, import, compare; and opening finished runs.
 
 It may import every room below it.
 """

@@ -1,4 +1,4 @@
-"""What people read about a run: the HTML report, plots and terminal tables.
+"""Reports of runs for people: the HTML report, plots and terminal tables.
 
-It may import `learning` and the rooms below, and nothing of `export`.
+It may import `learning` and the rooms below, but not `export`.
 """

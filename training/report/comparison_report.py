@@ -1,4 +1,4 @@
-"""The table of a comparison, as people read it."""
+"""A comparison of methods as a table, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from typing import Any
 import numpy as np
 
 from model_store import Pattern
-from training.learning.runs import write_json
-from training.pipeline.compare import OURS, paired
+from training.learning.run_folder import write_json
 from training.provenance import machine
 from training.report.plots import method_plot
 
+OURS = "ours"  # the method of the unchanged configuration
 _VIEWS = ("overall", *Pattern)
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # two-sided, 1 to 9 degrees of freedom
 _PERCENT = 100
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Write comparison.json, comparison.md and comparison.svg; `arguments` are those of the command that made it."""
+    """Write comparison.json, comparison.md and comparison.svg; `arguments` are those of the command that compared."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "comparison.json", comparison)
     heading = [f"`mora-train {shlex.join(arguments)}`", "", f"On {machine()}."]
     (folder / "comparison.md").write_text(markdown(comparison, heading), encoding="utf-8")
     metric = comparison["metric"]
     points = {
-        name: {view: found["test"][view][metric] for view in _VIEWS} for name, found in comparison["methods"].items()
+        name: {view: result["test"][view][metric] for view in _VIEWS} for name, result in comparison["methods"].items()
     }
     (folder / "comparison.svg").write_text(method_plot(points, metric), encoding="utf-8")
 
@@ -36,7 +37,7 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     """A Markdown table with mean and standard deviation over seeds, and each method's paired distance from `ours`.
 
     Args:
-        comparison: what `Comparison.run` returned.
+        comparison: the content of comparison.json.
         heading: lines above the table, such as command and machine.
     """
     metric, methods = comparison["metric"], comparison["methods"]
@@ -53,17 +54,17 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
         _row(columns),
         _row(["---", *["---:"] * (len(columns) - 1)]),
     ]
-    for name, found in methods.items():
+    for name, result in methods.items():
         cells = [
             name,
-            f"{found['learning_rate']:.3g}{_edge(found)}",
-            f"{found['trainable_parameters']:,}",
-            f"{np.mean(found['seconds']):.0f}",
-            _spread(found["validation"]),
-            *(_spread(found["test"][view][metric]) for view in _VIEWS),
+            f"{result['learning_rate']:.3g}{_edge(result)}",
+            f"{result['trainable_parameters']:,}",
+            f"{np.mean(result['seconds']):.0f}",
+            _spread(result["validation"]),
+            *(_spread(result["test"][view][metric]) for view in _VIEWS),
         ]
         if ours is not None:
-            lead, half = paired(_overall(ours, metric), _overall(found, metric))
+            lead, half = paired(_overall(ours, metric), _overall(result, metric))
             cells.append("" if name == OURS else _interval(lead * _PERCENT, half * _PERCENT))
         lines.append(_row(cells))
     if ours is not None:
@@ -74,8 +75,20 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _overall(found: Mapping[str, Any], metric: str) -> list[float | None]:
-    return list(found["test"]["overall"][metric])
+def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, float]:
+    """Mean of `first - second` over the same seeds, and half its 95 % confidence interval (Student's t).
+
+    NaN where a score is missing, and the interval of a single seed.
+    """
+    differences = np.subtract(np.array(first, dtype=float), np.array(second, dtype=float))
+    if len(differences) < 2:
+        return float(differences.mean()), float("nan")
+    error = differences.std(ddof=1) / len(differences) ** 0.5
+    return float(differences.mean()), float(_T95[min(len(differences) - 1, len(_T95)) - 1] * error)
+
+
+def _overall(result: Mapping[str, Any], metric: str) -> list[float | None]:
+    return list(result["test"]["overall"][metric])
 
 
 def _interval(middle: float, half: float) -> str:
@@ -85,15 +98,15 @@ def _interval(middle: float, half: float) -> str:
 
 
 def _spread(values: Sequence[float | None]) -> str:
-    there = [value * _PERCENT for value in values if value is not None]
-    if not there:
+    percents = [value * _PERCENT for value in values if value is not None]
+    if not percents:
         return "-"
-    return f"{np.mean(there):.2f}" + (f" ± {np.std(there, ddof=1):.2f}" if len(there) > 1 else "")
+    return f"{np.mean(percents):.2f}" + (f" ± {np.std(percents, ddof=1):.2f}" if len(percents) > 1 else "")
 
 
-def _edge(found: Mapping[str, Any]) -> str:
-    searched = sorted(map(float, found["searched"]))
-    at_edge = len(searched) > 1 and f"{found['learning_rate']:.3g}" in {f"{searched[0]:.3g}", f"{searched[-1]:.3g}"}
+def _edge(result: Mapping[str, Any]) -> str:
+    searched = sorted(map(float, result["searched"]))
+    at_edge = len(searched) > 1 and f"{result['learning_rate']:.3g}" in {f"{searched[0]:.3g}", f"{searched[-1]:.3g}"}
     return " (edge)" if at_edge else ""
 
 

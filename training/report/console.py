@@ -1,4 +1,4 @@
-"""What `mora-train` prints: tables of a configuration, of metrics, of a grid."""
+"""The tables that `mora-train` prints: a configuration, an import, metrics, a grid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.learning.cross_scenario import Grid
 from training.model.classifier import MissingModalityClassifier
-from training.pipeline.import_model import ImportPlan
+from training.model.import_plan import ImportPlan
 
 _KINDS = {
     "peft": "PEFT adapter",
@@ -22,6 +22,7 @@ _KINDS = {
 
 
 def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
+    """The adapted layers and the trained parameters of a configuration."""
     trained = model.trainable_parameters()
     head = sum(value.numel() for value in model.head.parameters())
     total = head + sum(value.numel() for value in model.backbone.parameters())
@@ -42,7 +43,7 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
 
 
 def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, data: TaskData) -> None:
-    """What `import` is about to do."""
+    """What an import will take over, and what it will train."""
     task, imported = import_plan.config, import_plan.imported
     train, table = task.train, Table("", "", show_header=False, box=None)
     fitted = f"fitted on {len(data.train.items):,} items in {train.epochs} epochs, the towers as they are"
@@ -78,6 +79,7 @@ def _method(task: TaskConfig) -> str:
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    """The test scores of metrics.json, overall and per presence pattern."""
     table = Table(title="test")
     rows = metrics["test"]
     columns = list(rows["overall"])

@@ -39,7 +39,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Report:
-    """What a report shows; sections without data say so or are left out."""
+    """The content of a report. A section without data says so or is left out."""
 
     task: str
     problem: str
@@ -47,7 +47,7 @@ class Report:
     config: dict[str, Any]
     metrics: dict[str, Any]  # metrics.json
     calibration: Mapping[Pattern, Calibration]
-    metric: str  # the one by which the best epoch was chosen
+    metric: str  # the score that decided which epoch is best
     history: Sequence[Mapping[str, float]]  # the Trainer's log
     robustness: Mapping[str, Sequence[tuple[float, float]]]  # missing type -> (ratio, metric)
     confusion: NDArray[np.int64] | None  # (C, C), true label by answer; single-label only
@@ -57,7 +57,7 @@ class Report:
 
 
 def report_html(report: Report) -> str:
-    """The page; whatever comes from the data or the configuration is escaped."""
+    """The page. All text of the data and the configuration is escaped."""
     environment = Environment(
         loader=PackageLoader("training.report", "."),
         autoescape=True,
@@ -77,25 +77,25 @@ def report_html(report: Report) -> str:
 
 
 def _figures(report: Report) -> dict[str, Markup]:
-    """The figures that have something to show, by name."""
-    found = {}
+    """The figures that have data, by name."""
+    figures = {}
     if report.history:
-        found["curves"] = learning_curves(report.history, report.metric)
+        figures["curves"] = learning_curves(report.history, report.metric)
     if any(report.robustness.values()):
-        found["robustness"] = robustness_curve(report.robustness, report.metric)
+        figures["robustness"] = robustness_curve(report.robustness, report.metric)
     for pattern, (before, after) in report.reliability.items():
         if before.count.any():
-            found[pattern.value] = reliability_diagram(before, after)
+            figures[pattern.value] = reliability_diagram(before, after)
     if report.confusion is not None:
-        found["confusion"] = confusion_matrix(report.confusion, report.labels)
-    return {name: _inline(name, svg) for name, svg in found.items()}
+        figures["confusion"] = confusion_matrix(report.confusion, report.labels)
+    return {name: _inline(name, svg) for name, svg in figures.items()}
 
 
 def _inline(name: str, svg: str) -> Markup:
-    """A figure as part of the page: with ids of its own, in the page's colours."""
+    """A figure as part of the page: with the page's colours and ids that no other figure has."""
     svg = re.sub(r'\bid="|url\(#|href="#', rf"\g<0>{name}-", svg)
     svg = svg.replace(INK, "var(--ink)").replace(PAPER, "none")
-    return Markup(svg)  # noqa: S704 - made by training.plots, in which matplotlib escapes every label
+    return Markup(svg)  # noqa: S704 - made by training.report.plots, where matplotlib escapes every label
 
 
 def _most_confused(report: Report) -> list[tuple[str, str, int, float]]:
@@ -105,7 +105,7 @@ def _most_confused(report: Report) -> list[tuple[str, str, int, float]]:
     wrong = report.confusion - np.diag(np.diag(report.confusion))
     of_label = report.confusion.sum(axis=1)
     order = np.argsort(-wrong, axis=None, kind="stable")[:_MOST_CONFUSED]
-    pairs = [divmod(int(place), len(report.labels)) for place in order if wrong.flat[place] > 0]
+    pairs = [divmod(int(cell), len(report.labels)) for cell in order if wrong.flat[cell] > 0]
     return [
         (report.labels[row], report.labels[column], int(wrong[row, column]), float(wrong[row, column] / of_label[row]))
         for row, column in pairs
@@ -113,7 +113,7 @@ def _most_confused(report: Report) -> list[tuple[str, str, int, float]]:
 
 
 def _value(value: float | None) -> str:
-    """A count as it is, a share in percent."""
+    """A count, or a share in percent."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"

@@ -1,4 +1,4 @@
-"""What the data of a task holds: counts, and a sheet of training examples as the model sees them."""
+"""The data of a task: counts, and a sheet of training examples as the model sees them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MARGIN, _NARROWEST = 8, 160  # pixels
 
 
 def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
-    """Items of each split by presence pattern and by label, notes, and the authors' masks that lie with the data."""
+    """Items of each split by presence pattern and by label, notes, and the authors' masks beside the data."""
     patterns = Grid("split", "", title="items by what they have")
     for column in ("items", Pattern.BOTH, "image only", "text only"):
         patterns.add_column(column, justify="right")
@@ -44,8 +44,8 @@ def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table],
     masks = masks_beside(Path(config.data.root)) if config.data.root else []
     if masks:
         names = ", ".join(path.name for path in masks)
-        found = f"missing tables in {config.data.root}/{MASKS}: {names}"
-        console.print(f"{found}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
+        tables_note = f"missing tables in {config.data.root}/{MASKS}: {names}"
+        console.print(f"{tables_note}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
 
 
 def _by_label(data: TaskData) -> Grid:
@@ -69,7 +69,7 @@ def _by_label(data: TaskData) -> Grid:
 def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> Image.Image:
     """Some training examples, evenly spread, as the model sees them under the missing table.
 
-    The picture is at the model's size, white where the image is missing; the text is what its tokens say.
+    The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens.
     """
     items = MaskedExamples(data.train, table)
     chosen = sorted({round(number) for number in np.linspace(0, len(items) - 1, _EXAMPLES)})
@@ -81,8 +81,8 @@ def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> I
         cells.append(_cell(picture, preprocessor.words_of(tokens), ", ".join(item.labels)))
     width, height = cells[0].size
     sheet = Image.new("RGB", (_COLUMNS * width + _MARGIN, -(-len(cells) // _COLUMNS) * height), "gainsboro")
-    for place, cell in enumerate(cells):
-        sheet.paste(cell, (place % _COLUMNS * width, place // _COLUMNS * height))
+    for index, cell in enumerate(cells):
+        sheet.paste(cell, (index % _COLUMNS * width, index // _COLUMNS * height))
     return sheet
 
 

@@ -1,6 +1,6 @@
 """Figures as SVG text: the same data gives the same bytes.
 
-Dark ink on light paper; a page with a scheme of its own replaces `INK` and `PAPER` by its colours.
+The figures are dark on light. A page with other colours replaces `INK` and `PAPER` by its own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ from model_store import Pattern
 from training.learning.calibration import Bins
 from training.learning.cross_scenario import Grid
 
-INK, PAPER = "#1b1f24", "#fefefe"  # no other colour of a figure is either of them
-_COLORS = ("#0072b2", "#d55e00", "#009e73")  # Okabe and Ito: told apart by the colour-blind, seen on light and on dark
+INK, PAPER = "#1b1f24", "#fefefe"  # no other part of a figure has these two colours
+_COLORS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+)  # Okabe and Ito: distinct for the colour-blind, visible on light and on dark
 _MARKERS = ("o", "s", "^")
 _FAINT = "#8a8f98"
 _STYLE = {
@@ -37,7 +41,7 @@ _STYLE = {
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and has every alphabet of its reader
+    "svg.fonttype": "none",  # text stays text: it can be read aloud and searched, in every alphabet
     "svg.hashsalt": "mora",
     "text.parse_math": False,  # a label may hold dollar signs
 }
@@ -48,7 +52,7 @@ _LONGEST_NAME = 24  # characters
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """This module's style, whatever matplotlibrc says; alphabets that the measuring font lacks do not matter."""
+    """This module's style instead of matplotlibrc's, without warnings of characters that the font lacks."""
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         mpl.rcdefaults()
@@ -61,7 +65,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
     """Loss of training and validation, and the validation metric with its best epoch, by epoch.
 
     Args:
-        history: the Trainer's log; entries without `loss`, `eval_loss` or `eval_<metric>` are passed over.
+        history: the Trainer's log; entries without `loss`, `eval_loss` or `eval_<metric>` are ignored.
     """
     figure = Figure(figsize=(8, 2.8), layout="constrained")
     losses, scores = figure.subplots(1, 2)
@@ -87,13 +91,13 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
 
 @_style()
 def reliability_diagram(before: Bins, after: Bins) -> str:
-    """How often answers are right by their confidence, before and after calibration, and how many answers there are."""
+    """Accuracy of answers by their confidence, before and after calibration, and the share of answers in each bin."""
     figure = Figure(figsize=(3.6, 4.4), layout="constrained")
     axes, shares = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     axes.plot([0, _PERCENT], [0, _PERCENT], color=_FAINT, linestyle="--", linewidth=1)
     for number, (bins, name) in enumerate([(after, "after"), (before, "before")]):
-        there = bins.count > 0
-        points = zip(_PERCENT * bins.confidence[there], _PERCENT * bins.accuracy[there], strict=True)
+        filled = bins.count > 0
+        points = zip(_PERCENT * bins.confidence[filled], _PERCENT * bins.accuracy[filled], strict=True)
         _line(axes, list(points), f"{name}: mean gap {_PERCENT * bins.expected_error:.1f} %", number)
         of_all = _PERCENT * np.append(bins.count[:-2], bins.count[-2:].sum()) / max(int(bins.count.sum()), 1)
         shares.stairs(of_all, np.linspace(0, _PERCENT, len(of_all) + 1), color=_COLORS[number])
@@ -162,8 +166,8 @@ def method_plot(points: Mapping[str, Mapping[str, Sequence[float | None]]], metr
     figure = Figure(figsize=(9.5, 1.0 + 0.3 * max(len(points), 1)), layout="constrained")
     panels = figure.subplots(1, len(views), sharey=True)
     for number, (axes, view) in enumerate(zip(panels, views, strict=True)):
-        for row, found in enumerate(points.values()):
-            scores = [_PERCENT * score for score in found.get(view, ()) if score is not None]
+        for row, scores_of in enumerate(points.values()):
+            scores = [_PERCENT * score for score in scores_of.get(view, ()) if score is not None]
             if scores:
                 axes.plot([min(scores), max(scores)], [row, row], color=_COLORS[min(number, 1)])
                 axes.plot(np.mean(scores), row, "o", color=_COLORS[min(number, 1)])
@@ -202,7 +206,7 @@ def _line(axes: Axes, points: Sequence[tuple[float, float]], name: str, number: 
 
 
 def _explain(axes: Axes) -> None:
-    """A legend, or the word that there is nothing to show."""
+    """A legend, or `nothing recorded` if no line was drawn."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
     else:
@@ -214,7 +218,7 @@ def _is_number(value: float | None) -> bool:
 
 
 def _short(name: str) -> str:
-    """One line of what XML allows, not too long."""
+    """One short line of characters that XML allows."""
     name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
 

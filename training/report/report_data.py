@@ -1,4 +1,4 @@
-"""What the report of a run shows, gathered from the trained task and its encoded test split."""
+"""The data of a run's report, from the trained task and its encoded test split."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
 from training.learning.batches import MaskedExamples
 from training.learning.calibration import reliability
-from training.learning.evaluation import EncodedSplit, calibrated, score
+from training.learning.evaluation import EncodedSplit, calibrated, score, selection_metric
 from training.learning.runs import TrainedTask
 from training.provenance import code_version, machine
 from training.report.html_report import Mistake, Report
@@ -31,7 +31,6 @@ def report_data(
     encoded: EncodedSplit,
     table: Table,
     metrics: dict[str, Any],
-    metric: str,
     history: list[dict[str, float]],
 ) -> Report:
     """The report of a run.
@@ -39,10 +38,10 @@ def report_data(
     Args:
         encoded, table: the test split and its missing table.
         metrics, history: metrics.json and the Trainer's log.
-        metric: by which the best epoch was chosen.
     """
     config, head = trained.config, trained.model.head
     problem = config.problem
+    metric = selection_metric(problem, trained.labels, data.validation)
     logits = encoded.logits(head, table)
     return Report(
         task=config.task,
@@ -90,19 +89,19 @@ def _confusion(logits: Tensor, targets: Tensor) -> NDArray[np.int64]:
 
 
 def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor, table: Table) -> list[Mistake]:
-    """The wrong answers that were given with the most confidence, after calibration."""
-    served, seen = calibrated(logits, table, trained.calibration), MaskedExamples(test, table)
+    """The wrong answers with the highest confidence after calibration."""
+    scores, items = calibrated(logits, table, trained.calibration), MaskedExamples(test, table)
     if trained.config.problem is Problem.MULTI_LABEL:
-        best = (served.sigmoid() * (1 - targets)).max(dim=-1)  # the most confident label that is not true
+        best = (scores.sigmoid() * (1 - targets)).max(dim=-1)  # the most confident label that is not true
         wrong = torch.ones(len(logits), dtype=torch.bool)
     else:
-        best = served.softmax(dim=-1).max(dim=-1)
+        best = scores.softmax(dim=-1).max(dim=-1)
         wrong = best.indices != targets
     order = torch.where(wrong, best.values, -1.0).argsort(descending=True)[: min(_MISTAKES, int(wrong.sum()))]
-    found = []
+    mistakes = []
     for row in order.tolist():
-        item = seen[row]
-        found.append(
+        item = items[row]
+        mistakes.append(
             Mistake(
                 image=small_png(item.image) if item.image is not None else None,
                 text=item.text,
@@ -112,4 +111,4 @@ def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor
                 pattern=PATTERN_OF[table[row]],
             )
         )
-    return found
+    return mistakes

@@ -145,7 +145,7 @@ def test_a_node_with_another_store_gets_no_replica(cluster: Cluster, watch: Watc
 
     said = [line for line in refused["message"].splitlines() if f"node {WORKER}: its store" in line]
     print(f"refused: {said[-1]}")
-    assert "is not what was deployed: fruit version 2 has manifest" in said[-1]
+    assert "differs from the deployed one: fruit version 2 has manifest" in said[-1]
     assert refused["replicas"]["RUNNING"] == 1
     assert traffic.lost == []
     assert {version for _, version in traffic.answers} == {2}

@@ -143,7 +143,9 @@ def is_unicode(text: str) -> bool:
 @given(text=st.text(st.characters(exclude_categories=()) | st.sampled_from("\x00\ufeff\ud800\udfff\u202e"), min_size=1))
 def test_a_text_is_answered_if_and_only_if_it_is_unicode(target, text):
     reply = target.send(as_json(text=text))
-    if is_unicode(text):
+    if text.isspace():
+        assert_problem(reply, 422, "missing_input")
+    elif is_unicode(text):
         assert reply.status == 200
     else:
         assert_problem(reply, 422, "bad_text")

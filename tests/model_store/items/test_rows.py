@@ -31,7 +31,7 @@ def test_an_error_names_the_file_once(tmp_path):
     with pytest.raises(TableError) as wrong, table_errors(path):
         raise ValueError("line 3 is wrong")
 
-    assert str(missing.value).startswith(f"{path} cannot be read as csv: No such file or directory; mend the path")
+    assert str(missing.value).startswith(f"{path} cannot be read as csv: No such file or directory; correct the path")
     assert str(wrong.value) == f"{path} cannot be read as csv: line 3 is wrong"
 
 

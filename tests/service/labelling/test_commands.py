@@ -247,7 +247,7 @@ def test_a_wrong_usage_is_told(run, arguments, complaint):
         (["IN", "--task", "fruit", "--version", 9], "version 9|unknown_version"),
         (["--text", "", "--task", "fruit"], "missing_input: Give an image, a text, or both."),
         (["--image", "IN", "--task", "fruit"], "image_format"),
-        (["--image", "gone.png", "--task", "fruit"], "gone.png: No such file or directory; mend the path"),
+        (["--image", "gone.png", "--task", "fruit"], "gone.png: No such file or directory; correct the path"),
         (["gone.csv", "--task", "fruit"], "there is no gone.csv"),
         (["IN", "--task", "fruit", "--output", "out.txt"], r"out.txt must end in one of \.csv"),
         (["IN", "--task", "fruit", "--output", "gone/out.csv"], "there is no folder gone"),

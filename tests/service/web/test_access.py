@@ -1,4 +1,4 @@
-"""Keys, open paths, the Host header and the rate limit."""
+"""API keys, open paths, the Host header and the rate limit."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def locked(shelf, serve, keys_file):
 
 def paths_of(client: TestClient) -> list[tuple[str, str]]:
     """Each method and path of the service."""
-    found = [("GET", "/docs/assets/favicon.png")]  # of a mount
+    paths = [("GET", "/docs/assets/favicon.png")]  # of a mount
     for route in iter_route_contexts(client.app.routes):
         path = re.sub(r"\{[^}]*\}", "x", route.path)
-        found += [(method, path) for method in route.methods or ["GET"]]
-    return found
+        paths += [(method, path) for method in route.methods or ["GET"]]
+    return paths
 
 
 def test_every_route_needs_a_key_except_the_probes_and_the_page(locked):
@@ -56,7 +56,7 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("path", TRICKS)
-def test_only_the_exact_path_of_a_probe_or_a_file_is_open(locked, path):
+def test_only_the_exact_paths_of_the_probes_and_files_are_open(locked, path):
     response = locked.get(path)
     assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
 
@@ -100,7 +100,7 @@ def test_a_valid_key_is_accepted_and_its_name_is_logged(locked, events):
     assert KEY not in str(events)
 
 
-def test_each_refusal_is_counted_also_on_the_path_of_the_metrics(locked):
+def test_a_refusal_is_counted_on_every_path_including_the_metrics(locked):
     for path in ("/tasks", "/metrics", "/nowhere"):
         locked.get(path)
     lines = locked.get("/metrics", headers=SHOP).text.splitlines()
@@ -112,7 +112,7 @@ def test_without_a_file_of_keys_everything_is_open(client):
     assert client.post("/classify", json=ITEM).status_code == 200
 
 
-def test_a_websocket_is_refused_before_any_route_could_take_it():
+def test_a_websocket_is_closed_before_it_reaches_a_route():
     class Accepting:
         async def __call__(self, scope, receive, send) -> None:
             await send({"type": "websocket.accept"})
@@ -123,7 +123,7 @@ def test_a_websocket_is_refused_before_any_route_could_take_it():
 
 
 @pytest.mark.parametrize("host", ["", "a/livez?x=", "a b", "a,b", "a@b", "a:b", "[::1", "a:123456", "é", "a#", "a\\b"])
-def test_an_invalid_host_is_refused_everywhere_and_opens_nothing(locked, host):
+def test_an_invalid_host_is_refused_on_every_path(locked, host):
     for method, path in paths_of(locked):
         response = locked.request(method, path, headers={"Host": host.encode()})
         assert response.status_code == 400
@@ -140,7 +140,7 @@ def test_two_hosts_are_refused(client):
     assert client.get("/livez", headers=[("Host", "a"), ("Host", "a")]).json()["code"] == "bad_host"
 
 
-def test_a_flood_of_one_client_is_refused_and_another_is_answered(shelf, serve, keys_file, sample):
+def test_the_rate_limit_of_one_client_does_not_affect_another(shelf, serve, keys_file, sample):
     shelf.publish("fruit")
     client = serve(shelf.store, api_keys_file=keys_file, rate_limit=0.01, rate_burst=3)
     codes = [client.post("/classify", json=ITEM, headers=SHOP).status_code for _ in range(5)]
@@ -159,12 +159,12 @@ def test_requests_without_a_key_do_not_count_against_the_limit(shelf, serve, key
     assert client.get("/tasks", headers=SHOP).status_code == 200
 
 
-def test_without_keys_all_share_one_limit(shelf, serve):
+def test_without_keys_all_clients_share_one_limit(shelf, serve):
     client = serve(shelf.store, rate_limit=0.01, rate_burst=2)
     assert [client.get("/tasks").status_code for _ in range(4)] == [200, 200, 429, 429]
 
 
-def test_metrics_with_their_own_port_are_on_no_other_port(shelf, serve):
+def test_the_main_port_has_no_metrics_if_they_have_their_own_port(shelf, serve):
     client = serve(shelf.store, metrics_port=0)
     assert client.get("/metrics").status_code == 404
     assert "/metrics" not in client.get("/openapi.json").json()["paths"]

@@ -57,7 +57,7 @@ def test_an_invalid_input_of_a_batch_is_replaced_by_its_error():
     ]
 
 
-def test_a_batch_has_no_more_cells_than_allowed():
+def test_a_batch_with_too_many_cells_is_refused():
     body = json.dumps({"inputs": [{"text": "red"}] * 3, "tasks": ["fruit", "tags"]}).encode()
 
     assert len(parse_batch(body, 100, 6).inputs) == 3
@@ -66,7 +66,7 @@ def test_a_batch_has_no_more_cells_than_allowed():
 
 
 @pytest.mark.parametrize(("limit", "chunks_read"), [(30, 3), (29, 3), (10, 2), (9, 1)])
-def test_a_body_is_read_no_further_than_its_limit(limit, chunks_read):
+def test_reading_stops_once_a_body_exceeds_its_limit(limit, chunks_read):
     sent = []
 
     async def receive() -> dict:

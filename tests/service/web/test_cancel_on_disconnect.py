@@ -42,7 +42,7 @@ LAST = {"type": "http.response.body", "body": b"answered"}
 
 
 @pytest.mark.parametrize("outcome", ["answered", ZeroDivisionError])
-def test_a_handler_that_ends_first_is_left_alone(outcome):
+def test_a_handler_that_ends_before_a_disconnect_is_not_cancelled(outcome):
     async def app(scope, receive, send) -> None:
         await receive()
         await send(LAST)
@@ -74,7 +74,7 @@ def test_a_handler_that_ends_first_is_left_alone(outcome):
 
 
 def test_the_middleware_around_a_handler_finishes_before_the_next_request():
-    """A count that comes after the answer must be there before the client's next request is looked at."""
+    """A metric that is counted after the answer must be complete before the client's next request is read."""
     order: list[str] = []
 
     async def app(scope, receive, send) -> None:

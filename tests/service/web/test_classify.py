@@ -48,7 +48,7 @@ def test_a_multi_label_answer_selects_by_threshold(client, picture, pixels, orac
 
 
 def test_the_three_patterns_select_none_one_and_two_tags(oracle, pixels):
-    """Or the test above would show less than it seems to."""
+    """Otherwise the test above would not cover every number of tags."""
     tags = oracle("tags")
     counts = []
     for pattern, (has_image, text) in ITEMS.items():
@@ -61,7 +61,7 @@ def test_the_three_patterns_select_none_one_and_two_tags(oracle, pixels):
 
 @pytest.mark.parametrize("pattern", ITEMS)
 @pytest.mark.parametrize("more", [{}, {"top_k": 2}, {"version": 1}])
-def test_multipart_answers_as_json_does(client, picture, pattern, more):
+def test_a_form_and_json_get_the_same_answer(client, picture, pattern, more):
     has_image, text = ITEMS[pattern]
     files = {"image": ("a.png", picture, "image/png")} if has_image else {"image": ("", b"")}
     fields = {"task": "fruit", "text": text or "", **{name: str(value) for name, value in more.items()}}
@@ -121,7 +121,7 @@ def test_a_task_may_be_left_out_when_it_is_the_only_one(shelf, serve):
 
 
 def test_an_absent_modality_costs_nothing(client, picture, sample):
-    """Law 1: its tower does not run."""
+    """Law 1: the tower of an absent modality does not run."""
 
     def runs() -> dict[str, float]:
         series = {encoder: f'mora_batch_size_count{{encoder="{encoder}"}}' for encoder in ("image", "text")}
@@ -149,13 +149,13 @@ def test_server_timing_repeats_the_answers_latency(client, picture):
     assert latency["total"] >= max(latency[stage] for stage in STAGES[:-1])
 
 
-def test_a_request_has_its_own_id_besides_the_clients(client):
+def test_the_answer_has_the_clients_request_id_and_the_services_own(client):
     item = {"task": "fruit", "text": "red"}
-    for given, echoed in [("order-17", True), ("x" * 129, False), ("a b", False), ("\x1b[31m", False)]:
-        response = client.post("/classify", json=item, headers={"X-Request-ID": given})
+    for request_id, echoed in [("order-17", True), ("x" * 129, False), ("a b", False), ("\x1b[31m", False)]:
+        response = client.post("/classify", json=item, headers={"X-Request-ID": request_id})
         own = response.json()["request_id"]
-        assert own != given
-        assert response.headers["X-Request-ID"] == (given if echoed else own)
+        assert own != request_id
+        assert response.headers["X-Request-ID"] == (request_id if echoed else own)
 
 
 def test_a_version_can_be_pinned(shelf, serve, oracle):
@@ -169,7 +169,7 @@ def test_a_version_can_be_pinned(shelf, serve, oracle):
         assert scores == pytest.approx(oracle("fruit", seed).scores(None, "red"), abs=1e-5)
 
 
-def test_a_tower_that_is_not_causal_is_given_padded_texts(shelf, serve, oracle, pixels, picture):
+def test_a_tower_that_is_not_causal_gets_padded_texts(shelf, serve, oracle, pixels, picture):
     padding = Padding(length=10, token=4)
     shelf.publish_draft(shelf.draft(padding=padding))
     client = serve(shelf.store)

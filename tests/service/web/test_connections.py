@@ -17,8 +17,8 @@ def test_some_open_files_are_reserved_for_other_uses(monkeypatch, files, limit):
 
 
 @pytest.mark.parametrize(("has_begun", "stays"), [(False, False), (True, True)])
-def test_the_end_of_a_connection_is_announced_with_an_answer_that_has_not_begun(has_begun, stays):
-    """A client that was not told would lose its next request."""
+def test_an_answer_that_has_not_begun_announces_the_end_of_its_connection(has_begun, stays):
+    """Without the announcement the client would lose its next request."""
     connection = Connection.__new__(Connection)
     connection.cycle = SimpleNamespace(response_complete=False, response_started=has_begun, keep_alive=True)
     connection.end_after_this_request()

@@ -8,7 +8,7 @@ from tests.support.tiny import ITEMS, body
 
 
 @pytest.mark.parametrize("pattern", ITEMS)
-def test_features_are_the_towers_and_none_for_an_absent_modality(client, picture, pixels, oracle, pattern):
+def test_features_are_those_of_the_tower_and_null_for_an_absent_modality(client, picture, pixels, oracle, pattern):
     has_image, text = ITEMS[pattern]
     image_features, text_features = oracle("fruit").features(pixels if has_image else None, text)
 
@@ -25,7 +25,7 @@ def test_features_are_the_towers_and_none_for_an_absent_modality(client, picture
     assert (answer["latency_ms"]["image_encoder"] > 0) == has_image
 
 
-def test_a_form_is_answered_as_json_is(client, picture):
+def test_a_form_and_json_get_the_same_features(client, picture):
     form = client.post("/embed", data={"task": "fruit", "text": "red"}, files={"image": ("a.png", picture)}).json()
     both = client.post("/embed", json={**body(picture, "image", "fruit"), "text": "red"}).json()
     for name in ("image_features", "text_features"):
@@ -57,8 +57,8 @@ def test_an_invalid_request_is_refused(client, fields, code):
 
 def test_the_python_client_embeds(real):
     with Client(real.url, CANARY) as client:
-        found = client.embed(text="red", task="fruit")
+        embedding = client.embed(text="red", task="fruit")
 
-    assert found.image_features is None
-    assert found.text_features is not None
-    assert len(found.text_features) == 8
+    assert embedding.image_features is None
+    assert embedding.text_features is not None
+    assert len(embedding.text_features) == 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -21,11 +22,11 @@ def digest(key: str) -> bytes:
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "keys"
-    path.write_text(f"# who may ask\n\n{key_line('shop', KEY)}  # since May\n{key_line('blog', OTHER)}\n")
+    path.write_text(f"# clients of the service\n\n{key_line('shop', KEY)}  # since May\n{key_line('blog', OTHER)}\n")
     return path
 
 
-def test_a_key_is_known_by_the_name_on_its_line(path):
+def test_a_key_belongs_to_the_client_on_its_line(path):
     keys = ApiKeys(path)
     assert keys.client_of(KEY.encode()) == "shop"
     assert keys.client_of(OTHER.encode()) == "blog"
@@ -33,16 +34,16 @@ def test_a_key_is_known_by_the_name_on_its_line(path):
         assert keys.client_of(wrong) is None
 
 
-def test_a_name_may_have_several_keys_so_that_they_can_be_exchanged():
+def test_a_client_may_have_several_keys_so_that_one_can_be_replaced():
     lines = "\n".join([key_line("shop", KEY), key_line("shop", OTHER)])
-    assert parse_keys(lines.encode()) == {digest(KEY): "shop", digest(OTHER): "shop"}
+    assert parse_keys(Path("keys"), lines.encode()) == {digest(KEY): "shop", digest(OTHER): "shop"}
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"", "holds no key"),
-        (b"# nobody\n", "holds no key"),
+        (b"# no key\n", "holds no key"),
         (f"\nshop {KEY}".encode(), "line 2 "),
         (key_line("shop", KEY).encode()[:-1], "line 1 "),
         (b"shop " + b"A" * 64, "line 1 "),
@@ -51,13 +52,13 @@ def test_a_name_may_have_several_keys_so_that_they_can_be_exchanged():
         (f"{key_line('shop', KEY)}\n{key_line('blog', KEY)}".encode(), "line 2 .*another name"),
     ],
 )
-def test_a_bad_file_is_refused_by_line_and_never_repeated(content, problem):
+def test_an_invalid_file_is_refused_with_the_line_number_and_without_its_content(content, problem):
     with pytest.raises(ValueError, match=problem) as caught:
-        parse_keys(content)
+        parse_keys(Path("keys"), content)
     assert KEY not in str(caught.value)
 
 
-def test_a_changed_file_is_taken_over(path, events):
+def test_a_changed_file_is_reloaded(path, events):
     keys = ApiKeys(path)
     path.write_text(key_line("blog", OTHER))
     keys.refresh()
@@ -80,10 +81,10 @@ def test_an_unusable_file_keeps_the_previous_keys_and_is_logged_once(path, event
     keys.refresh()
     path.unlink()
     keys.refresh()
-    assert len(events) == 4, "the same problem, come again after it was gone, is said again"
+    assert len(events) == 4, "a problem that occurs again after it was solved is logged again"
 
 
-def test_a_bad_file_is_named_with_the_cure(path, events):
+def test_the_problem_of_an_invalid_file_names_the_file_and_the_cure(path, events):
     keys = ApiKeys(path)
     path.write_bytes(b"half a li")
     with pytest.raises(ValueError, match=rf"{path}: line 1 .*hash-key NAME` prints such a line"):
@@ -95,18 +96,18 @@ def test_a_bad_file_is_named_with_the_cure(path, events):
     assert "No such file or directory" in events[1]["problem"]
 
 
-def test_every_entry_is_compared_whichever_is_right(path, monkeypatch):
+def test_every_key_of_the_file_is_compared(path, monkeypatch):
     compared = []
     real = hmac.compare_digest
     monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or real(a, b))
     keys = ApiKeys(path)
-    for key in (KEY, OTHER, "nobody's"):
+    for key in (KEY, OTHER, "unknown-key-0123456789"):
         compared.clear()
         keys.client_of(key.encode())
         assert compared == [(digest(KEY), digest(key)), (digest(OTHER), digest(key))]
 
 
-def test_a_new_key_is_shown_once_and_its_line_lets_it_in(tmp_path):
+def test_a_new_key_is_shown_once_and_its_line_accepts_it(tmp_path):
     result = CliRunner().invoke(app, ["hash-key", "shop"])
     key = result.stderr.removeprefix("key: ").strip()
     (tmp_path / "keys").write_text(result.stdout)

@@ -1,4 +1,4 @@
-"""Forms come out as they went in, and damaged forms are refused."""
+"""Parsing returns the parts of a form unchanged and refuses a damaged form."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_part_is_read_as_it_was_sent(parts):
     assert parse_multipart(form([*parts.items()]), TYPE, 4) == parts
 
 
-def test_every_part_of_a_form_is_needed():
+def test_every_prefix_of_a_form_is_refused():
     body = form([("text", b"red"), ("image", b"\x00\xff")]).removesuffix(b"--\r\n")
     for length in range(len(body)):
         with pytest.raises(ServiceError) as caught:

@@ -1,4 +1,4 @@
-"""The headers, metrics and log line around every request, whatever the application inside does."""
+"""The headers, metrics and log line around every request, with applications that answer, fail or disconnect."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ def requests(metrics: Metrics, status: int) -> float | None:
     return metrics.registry.get_sample_value("mora_requests_total", labels)
 
 
-@pytest.mark.parametrize(("given", "is_kept"), [(b"shop-1", True), (b"a b", False), (b"x" * 129, False), (b"", False)])
-def test_an_answer_has_the_clients_id_or_the_records(events, given, is_kept):
-    sent, metrics = observe(answering, headers=((b"x-request-id", given),))
+@pytest.mark.parametrize(
+    ("client_id", "is_used"), [(b"shop-1", True), (b"a b", False), (b"x" * 129, False), (b"", False)]
+)
+def test_an_answer_has_the_clients_id_or_the_records(events, client_id, is_used):
+    sent, metrics = observe(answering, headers=((b"x-request-id", client_id),))
 
     (line,) = [event for event in events if event["event"] == "request"]
-    expected = given.decode() if is_kept else line["request_id"]
+    expected = client_id.decode() if is_used else line["request_id"]
     assert dict(sent[0]["headers"])[b"x-request-id"].decode() == expected
-    assert line["client_request_id"] == (given.decode() if is_kept else None)
+    assert line["client_request_id"] == (client_id.decode() if is_used else None)
     assert requests(metrics, 200) == 1
 
 
@@ -60,7 +62,7 @@ def test_an_unexpected_exception_is_a_problem_and_logged(events):
     assert [event["event"] for event in events] == ["internal_error", "request"]
 
 
-def test_an_exception_within_an_answer_closes_the_connection():
+def test_an_exception_after_the_start_of_an_answer_is_raised_to_the_server():
     async def breaking_off(scope, receive, send) -> None:
         await send({**START, "headers": []})
         raise ZeroDivisionError

@@ -1,7 +1,4 @@
-"""Where bodies are parsed, and when a request is refused before.
-
-Covers service.web.dependencies.
-"""
+"""The thread that parses a body, the request's deadline, and the refusal before parsing."""
 
 from __future__ import annotations
 

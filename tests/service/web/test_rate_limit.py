@@ -1,4 +1,4 @@
-"""The token bucket, with a clock of the test's own.
+"""The token bucket, with a clock that the test sets.
 
 Covers service.web.access.
 """
@@ -28,7 +28,7 @@ PAUSES = st.lists(st.one_of(st.just(0.0), st.floats(0, 1), st.floats(0, 1000)), 
 
 @settings(deadline=None)
 @given(rate=RATES, burst=BURSTS, pauses=PAUSES)
-def test_no_period_has_more_requests_than_the_burst_and_the_rate_allow(rate, burst, pauses):
+def test_the_requests_of_a_period_are_at_most_the_burst_and_the_rate(rate, burst, pauses):
     clock = Clock()
     limit = RateLimit(rate, burst, clock)
     let_through = []
@@ -43,18 +43,18 @@ def test_no_period_has_more_requests_than_the_burst_and_the_rate_allow(rate, bur
 
 @settings(deadline=None)
 @given(rate=RATES, burst=BURSTS, pauses=PAUSES)
-def test_a_client_is_accepted_after_the_announced_wait_and_not_before(rate, burst, pauses):
+def test_a_client_is_accepted_only_after_the_announced_wait(rate, burst, pauses):
     clock = Clock()
     limit = RateLimit(rate, burst, clock)
     for pause in pauses:
         clock.now += pause
         seconds = limit.take("shop")
         if seconds:
-            told = clock.now + math.ceil(seconds)
+            announced = clock.now + math.ceil(seconds)
             if seconds * rate > 0.1:
                 clock.now += seconds * 0.9
                 assert limit.take("shop") > 0
-            clock.now = told
+            clock.now = announced
             assert limit.take("shop") == 0
 
 

@@ -19,7 +19,7 @@ def test_tasks_are_listed_with_their_details(client):
     assert (tags["problem"], tags["precision"], tags["backbone"]["name"]) == ("multi_label", "fp32", "tiny/clip")
 
 
-def test_a_task_tells_how_good_it_is_and_where_it_comes_from(client, shelf):
+def test_the_details_of_a_task_have_its_metrics_and_its_provenance(client, shelf):
     manifest = json.loads(shelf.draft("tags").manifest.model_dump_json())
     detail = client.get("/tasks/tags").json()
     for name in ("labels", "calibration", "metrics", "training_mix", "backbone", "problem", "provenance"):
@@ -47,7 +47,7 @@ def test_ready_fails_when_an_encoder_takes_no_work(shelf, serve, monkeypatch, oc
     assert client.get("/livez").status_code == 200
 
 
-def test_an_answer_moves_every_metric_it_should(client, picture, sample):
+def test_an_answer_is_counted_in_every_metric_of_requests(client, picture, sample):
     import base64
 
     item = {"task": "fruit", "image": base64.b64encode(picture).decode(), "text": "red"}
@@ -104,7 +104,7 @@ def test_openapi_describes_both_forms_of_a_request(client):
     assert set(operation["responses"]["4XX"]["content"]) == {"application/problem+json"}
 
 
-def test_the_documentation_page_needs_nothing_from_outside(client):
+def test_the_documentation_page_loads_files_of_the_service_only(client):
     page = client.get("/docs").text
     assert "://" not in page
     for link in re.findall(r'(?:src|href)="([^"]+)"', page):
@@ -116,7 +116,7 @@ def test_every_answer_has_a_request_id(client, path):
     assert re.fullmatch(r"[0-9a-f]{32}", client.get(path).headers["X-Request-ID"])
 
 
-def test_the_log_has_one_line_a_request_and_never_the_input(client, events):
+def test_the_log_has_one_line_for_each_request_without_its_input(client, events):
     response = client.post("/classify", json={"task": "fruit", "text": "secret-text-9"})
     client.post("/classify", json={"task": "secret-task-9", "text": "a"})
     client.get("/secret-path-9")

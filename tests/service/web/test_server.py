@@ -127,7 +127,7 @@ def test_a_port_in_use_is_an_error_with_its_cure(shelf, flags, event, loads):
     [
         (PermissionError(13, "Permission denied"), "choose a port from 1024 up"),
         (socket.gaierror(-2, "Name or service not known"), "name an address of this machine with MORA_HOST"),
-        (OSError(99, "Cannot assign requested address"), "0.0.0.0 is all of them"),
+        (OSError(99, "Cannot assign requested address"), "0.0.0.0 means all of them"),
     ],
 )
 def test_an_address_that_cannot_be_listened_on_has_its_cure(shelf, monkeypatch, events, error, cure):

@@ -33,7 +33,7 @@ def test_examples_are_the_golden_examples_with_their_labels_at_the_export(client
     ]
 
 
-def test_an_examples_picture_is_its_file_and_asks_a_browser_to_run_nothing(client, shelf):
+def test_the_picture_of_an_example_is_its_file_and_forbids_scripts(client, shelf):
     draft = shelf.draft("fruit")
     response = client.get("/tasks/fruit/examples/1/image")
     assert response.content == draft.blobs[draft.manifest.golden[1].image.sha256]
@@ -42,7 +42,7 @@ def test_an_examples_picture_is_its_file_and_asks_a_browser_to_run_nothing(clien
     assert response.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
 
 
-def test_a_report_is_sent_so_that_it_cannot_script_against_the_service(shelf, serve):
+def test_a_report_is_sent_with_headers_that_forbid_its_scripts(shelf, serve):
     shelf.publish_draft(with_report(shelf.draft("fruit")))
     client = serve(shelf.store)
     response = client.get("/tasks/fruit/report")
@@ -55,7 +55,7 @@ def test_a_report_is_sent_so_that_it_cannot_script_against_the_service(shelf, se
     assert client.get("/tasks/fruit").json()["has_report"] is True
 
 
-def test_versions_are_those_of_the_store_and_the_one_that_answers_is_marked(shelf, serve):
+def test_versions_are_those_of_the_store_and_the_served_one_is_live(shelf, serve):
     for seed in range(3):
         shelf.publish("fruit", seed)
     client = serve(shelf.store)
@@ -65,7 +65,7 @@ def test_versions_are_those_of_the_store_and_the_one_that_answers_is_marked(shel
     }
 
 
-def test_a_file_that_is_damaged_or_gone_is_never_sent(shelf, serve, events):
+def test_a_damaged_or_missing_file_is_a_problem(shelf, serve, events):
     manifest = shelf.publish_draft(with_report(shelf.draft("fruit")))
     client = serve(shelf.store)
     (shelf.store.root / "blobs/sha256" / manifest.report.sha256).write_bytes(REPORT.replace(b"how", b"who"))

@@ -39,7 +39,7 @@ STAGES = {"decode", "tokenize", "queue", "image_encoder", "text_encoder", "head"
 
 @pytest.fixture
 def traced(shelf) -> Iterator[tuple[TestClient, InMemorySpanExporter]]:
-    """A client of a service with a task, and where its spans go."""
+    """A client of a service with a task, and the exporter of its spans."""
     shelf.publish("fruit")
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -56,7 +56,7 @@ def item(picture: bytes | None = None, text: str | None = None) -> dict[str, obj
 
 
 def split(exporter: InMemorySpanExporter) -> tuple:
-    """The one request's span, and those of its stages."""
+    """The span of the only request, and the spans of its stages."""
     spans = exporter.get_finished_spans()
     (request,) = [span for span in spans if span.kind is SpanKind.SERVER]
     return request, [span for span in spans if span is not request]
@@ -99,7 +99,7 @@ def test_stages_follow_each_other(traced, picture):
         assert ended[encoder] <= began["head"] + 1000
 
 
-def test_an_encoder_that_was_done_before_the_other_began_is_shown_so(traced, picture, occupied, sample):
+def test_encoders_that_ran_one_after_the_other_have_spans_one_after_the_other(traced, picture, occupied, sample):
     client, exporter = traced
     with ThreadPoolExecutor(1) as pool:
         with occupied(client, "image"):
@@ -119,7 +119,7 @@ def test_a_stage_that_did_not_run_has_no_span(traced):
     assert {stage.name for stage in split(exporter)[1]} == STAGES - {"decode", "image_encoder"}
 
 
-def test_a_trace_that_the_client_began_goes_on_and_is_named_in_the_log(traced):
+def test_the_trace_of_the_client_is_continued_and_its_id_is_logged(traced):
     client, exporter = traced
     with capture_logs(processors=[merge_contextvars]) as events:
         client.post("/classify", json=item(text="red"), headers=TRACEPARENT)
@@ -151,7 +151,7 @@ def test_an_invalid_traceparent_begins_a_new_trace(traced, header):
     assert f"{request.context.trace_id:032x}" != TRACE
 
 
-def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
+def test_a_refusal_has_its_reason_and_only_a_failure_is_an_error(traced, monkeypatch):
     client, exporter = traced
     client.post("/classify", json={"task": "nothing", "text": "red"})
     refused, _ = split(exporter)
@@ -172,16 +172,16 @@ def test_a_refusal_says_why_and_only_a_failure_is_an_error(traced, monkeypatch):
 
 def test_no_span_contains_input(traced):
     client, exporter = traced
-    given = "hunter2"
-    client.post(f"/classify?q={given}", json=item(text=given), headers={"X-Request-ID": given, "Cookie": given})
-    client.get(f"/{given}")
-    client.get(f"/tasks/{given}")
-    client.request(given, "/classify")
-    client.post("/classify", json={"task": given, "text": given, given: given})
+    marker = "hunter2"
+    client.post(f"/classify?q={marker}", json=item(text=marker), headers={"X-Request-ID": marker, "Cookie": marker})
+    client.get(f"/{marker}")
+    client.get(f"/tasks/{marker}")
+    client.request(marker, "/classify")
+    client.post("/classify", json={"task": marker, "text": marker, marker: marker})
 
     spans = exporter.get_finished_spans()
     assert len(spans) >= 5
-    assert [span.name for span in spans if given in span.to_json()] == []
+    assert [span.name for span in spans if marker in span.to_json()] == []
     assert {span.name for span in spans} >= {"GET", "GET /tasks/{task}", "POST /classify"}
 
 
@@ -201,7 +201,7 @@ def test_a_large_batch_has_a_bounded_number_of_spans(traced):
 
 
 class Collector:
-    """An OTLP/HTTP receiver that keeps what it was sent."""
+    """An OTLP/HTTP receiver that keeps the spans that it receives."""
 
     def __init__(self) -> None:
         self.received: list[ExportTraceServiceRequest] = []
@@ -263,7 +263,7 @@ def test_a_collector_receives_the_spans_by_otlp(shelf, serve, collector):
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never answers."""
+    """A port that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield listening.getsockname()[1]
 
@@ -273,7 +273,7 @@ def closed_port() -> int:
         return listening.getsockname()[1]
 
 
-def test_answers_go_on_when_the_collector_is_down_or_never_answers(shelf, serve, monkeypatch):
+def test_requests_are_answered_while_the_collector_is_down_or_silent(shelf, serve, monkeypatch):
     monkeypatch.setattr("service.web.tracing._EXPORT_SECONDS", 0.5)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")  # milliseconds: exports fail while requests are answered
     shelf.publish("fruit")
@@ -286,7 +286,7 @@ def test_answers_go_on_when_the_collector_is_down_or_never_answers(shelf, serve,
                     time.sleep(0.02)
 
 
-def test_closing_waits_for_a_collector_but_not_for_ever(monkeypatch):
+def test_closing_waits_for_a_slow_collector_for_a_limited_time(monkeypatch):
     monkeypatch.setattr("service.web.tracing._CLOSING_SECONDS", 0.1)
     released, provider = threading.Event(), TracerProvider(shutdown_on_exit=False)
 
@@ -319,8 +319,8 @@ def test_neither_sdk_nor_exporter_is_loaded_without_an_endpoint(shelf, collector
     endpoint = [f"{collector.base}/v1/traces"] if with_traces else []
     command = [sys.executable, "-c", LOADED, str(shelf.store.root), *endpoint]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    found = "['google.protobuf', 'opentelemetry.sdk.trace', 'requests']" if with_traces else "[]"
-    assert done.stdout.splitlines()[-1:] == [found], done.stderr
+    expected = "['google.protobuf', 'opentelemetry.sdk.trace', 'requests']" if with_traces else "[]"
+    assert done.stdout.splitlines()[-1:] == [expected], done.stderr
 
 
 FROM_THE_ENVIRONMENT = """
@@ -336,8 +336,8 @@ with TestClient(service.web.app.create_app(Settings(store=sys.argv[1]))) as clie
 
 
 @pytest.mark.parametrize("case", ["ours", "control"])
-def test_no_variable_turns_on_traces_that_hold_paths(shelf, collector, monkeypatch, case):
-    """FastAPI has traces of its own; the control, a service that leaves them alone, sends the path."""
+def test_environment_variables_cannot_turn_on_fastapis_traces_with_paths(shelf, collector, monkeypatch, case):
+    """FastAPI has its own traces. The control leaves them on, and its spans contain the path."""
     shelf.publish("fruit")
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.base)

@@ -1,4 +1,7 @@
-"""Data sets in their authors' layouts: read exactly, or refused with the files and the cure."""
+"""Data sets in their authors' layouts: read exactly, or refused with the files and the cure.
+
+Covers training.data.arrow_files, training.data.benchmark_datasets.
+"""
 
 from __future__ import annotations
 

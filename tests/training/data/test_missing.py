@@ -1,4 +1,7 @@
-"""Missing tables keep METHOD's protocol."""
+"""Missing tables keep METHOD's protocol.
+
+Covers training.data.mask_files.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The split ONNX graphs answer as the plain merged PyTorch model does (DESIGN: the four laws)."""
+"""The split ONNX graphs answer as the plain merged PyTorch model does (DESIGN: the four laws).
+
+Covers training.export.onnx_graphs, training.export.onnx_model.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +26,8 @@ from training.data.examples import Example
 from training.data.splits import TaskData, load_data
 from training.errors import ExportError
 from training.export.bundle import Bundle, export_task
-from training.export.onnx_graphs import GraphFiles, export_graphs
+from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file
 from training.export.quantization import converted
-from training.export.single_file import export_single_file
 from training.learning.batches import Collator, RawInputs
 from training.learning.runs import TrainedTask, build
 

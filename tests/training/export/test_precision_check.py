@@ -116,7 +116,7 @@ def test_an_accepted_precision_is_published_with_what_it_costs(task: Task, expor
 def test_a_precision_that_costs_more_than_the_budget_is_not_published(
     task: Task, exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.acceptance, "converted", far_off)
+    monkeypatch.setattr(training.export.precision_check, "converted", far_off)
 
     bundle = exported(task.with_budget(0), labelled_as_answered(task))
 
@@ -129,7 +129,7 @@ def test_a_precision_that_costs_more_than_the_budget_is_not_published(
 
 @pytest.mark.parametrize("budget", [0, ANY_LOSS])
 def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
-    monkeypatch.setattr(training.acceptance, "converted", far_off)
+    monkeypatch.setattr(training.export.precision_check, "converted", far_off)
 
     found = task.check(task.with_budget(budget), labelled_as_answered(task))
 
@@ -146,7 +146,7 @@ def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget:
 def test_what_cannot_be_used_is_said_and_no_error(
     task: Task, monkeypatch: pytest.MonkeyPatch, conversion: Callable, says: str
 ) -> None:
-    monkeypatch.setattr(training.acceptance, "converted", conversion)
+    monkeypatch.setattr(training.export.precision_check, "converted", conversion)
 
     found = task.check(task.with_budget(ANY_LOSS))
 
@@ -159,7 +159,7 @@ def test_what_no_item_can_tell_is_not_published(task: Task) -> None:
 
     found = task.check(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
 
-    assert found.problem == "no validation item tells what it does to both and image"
+    assert found.problem == "no validation item shows its effect on both and image"
 
 
 def test_a_multi_label_task_is_judged_by_its_f1(task: Task) -> None:

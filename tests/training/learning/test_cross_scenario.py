@@ -14,7 +14,8 @@ from training.config import TaskConfig
 from training.data.splits import load_data
 from training.errors import RunError
 from training.learning.cross_scenario import cross_scenario
-from training.learning.runs import load_trained, read_json
+from training.learning.run_folder import read_json
+from training.learning.runs import load_trained
 from training.pipeline.fit import fit
 
 Make = Callable[..., TaskConfig]
@@ -45,7 +46,7 @@ def test_runs_of_different_tasks_have_no_grid(make_config: Make, tmp_path: Path)
     runs = []
     for task in ("colors", "other"):
         trained = load_trained(trained_on(make_config, tmp_path / task, "both", task=task))
-        runs.append((trained, load_data(trained.config)))
+        runs.append((task, trained, load_data(trained.config)))
 
     with pytest.raises(RunError, match="not of colors and other"):
-        cross_scenario(runs, ["a", "b"], [0.7])
+        cross_scenario(runs)

@@ -10,15 +10,17 @@ import pytest
 import torch
 
 from training.config import TaskConfig
+from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import DataError
 from training.learning import trunk_outputs as trunk_cache
 from training.learning.batches import Collator, MaskedExamples, RawInputs
-from training.learning.runs import build, read_json
+from training.learning.run_folder import read_json
+from training.learning.runs import build
 from training.learning.trunk_outputs import TrunkOutputs, needed_bytes, open_or_build
 from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
-from training.pipeline.fit import draw_tables, fit
+from training.pipeline.fit import fit
 
 Make = Callable[..., TaskConfig]
 

@@ -1,4 +1,7 @@
-"""The split towers, against transformers' own forward of the whole model."""
+"""The split towers, against transformers' own forward of the whole model.
+
+Covers training.model.backbones.
+"""
 
 from __future__ import annotations
 

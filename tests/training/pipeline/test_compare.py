@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,16 +14,29 @@ from typer.testing import CliRunner
 
 from training.cli import app
 from training.config import TaskConfig
-from training.data.splits import load_data
+from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
 from training.pipeline import compare as comparison
-from training.pipeline.compare import METHODS, Comparison, paired, variant
+from training.pipeline.compare import METHODS, Runs, compare, variant
 
 Make = Callable[..., TaskConfig]
 
 
-def made(config: TaskConfig, folder: Path, seeds: list[int] = [0], search: bool = True) -> Comparison:  # noqa: B006
-    return Comparison(config, load_data(config), folder, seeds, search, lambda _: None)
+def compared(
+    config: TaskConfig,
+    folder: Path,
+    methods: list[str],
+    seeds: list[int] = [0],  # noqa: B006
+    search: bool = True,
+) -> dict[str, Any]:
+    return compare(Runs(config, load_data(config), folder, lambda _: None), methods, seeds, search)
+
+
+def run_with(folder: Path, accuracy: float | None) -> None:
+    views = {view: {"accuracy": accuracy} for view in ("overall", "both", "image", "text")}
+    metrics = {"validation": views, "test": views, "trainable_parameters": 1, "seconds": {"train": 1.0}}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 @pytest.fixture
@@ -30,32 +44,31 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
     """Runs are not trained, but scored: the nearer the learning rate is to 0.003, the better. The list of all runs."""
     ran: list[tuple[str, float, int]] = []
 
-    def run(self: Comparison, name: str, rate: float, seed: int) -> dict:
-        ran.append((name, float(f"{rate:.3g}"), seed))
-        scores = {"accuracy": 1 - abs(np.log(rate / 0.003)) / 10}
-        views = dict.fromkeys(["overall", "both", "image", "text"], scores)
-        return {"validation": views, "test": views, "trainable_parameters": 1, "seconds": {"train": 1.0}}
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+        rate = config.train.learning_rate
+        ran.append((folder.name.partition("_")[0], rate, config.train.seed))
+        run_with(folder, 1 - abs(np.log(rate / 0.003)) / 10)
 
-    monkeypatch.setattr(comparison.Comparison, "_fit", run)
+    monkeypatch.setattr(comparison, "fit", score)
     return ran
 
 
 def test_the_search_goes_on_while_the_best_is_at_an_edge(make_config: Make, tmp_path: Path, scored: list) -> None:
-    found = made(make_config(train={"learning_rate": 0.03}), tmp_path).run(["lora"])
+    found = compared(make_config(train={"learning_rate": 0.03}), tmp_path, ["lora"])
 
     assert [rate for _, rate, _ in scored] == [0.00949, 0.03, 0.0949, 0.003, 0.000949, 0.003]
     assert found["methods"]["lora"]["learning_rate"] == pytest.approx(0.003)
 
 
 def test_every_method_is_searched_alike(make_config: Make, tmp_path: Path, scored: list) -> None:
-    made(make_config(train={"learning_rate": 0.003}), tmp_path).run(["lora", "head", "ours"])
+    compared(make_config(train={"learning_rate": 0.003}), tmp_path, ["lora", "head", "ours"])
 
     rates = {name: [rate for ran, rate, _ in scored if ran == name] for name in ("lora", "head", "ours")}
     assert rates["lora"] == rates["head"] == rates["ours"] == [0.000949, 0.003, 0.00949, 0.003]
 
 
 def test_full_fine_tuning_is_searched_a_hundred_times_lower(make_config: Make, tmp_path: Path, scored: list) -> None:
-    made(make_config(train={"learning_rate": 0.3}), tmp_path).run(["full"])
+    compared(make_config(train={"learning_rate": 0.3}), tmp_path, ["full"])
 
     assert [rate for _, rate, _ in scored][:3] == [0.000949, 0.003, 0.00949]
 
@@ -79,39 +92,28 @@ def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) ->
 
 def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: Path, scored: list) -> None:
     with pytest.raises(ConfigError, match="prompt is unknown; choose from head"):
-        made(make_config(), tmp_path).run(["head", "prompt"])
+        compared(make_config(), tmp_path, ["head", "prompt"])
 
     assert scored == []
 
 
 def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(make_config: Make, tmp_path: Path) -> None:
-    made(make_config(train={"epochs": 1, "batch_size": 8}), tmp_path, search=False).run(["head"])
+    compared(make_config(train={"epochs": 1, "batch_size": 8}), tmp_path, ["head"], search=False)
 
     with pytest.raises(RunError, match="other config"):
-        made(make_config(train={"epochs": 2, "batch_size": 8}), tmp_path, search=False).run(["head"])
+        compared(make_config(train={"epochs": 2, "batch_size": 8}), tmp_path, ["head"], search=False)
 
 
 def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: Path, monkeypatch) -> None:
-    def run(self: Comparison, name: str, rate: float, seed: int) -> dict:
-        views = {key: {"accuracy": None if rate > 0.02 else 0.5} for key in ["overall", "both", "image", "text"]}
-        return {"validation": views, "test": views, "trainable_parameters": 1, "seconds": {"train": 1.0}}
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+        run_with(folder, None if config.train.learning_rate > 0.02 else 0.5)
 
-    monkeypatch.setattr(comparison.Comparison, "_fit", run)
+    monkeypatch.setattr(comparison, "fit", score)
 
-    found = made(make_config(train={"learning_rate": 0.01}), tmp_path).run(["lora"])["methods"]["lora"]
+    found = compared(make_config(train={"learning_rate": 0.01}), tmp_path, ["lora"])["methods"]["lora"]
 
     assert found["learning_rate"] <= 0.01
     assert found["searched"]["0.0316"] is None
-
-
-def test_the_interval_is_that_of_paired_differences() -> None:
-    first, second = [0.70, 0.72, 0.75], [0.69, 0.70, 0.72]
-
-    mean, half = paired(first, second)
-
-    assert mean == pytest.approx(0.02)
-    assert half == pytest.approx(4.303 * 0.01 / 3**0.5)
-    assert np.isnan(paired([0.7], [0.6])[1])
 
 
 def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:

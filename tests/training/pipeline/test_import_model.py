@@ -1,4 +1,8 @@
-"""`mora-train import`: what is served answers as the imported model in plain PyTorch, and trunks stay shared."""
+"""`mora-train import`: what is served answers as the imported model in plain PyTorch, and trunks stay shared.
+
+Covers training.model.authors_checkpoint, training.model.import_plan, training.model.import_source.
+Covers training.model.imported_head, training.model.peft_adapter.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +40,8 @@ from training.export.onnx_graphs import BATCH, to_onnx
 from training.learning.runs import build, load_trained
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_checkpoint
+from training.model.import_plan import plan_import
 from training.model.import_source import read_source
-from training.pipeline.import_model import plan_import
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
 Make = Callable[..., TaskConfig]
@@ -416,9 +420,7 @@ def test_a_checkpoint_that_is_not_whole_or_more_than_whole(backbone: Path, tmp_p
 
     without = {name: value for name, value in weights.items() if name != "text_projection.weight"}
     assert "lacks the weights text_projection.weight" in saying(without)
-    assert "holds extra.weight, which a CLIPModel has no place for" in saying(
-        {**weights, "extra.weight": torch.ones(1)}
-    )
+    assert "holds extra.weight, which a CLIPModel does not have" in saying({**weights, "extra.weight": torch.ones(1)})
     infinite = {**weights, "visual_projection.weight": torch.full((24, 48), torch.inf)}
     save_file(infinite, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -442,7 +444,7 @@ def test_a_checkpoint_that_prepares_its_images_otherwise(backbone: Path, tmp_pat
 def test_an_image_classifier_cannot_be_served_and_the_message_says_what_can(backbone: Path, tmp_path: Path) -> None:
     CLIPForImageClassification(plain(backbone).config).save_pretrained(tmp_path / "images")
 
-    with pytest.raises(SourceError, match=r"no text tower.*What is possible: put the weights"):
+    with pytest.raises(SourceError, match=r"no text tower.*Instead, put the weights"):
         read_source(tmp_path / "images", str(backbone))
 
 
@@ -468,7 +470,7 @@ def test_an_adapter_of_another_kind(backbone: Path, tmp_path: Path) -> None:
             lambda state: state.update(
                 {"base_model.model.vision_model.encoder.layers.9.self_attn.q_proj.lora_A.weight": torch.ones(2, 48)}
             ),
-            "which the backbone has no place for",
+            "which the backbone does not have",
         ),
         (lambda state: state.clear(), "not the layers of one CLIP"),
     ],

@@ -1,0 +1,101 @@
+"""Run folders: which are opened, what is discarded, which checkpoint is taken up."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from training.config import TaskConfig
+from training.data.splits import Split, load_data
+from training.errors import RunError
+from training.learning.run_folder import (
+    CHECKPOINTS,
+    clean_up,
+    discard,
+    is_finished,
+    last_checkpoint,
+    open_run,
+    read_json,
+    read_report,
+)
+
+Make = Callable[..., TaskConfig]
+
+
+def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    data = load_data(config)
+    run = tmp_path / "run"
+    open_run(run, config, data)
+    open_run(run, config, data)
+    open_run(run, make_config(export={"precisions": [], "accuracy_budget": 2}), data)  # that is no part of the training
+
+    with pytest.raises(RunError, match=r"other config \(mora\.rank was \d+, now 2\)"):
+        open_run(run, make_config(mora={"rank": 2}), data)
+    fewer = dataclasses.replace(data, train=Split("train", "made", data.train.items[1:]))
+    with pytest.raises(RunError, match="other data"):
+        open_run(run, config, fewer)
+
+
+def test_nothing_but_a_run_is_ever_overwritten(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    (tmp_path / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(RunError, match="not a run"):
+        discard(tmp_path)
+    with pytest.raises(RunError, match="something else than a run"):
+        open_run(tmp_path, config, load_data(config))
+
+    assert (tmp_path / "thesis.txt").exists()
+    open_run(tmp_path / "run", config, load_data(config))
+    discard(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
+    for step, state in ((3, "{}"), (10, '{"epo')):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        for name in ("model.safetensors", "optimizer.pt", "scheduler.pt"):
+            (folder / name).write_bytes(b"")
+        (folder / "trainer_state.json").write_text(state)
+
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-3")
+    assert not (tmp_path / "checkpoint-10").exists()
+
+
+def test_broken_metrics_are_named(tmp_path: Path) -> None:
+    for content in (json.dumps({})[:1], "[]"):
+        (tmp_path / "metrics.json").write_text(content)
+        with pytest.raises(RunError, match=r"metrics\.json cannot be read .* --overwrite"):
+            read_json(tmp_path / "metrics.json")
+
+
+@pytest.mark.parametrize("description", ["task.json", "adapter_config.json"])
+def test_a_run_is_finished_once_it_has_metrics_whichever_name_its_description_has(
+    tmp_path: Path, description: str
+) -> None:
+    (tmp_path / description).write_text("{}")
+    assert not is_finished(tmp_path)
+
+    (tmp_path / "metrics.json").write_text("{}")
+
+    assert is_finished(tmp_path)
+
+
+def test_cleaning_up_leaves_the_results(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINTS / "checkpoint-1").mkdir(parents=True)
+    (tmp_path / "metrics.json").write_text("{}")
+
+    clean_up(tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_a_missing_report_is_named_with_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"report\.html cannot be read .*--overwrite"):
+        read_report(tmp_path)

@@ -1,0 +1,126 @@
+"""The Trainer's settings: learning rates, decay, processes, precision, the cache of frozen layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import set_seed
+
+from training.config import TaskConfig
+from training.data.splits import load_data
+from training.errors import RunError
+from training.learning.batches import Collator, RawInputs
+from training.learning.run_folder import read_json
+from training.learning.runs import build
+from training.learning.trainer import AdapterTrainer, collator_for, is_main_process, training_arguments
+from training.learning.trunk_outputs import TrunkOutputs
+from training.pipeline.fit import fit
+
+Make = Callable[..., TaskConfig]
+
+
+def trainer_of(config: TaskConfig, folder: Path) -> AdapterTrainer:
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    arguments = training_arguments(config, folder, "accuracy")
+    collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
+    return AdapterTrainer(config, model=model, args=arguments, data_collator=collator, eval_dataset=[])
+
+
+@pytest.mark.parametrize(("parametrization", "all_decay"), [("official", True), ("identity", False)])
+def test_official_mora_decays_everything_and_other_methods_spare_magnitudes_gates_and_biases(
+    make_config: Make, tmp_path: Path, parametrization: str, all_decay: bool
+) -> None:
+    trainer = trainer_of(make_config(mora={"parametrization": parametrization}), tmp_path)
+
+    names = set(trainer.get_decay_parameter_names(trainer.model))
+
+    trained = set(trainer.model.state_dict())
+    spared = {name for name in trained if any(part in name for part in ("magnitude", "gate", "bias"))}
+    assert spared
+    assert trained & names == (trained if all_decay else trained - spared)
+
+
+def test_the_head_and_the_adapter_have_groups_with_a_rate_and_a_decay_each(make_config: Make, tmp_path: Path) -> None:
+    train = {"batch_size": 8, "learning_rate": 0.5, "adapter_rate": 0.1, "weight_decay": 0.25}
+    trainer = trainer_of(make_config(train=train), tmp_path)
+
+    groups = trainer.create_optimizer().param_groups
+
+    names = {id(value): name for name, value in trainer.model.named_parameters()}
+    settings = {}
+    for group in groups:
+        for value in group["params"]:
+            settings[names[id(value)]] = (group["lr"], group["weight_decay"])
+    assert settings.keys() == trainer.model.state_dict().keys()
+    assert settings["head.weight"] == (0.5, 0.25)
+    assert settings["head.bias"] == (0.5, 0.0)
+    assert {rate for name, (rate, _) in settings.items() if not name.startswith("head.")} == {0.05}
+    assert {decay for name, (_, decay) in settings.items() if "magnitude" in name} == {0.0}
+
+
+def test_the_seconds_go_on_from_a_checkpoints_log(make_config: Make, tmp_path: Path) -> None:
+    trainer = trainer_of(make_config(), tmp_path)
+    trainer.state.log_history = [{"seconds": 100.0}]
+
+    trainer.log({"loss": 1.0})
+
+    assert trainer.state.log_history[-1]["seconds"] >= 100.0
+
+
+@pytest.mark.parametrize(("rank", "is_main"), [(None, True), ("0", True), ("1", False)])
+def test_the_first_process_of_torchrun_writes(monkeypatch: pytest.MonkeyPatch, rank: str | None, is_main: bool) -> None:
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+
+    assert is_main_process() is is_main
+
+
+@pytest.mark.parametrize(
+    ("method", "cache_trunk", "is_cached"), [("mora", True, True), ("mora", False, False), ("full", True, False)]
+)
+def test_the_frozen_layers_are_cached_if_they_are_frozen_and_it_is_configured(
+    make_config: Make, tmp_path: Path, method: str, cache_trunk: bool, is_cached: bool
+) -> None:
+    config = make_config(method=method, train={"cache_trunk": cache_trunk})
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+
+    collator = collator_for(model, preprocessor, config, data, tmp_path, lambda _: None)
+
+    assert isinstance(collator.inputs, TrunkOutputs) is is_cached
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(make_config: Make, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+
+    with pytest.raises(RunError, match="3 processes cannot share"):
+        training_arguments(make_config(), tmp_path, "accuracy")
+
+
+def test_the_adapter_learns_at_a_share_of_the_heads_rate(make_config: Make, tmp_path: Path) -> None:
+    train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}
+    states = {}
+    for rate in (1e-9, 1.0):
+        config = make_config(train={**train, "adapter_rate": rate, "weight_decay": 0.0})
+        set_seed(0)
+        start = build(config, 3)[0].state_dict()
+        start = {name: value.clone() for name, value in start.items()}
+        moved = fit(config, load_data(config), tmp_path / str(rate)).model.state_dict()
+        states[rate] = {name: float((value - start[name]).abs().max()) for name, value in moved.items()}
+
+    assert all((change < 1e-6) is not name.startswith("head.") for name, change in states[1e-9].items())
+    assert min(states[1.0].values()) > 1e-4
+
+
+def test_mixed_precision_trains(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(train={"epochs": 1, "batch_size": 8, "precision": "bf16"})
+
+    trained = fit(config, load_data(config), tmp_path / "run")
+
+    assert {value.dtype for value in trained.model.state_dict().values()} == {torch.float32}
+    assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["items"] == 12

@@ -1,0 +1,56 @@
+"""The table of a comparison: means over seeds, paired distances, missing scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from training.report.comparison_report import markdown, paired
+
+
+def test_the_interval_is_that_of_paired_differences() -> None:
+    first, second = [0.70, 0.72, 0.75], [0.69, 0.70, 0.72]
+
+    mean, half = paired(first, second)
+
+    assert mean == pytest.approx(0.02)
+    assert half == pytest.approx(4.303 * 0.01 / 3**0.5)
+    assert np.isnan(paired([0.7], [0.6])[1])
+
+
+def result(rate: float, scores: list[float | None], searched: dict[str, float | None]) -> dict[str, Any]:
+    views = {view: {"accuracy": scores} for view in ("overall", "both", "image", "text")}
+    return {
+        "learning_rate": rate,
+        "searched": searched,
+        "trainable_parameters": 1234,
+        "seconds": [1.0, 2.0],
+        "validation": scores,
+        "test": views,
+    }
+
+
+def test_a_row_has_mean_and_deviation_and_the_lead_of_ours() -> None:
+    searched = {"0.001": 0.4, "0.00316": 0.5, "0.01": 0.6}
+    methods = {"head": result(0.01, [0.5, 0.7], searched), "ours": result(0.00316, [0.6, 0.8], searched)}
+
+    lines = markdown({"metric": "accuracy", "seeds": [0, 1], "methods": methods}, ["`command`"]).splitlines()
+
+    cells = {
+        line.split(" | ")[0].lstrip("| "): line.rstrip(" |").split(" | ") for line in lines if line.startswith("|")
+    }
+    assert lines[0] == "`command`"
+    assert cells["head"][1:5] == ["0.01 (edge)", "1,234", "2", "60.00 \u00b1 14.14"]
+    assert cells["head"][-1] == "+10.00 \u00b1 0.00"
+    assert cells["ours"][1] == "0.00316"
+
+
+def test_a_method_without_scores_keeps_its_row() -> None:
+    methods = {"full": result(0.01, [None, None], {}), "ours": result(0.01, [0.6, 0.8], {})}
+
+    table = markdown({"metric": "accuracy", "seeds": [0, 1], "methods": methods}, [])
+
+    row = next(line for line in table.splitlines() if line.startswith("| full"))
+    assert row == "| full | 0.01 | 1,234 | 2 | - | - | - | - | - | - |"

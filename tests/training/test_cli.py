@@ -1,0 +1,113 @@
+"""The commands: what they print for a fault, for Ctrl-C, and for --help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from typer.testing import CliRunner
+
+import training.cli
+from training.cli import app
+from training.config import TaskConfig
+from training.data.splits import Split, TaskData
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (SafetensorError("No space left on device (os error 28)"), "make room on the disk and give the same command"),
+        (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
+        (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_line_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("training.cli.load_config", fail)
+
+    result = CliRunner().invoke(app, ["data", "task.yaml"])
+
+    assert result.exit_code == 1
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.cli.load_config", stop)
+
+    result = CliRunner().invoke(app, ["data", "task.yaml"])
+
+    assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from here\n")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("training.cli.load_config", fail)
+
+    assert isinstance(CliRunner().invoke(app, ["data", "task.yaml"]).exception, RuntimeError)
+
+
+@pytest.mark.parametrize("command", ["show", "fit", "import", "compare", "data"])
+def test_help_teaches_that_fields_are_flags(command: str) -> None:
+    text = " ".join(CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "120"}).output.split())
+
+    assert "Any field of the configuration is a flag too" in text
+    assert '--train.epochs 3 --mora.rank=8 --export.precisions "[int8, fp16]"' in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--methods", "head", "ours", "--seeds", "0", "1", "--train.epochs", "3"],
+        ["--methods=head", "--methods", "ours", "--train.epochs", "3", "--seeds", "0", "--seeds", "1"],
+    ],
+)
+def test_several_values_follow_one_option_and_the_rest_are_fields(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    calls: dict[str, Any] = {}
+
+    def compared(runs: object, methods: list[str], seeds: list[int], search: bool) -> dict[str, Any]:
+        calls["compare"] = (methods, seeds)
+        return {}
+
+    def written(folder: Path, comparison: object, command: list[str]) -> None:
+        folder.mkdir()
+        (folder / "comparison.md").write_text("")
+
+    def loaded(path: Path, flags: list[str]) -> Any:
+        calls["flags"] = flags
+        return TaskConfig.model_construct(task="a")
+
+    monkeypatch.setattr(training.cli, "load_config", loaded)
+    monkeypatch.setattr(
+        training.cli,
+        "load_data",
+        lambda task: TaskData((), *(Split(name, "", []) for name in ("train", "validation", "test"))),
+    )
+    monkeypatch.setattr(training.cli, "compare", compared)
+    monkeypatch.setattr(training.cli, "write_comparison", written)
+
+    result = CliRunner().invoke(app, ["compare", "task.yaml", "--output", str(tmp_path / "out"), *words])
+
+    assert result.exit_code == 0, result.output
+    assert calls == {"compare": (["head", "ours"], [0, 1]), "flags": ["--train.epochs", "3"]}
+
+
+def test_a_flag_before_the_run_is_explained() -> None:
+    result = CliRunner().invoke(app, ["evaluate", "--data.test", "x.csv"])
+
+    assert (result.exit_code, result.stderr) == (1, "error: DIR comes first, then flags such as --data.test\n")

@@ -1,0 +1,129 @@
+"""A run folder: the names of its files, and when it may be opened, cleaned up or discarded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_store.atomic_file import write_atomically
+from training.config import TaskConfig
+from training.data.splits import TaskData
+from training.errors import RunError
+from training.model import peft_adapter
+from training.model.peft_adapter import RUN_DESCRIPTION
+
+CONFIG = "config.json"  # what the run was started with: configuration, labels, fingerprint of the data
+ADAPTER = "adapter.safetensors"  # adapter and head
+HEAD = "head.safetensors"  # of LoRA and DoRA, whose adapter is in PEFT's files
+TOWERS = "towers.safetensors"  # of an imported task: the backbone's weights that it replaces
+METRICS = "metrics.json"
+REPORT = "report.html"
+HISTORY = "history.json"  # the Trainer's log
+MISSING_TABLES = "missing_tables"
+CHECKPOINTS = "checkpoints"
+TRUNK_CACHE = "trunk_cache"
+_CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
+
+
+def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
+    """Make `folder` the run of this configuration on this data. Raises RunError when it holds another run."""
+    trained_by = config.model_dump(mode="json", exclude={"export"})  # that can be changed after training
+    if config.imported is None:
+        del trained_by["imported"]  # older runs do not have this field
+    start = {"config": trained_by, "labels": [*data.labels], "data": data.fingerprint}
+    if (folder / CONFIG).exists():
+        earlier = read_json(folder / CONFIG)
+        changed = [name for name, value in start.items() if earlier.get(name) != value]
+        if changed:
+            fields = ", ".join(_differences(earlier.get("config", {}), trained_by)[:5])
+            other = f"other {' and '.join(changed)}{f' ({fields})' if fields else ''}"
+            cure = "give what it was started with, choose another --output, or add --overwrite"
+            raise RunError(f"{folder} holds a run with {other}; {cure}")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} holds something else than a run; choose another --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / CONFIG, start)
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], group: str = "") -> list[str]:
+    """Each field whose value differs in two configurations as JSON."""
+    fields: list[str] = []
+    for name in [*now, *(before.keys() - now.keys())]:
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            fields += _differences(old, new, f"{group}{name}.")
+        elif old != new:
+            fields.append(f"{group}{name} was {old}, now {new}")
+    return fields
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether training ended in this folder: the metrics are written last."""
+    return (folder / METRICS).is_file() and description_file(folder).is_file()
+
+
+def description_file(folder: Path) -> Path:
+    """The file that describes a trained task; older runs have it under PEFT's name."""
+    return folder / (RUN_DESCRIPTION if (folder / RUN_DESCRIPTION).is_file() else peft_adapter.CONFIG)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest complete checkpoint in the folder. An incomplete one, left by a kill, is removed."""
+    newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for path in newest_first:
+        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _is_json(path / "trainer_state.json"):
+            return str(path)
+        shutil.rmtree(path)
+    return None
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        read_json(path)
+    except RunError:
+        return False
+    return True
+
+
+def clean_up(folder: Path) -> None:
+    """Remove the files that a finished run no longer needs."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / TRUNK_CACHE, ignore_errors=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a run. Raises RunError when the folder is not a run, so that no other folder is ever deleted."""
+    if not folder.exists():
+        return
+    if not (folder / CONFIG).is_file():
+        raise RunError(f"{folder} is not a run of mora-train, so --overwrite leaves it alone; choose another --output")
+    shutil.rmtree(folder)
+
+
+def read_report(folder: Path) -> bytes:
+    """The report of a finished run. Raises RunError when it is missing."""
+    try:
+        return (folder / REPORT).read_bytes()
+    except OSError as error:
+        raise RunError(f"{folder / REPORT} cannot be read ({error}); train it again with --overwrite") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of a run. Raises RunError when it is missing or broken."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it is not a JSON object")
+        return values
+    except (OSError, ValueError) as error:
+        cure = f"if {path.parent} is a run of `mora-train fit`, train it again with --overwrite"
+        raise RunError(f"{path} cannot be read ({error}); {cure}") from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file of a run. A kill leaves the old file or the new one."""
+    write_atomically(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

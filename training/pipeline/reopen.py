@@ -1,0 +1,77 @@
+"""Finished runs, opened again by the commands that evaluate, export or publish them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from training.config import TaskConfig, override
+from training.data.missing import draw_tables
+from training.data.splits import TaskData, load_data
+from training.errors import ConfigError, RunError
+from training.learning.batches import Collator, RawInputs
+from training.learning.cross_scenario import Grid
+from training.learning.evaluation import encode_splits, evaluate_splits
+from training.learning.run_folder import METRICS, clean_up, is_finished, open_run, read_json, write_json
+from training.learning.runs import TrainedTask, load_trained
+from training.report.plots import heat_map
+
+
+def open_finished(
+    folder: Path, flags: Sequence[str], backbone: str | None, announce: Callable[[str], None]
+) -> tuple[TrainedTask, TaskData]:
+    """A finished run and its data; flags may say where the data is now, and what is exported.
+
+    Raises:
+        RunError: the folder holds no finished run, or its data has changed.
+        ConfigError: a flag is wrong, or names a field that cannot be changed after training.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder; name the DIR of `mora-train fit --output DIR`")
+    if not is_finished(folder):
+        raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
+    trained = load_trained(folder, backbone)
+    others = [flag for flag in flags if flag.startswith("--") and not flag.startswith(("--data.", "--export."))]
+    if others:
+        raise ConfigError(f"{others[0]} cannot be changed after training; only --data.* and --export.* can")
+    config = override(trained.config, flags)
+    data = load_data(config.model_copy(update={"labels": trained.labels}))
+    if data.fingerprint != trained.dataset_fingerprint:
+        if not any(flag.startswith("--data.") for flag in flags):
+            raise RunError(
+                f"the data of {folder} has changed since it was trained; add --data.test PATH to go on with it"
+            )
+        announce(f"this is not the data that {folder} was trained with")
+    return _exported_as(trained, config), data
+
+
+def reopen(folder: Path, config: TaskConfig, data: TaskData) -> TrainedTask:
+    """A finished run of this configuration on this data. Raises RunError when it is another one."""
+    open_run(folder, config, data)
+    clean_up(folder)
+    return _exported_as(load_trained(folder), config)
+
+
+def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
+    return replace(trained, config=trained.config.model_copy(update={"export": config.export}))
+
+
+def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, object], bool]:
+    """The metrics of a run with the scores of this data, and whether they were saved: only for the run's own data."""
+    collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+    encoded, tables = encode_splits(trained.model, data, collator), draw_tables(trained.config, data)
+    head = trained.model.cpu().head
+    scores = evaluate_splits(head, encoded, tables, trained.config.problem, trained.calibration)
+    metrics = read_json(folder / METRICS) | scores
+    is_own_data = data.fingerprint == trained.dataset_fingerprint
+    if is_own_data:
+        write_json(folder / METRICS, metrics)
+    return metrics, is_own_data
+
+
+def write_grid(folder: Path, grid: Grid) -> None:
+    """Write grid.json and grid.svg."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "grid.json", asdict(grid))
+    (folder / "grid.svg").write_text(heat_map(grid), encoding="utf-8")
