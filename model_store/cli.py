@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any
 
 import typer
 from pydantic import JsonValue
 from rich.console import Console
+from typer.core import TyperGroup
 
 from model_store import publishing
 from model_store.api_key import ApiKeyFileOption, read_api_key
@@ -18,15 +17,28 @@ from model_store.describe.bom import ml_bom
 from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
-from model_store.manifest import Manifest
 from model_store.messages import describe_os_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 
-P = ParamSpec("P")
+
+class _OneLineErrors(TyperGroup):
+    """The commands. An error of the store or of the system is printed as one line, and the exit status is 1."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # the reader of the output has closed the pipe, which is no error of the store
+        except (StoreError, OSError) as error:
+            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            typer.echo(f"error: {plain(problem)}", err=True)
+            raise typer.Exit(1) from error
+
 
 app = typer.Typer(
+    cls=_OneLineErrors,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -41,40 +53,26 @@ StoreOption = Annotated[
     typer.Option("--store", metavar="DIR", show_default=False, help="Folder of the store; by default the shipped one."),
 ]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, as `mora-store list` shows it.")]
-VersionOption = Annotated[int | None, typer.Option(metavar="N", min=1, help="By default the live version.")]
+VersionOption = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Number of a version; by default the live one.")
+]
 TrustedOption = Annotated[
     Path | None,
     typer.Option(
         "--trusted-keys",
         metavar="FILE",
         envvar="MORA_TRUSTED_KEYS",
-        help="File of public keys (PEM). Versions must be signed by one of them.",
+        help="File of public keys (PEM). A version must be signed with one of them.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
-def _one_line_errors(command: Callable[P, None]) -> Callable[P, None]:
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except BrokenPipeError:
-            raise  # the reader of the output has closed it: no error of the store
-        except (StoreError, OSError) as error:
-            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            typer.echo(f"error: {plain(problem)}", err=True)
-            raise typer.Exit(1) from error
-
-    return run
-
-
 @app.command("list")
-@_one_line_errors
 def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show every task with its live version."""
     opened = _open(store)
-    rows = [_row(opened, task) for task in opened.tasks()]
+    rows = [_task_row(opened, task) for task in opened.tasks()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
     elif rows:
@@ -84,18 +82,17 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
 
 
 @app.command()
-@_one_line_errors
 def show(
     task: TaskArgument,
     version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write its training report (HTML) to FILE.")
+        Path | None, typer.Option(metavar="FILE", help="Write the training report of the version (HTML) to FILE.")
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Also ask the service at URL which version it answers with, and why."),
+        typer.Option(metavar="URL", help="Also ask the service at URL for the version that it answers with."),
     ] = None,
     api_key_file: ApiKeyFileOption = None,
     trusted_keys: TrustedOption = None,
@@ -116,19 +113,14 @@ def show(
     if as_json:
         typer.echo(manifest.model_dump_json(indent=1))
     else:
-        signature = _signed(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
+        signature = _signed_by(opened.signature(task, manifest.version), content, read_trusted_keys(trusted_keys))
         Console().print(summary(manifest, is_live=opened.live(task) == manifest.version, signature=signature))
     if url is not None:
         typer.echo(plain(_server_sentence(url, compare_with_server(url, task, read_api_key(api_key_file)))))
 
 
 @app.command()
-@_one_line_errors
-def sbom(
-    task: TaskArgument,
-    version: VersionOption = None,
-    store: StoreOption = DEFAULT_STORE,
-) -> None:
+def sbom(task: TaskArgument, version: VersionOption = None, store: StoreOption = DEFAULT_STORE) -> None:
     """Print the SBOM of one version as CycloneDX 1.6 (ML-BOM, JSON): model card, data, files with SHA-256.
 
     The SBOM is made from the manifest. `mora-store verify` compares the manifest with the files.
@@ -137,7 +129,6 @@ def sbom(
 
 
 @app.command()
-@_one_line_errors
 def card(
     task: TaskArgument,
     version: VersionOption = None,
@@ -158,28 +149,27 @@ def card(
 
 
 @app.command()
-@_one_line_errors
 def verify(
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="By default every task.")] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Name of a task; by default every task.")] = None,
     version: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="By default every version; needs TASK.")
+        int | None, typer.Option(metavar="N", min=1, help="Number of a version of TASK; by default every version.")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     trusted_keys: TrustedOption = None,
 ) -> None:
-    """Read every file of the versions, and compare its size and SHA-256 with the manifest.
+    """Compare the size and SHA-256 of every file of the versions with the manifest.
 
-    With --trusted-keys, a version that no trusted key signed is BAD too.
-
-    Prints one line per version. Exits with 1 if a version is BAD, or if there is no version.
+    Prints one line per version. A damaged version is BAD. With --trusted-keys, a version without a signature by one of
+    the keys is BAD too. Exits with 1 if a version is BAD, or if the store has no version.
     """
     if version is not None and task is None:
         raise typer.BadParameter("needs TASK", param_hint="--version")
-    opened = _open(store, read_trusted_keys(trusted_keys))
+    opened = _open(store, trusted_keys)
     results: list[bool] = []
     for name in [task] if task is not None else opened.tasks():
         results += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
-        results += [_has_good_live(opened, name)] if version is None else []
+        if version is None:
+            results.append(_has_good_live(opened, name))
     if not results:
         raise NotFoundError(f"nothing to verify: no tasks in {store}; name the folder of a store with --store")
     if not all(results):
@@ -187,7 +177,6 @@ def verify(
 
 
 @app.command()
-@_one_line_errors
 def activate(
     task: TaskArgument,
     version: Annotated[int, typer.Argument(metavar="VERSION", help="Number of a published version.")],
@@ -195,20 +184,18 @@ def activate(
     trusted_keys: TrustedOption = None,
 ) -> None:
     """Verify VERSION, then make it live. Running services switch when they next check the store."""
-    manifest = publishing.activate(Store(store, read_trusted_keys(trusted_keys)), task, version)
+    manifest = publishing.activate(_open(store, trusted_keys), task, version)
     typer.echo(f"{task}: version {manifest.version} is live")
 
 
 @app.command()
-@_one_line_errors
 def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_keys: TrustedOption = None) -> None:
     """Verify the version before the live one, then make it live again."""
-    manifest = publishing.rollback(Store(store, read_trusted_keys(trusted_keys)), task)
+    manifest = publishing.rollback(_open(store, trusted_keys), task)
     typer.echo(f"{task}: version {manifest.version} is live again")
 
 
 @app.command()
-@_one_line_errors
 def keygen(
     key: Annotated[
         Path, typer.Argument(metavar="KEY", help="File for the private key. The public key goes to KEY.pub.")
@@ -216,7 +203,7 @@ def keygen(
 ) -> None:
     """Create a key pair (Ed25519, PEM): a private key that signs versions, and a public key that services trust.
 
-    Keep KEY secret; only its owner can read the file. Prints the fingerprint, by which `show` names the key.
+    Keep KEY secret; only its owner can read the file. Prints the fingerprint of the key, which `show` prints too.
     """
     public = Path(f"{key}.pub")
     name = make_key_pair(key, public)
@@ -224,7 +211,6 @@ def keygen(
 
 
 @app.command()
-@_one_line_errors
 def sign(
     task: TaskArgument,
     key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key of `mora-store keygen`.")],
@@ -233,7 +219,7 @@ def sign(
 ) -> None:
     """Verify a published version, then sign it. An existing signature is replaced.
 
-    A new version can be signed when it is published: mora-train publish DIR --sign-with KEY.
+    To sign a new version when it is published: mora-train publish DIR --sign-with KEY.
     """
     signing_key = read_signing_key(key)
     manifest = publishing.sign(_open(store), task, version, signing_key)
@@ -241,26 +227,24 @@ def sign(
 
 
 @app.command()
-@_one_line_errors
 def gc(store: StoreOption = DEFAULT_STORE) -> None:
-    """Remove files that no version needs, and files that interrupted publishers left behind.
+    """Remove files that no version needs, and unfinished files of interrupted publishers.
 
     Versions are never removed. To remove one, delete its folder under tasks/, then run this command.
     """
-    sizes = {path: _bytes_under(path) for path in [*store.glob("blobs/sha256/*"), *store.glob(".staging/*")]}
-    removed = publishing.collect_garbage(Store(store))
-    for path in removed:
-        typer.echo(f"removed {path.relative_to(store)} ({size(sizes.get(path, 0))})")
-    typer.echo(f"{len(removed)} removed, {sum(sizes.get(path, 0) for path in removed)} bytes freed")
+    removed = publishing.collect_garbage(_open(store))
+    for path, count in removed.items():
+        typer.echo(f"removed {path.relative_to(store)} ({size(count)})")
+    typer.echo(f"{len(removed)} removed, {sum(removed.values())} bytes freed")
 
 
-def _open(root: Path, trusted: TrustedKeys | None = None) -> Store:
+def _open(root: Path, trusted_keys: Path | None = None) -> Store:
     if not root.is_dir():
         raise NotFoundError(f"no model store at {root}: it is not a folder; name the folder of a store with --store")
-    return Store(root, trusted)
+    return Store(root, read_trusted_keys(trusted_keys))
 
 
-def _signed(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
+def _signed_by(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:
     if signature is None:
         return "none"
     if trusted is None:
@@ -269,19 +253,17 @@ def _signed(signature: bytes | None, content: bytes, trusted: TrustedKeys | None
     return "by no trusted key, or changed after it was signed" if signer is None else f"by the trusted key {signer}"
 
 
-def _row(store: Store, task: str) -> dict[str, JsonValue]:
+def _task_row(store: Store, task: str) -> dict[str, JsonValue]:
     row: dict[str, JsonValue] = {"task": task, "live": None, "versions": [*store.versions(task)]}
     try:
         row["live"] = store.live(task)
-        if row["live"] is not None:
-            row |= _manifest_columns(store.manifest(task))
+        if row["live"] is None:
+            return row
+        manifest = store.manifest(task)
     except StoreError as error:
-        row["error"] = str(error)
-    return row
-
-
-def _manifest_columns(manifest: Manifest) -> dict[str, JsonValue]:
+        return {**row, "error": str(error)}
     return {
+        **row,
         "problem": manifest.problem.value,
         "labels": [*manifest.labels],
         "backbone": manifest.backbone.name,
@@ -294,8 +276,8 @@ def _server_sentence(url: str, comparison: ServerComparison) -> str:
     answer = f"{url} answers with version {comparison.version}"
     if comparison.refused is None:
         return answer
-    refused = "what `live` holds" if comparison.refused.version is None else f"version {comparison.refused.version}"
-    return f"{answer} because it refused {refused}: {comparison.refused.reason} (its log says more)"
+    refused = "the content of `live`" if comparison.refused.version is None else f"version {comparison.refused.version}"
+    return f"{answer} because it refused {refused}: {comparison.refused.reason} (see its log)"
 
 
 def _is_good(store: Store, task: str, version: int) -> bool:
@@ -319,12 +301,3 @@ def _has_good_live(store: Store, task: str) -> bool:
         typer.echo(f"BAD  {task} live: {plain(str(error))}")
         return False
     return True
-
-
-def _bytes_under(path: Path) -> int:
-    try:
-        if path.is_dir() and not path.is_symlink():
-            return sum(_bytes_under(inner) for inner in path.iterdir())
-        return path.lstat().st_size
-    except FileNotFoundError:  # a running publisher moved or removed it
-        return 0

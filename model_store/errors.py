@@ -2,7 +2,7 @@
 
 
 class StoreError(Exception):
-    """The store cannot do what was asked; the message names the file or task, and the remedy."""
+    """An operation of the store failed. The message names the file or task, and the remedy."""
 
 
 class NotFoundError(StoreError):
@@ -10,7 +10,7 @@ class NotFoundError(StoreError):
 
 
 class CorruptError(StoreError):
-    """A file does not match its manifest: it is damaged, replaced, a link, or not a regular file.
+    """A file does not match its manifest: it is missing, damaged, replaced, a link, or not a regular file.
 
     `reason` is a label for metrics: `manifest`, `size`, `sha256`, `link`, `missing`, `unreadable`.
     """

@@ -16,7 +16,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def blob_of(data: bytes) -> Blob:
-    """The digest and size of `data`, by which every store names it."""
+    """The digest and size of `data`. They are the same in every store."""
     return Blob(sha256=hashlib.sha256(data).hexdigest(), size=len(data))
 
 
@@ -29,8 +29,8 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
     """The bytes of a regular file below `root`. Symlinks below `root` are not followed.
 
     Raises:
-        CorruptError: the file or a folder above it is missing or a symlink, the file has a second hard link or more
-            than `max_bytes`, or it cannot be read.
+        CorruptError: the file or a folder on its path is missing or a symlink. Or the file has several hard links, has
+            more than `max_bytes` bytes, or cannot be read.
     """
     *folders, name = relative.split("/")
     handles: list[int] = []
@@ -40,14 +40,14 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
             handles.append(os.open(folder, _DIRECTORY, dir_fd=handles[-1]))
         handles.append(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=handles[-1]))
         status = os.fstat(handles[-1])
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0: replaced after it was opened, still complete
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # 0 links: a complete file, replaced since
             problem = f"{relative} is not a regular file or has several hard links"
             raise CorruptError(f"{problem}; publish the version again", "link")
         if status.st_size > max_bytes:
             problem = f"{relative} has {status.st_size} bytes, expected at most {max_bytes}"
             raise CorruptError(f"{problem}; publish the version again", "size")
         with os.fdopen(os.dup(handles[-1]), "rb") as file:
-            return file.read(status.st_size + 1)  # not max_bytes, which a manifest may set to any size
+            return file.read(status.st_size + 1)  # not `max_bytes`: a manifest may name any size
     except FileNotFoundError as error:
         raise CorruptError(f"{relative} is missing; publish the version again", "missing") from error
     except OSError as error:
@@ -60,7 +60,7 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Create `path` with `data` and flush it to disk. Raises FileExistsError rather than replace a file."""
+    """Create `path` with `data` and flush it to disk. Raises FileExistsError if the file exists."""
     with path.open("xb") as file:
         file.write(data)
         file.flush()

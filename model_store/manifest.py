@@ -1,4 +1,4 @@
-"""The manifest: all that a service reads about one published version of a task."""
+"""The manifest: the description of one published version of a task. A service reads nothing else about it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, PositiveFloat, PositiveInt, model_validator
 
-TaskName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+TASK_NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+TaskName = Annotated[str, Field(pattern=TASK_NAME)]
 
 
 class Pattern(StrEnum):
@@ -20,7 +21,7 @@ class Pattern(StrEnum):
 
 
 class Problem(StrEnum):
-    """Whether an item has exactly one label or any number of labels."""
+    """The kind of task: an item has exactly one label, or any number of labels."""
 
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
@@ -60,10 +61,10 @@ class Backbone(_Frozen):
 
 
 class ImagePreprocessing(_Frozen):
-    """From a picture to `pixel_values`: RGB over white, resize, centre crop, scale to 0..1, normalise."""
+    """The steps from a picture to `pixel_values`: RGB over white, resize, centre crop, scale to 0..1, normalise."""
 
-    shortest_edge: PositiveInt | None = None  # keep the aspect ratio ...
-    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # ... or resize to (height, width), which may distort
+    shortest_edge: PositiveInt | None = None  # resize to this length and keep the aspect ratio
+    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # or (height, width), whatever the aspect ratio
     crop: tuple[PositiveInt, PositiveInt] | None = None  # (height, width)
     resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
     mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
@@ -87,18 +88,18 @@ class ImagePreprocessing(_Frozen):
 
 
 class Padding(_Frozen):
-    """Tokens after the end of a text, for a text tower that is not causal and was pretrained with them."""
+    """Tokens that are added after the end of a text, for a text tower that is not causal and was pretrained so."""
 
     length: PositiveInt  # of every padded text, in tokens
     token: Annotated[int, Field(ge=0)]
 
 
 class TextPreprocessing(_Frozen):
-    """From a text to `input_ids`: a `tokenizers` JSON file, truncated at `max_length`, perhaps padded."""
+    """The steps from a text to `input_ids`: a `tokenizers` JSON file, truncation at `max_length`, optional padding."""
 
     tokenizer: Blob
     max_length: PositiveInt  # tokens, start and end tokens included
-    padding: Padding | None = None  # None: a causal tower, for which padding changes nothing
+    padding: Padding | None = None  # None for a causal tower: padding would not change its output
 
     @model_validator(mode="after")
     def _is_padded_to_its_length(self) -> TextPreprocessing:
@@ -108,11 +109,11 @@ class TextPreprocessing(_Frozen):
 
 
 class Graphs(_Frozen):
-    """The four ONNX graphs of one precision, and their errors on the validation split, measured at export.
+    """The four ONNX graphs of one precision, and their errors as measured at export on the validation split.
 
-    `max_logit_error` is the largest difference of a logit: fp32 is compared with PyTorch, other precisions with fp32.
-    `metric_change` is the difference from fp32, in points, of the score that selected the best epoch (-0.5: an accuracy
-    fell from 80.0 % to 79.5 %).
+    `max_logit_error` is the largest difference of a logit. fp32 is compared with PyTorch, other precisions with fp32.
+    `metric_change` is the change of the metric that selected the best epoch, from fp32 to this precision. It is in
+    points: -0.5 means that an accuracy fell from 80.0 % to 79.5 %.
     """
 
     image_trunk: Blob
@@ -122,19 +123,27 @@ class Graphs(_Frozen):
     max_logit_error: dict[Pattern, Annotated[FiniteFloat, Field(ge=0)]]
     metric_change: dict[Pattern, FiniteFloat] = {}
 
+    def blobs(self) -> dict[str, Blob]:
+        """The graphs by name: `image_trunk`, `image_tail`, `text_trunk`, `text_tail`."""
+        return {name: value for name, value in self if isinstance(value, Blob)}
+
+    def largest_error(self) -> float | None:
+        """The maximum of `max_logit_error` over the presence patterns, or None if none was measured."""
+        return max(self.max_logit_error.values(), default=None)
+
 
 class Calibration(_Frozen):
-    """Scores of one presence pattern: the softmax or sigmoid of `logits / temperature`.
+    """The scores of one presence pattern are the softmax or sigmoid of `logits / temperature`.
 
-    A multi-label task has one threshold per label, a single-label task none.
+    A multi-label task has one threshold for each label. A single-label task has no thresholds.
     """
 
     temperature: PositiveFloat = 1.0
-    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None  # lowest score to select each label
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None  # a label is selected from this score on
 
 
 class GoldenExample(_Frozen):
-    """One input with PyTorch's logits. A service must reproduce them before it answers with the version."""
+    """One input with PyTorch's logits. A service answers with the version only if it reproduces them."""
 
     pattern: Pattern
     image: Blob | None = None  # an encoded picture
@@ -143,7 +152,7 @@ class GoldenExample(_Frozen):
 
 
 class Provenance(_Frozen):
-    """Code, data and settings that this version was made with, from which it can be made again."""
+    """The code, data and settings from which this version was made, so that it can be made again."""
 
     code_version: str
     created_at: datetime
@@ -186,31 +195,30 @@ class ManifestDraft(_Frozen):
         for calibration in self.calibration.values():
             expected = classes if self.problem is Problem.MULTI_LABEL else None
             if (calibration.thresholds and len(calibration.thresholds)) != expected:
-                raise ValueError("a multi-label task needs one threshold a label, a single-label task none")
+                raise ValueError("a multi-label task needs one threshold for each label, a single-label task none")
         if any(len(example.logits) != classes for example in self.golden):
-            raise ValueError("a golden example needs one logit a label")
+            raise ValueError("a golden example needs one logit for each label")
         return self
 
     def tolerance(self, precision: Precision) -> float:
         """The largest accepted difference between the logits of a golden example and PyTorch's.
 
-        Below fp32 it is at least twice the largest error measured at export, because the int8 and fp16 kernels of other
+        For int8 and fp16 it is at least twice the largest error measured at export, because the kernels of other
         processors round differently.
         """
         if precision is Precision.FP32:
             return self.golden_tolerance
-        return max(self.golden_tolerance, 2 * max(self.graphs[precision].max_logit_error.values(), default=0.0))
+        return max(self.golden_tolerance, 2 * (self.graphs[precision].largest_error() or 0.0))
 
     def files(self) -> dict[str, Blob]:
-        """Every blob of this version by its use, such as `fp32/image_trunk.onnx`. A blob may have several uses."""
+        """Every blob of this version by file name, such as `fp32/image_trunk.onnx`. A blob may have several names."""
         files = {
             "tokenizer.json": self.text.tokenizer,
             "absent_features.safetensors": self.absent_features,
             "head.safetensors": self.head,
         }
         for precision, graphs in self.graphs.items():
-            for graph in ("image_trunk", "image_tail", "text_trunk", "text_tail"):
-                files[f"{precision}/{graph}.onnx"] = getattr(graphs, graph)
+            files |= {f"{precision}/{name}.onnx": blob for name, blob in graphs.blobs().items()}
         for number, example in enumerate(self.golden):
             if example.image is not None:
                 files[f"golden/{number}"] = example.image

@@ -24,7 +24,7 @@ _CURES = {
     errno.EADDRNOTAVAIL: "name an address of this machine; 0.0.0.0 means all of them",
 }
 
-_PLAIN = {
+_PROBLEMS = {
     "missing": "is missing",
     "extra_forbidden": "is not a field",
     "int_parsing": "must be a whole number",
@@ -41,7 +41,7 @@ _PLAIN = {
 
 
 def describe_os_error(error: OSError) -> str:
-    """The file, the problem, and the remedy if there is a known one."""
+    """The file, the problem, and the remedy if one is known."""
     if error.strerror is None:
         return str(error)
     problem = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
@@ -51,8 +51,8 @@ def describe_os_error(error: OSError) -> str:
 
 def describe_field_error(error: ErrorDetails) -> str:
     """The problem of a field, without its value."""
-    plain = _PLAIN.get(error["type"])
-    return plain or error["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    message = error["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    return _PROBLEMS.get(error["type"], message)
 
 
 def describe_validation_error(error: ValidationError) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Writing to the store: publish, activate, roll back, sign, collect garbage. One writer at a time."""
+"""Writing to the store: publish, activate, roll back, sign, collect garbage. A lock admits one writer at a time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,18 +25,18 @@ def publish(
 ) -> Manifest:
     """Add a new version of a task and make it live.
 
-    A kill at any moment leaves the old version live, or the new one: files are staged and synced, then the blobs and
-    the version are renamed into place, then `live` moves.
+    If the process is killed, either the old or the new version is live. Files are staged and synced first. Then the
+    blobs and the version are renamed to their final paths. `live` changes last.
 
     Args:
         blobs: content by SHA-256; blobs that the store already holds may be left out.
         signing_key: signs the version before it becomes visible.
 
     Raises:
-        StoreError: a blob of the draft is neither given nor stored, or does not match its digest.
-        OSError: the disk is full or read-only; the live version stays live.
+        StoreError: a blob of the draft is neither in `blobs` nor in the store, or does not match its digest.
+        OSError: the disk is full or read-only; the old version stays live.
     """
-    draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # checked before names become paths
+    draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # validates names before they become paths
     for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
         _make_directory(missing)
     _folder(store, "tasks")
@@ -93,11 +93,13 @@ def sign(store: Store, task: str, version: int | None, signing_key: Ed25519Priva
     return manifest
 
 
-def collect_garbage(store: Store) -> list[Path]:
-    """Remove blobs that no manifest names, and the staging folders of killed publishers. Returns the removed paths.
+def collect_garbage(store: Store) -> dict[Path, int]:
+    """Remove blobs that no manifest names, and the staging folders of killed publishers.
+
+    Returns the removed paths with their sizes in bytes.
 
     Raises:
-        CorruptError: a task or manifest cannot be read, so the blobs it needs are unknown; nothing is removed.
+        CorruptError: a task or manifest cannot be read, so the blobs that it needs are unknown; nothing is removed.
     """
     with _writing(store) as staging:
         for folder in _folder(store, "tasks").iterdir():
@@ -110,20 +112,26 @@ def collect_garbage(store: Store) -> list[Path]:
         }
         unused = [path for path in staging.parent.iterdir() if path != staging]
         unused += [path for path in _folder(store, "blobs", "sha256").iterdir() if path.name not in needed]
-        for path in unused:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-    return unused
+        return {path: _remove(path) for path in unused}
+
+
+def _remove(path: Path) -> int:
+    """Remove a file, or a folder with its content. Returns the size in bytes."""
+    if path.is_symlink() or not path.is_dir():
+        size = path.lstat().st_size
+        path.unlink()
+    else:
+        size = sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())
+        shutil.rmtree(path)
+    return size
 
 
 @contextmanager
 def _writing(store: Store) -> Iterator[Path]:
-    """Hold the writers' lock and give a new staging folder. The lock is released even if the process is killed."""
+    """Hold the writers' lock and yield a new staging folder. The lock is released even if the process is killed."""
     if not (store.root / "tasks").is_dir():
         cure = "name a store with --store; `mora-train publish` creates one"
-        raise NotFoundError(f"no model store at {store.root}: it has no folder tasks; {cure}")
+        raise NotFoundError(f"no model store at {store.root}: it has no folder `tasks`; {cure}")
     lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -140,7 +148,8 @@ def _writing(store: Store) -> Iterator[Path]:
 def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], staging: Path) -> None:
     folder = _folder(store, "blobs", "sha256")
     for blob in needed:
-        if _is_stored(store, blob):
+        with suppress(CorruptError):  # a missing or damaged blob is written
+            store.read(blob)
             continue
         if blob.sha256 not in contents:
             raise StoreError(f"blob {blob.sha256} is neither given nor in the store; export the task again")
@@ -149,14 +158,6 @@ def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], 
         write_synced(staging / blob.sha256, contents[blob.sha256])
         (staging / blob.sha256).replace(folder / blob.sha256)
     sync_directory(folder)
-
-
-def _is_stored(store: Store, blob: Blob) -> bool:
-    try:
-        store.read(blob)
-    except CorruptError:
-        return False
-    return True
 
 
 def _folder(store: Store, *names: str) -> Path:
@@ -176,16 +177,16 @@ def _refuse_symlink(store: Store, folder: Path) -> None:
 
 def _make_directory(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    sync_directory(folder.parent)  # also an existing one: its creator may have been killed before syncing
+    sync_directory(folder.parent)  # even if the folder exists: the process that created it may have been killed
 
 
 def _set_live(store: Store, task: str, version: int, staging: Path) -> None:
-    """Move `live`. Before it moves back, `newest` records the highest number, so that no number is used twice."""
+    """Set `live`. If the number decreases, `newest` first records the highest one, so that no number is used twice."""
     task_folder = _folder(store, "tasks", task)
     try:
         newest = store.newest(task)
         numbers = {"newest": newest, "live": version} if version < newest else {"live": version}
-    except CorruptError:  # one of the two files is damaged; this repairs it
+    except CorruptError:  # `live` or `newest` is damaged; both are written anew
         numbers = {"newest": max(store.versions(task)), "live": version}
     for name, number in numbers.items():
         write_synced(staging / name, f"{number}\n".encode())

@@ -1,7 +1,7 @@
-"""Signatures of versions: Ed25519 over the bytes of a manifest, and the keys that are trusted to sign.
+"""Signatures of versions, signing keys and trusted keys. A signature is Ed25519 over the bytes of a manifest.
 
 A manifest names its task, its version and the SHA-256 of every blob, so its signature covers the whole version and no
-other version. `manifest.sig` holds the 64 raw bytes, so that OpenSSL can make and check signatures too.
+other version. `manifest.sig` contains the 64 raw bytes of the signature. OpenSSL can make and check such files too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -29,14 +30,18 @@ _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
 class TrustedKeys:
-    """Public keys. A version is trusted if any one of them signed it."""
+    """Public keys. A version is trusted if one of them signed it."""
 
     def __init__(self, keys: Iterable[Ed25519PublicKey]) -> None:
         self._keys = {fingerprint(key): key for key in keys}
 
     def signer(self, manifest: bytes, signature: bytes) -> str | None:
-        """The fingerprint of the key that made this signature of a manifest, or None if none of these keys did."""
-        return next((name for name, key in self._keys.items() if _has_signed(key, manifest, signature)), None)
+        """The fingerprint of the key that made this signature of a manifest, or None if it is another key."""
+        for name, key in self._keys.items():
+            with suppress(InvalidSignature):
+                key.verify(signature, manifest)
+                return name
+        return None
 
 
 def fingerprint(key: Ed25519PublicKey) -> str:
@@ -45,13 +50,13 @@ def fingerprint(key: Ed25519PublicKey) -> str:
 
 
 def read_trusted_keys(path: Path | None) -> TrustedKeys | None:
-    """The public keys of a file of PEM blocks, which may have empty lines and `#` comments between them.
+    """The public keys of a file of PEM blocks, or None without a path: no signature is required then.
 
-    Without a path the result is None, and no signature is required.
+    The file may contain empty lines and `#` comments between the blocks.
 
     Raises:
-        StoreError: the file has no key, or has anything but Ed25519 public keys. The message names the line, never its
-            content.
+        StoreError: the file has no key, or has content other than Ed25519 public keys. The message names the line, but
+            not its content.
         OSError: the file cannot be read.
     """
     if path is None:
@@ -80,7 +85,7 @@ def read_trusted_keys(path: Path | None) -> TrustedKeys | None:
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The private key of a PEM file. Raises StoreError if it is not one, OSError if the file cannot be read."""
+    """The private key of a PEM file. Raises StoreError for an invalid key, OSError if the file cannot be read."""
     content = path.read_bytes()
     try:
         key = load_pem_private_key(content, password=None)
@@ -98,7 +103,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
 def make_key_pair(private: Path, public: Path) -> str:
     """Write a new pair of keys in PEM and return the fingerprint. Only the owner can read the private key.
 
-    Raises FileExistsError rather than replace a key.
+    Raises FileExistsError if one of the files exists: a key is never replaced.
     """
     if public.exists():
         raise FileExistsError(f"{public} exists, and a key is never replaced; choose another name")
@@ -108,14 +113,6 @@ def make_key_pair(private: Path, public: Path) -> str:
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     _create(public, f"# {name}\n".encode() + pem, 0o644)
     return name
-
-
-def _has_signed(key: Ed25519PublicKey, manifest: bytes, signature: bytes) -> bool:
-    try:
-        key.verify(signature, manifest)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _public_key(pem: str, source: str) -> Ed25519PublicKey:

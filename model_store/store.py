@@ -1,4 +1,4 @@
-"""Verified reading of the store. Reading never writes and never repairs."""
+"""Reading of the store. Every file is verified; nothing is written or repaired."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from model_store.errors import CorruptError, NotFoundError, UntrustedError
 from model_store.files import digest_line, read_beneath
-from model_store.manifest import Blob, Manifest, TaskName
+from model_store.manifest import TASK_NAME, Blob, Manifest
 from model_store.messages import describe_validation_error
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
-_task_name = TypeAdapter(TaskName)
 
 
 class Store:
@@ -33,11 +32,11 @@ class Store:
         self._trusted = trusted
 
     def tasks(self) -> list[str]:
-        """Names of the tasks that have a folder, sorted. Folders whose name is no task name are ignored."""
+        """Names of the tasks that have a folder, sorted. Folders with an invalid task name are ignored."""
         folder = self.root / "tasks"
         if not folder.is_dir():
             return []
-        return sorted(path.name for path in folder.iterdir() if path.is_dir() and _is_task_name(path.name))
+        return sorted(path.name for path in folder.iterdir() if path.is_dir() and re.fullmatch(TASK_NAME, path.name))
 
     def versions(self, task: str) -> list[int]:
         """Published versions of a task, oldest first. Raises NotFoundError for an unknown task."""
@@ -49,7 +48,7 @@ class Store:
         return self._number(task, "live")
 
     def newest(self, task: str) -> int:
-        """The highest version number that the task ever had, deleted versions included; 0 if it never had one."""
+        """The highest version number that was ever published, also if that version was deleted since; 0 for none."""
         return max([0, *self.versions(task), *(self._number(task, name) or 0 for name in ("live", "newest"))])
 
     def manifest(self, task: str, version: int | None = None) -> Manifest:
@@ -57,13 +56,13 @@ class Store:
 
         Raises:
             NotFoundError: the task or version does not exist, or no version is live.
-            CorruptError: the manifest does not parse, names another task or version, or was changed.
-            UntrustedError: no trusted key signed it.
+            CorruptError: the manifest is invalid, names another task or version, or differs from its SHA-256.
+            UntrustedError: no trusted key signed the manifest.
         """
         return self.read_manifest(task, version)[0]
 
     def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
-        """As `manifest`, and the bytes it was parsed from, which a signature covers."""
+        """The manifest of a version and its bytes, which a signature covers. Raises as `manifest`."""
         version = version if version is not None else self.live(task)
         versions = self.versions(task)
         if version is None:
@@ -83,7 +82,7 @@ class Store:
             problem = f"{name} describes {manifest.task} version {manifest.version}; publish the version again"
             raise CorruptError(problem, "manifest")
         digest, line = f"tasks/{task}/{version}/manifest.sha256", digest_line(content)
-        # A version that another program wrote may lack the digest; then the bytes of its manifest are not checked.
+        # Other programs may write versions without this file. The SHA-256 of their manifests is not checked.
         if os.path.lexists(self.root / digest) and read_beneath(self.root, digest, len(line)) != line:
             raise CorruptError(f"{name} has another SHA-256 than manifest.sha256; publish the version again", "sha256")
         return manifest, content
@@ -94,7 +93,7 @@ class Store:
         return read_beneath(self.root, name, SIGNATURE_BYTES) if os.path.lexists(self.root / name) else None
 
     def read(self, blob: Blob) -> bytes:
-        """The verified bytes of a blob. Raises CorruptError if the size or the SHA-256 differs."""
+        """The bytes of a blob. Raises CorruptError if their number or SHA-256 differs from the blob's."""
         name = f"blobs/sha256/{blob.sha256}"
         data = read_beneath(self.root, name, blob.size)
         if len(data) != blob.size:
@@ -130,20 +129,12 @@ class Store:
         return int(text)
 
     def _task_folder(self, task: str) -> Path:
-        if not _is_task_name(task):
+        if not re.fullmatch(TASK_NAME, task):
             raise NotFoundError("a task name has up to 63 of a-z, 0-9, '.', '_' and '-', the first a letter or digit")
         folder = self.root / "tasks" / task
         if not folder.is_dir():
             raise NotFoundError(f"no task {task} in {self.root}; it has {_listed(self.tasks())}")
         return folder
-
-
-def _is_task_name(name: str) -> bool:
-    try:
-        _task_name.validate_python(name)
-    except ValidationError:
-        return False
-    return True
 
 
 def _problem(error: ValidationError) -> str:

@@ -1,4 +1,4 @@
-"""Descriptions of a version: model card, SBOM, and tables for the terminal. All are made from the manifest alone.
+"""Descriptions of a version: model card, SBOM, and tables for the terminal.
 
-It may import the manifest, and nothing that reads or writes the store.
+They are made from the manifest alone. This package imports no module that reads or writes the store.
 """

@@ -15,9 +15,12 @@ from model_store.manifest import Blob, Manifest
 
 
 def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
-    """The BOM of a version; equal for equal manifests and releases of mora-store. A manifest names no licence."""
+    """The BOM of a version. It has no licence, because a manifest has none.
+
+    Equal manifests give equal BOMs in one release of mora-store.
+    """
     model = f"{manifest.task}@{manifest.version}"
-    files: dict[Blob, str] = {}  # each once, by the name of its first use
+    files: dict[Blob, str] = {}  # each file once, under the name of its first use
     for name, blob in manifest.files().items():
         files.setdefault(blob, name)
     return {
@@ -38,27 +41,23 @@ def ml_bom(manifest: Manifest) -> dict[str, JsonValue]:
                 "modelCard": _model_card(manifest),
             },
         },
-        "components": [_file(name, blob) for blob, name in files.items()],
-        "dependencies": [{"ref": model, "dependsOn": [_reference(blob) for blob in files]}],
-    }
-
-
-def _reference(blob: Blob) -> str:
-    return f"sha256:{blob.sha256}"
-
-
-def _file(name: str, blob: Blob) -> JsonValue:
-    return {
-        "type": "file",
-        "bom-ref": _reference(blob),
-        "name": name,
-        "hashes": [{"alg": "SHA-256", "content": blob.sha256}],
-        "properties": [{"name": "mora:bytes", "value": str(blob.size)}],
+        "components": [
+            {
+                "type": "file",
+                "bom-ref": f"sha256:{blob.sha256}",
+                "name": name,
+                "hashes": [{"alg": "SHA-256", "content": blob.sha256}],
+                "properties": [{"name": "mora:bytes", "value": str(blob.size)}],
+            }
+            for blob, name in files.items()
+        ],
+        "dependencies": [{"ref": model, "dependsOn": [f"sha256:{blob.sha256}" for blob in files]}],
     }
 
 
 def _model_card(manifest: Manifest) -> JsonValue:
     made = manifest.provenance
+    fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": made.dataset_fingerprint}]
     facts = {"code_version": made.code_version, "seed": made.seed}
     facts |= {f"training_mix:{pattern}": share for pattern, share in manifest.training_mix.items()}
     facts |= {f"package:{name}": number for name, number in made.packages.items()}
@@ -68,26 +67,18 @@ def _model_card(manifest: Manifest) -> JsonValue:
             "task": approach(manifest),
             "architectureFamily": manifest.backbone.family,
             "modelArchitecture": manifest.backbone.name,
-            "datasets": _datasets(manifest),
+            "datasets": [
+                {"type": "dataset", "name": name, "description": split, "contents": {"properties": fingerprint}}
+                for split, name in data_sources(manifest).items()
+            ],
             "inputs": [{"format": "image"}, {"format": "text"}],
             "outputs": [{"format": "scores of labels"}],
         },
-        "quantitativeAnalysis": {"performanceMetrics": _metrics(manifest)},
+        "quantitativeAnalysis": {
+            "performanceMetrics": [
+                {"type": score.metric, "value": str(score.value), "slice": f"{score.split}, {score.slice}"}
+                for score in scores(manifest)
+            ]
+        },
         "properties": [{"name": f"mora:{name}", "value": str(value)} for name, value in facts.items()],
     }
-
-
-def _datasets(manifest: Manifest) -> list[JsonValue]:
-    """The data of each split, all with the fingerprint of the data set."""
-    fingerprint: JsonValue = [{"name": "mora:dataset_fingerprint", "value": manifest.provenance.dataset_fingerprint}]
-    return [
-        {"type": "dataset", "name": name, "description": split, "contents": {"properties": fingerprint}}
-        for split, name in data_sources(manifest).items()
-    ]
-
-
-def _metrics(manifest: Manifest) -> list[JsonValue]:
-    return [
-        {"type": score.metric, "value": str(score.value), "slice": f"{score.split}, {score.slice}"}
-        for score in scores(manifest)
-    ]

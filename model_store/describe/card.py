@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterable
 
-from model_store.describe.front_matter import front_matter
-from model_store.describe.manifest_summary import adaptation, approach, calibration_rows, data_sources, metric_name
-from model_store.describe.markdown import as_yaml, block, table, text
-from model_store.describe.tables import number, size
+from model_store.describe.front_matter import as_yaml, front_matter
+from model_store.describe.manifest_summary import (
+    adaptation,
+    approach,
+    calibration_rows,
+    data_sources,
+    logit_error,
+    metric_columns,
+    metric_name,
+)
+from model_store.describe.tables import number, plain, size
 from model_store.manifest import Manifest, Pattern, Problem
 
-_WITH = {"overall": "overall", "both": "image and text", "image": "image only", "text": "text only"}
+# Markup inside a line: CommonMark, GitHub's tables and links, formulas, HTML.
+_MARKUP = re.compile(r"[\\`*_\[\]<>&|~$@]|:(?=//)|(?<=www)\.")
+_PRESENT = {"overall": "overall", "both": "image and text", "image": "image only", "text": "text only"}
 
 
 def model_card(manifest: Manifest) -> str:
-    """The page, equal for equal manifests. All text of the data and of the configuration is escaped."""
+    """The page. Equal manifests give equal pages. All text of the data and of the configuration is escaped."""
     sections = {
-        f"{text(manifest.task)}, version {manifest.version}": _purpose(manifest),
+        f"{_text(manifest.task)}, version {manifest.version}": _purpose(manifest),
         "Labels": _labels(manifest),
         "With an image, a text, or both": _patterns(manifest),
         "Calibration": _calibration(manifest),
@@ -41,13 +52,11 @@ def _purpose(manifest: Manifest) -> str:
 
 def _labels(manifest: Manifest) -> str:
     if manifest.problem is Problem.SINGLE_LABEL:
-        return table(["Label"], [[label] for label in manifest.labels])
-    rows = [
-        [label, *(f"{(manifest.calibration[pattern].thresholds or ())[index]:.2f}" for pattern in Pattern)]
-        for index, label in enumerate(manifest.labels)
-    ]
+        return _table(["Label"], [[label] for label in manifest.labels])
+    thresholds = [[f"{each:.2f}" for each in manifest.calibration[pattern].thresholds or ()] for pattern in Pattern]
+    rows = zip(manifest.labels, *thresholds, strict=True)
     intro = "A label is selected where its score reaches the threshold for what the item has."
-    return f"{intro}\n\n{table(['Label', *(_WITH[pattern] for pattern in Pattern)], rows)}"
+    return f"{intro}\n\n{_table(['Label', *(_PRESENT[pattern] for pattern in Pattern)], rows)}"
 
 
 def _patterns(manifest: Manifest) -> str:
@@ -57,59 +66,56 @@ def _patterns(manifest: Manifest) -> str:
         "*Overall* is the split with the missing modalities of the training configuration; the other rows are every "
         "item that has what they need, with the other modality taken away."
     )
-    tables = [f"**{text(split)}**\n\n{_scores(manifest, split)}" for split in manifest.metrics]
+    tables = []
+    for split, rows in manifest.metrics.items():
+        names = metric_columns(rows.values())
+        cells = [[_PRESENT.get(key, key), *(number(row.get(name)) for name in names)] for key, row in rows.items()]
+        scores = _table(["Items with", *(metric_name(manifest, name) for name in names)], cells)
+        tables.append(f"**{_text(split)}**\n\n{scores}")
     return "\n\n".join([intro, *(tables or ["No scores were recorded."])])
-
-
-def _scores(manifest: Manifest, split: str) -> str:
-    rows = manifest.metrics[split]
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    cells = [[_WITH.get(key, key), *(number(row.get(name)) for name in names)] for key, row in rows.items()]
-    return table(["Items with", *(metric_name(manifest, name) for name in names)], cells)
 
 
 def _calibration(manifest: Manifest) -> str:
     squash = "softmax" if manifest.problem is Problem.SINGLE_LABEL else "sigmoid"
-    rows = [[_WITH[pattern], *cells] for pattern, *cells in calibration_rows(manifest)]
+    rows = [[_PRESENT[pattern], *cells] for pattern, *cells in calibration_rows(manifest)]
     intro = f"A score is the {squash} of the logits divided by a temperature, which was fitted for each kind of item."
-    return f"{intro}\n\n{table(['Items with', 'Temperature', 'Selected'], rows)}"
+    return f"{intro}\n\n{_table(['Items with', 'Temperature', 'Selected'], rows)}"
 
 
 def _training(manifest: Manifest) -> str:
     backbone = manifest.backbone
-    mix = table(
-        ["Training items with", "Share"],
-        [[_WITH[pattern], f"{share:.0%}"] for pattern, share in manifest.training_mix.items()],
-    )
-    sources = table(["Split", "Data"], data_sources(manifest).items())
+    shares = [[_PRESENT[pattern], f"{share:.0%}"] for pattern, share in manifest.training_mix.items()]
     return "\n\n".join(
         [
-            f"Backbone: {text(backbone.name)} ({backbone.family}), {adaptation(backbone)}; the layers before are as "
+            f"Backbone: {_text(backbone.name)} ({backbone.family}), {adaptation(backbone)}; the layers before are as "
             f"they were. Each tower gives {backbone.feature_size} features, and a linear head adds up what they say "
             "for each label.",
-            mix,
-            sources,
+            _table(["Training items with", "Share"], shares),
+            _table(["Split", "Data"], data_sources(manifest).items()),
             "The configuration, which `mora-train fit` takes as it is:",
-            block(as_yaml(manifest.provenance.config), "yaml"),
+            _block(as_yaml(manifest.provenance.config), "yaml"),
         ]
     )
 
 
 def _precisions(manifest: Manifest) -> str:
-    """Sizes, and errors on the validation split, measured at export."""
     rows = []
     for precision, graphs in manifest.graphs.items():
-        blobs = {graphs.image_trunk, graphs.image_tail, graphs.text_trunk, graphs.text_tail}
-        error = max(graphs.max_logit_error.values(), default=None)
-        changes = [graphs.metric_change.get(pattern) for pattern in Pattern]
-        measured = ["-" if change is None else f"{change:+.2f}" for change in changes]
-        rows.append([precision, size(sum(blob.size for blob in blobs)), error and f"{error:.1e}", *measured])
-    columns = ["Precision", "Graphs", "Largest logit error", *(f"Change, {_WITH[pattern]}" for pattern in Pattern)]
+        count = sum(blob.size for blob in set(graphs.blobs().values()))
+        changes = (graphs.metric_change.get(pattern) for pattern in Pattern)
+        measured = (None if change is None else f"{change:+.2f}" for change in changes)
+        rows.append([precision, size(count), logit_error(graphs), *measured])
+    columns = [
+        "Precision",
+        "Graphs",
+        "Largest logit error",
+        *(f"Change, {_PRESENT[pattern]}" for pattern in Pattern),
+    ]
     intro = (
         "Measured at export on the validation split: how far a logit was from PyTorch's (fp32) or from fp32's (the "
         "others), and by how many points the score that the best epoch was chosen by changed against fp32."
     )
-    return f"{intro}\n\n{table(columns, rows)}"
+    return f"{intro}\n\n{_table(columns, rows)}"
 
 
 def _limits(manifest: Manifest) -> list[str]:
@@ -123,13 +129,15 @@ def _limits(manifest: Manifest) -> list[str]:
         items = manifest.metrics.get("test", {}).get(pattern, {}).get("items")
         if items:
             limits.append(
-                f"An accuracy over the {items:.0f} test items with {_WITH[pattern]} has a standard error of up to "
+                f"An accuracy over the {items:.0f} test items with {_PRESENT[pattern]} has a standard error of up to "
                 f"{50 / math.sqrt(items):.1f} points."
             )
         else:
-            limits.append(f"How good the answers to items with {_WITH[pattern]} are was not measured on a test split.")
+            limits.append(
+                f"How good the answers to items with {_PRESENT[pattern]} are was not measured on a test split."
+            )
         if not manifest.training_mix.get(pattern):
-            limits.append(f"No training item had {_WITH[pattern]}: such answers are an extrapolation.")
+            limits.append(f"No training item had {_PRESENT[pattern]}: such answers are an extrapolation.")
     if manifest.problem is Problem.SINGLE_LABEL:
         limits.append("Every item gets one of the labels, also one that is of no such kind.")
     return [
@@ -147,7 +155,7 @@ def _use(manifest: Manifest) -> str:
 mora-serve run --store DIR
 curl -F task={task} -F image=@picture.jpg -F text='some words' localhost:8000/classify
 mora-serve classify --store DIR --task {task} --image picture.jpg --text 'some words'"""
-    return f"DIR is the store that holds this version. Leave out the image or the text.\n\n{block(commands, 'sh')}"
+    return f"DIR is the store that holds this version. Leave out the image or the text.\n\n{_block(commands, 'sh')}"
 
 
 def _provenance(manifest: Manifest) -> str:
@@ -160,4 +168,22 @@ def _provenance(manifest: Manifest) -> str:
         **made.packages,
     }
     intro = f"`mora-store verify {manifest.task} --version {manifest.version}` checks its files."
-    return f"{intro}\n\n{table(['What', 'Which'], rows.items())}"
+    return f"{intro}\n\n{_table(['What', 'Which'], rows.items())}"
+
+
+def _text(value: object) -> str:
+    """A value as text without markup. Characters become entities, because renderers disagree about backslashes."""
+    return _MARKUP.sub(lambda match: f"&#{ord(match[0])};", plain(str(value)))
+
+
+def _table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table in GitHub's syntax. None is shown as a dash."""
+    names = [_text(column) for column in columns]
+    lines = [names, ["---"] * len(names), *(["-" if cell is None else _text(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _block(content: str, language: str) -> str:
+    """A code block. Its fence is longer than every fence in the content."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
+    return f"{fence}{language}\n{content.rstrip()}\n{fence}"

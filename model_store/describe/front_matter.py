@@ -1,30 +1,34 @@
-"""The YAML at the head of a model card, by the `modelcard.md` specification of the Hugging Face hub."""
+"""The YAML at the head of a model card, as the `modelcard.md` of the Hugging Face hub specifies it."""
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from itertools import groupby
 
+import yaml
 from pydantic import JsonValue
 
 from model_store.describe.manifest_summary import Score, approach, data_sources, metric_name, scores
-from model_store.describe.markdown import as_yaml
 from model_store.describe.tables import plain
 from model_store.manifest import Manifest, Pattern, Problem
 
 _HUB_ID = re.compile(r"(?=.{1,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9]([\w.-]*\w)?", re.ASCII)
 _PIPELINE = "image-classification"  # the hub has no tag for an image, a text, or both
 _METRICS = {"macro_f1": "f1", "macro_f1_calibrated": "f1", "auroc": "roc_auc", "ece_calibrated": "ece"}
-_NO_MEASURE = {"items", "confidence"}
+_NOT_EVALUATED = {"items", "confidence"}
 
 
 def front_matter(manifest: Manifest) -> str:
-    """The front matter, from `---` to `---`. It has no licence and no language: a manifest names neither."""
-    measured = [score for score in scores(manifest) if score.metric not in _NO_MEASURE]
+    """The front matter, from `---` to `---`, without a licence and a language: a manifest has neither."""
+    measured = [score for score in scores(manifest) if score.metric not in _NOT_EVALUATED]
+    kind = approach(manifest).replace(" ", "-")
+    family = manifest.backbone.family
     data: dict[str, JsonValue] = {
         "library_name": "mora-serve",
         "pipeline_tag": _PIPELINE,
-        "tags": _tags(manifest),
+        "tags": ["mora", "missing-modality", "multimodal", "onnx", "text-classification", kind, family],
     }
     if _is_hub_id(manifest.backbone.name):
         data["base_model"] = manifest.backbone.name
@@ -37,16 +41,17 @@ def front_matter(manifest: Manifest) -> str:
     return f"---\n{as_yaml(data)}---\n"
 
 
-def _tags(manifest: Manifest) -> list[JsonValue]:
-    kind = approach(manifest).replace(" ", "-")
-    return ["mora", "missing-modality", "multimodal", "onnx", "text-classification", kind, manifest.backbone.family]
+def as_yaml(values: Mapping[str, JsonValue]) -> str:
+    """YAML in block style. Non-ASCII characters are escaped only if one of them is invisible."""
+    visible = json.dumps(values, ensure_ascii=False).isprintable()
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=visible, width=110)
 
 
 def _results(manifest: Manifest, measured: list[Score]) -> list[JsonValue]:
     """One result for each split and presence pattern; the pattern is the `config` of the data set."""
     sources = data_sources(manifest)
     results: list[JsonValue] = []
-    for (split, pattern), row in groupby(measured, key=lambda score: (score.split, score.slice)):
+    for (split, pattern), group in groupby(measured, key=lambda score: (score.split, score.slice)):
         source = sources.get(split) or next(iter(sources.values()))  # a split without a source is part of the first
         results.append(
             {
@@ -59,11 +64,11 @@ def _results(manifest: Manifest, measured: list[Score]) -> list[JsonValue]:
                 },
                 "metrics": [
                     {
-                        "type": _hub_metric(manifest, score),
-                        "name": metric_name(manifest, score.metric),
-                        "value": score.value,
+                        "type": _hub_metric(manifest, each),
+                        "name": metric_name(manifest, each.metric),
+                        "value": each.value,
                     }
-                    for score in row
+                    for each in group
                 ],
             }
         )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from model_store.manifest import Backbone, Manifest, Pattern, Problem
+from model_store.manifest import Backbone, Graphs, Manifest, Pattern, Problem
 
 _SPLITS = ("train", "validation", "test")
 _METRICS = {
@@ -21,7 +21,7 @@ _METRICS = {
 
 
 class Score(NamedTuple):
-    """One measured value; `slice` is a presence pattern or `overall`."""
+    """The value of a metric; `slice` is a presence pattern or `overall`."""
 
     split: str
     slice: str
@@ -30,10 +30,15 @@ class Score(NamedTuple):
 
 
 def scores(manifest: Manifest) -> Iterator[Score]:
-    """Every measured value of a version; undefined values are left out."""
+    """Every metric of a version, without undefined values."""
     for split, slices in manifest.metrics.items():
         for name, row in slices.items():
             yield from (Score(split, name, metric, value) for metric, value in row.items() if value is not None)
+
+
+def metric_columns(rows: Iterable[Mapping[str, float | None]]) -> list[str]:
+    """The metrics of all rows, in the order of their first row."""
+    return list(dict.fromkeys(metric for row in rows for metric in row))
 
 
 def metric_name(manifest: Manifest, metric: str) -> str:
@@ -57,12 +62,18 @@ def data_sources(manifest: Manifest) -> dict[str, str]:
 
 
 def calibration_rows(manifest: Manifest) -> Iterator[tuple[Pattern, str, str]]:
-    """Each presence pattern with its temperature, and with the labels that are selected."""
+    """Each presence pattern with its temperature, and with the rule by which labels are selected."""
     for pattern in Pattern:
         calibration = manifest.calibration[pattern]
         thresholds = calibration.thresholds
         selected = f"{min(thresholds):.2f} to {max(thresholds):.2f}, one a label" if thresholds else "the best label"
         yield pattern, f"{calibration.temperature:.3f}", selected
+
+
+def logit_error(graphs: Graphs) -> str | None:
+    """The largest logit error over the presence patterns, or None if none was measured."""
+    error = graphs.largest_error()
+    return None if error is None else f"{error:.1e}"
 
 
 def adaptation(backbone: Backbone) -> str:

@@ -6,28 +6,24 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 from rich.console import Group
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from model_store.describe.manifest_summary import adaptation, calibration_rows
+from model_store.describe.manifest_summary import adaptation, calibration_rows, logit_error, metric_columns
 from model_store.manifest import Manifest
 
 _SHOWN_LABELS = 8
 
 
 def plain(text: str) -> str:
-    """One printable line. A manifest of another source may hold line breaks or terminal escapes."""
+    """One printable line: a manifest from another source may contain line breaks or terminal escapes."""
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
 def size(count: int) -> str:
     """A number of bytes with its unit, in powers of 1000."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    return f"{count} B" if count < 1000 else decimal(count)
 
 
 def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
@@ -35,19 +31,16 @@ def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
     table = _table("Task", "Live", "Versions", "Problem", "Labels", "Size")
     for row in rows:
         versions, labels, count = row["versions"], row.get("labels"), row.get("bytes")
-        cells = [
-            row.get("problem"),
-            len(labels) if isinstance(labels, list) else "-",
-            size(count) if isinstance(count, int) else "-",
-        ]
-        if "error" in row:
-            cells[0] = "damaged: run mora-store verify"
-        _add(table, row["task"], row["live"], _ranges(versions if isinstance(versions, list) else []), *cells)
+        problem = "damaged: run mora-store verify" if "error" in row else row.get("problem")
+        label_count = len(labels) if isinstance(labels, list) else None
+        total = size(count) if isinstance(count, int) else None
+        numbers = _range(versions) if isinstance(versions, list) else None
+        _add(table, row["task"], row["live"], numbers, problem, label_count, total)
     return table
 
 
 def summary(manifest: Manifest, *, is_live: bool, signature: str) -> Group:
-    """One version: its facts, with the status of its `signature`, then metrics, calibration and graphs."""
+    """One version: facts with the status of its `signature`, metrics, calibration and graphs."""
     return Group(_facts(manifest, is_live, signature), _metrics(manifest), _calibration(manifest), _graphs(manifest))
 
 
@@ -75,12 +68,11 @@ def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
 
 
 def _metrics(manifest: Manifest) -> Table:
-    names = list(dict.fromkeys(name for rows in manifest.metrics.values() for row in rows.values() for name in row))
+    names = metric_columns(row for rows in manifest.metrics.values() for row in rows.values())
     table = _table("Split", "Items with", *names, title="Metrics")
     for split, rows in manifest.metrics.items():
         for pattern, row in rows.items():
-            values = (row.get(name) for name in names)
-            _add(table, split, pattern, *(number(value) for value in values))
+            _add(table, split, pattern, *(number(row.get(name)) for name in names))
     return table
 
 
@@ -95,16 +87,10 @@ def _graphs(manifest: Manifest) -> Table:
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
     table = _table("Precision", *names, "Largest logit error", "Worst change", title="Graphs")
     for precision, graphs in manifest.graphs.items():
-        sizes = (size(getattr(graphs, name).size) for name in names)
-        error = max(graphs.max_logit_error.values(), default=None)
+        sizes = (size(blob.size) for blob in graphs.blobs().values())
         change = min(graphs.metric_change.values(), default=None)
-        _add(
-            table,
-            precision,
-            *sizes,
-            None if error is None else f"{error:.1e}",
-            None if change is None else f"{change:+.2f} points",
-        )
+        points = None if change is None else f"{change:+.2f} points"
+        _add(table, precision, *sizes, logit_error(graphs), points)
     return table
 
 
@@ -120,11 +106,11 @@ def _add(table: Table, *cells: object) -> None:
 
 
 def number(value: float | None) -> str:
-    """A count without decimals, a share with four."""
+    """A count without decimals, a share with four decimals, an undefined value as a dash."""
     if value is None:
         return "-"
     return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
 
 
-def _ranges(versions: Sequence[object]) -> str:
+def _range(versions: Sequence[object]) -> str:
     return ", ".join(map(str, versions)) if len(versions) <= 4 else f"{versions[0]} ... {versions[-1]}"

@@ -1,4 +1,4 @@
-"""Valid drafts with blobs of a few bytes: the store does not look inside them."""
+"""Valid drafts with blobs of a few bytes: the store does not parse blobs."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def make_draft(task: str = "fruit", tail: str = "first") -> Draft:
 
 @pytest.fixture(autouse=True)
 def _no_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skip syncing, which takes most of the time. One test records the calls; none can cut the power."""
+    """Skip syncing, which would take most of the time. One test checks the order of the calls instead."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 

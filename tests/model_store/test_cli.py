@@ -60,13 +60,13 @@ def test_list_shows_each_task_on_a_row(three_versions, draft, run):
     assert "vegetables" in result.stdout
 
 
-def test_a_narrow_terminal_cuts_nothing_off(three_versions, run, monkeypatch):
+def test_tables_are_complete_on_a_narrow_terminal(three_versions, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
 
     assert "…" not in run("list").stdout + run("show", "fruit").stdout
 
 
-def test_list_json_names_the_same_facts(three_versions, draft, run):
+def test_list_json_has_the_same_facts(three_versions, draft, run):
     rows = json.loads(run("list", "--json").stdout)
 
     assert rows == [
@@ -93,7 +93,7 @@ def test_list_shows_a_damaged_task_beside_the_good_ones(three_versions, draft, r
     assert "error" not in vegetables
 
 
-def test_list_of_an_empty_store_says_how_to_fill_it(store, run):
+def test_list_of_an_empty_store_names_the_command_that_fills_it(store, run):
     store.root.mkdir()
 
     result = run("list")
@@ -187,7 +187,7 @@ def test_verify_reports_a_live_file_without_its_version(three_versions, run, tex
     assert "mora-store activate fruit" in result.stdout
 
 
-def test_verify_of_nothing_is_not_a_success(store, run):
+def test_verify_of_an_empty_store_is_an_error(store, run):
     store.root.mkdir()
 
     assert_one_line_error(run("verify"), "nothing to verify")
@@ -208,7 +208,7 @@ def test_activate_and_rollback_move_live(three_versions, run):
     assert three_versions.live("fruit") == 2
 
 
-def test_gc_says_what_it_removed_and_freed(three_versions, run):
+def test_gc_prints_the_removed_files_and_the_freed_bytes(three_versions, run):
     (three_versions.root / "blobs/sha256/unneeded").write_bytes(b"x" * 1500)
     left_behind = three_versions.root / ".staging/0123"
     left_behind.mkdir()
@@ -250,7 +250,7 @@ def test_a_manifest_with_many_faults_is_one_line_too(three_versions, run):
     assert "do not echo" not in result.output
 
 
-def test_a_manifest_of_another_release_says_so(three_versions, run):
+def test_the_error_for_a_manifest_of_another_release_names_the_cause(three_versions, run):
     path = three_versions.root / "tasks/fruit/3/manifest.json"
     path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
 
@@ -330,7 +330,7 @@ def test_plain_text_is_one_printable_line():
         (1000, "1.0 kB"),
         (33_100_000, "33.1 MB"),
         (5 * 10**9, "5.0 GB"),
-        (10**15, "1000.0 TB"),
+        (10**15, "1.0 PB"),
     ],
 )
 def test_sizes_have_a_readable_unit(count, shown):
@@ -355,20 +355,20 @@ def test_list_and_show_count_every_precision(store, draft, run):
         (None, "http://replica answers with version 3"),
         (
             RefusedVersion(version=3, reason="golden_mismatch"),
-            "with version 2 because it refused version 3: golden_mismatch (its log says more)",
+            "with version 2 because it refused version 3: golden_mismatch (see its log)",
         ),
         (
             RefusedVersion(version=None, reason="manifest"),
-            "with version 2 because it refused what `live` holds: manifest",
+            "with version 2 because it refused the content of `live`: manifest",
         ),
     ],
     ids=str,
 )
 def test_show_prints_the_version_that_a_service_answers_with(three_versions, run, monkeypatch, refused, sentence):
-    asked = []
+    calls = []
 
-    def answer(*question):
-        asked.append(question)
+    def answer(*arguments):
+        calls.append(arguments)
         return ServerComparison(version=2 if refused else 3, refused=refused)
 
     monkeypatch.setattr(cli, "compare_with_server", answer)
@@ -377,7 +377,7 @@ def test_show_prints_the_version_that_a_service_answers_with(three_versions, run
 
     assert shown.exit_code == 0
     assert sentence in shown.stdout.splitlines()[-1]
-    assert asked == [("http://replica", "fruit", None)]
+    assert calls == [("http://replica", "fruit", None)]
 
 
 def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(three_versions, run):
@@ -391,11 +391,11 @@ def test_show_of_a_service_that_does_not_answer_is_an_error_after_the_version(th
 
 @pytest.mark.parametrize("from_file", [True, False], ids=["file", "environment"])
 def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, run, monkeypatch, tmp_path, from_file):
-    asked = []
+    calls = []
     monkeypatch.setattr(
         cli,
         "compare_with_server",
-        lambda *question: asked.append(question) or ServerComparison(version=3, refused=None),
+        lambda *arguments: calls.append(arguments) or ServerComparison(version=3, refused=None),
     )
     monkeypatch.setenv("MORA_API_KEY", "key-of-the-environment")
     (tmp_path / "key").write_text("key-of-the-file\n")
@@ -403,7 +403,7 @@ def test_show_reads_the_key_from_a_file_or_else_the_environment(three_versions, 
     shown = run("show", "fruit", "--url", "http://replica", *(["--api-key-file", tmp_path / "key"] * from_file))
 
     assert shown.exit_code == 0
-    assert asked == [("http://replica", "fruit", "key-of-the-file" if from_file else "key-of-the-environment")]
+    assert calls == [("http://replica", "fruit", "key-of-the-file" if from_file else "key-of-the-environment")]
 
 
 @pytest.mark.parametrize("content", ["canary with space", "canary\nX-Other: 1", "canar\u00ff", "", "canary" * 100])

@@ -45,8 +45,8 @@ def test_padding_has_the_length_of_the_longest_text():
         ({"labels": ("apple", "apple")}, "labels repeat"),
         ({"graphs": {}}, "graphs need the precision fp32"),
         ({"calibration": {Pattern.BOTH: Calibration(thresholds=(0.5, 0.5))}}, "must cover both, image and text"),
-        ({"problem": Problem.SINGLE_LABEL}, "one threshold a label"),
-        ({"labels": ("apple", "pear", "plum")}, "one threshold a label"),
+        ({"problem": Problem.SINGLE_LABEL}, "one threshold for each label"),
+        ({"labels": ("apple", "pear", "plum")}, "one threshold for each label"),
     ],
 )
 def test_a_manifest_whose_parts_do_not_fit_is_refused(draft, changes, message):

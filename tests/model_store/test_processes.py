@@ -1,4 +1,4 @@
-"""Publishers in processes of their own: killed at any point, and several at once."""
+"""Publishers in separate processes: killed at any point, and several at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ draft = ManifestDraft.model_validate_json((folder / "draft.json").read_bytes())
 blobs = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "draft.json"}
 """
 
-# Forks a publisher that kills itself at its n-th change of the file system, for n = 1, 2, 3 ... until one gets through.
+# Forks a publisher that kills itself at its n-th change of the file system, for n = 1, 2, 3 ... until one finishes.
 KILL_AT_EVERY_CHANGE = (
     READ_DRAFT
     + """
@@ -49,7 +49,7 @@ for number in range(1, 200):
 """
 )
 
-# Forks publishers that publish without end, and kills each after a random time.
+# Forks publishers that publish repeatedly, and kills each after a random time.
 KILL_AT_RANDOM = (
     READ_DRAFT
     + """
@@ -102,7 +102,7 @@ def assert_works_again(store: Store, draft, *, left_behind: bool) -> None:
 
 
 @pytest.mark.parametrize("old_versions", [0, 1], ids=["first publish", "second publish"])
-def test_a_publisher_killed_at_any_change_leaves_what_was_live(store, draft, draft_folder, old_versions):
+def test_a_publisher_killed_at_any_change_leaves_a_valid_live_version(store, draft, draft_folder, old_versions):
     for _ in range(old_versions):
         publish(store, *draft(tail="old"))
 
@@ -130,7 +130,7 @@ def test_publishers_killed_at_random_leave_a_live_version_that_verifies(store, d
     assert_works_again(store, draft, left_behind=bool(list((store.root / ".staging").iterdir())))
 
 
-def test_publishers_at_once_get_numbers_of_their_own(store, draft, draft_folder):
+def test_concurrent_publishers_get_different_numbers(store, draft, draft_folder):
     publishers = [start(PUBLISH_FIVE_TIMES, store, draft_folder) for _ in range(4)]
 
     numbers = [[int(number) for (number,) in lines_of(publisher)] for publisher in publishers]
@@ -141,7 +141,7 @@ def test_publishers_at_once_get_numbers_of_their_own(store, draft, draft_folder)
     assert_works_again(store, draft, left_behind=False)
 
 
-def test_a_reader_beside_publishers_and_collectors_always_finds_a_whole_version(store, draft, draft_folder):
+def test_a_reader_always_gets_a_complete_version_while_others_publish_and_collect(store, draft, draft_folder):
     publish(store, *draft())
     publisher = start(PUBLISH_FIVE_TIMES, store, draft_folder)
     seen = []

@@ -26,7 +26,7 @@ def stored_blobs(store: Store) -> set[str]:
     return {path.name for path in (store.root / "blobs" / "sha256").iterdir()}
 
 
-def test_a_published_version_is_live_and_reads_back_as_it_was_given(store, draft):
+def test_a_published_version_is_live_and_equals_its_draft(store, draft):
     manifest, blobs = draft()
 
     published = publish(store, manifest, blobs)
@@ -96,7 +96,7 @@ def test_a_number_that_another_entry_uses_is_skipped(store, draft):
     assert publish(store, *draft()).version == 8
 
 
-def test_entries_that_are_no_version_numbers_are_ignored(store, draft):
+def test_entries_without_a_version_number_are_ignored(store, draft):
     publish(store, *draft())
     for name in ("0", "007", "-1", "1.0", "٣", "+2", "latest", "1e9"):
         (store.root / "tasks/fruit" / name).mkdir()
@@ -128,7 +128,7 @@ def test_a_second_task_adds_only_its_own_blobs(store, draft):
     store.verify("vegetables")
 
 
-def test_a_blob_neither_given_nor_stored_is_refused(store, draft):
+def test_publishing_without_a_required_blob_is_refused(store, draft):
     manifest, blobs = draft()
     publish(store, manifest, blobs)
     missing, _ = draft(tail="second")
@@ -151,7 +151,7 @@ def test_a_report_is_stored_verified_and_kept_like_any_other_blob(store, draft):
 
     assert published.report == report
     assert store.read(report) == data
-    assert collect_garbage(store) == []
+    assert collect_garbage(store) == {}
     (store.root / "blobs/sha256" / report.sha256).write_bytes(data.replace(b"fruit", b"FRUIT"))
     with pytest.raises(CorruptError) as caught:
         store.verify("fruit")
@@ -178,7 +178,7 @@ def test_publishing_replaces_a_damaged_blob(store, draft):
     assert store.verify("fruit", 1).head == store.verify("fruit", 2).head
 
 
-def test_rollback_goes_to_the_version_before_and_stops_at_the_first(store, draft):
+def test_rollback_returns_to_the_previous_version_and_stops_at_the_first(store, draft):
     for _ in range(3):
         publish(store, *draft())
 
@@ -189,7 +189,7 @@ def test_rollback_goes_to_the_version_before_and_stops_at_the_first(store, draft
     assert publish(store, *draft()).version == store.live("fruit") == 4
 
 
-def test_activate_refuses_a_damaged_version_and_leaves_the_live_one(store, draft):
+def test_activate_refuses_a_damaged_version_and_keeps_the_live_one(store, draft):
     first = draft(tail="first")
     publish(store, *first)
     publish(store, *draft(tail="second"))
@@ -240,14 +240,14 @@ def test_garbage_is_unreferenced_blobs_and_abandoned_staging_only(store, draft):
     assert stored_blobs(store) == set(new.blobs)
     assert not left_behind.exists()
     store.verify("fruit", 2)
-    assert collect_garbage(store) == []
+    assert collect_garbage(store) == {}
 
 
 def test_garbage_of_versions_that_are_not_live_is_kept(store, draft):
     for tail in ("first", "second"):
         publish(store, *draft(tail=tail))
 
-    assert collect_garbage(store) == []
+    assert collect_garbage(store) == {}
     store.verify("fruit", 1)
 
 

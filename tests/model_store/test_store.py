@@ -1,4 +1,4 @@
-"""What a store reads, and refuses to read.
+"""Reading of a store: valid versions, and refused files.
 
 Covers model_store.errors.
 """
@@ -136,7 +136,7 @@ def test_a_dangling_live_symlink_is_an_error(store, published):
 
 @pytest.mark.parametrize("name", ["tasks/fruit/1/manifest.json", "tasks/fruit/live", "blob"])
 @pytest.mark.parametrize("kind", ["hard link", "fifo", "socket", "folder", "device"])
-def test_only_regular_files_with_one_name_are_read(store, published, tmp_path, monkeypatch, name, kind):
+def test_only_regular_files_with_one_hard_link_are_read(store, published, tmp_path, monkeypatch, name, kind):
     path = blob_path(store, published) if name == "blob" else store.root / name
     if kind == "hard link":
         os.link(path, tmp_path / "a foreign name")
@@ -190,8 +190,8 @@ def test_an_unreadable_file_is_refused_and_not_called_a_link(store, published, m
     assert reason_of_refusal(store) == "unreadable"
 
 
-def test_a_live_file_that_is_replaced_while_it_is_read_is_read_whole(store, draft, published, monkeypatch):
-    """The open file loses its last link when another file is renamed over it. That is no damage."""
+def test_a_live_file_is_read_completely_even_if_it_is_replaced_meanwhile(store, draft, published, monkeypatch):
+    """The open file loses its last link when another file is renamed over it. The file is still valid."""
     publish(store, *draft())
     fstat, live = os.fstat, store.root / "tasks/fruit/live"
 
@@ -225,7 +225,7 @@ def test_every_cut_of_a_manifest_is_refused(store, published):
         assert reason_of_refusal(store) == "manifest"
 
 
-def test_a_manifest_without_a_field_that_it_needs_is_refused_by_the_field_s_name(store, published):
+def test_the_refusal_of_a_manifest_names_the_missing_field(store, published):
     path = store.root / "tasks/fruit/1/manifest.json"
     whole = json.loads(path.read_text())
     optional = {"schema_version", "golden_tolerance", "metrics", "report"}
@@ -281,7 +281,7 @@ def test_a_manifest_that_changed_and_still_parses_is_refused(store, published):
     assert reason_of_refusal(store) == "sha256"
 
 
-def test_a_manifest_that_another_program_wrote_needs_no_digest_beside_it(store, published):
+def test_a_manifest_from_another_program_needs_no_digest_file(store, published):
     (store.root / "tasks/fruit/1/manifest.sha256").unlink()
 
     assert store.verify("fruit") == published
@@ -331,7 +331,7 @@ def test_a_task_name_cannot_leave_the_store(tmp_path_factory, name):
 
 @given(name=st.one_of(st.sampled_from(TRAVERSAL), st.text()))
 @settings(deadline=None)
-def test_no_draft_has_a_task_name_that_is_a_path(name):
+def test_a_draft_with_a_path_as_task_name_is_invalid(name):
 
     try:
         TypeAdapter(TaskName).validate_python(name)
@@ -346,7 +346,7 @@ def test_folders_that_cannot_be_tasks_are_ignored(store, published):
         (store.root / "tasks" / name).mkdir()
 
     assert store.tasks() == ["fruit"]
-    assert collect_garbage(store) == []
+    assert collect_garbage(store) == {}
 
 
 @pytest.mark.parametrize("name", [".staging", "blobs", "blobs/sha256", "tasks", "tasks/fruit"])
@@ -409,7 +409,7 @@ def test_publishing_never_overwrites_a_version(store, draft, published, monkeypa
     assert (store.root / "tasks/fruit/1/manifest.json").read_bytes() == before
 
 
-def test_a_file_is_read_up_to_its_limit_below_a_root_that_may_be_a_link(tmp_path):
+def test_a_file_is_read_up_to_its_limit_even_if_the_root_is_a_link(tmp_path):
     (tmp_path / "real/folder").mkdir(parents=True)
     (tmp_path / "real/folder/file").write_bytes(b"abc")
     root = tmp_path / "root"
@@ -425,7 +425,7 @@ def test_a_file_is_read_up_to_its_limit_below_a_root_that_may_be_a_link(tmp_path
     ("path", "reason"),
     [("link/file", "link"), ("folder/file/file", "link"), ("folder", "link"), ("folder/none", "missing")],
 )
-def test_a_path_that_is_no_plain_file_is_refused_with_its_reason(tmp_path, path, reason):
+def test_a_path_without_a_regular_file_is_refused_with_its_reason(tmp_path, path, reason):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder/file").write_bytes(b"abc")
     (tmp_path / "link").symlink_to("folder")

@@ -306,7 +306,7 @@ def test_mora_store_show_reports_the_refusal(target, server, monkeypatch):
 
     assert shown.exit_code == 0
     assert shown.stdout.splitlines()[-1] == (
-        f"{running.base} answers with version 1 because it refused version 2: sha256 (its log says more)"
+        f"{running.base} answers with version 1 because it refused version 2: sha256 (see its log)"
     )
     assert verified.exit_code == 1
     assert "BAD  fruit 2: " in verified.stdout

@@ -185,7 +185,7 @@ class LosesABlob(StoreMachine):
     """Collects one blob too many."""
 
     @staticmethod
-    def collect_garbage(store: Store) -> list[Path]:
+    def collect_garbage(store: Store) -> dict[Path, int]:
         removed = model_store.collect_garbage(store)
         if needed := sorted((store.root / "blobs" / "sha256").iterdir()):
             needed[0].unlink()

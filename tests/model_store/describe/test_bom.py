@@ -1,4 +1,4 @@
-"""Row S4 of the fault table, for a published version: a CycloneDX ML-BOM that leaves no file out."""
+"""The ML-BOM of a published version is valid CycloneDX 1.6 and lists every file (row S4 of the fault table)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def manifest(store, draft):
 
 
 @pytest.mark.parametrize("task", Store(DEFAULT_STORE).tasks())
-def test_the_shipped_versions_are_described_by_the_schema(task):
+def test_the_boms_of_the_shipped_versions_follow_the_schema(task):
     manifest = Store(DEFAULT_STORE).manifest(task)
     bom = ml_bom(manifest)
 
@@ -37,7 +37,7 @@ def test_the_shipped_versions_are_described_by_the_schema(task):
     ]
 
 
-def test_the_schema_finds_a_misplaced_field(manifest):
+def test_a_misplaced_field_violates_the_schema(manifest):
     bom = ml_bom(manifest)
     bom["metadata"]["component"]["modelCard"]["seed"] = 0
 
@@ -46,7 +46,7 @@ def test_the_schema_finds_a_misplaced_field(manifest):
 
 def test_every_file_of_a_version_is_listed_once_with_its_digest(store, draft):
     manifest, blobs = draft()
-    int8 = manifest.graphs[Precision.FP32].model_copy(update={"text_tail": manifest.head})  # a file of two uses
+    int8 = manifest.graphs[Precision.FP32].model_copy(update={"text_tail": manifest.head})  # one file with two names
     manifest = publish(store, manifest.model_copy(update={"graphs": {**manifest.graphs, Precision.INT8: int8}}), blobs)
 
     bom = ml_bom(manifest)
@@ -84,7 +84,7 @@ def test_the_same_version_has_the_same_description(store, draft, manifest):
     assert ml_bom(manifest)["serialNumber"] != ml_bom(second)["serialNumber"]
 
 
-def test_the_command_prints_it(store, draft, manifest):
+def test_the_command_prints_the_bom(store, draft, manifest):
     publish(store, *draft(tail="second"))
 
     live = CliRunner().invoke(app, ["sbom", "fruit", "--store", str(store.root)])

@@ -1,6 +1,6 @@
-"""The model card of a version: what the hub reads of it, what a person does, and what a label cannot do to it.
+"""The model card of a version: front matter that the hub can read, complete sections, and escaped text.
 
-Covers model_store.describe.front_matter, model_store.describe.manifest_summary, model_store.describe.markdown.
+Covers model_store.describe.front_matter, model_store.describe.manifest_summary.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 from model_store import DEFAULT_STORE, Backbone, Manifest, Precision, Problem, Store, publish
 from model_store.cli import app
 from model_store.describe.card import model_card
-from model_store.describe.front_matter import front_matter
-from model_store.describe.markdown import as_yaml
+from model_store.describe.front_matter import as_yaml, front_matter
 
 GOLDEN = Path(__file__).parent / "clipart-category.md"
 HOSTILE = [
@@ -50,7 +49,7 @@ def shipped(task: str) -> Manifest:
 
 
 def changed(manifest: Manifest, **changes: object) -> Manifest:
-    """Validated, as a manifest that is read from a store."""
+    """The changed manifest, validated like one that is read from a store."""
     return Manifest.model_validate(manifest.model_dump() | changes)
 
 
@@ -74,9 +73,9 @@ def rendered(manifest: Manifest) -> str:
 
 
 def test_the_card_of_the_shipped_task_is_the_reviewed_one() -> None:
-    wish = f"if what changed is right: mora-store card clipart-category --output {GOLDEN.name}"
+    cure = f"if the change is intended, run mora-store card clipart-category --output {GOLDEN.name}"
 
-    assert model_card(shipped("clipart-category")) == GOLDEN.read_text(encoding="utf-8"), wish
+    assert model_card(shipped("clipart-category")) == GOLDEN.read_text(encoding="utf-8"), cure
 
 
 @pytest.mark.parametrize("task", Store(DEFAULT_STORE).tasks())
@@ -166,7 +165,7 @@ def test_the_card_lists_thresholds_precisions_and_limits(manifest: Manifest) -> 
     assert "with seed 0" in page
 
 
-def test_hostile_labels_stay_text_in_their_cells(manifest: Manifest) -> None:
+def test_markup_in_labels_is_shown_as_text(manifest: Manifest) -> None:
     calibration = manifest.calibration["both"].model_dump() | {"thresholds": None}
     logits = (0.0,) * len(HOSTILE)
     hostile = changed(
@@ -217,7 +216,7 @@ def test_yaml_reads_back_as_it_was_written(values: dict[str, str]) -> None:
     assert yaml.safe_load(as_yaml(values)) == values
 
 
-def test_the_command_prints_the_live_version_or_writes_the_one_asked_for(
+def test_the_command_prints_the_card_or_writes_it_to_a_file(
     store: Store, draft: Callable, manifest: Manifest, tmp_path: Path
 ) -> None:
     second = publish(store, *draft(tail="second"))
