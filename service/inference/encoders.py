@@ -13,7 +13,8 @@ from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Features, Vector
-from service.models.loaded_model import Model, Prepared
+from service.models.loaded_model import Model
+from service.models.preparation import Prepared
 from service.settings import Settings, usable_cores
 from service.telemetry.metrics import Metrics
 

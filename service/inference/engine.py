@@ -21,7 +21,8 @@ from service.inference.explanation import explain
 from service.inference.workers import Workers
 from service.models.catalog import Catalog
 from service.models.head import Decision, Features
-from service.models.loaded_model import Model, Prepared
+from service.models.loaded_model import Model
+from service.models.preparation import Prepared
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
@@ -179,7 +180,7 @@ class Engine:
     def _decision(self, model: Model, features: Features) -> Decision:
         """Scores and selected labels. Answers that are not finite are counted; every few of them start a recheck."""
         try:
-            return model.decide(*features)
+            return model.decide(features)
         except ServiceError:
             manifest = model.manifest
             self._metrics.nonfinite.labels(manifest.task).inc()

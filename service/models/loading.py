@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -22,10 +22,8 @@ from service.models.graphs import (
 from service.models.head import read_head
 from service.models.loaded_model import Model, Tower
 from service.models.malloc import return_freed_memory
-from service.models.memory_budget import MemoryBudget
+from service.models.preparation import MemoryBudget, TextTokenizer
 from service.models.refusal import RefusedError, refusing
-from service.models.tokenizer import TextTokenizer
-from service.models.weak_cache import WeakCache
 from service.settings import Settings
 
 _GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item does not end, or is too slow to serve
@@ -34,11 +32,14 @@ _ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at
 
 
 class Loader:
-    """Opens versions of a store's tasks; graphs and tokenizers that versions share are opened once."""
+    """Opens versions of a store's tasks, one at a time.
+
+    Graphs and tokenizers that versions share are opened once. Each is dropped with the last version that uses it.
+    """
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.graphs = WeakCache[tuple[str, Contract], Graph]()
-        self._tokenizers = WeakCache[TextPreprocessing, TextTokenizer]()
+        self.graphs = WeakValueDictionary[tuple[str, Contract], Graph]()
+        self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
         self._store = store
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
@@ -57,7 +58,7 @@ class Loader:
         graphs = manifest.graphs[precision]
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
-            tokenizer = self._tokenizers.get(manifest.text, partial(self._tokenizer, manifest.text))
+            tokenizer = self._tokenizer(manifest.text)
         with refusing("head"):
             linear_head = read_head(manifest, head, absent_features)
         model = Model(
@@ -80,13 +81,18 @@ class Loader:
             self._check(model, model.manifest, example)
 
     def _graph(self, blob: Blob, contract: Contract) -> Graph:
-        def open_graph() -> Graph:
-            return Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
-
-        return self.graphs.get((blob.sha256, contract), open_graph)
+        graph = self.graphs.get((blob.sha256, contract))
+        if graph is None:
+            graph = Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
+            self.graphs[blob.sha256, contract] = graph
+        return graph
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
-        return TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+        tokenizer = self._tokenizers.get(text)
+        if tokenizer is None:
+            tokenizer = TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+            self._tokenizers[text] = tokenizer
+        return tokenizer
 
     def _check(self, model: Model, manifest: Manifest, example: GoldenExample) -> None:
         picture = None if example.image is None else self._store.read(example.image)

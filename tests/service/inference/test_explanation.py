@@ -90,6 +90,6 @@ def test_the_modality_with_the_largest_part_carries_the_answer(shelf, task, imag
     unused = dict.fromkeys(("image_tower", "text_tower", "tokenizer", "max_image_pixels", "decoding"))
     model = Model(manifest=manifest, precision=Precision.FP32, head=head, **unused)
 
-    ranking = model.decide(one, one).ranked(manifest.labels, 2)
+    ranking = model.decide(Features(one, one)).ranked(manifest.labels, 2)
 
     assert explain(model, Features(one, one), ranking).carried_by == carrier

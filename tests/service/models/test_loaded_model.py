@@ -13,7 +13,7 @@ from model_store import ImagePreprocessing, Precision
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.loaded_model import Model
-from service.models.memory_budget import MemoryBudget
+from service.models.preparation import MemoryBudget
 
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
