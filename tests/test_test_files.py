@@ -179,7 +179,6 @@ REACHES = {
     ("tests/faults/input/test_pictures.py", "_over_white"),
     ("tests/faults/load/test_bulk.py", "_RayWorker"),
     ("tests/service/conftest.py", "_encoders"),
-    ("tests/service/inference/test_deadlines.py", "_GOLDEN_SECONDS"),
     ("tests/service/inference/test_fan_out.py", "_names"),
     ("tests/service/labelling/test_command.py", "_FIRST_WAIT_SECONDS"),
     ("tests/service/labelling/test_command.py", "_PATIENCE_SECONDS"),
@@ -187,7 +186,6 @@ REACHES = {
     ("tests/service/labelling/test_command.py", "_ask"),
     ("tests/service/labelling/test_writers.py", "_ROWS_AT_ONCE"),
     ("tests/service/web/test_classify.py", "_loader"),
-    ("tests/service/web/test_routes.py", "_PROBE_SECONDS"),
 }
 
 
@@ -231,9 +229,9 @@ def test_planted_faults_and_measured_times_are_fault_tests():
     "source",
     [
         "client.app.state.engine._encoders",
-        "from service.inference.engine import _PROBE_SECONDS",
-        "monkeypatch.setattr('service.inference.engine._PROBE_SECONDS', 1)",
-        "monkeypatch.setattr(engine, '_PROBE_SECONDS', 1)",
+        "from service.inference.engine import _NONFINITE_BEFORE_RECHECK",
+        "monkeypatch.setattr('service.inference.engine._NONFINITE_BEFORE_RECHECK', 1)",
+        "monkeypatch.setattr(engine, '_NONFINITE_BEFORE_RECHECK', 1)",
         "getattr(engine, '_encoders')",
     ],
 )

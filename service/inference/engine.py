@@ -27,7 +27,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 
-_PROBE_SECONDS = 5.0
+PROBE_SECONDS = 5.0  # time limit of `Engine.check_ready`
 _NONFINITE_BEFORE_RECHECK = 5  # answers that are not finite before the version's golden examples run again
 
 
@@ -143,7 +143,7 @@ class Engine:
         if not self.catalog.live:
             raise no_model()
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            async with asyncio.timeout(PROBE_SECONDS):
                 await asyncio.gather(self.preparation.probe(), self.encoders.probe())
         except TimeoutError as error:
             raise ServiceError(

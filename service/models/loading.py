@@ -26,7 +26,6 @@ from service.models.preparation import MemoryBudget, TextTokenizer
 from service.models.refusal import RefusedError, refusing
 from service.settings import Settings
 
-_GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item does not end, or is too slow to serve
 _ON_GPU = (Precision.FP16, Precision.FP32)  # int8 would run on the CPU
 _ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at every step
 
@@ -35,12 +34,16 @@ class Loader:
     """Opens versions of a store's tasks, one at a time.
 
     Graphs and tokenizers that versions share are opened once. Each is dropped with the last version that uses it.
+
+    Args:
+        golden_seconds: time limit of one golden example. A version that needs longer is too slow to serve.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, golden_seconds: float = 60.0) -> None:
         self.graphs = WeakValueDictionary[tuple[str, Contract], Graph]()
         self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
         self._store = store
+        self._golden_seconds = golden_seconds
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
@@ -100,7 +103,7 @@ class Loader:
         with refusing("golden_mismatch"):
             if item.pattern is not example.pattern:
                 raise RefusedError("golden_mismatch", f"a golden example of {example.pattern} holds {item.pattern}")
-            with stopped_after(_GOLDEN_SECONDS) as options:
+            with stopped_after(self._golden_seconds) as options:
                 logits = model.golden_logits(item, options)
             difference = float(np.abs(logits - np.array(example.logits)).max())
         tolerance = manifest.tolerance(model.precision)

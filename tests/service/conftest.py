@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,11 +26,6 @@ def events() -> Iterator[list]:
     """What the service logs during a test."""
     with capture_logs() as events:
         yield events
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(Store(tmp_path / "store"))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ import time
 import pytest
 
 from service.models.loading import Loader
+from service.models.refusal import RefusedError
+from service.settings import Settings
 from tests.support.counting import LONG, SHORT, counting_draft
 
 
@@ -101,20 +103,14 @@ def test_the_default_is_a_setting_and_a_request_may_ask_for_less_or_more(shelf, 
         assert ask(client, text="red", timeout_ms=wrong)[1]["code"] == "bad_value"
 
 
-def test_a_version_whose_golden_examples_do_not_end_is_refused(shelf, serve, monkeypatch, events):
-    monkeypatch.setattr("service.models.loading._GOLDEN_SECONDS", 0.3)
+def test_a_version_whose_golden_examples_do_not_end_is_refused(shelf):
     draft = counting_draft(shelf)
     examples = tuple(
         example.model_copy(update={"text": LONG} if example.text else {}) for example in draft.manifest.golden
     )
-    shelf.publish()
-    client = serve(shelf.store)
-
     shelf.publish_draft(draft.replacing(golden=examples))
 
-    until = time.monotonic() + 30
-    while not (refused := [event for event in events if event["event"] == "model_refused"]):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    assert refused[0]["reason"] == "golden_mismatch"
-    assert ask(client, text="red")[1]["version"] == 1
+    with pytest.raises(RefusedError) as refusal:
+        Loader(shelf.store, Settings(store=shelf.store.root), golden_seconds=0.3).load("fruit", 1)
+
+    assert refusal.value.reason == "golden_mismatch"
