@@ -2,7 +2,7 @@
 
 An idle encoder starts at once; inputs that arrive while it runs form the next batch. Image and text of an item are in
 the queues of different encoders, so missing modalities never split a batch. Work is dropped once no request waits for
-it: an input whose request was cancelled leaves the queue, and a run is stopped with its last request.
+it: an input whose request was cancelled leaves the queue, and a run stops with its last request.
 """
 
 from __future__ import annotations
@@ -52,7 +52,6 @@ class Batcher:
         self._parallel = threads
         self._changed = threading.Condition()  # guards the attributes below
         self._queue = InputQueue(queue_size, max_batch_tokens, threads)
-        self._runs: list[Run] = []
         self._idle = threads
         self._batches_left = batches
         self._stuck = 0
@@ -66,12 +65,12 @@ class Batcher:
         """Number of inputs that no free thread can take."""
         with self._changed:
             inputs = self._queue.inputs
-            return max(0, len(inputs) - self._free(inputs[0].batchable)) if inputs else 0
+            return max(0, len(inputs) - self._free(inputs[0].admission.alone)) if inputs else 0
 
     def check(self, admission: Admission) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if an input would be refused now."""
         with self._changed:
-            self._queue.input_to_evict(admission, self._runs, self._free(not admission.alone))
+            self._queue.input_to_evict(admission, self._free(admission.alone))
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
         """Features (P,) of the input in each of its tails.
@@ -80,11 +79,10 @@ class Batcher:
             ServiceError: `queue_full` when too many inputs wait, `deadline_unreachable` for too late an answer.
         """
         with self._changed:
-            evicted = self._queue.input_to_evict(item.admission, self._runs, self._free(not item.admission.alone))
+            evicted = self._queue.input_to_evict(item.admission, self._free(item.admission.alone))
             if evicted is not None:
                 self._queue.inputs.remove(evicted)
-                if evicted.future.set_running_or_notify_cancel():
-                    evicted.future.set_exception(queue_full(self._queue.seconds_ahead(item.admission, self._runs)))
+                evicted.fail(queue_full(self._queue.seconds_ahead(item.admission)))
             queued = QueuedInput(item)
             self._queue.inputs.append(queued)
             self._changed.notify()
@@ -112,13 +110,13 @@ class Batcher:
         for thread in self._threads:
             thread.join(_STUCK_SECONDS)
 
-    def _free(self, batchable: bool) -> int:
-        """Number of threads that can take such an input now."""
-        return min(self._idle, self._batches_left) if batchable else self._idle
+    def _free(self, alone: bool) -> int:
+        """Number of threads that can take an input now, which may share a run unless it runs alone."""
+        return self._idle if alone else min(self._idle, self._batches_left)
 
-    def _add_free(self, queued: QueuedInput, change: int) -> None:
+    def _add_free(self, run: Run, change: int) -> None:
         self._idle += change
-        if queued.batchable:
+        if not run.inputs[0].admission.alone:
             self._batches_left += change
             self._changed.notify()  # an idle thread may be waiting for a batch to end
 
@@ -137,13 +135,12 @@ class Batcher:
                 with self._changed:
                     failed, self._queue.inputs = self._queue.inputs, []
                 for queued in failed:
-                    if queued.future.set_running_or_notify_cancel():
-                        queued.future.set_exception(internal())
+                    queued.fail(internal())
 
     def _run_next_batch(self) -> bool:
-        """Run one batch and set its results; False when this thread must end.
+        """Run one batch and set its results; False if this thread must end.
 
-        An idle thread keeps no reference to a run, since its inputs hold graphs.
+        The batch is a local variable here, so that an idle thread keeps no graphs in memory.
         """
         run = self._next()
         if run is None:
@@ -154,14 +151,12 @@ class Batcher:
             _log.exception("scheduler_failed", encoder=self._encoder)
             outcomes = [internal() for _ in run.inputs]
         with self._changed:
-            run.finished = True
-            self._runs.remove(run)
+            self._queue.end(run)
             if run.abandoned:
                 self._stuck -= 1
             else:
-                self._add_free(run.inputs[0], +1)  # before the results are set: their clients may send the next request
+                self._add_free(run, +1)  # before the results are set: their clients may send the next request
         for queued, outcome in zip(run.inputs, outcomes, strict=True):
-            queued.run = None  # a reference cycle would keep the graphs in memory until it is collected
             if isinstance(outcome, Exception):
                 queued.future.set_exception(outcome)
             else:
@@ -177,8 +172,7 @@ class Batcher:
                 batch = [queued for queued in taken if queued.future.set_running_or_notify_cancel()]
                 if batch:
                     run = self._queue.start(batch)
-                    self._runs.append(run)
-                    self._add_free(batch[0], -1)
+                    self._add_free(run, -1)
                     return run
                 if self._closing:
                     return None
@@ -209,20 +203,20 @@ class Batcher:
         """Give up an input whose request was cancelled. A run stops with its last request."""
         with self._changed:
             run = queued.run
-            if run is None or run.finished:
+            if run is None:
                 return
             run.requests -= 1
-            if run.requests == 0:
+            if not run.requests:
                 run.options.terminate = True
                 asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._abandon, run)
 
     def _abandon(self, run: Run) -> None:
         """Replace the thread of a run that does not stop, at most once for each thread, since each holds a core."""
         with self._changed:
-            if run.finished or self._closing or self._stuck == self._parallel:
+            if run not in self._queue.runs or self._closing or self._stuck == self._parallel:
                 return
             run.abandoned = True
             self._stuck += 1
-            self._add_free(run.inputs[0], +1)
+            self._add_free(run, +1)
             self._start_thread()
         _log.error("encoder_stuck", encoder=self._encoder, seconds=round(time.perf_counter() - run.started, 1))

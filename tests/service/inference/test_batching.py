@@ -313,7 +313,7 @@ def test_a_run_is_stopped_only_when_its_last_request_is_cancelled():
         held.release.set()
         await busy
         await asyncio.to_thread(endless.running.wait)
-        (run,) = batcher._runs
+        (run,) = batcher._queue.runs
         both[0].cancel()
         await asyncio.wait([both[0]])
         assert not run.options.terminate
