@@ -42,7 +42,7 @@ class Encoders:
         cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
 
         def batcher(encoder: str) -> Batcher:
-            return Batcher(
+            queue = Batcher(
                 encoder,
                 settings.encoder_workers or usable_cores(),
                 settings.encoder_workers or 1,
@@ -51,17 +51,17 @@ class Encoders:
                 cache,
                 metrics.batch_size.labels(encoder).observe,
             )
+            metrics.queue_depth.labels(encoder).set_function(lambda: queue.waiting)
+            return queue
 
         self.image, self.text = batcher("image"), batcher("text")
-        metrics.queue_depth.labels("image").set_function(lambda: self.image.waiting)
-        metrics.queue_depth.labels("text").set_function(lambda: self.text.waiting)
 
     def check(self, models: Sequence[Model], item: Item, deadline: float) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if the item would be refused now."""
         if item.image is not None:
-            self.image.check(_admission(models, models[0].image_tower.trunk.tokens or 1, deadline))
+            self.image.check(_admission(models[0], models[0].image_tower.trunk.tokens or 1, deadline))
         if item.text is not None:
-            self.text.check(_admission(models, 1, deadline))
+            self.text.check(_admission(models[0], 1, deadline))
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
         """The features of a prepared item in models that share their trunks.
@@ -73,10 +73,10 @@ class Encoders:
         image = text = None
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = TowerInput(trunk, tails, pixels, (), _admission(models, trunk.tokens or 1, deadline))
+            image = TowerInput(trunk, tails, pixels, (), _admission(models[0], trunk.tokens or 1, deadline))
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            admission = _admission(models, tokens.input_ids.shape[1], deadline)
+            admission = _admission(models[0], tokens.input_ids.shape[1], deadline)
             text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
         if image is None or text is None:
             return Encoded(await _run(self.image, image), await _run(self.text, text))
@@ -97,9 +97,8 @@ class Encoders:
         self.text.close()
 
 
-def _admission(models: Sequence[Model], tokens: int, deadline: float) -> Admission:
-    alone = models[0].precision is Precision.INT8
-    return Admission(models[0].manifest.task, tokens, alone, deadline)
+def _admission(model: Model, tokens: int, deadline: float) -> Admission:
+    return Admission(model.manifest.task, tokens, model.precision is Precision.INT8, deadline)
 
 
 async def _run(batcher: Batcher, tower_input: TowerInput | None) -> Done[list[Vector]] | None:
