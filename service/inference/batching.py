@@ -73,11 +73,7 @@ class Batcher:
             self._queue.input_to_evict(admission, self._free(admission.alone))
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
-        """Features (P,) of the input in each of its tails.
-
-        Raises:
-            ServiceError: `queue_full` when too many inputs wait, `deadline_unreachable` for too late an answer.
-        """
+        """Features (P,) of the input in each of its tails. Raises the errors of `check`."""
         with self._changed:
             evicted = self._queue.input_to_evict(item.admission, self._free(item.admission.alone))
             if evicted is not None:

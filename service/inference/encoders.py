@@ -64,11 +64,7 @@ class Encoders:
             self.text.check(_admission(models[0], 1, deadline))
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
-        """The features of a prepared item in models that share their trunks.
-
-        Raises:
-            ServiceError: `queue_full` or `deadline_unreachable`.
-        """
+        """The features of a prepared item in models that share their trunks. Raises the errors of `check`."""
         pixels, tokens = prepared.pixel_values, prepared.tokens
         image = text = None
         if pixels is not None:
@@ -78,13 +74,15 @@ class Encoders:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
             admission = _admission(models[0], tokens.input_ids.shape[1], deadline)
             text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
-        if image is None or text is None:
-            return Encoded(await _run(self.image, image), await _run(self.text, text))
+        if text is None:
+            return Encoded(await self.image.run(image) if image else None, None)
+        if image is None:
+            return Encoded(None, await self.text.run(text))
         running = [asyncio.ensure_future(self.image.run(image)), asyncio.ensure_future(self.text.run(text))]
         try:
             return Encoded(*await asyncio.gather(*running))
         finally:
-            for task in running:  # if one was refused, the other's result is not needed
+            for task in running:  # if one tower refuses its input, the features of the other are not needed
                 task.cancel()
 
     async def probe(self) -> None:
@@ -99,7 +97,3 @@ class Encoders:
 
 def _admission(model: Model, tokens: int, deadline: float) -> Admission:
     return Admission(model.manifest.task, tokens, model.precision is Precision.INT8, deadline)
-
-
-async def _run(batcher: Batcher, tower_input: TowerInput | None) -> Done[list[Vector]] | None:
-    return None if tower_input is None else await batcher.run(tower_input)

@@ -45,12 +45,19 @@ async def answer_all(
 ) -> list[list[Cell]]:
     """A row for each item with a cell for each model. The error of an item or a model fills its cells."""
     at_once = asyncio.Semaphore(_INPUTS_AT_ONCE)
+    groups: dict[object, dict[str, Model]] = {}
+    for model in models:
+        if isinstance(model, Model):
+            groups.setdefault(model.sharing, {})[model.manifest.task] = model
 
     async def row(item: Item | ServiceError) -> list[Cell]:
         if isinstance(item, ServiceError):
             return [item] * len(models)
+        cells: dict[str, Cell] = {}
         async with at_once:
-            return await _row(engine, models, item, top_k, record)
+            for group in groups.values():
+                cells |= await _cells(engine, group, item, top_k, record)
+        return [cells[model.manifest.task] if isinstance(model, Model) else model for model in models]
 
     return await asyncio.gather(*map(row, items))
 
@@ -62,19 +69,6 @@ def _find(engine: Engine, task: str) -> Model | ServiceError:
         return error
 
 
-async def _row(
-    engine: Engine, models: Sequence[Model | ServiceError], item: Item, top_k: int, record: RequestRecord
-) -> list[Cell]:
-    groups: dict[object, dict[str, Model]] = {}
-    for model in models:
-        if isinstance(model, Model):
-            groups.setdefault(model.sharing, {})[model.manifest.task] = model
-    cells: dict[str, Cell] = {}
-    for group in groups.values():
-        cells |= await _cells(engine, group, item, top_k, record)
-    return [cells[model.manifest.task] if isinstance(model, Model) else model for model in models]
-
-
 async def _cells(
     engine: Engine, models: dict[str, Model], item: Item, top_k: int, record: RequestRecord
 ) -> dict[str, Cell]:
@@ -83,7 +77,7 @@ async def _cells(
     try:
         prepared = await engine.prepare([*models.values()], item, record)
         features = await engine.encode([*models.values()], prepared, record)
-    except Exception as error:  # an error of one input does not concern the others
+    except Exception as error:  # the other inputs are still answered
         return dict.fromkeys(models, _service_error(error, record))
     for (task, model), own_features in zip(models.items(), features, strict=True):
         try:

@@ -78,11 +78,10 @@ class InputQueue:
     def input_to_evict(self, admission: Admission, free: int) -> QueuedInput | None:
         """The queued input that a new one replaces: the newest of the task with the most; None if the queue has room.
 
+        Raises ServiceError `queue_full` or `deadline_unreachable`.
+
         Args:
             free: number of threads that can take the new input now.
-
-        Raises:
-            ServiceError: `queue_full` or `deadline_unreachable`.
         """
         ahead = self.seconds_ahead(admission)
         if time.perf_counter() + ahead + self.run_time.seconds(admission.tokens) > admission.deadline:
