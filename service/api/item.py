@@ -1,4 +1,4 @@
-"""An item to label: an encoded picture, a text, or both."""
+"""An item to label, and whether the fields that a client sends, or a row of a data set holds, make one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from model_store import Pattern
-from service.errors import ServiceError
+from service.api.requests import Input, check_item, validate
+from service.errors import Code, ServiceError
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,15 @@ def pattern_of(has_image: bool, has_text: bool) -> Pattern:
     if has_image:
         return Pattern.BOTH if has_text else Pattern.IMAGE
     return Pattern.TEXT
+
+
+def parse_item(fields: object, max_text_bytes: int) -> Item | ServiceError:
+    """The item that the fields of an `Input` make, or what is wrong with it."""
+    try:
+        if not isinstance(fields, dict):
+            raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
+        given = validate(Input, fields, strict=True)
+        check_item(given, max_text_bytes)
+    except ServiceError as error:
+        return error
+    return Item(given.image, given.text)

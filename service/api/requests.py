@@ -1,21 +1,23 @@
-"""The requests of clients, and their description for OpenAPI."""
+"""The requests of clients, their checks, and their description for OpenAPI."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from model_store.items.missing import is_missing
+from model_store.messages import describe_field_error
 from service.errors import Code, ServiceError
 
 Timeout = Annotated[
     int | None,
     Field(ge=1, le=600_000, description="Time limit for the answer in milliseconds, by default MORA_TIMEOUT_MS."),
 ]
+Form = TypeVar("Form", bound=BaseModel)
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 
 
@@ -74,6 +76,35 @@ class BatchRequest(BaseModel):
     tasks: list[str] = Field(min_length=1, description="Each input is labelled in each of these tasks.")
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     timeout_ms: Timeout = None
+
+
+def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
+    """The form that the fields make. Raises ServiceError, which never repeats them."""
+    try:
+        return form.model_validate(fields, strict=strict)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
+    if first["type"] == "extra_forbidden":
+        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
+    place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {describe_field_error(first)}.")
+
+
+def check_item(item: Input, max_text_bytes: int) -> None:
+    """Refuse an item without image and text, and a text that is too long or no Unicode. Raises ServiceError."""
+    if item.image is None and item.text is None:
+        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
+    if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
+
+
+def _size_in_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
 
 
 def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:

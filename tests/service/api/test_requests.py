@@ -1,7 +1,4 @@
-"""Fields of a request that are left out.
-
-Covers service.api.item.
-"""
+"""Fields of a request that are left out."""
 
 from __future__ import annotations
 
