@@ -21,10 +21,14 @@ Form = TypeVar("Form", bound=BaseModel)
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 
 
-class Input(BaseModel):
-    """One item. What is empty or white space only counts as absent."""
+class Strict(BaseModel):
+    """A form whose fields are the only ones allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Input(Strict):
+    """One item. An empty image or text, or one of white space only, counts as absent."""
 
     image: bytes | None = Field(None, description="A JPEG, PNG or WebP picture; never fetched from a URL.")
     text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
@@ -67,10 +71,8 @@ class ClassifyRequest(EmbedRequest):
     )
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Strict):
     """Several items to label in several tasks. Inputs are checked one by one: an invalid input fails alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: list[JsonValue] = Field(min_length=1, description="Items, each with an `image`, a `text`, or both.")
     tasks: list[str] = Field(min_length=1, description="Each input is labelled in each of these tasks.")

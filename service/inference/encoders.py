@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from model_store import Precision
 from service.api.item import Item
@@ -12,23 +12,13 @@ from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
-from service.models.head import Features, Vector
+from service.models.head import Vector
 from service.models.loaded_model import Model
 from service.models.preparation import Prepared
 from service.settings import Settings, usable_cores
 from service.telemetry.metrics import Metrics
 
-
-class Encoded(NamedTuple):
-    """Features (P,) of one item in each of several models, with their times; None for an absent modality."""
-
-    image: Done[list[Vector]] | None
-    text: Done[list[Vector]] | None
-
-    def features(self, index: int) -> Features:
-        """The features for one of the models."""
-        image, text = self
-        return Features(image.result[index] if image else None, text.result[index] if text else None)
+Encoded: TypeAlias = Done[list[Vector]] | None  # features (P,) in each of several models; None: absent modality
 
 
 class Encoders:
@@ -63,8 +53,8 @@ class Encoders:
         if item.text is not None:
             self.text.check(_admission(models[0], 1, deadline))
 
-    async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
-        """The features of a prepared item in models that share their trunks. Raises the errors of `check`."""
+    async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> tuple[Encoded, Encoded]:
+        """The image and text features of an item in models that share their trunks. Raises the errors of `check`."""
         pixels, tokens = prepared.pixel_values, prepared.tokens
         image = text = None
         if pixels is not None:
@@ -75,15 +65,15 @@ class Encoders:
             admission = _admission(models[0], tokens.input_ids.shape[1], deadline)
             text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
         if text is None:
-            return Encoded(await self.image.run(image) if image else None, None)
+            return await self.image.run(image) if image else None, None
         if image is None:
-            return Encoded(None, await self.text.run(text))
-        running = [asyncio.ensure_future(self.image.run(image)), asyncio.ensure_future(self.text.run(text))]
+            return None, await self.text.run(text)
+        image_run, text_run = asyncio.ensure_future(self.image.run(image)), asyncio.ensure_future(self.text.run(text))
         try:
-            return Encoded(*await asyncio.gather(*running))
-        finally:
-            for task in running:  # if one tower refuses its input, the features of the other are not needed
-                task.cancel()
+            return await asyncio.gather(image_run, text_run)
+        finally:  # if one tower refuses its input, the features of the other are not needed
+            image_run.cancel()
+            text_run.cancel()
 
     async def probe(self) -> None:
         """Return once both encoders have taken an empty job."""

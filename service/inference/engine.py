@@ -114,12 +114,15 @@ class Engine:
         """Run a prepared item through the trunks once, and through each model's tails. Raises ServiceError."""
         submitted = time.perf_counter()
         async with self._in_time("encoder", record):
-            encoded = await self.encoders.encode(models, prepared, record.deadline)
-        record.add(Stage.QUEUE, max(done.queue_seconds for done in encoded if done), submitted)
-        for stage, done in zip((Stage.IMAGE_ENCODER, Stage.TEXT_ENCODER), encoded, strict=True):
+            image, text = await self.encoders.encode(models, prepared, record.deadline)
+        record.add(Stage.QUEUE, max(done.queue_seconds for done in (image, text) if done), submitted)
+        for stage, done in ((Stage.IMAGE_ENCODER, image), (Stage.TEXT_ENCODER, text)):
             if done is not None:
                 record.add(stage, done.run_seconds, submitted + done.queue_seconds)
-        return [encoded.features(index) for index in range(len(models))]
+        return [
+            Features(image.result[index] if image else None, text.result[index] if text else None)
+            for index in range(len(models))
+        ]
 
     def decide(self, model: Model, prepared: Prepared, features: Features, top_k: int, record: RequestRecord) -> Answer:
         """A model's answer to an encoded item. It is counted in the metrics. Raises ServiceError `model_nonfinite`."""
