@@ -26,38 +26,28 @@ _log = structlog.get_logger()
 
 
 class Batcher:
-    """Threads of one encoder behind a bounded queue.
+    """Threads of one encoder behind a bounded queue, as many as the queue's `parallel`.
 
     Args:
-        threads: maximum number of parallel runs.
         batches: maximum number of parallel runs of inputs that may share a run. Such a run uses all cores.
-        queue_size, max_batch_tokens: see `InputQueue`.
         cache: trunk outputs to reuse.
         observe: called with the size of each batch.
     """
 
     def __init__(
-        self,
-        encoder: str,
-        threads: int,
-        batches: int,
-        queue_size: int,
-        max_batch_tokens: int,
-        cache: TrunkCache,
-        observe: Callable[[int], None],
+        self, encoder: str, queue: InputQueue, batches: int, cache: TrunkCache, observe: Callable[[int], None]
     ) -> None:
         self._encoder = encoder
         self._cache = cache
         self._observe = observe
-        self._parallel = threads
         self._changed = threading.Condition()  # guards the attributes below
-        self._queue = InputQueue(queue_size, max_batch_tokens, threads)
-        self._idle = threads
+        self._queue = queue
+        self._idle = queue.parallel
         self._batches_left = batches
         self._stuck = 0
         self._closing = False
         self._threads: list[threading.Thread] = []
-        for _ in range(threads):
+        for _ in range(queue.parallel):
             self._start_thread()
 
     @property
@@ -209,7 +199,7 @@ class Batcher:
     def _abandon(self, run: Run) -> None:
         """Replace the thread of a run that does not stop, at most once for each thread, since each holds a core."""
         with self._changed:
-            if run not in self._queue.runs or self._closing or self._stuck == self._parallel:
+            if run not in self._queue.runs or self._closing or self._stuck == self._queue.parallel:
                 return
             run.abandoned = True
             self._stuck += 1

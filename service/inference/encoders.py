@@ -10,6 +10,7 @@ from model_store import Precision
 from service.api.item import Item
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
+from service.inference.input_queue import InputQueue
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
@@ -31,20 +32,15 @@ class Encoders:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
 
-        def batcher(encoder: str) -> Batcher:
-            queue = Batcher(
-                encoder,
-                settings.encoder_workers or usable_cores(),
-                settings.encoder_workers or 1,
-                settings.queue_size,
-                settings.max_batch_tokens,
-                cache,
-                metrics.batch_size.labels(encoder).observe,
-            )
-            metrics.queue_depth.labels(encoder).set_function(lambda: queue.waiting)
-            return queue
+        def make(encoder: str) -> Batcher:
+            parallel = settings.encoder_workers or usable_cores()
+            queue = InputQueue(settings.queue_size, settings.max_batch_tokens, parallel)
+            observe = metrics.batch_size.labels(encoder).observe
+            batcher = Batcher(encoder, queue, settings.encoder_workers or 1, cache, observe)
+            metrics.queue_depth.labels(encoder).set_function(lambda: batcher.waiting)
+            return batcher
 
-        self.image, self.text = batcher("image"), batcher("text")
+        self.image, self.text = make("image"), make("text")
 
     def check(self, models: Sequence[Model], item: Item, deadline: float) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if the item would be refused now."""

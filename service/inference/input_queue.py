@@ -68,7 +68,7 @@ class InputQueue:
         self.run_time = RunTime()
         self._size = size
         self._max_batch_tokens = max_batch_tokens
-        self._parallel = parallel
+        self.parallel = parallel
         self._fair_share = FairShare()
 
     def drop_cancelled(self) -> None:
@@ -105,7 +105,7 @@ class InputQueue:
         tasks = len({admission.task, *(other.task for other in ahead)})
         own = sum(other.task == admission.task for other in ahead)
         share = min(1.0, tasks * own / len(ahead)) if ahead else 0.0  # tasks take turns, so a small one waits less
-        return (running + share * self.run_time.seconds(tokens, batches)) / (self._parallel if admission.alone else 1)
+        return (running + share * self.run_time.seconds(tokens, batches)) / (self.parallel if admission.alone else 1)
 
     def take(self, free: Callable[[bool], int]) -> list[QueuedInput]:
         """Remove the next batch: the oldest input of the task with the least recent use, and others that fit.

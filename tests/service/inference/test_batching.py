@@ -23,7 +23,7 @@ from prometheus_client import CollectorRegistry, Counter
 from service.errors import Code, ServiceError
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
-from service.inference.input_queue import choose
+from service.inference.input_queue import InputQueue, choose
 from service.inference.trunk_cache import TrunkCache
 
 
@@ -74,7 +74,7 @@ def make(
     tokens: int = 64,
 ) -> Batcher:
     cache = TrunkCache(cache_bytes, Counter("cache", "", ["result"], registry=None))
-    return Batcher("test", threads, batches, queue_size, tokens, cache, sizes.append)
+    return Batcher("test", InputQueue(queue_size, tokens, threads), batches, cache, sizes.append)
 
 
 async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
@@ -221,7 +221,7 @@ def test_a_known_input_costs_no_trunk_and_the_least_used_makes_room():
     trunk, tail, sizes = Stub(lambda ids: ids * 2), Stub(last_of), []
     registry = CollectorRegistry()
     requests = Counter("requests", "", ["result"], registry=registry)
-    batcher = Batcher("test", 1, 1, 100, 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts of three tokens
+    batcher = Batcher("test", InputQueue(100, 1, 1), 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts
 
     async def scenario() -> list:
         found = []
