@@ -108,7 +108,7 @@ class BatchClassification(BaseModel):
 
 @dataclass(frozen=True)
 class Refusal:
-    """The live version that does not answer, None if the store's `live` cannot be read, and the reason."""
+    """The reason why a task's live version does not answer. `version` is None if the store's `live` is unreadable."""
 
     version: int | None
     reason: str
@@ -163,7 +163,7 @@ class TaskExamples(BaseModel):
 
 
 class TaskVersion(BaseModel):
-    """A version in the store; the one that answers is `live`."""
+    """A version in the store. `live` marks the version that answers by default."""
 
     version: int
     live: bool

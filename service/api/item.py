@@ -1,4 +1,4 @@
-"""An item to label, and whether the fields that a client sends, or a row of a data set holds, make one."""
+"""An item to label, made of the fields of a request or of a data set's row."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Item:
 
 
 class Batch(NamedTuple):
-    """A parsed `BatchRequest`; an invalid input is replaced by its error."""
+    """A parsed `BatchRequest`. An invalid input is represented by its error."""
 
     inputs: Sequence[Item | ServiceError]
     tasks: Sequence[str]
@@ -41,12 +41,12 @@ def pattern_of(has_image: bool, has_text: bool) -> Pattern:
 
 
 def parse_item(fields: object, max_text_bytes: int) -> Item | ServiceError:
-    """The item that the fields of an `Input` make, or what is wrong with it."""
+    """The item with the fields of an `Input`, or the error of the first invalid one."""
     try:
         if not isinstance(fields, dict):
             raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
-        given = validate(Input, fields, strict=True)
-        check_item(given, max_text_bytes)
+        form = validate(Input, fields, strict=True)
+        check_item(form, max_text_bytes)
     except ServiceError as error:
         return error
-    return Item(given.image, given.text)
+    return Item(form.image, form.text)

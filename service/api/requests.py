@@ -66,8 +66,7 @@ class ClassifyRequest(EmbedRequest):
 
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     explain: bool = Field(
-        False,
-        description="Also tell the part of each modality in each label, and the answer without it.",
+        False, description="Add the part of each modality in each label, and the answer without that modality."
     )
 
 
@@ -81,7 +80,7 @@ class BatchRequest(Strict):
 
 
 def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
-    """The form that the fields make. Raises ServiceError, which never repeats them."""
+    """The form with these fields. Raises ServiceError, whose detail never repeats their values."""
     try:
         return form.model_validate(fields, strict=strict)
     except ValidationError as error:
@@ -90,12 +89,12 @@ def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Fo
         raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
     if first["type"] == "extra_forbidden":
         raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
-    place = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
-    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, place))}: {describe_field_error(first)}.")
+    path = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, path))}: {describe_field_error(first)}.")
 
 
 def check_item(item: Input, max_text_bytes: int) -> None:
-    """Refuse an item without image and text, and a text that is too long or no Unicode. Raises ServiceError."""
+    """Raises ServiceError for an item without image and text, and for a text that is too long or not Unicode."""
     if item.image is None and item.text is None:
         raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
     if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:

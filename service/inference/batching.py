@@ -1,8 +1,8 @@
 """One encoder's threads: a free thread takes a queued input, and others that fit, as one batch.
 
-An idle encoder starts at once; inputs that arrive while it runs form the next batch. Image and text of an item are in
-the queues of different encoders, so missing modalities never split a batch. Work is dropped once no request waits for
-it: an input whose request was cancelled leaves the queue, and a run stops with its last request.
+An idle encoder starts at once; inputs that arrive while it runs form the next batch. The image and the text of an item
+wait in the queues of different encoders, so missing modalities never split a batch. Work is dropped once no request
+waits for it: an input whose request was cancelled leaves the queue, and a run stops with its last request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
 
-_STUCK_SECONDS = 5.0  # how long a run may take to stop
+_STUCK_SECONDS = 5.0  # time limit for a run to stop
 _log = structlog.get_logger()
 
 
@@ -100,10 +100,10 @@ class Batcher:
         """Number of threads that can take an input now, which may share a run unless it runs alone."""
         return self._idle if alone else min(self._idle, self._batches_left)
 
-    def _add_free(self, run: Run, change: int) -> None:
-        self._idle += change
+    def _release(self, run: Run) -> None:
+        self._idle += 1
         if not run.inputs[0].admission.alone:
-            self._batches_left += change
+            self._batches_left += 1
             self._changed.notify()  # an idle thread may be waiting for a batch to end
 
     def _start_thread(self) -> None:
@@ -141,7 +141,7 @@ class Batcher:
             if run.abandoned:
                 self._stuck -= 1
             else:
-                self._add_free(run, +1)  # before the results are set: their clients may send the next request
+                self._release(run)  # before the clients get their answers and send the next request
         for queued, outcome in zip(run.inputs, outcomes, strict=True):
             if isinstance(outcome, Exception):
                 queued.future.set_exception(outcome)
@@ -150,7 +150,7 @@ class Batcher:
         return not run.abandoned
 
     def _next(self) -> Run | None:
-        """Wait for a batch that a request still waits for; None when the encoder closes."""
+        """Start the next batch, without inputs whose requests were cancelled; None when the encoder closes."""
         with self._changed:
             while True:
                 self._queue.drop_cancelled()
@@ -158,7 +158,9 @@ class Batcher:
                 batch = [queued for queued in taken if queued.future.set_running_or_notify_cancel()]
                 if batch:
                     run = self._queue.start(batch)
-                    self._add_free(run, -1)
+                    self._idle -= 1
+                    if not batch[0].admission.alone:
+                        self._batches_left -= 1
                     return run
                 if self._closing:
                     return None
@@ -197,12 +199,12 @@ class Batcher:
                 asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._abandon, run)
 
     def _abandon(self, run: Run) -> None:
-        """Replace the thread of a run that does not stop, at most once for each thread, since each holds a core."""
+        """Replace the thread of a run that does not stop. Each stuck run holds a core, so their number is limited."""
         with self._changed:
             if run not in self._queue.runs or self._closing or self._stuck == self._queue.parallel:
                 return
             run.abandoned = True
             self._stuck += 1
-            self._add_free(run, +1)
+            self._release(run)
             self._start_thread()
         _log.error("encoder_stuck", encoder=self._encoder, seconds=round(time.perf_counter() - run.started, 1))

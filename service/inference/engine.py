@@ -149,7 +149,7 @@ class Engine:
             raise ServiceError(Code.STALLED, detail) from error
 
     def drain(self) -> None:
-        """Report not ready from now on; requests are still answered."""
+        """Report from now on that the service is not ready. It still answers requests."""
         self._is_draining = True
 
     async def refresh(self) -> None:
@@ -190,7 +190,7 @@ class Engine:
             raise
 
     async def _recheck(self, model: Model) -> None:
-        with suppress(ServiceError):  # the loading queue is full; the next such answers start another recheck
+        with suppress(ServiceError):  # the loading queue is full; later answers start another recheck
             await self._loading.run(partial(self.catalog.recheck, model))
 
     def _explain(self, model: Model, features: Features, answer: Answer, record: RequestRecord) -> Explanation:
@@ -201,7 +201,7 @@ class Engine:
 
 
 def _item(request: EmbedRequest, model: Model, record: RequestRecord) -> Item:
-    """The item of a request; notes in the record which model answers it."""
+    """The item of a request. The record gets its presence pattern and the model that answers it."""
     item = Item(request.image, request.text)
     record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
     return item

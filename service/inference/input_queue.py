@@ -44,7 +44,7 @@ class QueuedInput:
 
     @property
     def admission(self) -> Admission:
-        """Its properties for the queue."""
+        """The properties that the queue decides by."""
         return _PROBE if self.input is None else self.input.admission
 
     def fail(self, error: Exception) -> None:

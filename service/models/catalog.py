@@ -19,7 +19,7 @@ from service.models.refusal import RefusedError, is_final, reason_of, refusing
 from service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
-_FAILED = "This version failed its checks when it was loaded; leave it out for the live one."
+_FAILED = "This version failed its checks when it was loaded; leave `version` out to use the live one."
 
 
 class Catalog:
@@ -49,9 +49,9 @@ class Catalog:
         self._loading = threading.Lock()
 
     def find(self, task: str | None) -> Model:
-        """The live model of a task, or of the only one. Raises ServiceError."""
+        """The live model of a task, by default of the only loaded one. Raises ServiceError."""
         if task is not None and task not in self.live and (refusal := self.refusal(task)):
-            detail = f"Its live version failed its checks ({refusal.reason}); another has to be activated."
+            detail = f"Its live version failed its checks ({refusal.reason}); activate another one."
             raise ServiceError(Code.VERSION_REFUSED, detail)
         if not self.live:
             raise no_model()

@@ -94,14 +94,14 @@ class Metrics:
         self.prediction_confidence.labels(task, pattern).observe(confidence)
 
     def show_training_baseline(self, manifest: Manifest) -> None:
-        """Set the gauges of a task's training data to those of its live version. Drift is the live traffic's distance.
+        """Set the gauges of a task's training data from its live version. Live traffic that differs has drifted.
 
-        Gauges whose values the version does not have are removed.
+        A gauge is removed if the version has no value for it.
         """
         validation = manifest.metrics.get("validation", {})
         for pattern in Pattern:
             series = manifest.task, pattern
-            self.prediction_confidence.labels(*series)  # 0 until the first answer, so that shares can be computed
+            self.prediction_confidence.labels(*series)  # a count of 0 before the first answer, for shares
             self.training_modality_ratio.labels(*series).set(manifest.training_mix.get(pattern, 0.0))
             confidence = validation.get(pattern, {}).get("confidence")
             if confidence is None:

@@ -16,7 +16,7 @@ SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # a client's request id that is
 
 
 class Stage(StrEnum):
-    """A part of answering a request. `queue` sums all waits for a thread; of the two encoders' waits, the longer."""
+    """A stage of a request. `queue` sums its waits for a thread; of the two encoders' waits, only the longer one."""
 
     DECODE = "decode"
     TOKENIZE = "tokenize"
@@ -37,7 +37,7 @@ class StageRun(NamedTuple):
 
 @dataclass
 class RequestRecord:
-    """Filled in while the request is answered. `task`, `version` and `pattern` are set once the model is known."""
+    """The facts of one request, added while it is answered. `task`, `version` and `pattern` are known last."""
 
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
@@ -60,14 +60,14 @@ class RequestRecord:
         self.deadline = self.started + milliseconds / 1000
 
     def add(self, stage: Stage, seconds: float, started: float | None = None) -> None:
-        """Add time to a stage; `started` is by time.perf_counter(), by default the run has just ended."""
+        """Add a run of a stage. `started` is by time.perf_counter(); by default the run ends now."""
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
         self.runs.append(StageRun(stage, time.perf_counter() - seconds if started is None else started, seconds))
 
     def finish(self) -> None:
-        """Set the total time, once the answer is complete."""
+        """Set the total time. The answer is complete."""
         self.stage_seconds[Stage.TOTAL] = self.elapsed_seconds
 
     def milliseconds(self) -> dict[str, float]:
-        """Milliseconds of every stage, to the microsecond; exactly 0.0 for one that did not run."""
+        """Milliseconds of every stage, rounded to microseconds; exactly 0.0 for a stage that did not run."""
         return {stage.value: round(self.stage_seconds.get(stage, 0.0) * 1000, 3) for stage in Stage}
