@@ -74,21 +74,18 @@ def forward(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions
 def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions | None) -> Array:
     """(B, L, D): the trunk's output of each input, from the cache or from a run."""
     trunk = inputs[0].trunk
+    if not cache.max_bytes:
+        return trunk.run_on_device(stack([item.trunk_input for item in inputs]), options=options)
     keys = [cache.key(trunk, item.trunk_input) for item in inputs]
-    cached = [cache.get(key) for key in keys]
-    missing = [row for row, hidden in enumerate(cached) if hidden is None]
-    if not missing:
-        return stack([hidden for hidden in cached if hidden is not None])
-    output = trunk.run_on_device(stack([inputs[row].trunk_input for row in missing]), options=options)
-    if keys[0] is None:
-        return output
-    computed = on_host(output)
-    for row, hidden in zip(missing, computed, strict=True):
-        cache.put(keys[row], hidden[None])
-    if len(missing) == len(inputs):
-        return computed
-    remaining = iter(computed)
-    return stack([next(remaining)[None] if hidden is None else hidden for hidden in cached])
+    outputs = [cache.get(key) for key in keys]
+    if missing := [row for row, output in enumerate(outputs) if output is None]:
+        computed = on_host(trunk.run_on_device(stack([inputs[row].trunk_input for row in missing]), options=options))
+        for row, output in zip(missing, computed, strict=True):
+            outputs[row] = output[None]
+            cache.put(keys[row], output[None])
+        if len(missing) == len(inputs):
+            return computed
+    return stack([output for output in outputs if output is not None])
 
 
 def stack(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:

@@ -37,7 +37,7 @@ class StageRun(NamedTuple):
 
 @dataclass
 class RequestRecord:
-    """The facts of one request, added while it is answered. `task`, `version` and `pattern` are known last."""
+    """The facts of a request, added while it is answered: `task`, `version` and `pattern` once the model is known."""
 
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from service.inference.forward import Admission, TowerInput, forward
 from service.inference.trunk_cache import TrunkCache
 
 ONE, OTHER = SimpleNamespace(sha256="one"), SimpleNamespace(sha256="other")
@@ -66,9 +67,12 @@ def test_a_kept_output_does_not_change_with_its_batch(cache):
     assert (cache.get(key(cache, 1)) == OUTPUT).all()
 
 
-def test_a_cache_of_no_bytes_has_no_keys_and_counts_nothing(registry):
+def test_a_cache_of_no_bytes_keeps_nothing_and_counts_nothing(registry):
     cache = TrunkCache(0, Counter("cache", "", ["result"], registry=registry))
-    assert key(cache, 1) is None
-    cache.put(None, OUTPUT)
-    assert cache.get(None) is None
+    cache.put(key(cache, 1), OUTPUT)
+    trunk = SimpleNamespace(sha256="one", run_on_device=lambda numbers, options: numbers)
+
+    assert forward([TowerInput(trunk, (), np.full((1, 4), 1), (), Admission("fruit", 4))], cache) == [[]]
+
     assert registry.get_sample_value("cache_total", {"result": "miss"}) is None
+    assert cache.get(key(cache, 1)) is None
