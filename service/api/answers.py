@@ -68,9 +68,9 @@ class Explanation(BaseModel):
     )
     labels: list[LabelContributions] = Field(description="The labels of the answer, in its order.")
     without_image: list[LabelScore] | None = Field(
-        description="Answer without the image; null unless the item has both."
+        description="The answer without the image; null if either is absent."
     )
-    without_text: list[LabelScore] | None = Field(description="Answer without the text; null unless the item has both.")
+    without_text: list[LabelScore] | None = Field(description="The answer without the text; null if either is absent.")
 
 
 class Classification(Answer):

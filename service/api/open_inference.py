@@ -12,7 +12,7 @@ from service.api.requests import Strict, self_contained
 class InputParameters(Strict):
     """Marks a tensor in binary form."""
 
-    binary_data_size: int | None = Field(None, ge=0, description="Bytes of the tensor behind the JSON.")
+    binary_data_size: int | None = Field(default=None, ge=0, description="Bytes of the tensor behind the JSON.")
 
 
 class InputTensor(Strict):
@@ -22,7 +22,7 @@ class InputTensor(Strict):
     shape: list[int] = Field(min_length=1, max_length=2, description="[N] or [N, 1].")
     datatype: Literal["BYTES"]
     parameters: InputParameters = Field(default_factory=InputParameters)
-    data: list[object] | None = Field(None, description="N strings; of pictures, their base64.")
+    data: list[object] | None = Field(default=None, description="N strings; of pictures, their base64.")
 
 
 class OutputParameters(Strict):
@@ -41,18 +41,20 @@ class RequestedOutput(Strict):
 class RequestParameters(Strict):
     """Parameters of the whole request."""
 
-    top_k: int | None = Field(None, ge=1, description="How many labels to answer with; by default all.")
-    binary_data_output: bool = Field(False, description="Answer in binary form, unless an output sets `binary_data`.")
+    top_k: int | None = Field(default=None, ge=1, description="How many labels to answer with; by default all.")
+    binary_data_output: bool = Field(
+        default=False, description="Answer in binary form, unless an output sets `binary_data`."
+    )
 
 
 class InferenceRequest(Strict):
     """N items to label. If one cannot be answered, the request fails."""
 
-    id: str | None = Field(None, description="Repeated in the answer; at most 128 letters, digits and `._:-`.")
-    model_name: str | None = Field(None, description="Ignored; the path names the model.")
+    id: str | None = Field(default=None, description="Repeated in the answer; at most 128 letters, digits and `._:-`.")
+    model_name: str | None = Field(default=None, description="Ignored; the path names the model.")
     model_version: str | None = None
     inputs: list[InputTensor] = Field(min_length=1, max_length=2)
-    outputs: list[RequestedOutput] | None = Field(None, max_length=4, description="By default all four.")
+    outputs: list[RequestedOutput] | None = Field(default=None, max_length=4, description="By default all four.")
     parameters: RequestParameters = Field(default_factory=RequestParameters)
 
 
@@ -62,7 +64,9 @@ class OutputTensor(BaseModel):
     name: str
     datatype: str
     shape: list[int]
-    parameters: dict[str, int] | None = Field(None, description="`binary_data_size` of a tensor in binary form.")
+    parameters: dict[str, int] | None = Field(
+        default=None, description="`binary_data_size` of a tensor in binary form."
+    )
     data: list[str] | list[float] | list[bool] | None = None
 
 
