@@ -30,7 +30,11 @@ class Strict(BaseModel):
 class Input(Strict):
     """One item. An empty image or text, or one of white space only, counts as absent."""
 
-    image: bytes | None = Field(None, description="A JPEG, PNG or WebP picture; never fetched from a URL.")
+    image: bytes | None = Field(
+        None,
+        description="Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
+        json_schema_extra={"anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}]},
+    )
     text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
 
     @field_validator("image", mode="before")
@@ -121,7 +125,7 @@ def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
     return {
         "required": True,
         "content": {
-            "application/json": {"schema": _with_base64(request.model_json_schema()), "example": example},
+            "application/json": {"schema": request.model_json_schema(), "example": example},
             "multipart/form-data": {"schema": form},
         },
     }
@@ -130,7 +134,7 @@ def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
 def batch_body() -> dict[str, object]:
     """A BatchRequest as OpenAPI describes it."""
     schema = BatchRequest.model_json_schema()
-    schema["properties"]["inputs"]["items"] = _with_base64(Input.model_json_schema())
+    schema["properties"]["inputs"]["items"] = Input.model_json_schema()
     example = {"inputs": [{"text": "a red apple"}, {"text": "a cello"}], "tasks": ["clipart-category"]}
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
@@ -150,12 +154,3 @@ def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonVal
     if "$ref" in schema:
         return _inlined(definitions[str(schema["$ref"]).rsplit("/", 1)[1]], definitions)
     return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}
-
-
-def _with_base64(schema: dict[str, Any]) -> dict[str, Any]:
-    schema["properties"]["image"] = {
-        "anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}],
-        "title": "Image",
-        "description": "Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
-    }
-    return schema
