@@ -37,7 +37,9 @@ def test_a_request_that_reaches_its_deadline_in_the_queue_never_runs(shelf, serv
     assert sample(client, 'mora_deadline_total{stage="encoder"}') == 1
     assert sample(client, 'mora_rejected_total{reason="deadline"}') == 1
     assert ask(client, text="red")[0] == 200
-    assert sample(client, 'mora_batch_size_sum{encoder="text"}') == 2  # this one, and what occupied the encoder
+    assert (
+        sample(client, 'mora_batch_size_sum{encoder="text"}') == 2
+    )  # this text and the input that occupied the encoder
 
 
 def test_a_run_past_the_deadline_is_stopped_and_the_session_continues(counting, sample):
@@ -92,15 +94,15 @@ def test_a_version_that_loads_too_long_is_a_missed_deadline(slow_to_pin, sample,
     assert response.status_code == 200
 
 
-def test_the_default_is_a_setting_and_a_request_may_ask_for_less_or_more(shelf, serve, occupied):
+def test_the_default_deadline_is_a_setting_and_a_request_may_set_another(shelf, serve, occupied):
     shelf.publish()
     client = serve(shelf.store, timeout_ms=300, encoder_workers=1)
     with occupied(client, "text"):
         assert ask(client, text="red")[1]["code"] == "deadline"
         batch = client.post("/classify/batch", json={"inputs": [{"text": "red"}], "tasks": ["fruit"]})
     assert batch.json()["results"][0][0]["code"] == "deadline"
-    for wrong in (0, -1, 600_001, "soon", 1.5):
-        assert ask(client, text="red", timeout_ms=wrong)[1]["code"] == "bad_value"
+    for invalid in (0, -1, 600_001, "soon", 1.5):
+        assert ask(client, text="red", timeout_ms=invalid)[1]["code"] == "bad_value"
 
 
 def test_a_version_whose_golden_examples_do_not_end_is_refused(shelf):

@@ -36,9 +36,7 @@ def break_heads(monkeypatch):
 
 
 @pytest.mark.parametrize("item", [ITEM, {**ITEM, "version": 1}])
-def test_a_version_that_fails_its_golden_examples_now_is_served_no_more(
-    shelf, serve, sample, events, break_heads, item
-):
+def test_a_loaded_version_that_fails_its_golden_examples_is_unloaded(shelf, serve, sample, events, break_heads, item):
     shelf.publish("fruit")
     client = serve(shelf.store)
     break_heads()
@@ -55,7 +53,7 @@ def test_a_version_that_fails_its_golden_examples_now_is_served_no_more(
     assert "mora_model_info{" not in client.get("/metrics").text
 
 
-def test_another_version_brings_the_task_back(shelf, serve, break_heads):
+def test_a_task_answers_again_after_another_version_is_published(shelf, serve, break_heads):
     shelf.publish("fruit")
     client = serve(shelf.store)
     break_heads()
@@ -86,7 +84,7 @@ def test_a_pinned_version_is_dropped_and_the_live_one_stays(shelf, serve, break_
     assert client.post("/classify", json=ITEM).json()["version"] == 2
 
 
-def test_a_store_that_cannot_be_read_says_nothing_against_a_version(shelf, serve, break_heads):
+def test_a_version_stays_loaded_when_the_store_cannot_be_read(shelf, serve, break_heads):
     shelf.publish("fruit")
     client = serve(shelf.store)
     shelf.store.root.rename(shelf.store.root.with_name("away"))

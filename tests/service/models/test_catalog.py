@@ -170,7 +170,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_answers(
     eventually(lambda: version(client) == 3, seconds=10)
 
 
-def test_a_refusal_is_shown_until_a_good_version_is_live(shelf, serve, sample):
+def test_a_refusal_is_shown_until_an_intact_version_is_live(shelf, serve, sample):
     shelf.publish(seed=1)
     client = serve(shelf.store)
     assert client.get("/tasks/fruit").json()["refused"] is None
@@ -225,7 +225,7 @@ def test_a_task_whose_only_version_was_refused_has_its_own_error(shelf, serve):
     assert client.get("/tasks/other").json()["code"] == "unknown_task"
 
 
-def test_a_damaged_file_is_refused_with_the_store_s_reason(shelf, serve, events):
+def test_a_damaged_file_is_refused_with_the_reason_of_the_store(shelf, serve, events):
     shelf.publish(seed=1)
     draft = shelf.draft(seed=2)
     shelf.publish_draft(draft)
@@ -240,7 +240,7 @@ def test_a_damaged_file_is_refused_with_the_store_s_reason(shelf, serve, events)
     assert version(client) == 1
 
 
-def test_a_file_that_could_not_be_read_is_tried_again(shelf):
+def test_a_version_with_an_unreadable_file_is_loaded_later(shelf):
     draft = shelf.draft(seed=1)
     shelf.publish_draft(draft)
     settings = Settings(store=shelf.store.root)
@@ -257,7 +257,7 @@ def test_a_file_that_could_not_be_read_is_tried_again(shelf):
 
 
 @pytest.mark.parametrize(("content", "reason"), [("nonsense", "manifest"), ("7", "missing")])
-def test_a_pointer_to_nothing_is_refused(shelf, serve, events, content, reason):
+def test_a_pointer_to_no_version_is_refused(shelf, serve, events, content, reason):
     shelf.publish(seed=1)
     client = serve(shelf.store)
     (shelf.store.root / "tasks/fruit/live").write_text(content)
@@ -274,7 +274,7 @@ def test_folders_that_are_not_tasks_are_ignored(shelf, serve, events):
     assert refusals(events) == []
 
 
-def test_a_refused_version_is_out_of_memory_at_once(shelf):
+def test_a_refused_version_leaves_memory_at_once(shelf):
     catalog = Catalog(shelf.store, Loader(shelf.store, Settings(store=shelf.store.root)), Metrics(), 2)
     shelf.publish(seed=1)
     catalog.refresh()
@@ -290,7 +290,7 @@ def test_a_refused_version_is_out_of_memory_at_once(shelf):
     assert len(catalog.loader.graphs) == 4
 
 
-def test_two_tasks_on_one_backbone_share_its_trunks(shelf, serve):
+def test_two_tasks_of_one_backbone_share_its_trunks(shelf, serve):
     shelf.publish("fruit")
     shelf.publish("tags", seed=2)
     catalog = serve(shelf.store).app.state.engine.catalog

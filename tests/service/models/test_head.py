@@ -54,7 +54,7 @@ def test_logits_are_the_patterns_linear_map_of_features_or_absent_features(shelf
 
 
 @pytest.mark.parametrize("name", [f"{pattern}.{part}" for pattern in Pattern for part in ("weight", "bias")])
-def test_a_head_with_a_missing_or_misshapen_tensor_is_refused(shelf, name):
+def test_a_head_with_a_missing_or_misshapen_tensor_is_an_error(shelf, name):
     draft = shelf.draft()
     tensors = load(draft.blobs[draft.manifest.head.sha256])
     absent = draft.blobs[draft.manifest.absent_features.sha256]

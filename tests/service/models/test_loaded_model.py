@@ -1,4 +1,4 @@
-"""How a model prepares an item; what it answers is tested over HTTP in `tests/service/web`."""
+"""Preparation of an item by a model. The answers are tested over HTTP in `tests/service/web`."""
 
 from __future__ import annotations
 

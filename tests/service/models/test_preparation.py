@@ -67,7 +67,7 @@ def test_tokens_of_any_text_equal_transformers(ours, reference, text):
     assert tokens.truncated == (len(reference(text)["input_ids"]) > MAX_LENGTH)
 
 
-def test_the_end_token_is_kept_and_pointed_at(ours, reference):
+def test_last_token_is_the_index_of_the_end_token(ours, reference):
     for text, length in [("", 2), ("red red", 4), ("red " * 10, 12), ("red " * 11, 12)]:
         tokens = ours.tokenize(text)
         assert tokens.input_ids.shape == (1, length)
@@ -82,7 +82,7 @@ def test_special_tokens_in_a_text_are_plain_text(ours, reference):
     assert reference.eos_token_id not in ids[1:-1]
 
 
-def test_truncated_means_that_something_was_cut(ours):
+def test_truncated_is_set_only_for_a_text_that_was_cut(ours):
     assert not ours.tokenize("red " * (MAX_LENGTH - 2)).truncated
     assert ours.tokenize("red " * (MAX_LENGTH - 1)).truncated
 
@@ -118,10 +118,10 @@ def waits(thread: threading.Thread) -> bool:
     return thread.is_alive()
 
 
-def entering(budget: MemoryBudget, wanted: int, entered: list[int]) -> threading.Thread:
+def entering(budget: MemoryBudget, size: int, entered: list[int]) -> threading.Thread:
     def enter() -> None:
-        with budget.reserve(wanted):
-            entered.append(wanted)
+        with budget.reserve(size):
+            entered.append(size)
 
     thread = threading.Thread(target=enter)
     thread.start()
