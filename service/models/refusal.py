@@ -22,8 +22,7 @@ class RefusedError(Exception):
 
 def reason_of(error: StoreError | RefusedError) -> str:
     """The error in one word."""
-    reason: str = getattr(error, "reason", "missing")
-    return reason
+    return str(getattr(error, "reason", "missing"))
 
 
 def is_final(error: StoreError | RefusedError) -> bool:

@@ -20,7 +20,7 @@ FP32, INT8, FP16 = Precision.FP32, Precision.INT8, Precision.FP16
 
 
 def with_precision(draft, precision: Precision, scale: float = 1.2, error: float = 1.0):
-    """The draft with a second set of graphs, whose text tail is multiplied by `scale`; `error` is their recorded error."""
+    """The draft with a second set of graphs, with a text tail times `scale` and this recorded `error`."""
     graphs = draft.manifest.graphs[FP32]
     tail = onnx.load_model_from_string(draft.blobs[graphs.text_tail.sha256])
     for tensor in tail.graph.initializer:
