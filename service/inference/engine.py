@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from service.api.answers import Answer, Classification, Embedding, Explanation, Latency
+from service.api.answers import Answer, Classification, Embedding, Explanation
 from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError, no_model
@@ -60,9 +60,7 @@ class Engine:
         (features,) = await self.encode([model], prepared, record)
         answer = self.decide(model, prepared, features, request.top_k, record)
         explanation = self._explain(model, features, answer, record) if request.explain else None
-        record.finish()
-        latency = Latency(**record.milliseconds())
-        classification = Classification(**dict(answer), latency_ms=latency, request_id=record.request_id)
+        classification = Classification(**dict(answer), latency_ms=record.finish(), request_id=record.request_id)
         if explanation is not None:
             classification.explanation = explanation  # a field that is not set is left out of the answer
         return classification
@@ -74,14 +72,13 @@ class Engine:
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
         self._decision(model, features)  # logits are finite only if every feature is
-        record.finish()
         return Embedding(
             task=model.manifest.task,
             version=model.manifest.version,
             image_features=None if features.image is None else features.image.tolist(),
             text_features=None if features.text is None else features.text.tolist(),
             modalities=prepared.modalities,
-            latency_ms=Latency(**record.milliseconds()),
+            latency_ms=record.finish(),
             request_id=record.request_id,
         )
 

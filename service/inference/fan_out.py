@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import structlog
 
-from service.api.answers import Answer, BatchClassification, Latency
+from service.api.answers import Answer, BatchClassification
 from service.api.item import Batch, Item
 from service.api.problems import problem_of
 from service.errors import ServiceError, internal
@@ -25,13 +25,12 @@ async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) ->
     """A cell for each input and task; an error fills its own cell only."""
     models = [_find(engine, task) for task in batch.tasks]
     rows = await answer_all(engine, models, batch.inputs, batch.top_k, record)
-    record.finish()
     return BatchClassification(
         results=[
             [problem_of(cell, record.request_id) if isinstance(cell, ServiceError) else cell for cell in cells]
             for cells in rows
         ],
-        latency_ms=Latency(**record.milliseconds()),
+        latency_ms=record.finish(),
         request_id=record.request_id,
     )
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from model_store import Pattern
+from service.api.answers import Latency
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # a client's request id that is safe in a header and a log line
 
@@ -64,9 +65,10 @@ class RequestRecord:
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
         self.runs.append(StageRun(stage, time.perf_counter() - seconds if started is None else started, seconds))
 
-    def finish(self) -> None:
-        """Set the total time. The answer is complete."""
+    def finish(self) -> Latency:
+        """Set the total time, once the answer is complete. Returns the times that the answer shows."""
         self.stage_seconds[Stage.TOTAL] = self.elapsed_seconds
+        return Latency(**self.milliseconds())
 
     def milliseconds(self) -> dict[str, float]:
         """Milliseconds of every stage, rounded to microseconds; exactly 0.0 for a stage that did not run."""

@@ -39,10 +39,12 @@ def test_milliseconds_has_every_stage_and_the_total(clock):
     record = RequestRecord(started=100.0)
     record.add(Stage.HEAD, 0.0012344)
     clock[0] = 101.5
-    record.finish()
+
+    latency = record.finish()
 
     others = ["decode", "tokenize", "queue", "image_encoder", "text_encoder"]
-    assert record.milliseconds() == {**dict.fromkeys(others, 0.0), "head": 1.234, "total": 1500.0}
+    expected = {**dict.fromkeys(others, 0.0), "head": 1.234, "total": 1500.0}
+    assert latency.model_dump() == record.milliseconds() == expected
 
 
 @pytest.mark.parametrize(("request_id", "is_safe"), [("a-Z.9_:", True), ("", False), ("a b", False), ("a\n", False)])
