@@ -47,7 +47,7 @@ class Encoders:
         if item.image is not None:
             self.image.check(_admission(models[0], models[0].image_tower.trunk.tokens or 1, deadline))
         if item.text is not None:
-            self.text.check(_admission(models[0], 1, deadline))
+            self.text.check(_admission(models[0], 1, deadline))  # its number of tokens is not known yet
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> tuple[Encoded, Encoded]:
         """The image and text features of an item in models that share their trunks. Raises the errors of `check`."""
