@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
 from service.models.head import Head
+from tests.support.waiting import eventually
 
 ITEM = {"task": "fruit", "text": "a red apple"}
 NONFINITE = 'mora_nonfinite_total{task="fruit"}'
@@ -15,13 +14,6 @@ NONFINITE = 'mora_nonfinite_total{task="fruit"}'
 
 def code_of(response) -> str | None:
     return response.json().get("code")
-
-
-def until(condition) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -44,7 +36,7 @@ def test_a_loaded_version_that_fails_its_golden_examples_is_unloaded(shelf, serv
     for _ in range(5):
         assert code_of(client.post("/classify", json=item)) == "model_nonfinite"
 
-    until(lambda: code_of(client.post("/classify", json=item)) == "version_refused")
+    eventually(lambda: code_of(client.post("/classify", json=item)) == "version_refused")
     assert sample(client, NONFINITE) >= 5
     assert sample(client, 'mora_model_loads_total{result="refused",task="fruit"}') == 1
     assert code_of(client.get("/readyz")) == "no_model"
@@ -57,12 +49,12 @@ def test_a_task_answers_again_after_another_version_is_published(shelf, serve, b
     shelf.publish("fruit")
     client = serve(shelf.store)
     break_heads()
-    until(lambda: code_of(client.post("/classify", json=ITEM)) == "version_refused")
+    eventually(lambda: code_of(client.post("/classify", json=ITEM)) == "version_refused")
     break_heads(False)
 
     shelf.publish("fruit", seed=2)
 
-    until(lambda: client.post("/classify", json=ITEM).json().get("version") == 2)
+    eventually(lambda: client.post("/classify", json=ITEM).json().get("version") == 2)
     assert client.get("/readyz").status_code == 200
 
 
@@ -79,7 +71,7 @@ def test_a_pinned_version_is_dropped_and_the_live_one_stays(shelf, serve, break_
         lambda head, *features: sound(head, *features) * (np.nan if head is old else 1),
     )
 
-    until(lambda: code_of(client.post("/classify", json=pinned)) == "version_refused")
+    eventually(lambda: code_of(client.post("/classify", json=pinned)) == "version_refused")
 
     assert client.post("/classify", json=ITEM).json()["version"] == 2
 

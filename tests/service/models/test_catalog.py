@@ -34,7 +34,7 @@ def test_a_published_version_takes_over_without_a_restart(shelf, serve, oracle, 
     assert version(client) == 1
 
     shelf.publish(seed=2)
-    eventually(lambda: version(client) == 2, seconds=10)
+    eventually(lambda: version(client) == 2)
 
     labels = client.post("/classify", json={"text": "red"}).json()["labels"]
     scores = {label["label"]: label["score"] for label in labels}
@@ -44,7 +44,7 @@ def test_a_published_version_takes_over_without_a_restart(shelf, serve, oracle, 
     assert 'version="1"' not in client.get("/metrics").text
 
     rollback(shelf.store, "fruit")
-    eventually(lambda: version(client) == 1, seconds=10)
+    eventually(lambda: version(client) == 1)
 
 
 def test_a_task_published_later_is_picked_up(shelf, serve):
@@ -56,9 +56,9 @@ def test_a_task_published_later_is_picked_up(shelf, serve):
     assert client.get("/tasks").json() == {"tasks": []}
 
     shelf.publish("fruit")
-    eventually(lambda: client.get("/readyz").status_code == 200, seconds=10)
+    eventually(lambda: client.get("/readyz").status_code == 200)
     shelf.publish("tags")
-    eventually(lambda: version(client, "tags") == 1, seconds=10)
+    eventually(lambda: version(client, "tags") == 1)
     assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit", "tags"]
 
 
@@ -75,7 +75,7 @@ def test_loaded_versions_answer_when_the_store_or_a_task_disappears(shelf, serve
 
     away.rename(shelf.store.root)
     shelf.publish("fruit", seed=2)
-    eventually(lambda: version(client) == 2, seconds=10)
+    eventually(lambda: version(client) == 2)
 
 
 def other_graph(onnx_graph, output: str = "image_features", rank: int = 2, kind: int = TensorProto.FLOAT) -> bytes:
@@ -156,7 +156,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_answers(
     before = client.post("/classify", json={"text": "red"}).json()["labels"]
 
     shelf.publish_draft(damage(shelf.draft(seed=2), onnx_graph))
-    eventually(lambda: refusals(events), seconds=10)
+    eventually(lambda: refusals(events))
     time.sleep(0.15)
 
     assert refusals(events) == [reason]
@@ -167,7 +167,7 @@ def test_a_bad_version_is_refused_once_and_the_old_one_answers(
     assert (pinned.status_code, pinned.json()["code"]) == (503, "version_refused")
 
     shelf.publish(seed=3)
-    eventually(lambda: version(client) == 3, seconds=10)
+    eventually(lambda: version(client) == 3)
 
 
 def test_a_refusal_is_shown_until_an_intact_version_is_live(shelf, serve, sample):
@@ -181,22 +181,22 @@ def test_a_refusal_is_shown_until_an_intact_version_is_live(shelf, serve, sample
         lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "golden_mismatch"}, seconds=10
     )
     assert client.get("/tasks/fruit").json()["version"] == 1
-    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1, seconds=10)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1)
     (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
     eventually(
         lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"}, seconds=10
     )
     (shelf.store.root / "tasks/fruit/live").write_text("1")
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
-    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0)
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
     eventually(
         lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "golden_mismatch"}, seconds=10
     )
     shelf.publish(seed=3)
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None, seconds=10)
-    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0, seconds=10)
+    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0)
     assert version(client) == 4
 
 
@@ -220,7 +220,7 @@ def test_a_task_whose_only_version_was_refused_has_its_own_error(shelf, serve):
     assert client.get("/tasks/other").json()["code"] == "no_model"
 
     shelf.publish("tags")
-    eventually(lambda: version(client, "tags") == 1, seconds=10)
+    eventually(lambda: version(client, "tags") == 1)
     assert client.get("/tasks/fruit").json()["code"] == "version_refused"
     assert client.get("/tasks/other").json()["code"] == "unknown_task"
 
@@ -236,7 +236,7 @@ def test_a_damaged_file_is_refused_with_the_reason_of_the_store(shelf, serve, ev
 
     (shelf.store.root / "tasks/fruit/live").write_text("2")
 
-    eventually(lambda: refusals(events) == ["sha256"], seconds=10)
+    eventually(lambda: refusals(events) == ["sha256"])
     assert version(client) == 1
 
 
@@ -261,7 +261,7 @@ def test_a_pointer_to_no_version_is_refused(shelf, serve, events, content, reaso
     shelf.publish(seed=1)
     client = serve(shelf.store)
     (shelf.store.root / "tasks/fruit/live").write_text(content)
-    eventually(lambda: refusals(events) == [reason], seconds=10)
+    eventually(lambda: refusals(events) == [reason])
     assert version(client) == 1
 
 
@@ -307,8 +307,8 @@ def test_graphs_that_no_loaded_version_uses_are_dropped(shelf, serve):
     graphs = client.app.state.engine.catalog.loader.graphs
     assert len(graphs) == 4
     shelf.publish(seed=2)
-    eventually(lambda: version(client) == 2, seconds=10)
-    eventually(lambda: len(graphs) == 4, seconds=10)
+    eventually(lambda: version(client) == 2)
+    eventually(lambda: len(graphs) == 4)
 
 
 def test_no_request_is_lost_or_mixes_versions_while_versions_change(shelf, serve, oracle):
