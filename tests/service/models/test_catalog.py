@@ -173,29 +173,27 @@ def test_a_bad_version_is_refused_once_and_the_old_one_answers(
 def test_a_refusal_is_shown_until_an_intact_version_is_live(shelf, serve, sample):
     shelf.publish(seed=1)
     client = serve(shelf.store)
-    assert client.get("/tasks/fruit").json()["refused"] is None
+
+    def refused() -> dict | None:
+        return client.get("/tasks/fruit").json()["refused"]
+
+    assert refused() is None
     assert 'mora_model_refused{task="fruit"} 0.0' in client.get("/metrics").text
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
-    eventually(
-        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 2, "reason": "golden_mismatch"}, seconds=10
-    )
+    eventually(lambda: refused() == {"version": 2, "reason": "golden_mismatch"})
     assert client.get("/tasks/fruit").json()["version"] == 1
     eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 1)
     (shelf.store.root / "tasks/fruit/live").write_text("nonsense")
-    eventually(
-        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": None, "reason": "manifest"}, seconds=10
-    )
+    eventually(lambda: refused() == {"version": None, "reason": "manifest"})
     (shelf.store.root / "tasks/fruit/live").write_text("1")
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    eventually(lambda: refused() is None)
     eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0)
 
     shelf.publish_draft(wrong_golden(shelf.draft(seed=2)))
-    eventually(
-        lambda: client.get("/tasks/fruit").json()["refused"] == {"version": 3, "reason": "golden_mismatch"}, seconds=10
-    )
+    eventually(lambda: refused() == {"version": 3, "reason": "golden_mismatch"})
     shelf.publish(seed=3)
-    eventually(lambda: client.get("/tasks/fruit").json()["refused"] is None)
+    eventually(lambda: refused() is None)
     eventually(lambda: sample(client, 'mora_model_refused{task="fruit"}') == 0)
     assert version(client) == 4
 
