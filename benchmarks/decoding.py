@@ -29,6 +29,7 @@ from rich.table import Table
 from model_store import ImagePreprocessing, Store
 from model_store.items.pictures import decode, pixel_values
 from model_store.items.pixels import fit, normalised
+from service.models.head import Features
 from service.models.loaded_model import Model
 from service.models.loading import Loader
 from service.settings import Settings
@@ -119,7 +120,7 @@ def measure_changes(model: Model, drawings: list[bytes]) -> dict[str, Any]:
         one, other = (model.image_tower.features(pixels[None])[0] for pixels, _ in results)
         rows.append([milliseconds for _, milliseconds in results])
         cosines.append(float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)))
-        same += int(model.logits(one, None).argmax() == model.logits(other, None).argmax())
+        same += int(model.logits(Features(one, None)).argmax() == model.logits(Features(other, None)).argmax())
     return {
         "drawings": len(drawings),
         "cosine_least": round(min(cosines), 6),

@@ -29,8 +29,9 @@ from benchmarks.mix import Item, read_mix
 from model_store import Precision, Store
 from service.api.item import Item as ServedItem
 from service.models.graphs import providers
-from service.models.loaded_model import Model, Prepared
+from service.models.loaded_model import Model
 from service.models.loading import Loader
+from service.models.preparation import Prepared
 from service.settings import Settings
 
 

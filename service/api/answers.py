@@ -68,11 +68,9 @@ class Explanation(BaseModel):
     )
     labels: list[LabelContributions] = Field(description="The labels of the answer, in its order.")
     without_image: list[LabelScore] | None = Field(
-        description="The answer without the image; null if the item has only one modality."
+        description="The answer without the image; null if either is absent."
     )
-    without_text: list[LabelScore] | None = Field(
-        description="The answer without the text; null if the item has only one modality."
-    )
+    without_text: list[LabelScore] | None = Field(description="The answer without the text; null if either is absent.")
 
 
 class Classification(Answer):
@@ -108,7 +106,7 @@ class BatchClassification(BaseModel):
 
 @dataclass(frozen=True)
 class Refusal:
-    """The live version that does not answer, None if the store's `live` cannot be read, and the reason."""
+    """The reason why a task's live version does not answer. `version` is None if the store's `live` is unreadable."""
 
     version: int | None
     reason: str
@@ -163,7 +161,7 @@ class TaskExamples(BaseModel):
 
 
 class TaskVersion(BaseModel):
-    """A version in the store; the one that answers is `live`."""
+    """A version in the store. `live` marks the version that answers by default."""
 
     version: int
     live: bool

@@ -1,4 +1,4 @@
-"""An item to label: an encoded picture, a text, or both."""
+"""An item to label, made of the fields of a request or of a data set's row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from model_store import Pattern
-from service.errors import ServiceError
+from service.api.requests import Input, check_item, validate
+from service.errors import Code, ServiceError
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Item:
 
 
 class Batch(NamedTuple):
-    """A parsed `BatchRequest`; an invalid input is replaced by its error."""
+    """A parsed `BatchRequest`. An invalid input is represented by its error."""
 
     inputs: Sequence[Item | ServiceError]
     tasks: Sequence[str]
@@ -37,3 +38,15 @@ def pattern_of(has_image: bool, has_text: bool) -> Pattern:
     if has_image:
         return Pattern.BOTH if has_text else Pattern.IMAGE
     return Pattern.TEXT
+
+
+def parse_item(fields: object, max_text_bytes: int) -> Item | ServiceError:
+    """The item with the fields of an `Input`, or the error of the first invalid one."""
+    try:
+        if not isinstance(fields, dict):
+            raise ServiceError(Code.BAD_VALUE, "An input must be a JSON object.")
+        form = validate(Input, fields, strict=True)
+        check_item(form, max_text_bytes)
+    except ServiceError as error:
+        return error
+    return Item(form.image, form.text)

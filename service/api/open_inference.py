@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from service.api.requests import self_contained
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from service.api.requests import Strict, self_contained
 
 
-class InputParameters(_Strict):
+class InputParameters(Strict):
     """Marks a tensor in binary form."""
 
     binary_data_size: int | None = Field(default=None, ge=0, description="Bytes of the tensor behind the JSON.")
 
 
-class InputTensor(_Strict):
+class InputTensor(Strict):
     """One modality of every item; an empty string where an item has none."""
 
     name: Literal["image", "text"]
@@ -29,29 +25,29 @@ class InputTensor(_Strict):
     data: list[object] | None = Field(default=None, description="N strings; of pictures, their base64.")
 
 
-class OutputParameters(_Strict):
+class OutputParameters(Strict):
     """The requested form of a tensor."""
 
     binary_data: bool | None = None
 
 
-class RequestedOutput(_Strict):
+class RequestedOutput(Strict):
     """A requested tensor."""
 
     name: Literal["labels", "scores", "selected", "modalities"]
     parameters: OutputParameters = Field(default_factory=OutputParameters)
 
 
-class RequestParameters(_Strict):
+class RequestParameters(Strict):
     """Parameters of the whole request."""
 
     top_k: int | None = Field(default=None, ge=1, description="How many labels to answer with; by default all.")
     binary_data_output: bool = Field(
-        default=False, description="Answer in binary form, except for outputs that set `binary_data`."
+        default=False, description="Answer in binary form, unless an output sets `binary_data`."
     )
 
 
-class InferenceRequest(_Strict):
+class InferenceRequest(Strict):
     """N items to label. If one cannot be answered, the request fails."""
 
     id: str | None = Field(default=None, description="Repeated in the answer; at most 128 letters, digits and `._:-`.")

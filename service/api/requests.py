@@ -1,30 +1,40 @@
-"""The requests of clients, and their description for OpenAPI."""
+"""The requests of clients, their checks, and their description for OpenAPI."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from model_store.items.missing import is_missing
+from model_store.messages import describe_field_error
 from service.errors import Code, ServiceError
 
 Timeout = Annotated[
     int | None,
     Field(ge=1, le=600_000, description="Time limit for the answer in milliseconds, by default MORA_TIMEOUT_MS."),
 ]
+Form = TypeVar("Form", bound=BaseModel)
 _DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 
 
-class Input(BaseModel):
-    """One item. What is empty or white space only counts as absent."""
+class Strict(BaseModel):
+    """A form whose fields are the only ones allowed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: bytes | None = Field(None, description="A JPEG, PNG or WebP picture; never fetched from a URL.")
+
+class Input(Strict):
+    """One item. An empty image or text, or one of white space only, counts as absent."""
+
+    image: bytes | None = Field(
+        None,
+        description="Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
+        json_schema_extra={"anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}]},
+    )
     text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
 
     @field_validator("image", mode="before")
@@ -60,20 +70,46 @@ class ClassifyRequest(EmbedRequest):
 
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     explain: bool = Field(
-        False,
-        description="Also tell the part of each modality in each label, and the answer without it.",
+        False, description="Add the part of each modality in each label, and the answer without that modality."
     )
 
 
-class BatchRequest(BaseModel):
+class BatchRequest(Strict):
     """Several items to label in several tasks. Inputs are checked one by one: an invalid input fails alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: list[JsonValue] = Field(min_length=1, description="Items, each with an `image`, a `text`, or both.")
     tasks: list[str] = Field(min_length=1, description="Each input is labelled in each of these tasks.")
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
     timeout_ms: Timeout = None
+
+
+def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
+    """The form with these fields. Raises ServiceError, whose detail never repeats their values."""
+    try:
+        return form.model_validate(fields, strict=strict)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
+        raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
+    if first["type"] == "extra_forbidden":
+        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
+    path = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
+    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, path))}: {describe_field_error(first)}.")
+
+
+def check_item(item: Input, max_text_bytes: int) -> None:
+    """Raises ServiceError for an item without image and text, and for a text that is too long or not Unicode."""
+    if item.image is None and item.text is None:
+        raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
+    if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
+
+
+def _size_in_bytes(text: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
 
 
 def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
@@ -89,7 +125,7 @@ def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
     return {
         "required": True,
         "content": {
-            "application/json": {"schema": _with_base64(request.model_json_schema()), "example": example},
+            "application/json": {"schema": request.model_json_schema(), "example": example},
             "multipart/form-data": {"schema": form},
         },
     }
@@ -98,7 +134,7 @@ def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
 def batch_body() -> dict[str, object]:
     """A BatchRequest as OpenAPI describes it."""
     schema = BatchRequest.model_json_schema()
-    schema["properties"]["inputs"]["items"] = _with_base64(Input.model_json_schema())
+    schema["properties"]["inputs"]["items"] = Input.model_json_schema()
     example = {"inputs": [{"text": "a red apple"}, {"text": "a cello"}], "tasks": ["clipart-category"]}
     return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
@@ -118,12 +154,3 @@ def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonVal
     if "$ref" in schema:
         return _inlined(definitions[str(schema["$ref"]).rsplit("/", 1)[1]], definitions)
     return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}
-
-
-def _with_base64(schema: dict[str, Any]) -> dict[str, Any]:
-    schema["properties"]["image"] = {
-        "anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}],
-        "title": "Image",
-        "description": "Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
-    }
-    return schema

@@ -1,8 +1,8 @@
 """One encoder's threads: a free thread takes a queued input, and others that fit, as one batch.
 
-An idle encoder starts at once; inputs that arrive while it runs form the next batch. Image and text of an item are in
-the queues of different encoders, so missing modalities never split a batch. Work is dropped once no request waits for
-it: an input whose request was cancelled leaves the queue, and a run is stopped with its last request.
+An idle encoder starts at once; inputs that arrive while it runs form the next batch. The image and the text of an item
+wait in the queues of different encoders, so missing modalities never split a batch. Work is dropped once no request
+waits for it: an input whose request was cancelled leaves the queue, and a run stops with its last request.
 """
 
 from __future__ import annotations
@@ -21,44 +21,33 @@ from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
 from service.models.head import Vector
 
-_STUCK_SECONDS = 5.0  # how long a run may take to stop
+_STUCK_SECONDS = 5.0  # time limit for a run to stop
 _log = structlog.get_logger()
 
 
 class Batcher:
-    """Threads of one encoder behind a bounded queue.
+    """Threads of one encoder behind a bounded queue, as many as the queue's `parallel`.
 
     Args:
-        threads: maximum number of parallel runs.
         batches: maximum number of parallel runs of inputs that may share a run. Such a run uses all cores.
-        queue_size, max_batch_tokens: see `InputQueue`.
         cache: trunk outputs to reuse.
         observe: called with the size of each batch.
     """
 
     def __init__(
-        self,
-        encoder: str,
-        threads: int,
-        batches: int,
-        queue_size: int,
-        max_batch_tokens: int,
-        cache: TrunkCache,
-        observe: Callable[[int], None],
+        self, encoder: str, queue: InputQueue, batches: int, cache: TrunkCache, observe: Callable[[int], None]
     ) -> None:
         self._encoder = encoder
         self._cache = cache
         self._observe = observe
-        self._parallel = threads
         self._changed = threading.Condition()  # guards the attributes below
-        self._queue = InputQueue(queue_size, max_batch_tokens, threads)
-        self._runs: list[Run] = []
-        self._idle = threads
+        self._queue = queue
+        self._idle = queue.parallel
         self._batches_left = batches
         self._stuck = 0
         self._closing = False
         self._threads: list[threading.Thread] = []
-        for _ in range(threads):
+        for _ in range(queue.parallel):
             self._start_thread()
 
     @property
@@ -66,25 +55,20 @@ class Batcher:
         """Number of inputs that no free thread can take."""
         with self._changed:
             inputs = self._queue.inputs
-            return max(0, len(inputs) - self._free(inputs[0].batchable)) if inputs else 0
+            return max(0, len(inputs) - self._free(inputs[0].admission.alone)) if inputs else 0
 
     def check(self, admission: Admission) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if an input would be refused now."""
         with self._changed:
-            self._queue.input_to_evict(admission, self._runs, self._free(not admission.alone))
+            self._queue.input_to_evict(admission, self._free(admission.alone))
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
-        """Features (P,) of the input in each of its tails.
-
-        Raises:
-            ServiceError: `queue_full` when too many inputs wait, `deadline_unreachable` for too late an answer.
-        """
+        """Features (P,) of the input in each of its tails. Raises the errors of `check`."""
         with self._changed:
-            evicted = self._queue.input_to_evict(item.admission, self._runs, self._free(not item.admission.alone))
+            evicted = self._queue.input_to_evict(item.admission, self._free(item.admission.alone))
             if evicted is not None:
                 self._queue.inputs.remove(evicted)
-                if evicted.future.set_running_or_notify_cancel():
-                    evicted.future.set_exception(queue_full(self._queue.seconds_ahead(item.admission, self._runs)))
+                evicted.fail(queue_full(self._queue.seconds_ahead(item.admission)))
             queued = QueuedInput(item)
             self._queue.inputs.append(queued)
             self._changed.notify()
@@ -112,14 +96,14 @@ class Batcher:
         for thread in self._threads:
             thread.join(_STUCK_SECONDS)
 
-    def _free(self, batchable: bool) -> int:
-        """Number of threads that can take such an input now."""
-        return min(self._idle, self._batches_left) if batchable else self._idle
+    def _free(self, alone: bool) -> int:
+        """Number of threads that can take an input now, which may share a run unless it runs alone."""
+        return self._idle if alone else min(self._idle, self._batches_left)
 
-    def _add_free(self, queued: QueuedInput, change: int) -> None:
-        self._idle += change
-        if queued.batchable:
-            self._batches_left += change
+    def _release(self, run: Run) -> None:
+        self._idle += 1
+        if not run.inputs[0].admission.alone:
+            self._batches_left += 1
             self._changed.notify()  # an idle thread may be waiting for a batch to end
 
     def _start_thread(self) -> None:
@@ -137,13 +121,12 @@ class Batcher:
                 with self._changed:
                     failed, self._queue.inputs = self._queue.inputs, []
                 for queued in failed:
-                    if queued.future.set_running_or_notify_cancel():
-                        queued.future.set_exception(internal())
+                    queued.fail(internal())
 
     def _run_next_batch(self) -> bool:
-        """Run one batch and set its results; False when this thread must end.
+        """Run one batch and set its results; False if this thread must end.
 
-        An idle thread keeps no reference to a run, since its inputs hold graphs.
+        The batch is a local variable here, so that an idle thread keeps no graphs in memory.
         """
         run = self._next()
         if run is None:
@@ -154,14 +137,12 @@ class Batcher:
             _log.exception("scheduler_failed", encoder=self._encoder)
             outcomes = [internal() for _ in run.inputs]
         with self._changed:
-            run.finished = True
-            self._runs.remove(run)
+            self._queue.end(run)
             if run.abandoned:
                 self._stuck -= 1
             else:
-                self._add_free(run.inputs[0], +1)  # before the results are set: their clients may send the next request
+                self._release(run)  # before the clients get their answers and send the next request
         for queued, outcome in zip(run.inputs, outcomes, strict=True):
-            queued.run = None  # a reference cycle would keep the graphs in memory until it is collected
             if isinstance(outcome, Exception):
                 queued.future.set_exception(outcome)
             else:
@@ -169,7 +150,7 @@ class Batcher:
         return not run.abandoned
 
     def _next(self) -> Run | None:
-        """Wait for a batch that a request still waits for; None when the encoder closes."""
+        """Start the next batch, without inputs whose requests were cancelled; None when the encoder closes."""
         with self._changed:
             while True:
                 self._queue.drop_cancelled()
@@ -177,8 +158,9 @@ class Batcher:
                 batch = [queued for queued in taken if queued.future.set_running_or_notify_cancel()]
                 if batch:
                     run = self._queue.start(batch)
-                    self._runs.append(run)
-                    self._add_free(batch[0], -1)
+                    self._idle -= 1
+                    if not batch[0].admission.alone:
+                        self._batches_left -= 1
                     return run
                 if self._closing:
                     return None
@@ -209,20 +191,20 @@ class Batcher:
         """Give up an input whose request was cancelled. A run stops with its last request."""
         with self._changed:
             run = queued.run
-            if run is None or run.finished:
+            if run is None:
                 return
             run.requests -= 1
-            if run.requests == 0:
+            if not run.requests:
                 run.options.terminate = True
                 asyncio.get_running_loop().call_later(_STUCK_SECONDS, self._abandon, run)
 
     def _abandon(self, run: Run) -> None:
-        """Replace the thread of a run that does not stop, at most once for each thread, since each holds a core."""
+        """Replace the thread of a run that does not stop. Each stuck run holds a core, so their number is limited."""
         with self._changed:
-            if run.finished or self._closing or self._stuck == self._parallel:
+            if run not in self._queue.runs or self._closing or self._stuck == self._queue.parallel:
                 return
             run.abandoned = True
             self._stuck += 1
-            self._add_free(run.inputs[0], +1)
+            self._release(run)
             self._start_thread()
         _log.error("encoder_stuck", encoder=self._encoder, seconds=round(time.perf_counter() - run.started, 1))

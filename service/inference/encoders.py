@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 from model_store import Precision
 from service.api.item import Item
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
+from service.inference.input_queue import InputQueue
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
-from service.models.head import Features, Vector
-from service.models.loaded_model import Model, Prepared
+from service.models.head import Vector
+from service.models.loaded_model import Model
+from service.models.preparation import Prepared
 from service.settings import Settings, usable_cores
 from service.telemetry.metrics import Metrics
 
-
-class Encoded(NamedTuple):
-    """Features (P,) of one item in each of several models, with their times; None for an absent modality."""
-
-    image: Done[list[Vector]] | None
-    text: Done[list[Vector]] | None
-
-    def features(self, index: int) -> Features:
-        """The features for one of the models."""
-        image, text = self
-        return Features(image.result[index] if image else None, text.result[index] if text else None)
+Encoded: TypeAlias = Done[list[Vector]] | None  # features (P,) in each of several models; None: absent modality
 
 
 class Encoders:
@@ -40,51 +32,44 @@ class Encoders:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
 
-        def batcher(encoder: str) -> Batcher:
-            return Batcher(
-                encoder,
-                settings.encoder_workers or usable_cores(),
-                settings.encoder_workers or 1,
-                settings.queue_size,
-                settings.max_batch_tokens,
-                cache,
-                metrics.batch_size.labels(encoder).observe,
-            )
+        def make(encoder: str) -> Batcher:
+            parallel = settings.encoder_workers or usable_cores()
+            queue = InputQueue(settings.queue_size, settings.max_batch_tokens, parallel)
+            observe = metrics.batch_size.labels(encoder).observe
+            batcher = Batcher(encoder, queue, settings.encoder_workers or 1, cache, observe)
+            metrics.queue_depth.labels(encoder).set_function(lambda: batcher.waiting)
+            return batcher
 
-        self.image, self.text = batcher("image"), batcher("text")
-        metrics.queue_depth.labels("image").set_function(lambda: self.image.waiting)
-        metrics.queue_depth.labels("text").set_function(lambda: self.text.waiting)
+        self.image, self.text = make("image"), make("text")
 
     def check(self, models: Sequence[Model], item: Item, deadline: float) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if the item would be refused now."""
         if item.image is not None:
-            self.image.check(_admission(models, models[0].image_tower.trunk.tokens or 1, deadline))
+            self.image.check(_admission(models[0], models[0].image_tower.trunk.tokens or 1, deadline))
         if item.text is not None:
-            self.text.check(_admission(models, 1, deadline))
+            self.text.check(_admission(models[0], 1, deadline))  # its number of tokens is not known yet
 
-    async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> Encoded:
-        """The features of a prepared item in models that share their trunks.
-
-        Raises:
-            ServiceError: `queue_full` or `deadline_unreachable`.
-        """
+    async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> tuple[Encoded, Encoded]:
+        """The image and text features of an item in models that share their trunks. Raises the errors of `check`."""
         pixels, tokens = prepared.pixel_values, prepared.tokens
         image = text = None
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = TowerInput(trunk, tails, pixels, (), _admission(models, trunk.tokens or 1, deadline))
+            image = TowerInput(trunk, tails, pixels, (), _admission(models[0], trunk.tokens or 1, deadline))
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            admission = _admission(models, tokens.input_ids.shape[1], deadline)
+            admission = _admission(models[0], tokens.input_ids.shape[1], deadline)
             text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
-        if image is None or text is None:
-            return Encoded(await _run(self.image, image), await _run(self.text, text))
-        running = [asyncio.ensure_future(self.image.run(image)), asyncio.ensure_future(self.text.run(text))]
+        if text is None:
+            return await self.image.run(image) if image else None, None
+        if image is None:
+            return None, await self.text.run(text)
+        image_run, text_run = asyncio.ensure_future(self.image.run(image)), asyncio.ensure_future(self.text.run(text))
         try:
-            return Encoded(*await asyncio.gather(*running))
-        finally:
-            for task in running:  # if one was refused, the other's result is not needed
-                task.cancel()
+            return await asyncio.gather(image_run, text_run)
+        finally:  # if one tower refuses its input, the features of the other are not needed
+            image_run.cancel()
+            text_run.cancel()
 
     async def probe(self) -> None:
         """Return once both encoders have taken an empty job."""
@@ -96,10 +81,5 @@ class Encoders:
         self.text.close()
 
 
-def _admission(models: Sequence[Model], tokens: int, deadline: float) -> Admission:
-    alone = models[0].precision is Precision.INT8
-    return Admission(models[0].manifest.task, tokens, alone, deadline)
-
-
-async def _run(batcher: Batcher, tower_input: TowerInput | None) -> Done[list[Vector]] | None:
-    return None if tower_input is None else await batcher.run(tower_input)
+def _admission(model: Model, tokens: int, deadline: float) -> Admission:
+    return Admission(model.manifest.task, tokens, model.precision is Precision.INT8, deadline)

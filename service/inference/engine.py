@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from service.api.answers import Answer, Classification, Embedding, Explanation, Latency
+from service.api.answers import Answer, Classification, Embedding, Explanation
 from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError, no_model
@@ -21,13 +21,14 @@ from service.inference.explanation import explain
 from service.inference.workers import Workers
 from service.models.catalog import Catalog
 from service.models.head import Decision, Features
-from service.models.loaded_model import Model, Prepared
+from service.models.loaded_model import Model
+from service.models.preparation import Prepared
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 
-_PROBE_SECONDS = 5.0
-_NONFINITE_BEFORE_RECHECK = 5  # answers that are not finite before the version's golden examples run again
+PROBE_SECONDS = 5.0  # time limit of `Engine.check_ready`
+_NONFINITE_BEFORE_RECHECK = 5  # after this many answers that are not finite, a version is checked again
 
 
 class Engine:
@@ -52,39 +53,32 @@ class Engine:
     async def classify(
         self, request: ClassifyRequest, record: RequestRecord, model: Model | None = None
     ) -> Classification:
-        """Label one item. Raises ServiceError.
-
-        Args:
-            model: answers in place of the version that the request names.
-        """
+        """Label one item, with `model` or else the version that the request names. Raises ServiceError."""
         model = model or await self.find(request.task, request.version, record)
         item = _item(request, model, record)
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
         answer = self.decide(model, prepared, features, request.top_k, record)
         explanation = self._explain(model, features, answer, record) if request.explain else None
-        record.finish()
-        latency = Latency(**record.milliseconds())
-        classification = Classification(**dict(answer), latency_ms=latency, request_id=record.request_id)
+        classification = Classification(**dict(answer), latency_ms=record.finish(), request_id=record.request_id)
         if explanation is not None:
-            classification.explanation = explanation  # if it is not set, the answer has no such field
+            classification.explanation = explanation  # a field that is not set is left out of the answer
         return classification
 
     async def embed(self, request: EmbedRequest, record: RequestRecord) -> Embedding:
-        """The features of one item that a task's head gets. Raises ServiceError."""
+        """The features of one item, which are the input of a task's head. Raises ServiceError."""
         model = await self.find(request.task, request.version, record)
         item = _item(request, model, record)
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
         self._decision(model, features)  # logits are finite only if every feature is
-        record.finish()
         return Embedding(
             task=model.manifest.task,
             version=model.manifest.version,
             image_features=None if features.image is None else features.image.tolist(),
             text_features=None if features.text is None else features.text.tolist(),
             modalities=prepared.modalities,
-            latency_ms=Latency(**record.milliseconds()),
+            latency_ms=record.finish(),
             request_id=record.request_id,
         )
 
@@ -96,14 +90,14 @@ class Engine:
         name = live.manifest.task
         if loaded := self.catalog.loaded(name, version):
             return loaded
-        if math.isinf(record.deadline):  # a request without a body
+        if math.isinf(record.deadline):  # a request without a body sets no deadline
             record.allow(self._settings.timeout_ms)
         async with self._in_time("loading", record):
             return (await self._loading.run(partial(self.catalog.pinned, name, version))).result
 
     async def prepare(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Prepared:
         """Decode and tokenize an item once for models with equal `sharing`. Raises ServiceError."""
-        self.encoders.check(models, item, record.deadline)  # before a picture is decoded in vain
+        self.encoders.check(models, item, record.deadline)  # a refused item is never decoded
         submitted = time.perf_counter()
         async with self._in_time("preparation", record):
             done = await self.preparation.run(partial(models[0].prepare, item))
@@ -117,15 +111,18 @@ class Engine:
         """Run a prepared item through the trunks once, and through each model's tails. Raises ServiceError."""
         submitted = time.perf_counter()
         async with self._in_time("encoder", record):
-            encoded = await self.encoders.encode(models, prepared, record.deadline)
-        record.add(Stage.QUEUE, max(done.queue_seconds for done in encoded if done), submitted)
-        for stage, done in zip((Stage.IMAGE_ENCODER, Stage.TEXT_ENCODER), encoded, strict=True):
+            image, text = await self.encoders.encode(models, prepared, record.deadline)
+        record.add(Stage.QUEUE, max(done.queue_seconds for done in (image, text) if done), submitted)
+        for stage, done in ((Stage.IMAGE_ENCODER, image), (Stage.TEXT_ENCODER, text)):
             if done is not None:
                 record.add(stage, done.run_seconds, submitted + done.queue_seconds)
-        return [encoded.features(index) for index in range(len(models))]
+        return [
+            Features(image.result[index] if image else None, text.result[index] if text else None)
+            for index in range(len(models))
+        ]
 
     def decide(self, model: Model, prepared: Prepared, features: Features, top_k: int, record: RequestRecord) -> Answer:
-        """A model's answer to an encoded item, which is counted. Raises ServiceError `model_nonfinite`."""
+        """A model's answer to an encoded item. It is counted in the metrics. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
         manifest = model.manifest
         decision = self._decision(model, features)
@@ -136,21 +133,20 @@ class Engine:
         return Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
 
     async def check_ready(self) -> None:
-        """Return if a request would be answered. Raises ServiceError `draining`, `no_model` or `stalled`."""
+        """Return if the service would answer a request. Raises ServiceError `draining`, `no_model` or `stalled`."""
         if self._is_draining:
-            raise ServiceError(Code.DRAINING, "The service is about to stop; ask another.")
+            raise ServiceError(Code.DRAINING, "The service is about to stop; ask another instance.")
         if not self.catalog.live:
             raise no_model()
         try:
-            async with asyncio.timeout(_PROBE_SECONDS):
+            async with asyncio.timeout(PROBE_SECONDS):
                 await asyncio.gather(self.preparation.probe(), self.encoders.probe())
         except TimeoutError as error:
-            raise ServiceError(
-                Code.STALLED, "Some work has been waiting for seconds; ask another, and restart this one if it lasts."
-            ) from error
+            detail = "A job has waited for seconds; ask another instance, and restart this one if it stays so."
+            raise ServiceError(Code.STALLED, detail) from error
 
     def drain(self) -> None:
-        """Report not ready from now on; requests are still answered."""
+        """Report from now on that the service is not ready. It still answers requests."""
         self._is_draining = True
 
     async def refresh(self) -> None:
@@ -174,24 +170,24 @@ class Engine:
             if not limit.expired():
                 raise
             self._metrics.deadline.labels(stage).inc()
-            raise ServiceError(Code.DEADLINE, "The answer was not there in time; timeout_ms allows more.") from error
+            raise ServiceError(Code.DEADLINE, "The answer was not ready in time; timeout_ms allows more.") from error
 
     def _decision(self, model: Model, features: Features) -> Decision:
-        """Scores and selected labels. Answers that are not finite are counted; every few of them start a recheck."""
+        """Scores and selected labels. Every few answers that are not finite start a recheck of the version."""
         try:
-            return model.decide(*features)
+            return model.decide(features)
         except ServiceError:
             manifest = model.manifest
             self._metrics.nonfinite.labels(manifest.task).inc()
             self._nonfinite[manifest.task, manifest.version] += 1
             if self._nonfinite[manifest.task, manifest.version] % _NONFINITE_BEFORE_RECHECK == 0:
-                recheck = asyncio.create_task(self._recheck(model))  # the input may be at fault, not the version
+                recheck = asyncio.create_task(self._recheck(model))  # the cause may also be the input
                 self._rechecks.add(recheck)  # the event loop keeps only a weak reference
                 recheck.add_done_callback(self._rechecks.discard)
             raise
 
     async def _recheck(self, model: Model) -> None:
-        with suppress(ServiceError):  # the loading queue is full; the next such answers start another recheck
+        with suppress(ServiceError):  # the loading queue is full; later answers start another recheck
             await self._loading.run(partial(self.catalog.recheck, model))
 
     def _explain(self, model: Model, features: Features, answer: Answer, record: RequestRecord) -> Explanation:
@@ -202,7 +198,7 @@ class Engine:
 
 
 def _item(request: EmbedRequest, model: Model, record: RequestRecord) -> Item:
-    """The item of a request; notes in the record which model answers it."""
+    """The item of a request. The record gets its presence pattern and the model that answers it."""
     item = Item(request.image, request.text)
     record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
     return item

@@ -15,14 +15,14 @@ from service.models.loaded_model import Model
 
 def explain(model: Model, features: Features, ranking: Sequence[LabelScore]) -> Explanation:
     """Explain an answer's labels, which are ranked best first. Raises ServiceError `model_nonfinite`."""
-    manifest, parts = model.manifest, model.head.contributions(*features)
+    manifest, parts = model.manifest, model.head.contributions(features)
     image, text = features
     index_of = {label: index for index, label in enumerate(manifest.labels)}
     indices = [index_of[label.label] for label in ranking]
     without_image = without_text = None
     if image is not None and text is not None:
-        without_image = model.decide(None, text).ranked(manifest.labels, len(ranking))
-        without_text = model.decide(image, None).ranked(manifest.labels, len(ranking))
+        without_image = model.decide(Features(None, text)).ranked(manifest.labels, len(ranking))
+        without_text = model.decide(Features(image, None)).ranked(manifest.labels, len(ranking))
     return Explanation(
         carried_by=_carrier(parts, indices[0], features.pattern, manifest.problem),
         labels=[_contributions(manifest.labels[index], parts, index) for index in indices],

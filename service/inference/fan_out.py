@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import structlog
 
-from service.api.answers import Answer, BatchClassification, Latency
+from service.api.answers import Answer, BatchClassification
 from service.api.item import Batch, Item
 from service.api.problems import problem_of
 from service.errors import ServiceError, internal
@@ -25,13 +25,12 @@ async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) ->
     """A cell for each input and task; an error fills its own cell only."""
     models = [_find(engine, task) for task in batch.tasks]
     rows = await answer_all(engine, models, batch.inputs, batch.top_k, record)
-    record.finish()
     return BatchClassification(
         results=[
             [problem_of(cell, record.request_id) if isinstance(cell, ServiceError) else cell for cell in cells]
             for cells in rows
         ],
-        latency_ms=Latency(**record.milliseconds()),
+        latency_ms=record.finish(),
         request_id=record.request_id,
     )
 
@@ -45,12 +44,19 @@ async def answer_all(
 ) -> list[list[Cell]]:
     """A row for each item with a cell for each model. The error of an item or a model fills its cells."""
     at_once = asyncio.Semaphore(_INPUTS_AT_ONCE)
+    groups: dict[object, dict[str, Model]] = {}
+    for model in models:
+        if isinstance(model, Model):
+            groups.setdefault(model.sharing, {})[model.manifest.task] = model
 
     async def row(item: Item | ServiceError) -> list[Cell]:
         if isinstance(item, ServiceError):
             return [item] * len(models)
+        cells: dict[str, Cell] = {}
         async with at_once:
-            return await _row(engine, models, item, top_k, record)
+            for group in groups.values():
+                cells |= await _cells(engine, group, item, top_k, record)
+        return [cells[model.manifest.task] if isinstance(model, Model) else model for model in models]
 
     return await asyncio.gather(*map(row, items))
 
@@ -62,19 +68,6 @@ def _find(engine: Engine, task: str) -> Model | ServiceError:
         return error
 
 
-async def _row(
-    engine: Engine, models: Sequence[Model | ServiceError], item: Item, top_k: int, record: RequestRecord
-) -> list[Cell]:
-    groups: dict[object, dict[str, Model]] = {}
-    for model in models:
-        if isinstance(model, Model):
-            groups.setdefault(model.sharing, {})[model.manifest.task] = model
-    cells: dict[str, Cell] = {}
-    for group in groups.values():
-        cells |= await _cells(engine, group, item, top_k, record)
-    return [cells[model.manifest.task] if isinstance(model, Model) else model for model in models]
-
-
 async def _cells(
     engine: Engine, models: dict[str, Model], item: Item, top_k: int, record: RequestRecord
 ) -> dict[str, Cell]:
@@ -83,7 +76,7 @@ async def _cells(
     try:
         prepared = await engine.prepare([*models.values()], item, record)
         features = await engine.encode([*models.values()], prepared, record)
-    except Exception as error:  # an error of one input does not concern the others
+    except Exception as error:  # the other inputs are still answered
         return dict.fromkeys(models, _service_error(error, record))
     for (task, model), own_features in zip(models.items(), features, strict=True):
         try:

@@ -1,4 +1,4 @@
-"""A batch of inputs through their shared trunk, then through the tails of the tasks that each input is for."""
+"""Run a batch of inputs through their shared trunk, and each input through the tails of its tasks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from service.models.head import Vector
 
 @dataclass(frozen=True)
 class Admission:
-    """The properties of an input that decide when it runs, and if it is accepted at all.
+    """The properties of an input that decide whether a queue accepts it, and when it runs.
 
     Attributes:
         task: the task whose share the run counts against.
         tokens: size of the input.
-        alone: run without other inputs. int8 kernels scale activations over the whole run, so others would change the
+        alone: it shares no run. int8 kernels scale activations over the whole run, so other inputs would change the
             answer.
         deadline: latest time of the answer, by `time.perf_counter`.
     """
@@ -49,7 +49,7 @@ class TowerInput:
 
 
 def forward(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions | None = None) -> list[list[Vector]]:
-    """Features (P,) of each input in each of its tails. The trunk runs once, each tail for its own rows.
+    """Features (P,) of each input in each of its tails. The trunk runs once, each tail only for its own inputs.
 
     Args:
         options: setting their `terminate` stops the runs, which then raise.
@@ -74,25 +74,22 @@ def forward(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions
 def _hidden(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions | None) -> Array:
     """(B, L, D): the trunk's output of each input, from the cache or from a run."""
     trunk = inputs[0].trunk
+    if not cache.max_bytes:
+        return trunk.run_on_device(stack([item.trunk_input for item in inputs]), options=options)
     keys = [cache.key(trunk, item.trunk_input) for item in inputs]
-    cached = [cache.get(key) for key in keys]
-    missing = [row for row, hidden in enumerate(cached) if hidden is None]
-    if not missing:
-        return stack([hidden for hidden in cached if hidden is not None])
-    output = trunk.run_on_device(stack([inputs[row].trunk_input for row in missing]), options=options)
-    if keys[0] is None:
-        return output
-    computed = on_host(output)
-    for row, hidden in zip(missing, computed, strict=True):
-        cache.put(keys[row], hidden[None])
-    if len(missing) == len(inputs):
-        return computed
-    remaining = iter(computed)
-    return stack([next(remaining)[None] if hidden is None else hidden for hidden in cached])
+    outputs = [cache.get(key) for key in keys]
+    if missing := [row for row, output in enumerate(outputs) if output is None]:
+        computed = on_host(trunk.run_on_device(stack([inputs[row].trunk_input for row in missing]), options=options))
+        for row, output in zip(missing, computed, strict=True):
+            outputs[row] = output[None]
+            cache.put(keys[row], output[None])
+        if len(missing) == len(inputs):
+            return computed
+    return stack([output for output in outputs if output is not None])
 
 
 def stack(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.float32]:
-    """(B, L, ...) of arrays (1, L or less, ...), padded with zeros at the end, which a causal tower never sees."""
+    """Arrays (1, l, ...) as one of (B, L, ...), with zeros at the end. A causal tower never reads these zeros."""
     longest = max(array.shape[1] for array in arrays)
     stacked = np.zeros((len(arrays), longest, *arrays[0].shape[2:]), arrays[0].dtype)
     for row, array in zip(stacked, arrays, strict=True):

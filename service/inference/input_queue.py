@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 import onnxruntime
 
 from service.errors import deadline_unreachable, queue_full
-from service.inference.fair_share import FairShare
 from service.inference.forward import Admission, TowerInput
-from service.inference.run_time import RunTime
+from service.inference.run_statistics import FairShare, RunTime
 from service.inference.workers import Done
 from service.models.head import Vector
 
 _MAX_PADDING = 0.25  # share of a batch's tokens that may be padding
-_PROBE = Admission("", 0)
+_PROBE = Admission("", 0, alone=True)
 
 
 @dataclass(eq=False)
@@ -28,10 +27,9 @@ class Run:
 
     inputs: list[QueuedInput]
     tokens: int  # padding included
-    requests: int  # how many requests still wait for it
+    requests: int  # number of requests that wait for it
     options: onnxruntime.RunOptions = field(default_factory=onnxruntime.RunOptions)
     started: float = field(default_factory=time.perf_counter)
-    finished: bool = False
     abandoned: bool = False  # it does not stop, so another thread has replaced its thread
 
 
@@ -42,21 +40,21 @@ class QueuedInput:
     input: TowerInput | None  # None: a probe, answered as soon as a thread takes it
     future: Future[Done[list[Vector]]] = field(default_factory=Future)
     submitted: float = field(default_factory=time.perf_counter)
-    run: Run | None = None
+    run: Run | None = None  # None: it waits in the queue, or its run has ended
 
     @property
     def admission(self) -> Admission:
-        """Its properties for the queue."""
+        """The properties that the queue decides by."""
         return _PROBE if self.input is None else self.input.admission
 
-    @property
-    def batchable(self) -> bool:
-        """Whether it may share a run."""
-        return self.input is not None and not self.admission.alone
+    def fail(self, error: Exception) -> None:
+        """Answer the request with an error, unless the request was cancelled."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
 
 
 class InputQueue:
-    """The queued inputs of an encoder, oldest first. The caller must hold a lock.
+    """The queued inputs of an encoder, oldest first, and its current runs. The caller must hold a lock.
 
     Args:
         size: maximum number of waiting inputs. At the limit, a task with fewer inputs than another replaces one.
@@ -66,26 +64,26 @@ class InputQueue:
 
     def __init__(self, size: int, max_batch_tokens: int, parallel: int) -> None:
         self.inputs: list[QueuedInput] = []
+        self.runs: list[Run] = []
         self.run_time = RunTime()
         self._size = size
         self._max_batch_tokens = max_batch_tokens
-        self._parallel = parallel
+        self.parallel = parallel
         self._fair_share = FairShare()
 
     def drop_cancelled(self) -> None:
         """Remove the inputs whose requests were cancelled."""
         self.inputs = [queued for queued in self.inputs if not queued.future.cancelled()]
 
-    def input_to_evict(self, admission: Admission, runs: Sequence[Run], free: int) -> QueuedInput | None:
-        """The newest queued input of the task with the most, or None if there is room.
+    def input_to_evict(self, admission: Admission, free: int) -> QueuedInput | None:
+        """The queued input that a new one replaces: the newest of the task with the most; None if the queue has room.
+
+        Raises ServiceError `queue_full` or `deadline_unreachable`.
 
         Args:
             free: number of threads that can take the new input now.
-
-        Raises:
-            ServiceError: `queue_full` or `deadline_unreachable`.
         """
-        ahead = self.seconds_ahead(admission, runs)
+        ahead = self.seconds_ahead(admission)
         if time.perf_counter() + ahead + self.run_time.seconds(admission.tokens) > admission.deadline:
             raise deadline_unreachable(ahead)
         self.drop_cancelled()
@@ -97,33 +95,33 @@ class InputQueue:
             raise queue_full(ahead)
         return next(queued for queued in reversed(self.inputs) if queued.admission.task == largest_task)
 
-    def seconds_ahead(self, admission: Admission, runs: Sequence[Run]) -> float:
+    def seconds_ahead(self, admission: Admission) -> float:
         """Expected wait of a new input: the rest of the current runs, and its task's share of the queue."""
         now = time.perf_counter()
-        running = sum(max(0.0, self.run_time.seconds(run.tokens) - (now - run.started)) for run in runs)
+        running = sum(max(0.0, self.run_time.seconds(run.tokens) - (now - run.started)) for run in self.runs)
         ahead = [queued.admission for queued in self.inputs if not queued.future.cancelled()]
         tokens = sum(other.tokens for other in ahead)
         batches = len(ahead) if admission.alone else math.ceil(tokens / self._max_batch_tokens)
         tasks = len({admission.task, *(other.task for other in ahead)})
         own = sum(other.task == admission.task for other in ahead)
         share = min(1.0, tasks * own / len(ahead)) if ahead else 0.0  # tasks take turns, so a small one waits less
-        return (running + share * self.run_time.seconds(tokens, batches)) / (self._parallel if admission.alone else 1)
+        return (running + share * self.run_time.seconds(tokens, batches)) / (self.parallel if admission.alone else 1)
 
     def take(self, free: Callable[[bool], int]) -> list[QueuedInput]:
         """Remove the next batch: the oldest input of the task with the least recent use, and others that fit.
 
         Args:
-            free: number of threads that can take an input now, for inputs that may share a run and for others.
+            free: number of threads that can take an input now; True for an input that runs alone.
         """
-        runnable = [queued for queued in self.inputs if free(queued.batchable)]
+        runnable = [queued for queued in self.inputs if free(queued.admission.alone)]
         if not runnable:
             return []
         used = {task: self._fair_share.recent_tokens(task) for task in {queued.admission.task for queued in runnable}}
         first = min(runnable, key=lambda queued: used[queued.admission.task])
         batch = [first]
-        if first.input is not None and first.batchable:
+        if first.input is not None and not first.admission.alone:
             trunk = first.input.trunk
-            others = [queued for queued in self.inputs if queued is not first and queued.batchable]
+            others = [queued for queued in self.inputs if queued is not first and not queued.admission.alone]
             same_trunk = [first, *(queued for queued in others if queued.input and queued.input.trunk is trunk)]
             chosen = choose([queued.admission.tokens for queued in same_trunk], self._max_batch_tokens)
             batch = [same_trunk[index] for index in chosen]
@@ -133,10 +131,17 @@ class InputQueue:
     def start(self, batch: list[QueuedInput]) -> Run:
         """The run of a batch, counted in its tasks' recent use."""
         run = Run(batch, padded_tokens(batch), len(batch))
+        self.runs.append(run)
         for queued in batch:
             queued.run = run
             self._fair_share.spend(queued.admission.task, queued.admission.tokens)
         return run
+
+    def end(self, run: Run) -> None:
+        """Forget a run. Otherwise a reference cycle would keep its graphs in memory until it is collected."""
+        self.runs.remove(run)
+        for queued in run.inputs:
+            queued.run = None
 
 
 def padded_tokens(batch: Sequence[QueuedInput]) -> int:
@@ -145,7 +150,7 @@ def padded_tokens(batch: Sequence[QueuedInput]) -> int:
 
 
 def choose(tokens: Sequence[int], max_tokens: int) -> list[int]:
-    """Indices of a batch: the first input, and those closest to it in length, as many as fit.
+    """Indices of a batch: the first input, and as many of those closest to it in length as fit.
 
     Args:
         tokens: length of the first input and of each other queued input, oldest first.

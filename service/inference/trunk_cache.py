@@ -19,27 +19,23 @@ class TrunkCache:
     """Keeps the most recently used outputs, up to a number of bytes. Safe to use from several threads.
 
     Args:
-        max_bytes: 0 keeps nothing and counts nothing.
+        max_bytes: 0 turns the cache off; the caller must check it.
         requests: counts `hit` and `miss`.
     """
 
     def __init__(self, max_bytes: int, requests: Counter) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._requests = requests
         self._bytes = 0
         self._outputs: OrderedDict[Key, NDArray[np.float32]] = OrderedDict()
         self._changing = threading.Lock()
 
-    def key(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> Key | None:
-        """The key of an input's output; None if the cache keeps nothing."""
-        if not self._max_bytes:
-            return None
+    def key(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> Key:
+        """The key of an input's output."""
         return trunk.sha256, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()
 
-    def get(self, key: Key | None) -> NDArray[np.float32] | None:
+    def get(self, key: Key) -> NDArray[np.float32] | None:
         """(1, L, D), or None for an unknown key."""
-        if key is None:
-            return None
         with self._changing:
             output = self._outputs.get(key)
             if output is not None:
@@ -47,14 +43,14 @@ class TrunkCache:
         self._requests.labels("miss" if output is None else "hit").inc()
         return output
 
-    def put(self, key: Key | None, output: NDArray[np.float32]) -> None:
+    def put(self, key: Key, output: NDArray[np.float32]) -> None:
         """Keep an output (1, L, D) and drop the least recently used ones beyond the limit."""
-        if key is None or output.nbytes > self._max_bytes:
+        if output.nbytes > self.max_bytes:
             return
         copy = output.copy()  # a view would keep its whole batch in memory
         with self._changing:
             replaced = self._outputs.pop(key, None)
             self._outputs[key] = copy
             self._bytes += copy.nbytes - (0 if replaced is None else replaced.nbytes)
-            while self._bytes > self._max_bytes:
+            while self._bytes > self.max_bytes:
                 self._bytes -= self._outputs.popitem(last=False)[1].nbytes

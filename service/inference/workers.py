@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from service.errors import queue_full
 
@@ -27,18 +26,16 @@ class Workers:
 
     def __init__(self, name: str, threads: int, queue_size: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}")
-        self._threads = threads
-        self._queue_size = queue_size
-        self._unfinished = 0
-        self._counting = threading.Lock()
+        self._max_unfinished = threads + queue_size
+        self._unfinished: set[Future[Any]] = set()
 
     def check(self) -> None:
-        """Raises ServiceError `queue_full` when a job would be refused now."""
-        if self._unfinished >= self._threads + self._queue_size:
+        """Raises ServiceError `queue_full` if a job would be refused now."""
+        if len(self._unfinished) >= self._max_unfinished:
             raise queue_full()
 
     async def run(self, job: Callable[[], T]) -> Done[T]:
-        """Run `job` on one of the threads. Raises ServiceError `queue_full` when too many jobs wait already."""
+        """Run `job` on one of the threads. Raises ServiceError `queue_full` if too many jobs wait already."""
         self.check()
         return await self._submit(job)
 
@@ -58,14 +55,7 @@ class Workers:
             result = job()
             return Done(result, started - submitted, time.perf_counter() - started)
 
-        self._count(+1)
         future = self._executor.submit(timed)
-        future.add_done_callback(self._finished)  # runs even if the waiting request was cancelled
+        self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)  # runs even if the waiting request was cancelled
         return await asyncio.wrap_future(future)
-
-    def _finished(self, _: Future[Done[T]]) -> None:
-        self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self._counting:
-            self._unfinished += change

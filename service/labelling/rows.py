@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
 from model_store.items.rows import Row
 from service.api.answers import Answer
-from service.api.item import Item
-from service.api.validation import parse_item
+from service.api.item import Item, parse_item
 from service.errors import Code, ServiceError
 from service.settings import Settings
 

@@ -19,7 +19,7 @@ from service.models.refusal import RefusedError, is_final, reason_of, refusing
 from service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
-_FAILED = "This version failed its checks when it was loaded; leave it out for the live one."
+_FAILED = "This version failed its checks when it was loaded; leave `version` out to use the live one."
 
 
 class Catalog:
@@ -27,6 +27,9 @@ class Catalog:
 
     A task stays loaded when its folder or the whole store disappears: an answer from the last good version is better
     than none. An intact version that fails its checks is refused for good; one that could not be read is tried again.
+
+    Attributes:
+        live: the live models by task. The mapping is replaced, never changed.
     """
 
     def __init__(
@@ -37,44 +40,37 @@ class Catalog:
         self._metrics = metrics
         self._max_pinned_versions = max_pinned_versions
         self._retry_seconds = retry_seconds
-        self._live: dict[str, Model] = {}
+        self.live: Mapping[str, Model] = {}
         self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
-        self._pointers: dict[str, int | None] = {}  # value of `live` at the last refresh; None: unreadable
-        self._refused: set[tuple[str, int | None]] = set()  # for good
+        self._pointers: dict[str, int | None] = {}  # `live` of each task at the last refresh; None: unreadable
+        self._refused: set[tuple[str, int | None]] = set()  # versions that are never loaded again
         self._refusals: dict[str, Refusal] = {}  # of the versions that `live` points to now
-        self._retry_at: dict[str, float] = {}  # when to retry a version whose error may go away
+        self._retry_at: dict[str, float] = {}  # time of the next attempt, after an error that may go away
         self._loading = threading.Lock()
 
-    @property
-    def live(self) -> Mapping[str, Model]:
-        """The live models by task."""
-        return self._live
-
     def find(self, task: str | None) -> Model:
-        """The live model of a task, or of the only one. Raises ServiceError."""
-        if task is not None and task not in self._live and (refusal := self.refusal(task)):
-            detail = f"Its live version failed its checks ({refusal.reason}); another has to be activated."
+        """The live model of a task, by default of the only loaded one. Raises ServiceError."""
+        if task is not None and task not in self.live and (refusal := self.refusal(task)):
+            detail = f"Its live version failed its checks ({refusal.reason}); activate another one."
             raise ServiceError(Code.VERSION_REFUSED, detail)
-        if not self._live:
+        if not self.live:
             raise no_model()
         if task is None:
-            if len(self._live) > 1:
+            if len(self.live) > 1:
                 raise ServiceError(Code.BAD_VALUE, "Several tasks are loaded, so name one; GET /tasks lists them.")
-            return next(iter(self._live.values()))
-        if task not in self._live:
+            return next(iter(self.live.values()))
+        if task not in self.live:
             raise ServiceError(Code.UNKNOWN_TASK, "No such task is loaded; GET /tasks lists those that are.")
-        return self._live[task]
+        return self.live[task]
 
     def refusal(self, task: str) -> Refusal | None:
-        """Why the version that is live in the store does not answer; None when it does."""
+        """The reason why the version that is live in the store does not answer; None if it does."""
         return self._refusals.get(task)
 
     def loaded(self, task: str, version: int) -> Model | None:
         """A version, if it is live or pinned already."""
-        live = self._live.get(task)
-        if live is not None and live.manifest.version == version:
-            return live
-        return self._pinned.get((task, version))
+        live = self.live.get(task)
+        return live if live and live.manifest.version == version else self._pinned.get((task, version))
 
     def pinned(self, task: str, version: int) -> Model:
         """A version of a loaded task, loaded now if necessary; the oldest pinned version is evicted. Blocking."""
@@ -103,35 +99,33 @@ class Catalog:
                 self._follow(task)
 
     def _follow(self, task: str) -> None:
-        pointer, problem = self._read_pointer(task)
+        pointer = problem = None
+        try:
+            pointer = self._store.live(task)
+        except NotFoundError:  # a folder that is not a task, or a task that was just removed
+            pass
+        except CorruptError as error:
+            problem = error
         is_due = time.monotonic() >= self._retry_at.get(task, math.inf)
         if task in self._pointers and self._pointers[task] == pointer and not is_due:
             return
         self._pointers[task] = pointer
         self._retry_at.pop(task, None)
         if problem is not None:
-            self._refuse_live(task, pointer, problem)
-        elif pointer is not None and (task not in self._live or self._live[task].manifest.version != pointer):
+            self._refuse(task, pointer, problem, is_live=True)
+        elif pointer is not None and (task not in self.live or self.live[task].manifest.version != pointer):
             self._switch(task, pointer)
         elif self._refusals.pop(task, None):
             self._metrics.model_refused.labels(task).set(0)
-
-    def _read_pointer(self, task: str) -> tuple[int | None, CorruptError | None]:
-        try:
-            return self._store.live(task), None
-        except NotFoundError:  # a folder that is not a task, or a task that was just removed
-            return None, None
-        except CorruptError as error:
-            return None, error
 
     def _switch(self, task: str, version: int) -> None:
         try:
             model = self._load(task, version)
         except (StoreError, RefusedError) as error:
-            self._refuse_live(task, version, error)
+            self._refuse(task, version, error, is_live=True)
             return
-        before = self._live.get(task)
-        self._live = {**self._live, task: model}
+        before = self.live.get(task)
+        self.live = {**self.live, task: model}
         self._pinned.pop((task, version), None)
         self._refusals.pop(task, None)
         self._metrics.model_refused.labels(task).set(0)
@@ -143,12 +137,11 @@ class Catalog:
 
     def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
         task, version = model.manifest.task, model.manifest.version
+        is_live = self.live.get(task) is model
         self._pinned.pop((task, version), None)
-        if self._live.get(task) is not model:
-            self._refuse(task, version, error)
-        else:
-            self._refuse_live(task, version, error)
-            self._live = {name: other for name, other in self._live.items() if name != task}
+        self._refuse(task, version, error, is_live)
+        if is_live:
+            self.live = {name: other for name, other in self.live.items() if name != task}
             self._metrics.model_info.remove(*_identity(model))
 
     def _load_pinned(self, task: str, version: int) -> Model:
@@ -159,7 +152,7 @@ class Catalog:
         except NotFoundError as error:
             raise unknown_version() from error
         except (StoreError, RefusedError) as error:
-            self._refuse(task, version, error)
+            self._refuse(task, version, error, is_live=False)
             raise ServiceError(Code.VERSION_REFUSED, _FAILED) from error
         _log.info("model_pinned", task=task, version=version)
         return model
@@ -173,12 +166,10 @@ class Catalog:
         self._metrics.model_loads.labels(task, "loaded").inc()
         return model
 
-    def _refuse_live(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
-        self._refuse(task, version, error)
-        self._refusals[task] = Refusal(version, reason_of(error))
-        self._metrics.model_refused.labels(task).set(1)
-
-    def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError) -> None:
+    def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError, is_live: bool) -> None:
+        if is_live:
+            self._refusals[task] = Refusal(version, reason_of(error))
+            self._metrics.model_refused.labels(task).set(1)
         if is_final(error):
             self._refused.add((task, version))
         else:

@@ -18,9 +18,9 @@ class DeployedVersion:
 
 
 def live_versions(store: Store) -> dict[str, DeployedVersion]:
-    """The live version of each task that has one. Each is verified as `mora-store verify` does it.
+    """The live version of each task that has one, verified like by `mora-store verify`.
 
-    Raises NotFoundError if no task is live, CorruptError or UntrustedError for a version that cannot be deployed.
+    Raises NotFoundError if no task is live, CorruptError or UntrustedError for a version that fails the verification.
     """
     deployed = {}
     for task in store.tasks():

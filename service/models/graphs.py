@@ -5,9 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -51,7 +48,7 @@ class Graph:
     Attributes:
         sha256: of the graph's bytes.
         input_names: in the order of `run`'s arguments.
-        tokens: number of tokens of one input, where the graph fixes it, as an image tower's does.
+        tokens: number of tokens of one input, if the graph fixes it. The graph of an image tower does.
         device: `cpu` or `cuda`.
     """
 
@@ -62,12 +59,12 @@ class Graph:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 4  # the exception describes the error
-        # Weights in other files would be read unverified from the working directory, so name a folder without files.
+        # Weights in other files would be read unverified from the working directory; this folder has no files.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         with refusing("signature"):
             self._session = onnxruntime.InferenceSession(data, options, providers=providers())
-        # The session keeps the file's bytes, a second copy of the weights, to fall back to the CPU. Without a fallback,
-        # which would hide the failure of a graph on the GPU, the copy is not needed.
+        # A fallback to the CPU would hide the failure of a graph on the GPU. Only the fallback needs the file's bytes,
+        # which are a second copy of the weights.
         self._session.disable_fallback()
         self._session._model_bytes = None
         _check_ports(contract.inputs, self._session.get_inputs())
@@ -76,8 +73,8 @@ class Graph:
         self._output = contract.output.name
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
         self.sha256 = sha256
-        second = self._session.get_outputs()[0].shape[1]
-        self.tokens = second if isinstance(second, int) else None
+        length = self._session.get_outputs()[0].shape[1]
+        self.tokens = length if isinstance(length, int) else None
 
     def run(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> NDArray[np.float32]:
         """The output for the inputs in the contract's order; the first axis of each is the batch.
@@ -88,7 +85,7 @@ class Graph:
         return on_host(self.run_on_device(*inputs, options=options))
 
     def run_on_device(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> Array:
-        """As `run`, but the output stays in the memory of the device for the next graph."""
+        """Like `run`, but the output stays in the memory of the device for the next graph."""
         binding = self._session.io_binding()
         arrays = [array if isinstance(array, onnxruntime.OrtValue) else np.ascontiguousarray(array) for array in inputs]
         for name, value in zip(self.input_names, arrays, strict=True):
@@ -106,22 +103,17 @@ def on_host(array: Array) -> NDArray[Any]:
     return array if isinstance(array, np.ndarray) else array.numpy()
 
 
-@contextmanager
-def stopped_after(seconds: float) -> Iterator[onnxruntime.RunOptions]:
-    """Options for runs that raise once the time is over."""
-    options = onnxruntime.RunOptions()
-    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
-    timer.start()
-    try:
-        yield options
-    finally:
-        timer.cancel()
-
-
 @functools.cache
 def has_cuda() -> bool:
-    """Whether wheel and machine have CUDA. ONNX Runtime logs an error for every session that asks for it in vain."""
-    return _CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver()
+    """Whether ONNX Runtime is built with CUDA and the machine has an NVIDIA driver.
+
+    Without this check, ONNX Runtime would log an error for every session.
+    """
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return _CUDA in onnxruntime.get_available_providers()
 
 
 def providers() -> list[str]:
@@ -129,17 +121,9 @@ def providers() -> list[str]:
     return [_CUDA, "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
 
 
-def _has_nvidia_driver() -> bool:
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
 @functools.cache
 def _share_arena() -> None:
-    """Share one arena among all graphs. By default each keeps its own, as large as its largest run."""
+    """Share one memory arena among all graphs. By default each graph keeps an arena as large as its largest run."""
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -149,6 +133,6 @@ def _share_arena() -> None:
 def _check_ports(expected: tuple[Port, ...], nodes: list[onnxruntime.NodeArg]) -> None:
     ports = {Port(node.name, node.type, len(node.shape)) for node in nodes}
     if ports != set(expected):
-        raise RefusedError("signature", f"a graph has {sorted(ports)} where {sorted(expected)} belongs")
-    if any(isinstance(node.shape[0], int) for node in nodes):  # golden examples run one by one and would not show it
+        raise RefusedError("signature", f"a graph has {sorted(ports)}, expected {sorted(expected)}")
+    if any(isinstance(node.shape[0], int) for node in nodes):  # golden examples, which run one by one, would pass
         raise RefusedError("signature", "a graph takes batches of one size only")

@@ -51,29 +51,27 @@ class Head:
     absent_image: Vector
     absent_text: Vector
 
-    def logits(self, image: Vector | None, text: Vector | None) -> Vector:
-        """(C,) from features (P,); an absent modality's features are a constant of the task."""
-        pattern = pattern_of(image is not None, text is not None)
-        image_features = self.absent_image if image is None else image
-        text_features = self.absent_text if text is None else text
-        weight, size = self.weights[pattern], len(image_features)
-        logits: Vector = weight[:, :size] @ image_features + weight[:, size:] @ text_features + self.biases[pattern]
+    def logits(self, features: Features) -> Vector:
+        """(C,); an absent modality's features are a constant of the task."""
+        image = self.absent_image if features.image is None else features.image
+        text = self.absent_text if features.text is None else features.text
+        weight, bias = self.weights[features.pattern], self.biases[features.pattern]
+        logits: Vector = weight[:, : len(image)] @ image + weight[:, len(image) :] @ text + bias
         return logits
 
-    def contributions(self, image: Vector | None, text: Vector | None) -> Contributions:
+    def contributions(self, features: Features) -> Contributions:
         """`b + W_image a_image + W_text a_text`, `W_image (f_image - a_image)` and `W_text (f_text - a_text)`.
 
         `a` are the features of an absent modality. A modality's part is the change that its presence makes, which is
         its Shapley value because the head is linear.
         """
-        pattern = pattern_of(image is not None, text is not None)
-        weight, size = self.weights[pattern], len(self.absent_image)
+        weight, size = self.weights[features.pattern], len(self.absent_image)
         image_part = text_part = np.zeros(len(weight), np.float32)
-        if image is not None:
-            image_part = weight[:, :size] @ (image - self.absent_image)
-        if text is not None:
-            text_part = weight[:, size:] @ (text - self.absent_text)
-        return Contributions(self._bases[pattern], image_part, text_part)
+        if features.image is not None:
+            image_part = weight[:, :size] @ (features.image - self.absent_image)
+        if features.text is not None:
+            text_part = weight[:, size:] @ (features.text - self.absent_text)
+        return Contributions(self._bases[features.pattern], image_part, text_part)
 
     @cached_property
     def _bases(self) -> dict[Pattern, Vector]:
@@ -95,12 +93,6 @@ class Decision(NamedTuple):
         ]
 
 
-def decide(logits: Vector, problem: Problem, calibration: Calibration) -> Decision:
-    """The calibrated scores of logits (C,), and the labels that they select."""
-    by_label = scores(logits, problem, calibration)
-    return Decision(by_label, selected(by_label, calibration))
-
-
 def scores(logits: Vector, problem: Problem, calibration: Calibration) -> NDArray[np.float64]:
     """Softmax or sigmoid of `logits / temperature`, each in 0..1."""
     scaled = logits.astype(np.float64) / calibration.temperature
@@ -112,7 +104,7 @@ def scores(logits: Vector, problem: Problem, calibration: Calibration) -> NDArra
 
 
 def selected(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[np.bool_]:
-    """(C,): the best label of a single-label task, every label that reaches its threshold of a multi-label one."""
+    """(C,): in a single-label task the best label, in a multi-label task every label that reaches its threshold."""
     if calibration.thresholds is None:
         return np.asarray(np.arange(len(scores)) == scores.argmax())
     return np.asarray(scores >= np.array(calibration.thresholds))

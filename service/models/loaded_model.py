@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,45 +10,11 @@ from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
 from model_store import Manifest, Precision
-from model_store.items.picture_error import PictureError, PictureProblem
-from model_store.items.pictures import pixel_values
-from service.api.answers import Modalities, Modality
-from service.api.item import Item, pattern_of
+from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
-from service.models.head import Decision, Head, Vector, decide
-from service.models.memory_budget import MemoryBudget
-from service.models.tokenizer import TextTokenizer, Tokens
-
-_PICTURE_CODES = {
-    PictureProblem.FORMAT: Code.IMAGE_FORMAT,
-    PictureProblem.PIXELS: Code.IMAGE_TOO_MANY_PIXELS,
-    PictureProblem.UNDECODABLE: Code.IMAGE_UNDECODABLE,
-    PictureProblem.MEMORY: Code.IMAGE_TOO_MANY_PIXELS,
-}
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An item as its towers take it, and the time that preparing it took.
-
-    Shapes:
-        pixel_values: (1, 3, H, W)
-    """
-
-    pixel_values: NDArray[np.float32] | None
-    tokens: Tokens | None
-    started: float  # by time.perf_counter()
-    decode_seconds: float
-    tokenize_seconds: float
-
-    @property
-    def modalities(self) -> Modalities:
-        """How each modality is used, for the answer."""
-        text: Modality = "absent"
-        if self.tokens is not None:
-            text = "truncated" if self.tokens.truncated else "used"
-        return Modalities(image="absent" if self.pixel_values is None else "used", text=text)
+from service.models.head import Decision, Features, Head, Vector, scores, selected
+from service.models.preparation import MemoryBudget, Prepared, TextTokenizer, decode
 
 
 @dataclass(frozen=True)
@@ -85,23 +50,21 @@ class Model:
         return self.image_tower.trunk, self.text_tower.trunk, self.manifest.image, self.manifest.text
 
     def prepare(self, item: Item) -> Prepared:
-        """Decode and tokenize; blocking. Raises ServiceError when the picture cannot be used."""
+        """Decode and tokenize; blocking. Raises ServiceError for an unusable picture."""
+        pixels = tokens = None
+        decode_seconds = tokenize_seconds = 0.0
         start = time.perf_counter()
-        pixels = None if item.image is None else self._pixel_values(item.image)
-        decoded = time.perf_counter()
-        tokens = None if item.text is None else self.tokenizer.tokenize(item.text)
-        tokenized = time.perf_counter()
-        return Prepared(
-            pixel_values=pixels,
-            tokens=tokens,
-            started=start,
-            decode_seconds=0.0 if pixels is None else decoded - start,
-            tokenize_seconds=0.0 if tokens is None else tokenized - decoded,
-        )
+        if item.image is not None:
+            pixels = decode(item.image, self.manifest.image, self.max_image_pixels, self.decoding)
+            decode_seconds = time.perf_counter() - start
+        if item.text is not None:
+            tokens = self.tokenizer.tokenize(item.text)
+            tokenize_seconds = time.perf_counter() - start - decode_seconds
+        return Prepared(pixels, tokens, start, decode_seconds, tokenize_seconds)
 
-    def logits(self, image: Vector | None, text: Vector | None) -> Vector:
-        """(C,) from features (P,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
-        logits = self.head.logits(image, text)
+    def logits(self, features: Features) -> Vector:
+        """(C,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
+        logits = self.head.logits(features)
         if not np.isfinite(logits).all():
             raise ServiceError(
                 Code.MODEL_NONFINITE,
@@ -109,10 +72,11 @@ class Model:
             )
         return logits
 
-    def decide(self, image: Vector | None, text: Vector | None) -> Decision:
-        """Scores and selected labels from features (P,). Raises ServiceError `model_nonfinite`."""
-        calibration = self.manifest.calibration[pattern_of(image is not None, text is not None)]
-        return decide(self.logits(image, text), self.manifest.problem, calibration)
+    def decide(self, features: Features) -> Decision:
+        """Scores and selected labels. Raises ServiceError `model_nonfinite`."""
+        calibration = self.manifest.calibration[features.pattern]
+        by_label = scores(self.logits(features), self.manifest.problem, calibration)
+        return Decision(by_label, selected(by_label, calibration))
 
     def golden_logits(self, item: Item, options: RunOptions) -> Vector:
         """(C,) of one item, without queues; blocking. Raises the errors of `prepare` and `logits`."""
@@ -122,15 +86,4 @@ class Model:
             image = self.image_tower.features(prepared.pixel_values, options=options)[0]
         if (tokens := prepared.tokens) is not None:
             text = self.text_tower.features(tokens.input_ids, tokens.last_token, options=options)[0]
-        return self.logits(image, text)
-
-    def _pixel_values(self, data: bytes) -> NDArray[np.float32]:
-        with ExitStack() as reserved_memory:
-
-            def reserve(size_in_bytes: int) -> None:
-                reserved_memory.enter_context(self.decoding.reserve(size_in_bytes))
-
-            try:
-                return pixel_values(data, self.manifest.image, self.max_image_pixels, reserve)[None]
-            except PictureError as error:
-                raise ServiceError(_PICTURE_CODES[error.problem], str(error)) from error
+        return self.logits(Features(image, text))

@@ -2,51 +2,49 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection
-from functools import partial
+from weakref import WeakValueDictionary
 
 import numpy as np
+from onnxruntime import RunOptions
 
-from model_store import Blob, GoldenExample, Manifest, Precision, Store, TextPreprocessing
+from model_store import Blob, GoldenExample, Precision, Store, TextPreprocessing
 from service.api.item import Item
-from service.models.graphs import (
-    IMAGE_TAIL,
-    IMAGE_TRUNK,
-    TEXT_TAIL,
-    TEXT_TRUNK,
-    Contract,
-    Graph,
-    has_cuda,
-    stopped_after,
-)
+from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Contract, Graph, has_cuda
 from service.models.head import read_head
 from service.models.loaded_model import Model, Tower
 from service.models.malloc import return_freed_memory
-from service.models.memory_budget import MemoryBudget
+from service.models.preparation import MemoryBudget, TextTokenizer
 from service.models.refusal import RefusedError, refusing
-from service.models.tokenizer import TextTokenizer
-from service.models.weak_cache import WeakCache
 from service.settings import Settings
 
-_GOLDEN_SECONDS = 60.0  # a graph that takes longer for one item does not end, or is too slow to serve
 _ON_GPU = (Precision.FP16, Precision.FP32)  # int8 would run on the CPU
 _ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at every step
+_OTHER_PROCESSOR = "; if the export ran on another kind of processor, set MORA_PRECISION to fp32"
 
 
 class Loader:
-    """Opens versions of a store's tasks; graphs and tokenizers that versions share are opened once."""
+    """Opens versions of a store's tasks, one at a time.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
-        self.graphs = WeakCache[tuple[str, Contract], Graph]()
-        self._tokenizers = WeakCache[TextPreprocessing, TextTokenizer]()
+    Graphs and tokenizers that versions share are opened once. Each is dropped with the last version that uses it.
+
+    Args:
+        golden_seconds: time limit of one golden example. A version that needs longer is too slow to serve.
+    """
+
+    def __init__(self, store: Store, settings: Settings, golden_seconds: float = 60.0) -> None:
+        self.graphs = WeakValueDictionary[tuple[str, Contract], Graph]()
+        self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
         self._store = store
+        self._golden_seconds = golden_seconds
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
         self._decoding = MemoryBudget(settings.max_decode_bytes)
 
     def load(self, task: str, version: int) -> Model:
-        """A verified model; blocks while it reads the files and runs the golden examples.
+        """A verified model, whose golden examples have run; blocking.
 
         Raises:
             StoreError: the version does not exist, or its files do not match its manifest.
@@ -57,7 +55,7 @@ class Loader:
         graphs = manifest.graphs[precision]
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
-            tokenizer = self._tokenizers.get(manifest.text, partial(self._tokenizer, manifest.text))
+            tokenizer = self._tokenizer(manifest.text)
         with refusing("head"):
             linear_head = read_head(manifest, head, absent_features)
         model = Model(
@@ -77,39 +75,48 @@ class Loader:
     def run_golden_examples(self, model: Model) -> None:
         """Run the golden examples. Raises RefusedError for logits that differ from those of the export."""
         for example in model.manifest.golden:
-            self._check(model, model.manifest, example)
+            self._run_golden_example(model, example)
 
     def _graph(self, blob: Blob, contract: Contract) -> Graph:
-        def open_graph() -> Graph:
-            return Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
-
-        return self.graphs.get((blob.sha256, contract), open_graph)
+        graph = self.graphs.get((blob.sha256, contract))
+        if graph is None:
+            graph = Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
+            self.graphs[blob.sha256, contract] = graph
+        return graph
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
-        return TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+        tokenizer = self._tokenizers.get(text)
+        if tokenizer is None:
+            tokenizer = TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+            self._tokenizers[text] = tokenizer
+        return tokenizer
 
-    def _check(self, model: Model, manifest: Manifest, example: GoldenExample) -> None:
+    def _run_golden_example(self, model: Model, example: GoldenExample) -> None:
         picture = None if example.image is None else self._store.read(example.image)
         item = Item(image=picture, text=example.text or None)
         with refusing("golden_mismatch"):
             if item.pattern is not example.pattern:
-                raise RefusedError("golden_mismatch", f"a golden example of {example.pattern} holds {item.pattern}")
-            with stopped_after(_GOLDEN_SECONDS) as options:
+                raise RefusedError("golden_mismatch", f"a golden example of {example.pattern} has {item.pattern}")
+            options = RunOptions()
+            timer = threading.Timer(self._golden_seconds, setattr, (options, "terminate", True))
+            timer.start()
+            try:
                 logits = model.golden_logits(item, options)
+            finally:
+                timer.cancel()
             difference = float(np.abs(logits - np.array(example.logits)).max())
-        tolerance = manifest.tolerance(model.precision)
+        tolerance = model.manifest.tolerance(model.precision)
         if difference > tolerance:
             message = f"{model.precision} logits of the golden example {example.pattern} are off by {difference:.3g}"
-            raise RefusedError("golden_mismatch", f"{message}, more than {tolerance:.3g}{_cure(model.precision)}")
+            cure = "" if model.precision is Precision.FP32 else _OTHER_PROCESSOR
+            raise RefusedError("golden_mismatch", f"{message}, more than {tolerance:.3g}{cure}")
 
 
 def choose_precision(available: Collection[Precision], setting: str, on_gpu: bool) -> Precision:
     """The precision that `setting` names; for `auto` the fastest one for this device, at worst fp32.
 
-    A named precision is never replaced: the operator relies on its speed or on its answers.
-
-    Raises:
-        RefusedError: `precision`, the version lacks the named one.
+    A named precision is never replaced: the operator relies on its speed or on its answers. Raises RefusedError
+    `precision` if the version lacks it.
     """
     if setting == "auto":
         return next(precision for precision in (_ON_GPU if on_gpu else _ON_CPU) if precision in available)
@@ -119,9 +126,3 @@ def choose_precision(available: Collection[Precision], setting: str, on_gpu: boo
         cure = f"set MORA_PRECISION to auto, or publish a version with {setting} (export.precisions)"
         raise RefusedError("precision", f"the version has {has}, not {setting}; {cure}")
     return precision
-
-
-def _cure(precision: Precision) -> str:
-    if precision is Precision.FP32:
-        return ""
-    return "; if this processor computes it otherwise than the one that exported it, set MORA_PRECISION to fp32"

@@ -12,7 +12,7 @@ _LARGE_BYTES = 4 << 20
 def return_large_blocks() -> None:
     """Have glibc return large blocks as soon as they are freed. By default each thread keeps its largest blocks.
 
-    The blocks of an ordinary picture are below the threshold, so decoding it costs no more.
+    The blocks of an ordinary picture are below the threshold, so it is not decoded more slowly.
     """
     with suppress(AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt

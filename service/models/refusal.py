@@ -1,4 +1,4 @@
-"""Errors of loading a version, besides those of the store."""
+"""The errors of loading an intact version, in addition to the errors of the store."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from model_store import StoreError
 
 
 class RefusedError(Exception):
-    """A version that is not served.
+    """The version cannot be served.
 
-    `reason` is a short word for logs: `precision`, `signature`, `tokenizer`, `head`, `golden_mismatch`, or `load` for
-    an unexpected error.
+    `reason` is one word for logs: `precision`, `signature`, `tokenizer`, `head`, `golden_mismatch`, or `load` for an
+    unexpected error.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -21,19 +21,18 @@ class RefusedError(Exception):
 
 
 def reason_of(error: StoreError | RefusedError) -> str:
-    """The error's short word."""
-    reason: str = getattr(error, "reason", "missing")
-    return reason
+    """The error in one word."""
+    return str(getattr(error, "reason", "missing"))
 
 
 def is_final(error: StoreError | RefusedError) -> bool:
-    """Whether loading the same bytes again must fail again. An error of the disk may go away."""
+    """Whether every attempt to load the same bytes fails. An error of the disk may go away."""
     return isinstance(error, RefusedError) and error.reason != "load"
 
 
 @contextmanager
 def refusing(reason: str) -> Iterator[None]:
-    """Turn every exception inside into a RefusedError: the libraries that open a model raise bare exceptions."""
+    """Turn every exception of the block into a RefusedError: the libraries that open a model raise any kind."""
     try:
         yield
     except (RefusedError, StoreError):

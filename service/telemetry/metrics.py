@@ -27,21 +27,17 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        counter = partial(Counter, registry=registry)
-        gauge = partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
+        by_task, by_modalities = ["task"], ["task", "modalities"]
         self.requests = counter("mora_requests", "Requests answered.", ["task", "modalities", "status"])
         self.request_duration = histogram(
-            "mora_request_duration_seconds",
-            "From the first byte of a request to its answer.",
-            ["task", "modalities"],
-            buckets=_SECONDS,
+            "mora_request_duration_seconds", "From the first byte of a request to its answer.", by_modalities
         )
         self.stage_duration = histogram(
             "mora_stage_duration_seconds",
             "Duration of one stage of a request; a stage that did not run is not counted.",
             ["stage"],
-            buckets=_SECONDS,
         )
         self.batch_size = histogram(
             "mora_batch_size", "Items in one run of an encoder.", ["encoder"], buckets=_BATCH_SIZES
@@ -64,7 +60,7 @@ class Metrics:
         self.model_refused = gauge(
             "mora_model_refused",
             "1 while the version that is live in the store is refused, 0 while it answers.",
-            ["task"],
+            by_task,
         )
         self.model_load_duration = histogram(
             "mora_model_load_duration_seconds",
@@ -75,19 +71,15 @@ class Metrics:
             "mora_model_info", "1 for each version that is live.", ["task", "version", "precision", "backbone"]
         )
         self.training_modality_ratio = gauge(
-            "mora_training_modality_ratio",
-            "Share of the items that the live version was trained on.",
-            ["task", "modalities"],
+            "mora_training_modality_ratio", "Share of the items that the live version was trained on.", by_modalities
         )
         self.training_confidence = gauge(
-            "mora_training_confidence",
-            "Mean highest score of the live version on its validation split.",
-            ["task", "modalities"],
+            "mora_training_confidence", "Mean highest score of the live version on its validation split.", by_modalities
         )
         self.event_loop_lag = gauge("mora_event_loop_lag_seconds", "Maximum event-loop delay of the last 15 seconds.")
-        self.nonfinite = counter("mora_nonfinite", "Answers withheld because they were not finite.", ["task"])
+        self.nonfinite = counter("mora_nonfinite", "Answers withheld because they were not finite.", by_task)
         self.prediction_confidence = histogram(
-            "mora_prediction_confidence", "Highest score of an answer.", ["task", "modalities"], buckets=_SHARES
+            "mora_prediction_confidence", "Highest score of an answer.", by_modalities, buckets=_SHARES
         )
         self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
 
@@ -102,14 +94,14 @@ class Metrics:
         self.prediction_confidence.labels(task, pattern).observe(confidence)
 
     def show_training_baseline(self, manifest: Manifest) -> None:
-        """Set the gauges of a task's training data to those of its live version. Drift is the live traffic's distance.
+        """Set the gauges of a task's training data from its live version. Live traffic that differs has drifted.
 
-        Gauges whose values the version does not have are removed.
+        A gauge is removed if the version has no value for it.
         """
         validation = manifest.metrics.get("validation", {})
         for pattern in Pattern:
             series = manifest.task, pattern
-            self.prediction_confidence.labels(*series)  # 0 until the first answer, so that shares can be computed
+            self.prediction_confidence.labels(*series)  # a count of 0 before the first answer, for shares
             self.training_modality_ratio.labels(*series).set(manifest.training_mix.get(pattern, 0.0))
             confidence = validation.get(pattern, {}).get("confidence")
             if confidence is None:

@@ -11,12 +11,13 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from model_store import Pattern
+from service.api.answers import Latency
 
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # a client's request id that is safe in a header and a log line
 
 
 class Stage(StrEnum):
-    """A part of answering a request. `queue` sums all waits for a thread; of the two encoders' waits, the longer."""
+    """A stage of a request. `queue` sums its waits for a thread; of the two encoders' waits, only the longer one."""
 
     DECODE = "decode"
     TOKENIZE = "tokenize"
@@ -37,7 +38,7 @@ class StageRun(NamedTuple):
 
 @dataclass
 class RequestRecord:
-    """Filled in while the request is answered. `task`, `version` and `pattern` are set once the model is known."""
+    """The facts of a request, added while it is answered: `task`, `version` and `pattern` once the model is known."""
 
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: float = field(default_factory=time.perf_counter)
@@ -60,14 +61,15 @@ class RequestRecord:
         self.deadline = self.started + milliseconds / 1000
 
     def add(self, stage: Stage, seconds: float, started: float | None = None) -> None:
-        """Add time to a stage; `started` is by time.perf_counter(), by default the run has just ended."""
+        """Add a run of a stage. `started` is by time.perf_counter(); by default the run ends now."""
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
         self.runs.append(StageRun(stage, time.perf_counter() - seconds if started is None else started, seconds))
 
-    def finish(self) -> None:
-        """Set the total time, once the answer is complete."""
+    def finish(self) -> Latency:
+        """Set the total time, once the answer is complete. Returns the times that the answer shows."""
         self.stage_seconds[Stage.TOTAL] = self.elapsed_seconds
+        return Latency(**self.milliseconds())
 
     def milliseconds(self) -> dict[str, float]:
-        """Milliseconds of every stage, to the microsecond; exactly 0.0 for one that did not run."""
+        """Milliseconds of every stage, rounded to microseconds; exactly 0.0 for a stage that did not run."""
         return {stage.value: round(self.stage_seconds.get(stage, 0.0) * 1000, 3) for stage in Stage}

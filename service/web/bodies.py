@@ -10,9 +10,8 @@ from typing import NoReturn, TypeVar
 from pydantic import JsonValue
 from starlette.requests import Request
 
-from service.api.item import Batch
-from service.api.requests import BatchRequest, EmbedRequest
-from service.api.validation import check_item, parse_item, validate
+from service.api.item import Batch, parse_item
+from service.api.requests import BatchRequest, EmbedRequest, check_item, validate
 from service.errors import Code, ServiceError
 from service.web.multipart import parse_multipart
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from service.api.item import Item
+from service.api.item import Item, parse_item
 from service.api.open_inference import InferenceRequest, InferenceResponse, InputTensor, OutputTensor, RequestedOutput
-from service.api.validation import parse_item, validate
+from service.api.requests import validate
 from service.errors import Code, ServiceError
 from service.web.bodies import JSON, parse_json, parse_utf8
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,14 +23,9 @@ Serve = Callable[..., AbstractContextManager[TestClient]]
 
 @pytest.fixture(autouse=True)
 def events() -> Iterator[list]:
-    """What the service logs during a test."""
+    """The log events of the service during a test."""
     with capture_logs() as events:
         yield events
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(Store(tmp_path / "store"))
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +83,7 @@ def picture() -> bytes:
 
 @pytest.fixture(scope="session")
 def sample() -> Callable[[TestClient, str], float]:
-    """`sample(client, 'mora_x_total{task="a"}')`: the value of one series, 0 when it is not there."""
+    """`sample(client, 'mora_x_total{task="a"}')`: the value of a series, 0 if it does not exist."""
 
     def read(client: TestClient, series: str) -> float:
         lines = (line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from model_store import DEFAULT_STORE, Store
-from service.models.tokenizer import TextTokenizer
+from service.models.preparation import TextTokenizer
 from tests.support.faults.asking import Client
 from tests.support.faults.attacking import (
     FORM,

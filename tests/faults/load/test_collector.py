@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 
@@ -37,13 +40,17 @@ class _Failing(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def failing() -> Iterator[int]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Failing) as collector:
+def receiving(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as collector:
         thread = threading.Thread(target=collector.serve_forever)
         thread.start()
         yield collector.server_port
         collector.shutdown()
         thread.join()
+
+
+def failing() -> AbstractContextManager[int]:
+    return receiving(_Failing)
 
 
 @pytest.mark.parametrize("collector", [down, silent, failing])
@@ -65,3 +72,41 @@ def test_requests_are_answered_while_the_collector_is(collector, shelf, server, 
     what = f"{requests} requests, the collector of traces {collector.__name__}"
     measured = f"{answered} answered, {len(traces)} traces named in the log, stopped when told"
     reliability(what, "all answered and named", measured, answered == len(traces) == requests)
+
+
+class _Keeping(BaseHTTPRequestHandler):
+    bodies: ClassVar[list[bytes]] = []
+
+    def do_POST(self) -> None:
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+WITH_TELEMETRY_OF_FASTAPI = """
+import sys
+from starlette.testclient import TestClient
+import service.web.app
+from service.settings import Settings
+service.web.app._NO_TELEMETRY = {}
+with TestClient(service.web.app.create_app(Settings(store=sys.argv[1]))) as client:
+    assert client.get("/hunter2?q=hunter2").status_code == 404
+"""
+
+
+def test_control_the_traces_of_fastapi_hold_the_path(shelf, monkeypatch, reliability):
+    """The same variables as in `test_no_variable_turns_on_traces_that_hold_paths`, whose service sends no path."""
+    shelf.publish("fruit")
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
+    monkeypatch.setenv("OTEL_LOGS_EXPORTER", "none")
+    with receiving(_Keeping) as port:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+        command = [sys.executable, "-c", WITH_TELEMETRY_OF_FASTAPI, str(shelf.store.root)]
+        subprocess.run(command, timeout=120, check=True)
+
+    found = any(b"hunter2" in body for body in _Keeping.bodies)
+    reliability("*control*: a service that leaves FastAPI's own traces on", "found", f"found: {found}", found)

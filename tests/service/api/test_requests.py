@@ -1,7 +1,4 @@
-"""Fields of a request that are left out.
-
-Covers service.api.item.
-"""
+"""Fields of a request that are left out."""
 
 from __future__ import annotations
 
@@ -24,5 +21,5 @@ def test_an_empty_field_gets_its_default():
 
 
 @pytest.mark.parametrize("task", [" ", "\u00a0", " fruit"])
-def test_white_space_is_no_way_to_leave_the_task_out(task):
+def test_a_task_of_white_space_is_not_an_absent_task(task):
     assert ClassifyRequest(text="red", task=task).task == task

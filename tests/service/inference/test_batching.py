@@ -23,21 +23,21 @@ from prometheus_client import CollectorRegistry, Counter
 from service.errors import Code, ServiceError
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
-from service.inference.input_queue import choose
+from service.inference.input_queue import InputQueue, choose
 from service.inference.trunk_cache import TrunkCache
 
 
 class Stub:
-    """A graph that notes what it is given; `compute` says what it gives."""
+    """A graph that records its inputs; `compute` makes its output."""
 
     def __init__(self, compute: Callable[..., np.ndarray] = lambda array, *_: array, sha256: str = "stub") -> None:
         self.sha256 = sha256
         self.tokens = None
-        self.given: list[list[np.ndarray]] = []
+        self.calls: list[list[np.ndarray]] = []
         self._compute = compute
 
     def run(self, *arrays: np.ndarray, options: object = None) -> np.ndarray:
-        self.given.append(list(arrays))
+        self.calls.append(list(arrays))
         return self._compute(*arrays)
 
     run_on_device = run
@@ -61,8 +61,8 @@ def last_of(hidden: np.ndarray, last_token: np.ndarray) -> np.ndarray:
 
 
 def text(trunk: Stub, tails: tuple[Stub, ...], tokens: list[int], task: str = "one", **admission: object) -> TowerInput:
-    claimed = Admission(task, len(tokens), **admission)
-    return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), claimed)
+    admitted = Admission(task, len(tokens), **admission)
+    return TowerInput(trunk, tails, np.array([tokens]), (np.array([len(tokens) - 1]),), admitted)
 
 
 def make(
@@ -74,35 +74,41 @@ def make(
     tokens: int = 64,
 ) -> Batcher:
     cache = TrunkCache(cache_bytes, Counter("cache", "", ["result"], registry=None))
-    return Batcher("test", threads, batches, queue_size, tokens, cache, sizes.append)
+    return Batcher("test", InputQueue(queue_size, tokens, threads), batches, cache, sizes.append)
 
 
-async def behind(batcher: Batcher, inputs: list[TowerInput]) -> list:
-    """What becomes of inputs that all came while the one thread was busy."""
-    held = Held()
-    busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
+async def occupy(batcher: Batcher, held: Held) -> asyncio.Task:
+    """A request whose run occupies a thread until `held` is released."""
+    request = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
     await asyncio.to_thread(held.running.wait)
+    return request
+
+
+async def queued(batcher: Batcher, inputs: list[TowerInput]) -> list:
+    """The outcomes of inputs that arrive together while the only thread is busy."""
+    held = Held()
+    busy = await occupy(batcher, held)
     waiting = [asyncio.create_task(batcher.run(item)) for item in inputs]
     await asyncio.sleep(0)
     held.release.set()
     await busy
-    found = await asyncio.gather(*waiting, return_exceptions=True)
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     await asyncio.to_thread(batcher.close)
-    return found
+    return outcomes
 
 
 @given(st.lists(st.integers(1, 77), min_size=1, max_size=40), st.integers(1, 300))
 @settings(deadline=None)
-def test_a_batch_has_the_oldest_and_fits_and_is_not_mostly_padding(tokens, most):
-    chosen = choose(tokens, most)
-    padded = max(tokens[place] for place in chosen) * len(chosen)
+def test_a_batch_has_the_oldest_input_within_the_limits_of_tokens_and_padding(tokens, max_tokens):
+    chosen = choose(tokens, max_tokens)
+    padded = max(tokens[index] for index in chosen) * len(chosen)
     assert chosen[0] == 0
     assert len(set(chosen)) == len(chosen)
-    assert len(chosen) == 1 or padded <= most
-    assert padded - sum(tokens[place] for place in chosen) <= padded / 4
+    assert len(chosen) == 1 or padded <= max_tokens
+    assert padded - sum(tokens[index] for index in chosen) <= padded / 4
 
 
-def test_texts_of_like_length_run_together_and_the_oldest_first():
+def test_texts_of_similar_length_run_together_and_the_oldest_runs_first():
     assert choose([8, 70, 9, 8, 30, 7, 8], 64) == [0, 3, 6, 2, 5]
     assert choose([70, 8, 8], 64) == [0]
     assert choose([8] * 10, 32) == [0, 1, 2, 3]
@@ -110,27 +116,27 @@ def test_texts_of_like_length_run_together_and_the_oldest_first():
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), min_size=1, max_size=12), st.integers(1, 60))
 @settings(deadline=None, max_examples=50)
-def test_every_text_gets_its_own_answer_in_any_batch(texts, most):
+def test_every_text_gets_its_own_answer_in_any_batch(texts, max_tokens):
     trunk, tail, sizes = Stub(lambda ids: ids.cumsum(1)), Stub(last_of), []
-    found = asyncio.run(behind(make(sizes, tokens=most), [text(trunk, (tail,), tokens) for tokens in texts]))
-    assert [done.result[0].tolist() for done in found] == [[sum(tokens)] for tokens in texts]
+    outcomes = asyncio.run(queued(make(sizes, tokens=max_tokens), [text(trunk, (tail,), tokens) for tokens in texts]))
+    assert [done.result[0].tolist() for done in outcomes] == [[sum(tokens)] for tokens in texts]
     assert sum(sizes) == len(texts) + 1
 
 
-def test_the_trunk_runs_once_for_all_and_each_tail_for_its_own_rows():
+def test_the_trunk_runs_once_and_each_tail_only_for_its_own_rows():
     trunk, one, two, sizes = Stub(), Stub(last_of), Stub(lambda *arrays: -last_of(*arrays)), []
     tails = [(one,), (two, one), (one,)]
     inputs = [text(trunk, tails[n], [n + 1, n + 5]) for n in range(3)]
-    found = asyncio.run(behind(make(sizes), inputs))
-    assert [[vector.tolist() for vector in done.result] for done in found] == [[[5]], [[-6], [6]], [[7]]]
-    assert (sizes, len(trunk.given), len(one.given), len(two.given)) == ([1, 3], 1, 1, 1)
-    assert len(two.given[0][0]) == 1
+    outcomes = asyncio.run(queued(make(sizes), inputs))
+    assert [[vector.tolist() for vector in done.result] for done in outcomes] == [[[5]], [[-6], [6]], [[7]]]
+    assert (sizes, len(trunk.calls), len(one.calls), len(two.calls)) == ([1, 3], 1, 1, 1)
+    assert len(two.calls[0][0]) == 1
 
 
-def test_an_input_that_must_not_share_a_run_does_not():
+def test_an_input_that_must_run_alone_shares_no_run():
     trunk, tail, sizes = Stub(), Stub(last_of), []
     inputs = [text(trunk, (tail,), [n, n], alone=True) for n in range(4)]
-    asyncio.run(behind(make(sizes), inputs))
+    asyncio.run(queued(make(sizes), inputs))
     assert sizes == [1] * 5
 
 
@@ -147,12 +153,12 @@ def test_inputs_that_run_alone_run_in_parallel_with_each_other_and_with_one_batc
             asyncio.create_task(batcher.run(replace(item, trunk=alone, admission=Admission("one", 1, alone=True))))
             for _ in range(2)
         ]
-        while len(alone.given) < 2:
+        while len(alone.calls) < 2:
             await asyncio.sleep(0.001)
         assert batcher.waiting == 0
         batch.release.set()
         await running[0]
-        assert len((await batcher.run(item)).result) == 0  # the place of a batch that ended is free again
+        assert len((await batcher.run(item)).result) == 0  # the thread of a batch that ended is free again
         alone.release.set()
         await asyncio.gather(*running)
         await asyncio.to_thread(batcher.close)
@@ -162,7 +168,7 @@ def test_inputs_that_run_alone_run_in_parallel_with_each_other_and_with_one_batc
 
 def test_inputs_of_different_trunks_never_share_a_batch():
     trunks, tail, sizes = [Stub(), Stub()], Stub(last_of), []
-    asyncio.run(behind(make(sizes), [text(trunks[n % 2], (tail,), [n, n]) for n in range(6)]))
+    asyncio.run(queued(make(sizes), [text(trunks[n % 2], (tail,), [n, n]) for n in range(6)]))
     assert sizes == [1, 3, 3]
 
 
@@ -174,16 +180,15 @@ def test_an_input_that_breaks_a_run_fails_alone():
 
     trunk, tail, sizes = Stub(odd), Stub(last_of), []
     inputs = [text(trunk, (tail,), [number, number]) for number in (11, 12, 13, 14, 15)]
-    found = asyncio.run(behind(make(sizes), inputs))
-    assert isinstance(found.pop(2), RuntimeError)
-    assert [done.result[0].tolist() for done in found] == [[11], [12], [14], [15]]
+    outcomes = asyncio.run(queued(make(sizes), inputs))
+    assert isinstance(outcomes.pop(2), RuntimeError)
+    assert [done.result[0].tolist() for done in outcomes] == [[11], [12], [14], [15]]
 
 
 def test_an_input_without_a_waiting_request_does_not_run():
     async def scenario() -> None:
         trunk, tail, held, batcher = Stub(), Stub(last_of), Held(), make([])
-        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
-        await asyncio.to_thread(held.running.wait)
+        busy = await occupy(batcher, held)
         gone, stays = (asyncio.create_task(batcher.run(text(trunk, (tail,), [n]))) for n in (1, 2))
         await asyncio.sleep(0)
         assert batcher.waiting == 2
@@ -191,7 +196,7 @@ def test_an_input_without_a_waiting_request_does_not_run():
         await asyncio.sleep(0)
         held.release.set()
         await asyncio.gather(busy, stays)
-        assert [array.tolist() for array in trunk.given[0]] == [[[2]]]
+        assert [array.tolist() for array in trunk.calls[0]] == [[[2]]]
         await asyncio.to_thread(batcher.close)
 
     asyncio.run(scenario())
@@ -217,36 +222,36 @@ def test_inputs_beyond_the_queue_are_refused_and_closing_drops_waiting_ones():
     asyncio.run(scenario())
 
 
-def test_a_known_input_costs_no_trunk_and_the_least_used_makes_room():
+def test_a_cached_input_skips_the_trunk_and_the_least_recently_used_output_is_dropped():
     trunk, tail, sizes = Stub(lambda ids: ids * 2), Stub(last_of), []
     registry = CollectorRegistry()
     requests = Counter("requests", "", ["result"], registry=registry)
-    batcher = Batcher("test", 1, 1, 100, 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts of three tokens
+    batcher = Batcher("test", InputQueue(100, 1, 1), 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts
 
     async def scenario() -> list:
-        found = []
+        outcomes = []
         for number in (1, 2, 1, 3, 1, 2):  # 3 drops 2
-            found.append((await batcher.run(text(trunk, (tail,), [number] * 3))).result[0].tolist())
+            outcomes.append((await batcher.run(text(trunk, (tail,), [number] * 3))).result[0].tolist())
         await asyncio.to_thread(batcher.close)
-        return found
+        return outcomes
 
     assert asyncio.run(scenario()) == [[2], [4], [2], [6], [2], [4]]
-    assert len(trunk.given) == 4
+    assert len(trunk.calls) == 4
     counted = {result: registry.get_sample_value("requests_total", {"result": result}) for result in ("hit", "miss")}
     assert counted == {"hit": 2, "miss": 4}
 
 
-def test_known_and_new_inputs_of_different_lengths_share_a_batch():
+def test_cached_and_new_inputs_of_different_lengths_share_a_batch():
     trunk, tail = Stub(lambda ids: ids.cumsum(1)), Stub(last_of)
     batcher = make([], cache_bytes=10_000)
 
     async def scenario() -> list:
         await batcher.run(text(trunk, (tail,), [1, 2, 3]))
-        return await behind(batcher, [text(trunk, (tail,), tokens) for tokens in ([1, 2, 3], [4, 4, 4, 4], [5, 6, 7])])
+        return await queued(batcher, [text(trunk, (tail,), tokens) for tokens in ([1, 2, 3], [4, 4, 4, 4], [5, 6, 7])])
 
-    found = asyncio.run(scenario())
-    assert [done.result[0].tolist() for done in found] == [[6], [16], [18]]
-    assert [arrays[0].shape for arrays in trunk.given] == [(1, 3), (2, 4)]
+    outcomes = asyncio.run(scenario())
+    assert [done.result[0].tolist() for done in outcomes] == [[6], [16], [18]]
+    assert [arrays[0].shape for arrays in trunk.calls] == [(1, 3), (2, 4)]
 
 
 def test_an_overloaded_service_answers_queue_full_and_recovers(shelf, serve, sample, occupied):
@@ -262,7 +267,7 @@ def test_an_overloaded_service_answers_queue_full_and_recovers(shelf, serve, sam
     assert client.post("/classify", json={"text": "red"}).status_code == 200
 
 
-def test_fifty_at_once_answer_as_each_does_alone(client):
+def test_fifty_parallel_requests_get_the_same_answers_as_one_by_one(client):
     from io import BytesIO
 
     from PIL import Image
@@ -289,7 +294,7 @@ def test_fifty_at_once_answer_as_each_does_alone(client):
 
 
 class Stoppable(Stub):
-    """Runs until it is told to stop, as a session does."""
+    """Runs until its options set `terminate`, like a session."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,18 +310,20 @@ class Stoppable(Stub):
 def test_a_run_is_stopped_only_when_its_last_request_is_cancelled():
     async def scenario() -> None:
         batcher, held = make([]), Held()
-        busy = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
-        await asyncio.to_thread(held.running.wait)
+        busy = await occupy(batcher, held)
         endless = Stoppable()
         both = [asyncio.create_task(batcher.run(text(endless, (), [1]))) for _ in range(2)]
         await asyncio.sleep(0)
         held.release.set()
         await busy
         await asyncio.to_thread(endless.running.wait)
+        (run,) = batcher._queue.runs
         both[0].cancel()
-        await asyncio.sleep(0.05)
-        assert not both[1].done()
+        await asyncio.wait([both[0]])
+        assert not run.options.terminate
         both[1].cancel()
+        await asyncio.wait([both[1]])
+        assert run.options.terminate
         done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
         assert done.result[0].tolist() == [7]
         await asyncio.to_thread(batcher.close)
@@ -329,10 +336,7 @@ def test_a_run_that_does_not_stop_is_replaced_by_another_thread(monkeypatch, eve
 
     async def scenario() -> None:
         batcher, held = make([]), Held()
-        stuck = asyncio.create_task(batcher.run(TowerInput(held, (), np.zeros((1, 1)), (), Admission("one", 1))))
-        await asyncio.to_thread(held.running.wait)
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(batcher.probe(), 0.05)
+        stuck = await occupy(batcher, held)
         stuck.cancel()
         await asyncio.wait_for(batcher.probe(), 10)
         done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
@@ -345,33 +349,30 @@ def test_a_run_that_does_not_stop_is_replaced_by_another_thread(monkeypatch, eve
     assert [event["event"] for event in events] == ["encoder_stuck"]
 
 
-def slow(seconds: float) -> Stub:
-    def compute(array: np.ndarray) -> np.ndarray:
-        time.sleep(seconds)
-        return array
-
-    return Stub(compute)
-
-
 def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_runs():
+    """The expected duration of a run is one hour, so that the seconds of the test itself do not matter."""
+
+    def within(hours: float) -> TowerInput:
+        return text(trunk, (), [1], alone=True, deadline=time.perf_counter() + 3600 * hours)
+
     async def scenario() -> None:
-        batcher, trunk = make([]), slow(0.05)
-        for _ in range(3):
-            await batcher.run(text(trunk, (), [1], deadline=time.perf_counter() + 1))
-        runs = len(trunk.given)
+        batcher._queue.run_time.learn(1, 3600)
         with pytest.raises(ServiceError) as caught:
-            await batcher.run(text(trunk, (), [1], deadline=time.perf_counter() + 0.01))
-        assert caught.value.code is Code.DEADLINE_UNREACHABLE
-        waiting = [asyncio.create_task(batcher.run(text(trunk, (), [1], alone=True))) for _ in range(5)]
+            await batcher.run(within(hours=0.5))
+        assert (caught.value.code, caught.value.retry_after_seconds) == (Code.DEADLINE_UNREACHABLE, 1)
+        busy = await occupy(batcher, held)
+        waiting = [asyncio.create_task(batcher.run(within(hours=7.5))) for _ in range(5)]
         await asyncio.sleep(0)
-        with pytest.raises(ServiceError) as caught:  # it would be in time if nobody waited
-            await batcher.run(text(trunk, (), [1], alone=True, deadline=time.perf_counter() + 0.15))
+        with pytest.raises(ServiceError) as caught:  # one run and five inputs are ahead of it
+            await batcher.run(within(hours=6.5))
         assert caught.value.code is Code.DEADLINE_UNREACHABLE
-        assert caught.value.retry_after_seconds >= 1
-        await asyncio.gather(*waiting)
-        assert len(trunk.given) == runs + 5
+        assert caught.value.retry_after_seconds == pytest.approx(6 * 3600, rel=0.1)
+        held.release.set()
+        await asyncio.gather(busy, *waiting)
+        assert len(trunk.calls) == 5
         await asyncio.to_thread(batcher.close)
 
+    batcher, trunk, held = make([]), Stub(), Held()
     asyncio.run(scenario())
 
 
@@ -385,21 +386,21 @@ def test_a_task_with_many_inputs_does_not_delay_a_task_with_few():
     trunk = Stub(noting)
     greedy = [text(trunk, (), [1], "greedy", alone=True) for _ in range(30)]
     modest = [text(trunk, (), [2], "modest", alone=True) for _ in range(3)]
-    asyncio.run(behind(make([]), greedy + modest))
+    asyncio.run(queued(make([]), greedy + modest))
     assert sorted(order) == [1] * 30 + [2] * 3
     assert order[:6].count(2) == 3
 
 
-def test_in_a_full_queue_the_task_with_most_inputs_loses_its_newest():
+def test_in_a_full_queue_the_task_with_most_inputs_loses_its_newest_input():
     trunk = Stub()
     greedy = [text(trunk, (), [1], "greedy") for _ in range(4)]
     modest = [text(trunk, (), [2], "modest") for _ in range(3)]
-    found = asyncio.run(behind(make([], queue_size=4), greedy + modest))
-    codes = [error.code if isinstance(error, ServiceError) else "answered" for error in found]
+    outcomes = asyncio.run(queued(make([], queue_size=4), greedy + modest))
+    codes = [error.code if isinstance(error, ServiceError) else "answered" for error in outcomes]
     assert codes == ["answered"] * 2 + [Code.QUEUE_FULL] * 2 + ["answered"] * 2 + [Code.QUEUE_FULL]
 
 
-def test_a_bug_in_the_scheduler_fails_every_waiting_request_and_no_thread_ends(monkeypatch, events):
+def test_a_bug_in_the_scheduler_fails_every_waiting_request_and_its_thread_continues(monkeypatch, events):
     def broken(*_: object) -> list[int]:
         raise ZeroDivisionError
 

@@ -11,6 +11,8 @@ import time
 import pytest
 
 from service.models.loading import Loader
+from service.models.refusal import RefusedError
+from service.settings import Settings
 from tests.support.counting import LONG, SHORT, counting_draft
 
 
@@ -35,7 +37,9 @@ def test_a_request_that_reaches_its_deadline_in_the_queue_never_runs(shelf, serv
     assert sample(client, 'mora_deadline_total{stage="encoder"}') == 1
     assert sample(client, 'mora_rejected_total{reason="deadline"}') == 1
     assert ask(client, text="red")[0] == 200
-    assert sample(client, 'mora_batch_size_sum{encoder="text"}') == 2  # this one, and what occupied the encoder
+    assert (
+        sample(client, 'mora_batch_size_sum{encoder="text"}') == 2
+    )  # this text and the input that occupied the encoder
 
 
 def test_a_run_past_the_deadline_is_stopped_and_the_session_continues(counting, sample):
@@ -90,31 +94,25 @@ def test_a_version_that_loads_too_long_is_a_missed_deadline(slow_to_pin, sample,
     assert response.status_code == 200
 
 
-def test_the_default_is_a_setting_and_a_request_may_ask_for_less_or_more(shelf, serve, occupied):
+def test_the_default_deadline_is_a_setting_and_a_request_may_set_another(shelf, serve, occupied):
     shelf.publish()
     client = serve(shelf.store, timeout_ms=300, encoder_workers=1)
     with occupied(client, "text"):
         assert ask(client, text="red")[1]["code"] == "deadline"
         batch = client.post("/classify/batch", json={"inputs": [{"text": "red"}], "tasks": ["fruit"]})
     assert batch.json()["results"][0][0]["code"] == "deadline"
-    for wrong in (0, -1, 600_001, "soon", 1.5):
-        assert ask(client, text="red", timeout_ms=wrong)[1]["code"] == "bad_value"
+    for invalid in (0, -1, 600_001, "soon", 1.5):
+        assert ask(client, text="red", timeout_ms=invalid)[1]["code"] == "bad_value"
 
 
-def test_a_version_whose_golden_examples_do_not_end_is_refused(shelf, serve, monkeypatch, events):
-    monkeypatch.setattr("service.models.loading._GOLDEN_SECONDS", 0.3)
+def test_a_version_whose_golden_examples_do_not_end_is_refused(shelf):
     draft = counting_draft(shelf)
     examples = tuple(
         example.model_copy(update={"text": LONG} if example.text else {}) for example in draft.manifest.golden
     )
-    shelf.publish()
-    client = serve(shelf.store)
-
     shelf.publish_draft(draft.replacing(golden=examples))
 
-    until = time.monotonic() + 30
-    while not (refused := [event for event in events if event["event"] == "model_refused"]):
-        assert time.monotonic() < until
-        time.sleep(0.01)
-    assert refused[0]["reason"] == "golden_mismatch"
-    assert ask(client, text="red")[1]["version"] == 1
+    with pytest.raises(RefusedError) as refusal:
+        Loader(shelf.store, Settings(store=shelf.store.root), golden_seconds=0.3).load("fruit", 1)
+
+    assert refusal.value.reason == "golden_mismatch"

@@ -28,7 +28,7 @@ def test_the_parts_of_the_modalities_sum_to_the_logit(client, picture, pixels, o
 
 
 @pytest.mark.parametrize(("pattern", "absent"), [("image", "text"), ("text", "image")])
-def test_an_absent_modality_adds_nothing_and_the_other_carries_the_answer(client, picture, pattern, absent):
+def test_an_absent_modality_has_no_part_and_the_other_carries_the_answer(client, picture, pattern, absent):
     explanation = client.post("/classify", json=body(picture, pattern, "fruit", explain=True)).json()["explanation"]
     assert [label[absent] for label in explanation["labels"]] == [0.0, 0.0, 0.0]
     assert any(label[pattern] for label in explanation["labels"])
@@ -48,7 +48,7 @@ def test_the_answer_without_a_modality_is_the_answer_to_the_other(client, pictur
     assert explanation[without] == alone["labels"]
 
 
-def test_the_answer_without_a_modality_is_counted_nowhere(client, picture, sample):
+def test_the_answer_without_a_modality_is_not_counted(client, picture, sample):
     series = ['mora_predictions_total{label="apple",task="fruit"}', 'mora_predictions_total{label="pear",task="fruit"}']
 
     def counted() -> float:
@@ -77,7 +77,7 @@ def test_an_explanation_has_top_k_labels_and_comes_only_with_explain(client, pic
     [
         ("fruit", [3, 0, 0], [2, 0, 0], "image"),
         ("fruit", [2, 0, 0], [3, 0, 0], "text"),
-        ("fruit", [5, 5, 5], [1, 0, 0], "text"),  # what the image adds to all alike changes no score
+        ("fruit", [5, 5, 5], [1, 0, 0], "text"),  # an equal part in every label changes no score
         ("tags", [5, 5, 5, 5], [1, 0, 0, 0], "image"),  # but here it does
     ],
 )
@@ -90,6 +90,6 @@ def test_the_modality_with_the_largest_part_carries_the_answer(shelf, task, imag
     unused = dict.fromkeys(("image_tower", "text_tower", "tokenizer", "max_image_pixels", "decoding"))
     model = Model(manifest=manifest, precision=Precision.FP32, head=head, **unused)
 
-    ranking = model.decide(one, one).ranked(manifest.labels, 2)
+    ranking = model.decide(Features(one, one)).ranked(manifest.labels, 2)
 
     assert explain(model, Features(one, one), ranking).carried_by == carrier

@@ -23,7 +23,7 @@ def close(cells: list, others: list) -> bool:
     return [plain(cell) for cell in cells] == [plain(cell) for cell in others]
 
 
-def test_every_input_is_answered_in_every_task_as_it_is_alone(client, picture):
+def test_a_batch_gives_the_same_answers_as_single_requests(client, picture):
     inputs = [{"image": encoded(picture)}, {"text": "a red apple"}, {"image": encoded(picture), "text": "green"}]
 
     response = client.post("/classify/batch", json={"inputs": inputs, "tasks": ["tags", "fruit"], "top_k": 2})
@@ -33,7 +33,7 @@ def test_every_input_is_answered_in_every_task_as_it_is_alone(client, picture):
     assert list(answer) == ["results", "latency_ms", "request_id"]
     for item, cells in zip(inputs, answer["results"], strict=True):
         alone = [client.post("/classify", json={**item, "task": task, "top_k": 2}).json() for task in ("tags", "fruit")]
-        assert close(cells, [cell_of(found) for found in alone])
+        assert close(cells, [cell_of(answer) for answer in alone])
 
 
 def test_the_error_of_an_input_or_a_task_fills_its_own_cells(client, picture, sample):

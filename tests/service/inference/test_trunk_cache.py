@@ -1,4 +1,4 @@
-"""What the cache keeps, for how long, and what it counts."""
+"""The outputs that the cache keeps and drops, and its counts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from service.inference.forward import Admission, TowerInput, forward
 from service.inference.trunk_cache import TrunkCache
 
 ONE, OTHER = SimpleNamespace(sha256="one"), SimpleNamespace(sha256="other")
@@ -29,7 +30,7 @@ def key(cache: TrunkCache, number: int, trunk: object = ONE) -> object:
     return cache.key(trunk, np.full((1, 4), number))
 
 
-def test_a_key_is_the_content_of_trunk_and_input(cache):
+def test_a_key_depends_on_the_content_of_trunk_and_input(cache):
     assert key(cache, 1) == key(cache, 1)
     assert len({key(cache, 1), key(cache, 2), key(cache, 1, OTHER)}) == 3
     transposed = np.arange(4).reshape(2, 2).T
@@ -48,7 +49,7 @@ def test_the_least_recently_used_output_is_dropped(cache, registry):
     assert registry.get_sample_value("cache_total", {"result": "miss"}) == 1
 
 
-def test_an_output_put_twice_takes_its_bytes_once(cache):
+def test_an_output_that_is_put_twice_is_counted_once(cache):
     for number in (1, 1, 1, 2):
         cache.put(key(cache, number), OUTPUT)
     assert all(cache.get(key(cache, number)) is not None for number in (1, 2))
@@ -66,9 +67,12 @@ def test_a_kept_output_does_not_change_with_its_batch(cache):
     assert (cache.get(key(cache, 1)) == OUTPUT).all()
 
 
-def test_a_cache_of_no_bytes_has_no_keys_and_counts_nothing(registry):
+def test_a_cache_of_no_bytes_keeps_nothing_and_counts_nothing(registry):
     cache = TrunkCache(0, Counter("cache", "", ["result"], registry=registry))
-    assert key(cache, 1) is None
-    cache.put(None, OUTPUT)
-    assert cache.get(None) is None
+    cache.put(key(cache, 1), OUTPUT)
+    trunk = SimpleNamespace(sha256="one", run_on_device=lambda numbers, options: numbers)
+
+    assert forward([TowerInput(trunk, (), np.full((1, 4), 1), (), Admission("fruit", 4))], cache) == [[]]
+
     assert registry.get_sample_value("cache_total", {"result": "miss"}) is None
+    assert cache.get(key(cache, 1)) is None

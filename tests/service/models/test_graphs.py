@@ -12,7 +12,7 @@ from service.models.loading import Loader
 from service.settings import Settings
 
 
-def test_an_open_graph_does_not_keep_the_bytes_it_came_from(shelf):
+def test_an_open_graph_does_not_keep_its_file_in_memory(shelf):
     draft = shelf.draft()
     data = draft.blobs[draft.manifest.graphs["fp32"].image_tail.sha256]
     holders = sys.getrefcount(data)
@@ -23,7 +23,7 @@ def test_an_open_graph_does_not_keep_the_bytes_it_came_from(shelf):
     assert graph.run(np.zeros((2, 3, 6), np.float32)).shape == (2, 8)
 
 
-def test_a_graph_takes_the_output_of_another_where_that_lies(shelf):
+def test_a_graph_takes_the_output_of_another_graph_on_its_device(shelf):
     draft = shelf.draft()
     blobs, graphs = draft.blobs, draft.manifest.graphs["fp32"]
     trunk = Graph(blobs[graphs.image_trunk.sha256], "trunk", IMAGE_TRUNK, intra_op_threads=1)

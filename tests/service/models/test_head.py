@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from model_store import Calibration, Pattern, Problem
-from service.api.item import pattern_of
-from service.models.head import read_head, scores, selected
+from service.models.head import Features, read_head, scores, selected
 
 LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=9).map(lambda x: np.array(x, np.float32))
 
@@ -45,17 +44,17 @@ def test_logits_are_the_patterns_linear_map_of_features_or_absent_features(shelf
     )
     head = read_head(draft.manifest, save(tensors), save(absent))
     image, text = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
-    for given_image, given_text in [(image, text), (image, None), (None, text)]:
-        pattern = pattern_of(given_image is not None, given_text is not None)
-        features = np.concatenate(
-            [absent["image"] if given_image is None else image, absent["text"] if given_text is None else text]
-        )
-        expected = tensors[f"{pattern}.weight"] @ features + tensors[f"{pattern}.bias"]
-        np.testing.assert_allclose(head.logits(given_image, given_text), expected, rtol=1e-5, atol=1e-5)
+    for pattern, features, completed in [
+        ("both", Features(image, text), (image, text)),
+        ("image", Features(image, None), (image, absent["text"])),
+        ("text", Features(None, text), (absent["image"], text)),
+    ]:
+        expected = tensors[f"{pattern}.weight"] @ np.concatenate(completed) + tensors[f"{pattern}.bias"]
+        np.testing.assert_allclose(head.logits(features), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [f"{pattern}.{part}" for pattern in Pattern for part in ("weight", "bias")])
-def test_a_head_with_a_missing_or_misshapen_tensor_is_refused(shelf, name):
+def test_a_head_with_a_missing_or_misshapen_tensor_is_an_error(shelf, name):
     draft = shelf.draft()
     tensors = load(draft.blobs[draft.manifest.head.sha256])
     absent = draft.blobs[draft.manifest.absent_features.sha256]

@@ -1,4 +1,4 @@
-"""How a model prepares an item; what it answers is tested over HTTP in `tests/service/web`."""
+"""Preparation of an item by a model. The answers are tested over HTTP in `tests/service/web`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model_store import ImagePreprocessing, Precision
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.loaded_model import Model
-from service.models.memory_budget import MemoryBudget
+from service.models.preparation import MemoryBudget
 
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)

@@ -17,14 +17,14 @@ def calls(monkeypatch) -> list[tuple[int, ...]]:
     return calls
 
 
-def test_glibc_is_told_both_thresholds_and_to_trim(calls):
+def test_glibc_gets_both_thresholds_and_the_call_to_trim(calls):
     return_large_blocks()
     return_freed_memory()
 
     assert calls == [(-3, 4 << 20), (-1, 8 << 20), (0,)]
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
+def test_another_c_library_is_not_called(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace())
     return_large_blocks()
     return_freed_memory()

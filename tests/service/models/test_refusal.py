@@ -15,7 +15,7 @@ from service.models.refusal import RefusedError, is_final, reason_of, refusing
         (NotFoundError(""), "missing", False),
     ],
 )
-def test_a_version_is_refused_for_good_only_if_its_own_bytes_are_at_fault(error, reason, final):
+def test_a_refusal_is_final_only_if_it_depends_on_the_version_alone(error, reason, final):
     assert (reason_of(error), is_final(error)) == (reason, final)
 
 

@@ -38,7 +38,7 @@ def lines(log_format: str) -> list[str]:
 
 
 @pytest.mark.parametrize("log_format", ["json", "auto"])
-def test_every_event_is_one_json_object_where_no_terminal_is(log_format):
+def test_without_a_terminal_every_event_is_one_json_object(log_format):
     ours, theirs, warning, thread = map(json.loads, lines(log_format))
 
     assert (ours["event"], ours["task"], ours["trace_id"], ours["level"]) == ("ours", "fruit", "t1", "warning")

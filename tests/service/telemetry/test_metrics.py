@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from model_store import Pattern
 from service.telemetry import metrics
+from tests.support.waiting import eventually
 
 MEASURED = {"validation": {"both": {"confidence": 0.75, "accuracy": 0.5}, "text": {"confidence": None}}}
 OTHER_MIX = {Pattern.BOTH: 0.25, Pattern.IMAGE: 0.75}
@@ -38,10 +39,7 @@ def test_the_training_data_of_the_live_version_is_shown_and_replaced_with_it(she
 
     shelf.publish_draft(shelf.draft("fruit", seed=2).replacing(training_mix=OTHER_MIX, metrics={}))
 
-    deadline = time.monotonic() + 30
-    while series(client, "mora_training_confidence"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: not series(client, "mora_training_confidence"))
     assert series(client, "mora_training_modality_ratio") == of_fruit({"both": 0.25, "image": 0.75, "text": 0.0})
 
 
@@ -70,10 +68,7 @@ def test_work_on_the_event_loop_shows_as_lag(shelf, serve, sample):
 
     client.portal.call(time.sleep, 0.5)
 
-    deadline = time.monotonic() + 30
-    while sample(client, "mora_event_loop_lag_seconds") < 0.3:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    eventually(lambda: sample(client, "mora_event_loop_lag_seconds") >= 0.3)
 
 
 def test_the_lag_is_the_maximum_of_the_last_fifteen_seconds(monkeypatch):

@@ -26,7 +26,7 @@ def test_a_deadline_counts_from_the_arrival(clock):
     assert record.elapsed_seconds == 7.0
 
 
-def test_the_runs_of_a_stage_add_up_and_are_kept_one_by_one(clock):
+def test_the_runs_of_a_stage_are_summed_and_listed(clock):
     record = RequestRecord(started=100.0)
     record.add(Stage.QUEUE, 0.5, started=90.0)
     record.add(Stage.QUEUE, 0.25)
@@ -35,16 +35,18 @@ def test_the_runs_of_a_stage_add_up_and_are_kept_one_by_one(clock):
     assert record.runs == [(Stage.QUEUE, 90.0, 0.5), (Stage.QUEUE, 99.75, 0.25)]
 
 
-def test_milliseconds_name_every_stage_and_the_total(clock):
+def test_milliseconds_has_every_stage_and_the_total(clock):
     record = RequestRecord(started=100.0)
     record.add(Stage.HEAD, 0.0012344)
     clock[0] = 101.5
-    record.finish()
+
+    latency = record.finish()
 
     others = ["decode", "tokenize", "queue", "image_encoder", "text_encoder"]
-    assert record.milliseconds() == {**dict.fromkeys(others, 0.0), "head": 1.234, "total": 1500.0}
+    expected = {**dict.fromkeys(others, 0.0), "head": 1.234, "total": 1500.0}
+    assert latency.model_dump() == record.milliseconds() == expected
 
 
-@pytest.mark.parametrize(("given", "is_safe"), [("a-Z.9_:", True), ("", False), ("a b", False), ("a\n", False)])
-def test_a_safe_id_needs_no_quotes_in_a_header_or_a_log(given, is_safe):
-    assert bool(SAFE_ID.fullmatch(given)) == is_safe
+@pytest.mark.parametrize(("request_id", "is_safe"), [("a-Z.9_:", True), ("", False), ("a b", False), ("a\n", False)])
+def test_a_safe_id_needs_no_quotes_in_a_header_or_a_log(request_id, is_safe):
+    assert bool(SAFE_ID.fullmatch(request_id)) == is_safe

@@ -294,7 +294,7 @@ def test_an_unexpected_exception_is_a_problem_without_its_message(client, sample
     def fail(*_: object) -> None:
         raise RuntimeError("secret-of-the-house")
 
-    monkeypatch.setattr("service.models.head.scores", fail)
+    monkeypatch.setattr("service.models.loaded_model.scores", fail)
     before = sample(client, 'mora_rejected_total{reason="internal"}')
 
     response = client.post("/classify", json=ITEM)

@@ -40,7 +40,7 @@ def test_probes_answer_and_are_not_counted_as_requests(client, sample):
 def test_ready_fails_when_an_encoder_takes_no_work(shelf, serve, monkeypatch, occupied, encoder):
     shelf.publish("fruit")
     client = serve(shelf.store, encoder_workers=1)
-    monkeypatch.setattr("service.inference.engine._PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("service.inference.engine.PROBE_SECONDS", 0.05)
     with occupied(client, encoder):
         response = client.get("/readyz")
     assert (response.status_code, response.json()["code"]) == (503, "stalled")

@@ -10,6 +10,7 @@ from prometheus_client import Counter
 
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
+from service.inference.input_queue import InputQueue
 from service.inference.trunk_cache import TrunkCache
 from service.models.head import Vector
 
@@ -46,7 +47,7 @@ def expected(number: int) -> float:
 def make_batcher(queue_size: int, most_in_a_batch: int) -> Batcher:
     """One thread, behind a queue."""
     cache = TrunkCache(0, Counter("cache", "", ["result"], registry=None))
-    return Batcher("stub", 1, 1, queue_size, most_in_a_batch, cache, lambda size: None)
+    return Batcher("stub", InputQueue(queue_size, most_in_a_batch, parallel=1), 1, cache, lambda size: None)
 
 
 def item_of(number: int, trunk: Trunk, tail: Tail) -> TowerInput:

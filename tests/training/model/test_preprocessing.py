@@ -25,8 +25,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from model_store import Padding, Precision, blob_of
 from service.api.item import Item
 from service.models.loaded_model import Model
-from service.models.memory_budget import MemoryBudget
-from service.models.tokenizer import TextTokenizer
+from service.models.preparation import MemoryBudget, TextTokenizer
 from training.errors import BackboneError, DataError
 from training.model.backbones import load_backbone, load_backbone_config
 from training.model.preprocessing import Preprocessor

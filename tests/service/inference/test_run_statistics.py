@@ -1,15 +1,43 @@
+"""Estimates of the duration of runs, and fair shares of tasks."""
+
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.inference.fair_share import FairShare
+from service.inference.run_statistics import FairShare, RunTime
+
+
+@given(st.floats(1e-5, 1e-2), st.floats(0, 0.1), st.lists(st.integers(1, 500), min_size=2, max_size=40))
+def test_the_slope_and_the_fixed_cost_of_runs_are_learnt(slope, fixed, sizes):
+    run_time = RunTime()
+    for size in sizes:
+        run_time.learn(size, slope * size + fixed)
+    assert run_time.seconds(sizes[0]) == pytest.approx(slope * sizes[0] + fixed, rel=0.01)
+
+
+def test_the_estimate_is_zero_at_first_and_old_runs_fade():
+    run_time = RunTime()
+    assert run_time.seconds(100) == 0.0
+    for seconds in [5.0] * 10 + [0.1] * 300:
+        run_time.learn(10, seconds)
+    assert run_time.seconds(10) == pytest.approx(0.1, rel=0.05)
+    assert run_time.seconds(0) == 0.0
+
+
+def test_every_run_adds_its_fixed_cost():
+    run_time = RunTime()
+    for tokens in (10, 20, 30, 40):
+        run_time.learn(tokens, 0.5 + 0.01 * tokens)
+    assert run_time.seconds(100, runs=4) == pytest.approx(0.01 * 100 + 4 * 0.5)
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when a test says so."""
+    """A clock that a test sets."""
     now = [100.0]
-    monkeypatch.setattr("service.inference.fair_share.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("service.inference.run_statistics.time.perf_counter", lambda: now[0])
     return now
 
 
@@ -17,7 +45,7 @@ def next_of(fair_share: FairShare, *tasks: str) -> str:
     return min(tasks, key=fair_share.recent_tokens)
 
 
-def test_tasks_that_always_want_more_get_alike(clock):
+def test_tasks_that_always_have_inputs_get_equal_shares(clock):
     fair_share, served = FairShare(), []
     for _ in range(40):
         clock[0] += 0.01
@@ -26,7 +54,7 @@ def test_tasks_that_always_want_more_get_alike(clock):
     assert served.count("a") == served.count("b") == 20
 
 
-def test_tokens_count_and_not_runs(clock):
+def test_shares_are_counted_in_tokens_not_in_runs(clock):
     fair_share, tokens = FairShare(), {"long": 0, "short": 0}
     for _ in range(600):
         clock[0] += 0.01
@@ -53,9 +81,9 @@ def test_a_task_that_returns_after_a_pause_goes_first_only_briefly(clock):
     fair_share.spend("back", 5)
     for _ in range(1_000):
         clock[0] += 0.01
-        fair_share.spend("there", 5)
+        fair_share.spend("busy", 5)
     ahead = 0
-    while next_of(fair_share, "there", "back") == "back":
+    while next_of(fair_share, "busy", "back") == "back":
         clock[0] += 0.01
         fair_share.spend("back", 5)
         ahead += 1

@@ -1,12 +1,11 @@
-"""Fields that make an item, or what is wrong with them."""
+"""An item, or the error of its fields."""
 
 from __future__ import annotations
 
 import pytest
 
-from service.api.item import Item
-from service.api.requests import BatchRequest
-from service.api.validation import parse_item, validate
+from service.api.item import Item, parse_item
+from service.api.requests import BatchRequest, validate
 from service.errors import Code, ServiceError
 
 
@@ -39,7 +38,7 @@ def test_fields_make_an_item(fields, item):
         ({"txet": "red"}, Code.EXTRA_FIELD, "The fields are image, text."),
     ],
 )
-def test_fields_that_make_no_item_have_a_reason(fields, code, detail):
+def test_fields_that_make_no_item_have_an_error(fields, code, detail):
     refused = parse_item(fields, max_text_bytes=4)
 
     assert isinstance(refused, ServiceError)
@@ -47,7 +46,7 @@ def test_fields_that_make_no_item_have_a_reason(fields, code, detail):
     assert detail in refused.detail
 
 
-def test_a_reason_never_repeats_what_was_sent():
+def test_an_error_never_repeats_the_request():
     with pytest.raises(ServiceError) as refused:
         validate(BatchRequest, {"inputs": [{}], "tasks": ["secret", 5]}, strict=True)
 

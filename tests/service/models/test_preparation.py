@@ -1,4 +1,9 @@
+"""Token ids equal those of the backbone's tokenizer; the memory of decoding is limited."""
+
 from __future__ import annotations
+
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,7 +13,8 @@ from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
 from model_store import Padding
-from service.models.tokenizer import TextTokenizer
+from model_store.items.picture_error import PictureError, PictureProblem
+from service.models.preparation import MemoryBudget, TextTokenizer
 
 MAX_LENGTH = 12
 
@@ -61,7 +67,7 @@ def test_tokens_of_any_text_equal_transformers(ours, reference, text):
     assert tokens.truncated == (len(reference(text)["input_ids"]) > MAX_LENGTH)
 
 
-def test_the_end_token_is_kept_and_pointed_at(ours, reference):
+def test_last_token_is_the_index_of_the_end_token(ours, reference):
     for text, length in [("", 2), ("red red", 4), ("red " * 10, 12), ("red " * 11, 12)]:
         tokens = ours.tokenize(text)
         assert tokens.input_ids.shape == (1, length)
@@ -76,7 +82,7 @@ def test_special_tokens_in_a_text_are_plain_text(ours, reference):
     assert reference.eos_token_id not in ids[1:-1]
 
 
-def test_truncated_means_that_something_was_cut(ours):
+def test_truncated_is_set_only_for_a_text_that_was_cut(ours):
     assert not ours.tokenize("red " * (MAX_LENGTH - 2)).truncated
     assert ours.tokenize("red " * (MAX_LENGTH - 1)).truncated
 
@@ -105,3 +111,64 @@ def test_the_manifests_padding_replaces_the_tokenizer_files(ours, reference):
     for padding, end in [(None, []), (Padding(length=MAX_LENGTH, token=7), [7] * (MAX_LENGTH - 3))]:
         tokens = TextTokenizer(definition.to_str().encode(), MAX_LENGTH, padding).tokenize("red")
         assert tokens.input_ids.tolist() == [[*ours.tokenize("red").input_ids[0].tolist(), *end]]
+
+
+def waits(thread: threading.Thread) -> bool:
+    thread.join(0.1)
+    return thread.is_alive()
+
+
+def entering(budget: MemoryBudget, size: int, entered: list[int]) -> threading.Thread:
+    def enter() -> None:
+        with budget.reserve(size):
+            entered.append(size)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    return thread
+
+
+def test_a_reservation_waits_for_free_bytes():
+    budget, entered = MemoryBudget(10), []
+    with budget.reserve(4), budget.reserve(5):
+        small = entering(budget, 1, entered)
+        small.join(20)
+        assert entered == [1]
+        large = entering(budget, 2, entered)
+        assert waits(large)
+    large.join(20)
+    assert entered == [1, 2]
+
+
+def test_a_reservation_larger_than_the_budget_is_refused():
+    budget = MemoryBudget(10)
+    with pytest.raises(PictureError) as refusal, budget.reserve(11):
+        pass
+    assert refusal.value.problem is PictureProblem.MEMORY
+    with budget.reserve(10):
+        pass
+
+
+def test_small_reservations_do_not_overtake_a_large_one():
+    budget, entered = MemoryBudget(10), []
+    with budget.reserve(5):
+        large = entering(budget, 10, entered)
+        assert waits(large)
+        small = entering(budget, 1, entered)
+        assert waits(small)  # there is room, but the large one was first
+    large.join(20)
+    small.join(20)
+    assert entered == [10, 1]
+
+
+def test_a_failed_block_frees_its_bytes():
+    budget = MemoryBudget(10)
+    for _ in range(3):
+        try:
+            with budget.reserve(10):
+                raise ValueError
+        except ValueError:
+            pass
+    started = time.monotonic()
+    with budget.reserve(10):
+        assert time.monotonic() - started < 20
