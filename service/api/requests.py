@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 
-from model_store.items.missing import is_missing
+from model_store.items.cells import is_missing
 from service.errors import Code, ServiceError
 
 Timeout = Annotated[

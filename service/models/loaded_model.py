@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
 from model_store import Manifest, Precision
-from model_store.items.picture_error import PictureError, PictureProblem
-from model_store.items.pictures import pixel_values
+from model_store.items.pictures import PictureError, PictureProblem, pixel_values
 from service.api.answers import Modalities, Modality
 from service.api.item import Item, pattern_of
 from service.errors import Code, ServiceError

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from model_store.items.picture_error import PictureError, PictureProblem
+from model_store.items.pictures import PictureError, PictureProblem
 
 
 class MemoryBudget:

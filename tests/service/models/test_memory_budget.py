@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from model_store.items.picture_error import PictureError, PictureProblem
+from model_store.items.pictures import PictureError, PictureProblem
 from service.models.memory_budget import MemoryBudget
 
 
