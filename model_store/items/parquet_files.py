@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from model_store.items.labels import class_names
 from model_store.items.rows import Row, TableError, check_unique, table_errors
 
-_BUFFER_BYTES = 1 << 20  # with a buffer, a row group is never in memory as a whole
+BUFFER_BYTES = 1 << 20  # with a buffer, a row group is never in memory as a whole
 InvalidText = Literal["surrogateescape", "replace"]  # how a string that is not UTF-8 is decoded
 
 
@@ -35,7 +35,7 @@ class ParquetTable:
     def tables(self, columns: Collection[str], size: int) -> Iterator[pa.Table]:
         """These columns of all rows, `size` rows at a time. Raises TableError."""
         names = [name for name in self.names if name in columns]
-        with _parquet_errors(self.path), pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as file:
+        with _parquet_errors(self.path), pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
             for batch in file.iter_batches(size, columns=names):
                 yield pa.Table.from_batches([batch])
 

@@ -1,4 +1,4 @@
-"""The answerers of `mora-serve classify` and `bulk`: a model in this process, or a running service."""
+"""The answerers of `mora-serve classify` and `bulk`; this module has the one that loads a model into this process."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _log = structlog.get_logger()
 
 
 class Answerer(Protocol):
-    """One version of a task. Its methods raise ClientError or DataSetError if it cannot answer at all."""
+    """Answers with one version of a task. Methods raise ClientError or DataSetError if no item can be answered."""
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
-        """The answer of `POST /classify`. Raises ServiceError, or ProblemError if a service refused the item."""
+        """The answer of `POST /classify`. Raises ServiceError, or ProblemError if a service refuses the item."""
 
     def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
-        """Every label of each item, best first, or why it has none; an error is returned as it is."""
+        """The answer to each item with all labels, best first, or its error. An error among the items is returned."""
 
     def close(self) -> None:
         """End the threads."""
 
 
 class StoreAnswerer:
-    """A version of a store, loaded into this process and run by the service's own engine, which forms the batches.
+    """A version of a store, which is loaded into this process. The engine of the service forms the batches.
 
     Raises StoreError, RefusedError or DataSetError if the version cannot be loaded.
     """
@@ -48,7 +48,7 @@ class StoreAnswerer:
         name = choose_task(task, store.tasks(), store.root)
         loader, metrics = Loader(store, settings), Metrics()
         self._model = loader.load(name, version or store.manifest(name).version)
-        self._max_in_flight = max(1, settings.queue_size)  # the engine would refuse more
+        self._max_in_flight = max(1, settings.queue_size)  # the engine refuses more
         self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
@@ -56,7 +56,7 @@ class StoreAnswerer:
         return asyncio.run(self._classify(item, top_k, explain))
 
     def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
-        """Every label of each item, best first, or why it has none."""
+        """The answer to each item with all labels, best first, or its error."""
         return asyncio.run(self._label_all(items))
 
     def close(self) -> None:
@@ -94,11 +94,6 @@ def open_store(settings: Settings) -> Store:
     return Store(settings.store, read_trusted_keys(settings.trusted_keys))
 
 
-def live_tasks(store: Store) -> list[str]:
-    """The tasks of a store that have a live version."""
-    return [task for task in store.tasks() if store.live(task) is not None]
-
-
 def label_rows(items: Sequence[Item | ServiceError], answerer: Answerer, top_k: int) -> list[Row]:
-    """The columns of the answers, row by row."""
+    """The answers to the items as rows of the output."""
     return [answer_row(answer, top_k) for answer in answerer.label(items)]

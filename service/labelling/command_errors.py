@@ -1,4 +1,4 @@
-"""Errors of the labelling commands, each told in one line."""
+"""Errors of the labelling commands, each printed in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def one_line_errors(interrupted: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise  # the reader of the output has left
+        raise  # the process that reads the output has ended
     except KeyboardInterrupt:
         typer.echo(interrupted, err=True)
         raise typer.Exit(130) from None

@@ -15,14 +15,14 @@ from rich.console import Console
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from service.api.item import Item
+from service.client import Client
 from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
-from service.labelling.answerers import Answerer, StoreAnswerer, live_tasks, open_store
+from service.labelling.answerers import Answerer, StoreAnswerer, open_store
 from service.labelling.command_errors import one_line_errors
-from service.labelling.labelled_file import label_file
+from service.labelling.labelled_file import columns_of, label_file, open_source
 from service.labelling.rows import Limits, item_of, named_columns
-from service.labelling.service_answerer import ServiceAnswerer, open_client
-from service.labelling.sources import columns_of, open_source
+from service.labelling.service_answerer import ServiceAnswerer
 from service.labelling.writers import check_output
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging
@@ -118,8 +118,9 @@ def classify(
 
     def all_tasks() -> list[str]:
         if url is None:
-            return live_tasks(open_store(settings))
-        with open_client(url, read_api_key(api_key_file)) as client:
+            opened = open_store(settings)
+            return [name for name in opened.tasks() if opened.live(name) is not None]
+        with Client(url, read_api_key(api_key_file)) as client:
             return [summary.task for summary in client.tasks().tasks]
 
     with one_line_errors("stopped; no file was written"):

@@ -1,4 +1,4 @@
-"""Parts of a bulk job labelled on Ray Data, through which only their numbers pass; needs the extra `ray`."""
+"""Parts of a bulk job labelled on Ray Data, which passes only part numbers; needs the extra `ray`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _OBJECT_STORE_BYTES = 100_000_000  # room for numbers of parts
 
 
 def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) -> Iterator[LabelledPart]:
-    """Label the parts on Ray; yields them in the order in which they are done. Raises DataSetError if a worker fails.
+    """Label the parts on Ray; yields each part once it is done. Raises DataSetError if a worker fails.
 
     Args:
-        address: of a cluster, or `local` for a Ray of this command's own.
+        address: of a cluster, or `local` to start Ray for this command.
     """
     _start_ray(address)
     try:
@@ -53,9 +53,9 @@ def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) 
 
 
 class RayWorker:
-    """A PartLabeller in the form that Ray Data calls: with a batch of one row, which is the number of a part.
+    """A PartLabeller as a callable for Ray Data; the batch has one row, which holds the number of a part.
 
-    An error that the user can correct is returned as `problem`, because Ray would add its own traces to an exception.
+    An error that the user can correct is returned as `problem`, because Ray would add its stack traces to an exception.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -65,18 +65,17 @@ class RayWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """The LabelledPart of the batch's part, a column for each field."""
-        number = int(batch["item"][0])
         try:
             self._labeller = self._labeller or PartLabeller(self._plan)
-            done, problem = self._labeller.label(self._parts[number]), ""
+            done, problem = self._labeller.label(self._parts[int(batch["item"][0])]), ""
         except (DataSetError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
-            done, problem = LabelledPart(number, 0, 0), str(error) or type(error).__name__
+            done, problem = LabelledPart(0, 0), str(error) or type(error).__name__
         return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
 
 
 def _start_ray(address: str) -> None:
     """Start Ray on this machine, or connect to the cluster at an address. Raises DataSetError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage reports to its developers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures arrive as exceptions
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -84,7 +83,7 @@ def _start_ray(address: str) -> None:
         options |= {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(address=address, **options)
-    except Exception as error:  # on a busy machine that takes too long to start, Ray raises a bare Exception
+    except Exception as error:  # Ray raises a bare Exception if its start times out on a busy machine
         raise DataSetError(f"Ray did not start: {error}; check --address, and run the same command again") from error
 
 

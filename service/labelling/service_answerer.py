@@ -1,4 +1,4 @@
-"""A running service that answers `mora-serve classify --url`."""
+"""The answerer of `mora-serve classify --url`: a running service."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from service.client import Client, ClientError, ProblemError
 from service.errors import Code, ServiceError
 from service.labelling.rows import DataSetError, choose_task
 
-MAX_WAIT_SECONDS = 60.0  # how long an item waits for a service that is away or busy; then the work ends
+MAX_WAIT_SECONDS = 60.0  # of an item, for a service that is unreachable or busy; then the command fails
 FIRST_WAIT_SECONDS = 1.0
 _MAX_IN_FLIGHT = 16
 _ALL_LABELS = 10**9
-_ITEM_CODES = {  # codes that concern one item; with any other, the next item would fail as well
+_ITEM_CODES = {  # errors of one item; after any other error, the next item would fail too
     Code.BODY_TOO_LARGE,
     Code.BAD_VALUE,
     Code.BAD_TEXT,
@@ -35,21 +35,21 @@ _ITEM_CODES = {  # codes that concern one item; with any other, the next item wo
 
 
 class ServiceAnswerer:
-    """A running service, which is asked for the same version throughout, even if another one becomes live.
+    """A running service. Every request names the same version, even if another version becomes live.
 
-    Raises ClientError or DataSetError.
+    Raises ClientError, DataSetError, or ValueError if the URL or the key is malformed.
     """
 
     def __init__(self, url: str, api_key: str | None, task: str | None, version: int | None) -> None:
-        self._client = open_client(url, api_key)
+        self._client = Client(url, api_key)
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(_MAX_IN_FLIGHT, thread_name_prefix="mora-classify")
         try:
-            self._task, live = self._find(task, url)
+            self._task, live_version = self._find(task, url)
         except BaseException:
             self._client.close()
             raise
-        self._version = version or live
+        self._version = version or live_version
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         """The service's answer. Raises ClientError."""
@@ -58,7 +58,7 @@ class ServiceAnswerer:
         )
 
     def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
-        """Every label of each item, best first, or why it has none; asks for several items at the same time."""
+        """The answer to each item with all labels, best first, or its error. Several requests run at the same time."""
         return list(self._pool.map(self._label, items))
 
     def close(self) -> None:
@@ -82,15 +82,15 @@ class ServiceAnswerer:
                 if not error.retryable or time.monotonic() + wait_seconds > deadline:
                     raise
             if self._closed.wait(wait_seconds * random.uniform(1, 1.5)):  # noqa: S311 - no secret
-                raise DataSetError("the work was ended")
+                raise DataSetError("the command was stopped")
             wait_seconds *= 2
 
     def _find(self, task: str | None, url: str) -> tuple[str, int]:
-        """The task and its live version."""
+        """The task and its live version. Raises ClientError or DataSetError."""
         live = {summary.task: summary.version for summary in self._client.tasks().tasks}
         if task is not None and task not in live:
             try:
-                self._client.task(task)  # raises the reason if the service has the task and does not serve it
+                self._client.task(task)  # raises the reason why the service does not serve it
             except ProblemError as error:
                 if error.code != Code.UNKNOWN_TASK:
                     raise
@@ -98,18 +98,10 @@ class ServiceAnswerer:
         return name, live[name]
 
 
-def open_client(url: str, api_key: str | None) -> Client:
-    """A client of the service. Raises DataSetError if the URL or the key is malformed."""
-    try:
-        return Client(url, api_key)
-    except ValueError as error:
-        raise DataSetError(str(error)) from error
-
-
 def _refusal(error: ClientError) -> ServiceError | None:
-    """The problem with this one item, or None if the error is of another kind."""
+    """The error of this item alone, or None if the error concerns every item."""
     if not isinstance(error, ProblemError):
         return None
-    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and error.code is None:  # from a proxy
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and error.code is None:  # of a proxy
         return ServiceError(Code.BODY_TOO_LARGE, "The request is larger than the service's proxy lets through.")
     return ServiceError(Code(error.code), error.detail) if error.code in _ITEM_CODES else None
