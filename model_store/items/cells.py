@@ -43,14 +43,14 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
     if not isinstance(cell, str):
         raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
     if cell.strip().lower().startswith(("http://", "https://")):
-        raise NoFileError("is an address, and nothing is fetched; name a file, or leave the cell empty")
+        raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
     path = folder / cell.strip()
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a null character
-        raise NoFileError("does not exist; mend the path, or leave the cell empty") from error
+        raise NoFileError("does not exist; correct the path, or leave the cell empty") from error
     if not is_file:  # reading a pipe would never end
-        raise NoFileError("is not a regular file; mend the path, or leave the cell empty")
+        raise NoFileError("is not a regular file; correct the path, or leave the cell empty")
     return path
 
 
@@ -62,4 +62,4 @@ def load_image(image: bytes | Path, max_bytes: int) -> bytes:
             raise TooLargeError(f"may have {max_bytes} bytes")
         return image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:
-        raise NoFileError("cannot be read; let this user read the file") from error
+        raise NoFileError("cannot be read; give this user the right to read it") from error

@@ -58,7 +58,7 @@ def open_table(path: Path) -> Table:
         return PlainTable(path, path, ["image", "label"], len(pictures), lambda _: iter(pictures))
     kind = path.suffix.lower()
     if not path.exists():
-        raise TableError(f"there is no {path}; mend the path")
+        raise TableError(f"there is no {path}; correct the path")
     if kind not in SUFFIXES:
         raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file")
     if not path.is_file():

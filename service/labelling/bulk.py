@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -52,13 +51,6 @@ def label_data_set(options: BulkOptions, settings: Settings, executor: Executor,
                 for part in executor(plan, parts):
                     progress.add(part.rows, part.failed)
         return _count_rows(options.output, total)
-
-
-def label_here(plan: Plan, parts: Sequence[Part]) -> Iterator[LabelledPart]:
-    """Label the parts in this process. Raises DataSetError, StoreError or RefusedError."""
-    with closing(PartLabeller(plan)) as labeller:
-        for part in parts:
-            yield labeller.label(part)
 
 
 class PartLabeller:
@@ -116,13 +108,7 @@ class PartReader:
         end = part.start + part.rows
         table = pa.Table.from_batches(islice(self._rows, part.start - self._start, end - self._start))
         self._start = end
-        columns = [
-            table[field.name].cast(field.type)
-            if field.name in table.column_names
-            else pa.nulls(table.num_rows, field.type)
-            for field in self._schema
-        ]
-        return pa.Table.from_arrays(columns, schema=self._schema)
+        return pa.concat_tables([self._schema.empty_table(), table], promote_options="default")
 
     def _open(self, part: Part) -> Iterator[pa.RecordBatch]:
         """The rows of a part's row group, one at a time."""

@@ -38,7 +38,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return describe_os_error(error)
     if isinstance(error, NoAnswerError):
-        return f"{error}; is `mora-serve run` at work there? Without --url no service is needed"
+        return f"{error}; is `mora-serve run` running there? Without --url, no service is needed"
     if isinstance(error, ProblemError) and error.code == Code.UNAUTHORIZED:
-        return f"{error} Give one with --api-key-file or {VARIABLE}"
+        return f"{error} Give a key with --api-key-file or {VARIABLE}"
     return str(error)

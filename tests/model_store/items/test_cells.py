@@ -48,8 +48,8 @@ def test_an_empty_cell_has_no_picture(folder, cell):
         ("x" * 5000, "does not exist"),
         (".", "is not a regular file"),
         ("pipe", "is not a regular file"),
-        ("https://e.org/a.png", "is an address"),
-        (" HTTP://e.org/a.png", "is an address"),
+        ("https://e.org/a.png", "is a URL"),
+        (" HTTP://e.org/a.png", "is a URL"),
     ],
 )
 def test_a_path_that_leads_to_no_regular_file_is_refused(folder, cell, message):

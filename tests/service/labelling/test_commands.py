@@ -290,9 +290,9 @@ def test_the_error_of_a_closed_or_absent_service_names_the_cure(run, real, table
     absent = run(table, "--url", "http://127.0.0.1:1")
 
     assert (closed.exit_code, absent.exit_code) == (1, 1)
-    assert re.fullmatch(r"error: 401 unauthorized: .* Give one with --api-key-file or MORA_API_KEY\n", closed.stderr)
+    assert re.fullmatch(r"error: 401 unauthorized: .* Give a key with --api-key-file or MORA_API_KEY\n", closed.stderr)
     assert re.search(
-        r"^error: http://127.0.0.1:1 gives no answer: .*is `mora-serve run` at work there\?", absent.stderr
+        r"^error: http://127.0.0.1:1 gives no answer: .*is `mora-serve run` running there\?", absent.stderr
     )
 
 
@@ -314,7 +314,7 @@ def test_failed_rows_are_listed_and_the_other_rows_are_labelled(run, place, tmp_
     said = done.stderr.splitlines()
     assert said[0].endswith("out.csv, 23 of them without an answer")
     assert said[1:21] == [
-        f"  row {number}: not_found: The image does not exist; mend the path, or leave the cell empty."
+        f"  row {number}: not_found: The image does not exist; correct the path, or leave the cell empty."
         for number in range(1, 21)
     ]
     assert said[21:] == ["  and 3 more"]

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.labelling.bulk import PartLabeller, label_here
+from service.labelling.bulk import PartLabeller
 from service.labelling.job import resume
 from service.labelling.rows import DataSetError
-from tests.support.made_data_set import label_data, planned, write_data_set
+from tests.support.made_data_set import label_data, label_here, planned, write_data_set
 
 
 class RayError(Exception):
@@ -158,7 +158,7 @@ def test_a_dead_worker_and_a_failed_start_of_ray_are_errors_of_one_line(executor
 
 def test_the_command_counts_the_rows_of_the_whole_output(executor, plan, tmp_path, shelf):
     arguments = ["bulk", tmp_path / "in", tmp_path / "out", "--store", shelf.store.root, "--part-rows", 5]
-    list(label_here(plan, resume(plan.job, plan.output)[:2]))
+    label_here(plan, resume(plan.job, plan.output)[:2])
 
     done = CliRunner().invoke(app, [*map(str, arguments)])
 
