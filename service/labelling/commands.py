@@ -18,11 +18,10 @@ from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
-from service.labelling.answerers import Answerer, StoreAnswerer, open_store
+from service.labelling.answerers import Answerer, ServiceAnswerer, StoreAnswerer, open_store
 from service.labelling.command_errors import one_line_errors
 from service.labelling.labelled_file import columns_of, label_file, open_source
 from service.labelling.rows import Limits, item_of, named_columns
-from service.labelling.service_answerer import ServiceAnswerer
 from service.labelling.writers import check_output
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging

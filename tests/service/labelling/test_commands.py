@@ -1,6 +1,6 @@
 """`mora-serve classify`: a store and a service give the same answers; errors are printed in one line.
 
-Covers service.labelling.answerers, service.labelling.command_errors.
+Covers service.labelling.command_errors.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-import service.labelling.service_answerer
+import service.labelling.answerers
 from model_store import service_connection
 from service.client import Client
 from tests.support.closed_service import CANARY
@@ -37,8 +37,8 @@ def test_the_command_fails_if_the_service_answers_no_row(
     run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):
     monkeypatch.setattr(service_connection, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.service_answerer, "MAX_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(service.labelling.answerers, "MAX_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(service.labelling.answerers, "FIRST_WAIT_SECONDS", 0.01)
     replies = [tasks]
     with faulty_service(lambda: replies.pop() if replies else reply) as running:
         done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
@@ -52,7 +52,7 @@ def test_the_command_fails_if_the_service_answers_no_row(
 
 def test_the_command_waits_for_a_busy_service(run, table, tasks, monkeypatch):
     monkeypatch.setattr(service_connection, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(service.labelling.answerers, "FIRST_WAIT_SECONDS", 0.001)
     replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
     with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
         done = run(table, "--url", running.base)
