@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +14,7 @@ from rich.console import Console
 from model_store.atomic_file import atomic_file
 from model_store.items.parquet_files import BUFFER_BYTES, rows_of
 from service.labelling.answerers import StoreAnswerer, label_rows, open_store
-from service.labelling.job import InputFile, Part, locked, part_name, resume
+from service.labelling.job import InputFile, Part, locked, resume
 from service.labelling.parquet import open_parquet
 from service.labelling.planning import BulkOptions, Plan, check_paths, make_plan, manifest_digest
 from service.labelling.progress import RowCounts, RowProgress
@@ -29,10 +29,12 @@ class LabelledPart(NamedTuple):
     failed: int  # rows with an error
 
 
-Executor: TypeAlias = Callable[[Plan, Sequence[Part]], Iterator[LabelledPart]]
-
-
-def label_data_set(options: BulkOptions, settings: Settings, executor: Executor, console: Console) -> RowCounts:
+def label_data_set(
+    options: BulkOptions,
+    settings: Settings,
+    executor: Callable[[Plan, Sequence[Part]], Iterator[LabelledPart]],
+    console: Console,
+) -> RowCounts:
     """Label the parts that are not done yet; returns the counts of the whole output.
 
     Raises:
@@ -43,14 +45,19 @@ def label_data_set(options: BulkOptions, settings: Settings, executor: Executor,
     with locked(options.output):
         with console.status("reading the input"):
             plan = make_plan(options, settings)
-        parts, total = resume(plan.job, options.output), len(plan.job.parts())
-        if len(parts) < total:
-            console.print(f"{total - len(parts)} of {total} parts are done already; labelling the others")
+        parts, all_parts = resume(plan.job, options.output), plan.job.parts()
+        if len(parts) < len(all_parts):
+            done = len(all_parts) - len(parts)
+            console.print(f"{done} of {len(all_parts)} parts are done already; labelling the others")
         if parts:
             with RowProgress(sum(part.rows for part in parts), console) as progress:
-                for part in executor(plan, parts):
-                    progress.add(part.rows, part.failed)
-        return _count_rows(options.output, total)
+                for labelled in executor(plan, parts):
+                    progress.add(labelled.rows, labelled.failed)
+        counts = RowCounts()
+        for part in all_parts:
+            table = pq.read_table(options.output / part.name, columns=["error", "detail"], partitioning=None)
+            counts.add(table.to_pylist())
+        return counts
 
 
 class PartLabeller:
@@ -63,7 +70,7 @@ class PartLabeller:
         job, store = plan.job, open_store(plan.settings)
         if manifest_digest(store, job.task, job.version) != job.manifest_sha256:
             raise DataSetError(f"{store.root} has another {job.task} version {job.version} than the job began with")
-        self._plan, self._part_count = plan, len(job.parts())
+        self._plan = plan
         self._columns = Columns(job.image_column, job.text_column, job.keep)
         self._reader = PartReader(plan.folder, job.files, plan.schema)
         self._answerer = StoreAnswerer(store, plan.settings, job.task, job.version)
@@ -74,8 +81,7 @@ class PartLabeller:
         kept, cells = table.select(job.keep), rows_of(table.select(self._columns.cells()))
         items = items_of(cells, self._columns, (self._plan.folder / part.file).parent, job.limits)
         rows = label_rows(items, self._answerer, job.top_k)
-        path = self._plan.output / part_name(part.number, self._part_count)
-        with atomic_file(path) as file, open_parquet(file, kept.schema) as write:
+        with atomic_file(self._plan.output / part.name) as file, open_parquet(file, kept.schema) as write:
             write(kept, rows)
         return LabelledPart(len(rows), RowCounts().add(rows))
 
@@ -119,11 +125,3 @@ class PartReader:
         columns = [name for name in self._schema.names if name in file.schema_arrow.names]
         batches = file.iter_batches(part.rows, row_groups=[part.group], columns=columns)
         return (batch.slice(row, 1) for batch in batches for row in range(batch.num_rows))
-
-
-def _count_rows(output: Path, parts: int) -> RowCounts:
-    counts = RowCounts()
-    for number in range(parts):
-        path = output / part_name(number, parts)
-        counts.add(pq.read_table(path, columns=["error", "detail"], partitioning=None).to_pylist())
-    return counts

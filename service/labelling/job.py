@@ -20,8 +20,8 @@ JOB_FILE = "_job.json"  # readers of parquet folders skip names that begin with 
 class Part(NamedTuple):
     """Consecutive rows of one row group, which become one file of the output."""
 
-    number: int
-    file: str
+    name: str  # of its file in the output
+    file: str  # of the input
     group: int
     start: int  # in the group, of the first row
     rows: int
@@ -57,23 +57,21 @@ class Job(_Frozen):
     part_rows: PositiveInt
 
     def parts(self) -> list[Part]:
-        """The parts in the order of the rows: a row group of a file is divided into parts of `part_rows` rows."""
+        """The parts in the order of the rows and of their names. A row group has parts of at most `part_rows` rows."""
         ranges = [
             (file.name, group, start, min(self.part_rows, rows - start))
             for file in self.files
             for group, rows in enumerate(file.group_rows)
             for start in range(0, rows, self.part_rows)
         ]
-        return [Part(number, *rows) for number, rows in enumerate(ranges)]
+        count = len(ranges)
+        return [Part(f"part-{number:05}-of-{count:05}.parquet", *rows) for number, rows in enumerate(ranges)]
 
     def differences(self, other: Job) -> list[str]:
         """The differences of another job, each in a few words."""
         names = [name for name in Job.model_fields if getattr(self, name) != getattr(other, name)]
-        differences = [
-            f"{name} was {getattr(self, name)}, now {getattr(other, name)}"
-            for name in names
-            if name not in ("files", "manifest_sha256")
-        ]
+        options = [name for name in names if name not in ("files", "manifest_sha256")]
+        differences = [f"{name} was {getattr(self, name)}, now {getattr(other, name)}" for name in options]
         if not differences and "manifest_sha256" in names:
             differences.append(f"{self.task} version {self.version} had another manifest")
         before, now = ({file.name: file for file in job.files} for job in (self, other))
@@ -81,11 +79,6 @@ class Job(_Frozen):
         differences += [f"the input's {name} is new" for name in sorted(now.keys() - before.keys())]
         both = sorted(before.keys() & now.keys())
         return differences + [f"the input's {name} has changed" for name in both if before[name] != now[name]]
-
-
-def part_name(number: int, count: int) -> str:
-    """The file name of a part; the files in order of their names have the rows in order."""
-    return f"part-{number:05d}-of-{count:05d}.parquet"
 
 
 def read_job(output: Path) -> Job | None:
@@ -128,6 +121,5 @@ def resume(job: Job, output: Path) -> list[Part]:
         raise DataSetError(f"{output} belongs to another job: {problem}; repeat its command, or choose another OUTPUT")
     for path in output.glob(".*.unfinished"):
         path.unlink(missing_ok=True)
-    parts = job.parts()
     done = {path.name for path in output.iterdir()}
-    return [part for part in parts if part_name(part.number, len(parts)) not in done]
+    return [part for part in job.parts() if part.name not in done]

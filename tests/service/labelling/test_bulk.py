@@ -132,7 +132,7 @@ def test_parts_are_read_in_any_order(tmp_path):
         (2, 199, 1),
         (0, 3, 300),
     ]:
-        table = reader.read(Part(0, "a.parquet", group, start, rows))
+        table = reader.read(Part("part", "a.parquet", group, start, rows))
         assert table["id"].to_pylist() == list(range(400 * group + start, 400 * group + start + rows))
         assert table["none"].null_count == rows
 

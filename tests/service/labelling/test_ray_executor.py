@@ -24,10 +24,10 @@ class RayError(Exception):
 
 
 class Dataset:
-    """Part numbers, and the worker that maps them."""
+    """Names of parts, and the worker that maps them."""
 
-    def __init__(self, numbers):
-        self.numbers = numbers
+    def __init__(self, names):
+        self.names = names
 
     def map_batches(self, worker, fn_constructor_args, batch_size, compute, **share):
         arguments = pickle.loads(pickle.dumps(fn_constructor_args))  # noqa: S301 - as they reach a worker
@@ -36,8 +36,8 @@ class Dataset:
         return self
 
     def iter_rows(self):
-        for number in self.numbers:
-            columns = self.worker({"item": [number]})
+        for name in self.names:
+            columns = self.worker({"item": [name]})
             yield {name: value for name, (value,) in columns.items()}
 
 
@@ -47,9 +47,9 @@ def ray(monkeypatch):
     ray = ModuleType("ray")
     ray.started, ray.stopped, ray.datasets = [], [], []
 
-    def from_items(numbers, override_num_blocks):
-        assert override_num_blocks == len(numbers)
-        ray.datasets.append(Dataset(numbers))
+    def from_items(names, override_num_blocks):
+        assert override_num_blocks == len(names)
+        ray.datasets.append(Dataset(names))
         return ray.datasets[-1]
 
     context = SimpleNamespace(enable_progress_bars=True)
