@@ -122,9 +122,9 @@ def _format_of(data: bytes) -> str:
 
 
 def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _Resizing | None:
-    """Set a JPEG to decode at a reduced scale of at least twice its resized size; None if no scale is small enough.
+    """Set a JPEG to decode at a reduced scale of at least twice its resized size; None if only the full scale is.
 
-    Resizing takes the box that `draft` returns: the last row and column of a scaled picture may lie partly outside.
+    Resizing takes the box that `draft` returns: the last row and column may lie partly beyond the original's edge.
     """
     if picture.format not in ("JPEG", "MPO"):
         return None

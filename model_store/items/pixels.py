@@ -33,7 +33,7 @@ def normalised(picture: Image.Image, preprocessing: ImagePreprocessing) -> NDArr
     pixels = np.asarray(picture)  # (H, W, 3)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]
-    levels = (_FLOAT_LEVELS - mean) / std  # (3, 256): the value of each possible level
+    levels = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels
     return np.stack([levels[channel][pixels[..., channel]] for channel in range(3)])
 
 
@@ -71,7 +71,7 @@ def orientation_of(picture: Image.Image) -> int:
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(width, height) of the upright picture; given the upright size, the size before turning."""
+    """(width, height) after the picture is turned upright; the same swap undoes it."""
     return size[::-1] if orientation in _QUARTER_TURNS else size
 
 
