@@ -1,7 +1,4 @@
-"""Rows of the output in each format.
-
-Covers service.labelling.parquet.
-"""
+"""Rows of the output in each format."""
 
 from __future__ import annotations
 
