@@ -17,16 +17,7 @@ if TYPE_CHECKING:
 Table: TypeAlias = "PlainTable | ParquetTable"
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 # Decoding refuses some of these formats, so that such a picture gets an error instead of being left out.
-_PICTURES = {
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-}
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -73,13 +64,10 @@ def folder_rows(folder: Path) -> list[Row]:
     A row has `image`, the path relative to the folder, and `label`, the first subfolder of that path or None. Files
     and subfolders whose names begin with a dot are left out.
     """
-    paths = [path.relative_to(folder) for path in folder.rglob("*") if _is_picture(path)]
-    paths = sorted(path for path in paths if not any(part.startswith(".") for part in path.parts))
+    pictures = (path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
+    paths = sorted(path.relative_to(folder) for path in pictures)
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
     return [{"image": path.as_posix(), "label": path.parts[0] if len(path.parts) > 1 else None} for path in paths]
-
-
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURES and path.is_file()
 
 
 def _csv(path: Path) -> Table:
