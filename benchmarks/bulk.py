@@ -13,6 +13,8 @@ import importlib.metadata
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -25,9 +27,9 @@ from PIL import Image
 from rich.console import Console
 
 from model_store import DEFAULT_STORE
-from service.labelling.bulk import label_here
-from service.labelling.job import resume
-from service.labelling.planning import BulkOptions, make_plan
+from service.labelling.bulk import LabelledPart, PartLabeller
+from service.labelling.job import Part, resume
+from service.labelling.planning import BulkOptions, Plan, make_plan
 from service.labelling.ray_executor import label_on_ray
 from service.settings import Settings
 from training.provenance import machine
@@ -64,6 +66,12 @@ def write_input(path: Path, items: int, drawings: Path) -> str:
     repeated = pa.concat_tables([table] * -(-items // table.num_rows)).slice(0, items)
     pq.write_table(repeated, path, row_group_size=5 * PART_ROWS)
     return f"rows of {drawings.name}" if there else "rows of generated pictures, two thirds without image or text"
+
+
+def label_here(plan: Plan, parts: Sequence[Part]) -> Iterator[LabelledPart]:
+    """Label the parts in this process."""
+    with closing(PartLabeller(plan)) as labeller:
+        yield from map(labeller.label, parts)
 
 
 def run(way: int, source: Path, output: Path) -> Figures:

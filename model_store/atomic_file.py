@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that appear once they are complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model_store.files import sync_directory
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that gets its name when all of it is on disk; until then an older file keeps the name."""
+    """A file to write. It replaces `path` once all its bytes are on disk; an error leaves `path` as it was."""
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
     try:
         with unfinished.open("xb") as file:

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
-from model_store.items.picture_error import MAX_PIXELS
+from model_store.items.pictures import MAX_PIXELS
 from model_store.messages import describe_field_error
 
 PREFIX = "MORA_"

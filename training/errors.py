@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from model_store.items.picture_error import MAX_PIXELS, PictureError, PictureProblem
+from model_store.items.pictures import MAX_PIXELS, PictureError, PictureProblem
 
 _LISTED = 3  # of many names
 _PICTURE_FAULTS = {

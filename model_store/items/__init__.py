@@ -1,5 +1,5 @@
-"""What an item is: rows of files and folders, missing cells, labels, and pictures up to `pixel_values`.
+"""Items: rows of files and folders, their empty cells and labels, and pictures up to `pixel_values`.
 
-Training and service both read items here, so neither reads a file differently. It may import `manifest`, `errors` and
-`messages` of this package, NumPy and Pillow, and pyarrow in `parquet_files` alone.
+Training and the service both read items here, so both read a file alike. It may import `manifest`, `errors` and
+`messages` of this package, NumPy and Pillow; only `parquet_files` may import pyarrow.
 """

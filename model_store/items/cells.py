@@ -1,33 +1,38 @@
-"""From the cell of an image column to an encoded picture."""
+"""Cells of a row: whether a cell is empty, and the encoded picture of an image cell."""
 
 from __future__ import annotations
 
 import stat
 from pathlib import Path
 
-from model_store.items.missing import is_missing
-
 
 class CellError(ValueError):
-    """A cell that holds no picture; the message goes on after "the image" and never repeats the cell."""
+    """A cell that holds no picture. The message continues "the image ..." and never repeats the cell."""
 
 
 class NoFileError(CellError):
-    """A cell that names no file."""
+    """A cell whose path leads to no file that can be read."""
 
 
 class TooLargeError(CellError):
     """A picture of more bytes than allowed."""
 
 
+def is_missing(cell: object) -> bool:
+    """Whether a cell has no value: null, empty, only Unicode white space, NaN or NaT."""
+    if isinstance(cell, str):
+        return not cell or cell.isspace()
+    return cell is None or cell == b"" or bool(cell != cell)  # NaN and NaT differ from themselves
+
+
 def image_of(cell: object, folder: Path) -> bytes | Path | None:
-    """An encoded picture, the regular file that holds it, or None if the cell is missing.
+    """The encoded picture of a cell, or the path of its file; None if the cell is missing.
 
     Args:
         cell: bytes, a path relative to `folder`, or a dict of `bytes` and `path` as in Hugging Face's data sets.
 
     Raises:
-        CellError: the cell holds something else, or its path leads to no regular file.
+        CellError: the cell has another type, or its path leads to no regular file.
     """
     if isinstance(cell, dict):
         cell = cell.get("path") if is_missing(cell.get("bytes")) else cell["bytes"]
@@ -38,23 +43,23 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
     if not isinstance(cell, str):
         raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
     if cell.strip().lower().startswith(("http://", "https://")):
-        raise NoFileError("is an address, and nothing is fetched; name a file, or leave the cell empty")
+        raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
     path = folder / cell.strip()
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a null character
-        raise NoFileError("does not exist; mend the path, or leave the cell empty") from error
+        raise NoFileError("does not exist; correct the path, or leave the cell empty") from error
     if not is_file:  # reading a pipe would never end
-        raise NoFileError("is not a regular file; mend the path, or leave the cell empty")
+        raise NoFileError("is not a regular file; correct the path, or leave the cell empty")
     return path
 
 
 def load_image(image: bytes | Path, max_bytes: int) -> bytes:
-    """The encoded picture. Raises CellError where its file cannot be read or it has more than `max_bytes`."""
+    """The encoded picture. Raises CellError if its file cannot be read, or if it has more than `max_bytes`."""
     try:
         size = image.stat().st_size if isinstance(image, Path) else len(image)
         if size > max_bytes:
             raise TooLargeError(f"may have {max_bytes} bytes")
         return image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:
-        raise NoFileError("cannot be read; let this user read the file") from error
+        raise NoFileError("cannot be read; give this user the right to read it") from error

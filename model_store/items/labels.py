@@ -1,4 +1,4 @@
-"""Labels of a cell: from text, a list, or the numbers of classes."""
+"""The labels of a cell that holds text, a list, or class numbers."""
 
 from __future__ import annotations
 
@@ -6,41 +6,41 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model_store.items.missing import is_missing
+from model_store.items.cells import is_missing
 
-LABEL_SEPARATOR = "|"  # between the labels of one cell, where a file has no lists
+LABEL_SEPARATOR = "|"  # between the labels of one cell in a file format without lists
 
 
 def label_of(cell: object) -> str | None:
-    """The one label of a cell in Unicode's form NFC, without white space around it; None if the cell is missing."""
+    """The single label of a cell, in Unicode NFC and without surrounding white space; None if the cell is missing."""
     return None if is_missing(cell) else unicodedata.normalize("NFC", str(cell)).strip()
 
 
 def labels_of(cell: object) -> tuple[str, ...]:
-    """The labels of a list, or of text that joins them by `|`; each once, in order."""
+    """The distinct labels, in order, of a list or of text with `|` between the labels."""
     if is_missing(cell):
         return ()
     cells = cell if isinstance(cell, list) else str(cell).split(LABEL_SEPARATOR)
-    return tuple(dict.fromkeys(label for each in cells if (label := label_of(each)) is not None))
+    return tuple(dict.fromkeys(label for element in cells if (label := label_of(element)) is not None))
 
 
 def class_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
-    """Names of the classes of each column that holds a ClassLabel, or a list of them.
+    """The class names of each column that holds a ClassLabel, or a list of ClassLabel.
 
     Args:
-        features: the columns as Hugging Face's `datasets` describes them (`Features.to_dict`).
+        features: the description of the columns by Hugging Face's `datasets` (`Features.to_dict`).
     """
     kinds = {column: _element(feature) for column, feature in features.items()}
     return {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
 
 
 def with_names(cell: object, names: Sequence[str]) -> object:
-    """A cell with names in place of the numbers of classes; a number below 0 means no label.
+    """A cell with class names in place of class numbers; a number below 0 means no label.
 
-    Raises ValueError for a number that has no name.
+    Raises ValueError for a number without a name.
     """
     if isinstance(cell, list):
-        return [with_names(each, names) for each in cell]
+        return [with_names(element, names) for element in cell]
     if not isinstance(cell, int) or cell < 0:
         return None if isinstance(cell, int) else cell
     if cell >= len(names):
@@ -49,7 +49,7 @@ def with_names(cell: object, names: Sequence[str]) -> object:
 
 
 def _element(feature: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON
-    """A feature, or what a list of it holds; lists have had two forms."""
+    """The feature itself, or the element of a list feature; `datasets` has written lists in two forms."""
     while isinstance(feature, list) and feature:
         feature = feature[0]
     if isinstance(feature, dict) and "feature" in feature:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from model_store.items.labels import class_names
 from model_store.items.rows import Row, TableError, check_unique, table_errors
 
-_BUFFER_BYTES = 1 << 20  # with a buffer, a row group is not in memory as a whole
-InvalidText = Literal["surrogateescape", "replace"]  # what becomes of bytes that call themselves a string
+BUFFER_BYTES = 1 << 20  # with a buffer, a row group is never in memory as a whole
+InvalidText = Literal["surrogateescape", "replace"]  # how a string that is not UTF-8 is decoded
 
 
 class ParquetTable:
-    """The rows of a parquet file. Raises TableError where it is none."""
+    """The rows of a parquet file. Raises TableError if the file is not parquet."""
 
     def __init__(self, path: Path) -> None:
         with _parquet_errors(path), pq.ParquetFile(path) as file:
@@ -33,23 +33,23 @@ class ParquetTable:
         check_unique(path, self.names)
 
     def tables(self, columns: Collection[str], size: int) -> Iterator[pa.Table]:
-        """These columns of all rows, so many rows at a time. Raises TableError."""
+        """These columns of all rows, `size` rows at a time. Raises TableError."""
         names = [name for name in self.names if name in columns]
-        with _parquet_errors(self.path), pq.ParquetFile(self.path, buffer_size=_BUFFER_BYTES) as file:
+        with _parquet_errors(self.path), pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
             for batch in file.iter_batches(size, columns=names):
                 yield pa.Table.from_batches([batch])
 
     def chunks(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
-        """The same as Python's objects. Raises TableError."""
+        """The same rows as Python objects. Raises TableError."""
         return map(rows_of, self.tables(columns, size))
 
 
 def rows_of(table: pa.Table, invalid_text: InvalidText = "surrogateescape") -> list[Row]:
-    """Row by row; a time in nanoseconds, which Python does not have, as text.
+    """The rows as Python objects; a time in nanoseconds, which Python lacks, becomes text.
 
     Args:
-        invalid_text: parquet does not check what calls itself a string. `surrogateescape` keeps its bytes, so that a
-            path still leads to its file and a text is still known to be no Unicode; `replace` puts U+FFFD in its place.
+        invalid_text: parquet does not check that strings are UTF-8. `surrogateescape` keeps the bytes, so that a path
+            still leads to its file and an invalid text is still recognised; `replace` inserts U+FFFD.
     """
     columns = [_cells(column, invalid_text) for column in table.columns]
     if not columns:
@@ -87,7 +87,7 @@ def _parquet_errors(path: Path) -> Iterator[None]:
 
 
 def _features(schema: pa.Schema) -> Mapping[str, Any]:
-    """The columns as the `datasets` library that wrote the file describes them, if one did."""
+    """The description of the columns by the `datasets` library, empty if another library wrote the file."""
     try:
         return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
     except (KeyError, TypeError, ValueError):

@@ -1,17 +1,17 @@
-"""From the encoded bytes of a picture to `pixel_values`: the one path of training and of the service."""
+"""From an encoded picture to `pixel_values`; training and the service both use this path."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from model_store.items.picture_error import MAX_PIXELS, PictureError, PictureProblem
 from model_store.items.pixels import (
     BAND_PIXELS,
     LARGE_PIXELS,
@@ -27,10 +27,28 @@ from model_store.items.pixels import (
 )
 from model_store.manifest import ImagePreprocessing
 
-_BAND_BYTES = 20 * BAND_PIXELS  # copies of a band on its way to RGB
-_BYTES_A_ROW = 56  # or a column: the weights that Pillow resizes it with
+MAX_PIXELS = 50_000_000  # of one picture, before and after it is resized
+_BAND_BYTES = 20 * BAND_PIXELS  # copies of a band during its conversion to RGB
+_BYTES_A_ROW = 56  # of Pillow's resizing weights, for each row or column
 _WEBP_BYTES_PER_PIXEL = 16  # libwebp's canvas and working copy, Pillow's copy and the picture
 _Resizing = tuple[tuple[int, int], Image.Resampling, tuple[float, float, float, float]]  # arguments of `resize`
+
+
+class PictureProblem(StrEnum):
+    """What is wrong with a picture."""
+
+    FORMAT = "format"  # neither JPEG, PNG nor WebP
+    PIXELS = "pixels"  # more than the limit
+    UNDECODABLE = "undecodable"  # damaged or cut short
+    MEMORY = "memory"  # decoding takes more memory than the budget
+
+
+class PictureError(Exception):
+    """A picture that cannot be used. The message names the cause and the cure, and never repeats the input."""
+
+    def __init__(self, problem: PictureProblem, message: str) -> None:
+        super().__init__(message)
+        self.problem = problem
 
 
 def pixel_values(
@@ -39,7 +57,7 @@ def pixel_values(
     max_pixels: int = MAX_PIXELS,
     make_room: Callable[[int], object] = lambda _: None,
 ) -> NDArray[np.float32]:
-    """(3, H, W) of an encoded picture or its file. Takes and raises what `decode` does."""
+    """(3, H, W) of an encoded picture or its file. The arguments and errors are those of `decode`."""
     return normalised(decode(source, max_pixels, preprocessing, make_room), preprocessing)
 
 
@@ -52,13 +70,13 @@ def decode(
     """The first frame of a JPEG, PNG or WebP picture, upright, as RGB over white.
 
     Args:
-        preprocessing: if given, the picture is resized and cropped as `fit` does it, without a second copy of a large
-            picture. A JPEG of at least four times the size it is resized to is decoded at 1/2, 1/4 or 1/8 of its scale.
-        make_room: called before decoding with the bytes that it will take; may block.
+        preprocessing: if given, the picture is resized and cropped as by `fit`, without a second copy of a large
+            picture. A JPEG of at least four times its resized size is decoded at 1/2, 1/4 or 1/8 of its scale.
+        make_room: called before decoding with the number of bytes that decoding will take; may block.
 
     Raises:
-        PictureError: `FORMAT`; `PIXELS`, by the header, or for a very elongated picture that resizing would enlarge;
-            `UNDECODABLE`; or the error that `make_room` raises.
+        PictureError: `FORMAT`; `PIXELS`, if the header gives too many pixels, or if resizing a very elongated picture
+            would enlarge it beyond the limit; `UNDECODABLE`; or the error of `make_room`.
         OSError: the file cannot be read.
     """
     data = source.read_bytes() if isinstance(source, Path) else source
@@ -70,7 +88,7 @@ def decode(
             drafted = None if preprocessing is None else _draft(picture, preprocessing)
             make_room(_bytes_in_memory(picture, whole, preprocessing))
             picture.load()
-            orientation = orientation_of(picture)  # only now: a PNG may say it after its pixels
+            orientation = orientation_of(picture)  # only now: in a PNG it may follow the pixels
             if preprocessing is None:
                 return rgb_over_white(picture, orientation)
             if drafted is not None:
@@ -82,7 +100,7 @@ def decode(
         raise _too_many_pixels(max_pixels) from error
     except PictureError:
         raise
-    except Exception as error:  # Pillow's plugins raise whatever the damage leads to
+    except Exception as error:  # Pillow's plugins raise errors of many types for damaged files
         message = f"The {file_format} file is damaged or cut short; send it whole."
         raise PictureError(PictureProblem.UNDECODABLE, message) from error
 
@@ -104,9 +122,9 @@ def _format_of(data: bytes) -> str:
 
 
 def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _Resizing | None:
-    """Have a JPEG decoded at a reduced scale that leaves resizing twice what it gives; None if there is no such scale.
+    """Set a JPEG to decode at a reduced scale of at least twice its resized size; None if only the full scale is.
 
-    Resizing takes the box that `draft` gives: part of a scaled picture's last row and column may lie beyond its edge.
+    Resizing takes the box that `draft` returns: the last row and column may lie partly beyond the original's edge.
     """
     if picture.format not in ("JPEG", "MPO"):
         return None
@@ -119,7 +137,7 @@ def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _
 
 
 def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
-    """Peak memory of decoding and resizing; `whole` is the number of pixels at full scale."""
+    """Peak memory of decoding and resizing, in bytes; `whole` is the number of pixels at full scale."""
     pixels = picture.width * picture.height
     to_size = (0, 0) if preprocessing is None else resized_size(picture.size, preprocessing)
     resized = math.prod(to_size)

@@ -1,4 +1,4 @@
-"""From a decoded picture to `pixel_values`, exactly as the backbone's own image processor does it."""
+"""From a decoded picture to `pixel_values`, exactly as by the image processor of the backbone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from PIL import ExifTags, Image
 
 from model_store.manifest import ImagePreprocessing
 
-LARGE_PIXELS = 2**22  # a picture with more is never copied whole
-BAND_PIXELS = 2**18  # of a large picture, converted to RGB at a time
+LARGE_PIXELS = 2**22  # a picture with more pixels is never copied whole
+BAND_PIXELS = 2**18  # of a large picture, converted to RGB together
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _UPRIGHT = {
@@ -28,19 +28,19 @@ def normalised(picture: Image.Image, preprocessing: ImagePreprocessing) -> NDArr
     """Scale a picture of the size of `pixel_values` to 0..1 and normalise it.
 
     Returns:
-        (3, H, W), equal to what transformers' image processor of the backbone gives.
+        (3, H, W), equal to the output of the backbone's image processor in transformers.
     """
     pixels = np.asarray(picture)  # (H, W, 3)
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]
-    levels = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels, so look its value up
+    levels = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels
     return np.stack([levels[channel][pixels[..., channel]] for channel in range(3)])
 
 
 def fit(picture: Image.Image, preprocessing: ImagePreprocessing, orientation: int = 1) -> Image.Image:
-    """A picture of any mode resized and centre-cropped, as RGB over white; `orientation` is EXIF's, undone here.
+    """A picture of any mode, turned upright by its EXIF `orientation`, resized and centre-cropped, as RGB over white.
 
-    A large one is resized channel by channel, which gives the same pixels and takes a quarter of the memory.
+    A large picture is resized channel by channel, which gives the same pixels with a quarter of the memory.
     """
     size = resized_size(upright_size(picture.size, orientation), preprocessing)
 
@@ -71,17 +71,17 @@ def orientation_of(picture: Image.Image) -> int:
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(width, height) with `orientation` undone, or applied again: both swap the edges in a quarter turn."""
+    """(width, height) after the picture is turned upright; the same swap undoes it."""
     return size[::-1] if orientation in _QUARTER_TURNS else size
 
 
 def turned_upright(picture: Image.Image, orientation: int) -> Image.Image:
-    """The picture with `orientation` undone."""
+    """The upright picture of a picture with this EXIF orientation."""
     return picture if orientation == 1 else picture.transpose(_UPRIGHT[orientation])
 
 
 def rgb_over_white(picture: Image.Image, orientation: int = 1) -> Image.Image:
-    """Upright RGB. A missing image is a white picture in training, so white is what transparency shows."""
+    """The upright picture in RGB over white: training uses a white picture for a missing image."""
     if picture.mode in WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     elif "A" in picture.getbands() or "transparency" in picture.info:
@@ -90,7 +90,7 @@ def rgb_over_white(picture: Image.Image, orientation: int = 1) -> Image.Image:
 
 
 def centre_crop(picture: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
-    """The middle, cut or padded with black to the size of `pixel_values`; an odd row or column goes top or left."""
+    """The centre, cut or padded with black to the size of `pixel_values`; the offsets are rounded down."""
     height, width = preprocessing.output_size
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))

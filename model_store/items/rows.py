@@ -1,4 +1,4 @@
-"""A row by column name, and the error of what has no rows that can be read."""
+"""A row by column name, and the errors of files whose rows cannot be read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _ZIP, _UTF_16 = b"PK\x03\x04", (b"\xff\xfe", b"\xfe\xff")
 
 
 class TableError(ValueError):
-    """Rows that cannot be read; the message names the file, the line if there is one, and the cure."""
+    """Rows that cannot be read. The message names the file, the line if it is known, and the cure."""
 
 
 @contextmanager
 def table_errors(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into a TableError that names the file."""
+    """Turn the errors of reading a file into a TableError that names the file."""
     try:
         yield
     except TableError:
@@ -34,13 +34,13 @@ def table_errors(path: Path) -> Iterator[None]:
 
 
 def check_unique(path: Path, names: Sequence[str]) -> None:
-    """Refuse a column name that stands twice. Raises TableError."""
+    """Refuse a duplicate column name. Raises TableError."""
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise TableError(f"{path} has the column {repeated[0]!r} more than once; rename all but one")
 
 
 def encoding_fault(path: Path) -> str:
-    """What a file is that could not be read as UTF-8, as a predicate, and the cure."""
+    """Why a file could not be read as UTF-8, as a predicate, and the cure."""
     with path.open("rb") as file:
         start = file.read(4)
         file.seek(0)

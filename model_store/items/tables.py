@@ -1,4 +1,4 @@
-"""The one reader of rows: csv, jsonl and parquet files, and folders of pictures."""
+"""The rows of csv, jsonl and parquet files, and of folders of pictures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from model_store.items.image_folders import folder_rows
 from model_store.items.rows import Row, TableError, check_unique, table_errors
 from model_store.items.text_files import csv_cells, csv_rows, jsonl_rows
 
@@ -17,21 +16,23 @@ if TYPE_CHECKING:
 
 Table: TypeAlias = "PlainTable | ParquetTable"
 SUFFIXES = (".csv", ".jsonl", ".parquet")
+# Decoding refuses some of these formats, so that such a picture gets an error instead of being left out.
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
 class PlainTable:
-    """Rows that are Python's objects from the start."""
+    """Rows of a csv or jsonl file, or of a folder of pictures, as Python objects."""
 
     path: Path
-    folder: Path  # where relative paths of pictures start
-    names: Sequence[str]  # of the columns, each once
+    folder: Path  # relative paths of pictures start from it
+    names: Sequence[str]  # of the columns, without duplicates
     rows: int
     read: Callable[[Path], Iterator[Row]]
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def chunks(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
-        """These columns of all rows, so many rows at a time; None where a row lacks one. Raises TableError."""
+        """These columns of all rows, `size` rows at a time; None for a cell that a row lacks. Raises TableError."""
         with table_errors(self.path):
             rows = self.read(self.path)
             while chunk := [{name: row.get(name) for name in columns} for row in islice(rows, size)]:
@@ -39,22 +40,34 @@ class PlainTable:
 
 
 def open_table(path: Path) -> Table:
-    """The rows of a csv, jsonl or parquet file, or the pictures beneath a folder; csv and jsonl are checked to the end.
+    """The rows of a csv, jsonl or parquet file, or of a folder of pictures. A csv or jsonl file is checked to its end.
 
-    Raises TableError, which names the file and the cure.
+    Raises TableError, whose message names the file and the cure.
     """
     if path.is_dir():
-        pictures = [*folder_rows(path)]
+        pictures = folder_rows(path)
         return PlainTable(path, path, ["image", "label"], len(pictures), lambda _: iter(pictures))
     kind = path.suffix.lower()
     if not path.exists():
-        raise TableError(f"there is no {path}; mend the path")
+        raise TableError(f"there is no {path}; correct the path")
     if kind not in SUFFIXES:
         raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file")
     if not path.is_file():
         raise TableError(f"{path} is read more than once, so it has to be a plain file")
     with table_errors(path):
         return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[kind](path)
+
+
+def folder_rows(folder: Path) -> list[Row]:
+    """The pictures in a folder and its subfolders, sorted by path.
+
+    A row has `image`, the path relative to the folder, and `label`, the first subfolder of that path or None. Files
+    and subfolders whose names begin with a dot are left out.
+    """
+    pictures = (path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
+    paths = sorted(path.relative_to(folder) for path in pictures)
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    return [{"image": path.as_posix(), "label": path.parts[0] if len(path.parts) > 1 else None} for path in paths]
 
 
 def _csv(path: Path) -> Table:

@@ -11,12 +11,11 @@ from pathlib import Path
 from model_store.items.rows import Row
 
 _DELIMITERS = ",;\t"
-_MAX_CELL_CHARACTERS = 16_000_000  # the csv module's own limit is below the longest texts
-_BYTE_ORDER_MARK = "\ufeff"
+_MAX_CELL_CHARACTERS = 16_000_000  # the default limit of the csv module, 131,072, is too low for long texts
 
 
 def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The line that each record begins in, and its cells; blank lines are left out.
+    """The first line number and the cells of each record; blank lines are left out.
 
     Raises:
         ValueError: a quote is not closed, or a cell is too long; the message names the line.
@@ -36,12 +35,12 @@ def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def csv_cells(path: Path) -> Iterator[list[str]]:
-    """The names in the header, then the cells of each record, as many; `,`, `;` or tabs separate them.
+    """The names in the header, then the cells of each record; the delimiter is `,`, `;` or a tab.
 
-    Every cell is text: a label 01 stays 01, and NA is a word like any other.
+    Every cell is text: a label 01 stays 01, and NA is an ordinary word.
 
     Raises:
-        ValueError: the file is empty, or a record has another number of cells; the message names the line.
+        ValueError: the file is empty, or a record has more or fewer cells than the header; the message names the line.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next((line for line in file if line.strip()), "")
@@ -66,19 +65,15 @@ def csv_rows(path: Path) -> Iterator[Row]:
 
 
 def jsonl_rows(path: Path) -> Iterator[Row]:
-    """The objects of the lines that are not blank; a newline alone ends a line. Raises ValueError, with the line."""
-    with path.open("rb") as file:
+    """The JSON object of each line that is not blank; only a newline ends a line. Raises ValueError, with the line."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate(file, start=1):
-            text = line.decode().strip() if number > 1 else line.decode().removeprefix(_BYTE_ORDER_MARK).strip()
-            if text:
-                yield _json_object(text, number)
-
-
-def _json_object(text: str, line: int) -> Row:
-    try:
-        row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {line} is not a JSON object; write one {{...}} a line") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {line} is not a JSON object; write one {{...}} a line")
-    return row
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line.strip())
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line")
+            yield row

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
-from model_store.items.missing import is_missing
+from model_store.items.cells import is_missing
 from model_store.messages import describe_field_error
 from service.errors import Code, ServiceError
 

@@ -1,4 +1,4 @@
 """Labelling of files and data sets without HTTP, in this process or on Ray Data.
 
-It may import every room below it, and nothing of `web`.
+It may import every lower room, but not `web`.
 """

@@ -1,4 +1,4 @@
-"""What `mora-serve classify` shows a person of one answer."""
+"""One answer as `mora-serve classify` prints it on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAR_CELLS = 24
 
 
 def answer_view(answer: Classification) -> Group:
-    """Labels with their scores, what became of each modality and how long it took."""
+    """The labels with their scores, the state of each modality, the explanation, and the time of each stage."""
     modalities = f"image {answer.modalities.image}, text {answer.modalities.text}"
     times = {stage: spent for stage, spent in answer.latency_ms.model_dump().items() if spent}
     total = times.pop("total", 0.0)

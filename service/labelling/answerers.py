@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import threading
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Protocol
 
 import structlog
@@ -13,33 +18,51 @@ from model_store.items.rows import Row
 from service.api.answers import Answer, Classification
 from service.api.item import Item
 from service.api.requests import ClassifyRequest
-from service.errors import ServiceError, internal
+from service.client import Client, ClientError, ProblemError
+from service.errors import Code, ServiceError, internal
 from service.inference.engine import Engine
-from service.labelling.rows import answer_row, choose_task
+from service.labelling.rows import DataSetError, answer_row, choose_task
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 
+MAX_WAIT_SECONDS = 60.0  # of an item, for a service that is unreachable or busy; then the command fails
+FIRST_WAIT_SECONDS = 1.0
+_MAX_IN_FLIGHT = 16
+_ALL_LABELS = 10**9
+_ITEM_CODES = {  # errors of one item; after any other error, the next item would fail too
+    Code.BODY_TOO_LARGE,
+    Code.BAD_VALUE,
+    Code.BAD_TEXT,
+    Code.MISSING_INPUT,
+    Code.TEXT_TOO_LARGE,
+    Code.IMAGE_FORMAT,
+    Code.IMAGE_TOO_MANY_PIXELS,
+    Code.IMAGE_UNDECODABLE,
+    Code.DEADLINE,
+    Code.MODEL_NONFINITE,
+    Code.INTERNAL,
+}
 _log = structlog.get_logger()
 
 
 class Answerer(Protocol):
-    """One version of a task. Its methods raise ClientError or DataSetError if it cannot answer at all."""
+    """Answers with one version of a task. Methods raise ClientError or DataSetError if no item can be answered."""
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
-        """The answer of `POST /classify`. Raises ServiceError, or ProblemError if a service refused the item."""
+        """The answer of `POST /classify`. Raises ServiceError, or ProblemError if a service refuses the item."""
 
-    def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
-        """Every label of each item, best first, or why it has none; an error is returned as it is."""
+    def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
+        """The answer to each item with all labels, best first, or its error."""
 
     def close(self) -> None:
         """End the threads."""
 
 
 class StoreAnswerer:
-    """A version of a store, loaded into this process and run by the service's own engine, which forms the batches.
+    """A version of a store, which is loaded into this process. The engine of the service forms the batches.
 
     Raises StoreError, RefusedError or DataSetError if the version cannot be loaded.
     """
@@ -48,15 +71,15 @@ class StoreAnswerer:
         name = choose_task(task, store.tasks(), store.root)
         loader, metrics = Loader(store, settings), Metrics()
         self._model = loader.load(name, version or store.manifest(name).version)
-        self._max_in_flight = max(1, settings.queue_size)  # the engine would refuse more
+        self._max_in_flight = max(1, settings.queue_size)  # the engine refuses more
         self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         """The answer of `POST /classify`. Raises ServiceError."""
         return asyncio.run(self._classify(item, top_k, explain))
 
-    def label(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
-        """Every label of each item, best first, or why it has none."""
+    def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
+        """The answer to each item with all labels, best first, or its error."""
         return asyncio.run(self._label_all(items))
 
     def close(self) -> None:
@@ -70,18 +93,14 @@ class StoreAnswerer:
         )
         return await self._engine.classify(request, RequestRecord(), self._model)
 
-    async def _label_all(self, items: Sequence[Item | ServiceError]) -> list[Answer | ServiceError]:
+    async def _label_all(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
         in_flight = asyncio.Semaphore(self._max_in_flight)
+        return await asyncio.gather(*(self._label(item, in_flight) for item in items))
 
-        async def label(item: Item | ServiceError) -> Answer | ServiceError:
-            async with in_flight:
-                return item if isinstance(item, ServiceError) else await self._label(item)
-
-        return await asyncio.gather(*map(label, items))
-
-    async def _label(self, item: Item) -> Answer | ServiceError:
+    async def _label(self, item: Item, in_flight: asyncio.Semaphore) -> Answer | ServiceError:
         try:
-            return await self._classify(item, len(self._model.manifest.labels), explain=False)
+            async with in_flight:
+                return await self._classify(item, len(self._model.manifest.labels), explain=False)
         except ServiceError as error:
             return error
         except Exception:  # a defect of the service or of a graph: the other items are still labelled
@@ -89,16 +108,83 @@ class StoreAnswerer:
             return internal()
 
 
+class ServiceAnswerer:
+    """A running service. Every request names the same version, even if another version becomes live.
+
+    Raises ClientError, DataSetError, or ValueError if the URL or the key is malformed.
+    """
+
+    def __init__(self, url: str, api_key: str | None, task: str | None, version: int | None) -> None:
+        self._client = Client(url, api_key)
+        self._closed = threading.Event()
+        self._pool = ThreadPoolExecutor(_MAX_IN_FLIGHT, thread_name_prefix="mora-classify")
+        try:
+            self._task, live_version = self._find(task, url)
+        except BaseException:
+            self._client.close()
+            raise
+        self._version = version or live_version
+
+    def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
+        """The answer of the service. Raises ClientError."""
+        return self._client.classify(
+            item.image, item.text, task=self._task, version=self._version, top_k=top_k, explain=explain
+        )
+
+    def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
+        """The answer to each item with all labels, best first, or its error. Several requests run at the same time."""
+        return list(self._pool.map(self._label, items))
+
+    def close(self) -> None:
+        """End the threads and close the connections."""
+        self._closed.set()
+        self._pool.shutdown(cancel_futures=True)
+        self._client.close()
+
+    def _label(self, item: Item) -> Answer | ServiceError:
+        deadline = time.monotonic() + MAX_WAIT_SECONDS
+        wait_seconds = FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return self.classify(item, _ALL_LABELS, explain=False)
+            except ClientError as error:
+                if (refusal := _refusal(error)) is not None:
+                    return refusal
+                wait_seconds = max(wait_seconds, error.retry_after_seconds)
+                if not error.retryable or time.monotonic() + wait_seconds > deadline:
+                    raise
+            if self._closed.wait(wait_seconds * random.uniform(1, 1.5)):  # noqa: S311 - no secret
+                raise DataSetError("the command was stopped")
+            wait_seconds *= 2
+
+    def _find(self, task: str | None, url: str) -> tuple[str, int]:
+        """The task and its live version. Raises ClientError or DataSetError."""
+        live = {summary.task: summary.version for summary in self._client.tasks().tasks}
+        if task is not None and task not in live:
+            try:
+                self._client.task(task)  # raises the reason why the service does not serve it
+            except ProblemError as error:
+                if error.code != Code.UNKNOWN_TASK:
+                    raise
+        name = choose_task(task, sorted(live), url)
+        return name, live[name]
+
+
 def open_store(settings: Settings) -> Store:
-    """The store as a service with these settings opens it."""
+    """The store of the settings."""
     return Store(settings.store, read_trusted_keys(settings.trusted_keys))
 
 
-def live_tasks(store: Store) -> list[str]:
-    """The tasks of a store that have a live version."""
-    return [task for task in store.tasks() if store.live(task) is not None]
-
-
 def label_rows(items: Sequence[Item | ServiceError], answerer: Answerer, top_k: int) -> list[Row]:
-    """The columns of the answers, row by row."""
-    return [answer_row(answer, top_k) for answer in answerer.label(items)]
+    """The answers to the items as rows of the output; an error among the items is its own answer."""
+    answers = iter(answerer.label([item for item in items if isinstance(item, Item)]))
+    return [answer_row(item if isinstance(item, ServiceError) else next(answers), top_k) for item in items]
+
+
+def _refusal(error: ClientError) -> ServiceError | None:
+    """The error of this item alone, or None if the error concerns every item."""
+    if not isinstance(error, ProblemError):
+        return None
+    if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE and error.code is None:  # the answer of a proxy
+        return ServiceError(Code.BODY_TOO_LARGE, "The request is larger than the service's proxy lets through.")
+    return ServiceError(Code(error.code), error.detail) if error.code in _ITEM_CODES else None

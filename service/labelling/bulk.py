@@ -1,102 +1,134 @@
-"""`mora-serve bulk`: a parquet data set labelled part by part, each a file that appears once it is complete."""
+"""`mora-serve bulk`: a parquet data set labelled part by part; the file of a part appears once it is complete."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
 from model_store.atomic_file import atomic_file
+from model_store.items.parquet_files import BUFFER_BYTES, rows_of
 from service.labelling.answerers import StoreAnswerer, label_rows, open_store
-from service.labelling.data_set import PartReader
-from service.labelling.job import Part, locked, part_name, resume
-from service.labelling.parquet_writer import open_parquet
+from service.labelling.job import InputFile, Part, locked, resume
+from service.labelling.parquet import open_parquet
 from service.labelling.planning import BulkOptions, Plan, check_paths, make_plan, manifest_digest
 from service.labelling.progress import RowCounts, RowProgress
-from service.labelling.rows import Columns, DataSetError
-from service.labelling.sources import chunk_of
+from service.labelling.rows import Columns, DataSetError, items_of
 from service.settings import Settings
 
 
 class LabelledPart(NamedTuple):
     """A part whose file is written."""
 
-    number: int
     rows: int
     failed: int  # rows with an error
 
 
-Executor: TypeAlias = Callable[[Plan, Sequence[Part]], Iterator[LabelledPart]]
-
-
-def label_data_set(options: BulkOptions, settings: Settings, executor: Executor, console: Console) -> RowCounts:
-    """Label the parts that are not labelled yet; returns the counts of the whole output.
+def label_data_set(
+    options: BulkOptions,
+    settings: Settings,
+    executor: Callable[[Plan, Sequence[Part]], Iterator[LabelledPart]],
+    console: Console,
+) -> RowCounts:
+    """Label the parts that are not done yet; returns the counts of the whole output.
 
     Raises:
-        DataSetError, StoreError, RefusedError, TableError: the job cannot resume, or cannot be finished.
+        DataSetError, StoreError, RefusedError, TableError: the job cannot resume or be completed.
     """
     check_paths(options)
     options.output.mkdir(parents=True, exist_ok=True)
     with locked(options.output):
         with console.status("reading the input"):
             plan = make_plan(options, settings)
-        parts, total = resume(plan.job, options.output), len(plan.job.parts())
-        if len(parts) < total:
-            console.print(f"{total - len(parts)} of {total} parts are done already; labelling the others")
+        parts, all_parts = resume(plan.job, options.output), plan.job.parts()
+        if len(parts) < len(all_parts):
+            done = len(all_parts) - len(parts)
+            console.print(f"{done} of {len(all_parts)} parts are done already; labelling the others")
         if parts:
             with RowProgress(sum(part.rows for part in parts), console) as progress:
-                for part in executor(plan, parts):
-                    progress.advance(part.rows, part.failed)
-        return _count_rows(options.output, total)
-
-
-def label_here(plan: Plan, parts: Sequence[Part]) -> Iterator[LabelledPart]:
-    """Label the parts in this process. Raises DataSetError, StoreError or RefusedError."""
-    with closing(PartLabeller(plan)) as labeller:
-        for part in parts:
-            yield labeller.label(part)
+                for labelled in executor(plan, parts):
+                    progress.add(labelled.rows, labelled.failed)
+        counts = RowCounts()
+        for part in all_parts:
+            table = pq.read_table(options.output / part.name, columns=["error", "detail"], partitioning=None)
+            counts.add(table.to_pylist())
+        return counts
 
 
 class PartLabeller:
-    """Labels parts in this process, with the version of the job loaded once.
+    """Labels parts in this process with the version of the job, which is loaded once.
 
-    Raises StoreError, RefusedError or DataSetError if the store does not have the version that the job began with.
+    Raises StoreError, RefusedError or DataSetError if the store lacks the version that the job began with.
     """
 
     def __init__(self, plan: Plan) -> None:
         job, store = plan.job, open_store(plan.settings)
         if manifest_digest(store, job.task, job.version) != job.manifest_sha256:
             raise DataSetError(f"{store.root} has another {job.task} version {job.version} than the job began with")
-        self._plan, self._part_count = plan, len(job.parts())
+        self._plan = plan
         self._columns = Columns(job.image_column, job.text_column, job.keep)
-        self._kept_schema = pa.schema([plan.schema.field(name) for name in job.keep])
         self._reader = PartReader(plan.folder, job.files, plan.schema)
         self._answerer = StoreAnswerer(store, plan.settings, job.task, job.version)
 
     def label(self, part: Part) -> LabelledPart:
         """Write the file of a part."""
-        job = self._plan.job
-        folder = (self._plan.folder / part.file).parent
-        chunk = chunk_of(self._reader.read(part), self._columns, folder, job.limits)
-        rows = label_rows(chunk.items, self._answerer, job.top_k)
-        path = self._plan.output / part_name(part.number, self._part_count)
-        with atomic_file(path) as file, open_parquet(file, self._kept_schema) as write:
-            write(chunk.kept, rows)
-        return LabelledPart(part.number, len(rows), RowCounts().add(rows))
+        job, table = self._plan.job, self._reader.read(part)
+        kept, cells = table.select(job.keep), rows_of(table.select(self._columns.cells()))
+        items = items_of(cells, self._columns, (self._plan.folder / part.file).parent, job.limits)
+        rows = label_rows(items, self._answerer, job.top_k)
+        with atomic_file(self._plan.output / part.name) as file, open_parquet(file, kept.schema) as write:
+            write(kept, rows)
+        return LabelledPart(len(rows), RowCounts().add(rows))
 
     def close(self) -> None:
         """End the threads."""
         self._answerer.close()
 
 
-def _count_rows(output: Path, parts: int) -> RowCounts:
-    counts = RowCounts()
-    for number in range(parts):
-        path = output / part_name(number, parts)
-        counts.add(pq.read_table(path, columns=["error", "detail"], partitioning=None).to_pylist())
-    return counts
+class PartReader:
+    """Reads the rows of parts. The row group of a part stays open, because the next part usually continues it.
+
+    Args:
+        schema: the columns to read; a column that a file lacks is filled with nulls.
+
+    Raises DataSetError if a file was replaced after the job began.
+    """
+
+    def __init__(self, folder: Path, files: Sequence[InputFile], schema: pa.Schema) -> None:
+        self._folder = folder
+        self._sizes = {file.name: file.size for file in files}
+        self._schema = schema
+        self._group: tuple[str, int] | None = None
+        self._start = 0  # in the group, of the next row
+        self._rows: Iterator[pa.RecordBatch] = iter(())
+
+    def read(self, part: Part) -> pa.Table:
+        """The rows of a part."""
+        if self._group != (part.file, part.group) or part.start < self._start:
+            self._group, self._start, self._rows = (part.file, part.group), 0, self._open(part)
+        end = part.start + part.rows
+        rows = [*islice(self._rows, part.start - self._start, end - self._start)]
+        if len(rows) < part.rows:
+            raise _changed(self._folder / part.file)
+        table = pa.Table.from_batches(rows)
+        self._start = end
+        return pa.concat_tables([self._schema.empty_table(), table], promote_options="default")
+
+    def _open(self, part: Part) -> Iterator[pa.RecordBatch]:
+        """The rows of a part's row group, one at a time."""
+        path = self._folder / part.file
+        if path.stat().st_size != self._sizes[part.file]:
+            raise _changed(path)
+        file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
+        columns = [name for name in self._schema.names if name in file.schema_arrow.names]
+        batches = file.iter_batches(part.rows, row_groups=[part.group], columns=columns)
+        return (batch.slice(row, 1) for batch in batches for row in range(batch.num_rows))
+
+
+def _changed(path: Path) -> DataSetError:
+    return DataSetError(f"{path} has changed while it was being labelled; restore it, or choose another OUTPUT")

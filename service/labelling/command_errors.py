@@ -1,4 +1,4 @@
-"""Errors of the labelling commands, each told in one line."""
+"""Errors of the labelling commands, each printed in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def one_line_errors(interrupted: str) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:
-        raise  # the reader of the output has left
+        raise  # the process that reads the output has ended
     except KeyboardInterrupt:
         typer.echo(interrupted, err=True)
         raise typer.Exit(130) from None
@@ -38,7 +38,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return describe_os_error(error)
     if isinstance(error, NoAnswerError):
-        return f"{error}; is `mora-serve run` at work there? Without --url no service is needed"
+        return f"{error}; is `mora-serve run` running there? Without --url, no service is needed"
     if isinstance(error, ProblemError) and error.code == Code.UNAUTHORIZED:
-        return f"{error} Give one with --api-key-file or {VARIABLE}"
+        return f"{error} Give a key with --api-key-file or {VARIABLE}"
     return str(error)

@@ -15,14 +15,13 @@ from rich.console import Console
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from service.api.item import Item
+from service.client import Client
 from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
-from service.labelling.answerers import Answerer, StoreAnswerer, live_tasks, open_store
+from service.labelling.answerers import Answerer, ServiceAnswerer, StoreAnswerer, open_store
 from service.labelling.command_errors import one_line_errors
-from service.labelling.labelled_file import label_file
+from service.labelling.labelled_file import columns_of, label_file, open_source
 from service.labelling.rows import Limits, item_of, named_columns
-from service.labelling.service_answerer import ServiceAnswerer, open_client
-from service.labelling.sources import columns_of, open_source
 from service.labelling.writers import check_output
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging
@@ -32,9 +31,9 @@ CLASSIFY_EXAMPLE = (
     "--output labelled.csv --url http://127.0.0.1:8000."
 )
 BULK_EXAMPLE = (
-    "For example: mora-serve bulk shop/ labelled/ --task shop-kind --workers 4. Any reader of parquet reads the "
-    "output folder, as pandas.read_parquet('labelled/'). MORA_PRECISION, MORA_TRUSTED_KEYS and the MORA_MAX_* settings "
-    "hold as for `mora-serve run`."
+    "For example: mora-serve bulk shop/ labelled/ --task shop-kind --workers 4. The output folder is a parquet data "
+    "set, which pandas.read_parquet('labelled/') reads. The settings MORA_PRECISION, MORA_TRUSTED_KEYS and MORA_MAX_* "
+    "apply as for `mora-serve run`."
 )
 _IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder."
 _KEEP = "The input's columns to keep: id,title; '' for none."
@@ -66,14 +65,14 @@ def classify(
     top_k: TopKOption = 5,
     store: StoreOption = None,
     url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask the service there instead, as http://127.0.0.1:8000.")
+        str | None, typer.Option(metavar="URL", help="A running service to use instead, such as http://127.0.0.1:8000.")
     ] = None,
     api_key_file: ApiKeyFileOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One item: print the answer of POST /classify, a line a task.")
+        bool, typer.Option("--json", help="One item: print the answer of POST /classify, a line for each task.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="One item: also what each modality adds to each label.")
+        bool, typer.Option("--explain", help="One item: print also what each modality adds to the logit of each label.")
     ] = False,
     output: Annotated[
         Path | None,
@@ -90,16 +89,14 @@ def classify(
 ) -> None:
     """Label one item, or every row of INPUT, as `POST /classify` would: an image, a text, or both.
 
-    The model is loaded from the store into this process, or with --url a running service is asked; the answers are the
-    same.
+    The model is loaded from the store into this process. With --url, a running service gives the same answers.
 
-    Rows of INPUT may lack the image or the text. The output has the input's rows in their order with the columns
-    predicted_label, predicted_score, selected_labels, top_labels, top_scores, modalities, error and detail. A row that
-    cannot be labelled has a code and the reason in the last two; the other rows are labelled. An --output file
-    appears once it is complete.
+    Rows of INPUT may lack the image or the text. The output has the rows of the input in the same order, with the
+    columns predicted_label, predicted_score, selected_labels, top_labels, top_scores, modalities, error and detail. A
+    row that cannot be labelled has the code and the reason in error and detail; the other rows are labelled. An
+    --output file appears once it is complete.
 
-    Exit status: 0; 1 if an item, or not a single row, could be labelled, or the work could not be done; 130 if
-    interrupted.
+    Exit status: 0 if an item or a row was labelled; 1 if every row failed, or after an error; 130 if interrupted.
     """
     one = {"--text": text, "--image": image, "--json": as_json, "--explain": explain}
     many = {"INPUT": source, "--output": output, "--force": force, "--keep": keep}
@@ -118,8 +115,9 @@ def classify(
 
     def all_tasks() -> list[str]:
         if url is None:
-            return live_tasks(open_store(settings))
-        with open_client(url, read_api_key(api_key_file)) as client:
+            opened = open_store(settings)
+            return [name for name in opened.tasks() if opened.live(name) is not None]
+        with Client(url, read_api_key(api_key_file)) as client:
             return [summary.task for summary in client.tasks().tasks]
 
     with one_line_errors("stopped; no file was written"):
@@ -149,36 +147,36 @@ def classify(
 def bulk(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="Parquet file, or folder with *.parquet in it.")],
     output: Annotated[
-        Path, typer.Argument(metavar="OUTPUT", help="Folder for the labelled parts; made if it is missing.")
+        Path, typer.Argument(metavar="OUTPUT", help="Folder for the labelled parts; created if it is missing.")
     ],
     task: Annotated[str | None, typer.Option(metavar="TASK", help="Needed if the store has several tasks.")] = None,
     version: Annotated[
-        int | None, typer.Option(min=1, help="By default the live one; a job that resumes keeps its own.")
+        int | None, typer.Option(min=1, help="By default the live one; a resumed job keeps its version.")
     ] = None,
     store: StoreOption = None,
     image_column: ImageOption = None,
     text_column: TextOption = None,
     keep: Annotated[str | None, typer.Option(metavar="COLUMNS", show_default="all", help=_KEEP)] = None,
     top_k: TopKOption = 5,
-    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part; a killed worker loses at most these.")] = 1000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that label; they share the cores evenly.")] = 1,
+    part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part; a killed worker loses one at most.")] = 1000,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes, which share the cores evenly.")] = 1,
     address: Annotated[
         str, typer.Option(help="Ray cluster to run on; all its nodes must see INPUT, OUTPUT and the store.")
     ] = "local",
 ) -> None:
-    """Label a parquet data set, whose rows may lack the image or the text, as `POST /classify` would.
+    """Label a parquet data set as `POST /classify` would. Rows may lack the image or the text.
 
-    OUTPUT gets the input's rows in their order with the columns predicted_label, predicted_score, selected_labels,
-    top_labels, top_scores, modalities, error and detail. A row that cannot be labelled has a code and the reason in
-    the last two; the other rows are labelled.
+    OUTPUT gets the rows of the input in the same order, with the columns predicted_label, predicted_score,
+    selected_labels, top_labels, top_scores, modalities, error and detail. A row that cannot be labelled has the code
+    and the reason in error and detail; the other rows are labelled.
 
-    A killed or stopped job resumes if the same command is given again: each row is labelled once. It refuses to
-    resume with another input, version or option than it began with.
+    The same command resumes a job that was killed or stopped; each row is labelled once. A job resumes only with the
+    input, version and options that it began with.
 
     Needs the extra `ray`.
     """
     try:
-        from service.labelling.bulk import label_data_set  # only now: they need the extra `ray`
+        from service.labelling.bulk import label_data_set  # only now: these need the extra `ray`
         from service.labelling.planning import BulkOptions
         from service.labelling.ray_executor import label_on_ray
     except ModuleNotFoundError as error:
@@ -198,22 +196,22 @@ def _given(options: Mapping[str, object]) -> list[str]:
 
 
 def _check_usage(one: list[str], many: list[str], store: Path | None, url: str | None) -> None:
-    """One item or many, from a store or a service. Raises BadParameter."""
+    """Refuse options that exclude each other, and a command without input. Raises BadParameter."""
     if not {"--text", "--image", "INPUT"} & {*one, *many}:
         raise typer.BadParameter("give --text, --image or both for one item, or INPUT for many")
     if one and many:
         raise typer.BadParameter(f"{one[0]} is for one item, {many[0]} for many; leave one of them out")
     if store is not None and url is not None:
-        raise typer.BadParameter("--store loads a model here, --url asks a service; leave one of them out")
+        raise typer.BadParameter("--store loads the model here, --url uses a running service; leave one of them out")
 
 
 def _read_settings(store: Path | None) -> Settings:
-    """The settings of the environment. Raises ValueError."""
+    """The settings of the environment, and --store. Raises ValueError."""
     return read_settings({} if store is None else {"store": store}, besides=[VARIABLE])
 
 
 def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:
-    """The item of the options. Raises OSError or ServiceError."""
+    """The item of --image and --text. Raises OSError or ServiceError."""
     size = settings.max_body_bytes + 1
     if image is None:
         picture = None

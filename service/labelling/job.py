@@ -1,4 +1,4 @@
-"""A bulk job: which rows are labelled, with which version and options, and which parts of it are done."""
+"""A bulk job: its rows, version and options, and the parts that are done."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ JOB_FILE = "_job.json"  # readers of parquet folders skip names that begin with 
 class Part(NamedTuple):
     """Consecutive rows of one row group, which become one file of the output."""
 
-    number: int
-    file: str
+    name: str  # of its file in the output
+    file: str  # of the input
     group: int
-    start: int  # its first row within the group
+    start: int  # in the group, of the first row
     rows: int
 
 
@@ -47,33 +47,31 @@ class Job(_Frozen):
     files: tuple[InputFile, ...]
     image_column: str | None
     text_column: str | None
-    keep: tuple[str, ...]  # columns of the input that the output has too
+    keep: tuple[str, ...]  # columns of the input that the output keeps
     task: str
     version: PositiveInt
-    manifest_sha256: str  # of the version, whose manifest names every other file of it by digest
+    manifest_sha256: str  # of the version; the manifest holds the digests of its files
     precision: Precision
     limits: Limits
     top_k: PositiveInt
     part_rows: PositiveInt
 
     def parts(self) -> list[Part]:
-        """The parts in the order of the rows: files by name, their row groups, `part_rows` of a group at a time."""
+        """The parts in the order of the rows and of their names. A row group has parts of at most `part_rows` rows."""
         ranges = [
             (file.name, group, start, min(self.part_rows, rows - start))
             for file in self.files
             for group, rows in enumerate(file.group_rows)
             for start in range(0, rows, self.part_rows)
         ]
-        return [Part(number, *rows) for number, rows in enumerate(ranges)]
+        count = len(ranges)
+        return [Part(f"part-{number:05}-of-{count:05}.parquet", *rows) for number, rows in enumerate(ranges)]
 
     def differences(self, other: Job) -> list[str]:
-        """How another job differs, each difference in a few words."""
+        """The differences of another job, each in a few words."""
         names = [name for name in Job.model_fields if getattr(self, name) != getattr(other, name)]
-        differences = [
-            f"{name} was {getattr(self, name)}, now {getattr(other, name)}"
-            for name in names
-            if name not in ("files", "manifest_sha256")
-        ]
+        options = [name for name in names if name not in ("files", "manifest_sha256")]
+        differences = [f"{name} was {getattr(self, name)}, now {getattr(other, name)}" for name in options]
         if not differences and "manifest_sha256" in names:
             differences.append(f"{self.task} version {self.version} had another manifest")
         before, now = ({file.name: file for file in job.files} for job in (self, other))
@@ -83,13 +81,8 @@ class Job(_Frozen):
         return differences + [f"the input's {name} has changed" for name in both if before[name] != now[name]]
 
 
-def part_name(number: int, count: int) -> str:
-    """The file of a part; names in order are the input's rows in order, and a missing part is visible."""
-    return f"part-{number:05d}-of-{count:05d}.parquet"
-
-
 def read_job(output: Path) -> Job | None:
-    """The job of an output, None if it has none yet. Raises DataSetError."""
+    """The job of an output, or None if no job has begun in it. Raises DataSetError."""
     path = output / JOB_FILE
     try:
         return Job.model_validate_json(path.read_bytes())
@@ -106,9 +99,8 @@ def locked(output: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise DataSetError(
-                f"another process is writing to {output}; wait for it, or choose another OUTPUT"
-            ) from error
+            problem = f"another process is writing to {output}"
+            raise DataSetError(f"{problem}; wait for it, or choose another OUTPUT") from error
         yield
 
 
@@ -116,7 +108,7 @@ def resume(job: Job, output: Path) -> list[Part]:
     """The parts that are not done yet; removes the unfinished files of a killed run.
 
     Raises:
-        DataSetError: the output belongs to another job, or holds other files.
+        DataSetError: the output belongs to another job, or contains other files.
     """
     earlier = read_job(output)
     if earlier is None:
@@ -129,6 +121,5 @@ def resume(job: Job, output: Path) -> list[Part]:
         raise DataSetError(f"{output} belongs to another job: {problem}; repeat its command, or choose another OUTPUT")
     for path in output.glob(".*.unfinished"):
         path.unlink(missing_ok=True)
-    parts = job.parts()
     done = {path.name for path in output.iterdir()}
-    return [part for part in parts if part_name(part.number, len(parts)) not in done]
+    return [part for part in job.parts() if part.name not in done]

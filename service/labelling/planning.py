@@ -1,16 +1,20 @@
-"""From the options of `mora-serve bulk` to a plan, with every check that is possible before the work."""
+"""From the options of `mora-serve bulk` to a plan of the job; the whole input is checked first."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from model_store import Store, blob_of
+from model_store.items.parquet_files import ParquetTable
 from service.labelling.answerers import open_store
-from service.labelling.data_set import check_types, common_schema, parquet_files, read_input_file
-from service.labelling.job import Job, read_job
+from service.labelling.job import InputFile, Job, read_job
+from service.labelling.parquet import check_types
 from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
 from service.models.graphs import has_cuda
 from service.models.loading import choose_precision
@@ -19,7 +23,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True)
 class BulkOptions:
-    """The options of the command line; None stands for the default."""
+    """The options of the command line; None is the default."""
 
     source: Path
     output: Path
@@ -34,12 +38,12 @@ class BulkOptions:
 
 @dataclass(frozen=True)
 class Plan:
-    """A job and what a process needs to label its parts. Paths are absolute."""
+    """A job, and the paths and settings to label its parts with. Paths are absolute."""
 
     job: Job
     folder: Path  # of the input
     output: Path
-    schema: pa.Schema  # of the columns to read
+    schema: pa.Schema  # the columns to read
     settings: Settings
 
 
@@ -55,12 +59,12 @@ def check_paths(options: BulkOptions) -> None:
 
 
 def make_plan(options: BulkOptions, settings: Settings) -> Plan:
-    """The plan for the options; reads the whole input. Raises DataSetError or StoreError."""
-    folder, names = parquet_files(options.source)
+    """The plan of a job; reads the whole input. Raises DataSetError, TableError, StoreError or RefusedError."""
+    folder, names = _parquet_files(options.source)
     files = tuple(read_input_file(folder, name) for name in names)
     if not any(any(file.group_rows) for file in files):
         raise DataSetError(f"{options.source} has no rows; name another INPUT")
-    schema = common_schema(folder, names)
+    schema = _common_schema(folder, names)
     columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep)
     check_types(schema, columns)
     store = open_store(settings)
@@ -84,13 +88,27 @@ def make_plan(options: BulkOptions, settings: Settings) -> Plan:
     return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 
 
+def read_input_file(folder: Path, name: str) -> InputFile:
+    """The digest and the row groups of a file, which is read as a whole. Raises DataSetError if it is not parquet."""
+    path = folder / name
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata
+            rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    except (OSError, pa.ArrowException) as error:
+        raise DataSetError(f"{path} cannot be read as parquet: {error}; write it again, or remove it") from error
+    return InputFile(name=name, size=path.stat().st_size, sha256=sha256, group_rows=rows)
+
+
 def manifest_digest(store: Store, task: str, version: int) -> str:
     """SHA-256 of a version's manifest. Raises StoreError."""
     return blob_of(store.read_manifest(task, version)[1]).sha256
 
 
 def _choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
-    """The task and version of the options, else of the job that the output belongs to, else the live version."""
+    """The task and version of the options, else those of the job in the output, else the live version."""
     earlier = read_job(options.output)
     task = choose_task(options.task or (earlier.task if earlier else None), store.tasks(), store.root)
     if options.version is not None:
@@ -98,3 +116,27 @@ def _choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
     if earlier is not None and earlier.task == task:
         return task, earlier.version
     return task, store.manifest(task).version
+
+
+def _parquet_files(source: Path) -> tuple[Path, list[str]]:
+    """The folder of the input, and its parquet files in order, relative to the folder. Raises DataSetError."""
+    if source.is_file():
+        return source.parent, [source.name]
+    paths = [path.relative_to(source) for path in source.rglob("*.parquet") if path.is_file()]
+    names = sorted(str(path) for path in paths if not any(part.startswith((".", "_")) for part in path.parts))
+    if not names:
+        raise DataSetError(f"{source} is neither a parquet file nor a folder with *.parquet in it")
+    return source, names
+
+
+def _common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:
+    """The columns of all files. Raises DataSetError if files differ in the type of a column, or TableError."""
+    schema = pa.schema([])
+    for name in names:
+        own = [field.with_nullable(True) for field in ParquetTable(folder / name).schema]
+        try:
+            schema = pa.unify_schemas([schema, pa.schema(own)])
+        except pa.ArrowException as error:
+            problem = f"{folder / name} has a column of another type than earlier files: {error}"
+            raise DataSetError(f"{problem}; write it with their types") from error
+    return schema

@@ -1,4 +1,4 @@
-"""Parts of a bulk job labelled on Ray Data, through which only their numbers pass; needs the extra `ray`."""
+"""Parts of a bulk job labelled on Ray Data, which passes only names of parts; needs the extra `ray`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from service.labelling.rows import DataSetError
 from service.models.refusal import RefusedError
 from service.settings import usable_cores
 
-_OBJECT_STORE_BYTES = 100_000_000  # room for numbers of parts
+_OBJECT_STORE_BYTES = 100_000_000  # room for names of parts
 
 
 def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) -> Iterator[LabelledPart]:
-    """Label the parts on Ray; yields them in the order in which they are done. Raises DataSetError if a worker fails.
+    """Label the parts on Ray; yields each part once it is done. Raises DataSetError if a worker fails.
 
     Args:
-        address: of a cluster, or `local` for a Ray of this command's own.
+        address: of a cluster, or `local` to start Ray for this command.
     """
     _start_ray(address)
     try:
@@ -33,8 +33,8 @@ def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) 
         share = _share_of_cluster(workers)
         threads = {"intra_op_threads": share["num_cpus"], "preparation_workers": share["num_cpus"]}
         plan = replace(plan, settings=plan.settings.model_copy(update=threads))
-        numbers = ray.data.from_items([part.number for part in parts], override_num_blocks=len(parts))
-        results = numbers.map_batches(
+        names = ray.data.from_items([part.name for part in parts], override_num_blocks=len(parts))
+        results = names.map_batches(
             RayWorker,
             fn_constructor_args=(plan,),
             batch_size=1,
@@ -42,9 +42,9 @@ def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) 
             **share,
         )
         for row in results.iter_rows():
-            if problem := row.pop("problem"):
-                raise DataSetError(f"{problem}; parts that are done are kept")
-            yield LabelledPart(**row)
+            if row["problem"]:
+                raise DataSetError(f"{row['problem']}; parts that are done are kept")
+            yield LabelledPart(row["rows"], row["failed"])
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise DataSetError(f"a worker failed: {reason}; run the same command to resume") from error
@@ -53,30 +53,29 @@ def label_on_ray(plan: Plan, parts: Sequence[Part], workers: int, address: str) 
 
 
 class RayWorker:
-    """A PartLabeller in the form that Ray Data calls: with a batch of one row, which is the number of a part.
+    """A PartLabeller as a callable for Ray Data; the batch has one row, which holds the name of a part.
 
-    An error that the user can correct is returned as `problem`, because Ray would add its own traces to an exception.
+    An error that the user can correct is returned as `problem`, because Ray would add its stack traces to an exception.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._parts = plan.job.parts()
+        self._parts = {part.name: part for part in plan.job.parts()}
         self._labeller: PartLabeller | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """The LabelledPart of the batch's part, a column for each field."""
-        number = int(batch["item"][0])
+        """A column for each field of the LabelledPart, and `problem`."""
         try:
             self._labeller = self._labeller or PartLabeller(self._plan)
-            done, problem = self._labeller.label(self._parts[number]), ""
+            done, problem = self._labeller.label(self._parts[batch["item"][0]]), ""
         except (DataSetError, StoreError, RefusedError, OSError, pa.ArrowException) as error:
-            done, problem = LabelledPart(number, 0, 0), str(error) or type(error).__name__
-        return {**{name: [value] for name, value in done._asdict().items()}, "problem": [problem]}
+            done, problem = LabelledPart(0, 0), str(error) or type(error).__name__
+        return {"rows": [done.rows], "failed": [done.failed], "problem": [problem]}
 
 
 def _start_ray(address: str) -> None:
     """Start Ray on this machine, or connect to the cluster at an address. Raises DataSetError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage reports to its developers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # failures arrive as exceptions
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
@@ -84,7 +83,7 @@ def _start_ray(address: str) -> None:
         options |= {"num_cpus": usable_cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(address=address, **options)
-    except Exception as error:  # on a busy machine that takes too long to start, Ray raises a bare Exception
+    except Exception as error:  # Ray raises a bare Exception if its start times out on a busy machine
         raise DataSetError(f"Ray did not start: {error}; check --address, and run the same command again") from error
 
 

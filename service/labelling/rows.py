@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -16,6 +16,11 @@ from service.api.item import Item, parse_item
 from service.errors import Code, ServiceError
 from service.settings import Settings
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KeptColumns: TypeAlias = "list[Row] | pa.Table"
+Write: TypeAlias = Callable[[KeptColumns, Sequence[Row]], None]  # the kept columns of the next rows, and their answers
 COLUMNS = (
     "predicted_label",
     "predicted_score",
@@ -26,17 +31,15 @@ COLUMNS = (
     "error",
     "detail",
 )
-
-
 _IMAGE_CODES = {CellError: Code.BAD_VALUE, NoFileError: Code.NOT_FOUND, TooLargeError: Code.BODY_TOO_LARGE}
 
 
 class DataSetError(Exception):
-    """A data set that cannot be labelled with these options; the message is for the user of the command."""
+    """A data set cannot be labelled with these options. The message is for the user of the command."""
 
 
 class Limits(BaseModel):
-    """The settings of the service that decide which rows are refused."""
+    """The settings that limit the size of an item."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +55,7 @@ class Limits(BaseModel):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of the pictures and texts, and the columns that the output keeps."""
+    """The columns of the images and texts, and the columns that the output keeps."""
 
     image: str | None
     text: str | None
@@ -63,12 +66,12 @@ class Columns:
         return {*self.keep, *self.cells()}
 
     def cells(self) -> list[str]:
-        """The columns of the pictures and texts, as far as there are any."""
+        """The columns of the images and texts."""
         return [*filter(None, (self.image, self.text))]
 
 
 def choose_columns(names: Sequence[str], image: str | None, text: str | None, keep: Sequence[str] | None) -> Columns:
-    """The columns that the options name; by default `image`, `text`, and all to keep. Raises DataSetError."""
+    """The columns of the options, by default `image`, `text`, and all columns to keep. Raises DataSetError."""
     has = f"it has {', '.join(names)}"
     if missing := [name for name in (image, text) if name is not None and name not in names]:
         raise DataSetError(f"the input has no column {missing[0]}; {has}")
@@ -91,7 +94,7 @@ def named_columns(keep: str | None) -> tuple[str, ...] | None:
 
 
 def choose_task(task: str | None, tasks: Sequence[str], owner: object) -> str:
-    """The task of the options, or the only task of a store or service. Raises DataSetError, which names the tasks."""
+    """The task of the options, or the only task of a store or service. Raises DataSetError, which lists the tasks."""
     if task is not None and task in tasks:
         return task
     if task is None and len(tasks) == 1:
@@ -101,16 +104,16 @@ def choose_task(task: str | None, tasks: Sequence[str], owner: object) -> str:
 
 
 def items_of(rows: Iterable[Row], columns: Columns, folder: Path, limits: Limits) -> list[Item | ServiceError]:
-    """The items of the rows; the ServiceError of `POST /classify` for a row that is not one."""
+    """The item of each row, or the ServiceError of `POST /classify` if the row does not make an item."""
     cells = [[None if name is None else row[name] for name in (columns.image, columns.text)] for row in rows]
     return [item_of(image, text, folder, limits) for image, text in cells]
 
 
 def item_of(image: object, text: object, folder: Path, limits: Limits) -> Item | ServiceError:
-    """The item of one row, or the ServiceError of `POST /classify`.
+    """The item of two cells, or the ServiceError of `POST /classify`.
 
     Args:
-        image: an encoded picture, a path relative to `folder`, a dict of `bytes` and `path`, or nothing.
+        image: an encoded picture, a path relative to `folder`, a dict of `bytes` and `path`, or an empty cell.
     """
     try:
         picture = image_of(image, folder)
@@ -121,7 +124,7 @@ def item_of(image: object, text: object, folder: Path, limits: Limits) -> Item |
 
 
 def answer_row(answer: Answer | ServiceError, top_k: int) -> dict[str, object]:
-    """The columns of an answer with all labels, or of an error."""
+    """The columns of an answer, which has all labels, or of an error."""
     if isinstance(answer, ServiceError):
         return {**dict.fromkeys(COLUMNS), "error": answer.code.value, "detail": answer.detail}
     best = answer.labels[:top_k]

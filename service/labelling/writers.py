@@ -1,4 +1,4 @@
-"""The output of labelled rows: JSON lines, csv or parquet, row by row in the order of the input."""
+"""The output of labelled rows as JSON lines, csv or parquet, in the order of the input."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import csv
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from model_store.atomic_file import atomic_file
 from model_store.items.labels import LABEL_SEPARATOR
 from model_store.items.rows import Row
 from model_store.items.tables import SUFFIXES, Table
-from service.labelling.rows import COLUMNS, Columns, DataSetError
-from service.labelling.sources import KeptColumns, plain_rows
-
-Write: TypeAlias = Callable[[KeptColumns, Sequence[Row]], None]
+from service.labelling.rows import COLUMNS, Columns, DataSetError, KeptColumns, Write
 
 
 def check_output(output: Path, source: Path, force: bool) -> None:
@@ -49,7 +46,7 @@ def open_output(output: Path | None, table: Table, columns: Columns) -> Iterator
     kind = ".jsonl" if output is None else output.suffix.lower()
     with nullcontext(sys.stdout.buffer) if output is None else atomic_file(output) as file:
         if kind == ".parquet":
-            from service.labelling.parquet_writer import kept_schema, open_parquet  # pyarrow is an extra
+            from service.labelling.parquet import kept_schema, open_parquet  # pyarrow is an extra
 
             with open_parquet(file, kept_schema(table, columns.keep)) as write:
                 yield write
@@ -60,10 +57,19 @@ def open_output(output: Path | None, table: Table, columns: Columns) -> Iterator
             yield partial(_write_json_lines, file)
 
 
+def plain_rows(kept: KeptColumns) -> list[Row]:
+    """The kept columns as Python objects; U+FFFD replaces the bytes of a string that are not UTF-8."""
+    if isinstance(kept, list):
+        return kept
+    from model_store.items.parquet_files import rows_of
+
+    return rows_of(kept, invalid_text="replace")
+
+
 def _write_json_lines(file: BinaryIO, kept: KeptColumns, answers: Sequence[Row]) -> None:
     for row, answer in zip(plain_rows(kept), answers, strict=True):
-        line = json.dumps(_jsonable({**row, **answer}), ensure_ascii=False)
-        file.write(line.encode(errors="backslashreplace") + b"\n")  # half a surrogate pair: the escape of JSON
+        line = _json({**row, **answer}).encode(errors="backslashreplace")  # half a surrogate pair: the escape of JSON
+        file.write(line + b"\n")
     file.flush()
 
 
@@ -81,17 +87,17 @@ def _write_lines(file: BinaryIO, lines: Sequence[Sequence[object]]) -> None:
 def _csv_cell(value: object) -> object:
     if isinstance(value, list) and not any(isinstance(element, list | dict) for element in value):
         return LABEL_SEPARATOR.join("" if element is None else str(element) for element in value)
-    return json.dumps(_jsonable(value), ensure_ascii=False) if isinstance(value, list | dict) else value
+    return _json(value) if isinstance(value, list | dict) else value
 
 
-def _jsonable(value: object) -> object:
-    """The value in the types of JSON."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, Mapping):
-        return {str(name): _jsonable(element) for name, element in value.items()}
+def _json(value: object) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, default=str)  # str: a time or a decimal
+
+
+def _finite(value: object) -> object:
+    """The value with None for each number that JSON lacks."""
+    if isinstance(value, dict):
+        return {name: _finite(element) for name, element in value.items()}
     if isinstance(value, list | tuple):
-        return [_jsonable(element) for element in value]
-    return str(value)  # a time or a decimal
+        return [_finite(element) for element in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

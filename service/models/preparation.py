@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from model_store import ImagePreprocessing, Padding
-from model_store.items.picture_error import PictureError, PictureProblem
-from model_store.items.pictures import pixel_values
+from model_store.items.pictures import PictureError, PictureProblem, pixel_values
 from service.api.answers import Modalities
 from service.errors import Code, ServiceError
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from model_store.items.rows import TableError
 from service.api.item import Item
 from service.errors import Code
+from service.labelling.labelled_file import chunks_of, open_source
 from service.labelling.rows import Columns, Limits
-from service.labelling.sources import chunks_of, open_source
 from service.settings import Settings
 from training.config import DataConfig, TaskConfig
 from training.data.splits import load_split

@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all."""
+"""Files that appear once they are complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from model_store.atomic_file import atomic_file
 
 
-def test_a_file_has_its_name_when_it_is_whole(tmp_path):
+def test_a_complete_file_replaces_the_old_one(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
 
@@ -16,10 +16,10 @@ def test_a_file_has_its_name_when_it_is_whole(tmp_path):
         file.flush()
         assert path.read_bytes() == b"old"
 
-    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("a.json", b"new")]
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a.json", b"new")]
 
 
-def test_a_file_that_fails_leaves_nothing(tmp_path):
+def test_an_interrupted_write_leaves_no_file(tmp_path):
     def write_half():
         with atomic_file(tmp_path / "a.json") as file:
             file.write(b"half")

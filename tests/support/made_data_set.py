@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.labelling.bulk import LabelledPart, label_here
-from service.labelling.job import resume
+from service.labelling.bulk import LabelledPart, PartLabeller
+from service.labelling.job import Part, resume
 from service.labelling.planning import BulkOptions, Plan, make_plan
 from service.settings import Settings
 from tests.support.tiny import PICTURE, encode_png
@@ -65,4 +67,10 @@ def planned(source: Path, output: Path, store: Path, **options: object) -> Plan:
 def label_data(source: Path, output: Path, store: Path, **options: object) -> list[LabelledPart]:
     """Label the parts that are not labelled yet, in this process and in order."""
     plan = planned(source, output, store, **options)
-    return list(label_here(plan, resume(plan.job, output)))
+    return label_here(plan, resume(plan.job, output))
+
+
+def label_here(plan: Plan, parts: Sequence[Part]) -> list[LabelledPart]:
+    """Label the parts in this process."""
+    with closing(PartLabeller(plan)) as labeller:
+        return [labeller.label(part) for part in parts]

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_store import ImagePreprocessing, Problem
-from model_store.items.cells import CellError, image_of
+from model_store.items.cells import CellError, image_of, is_missing
 from model_store.items.labels import label_of, labels_of
-from model_store.items.missing import is_missing
-from model_store.items.picture_error import PictureError
-from model_store.items.pictures import decode
+from model_store.items.pictures import PictureError, decode
 from model_store.items.rows import Row
 from model_store.messages import describe_os_error
 from training.config import TaskConfig

@@ -16,8 +16,7 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.utils import cached_file
 
 from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
-from model_store.items.picture_error import PictureError
-from model_store.items.pictures import pixel_values
+from model_store.items.pictures import PictureError, pixel_values
 from model_store.items.pixels import fit, normalised
 from model_store.messages import describe_os_error, describe_validation_error
 from training.errors import BackboneError, DataError, PreprocessingMissingError, picture_fault

@@ -14,8 +14,7 @@ from PIL import Image
 
 from model_store import ImagePreprocessing
 from model_store.items import pixels
-from model_store.items.picture_error import PictureError, PictureProblem
-from model_store.items.pictures import pixel_values
+from model_store.items.pictures import PictureError, PictureProblem, pixel_values
 from tests.support.faults.asking import Sent, ask, golden
 from tests.support.faults.mutation import dice
 from tests.support.faults.pictures import LARGEST, bombs, damaged, encoded, large, seeds

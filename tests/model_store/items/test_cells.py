@@ -1,12 +1,18 @@
-"""Cells of an image column."""
+"""Empty cells, and cells of an image column."""
 
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
+from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, is_missing, load_image
+
+SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 
 
 @pytest.fixture
@@ -42,8 +48,8 @@ def test_an_empty_cell_has_no_picture(folder, cell):
         ("x" * 5000, "does not exist"),
         (".", "is not a regular file"),
         ("pipe", "is not a regular file"),
-        ("https://e.org/a.png", "is an address"),
-        (" HTTP://e.org/a.png", "is an address"),
+        ("https://e.org/a.png", "is a URL"),
+        (" HTTP://e.org/a.png", "is a URL"),
     ],
 )
 def test_a_path_that_leads_to_no_regular_file_is_refused(folder, cell, message):
@@ -59,7 +65,7 @@ def test_a_cell_of_another_type_is_refused(folder, cell):
         image_of(cell, folder)
 
 
-def test_a_file_name_that_is_not_utf8_is_found(folder):
+def test_a_file_name_that_is_not_utf8_leads_to_its_file(folder):
     name = os.fsdecode(b"\xff.png")
     (folder / name).write_bytes(b"")
 
@@ -72,6 +78,24 @@ def test_a_picture_larger_than_allowed_is_not_loaded(folder):
             load_image(image, max_bytes=6)
 
 
-def test_a_file_that_is_gone_since_cannot_be_loaded(folder):
+def test_a_deleted_file_cannot_be_loaded(folder):
     with pytest.raises(NoFileError, match="cannot be read"):
         load_image(folder / "gone.png", max_bytes=6)
+
+
+@pytest.mark.parametrize(
+    "cell", [None, "", b"", " \t\r\n", "\u00a0\u2003\u3000\u2028", float("nan"), Decimal("NaN"), np.datetime64("NaT")]
+)
+def test_null_nan_empty_and_white_space_are_missing(cell):
+    assert is_missing(cell)
+
+
+@pytest.mark.parametrize("cell", [0, 0.0, False, b" ", "NA", "nan", "null", "\u200b", [], {}, [None]])
+def test_a_value_that_looks_like_nothing_is_a_value(cell):
+    assert not is_missing(cell)
+
+
+@given(st.text(st.sampled_from(SPACES)), st.characters(exclude_characters=SPACES))
+def test_a_letter_between_white_space_is_a_value(spaces, letter):
+    assert is_missing(spaces)
+    assert not is_missing(spaces + letter + spaces)

@@ -39,7 +39,7 @@ def test_joined_labels_are_read_as_their_list_in_either_normal_form(labels):
     assert labels_of(LABEL_SEPARATOR.join(labels)) == labels_of(labels) == labels_of(decomposed)
 
 
-def test_names_of_classes_come_from_what_datasets_says_of_a_column():
+def test_class_names_come_from_the_features_of_datasets():
     kind = datasets.ClassLabel(names=["cat", "dog"])
     features = datasets.Features(
         {"one": kind, "many": datasets.List(kind), "text": datasets.Value("string"), "image": datasets.Image()}

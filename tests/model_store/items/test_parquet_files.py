@@ -14,11 +14,11 @@ from model_store.items.rows import TableError
 
 
 def invalid(*cells):
-    """Strings that parquet does not check."""
+    """A string column of arbitrary bytes, which parquet does not check."""
     return pa.Array.from_buffers(pa.string(), len(cells), pa.array(cells).buffers())
 
 
-def test_rows_come_by_chunks_with_the_columns_asked_for(tmp_path):
+def test_chunks_have_the_requested_columns_and_rows(tmp_path):
     pq.write_table(pa.table({"a": [1, 2, 3], "b": ["x", None, "z"], "c": [b"1", b"2", b"3"]}), tmp_path / "a.parquet")
 
     table = ParquetTable(tmp_path / "a.parquet")
@@ -27,7 +27,7 @@ def test_rows_come_by_chunks_with_the_columns_asked_for(tmp_path):
     assert [*table.chunks(["b", "a"], 2)] == [[{"a": 1, "b": "x"}, {"a": 2, "b": None}], [{"a": 3, "b": "z"}]]
 
 
-def test_columns_of_bytes_are_known_however_deep(tmp_path):
+def test_nested_bytes_make_a_column_binary(tmp_path):
     struct = pa.array([{"bytes": b"1", "path": None}])
     columns = {"a": pa.array([b"1"]), "b": struct, "c": pa.array([[b"1"]]), "d": pa.array(["1"]), "e": pa.array([1])}
     columns["f"] = pa.array([b"1"]).dictionary_encode()
@@ -55,7 +55,7 @@ def test_nanoseconds_are_text():
     assert str(row["time"]) == "1970-01-01 00:00:01.000000005"
 
 
-def test_no_columns_are_as_many_empty_rows():
+def test_a_table_without_columns_has_empty_rows():
     assert rows_of(pa.table({"a": [1, 2]}).select([])) == [{}, {}]
 
 
@@ -78,7 +78,7 @@ def test_other_metadata_names_no_classes(tmp_path, metadata):
     assert ParquetTable(tmp_path / "a.parquet").class_names == {}
 
 
-def test_what_is_no_parquet_file_is_refused(tmp_path):
+def test_a_malformed_parquet_file_is_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["a", "a"]), tmp_path / "b.parquet")
 
@@ -88,7 +88,7 @@ def test_what_is_no_parquet_file_is_refused(tmp_path):
         ParquetTable(tmp_path / "b.parquet")
 
 
-def test_a_file_that_is_damaged_during_the_work_is_noticed(tmp_path):
+def test_a_file_damaged_between_two_reads_raises_an_error(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"a": list(range(1000))}), path)
     table = ParquetTable(path)

@@ -1,6 +1,6 @@
 """From encoded bytes to `pixel_values`, compared with transformers' own image processor.
 
-Covers model_store.items.pixels, model_store.items.picture_error.
+Covers model_store.items.pixels.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from model_store import ImagePreprocessing
 from model_store.items import pixels
-from model_store.items.picture_error import PictureError, PictureProblem
-from model_store.items.pictures import decode, media_type_of, pixel_values
+from model_store.items.pictures import PictureError, PictureProblem, decode, media_type_of, pixel_values
 from model_store.items.pixels import fit, normalised
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -96,7 +95,7 @@ def test_other_modes_equal_transformers_too(mode):
 
 
 def smooth_picture(size: tuple[int, int], mode: str = "RGB") -> Image.Image:
-    """What is in it spans many pixels, as in a photograph, and differs from side to side."""
+    """A picture whose content spans many pixels, as in a photograph, and differs from side to side."""
     return random_picture((7, 5), mode).resize(size, Image.Resampling.BICUBIC)
 
 
@@ -107,7 +106,7 @@ def jpeg(picture: Image.Image, orientation: int = 1, **options) -> bytes:
 
 
 def both_ways(data: bytes, preprocessing: ImagePreprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """`pixel_values` from a reduced scale where that is possible, and from the whole picture."""
+    """`pixel_values` decoded at a reduced scale if possible, and at full scale."""
     return pixel_values(data, preprocessing), normalised(fit(decode(data), preprocessing), preprocessing)
 
 
@@ -142,7 +141,7 @@ def scales(monkeypatch) -> list[int]:
         ("exact and crop", (1000, 1000), 8),
     ],
 )
-def test_a_large_jpeg_is_decoded_at_the_least_scale_that_leaves_twice_the_target(name, size, scale, scales):
+def test_a_large_jpeg_is_decoded_at_the_smallest_scale_of_at_least_twice_the_target(name, size, scale, scales):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
 
     picture = decode(jpeg(smooth_picture(size)), preprocessing=preprocessing)
@@ -153,8 +152,8 @@ def test_a_large_jpeg_is_decoded_at_the_least_scale_that_leaves_twice_the_target
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["odd crop", "padding crop", "exact"])
-def test_a_reduced_jpeg_is_resized_and_cropped_as_the_whole_one_however_it_was_held(name, orientation, scales):
-    """Odd sizes: of the last row and column of a reduced picture only a part belongs to it."""
+def test_a_reduced_jpeg_is_resized_and_cropped_like_the_full_one_in_every_orientation(name, orientation, scales):
+    """The sizes are odd: only part of the last row and column of a reduced picture belongs to the picture."""
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
 
     reduced, whole = both_ways(jpeg(smooth_picture((1003, 619)), orientation), preprocessing)
@@ -176,14 +175,14 @@ def test_every_kind_of_jpeg_is_reduced(mode, options, scales):
 
 
 @pytest.mark.parametrize("size", [(895, 1200), (300, 200), (5, 900)])
-def test_a_jpeg_too_small_to_be_reduced_is_as_ever(size):
+def test_a_small_jpeg_is_decoded_at_full_scale(size):
     reduced, whole = both_ways(jpeg(smooth_picture(size), 6), CLIP)
 
     np.testing.assert_array_equal(reduced, whole)
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
-def test_other_formats_are_decoded_whole(file_format):
+def test_other_formats_are_decoded_at_full_scale(file_format):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
 
     reduced, whole = both_ways(file_of(random_picture((803, 619)), file_format), preprocessing)
@@ -226,7 +225,7 @@ def only_colour(data: bytes) -> tuple[int, ...]:
     return colour
 
 
-def test_what_is_transparent_is_white():
+def test_transparent_pixels_become_white():
     palette = Image.new("P", (4, 4), 1)
     palette.putpalette([255, 0, 0, 0, 255, 0])
     assert only_colour(file_of(Image.new("RGBA", (4, 4), (9, 9, 9, 0)))) == (255, 255, 255)
@@ -247,7 +246,7 @@ def test_cmyk_becomes_rgb():
     assert max(green, blue) < 60
 
 
-def test_the_camera_s_rotation_is_undone():
+def test_a_picture_is_turned_upright():
     picture = Image.new("RGB", (30, 20), "red")
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn a quarter right
@@ -255,7 +254,7 @@ def test_the_camera_s_rotation_is_undone():
         assert decode(file_of(picture, file_format, exif=exif)).size == (20, 30)
 
 
-def test_only_the_first_frame_counts():
+def test_only_the_first_frame_is_decoded():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = file_of(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     assert only_colour(data) == (255, 0, 0)
@@ -273,7 +272,7 @@ def test_pixels_are_counted_before_decoding():
     assert caught.value.problem is PictureProblem.UNDECODABLE
 
 
-def test_a_picture_that_resizing_would_blow_up_is_refused():
+def test_a_picture_that_resizing_would_enlarge_too_much_is_refused():
     with pytest.raises(PictureError) as caught:
         decode(file_of(Image.new("RGB", (1, 65_535))), preprocessing=CLIP)
     assert caught.value.problem is PictureProblem.PIXELS
@@ -289,17 +288,17 @@ def test_other_formats_are_refused(file_format):
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
-def test_the_media_type_is_told_from_the_bytes(file_format):
+def test_the_media_type_follows_from_the_first_bytes(file_format):
     assert media_type_of(file_of(Image.new("RGB", (4, 4)), file_format)) == f"image/{file_format.lower()}"
 
 
-def test_a_file_is_decoded_as_its_bytes_are(tmp_path):
+def test_a_file_and_its_bytes_give_the_same_picture(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(file_of(random_picture((40, 30))))
     np.testing.assert_array_equal(pixel_values(path, CLIP), pixel_values(path.read_bytes(), CLIP))
 
 
-def test_a_refusal_of_room_is_passed_on_before_decoding():
+def test_an_error_of_make_room_stops_decoding():
     data, refusal, asked = file_of(random_picture((40, 30))), PictureError(PictureProblem.MEMORY, "no room"), []
 
     def refuse(wanted_bytes):

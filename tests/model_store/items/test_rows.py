@@ -17,7 +17,7 @@ from model_store.items.rows import TableError, check_unique, encoding_fault, tab
         (b"whole", "was being written; try again"),
     ],
 )
-def test_what_a_file_in_another_encoding_is(tmp_path, content, fault):
+def test_the_fault_of_a_file_in_another_encoding(tmp_path, content, fault):
     (tmp_path / "a.csv").write_bytes(content)
 
     assert encoding_fault(tmp_path / "a.csv") == fault
@@ -35,7 +35,7 @@ def test_an_error_names_the_file_once(tmp_path):
     assert str(wrong.value) == f"{path} cannot be read as csv: line 3 is wrong"
 
 
-def test_a_column_name_stands_once(tmp_path):
+def test_a_duplicate_column_name_is_refused(tmp_path):
     check_unique(tmp_path, ["a", "b"])
     with pytest.raises(TableError, match="has the column 'a' more than once; rename all but one"):
         check_unique(tmp_path, ["a", "b", "a"])

@@ -1,4 +1,4 @@
-"""Tables of every kind."""
+"""Tables of files and of folders of pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from model_store.items.rows import TableError
-from model_store.items.tables import open_table
+from model_store.items.tables import folder_rows, open_table
 
 
 def write(folder, name):
@@ -24,7 +24,7 @@ def write(folder, name):
 
 
 @pytest.mark.parametrize("name", ["a.CSV", "a.JSONL", "a.PARQUET"])
-def test_names_and_rows_are_known_before_rows_are_read(tmp_path, name):
+def test_opening_a_table_gives_its_column_names_and_row_count(tmp_path, name):
     table = open_table(write(tmp_path, name))
 
     assert ([*table.names], table.rows, table.folder) == (["a", "b"], 2, tmp_path)
@@ -45,6 +45,25 @@ def test_a_folder_is_a_table_of_its_pictures(tmp_path):
     assert [*table.chunks(["image", "label"], 5)] == [[{"image": "cat/1.png", "label": "cat"}]]
 
 
+def test_pictures_are_sorted_by_path_and_labelled_with_their_first_folder(tmp_path):
+    names = ["b/2.PNG", "b/1.jpeg", "a/deep/er/x.webp", "a/z.png", "a-b/y.png", "a.png", "z.tif"]
+    for name in [*names, ".thumbs/d.png", "a/.e.png", "a/notes.txt"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+
+    assert [(row["image"], row["label"]) for row in folder_rows(tmp_path)] == [
+        ("a/deep/er/x.webp", "a"),
+        ("a/z.png", "a"),
+        ("a-b/y.png", "a-b"),
+        ("a.png", None),
+        ("b/1.jpeg", "b"),
+        ("b/2.PNG", "b"),
+        ("z.tif", None),
+    ]
+
+
 def test_empty_columns_at_the_end_of_a_spreadsheet_are_left_out(tmp_path):
     (tmp_path / "a.csv").write_text("a,b,,\n1,2,,\n")
 
@@ -63,14 +82,14 @@ def test_empty_columns_at_the_end_of_a_spreadsheet_are_left_out(tmp_path):
         ("a.txt", "a", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said_when_it_is_opened(tmp_path, name, content, message):
+def test_opening_a_malformed_file_raises_an_error_with_the_cure(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
 
     with pytest.raises(TableError, match=message):
         open_table(tmp_path / name)
 
 
-def test_what_is_no_regular_file_is_not_read(tmp_path):
+def test_only_an_existing_regular_file_is_read(tmp_path):
     os.mkfifo(tmp_path / "a.csv")
 
     with pytest.raises(TableError, match="has to be a plain file"):

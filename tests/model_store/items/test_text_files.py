@@ -70,7 +70,7 @@ def test_a_long_cell_and_leading_blank_lines_are_read(folder):
 @pytest.mark.parametrize(
     "line", ["[1]", '[["a", 1]]', '"text"', "{", "NaN", "1" * 5000, "[" * 100_000, '{"a": 1} {"a": 2}']
 )
-def test_a_line_that_is_no_object_is_named(folder, line):
+def test_the_error_names_the_line_that_is_not_an_object(folder, line):
     (folder / "a.jsonl").write_text(f'{{"a": "\u2028\u0085"}}\n\n{line}\n', encoding="utf-8")
 
     with pytest.raises(ValueError, match="line 3 is not a JSON object"):

@@ -1,4 +1,4 @@
-"""`mora-serve classify` in this process, and a file for it."""
+"""`mora-serve classify` in this process, and an input file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.cli import app
 
 @pytest.fixture
 def run(monkeypatch):
-    """`run(...)`: what `mora-serve classify ...` did, in this process."""
+    """`run(...)` runs `mora-serve classify ...` in this process and returns its result."""
     monkeypatch.setattr(service.labelling.commands, "configure_logging", lambda _: None)
     return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
 

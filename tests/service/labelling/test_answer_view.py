@@ -1,4 +1,4 @@
-"""What a person sees of one answer."""
+"""One answer on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def shown(**changes):
     return console.file.getvalue()
 
 
-def test_the_labels_that_are_selected_are_marked_and_bars_are_as_long_as_scores():
+def test_selected_labels_are_marked_and_bars_have_the_length_of_the_score():
     scores = {"a": (1.0, True), "b": (0.5, True), "c": (0.0, False)}
     labels = [{"label": label, "score": score, "selected": chosen} for label, (score, chosen) in scores.items()]
 
@@ -28,7 +28,7 @@ def test_the_labels_that_are_selected_are_marked_and_bars_are_as_long_as_scores(
     assert ["100.0%" in rows["a"], "50.0%" in rows["b"], "0.0%" in rows["c"]] == [True] * 3
 
 
-def test_a_label_is_shown_as_it_is_spelt_and_in_one_line():
+def test_markup_and_control_characters_of_a_label_have_no_effect():
     label = {"label": "[red]\x1b[1m\nx", "score": 0.1, "selected": False}
 
     (row,) = [line for line in shown(labels=[label]).splitlines() if "10.0%" in line]
@@ -36,7 +36,7 @@ def test_a_label_is_shown_as_it_is_spelt_and_in_one_line():
     assert row.startswith("[red] [1m x ")
 
 
-def test_an_explanation_has_a_line_for_each_label_and_the_answers_without_a_modality():
+def test_an_explanation_shows_each_label_and_the_answers_without_a_modality():
     part = {"label": "apple", "logit": 3.5, "base": 0.5, "image": 1.0, "text": 2.0}
     other = [{"label": "pear", "score": 0.25, "selected": True}]
     view = shown(explanation={"carried_by": "text", "labels": [part], "without_image": other, "without_text": None})

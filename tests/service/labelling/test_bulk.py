@@ -13,7 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.labelling.bulk import PartLabeller
+from service.labelling.bulk import PartLabeller, PartReader
+from service.labelling.job import Part
+from service.labelling.planning import read_input_file
 from service.labelling.rows import COLUMNS, DataSetError
 from tests.support.made_data_set import label_data, planned, write_data_set
 
@@ -21,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def asked_one_by_one(client, rows, task="fruit"):
-    """What `POST /classify` answers to each row, in the form of the output's columns."""
+    """The answer of `POST /classify` to each row, in the form of the output."""
     return [{"id": row["id"], **_asked(client, row, task)} for row in rows]
 
 
@@ -87,12 +89,12 @@ def test_the_columns_are_the_inputs_and_the_answers(tmp_path, shelf, pixels):
     assert table.column_names[:4] == ["id", "image", "text", "predicted_label"]
     answered = [row for row in table.drop_columns(["text"]).to_pylist() if row["error"] is None]
     assert {len(row["top_labels"]) for row in answered} == {1}
-    assert max(len(row["selected_labels"]) for row in answered) > 1  # whatever the best one is
+    assert max(len(row["selected_labels"]) for row in answered) > 1
     assert sum(part.rows for part in done) == table.num_rows == 62
     assert sum(part.failed for part in done) == 62 - len(answered) > 0
 
 
-def test_an_image_as_large_as_no_request_may_be_fails_alone(tmp_path, shelf, monkeypatch, picture):
+def test_only_the_row_of_a_too_large_image_fails(tmp_path, shelf, monkeypatch, picture):
     shelf.publish("fruit")
     (tmp_path / "in").mkdir()
     pq.write_table(pa.table({"image": [picture, picture + bytes(1000)]}), tmp_path / "in" / "a.parquet")
@@ -103,7 +105,7 @@ def test_an_image_as_large_as_no_request_may_be_fails_alone(tmp_path, shelf, mon
     assert pq.read_table(tmp_path / "out")["error"].to_pylist() == [None, "body_too_large"]
 
 
-def test_a_pipe_in_an_images_place_is_not_waited_for(tmp_path, shelf):
+def test_a_path_to_a_pipe_is_not_read(tmp_path, shelf):
     shelf.publish("fruit")
     (tmp_path / "in").mkdir()
     os.mkfifo(tmp_path / "in" / "pipe.png")
@@ -114,7 +116,39 @@ def test_a_pipe_in_an_images_place_is_not_waited_for(tmp_path, shelf):
     assert pq.read_table(tmp_path / "out")["error"].to_pylist() == ["not_found", "not_found"]
 
 
-def test_a_file_replaced_during_the_work_is_noticed(tmp_path, shelf, pixels):
+def test_parts_are_read_in_any_order(tmp_path):
+    ids = pa.table({"id": list(range(1000)), "more": ["x" * (row % 50) for row in range(1000)]})
+    pq.write_table(ids, tmp_path / "a.parquet", row_group_size=400, data_page_size=100)
+    file = read_input_file(tmp_path, "a.parquet")
+    assert file.group_rows == (400, 400, 200)
+    reader = PartReader(tmp_path, [file], pa.schema([("id", pa.int64()), ("none", pa.string())]))
+
+    for group, start, rows in [
+        (0, 0, 30),
+        (0, 30, 30),
+        (0, 390, 10),
+        (1, 77, 30),
+        (1, 10, 5),
+        (2, 199, 1),
+        (0, 3, 300),
+    ]:
+        table = reader.read(Part("part", "a.parquet", group, start, rows))
+        assert table["id"].to_pylist() == list(range(400 * group + start, 400 * group + start + rows))
+        assert table["none"].null_count == rows
+
+
+@pytest.mark.parametrize(("start", "rows"), [(0, 6), (4, 2), (5, 1)])
+def test_a_row_group_with_fewer_rows_than_the_job_recorded_is_refused(tmp_path, start, rows):
+    """Such a file replaced another one of the same size after the job began."""
+    pq.write_table(pa.table({"id": range(5)}), tmp_path / "a.parquet")
+    file = read_input_file(tmp_path, "a.parquet").model_copy(update={"group_rows": (6,)})
+    reader = PartReader(tmp_path, [file], pa.schema([("id", pa.int64())]))
+
+    with pytest.raises(DataSetError, match=r"a\.parquet has changed while it was being labelled"):
+        reader.read(Part("part", "a.parquet", 0, start, rows))
+
+
+def test_a_file_replaced_between_two_parts_raises_an_error(tmp_path, shelf, pixels):
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", pixels)
     plan = planned(tmp_path / "in", tmp_path / "out", shelf.store.root, part_rows=10)

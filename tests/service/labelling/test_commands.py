@@ -1,6 +1,6 @@
-"""`mora-serve classify`: the same answers from a store and from a service, for one item and many; what stops it.
+"""`mora-serve classify`: a store and a service give the same answers; errors are printed in one line.
 
-Covers service.labelling.answerers, service.labelling.command_errors, service.labelling.labelled_file.
+Covers service.labelling.command_errors.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ FAULTS = {"missing_input", "image_undecodable", "image_format", "not_found"}
 
 @pytest.fixture(params=["store", "service"])
 def place(request, real):
-    """The options that name a store, and those that name a service on it."""
+    """The options that name a store, and the options that name a service of this store."""
     if request.param == "store":
         return ["--store", real.store]
     return ["--url", real.url, "--api-key-file", real.key_file]
 
 
 def as_json_lines(folder, pixels):
-    """The rows of `write_data_set` as a file of JSON lines whose pictures are files; the last two have none."""
+    """The rows of `write_data_set` as JSON lines with paths of pictures, and four more rows."""
     write_data_set(folder, pixels, "path")
     rows = pq.read_table(folder / "a.parquet").to_pylist()
     more = [
@@ -178,13 +178,13 @@ def test_one_item_as_json_is_the_answer_over_http(run, real, place, picture, tmp
 
 
 def _asked(real, fields):
-    """What `POST /classify` answers."""
+    """The answer of `POST /classify`."""
     headers = {"Authorization": f"Bearer {CANARY}"}
     return urllib3.request("POST", f"{real.url}/classify", json=fields, headers=headers).json()
 
 
 def _shape(answer):
-    """An answer with what is another each time made alike, and numbers rounded."""
+    """An answer with rounded numbers, and without the values that differ in each answer."""
     if isinstance(answer, dict):
         return {name: _shape(value) for name, value in answer.items() if name not in ("request_id", "latency_ms")} | (
             {"latency_ms": list(answer["latency_ms"]), "request_id": len(answer["request_id"])}
@@ -207,7 +207,7 @@ def test_one_item_is_shown_with_scores_and_latency(run, place):
     assert re.search(r"^\d+\.\d ms \(.*text encoder \d", done.stdout, flags=re.MULTILINE)
 
 
-def test_one_item_without_a_task_is_answered_by_every_one(run, place):
+def test_one_item_without_a_task_is_answered_by_every_task(run, place):
     done = run("--text", "a red apple", "--json", *place)
     alone = [run("--text", "a red apple", "--task", task, "--json", *place) for task in ("fruit", "tags")]
 
@@ -228,7 +228,7 @@ def test_one_item_without_a_task_is_answered_by_every_one(run, place):
         (["--keep", "id"], "give --text, --image or both"),
     ],
 )
-def test_a_wrong_usage_is_told(run, arguments, complaint):
+def test_conflicting_options_are_refused(run, arguments, complaint):
     done = run(*arguments)
 
     assert done.exit_code == 2
@@ -254,7 +254,7 @@ def test_a_wrong_usage_is_told(run, arguments, complaint):
         (["IN", "--task", "fruit", "--output", "IN", "--force"], "is the input"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_a_line(run, place, table, arguments, complaint):
+def test_an_error_is_printed_in_one_line(run, place, table, arguments, complaint):
     done = run(*(table if argument == "IN" else argument for argument in arguments), *place)
 
     assert (done.exit_code, done.stdout) == (1, "")
@@ -270,7 +270,7 @@ def test_what_cannot_be_done_is_told_in_a_line(run, place, table, arguments, com
         (["--text-column", "image"], "the column image is binary; a text column holds"),
     ],
 )
-def test_a_column_of_another_kind_is_told_before_the_work(run, tmp_path, pixels, monkeypatch, options, complaint):
+def test_an_unsuitable_column_is_refused_before_the_work(run, tmp_path, pixels, monkeypatch, options, complaint):
     monkeypatch.chdir(tmp_path)
     write_data_set(tmp_path / "in", pixels)
 
@@ -281,7 +281,7 @@ def test_a_column_of_another_kind_is_told_before_the_work(run, tmp_path, pixels,
 
 
 @pytest.mark.parametrize("key", ["wrong", "no key"])
-def test_a_service_that_is_closed_or_not_there_is_told_with_the_cure(run, real, table, tmp_path, monkeypatch, key):
+def test_the_error_of_a_closed_or_absent_service_names_the_cure(run, real, table, tmp_path, monkeypatch, key):
     (tmp_path / "wrong").write_text("not-the-key")
     monkeypatch.delenv("MORA_API_KEY", raising=False)
     options = ["--api-key-file", tmp_path / "wrong"] if key == "wrong" else []
@@ -290,9 +290,9 @@ def test_a_service_that_is_closed_or_not_there_is_told_with_the_cure(run, real, 
     absent = run(table, "--url", "http://127.0.0.1:1")
 
     assert (closed.exit_code, absent.exit_code) == (1, 1)
-    assert re.fullmatch(r"error: 401 unauthorized: .* Give one with --api-key-file or MORA_API_KEY\n", closed.stderr)
+    assert re.fullmatch(r"error: 401 unauthorized: .* Give a key with --api-key-file or MORA_API_KEY\n", closed.stderr)
     assert re.search(
-        r"^error: http://127.0.0.1:1 gives no answer: .*is `mora-serve run` at work there\?", absent.stderr
+        r"^error: http://127.0.0.1:1 gives no answer: .*is `mora-serve run` running there\?", absent.stderr
     )
 
 
@@ -304,7 +304,7 @@ def test_the_key_of_the_environment_opens_the_service(run, real, monkeypatch):
     assert json.loads(done.stdout)["task"] == "fruit"
 
 
-def test_rows_that_fail_are_listed_and_the_answers_of_the_others_stay(run, place, tmp_path):
+def test_failed_rows_are_listed_and_the_other_rows_are_labelled(run, place, tmp_path):
     source = tmp_path / "in.csv"
     source.write_text("image,text\n" + "gone.png,\n" * 23 + ",red\n")
 
@@ -314,7 +314,7 @@ def test_rows_that_fail_are_listed_and_the_answers_of_the_others_stay(run, place
     said = done.stderr.splitlines()
     assert said[0].endswith("out.csv, 23 of them without an answer")
     assert said[1:21] == [
-        f"  row {number}: not_found: The image does not exist; mend the path, or leave the cell empty."
+        f"  row {number}: not_found: The image does not exist; correct the path, or leave the cell empty."
         for number in range(1, 21)
     ]
     assert said[21:] == ["  and 3 more"]
@@ -324,7 +324,7 @@ def test_rows_that_fail_are_listed_and_the_answers_of_the_others_stay(run, place
     ]
 
 
-def test_no_answer_at_all_is_a_failure_and_is_written(run, place, tmp_path):
+def test_the_command_fails_if_every_row_fails(run, place, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(b"GIF89a")
 
@@ -335,9 +335,7 @@ def test_no_answer_at_all_is_a_failure_and_is_written(run, place, tmp_path):
     assert json.loads((tmp_path / "out.jsonl").read_text())["error"] == "image_format"
 
 
-def test_an_output_that_is_there_is_replaced_by_force_alone_and_only_as_a_whole(
-    run, real, table, tmp_path, monkeypatch
-):
+def test_only_force_replaces_an_output_and_only_by_a_complete_one(run, real, table, tmp_path, monkeypatch):
     output = tmp_path / "out.csv"
     output.write_text("mine")
     arguments = [table, "--task", "fruit", "--output", output, "--store", real.store]
@@ -369,7 +367,7 @@ def command(*arguments):
     return [sys.executable, "-m", "service.cli", "classify", *map(str, arguments)]
 
 
-def test_ctrl_c_ends_it_at_once_and_leaves_no_file(real, tmp_path):
+def test_ctrl_c_stops_the_command_and_leaves_no_file(real, tmp_path):
     (tmp_path / "in.csv").write_text("text\n" + "a red apple\n" * 50_000)
     (tmp_path / "out").mkdir()
     arguments = tmp_path / "in.csv", "--task", "fruit", "--store", real.store, "--output", tmp_path / "out" / "a.csv"
@@ -382,7 +380,7 @@ def test_ctrl_c_ends_it_at_once_and_leaves_no_file(real, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_reader_that_leaves_is_no_fault(real):
+def test_a_closed_pipe_is_not_an_error(real):
     options = "--text", "red", "--task", "fruit", "--store", real.store, "--json"
     with subprocess.Popen(command(*options), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()

@@ -1,7 +1,4 @@
-"""A job resumes with the same input, version and options, and with no others.
-
-Covers service.labelling.planning.
-"""
+"""A job resumes only with the same input, version and options."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from service.labelling.rows import DataSetError
 from tests.support.made_data_set import label_data, planned, write_data_set
 
 
-def test_a_job_that_goes_on_keeps_its_version(tmp_path, shelf, pixels):
+def test_a_resumed_job_keeps_its_version(tmp_path, shelf, pixels):
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", pixels)
     arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
@@ -40,7 +37,7 @@ def test_a_job_that_goes_on_keeps_its_version(tmp_path, shelf, pixels):
         ({"version": 9}, "no version 9"),
     ],
 )
-def test_a_job_goes_on_with_nothing_else(options, complaint, tmp_path, shelf, pixels):
+def test_a_job_does_not_resume_with_other_options(options, complaint, tmp_path, shelf, pixels):
     for seed in (1, 2):
         shelf.publish("fruit", seed)
         shelf.publish("tags", seed)
@@ -55,7 +52,7 @@ def test_a_job_goes_on_with_nothing_else(options, complaint, tmp_path, shelf, pi
 
 
 @pytest.mark.parametrize("change", ["has changed", "is gone", "is new"])
-def test_a_job_goes_on_with_no_other_input(change, tmp_path, shelf, pixels):
+def test_a_job_does_not_resume_with_another_input(change, tmp_path, shelf, pixels):
     shelf.publish("fruit")
     write_data_set(tmp_path / "in", pixels)
     label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
@@ -83,8 +80,8 @@ def test_another_version_of_the_same_number_is_refused(tmp_path, shelf, pixels):
         resume(job.model_copy(update={"manifest_sha256": "0" * 64}), tmp_path / "out")
 
 
-def test_two_processes_never_write_to_one_output(tmp_path):
+def test_only_one_process_writes_to_an_output(tmp_path):
     with locked(tmp_path), pytest.raises(DataSetError, match="another process is writing to"), locked(tmp_path):
         pass
-    with locked(tmp_path):  # whoever has ended holds nothing
+    with locked(tmp_path):  # a process that has ended holds no lock
         pass

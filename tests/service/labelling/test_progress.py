@@ -1,4 +1,4 @@
-"""How far it is: a bar for a terminal, a line now and then for a log."""
+"""Progress as a bar on a terminal and as lines in a log."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import service.labelling.progress
 from service.labelling.progress import RowProgress
 
 
-def test_a_log_gets_a_line_now_and_then(monkeypatch):
+def test_a_log_gets_a_line_every_ten_seconds(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(service.labelling.progress, "monotonic", lambda: clock[0])
     file = StringIO()
     with RowProgress(100_000, Console(file=file)) as progress:
         for _ in range(8):
             clock[0] += 3.0
-            progress.advance(1000, 1)
+            progress.add(1000, 1)
 
     assert file.getvalue().splitlines() == [
         "4,000 of 100,000 rows, 333/s, 4 failed, 0:04:48 left",
@@ -28,8 +28,8 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch):
 def test_a_terminal_gets_a_bar():
     file = StringIO()
     with RowProgress(10, Console(file=file, force_terminal=True, width=100)) as progress:
-        progress.advance(4, 0)
-        progress.advance(6, 2)
+        progress.add(4, 0)
+        progress.add(6, 2)
 
     assert "10/10" in file.getvalue()
     assert "2 failed" in file.getvalue()

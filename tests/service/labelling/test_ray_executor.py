@@ -1,4 +1,4 @@
-"""Parts labelled by Ray Data, in whose place a stand-in runs the worker in this process; `faults` use the real one."""
+"""Parts labelled by Ray Data, replaced by a stand-in that runs the worker in this process; `faults` use Ray itself."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.labelling.bulk import PartLabeller, label_here
+from service.labelling.bulk import PartLabeller
 from service.labelling.job import resume
 from service.labelling.rows import DataSetError
-from tests.support.made_data_set import label_data, planned, write_data_set
+from tests.support.made_data_set import label_data, label_here, planned, write_data_set
 
 
 class RayError(Exception):
-    """The error of a worker, as Ray tells it."""
+    """The error of a worker."""
 
 
 class Dataset:
-    """Numbers, and the worker that they go through."""
+    """Names of parts, and the worker that maps them."""
 
-    def __init__(self, numbers):
-        self.numbers = numbers
+    def __init__(self, names):
+        self.names = names
 
     def map_batches(self, worker, fn_constructor_args, batch_size, compute, **share):
         arguments = pickle.loads(pickle.dumps(fn_constructor_args))  # noqa: S301 - as they reach a worker
@@ -36,20 +36,20 @@ class Dataset:
         return self
 
     def iter_rows(self):
-        for number in self.numbers:
-            columns = self.worker({"item": [number]})
+        for name in self.names:
+            columns = self.worker({"item": [name]})
             yield {name: value for name, (value,) in columns.items()}
 
 
 @pytest.fixture
 def ray(monkeypatch):
-    """A module with the names of Ray that the executor uses, on two nodes of 4 cores and a GPU; notes its calls."""
+    """A stand-in for the module `ray` with two nodes of 4 cores and a GPU; records its calls."""
     ray = ModuleType("ray")
     ray.started, ray.stopped, ray.datasets = [], [], []
 
-    def from_items(numbers, override_num_blocks):
-        assert override_num_blocks == len(numbers)
-        ray.datasets.append(Dataset(numbers))
+    def from_items(names, override_num_blocks):
+        assert override_num_blocks == len(names)
+        ray.datasets.append(Dataset(names))
         return ray.datasets[-1]
 
     context = SimpleNamespace(enable_progress_bars=True)
@@ -72,7 +72,7 @@ def ray(monkeypatch):
 
 @pytest.fixture
 def executor(ray):
-    """The module under test, which found the stand-in."""
+    """The module under test, imported with the stand-in."""
     sys.modules.pop("service.labelling.ray_executor", None)
     return importlib.import_module("service.labelling.ray_executor")
 
@@ -84,7 +84,7 @@ def plan(tmp_path, shelf, pixels):
     return planned(tmp_path / "in", tmp_path / "out", shelf.store.root, part_rows=5)
 
 
-def test_ray_labels_as_this_process_does_and_ends(executor, ray, plan, tmp_path, shelf):
+def test_ray_writes_the_same_files_as_this_process(executor, ray, plan, tmp_path, shelf):
     parts = resume(plan.job, plan.output)
 
     done = list(executor.label_on_ray(plan, parts, workers=2, address="local"))
@@ -126,7 +126,7 @@ def test_more_workers_than_cores_are_refused(executor, ray, plan):
 
 
 @pytest.mark.parametrize("damage", ["input", "store"])
-def test_a_worker_that_cannot_continue_gives_the_reason_in_a_sentence(executor, damage, plan, tmp_path, shelf):
+def test_the_error_of_a_worker_is_one_line(executor, damage, plan, tmp_path, shelf):
     if damage == "input":
         (tmp_path / "in" / "a.parquet").write_bytes(b"PAR1")
     else:
@@ -139,7 +139,7 @@ def test_a_worker_that_cannot_continue_gives_the_reason_in_a_sentence(executor, 
     assert "\n" not in str(raised.value)
 
 
-def test_a_worker_that_dies_and_a_ray_that_does_not_start_are_told_in_a_line(executor, ray, plan, monkeypatch):
+def test_a_dead_worker_and_a_failed_start_of_ray_are_errors_of_one_line(executor, ray, plan, monkeypatch):
     def dies(dataset):
         raise RayError("Traceback\n\nThe worker died.\n")
 
@@ -158,7 +158,7 @@ def test_a_worker_that_dies_and_a_ray_that_does_not_start_are_told_in_a_line(exe
 
 def test_the_command_counts_the_rows_of_the_whole_output(executor, plan, tmp_path, shelf):
     arguments = ["bulk", tmp_path / "in", tmp_path / "out", "--store", shelf.store.root, "--part-rows", 5]
-    list(label_here(plan, resume(plan.job, plan.output)[:2]))
+    label_here(plan, resume(plan.job, plan.output)[:2])
 
     done = CliRunner().invoke(app, [*map(str, arguments)])
 

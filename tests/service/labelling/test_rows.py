@@ -1,4 +1,4 @@
-"""A row's item, and the columns of its answer."""
+"""The item of a row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_an_empty_cell_is_a_missing_picture(tmp_path, cell):
     assert item_of(cell, "red", tmp_path, LIMITS) == Item(None, "red")
 
 
-def test_what_is_larger_than_a_request_may_be_is_refused(tmp_path):
+def test_a_cell_larger_than_a_request_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(bytes(11))
 
     refused = [

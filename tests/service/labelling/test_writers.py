@@ -1,7 +1,4 @@
-"""Rows of the output, in each of its forms.
-
-Covers service.labelling.parquet_writer.
-"""
+"""Rows of the output in each format."""
 
 from __future__ import annotations
 
@@ -16,18 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import service.labelling.parquet_writer
+import service.labelling.parquet
 from service.errors import Code, ServiceError
-from service.labelling.parquet_writer import ANSWER
+from service.labelling.labelled_file import open_source
+from service.labelling.parquet import ANSWER
 from service.labelling.rows import COLUMNS, Columns, DataSetError, answer_row
-from service.labelling.sources import open_source
 from service.labelling.writers import open_output
 
 FAILED = answer_row(ServiceError(Code.BAD_TEXT, "Why."), 3)
 
 
 def written(tmp_path, kind, rows):
-    """The file of kept rows that have no answer."""
+    """The output of these rows, each with an error."""
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     source, output = open_source(tmp_path / "in.jsonl"), tmp_path / f"out{kind}"
     with open_output(output, source, Columns(None, None, tuple(source.names))) as write:
@@ -36,8 +33,8 @@ def written(tmp_path, kind, rows):
     return output.read_bytes()
 
 
-def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path, monkeypatch):
-    monkeypatch.setattr(service.labelling.parquet_writer, "CHUNK_ROWS", 1)
+def test_a_parquet_column_gets_the_type_of_all_its_values(tmp_path, monkeypatch):
+    monkeypatch.setattr(service.labelling.parquet, "CHUNK_ROWS", 1)
     rows = [{"a": None, "b": 1, "c": None}, {"b": 2.5, "c": ["x"]}, {"a": "s", "d": {"e": True}}]
 
     table = pq.read_table(BytesIO(written(tmp_path, ".parquet", rows)))
@@ -53,12 +50,12 @@ def test_parquet_takes_the_types_that_all_rows_together_have(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("values", [[1, "s"], [10**30, 1], ["\ud800", "s"]])
-def test_what_no_column_of_parquet_can_hold_is_said_before_any_work(tmp_path, values):
+def test_a_column_that_parquet_cannot_hold_is_refused(tmp_path, values):
     with pytest.raises(DataSetError, match=r"write \.jsonl, or leave the column out with --keep"):
         written(tmp_path, ".parquet", [{"a": value} for value in values])
 
 
-def test_csv_and_json_lines_hold_what_python_read(tmp_path):
+def test_csv_and_json_lines_hold_the_values_of_the_input(tmp_path):
     row = {"list": ["x", "y"], "deep": [[1]], "text": 'a "b",\nc|', "half": "\ud800", "not": math.nan, "none": None}
 
     (line,) = (json.loads(line) for line in written(tmp_path, ".jsonl", [row]).splitlines())
@@ -77,7 +74,7 @@ def test_csv_and_json_lines_hold_what_python_read(tmp_path):
     assert (cells["error"], cells["detail"], cells["top_labels"]) == ("bad_text", "Why.", "")
 
 
-def test_json_lines_spell_a_date_as_text(capfdbinary):
+def test_json_lines_hold_a_date_as_text(capfdbinary):
     with open_output(None, None, Columns(None, None, ("day",))) as write:
         write([{"day": date(2026, 1, 2)}], [FAILED])
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from transformers import CLIPTokenizer
 
 from model_store import Padding
-from model_store.items.picture_error import PictureError, PictureProblem
+from model_store.items.pictures import PictureError, PictureProblem
 from service.models.preparation import MemoryBudget, TextTokenizer
 
 MAX_LENGTH = 12

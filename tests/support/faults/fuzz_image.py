@@ -7,8 +7,7 @@ import warnings
 import atheris
 
 with atheris.instrument_imports(include=["model_store.items", "PIL"]):
-    from model_store.items.picture_error import PictureError
-    from model_store.items.pictures import pixel_values
+    from model_store.items.pictures import PictureError, pixel_values
 
 from model_store import ImagePreprocessing
 from tests.support.faults.coverage import foresee, fuzz

@@ -96,7 +96,7 @@ def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Pat
         ("image,text,label\n,one,a\n,two,a\n", r"train\.csv has only the label 'a'; .* mend data\.label"),
         ("image,text,label\n,one,a,b\n", "line 2 has 4 cells, the header 3"),
         ('image,text,label\n,one,a\n,"two,b\n,"three",c\n', "line 3: .* close each quote that is opened"),
-        ("image,text,label\nhttps://e.org/a.png,one,a\n", "row 1: image 'https://e.org/a.png' is an address"),
+        ("image,text,label\nhttps://e.org/a.png,one,a\n", "row 1: image 'https://e.org/a.png' is a URL"),
     ],
 )
 def test_a_csv_that_cannot_serve_says_why(make_config: Make, tmp_path: Path, content: str, says: str) -> None:

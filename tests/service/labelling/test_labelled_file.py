@@ -12,15 +12,16 @@ import pytest
 
 from model_store.items.rows import TableError
 from service.errors import Code
+from service.labelling.labelled_file import chunks_of, open_source
 from service.labelling.rows import Columns, DataSetError, Limits
-from service.labelling.sources import chunks_of, open_source, plain_rows
+from service.labelling.writers import plain_rows
 from service.settings import Settings
 
 LIMITS = Limits.of(Settings())
 
 
 def rows_of(source, image=None, text="text", keep=(), size=2):
-    """Texts (or why there is none) and kept columns of every row."""
+    """The text or the error code of every row, and its kept columns."""
     chunks = list(chunks_of(source, Columns(image, text, tuple(keep)), LIMITS, size))
     items = [getattr(item, "text", getattr(item, "code", None)) for chunk in chunks for item in chunk.items]
     return items, [row for chunk in chunks for row in plain_rows(chunk.kept)]
@@ -28,7 +29,7 @@ def rows_of(source, image=None, text="text", keep=(), size=2):
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
-def test_a_csv_file_is_read_as_people_save_it(tmp_path, delimiter, start):
+def test_a_csv_file_may_have_any_delimiter_and_a_byte_order_mark(tmp_path, delimiter, start):
     lines = ["id, text ", "01,red", "", '02,"a, ""green"" apple"', "03,", '04,"two\nlines"']
     content = start + "\r\n".join(line.replace(",", delimiter) for line in lines)
     (tmp_path / "a.csv").write_text(content, encoding="utf-8", newline="")
@@ -50,7 +51,7 @@ def test_a_column_of_json_lines_may_be_missing_from_any_row(tmp_path):
     assert rows_of(source, keep=["id"]) == ([Code.MISSING_INPUT, "red \u2028"], [{"id": 1}, {"id": None}])
 
 
-def test_a_folder_has_its_pictures_in_order_and_nothing_else(tmp_path):
+def test_a_folder_gives_only_its_pictures_sorted_by_path(tmp_path):
     for name in ("b.PNG", "a/c.jpg", "a.webp", ".thumbs/d.png", "notes.txt", ".e.png", "a/.f.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -62,7 +63,7 @@ def test_a_folder_has_its_pictures_in_order_and_nothing_else(tmp_path):
     assert [item.image for item in chunk.items] == [b"a/c.jpg", b"a.webp", b"b.PNG"]
 
 
-def test_pictures_are_read_when_their_turn_comes(tmp_path):
+def test_pictures_are_read_with_their_chunk(tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).write_bytes(b"picture")
     chunks = chunks_of(open_source(tmp_path), Columns("image", None, ()), LIMITS, 1)
@@ -74,7 +75,7 @@ def test_pictures_are_read_when_their_turn_comes(tmp_path):
     assert (first.image, second.code) == (b"picture", Code.NOT_FOUND)
 
 
-def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
+def test_invalid_strings_and_times_of_parquet_can_be_written_as_text(tmp_path):
     strings = pa.Array.from_buffers(pa.string(), 2, pa.array([b"red", b"\xff"]).buffers())
     times = pa.array([1, 10**9 + 5], pa.timestamp("ns"))
     days = pa.array([datetime.date(2026, 1, 2), None])
@@ -106,7 +107,7 @@ def test_whatever_parquet_holds_can_be_written_as_text(tmp_path):
         ("in/a.parquet", b"", "a folder of parquet files is for mora-serve bulk"),
     ],
 )
-def test_what_is_wrong_with_an_input_is_said_before_any_work(tmp_path, name, content, complaint):
+def test_opening_an_unusable_input_raises_an_error(tmp_path, name, content, complaint):
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -115,14 +116,14 @@ def test_what_is_wrong_with_an_input_is_said_before_any_work(tmp_path, name, con
         open_source(tmp_path / name.split("/")[0])
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
+def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a.csv")
 
     with pytest.raises(TableError, match="has to be a plain file"):
         open_source(tmp_path / "a.csv")
 
 
-def test_a_file_that_is_damaged_during_the_work_is_noticed(tmp_path):
+def test_a_file_damaged_between_two_chunks_raises_an_error(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "red"}\n' * 10_000)
     chunks = chunks_of(open_source(file), Columns(None, "text", ()), LIMITS, 10)

@@ -1,4 +1,4 @@
-"""`mora-serve classify --url` waits for a service that is away, and ends if it does not come back."""
+"""`mora-serve classify --url` waits for an unreachable service, and fails after a while."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-import service.labelling.service_answerer
+import service.labelling.answerers
 from model_store import service_connection
 from service.client import Client
 from tests.support.closed_service import CANARY
@@ -33,12 +33,12 @@ def tasks(real):
         (RESET, "gives no answer", True),
     ],
 )
-def test_a_service_that_answers_no_row_ends_the_work(
+def test_the_command_fails_if_the_service_answers_no_row(
     run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):
     monkeypatch.setattr(service_connection, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.service_answerer, "MAX_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(service.labelling.answerers, "MAX_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(service.labelling.answerers, "FIRST_WAIT_SECONDS", 0.01)
     replies = [tasks]
     with faulty_service(lambda: replies.pop() if replies else reply) as running:
         done = run(table, "--output", tmp_path / "out.csv", "--url", running.base)
@@ -50,9 +50,9 @@ def test_a_service_that_answers_no_row_ends_the_work(
     assert (len(asked) > 2) is retryable  # two rows
 
 
-def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, monkeypatch):
+def test_the_command_waits_for_a_busy_service(run, table, tasks, monkeypatch):
     monkeypatch.setattr(service_connection, "sleep", lambda _: None)
-    monkeypatch.setattr(service.labelling.service_answerer, "FIRST_WAIT_SECONDS", 0.001)
+    monkeypatch.setattr(service.labelling.answerers, "FIRST_WAIT_SECONDS", 0.001)
     replies = [tasks, *[problem(503, "draining")] * 8, *[problem(429, "rate_limited")] * 8]
     with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
         done = run(table, "--url", running.base)
@@ -63,7 +63,7 @@ def test_a_service_that_is_away_for_a_while_is_waited_for(run, table, tasks, mon
     assert {(body["task"], body["version"]) for body in bodies} == {("fruit", ANSWER["version"])}
 
 
-def test_a_picture_that_a_proxy_finds_too_large_fails_alone(run, table, tasks):
+def test_only_the_row_that_a_proxy_refuses_as_too_large_fails(run, table, tasks):
     replies = [tasks, Reply(413, b"<html>")]
     with faulty_service(lambda: replies.pop(0) if replies else Reply()) as running:
         done = run(table, "--url", running.base)

@@ -1,0 +1,74 @@
+"""Columns of parquet: the types of an input are checked, and labelled rows are written; needs pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from model_store.items.rows import Row
+from model_store.items.tables import PlainTable, Table
+from service.labelling.rows import COLUMNS, Columns, DataSetError, KeptColumns, Write
+
+_TEXTS = (pa.null(), pa.string(), pa.large_string())
+_PICTURES = (*_TEXTS, pa.binary(), pa.large_binary())
+_ANSWER_TYPES = {
+    "predicted_score": pa.float64(),
+    "selected_labels": pa.list_(pa.string()),
+    "top_labels": pa.list_(pa.string()),
+    "top_scores": pa.list_(pa.float64()),
+    "modalities": pa.struct([("image", pa.string()), ("text", pa.string())]),
+}
+ANSWER = pa.schema([(name, _ANSWER_TYPES.get(name, pa.string())) for name in COLUMNS])
+CHUNK_ROWS = 1000
+
+
+def check_types(schema: pa.Schema, columns: Columns) -> None:
+    """Refuse an image column or a text column of an unsuitable type. Raises DataSetError."""
+    if columns.image and not _may_hold_pictures(kind := schema.field(columns.image).type):
+        kinds = "bytes, a struct of bytes and path, or paths"
+        raise DataSetError(f"the column {columns.image} is {kind}; an image column holds {kinds}")
+    if columns.text and _value_type(kind := schema.field(columns.text).type) not in _TEXTS:
+        raise DataSetError(f"the column {columns.text} is {kind}; a text column holds strings")
+
+
+def kept_schema(table: Table, keep: Sequence[str]) -> pa.Schema:
+    """The types of the kept columns; a column of csv or JSON lines has the type that holds all its values.
+
+    Raises DataSetError if a column has no such type, or TableError.
+    """
+    if not isinstance(table, PlainTable):
+        return pa.schema([table.schema.field(name).with_nullable(True) for name in keep])
+    schema = pa.schema([(name, pa.null()) for name in keep])
+    for rows in table.chunks(keep, CHUNK_ROWS) if keep else ():
+        try:
+            schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
+        except (pa.ArrowException, ValueError, OverflowError) as error:
+            cure = "write .jsonl, or leave the column out with --keep"
+            raise DataSetError(f"{table.path} has a column that parquet cannot hold ({error}); {cure}") from error
+    return schema
+
+
+@contextmanager
+def open_parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
+    """A function that writes the next rows; `schema` is of the kept columns, which precede the answers."""
+    with pq.ParquetWriter(file, pa.schema([*schema, *ANSWER])) as writer:
+
+        def write(kept: KeptColumns, answers: Sequence[Row]) -> None:
+            left = pa.Table.from_pylist(kept, schema) if isinstance(kept, list) else kept.cast(schema)
+            right = pa.Table.from_pylist(list(answers), ANSWER)
+            writer.write_table(pa.Table.from_arrays([*left.columns, *right.columns], schema=writer.schema))
+
+        yield write
+
+
+def _may_hold_pictures(kind: pa.DataType) -> bool:
+    kind = _value_type(kind)
+    return kind in _PICTURES or (pa.types.is_struct(kind) and any(field.name in ("bytes", "path") for field in kind))
+
+
+def _value_type(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
