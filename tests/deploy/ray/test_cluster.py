@@ -1,4 +1,7 @@
-"""The service on a real Ray cluster of two nodes: one dies, versions change, a store differs. `make ray-test`."""
+"""The service on a real Ray cluster of two nodes: one dies, versions change, a store differs. `make ray-test`.
+
+Covers service.ray_app.
+"""
 
 from __future__ import annotations
 

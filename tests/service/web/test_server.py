@@ -1,4 +1,7 @@
-"""The service as a process, over real HTTP."""
+"""The service as a process, over real HTTP.
+
+Covers service.cli.
+"""
 
 from __future__ import annotations
 
