@@ -1,4 +1,4 @@
-"""Simulated missingness: which modality each item of a split lacks (METHOD: protocol)."""
+"""Simulated missingness: the modality that each item of a split lacks (METHOD: protocol)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def natural_table(split: Split) -> Table:
 def draw_table(natural: Table, config: MissingConfig) -> Table:
     """Remove one modality from complete items until `int(N * ratio)` items are incomplete.
 
-    Items that are naturally incomplete count towards the ratio and lose no other modality, so no item loses both. Of
-    the items drawn for type `both`, `int(drawn * both_ratio)` lose their image and the rest their text.
+    Items that are naturally incomplete count towards the ratio and keep their modality. With type `both`,
+    `int(drawn * both_ratio)` of the drawn items lose their image and the others their text.
     """
     rng = np.random.default_rng(config.seed)
     complete = np.flatnonzero(natural == Lacks.NOTHING)
@@ -57,10 +57,11 @@ def draw_table(natural: Table, config: MissingConfig) -> Table:
 def table_for(split: Split, task: str, config: MissingConfig, folder: Path | None = None) -> Table:
     """The table of a split, drawn or read. Items that share an image lose the same modality.
 
-    One entry an image is saved in `folder`, if one is given.
+    Args:
+        folder: for a copy of the table, with one entry for each image.
 
     Raises:
-        DataError: the configured table is not one of this split and setting.
+        DataError: the configured table does not fit this split and setting.
         RunError: `folder` holds another table of the same name.
     """
     natural, image_of = natural_table(split), _image_of(split)
@@ -115,7 +116,7 @@ def _check_leaves_one(split: Split, natural: Table, taken: Table, config: Missin
         lost, lacked = ("image", "text") if taken[emptied[0]] == Lacks.IMAGE else ("text", "image")
         raise DataError(
             f"{config.table} takes the {lost} of row {split.items[emptied[0]].row} of {split.source} ({split.name}), "
-            f"which has no {lacked} ({len(emptied)} such in all); name a table that was drawn for this data"
+            f"which has no {lacked} ({len(emptied)} such rows); name a table that was drawn for this data"
         )
 
 
@@ -123,7 +124,7 @@ def _save(entries: Table, path: Path) -> None:
     content = BytesIO()
     np.save(content, entries)
     if path.is_file() and path.read_bytes() != content.getvalue():
-        raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
+        raise RunError(f"{path} holds another table than this data and configuration give; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
 

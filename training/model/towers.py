@@ -1,8 +1,7 @@
 """The two towers of a backbone, each split into a trunk that tasks share and a tail for each task (docs: four laws).
 
-The modules here call the layers of transformers' model in order; its code is not copied. Families differ: CLIP has a
-norm before its layers, pools one token and projects it. SigLIP's image tower pools by attention over all tokens, and
-its text tower is not causal.
+The modules call the layers of transformers' model in order. CLIP has a norm before its layers, pools one token and
+projects it. SigLIP's image tower pools by attention over all tokens, and its text tower is not causal.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def feature_size(backbone: Backbone) -> int:
 
 
 def layer_counts(backbone: Backbone) -> tuple[int, int]:
-    """How many layers the image and the text tower have."""
+    """The number of layers of the image and of the text tower."""
     return len(backbone.vision_model.encoder.layers), len(backbone.text_model.encoder.layers)
 
 
@@ -116,7 +115,7 @@ def causal_mask(hidden: Tensor) -> Tensor:
 
 
 def _pooled_token(layers: nn.ModuleList, hidden: Tensor, pooled: Tensor, mask: Tensor | None) -> Tensor:
-    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it only (law 4)."""
+    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it alone (law 4)."""
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     if len(layers) == 0:
         return hidden[rows, pooled]
