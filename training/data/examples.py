@@ -16,7 +16,9 @@ from model_store.messages import describe_os_error
 from training.config import DataConfig, TaskConfig
 from training.errors import DataError, picture_fault
 
-_SMALL = ImagePreprocessing(exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1))  # quick to make
+_SMALL = ImagePreprocessing(
+    exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1)
+)  # quick to decode to
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
 
 
 def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
-    """The image of a cell, which is decoded once, but small. Raises DataError."""
+    """The image of a cell, after a trial decoding to a small size. Raises DataError."""
     path = cell.get("path") if isinstance(cell, dict) else cell
     name, start = data.image or "image", ""
     if isinstance(path, str):
@@ -70,6 +72,7 @@ def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
 
 
 def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:
+    """The labels of a cell; exactly one for a single-label task. Raises DataError."""
     if config.problem is not Problem.SINGLE_LABEL:
         return labels_of(cell)
     label = None if isinstance(cell, list) else label_of(cell)

@@ -47,7 +47,7 @@ def read_mask(path: Path, images: int) -> NDArray[np.int8]:
         shape = " x ".join(f"{size:,}" for size in values.shape) or "no"
         raise DataError(f"{path} has {shape} entries, the split {images:,} images; name the table of this split")
     if not np.isin(values, (0, 1, 2)).all():
-        raise DataError(f"{path} holds more than 0 (complete), 1 (no text) and 2 (no image); name another")
+        raise DataError(f"{path} has entries other than 0 (complete), 1 (no text) and 2 (no image); name another")
     return values.astype(np.int8)
 
 

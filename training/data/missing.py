@@ -68,11 +68,11 @@ def table_for(split: Split, task: str, config: MissingConfig, folder: Path | Non
     of_images = np.zeros(image_of.max() + 1, dtype=np.int8)  # (images,): incomplete if any of its items is
     np.maximum.at(of_images, image_of, natural)
     if config.table is None:
-        taken = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
+        removed = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
     else:
-        taken = _read(split, of_images, config)[image_of]
-        _check_leaves_one(split, natural, taken, config)
-    table = np.where(natural == Lacks.NOTHING, taken, natural).astype(np.int8)
+        removed = _read(split, of_images, config)[image_of]
+        _check_leaves_one(split, natural, removed, config)
+    table = np.where(natural == Lacks.NOTHING, removed, natural).astype(np.int8)
     if folder is not None:
         of_images[:] = max(Lacks)
         np.minimum.at(of_images, image_of, table)  # the modality that all items of an image lack
@@ -95,6 +95,7 @@ def _image_of(split: Split) -> NDArray[np.intp]:
 
 
 def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
+    """The configured table (images,). Raises DataError."""
     path, field = Path(config.table or ""), f"missing.{split.name}"
     check_name(path, split.name, config)
     entries = read_mask(path, len(natural))
@@ -102,20 +103,23 @@ def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
     highest, rounding = max(config.ratio, float(np.mean(natural != Lacks.NOTHING))), _ROUNDING + 1 / len(natural)
     if incomplete < config.ratio - rounding or share > highest + rounding:
         cure = f"set {field}.ratio to {share:.3g}, or name another table"
-        raise DataError(f"{path} takes from {share:.1%} of the images, {field}.ratio is {config.ratio:g}; {cure}")
+        raise DataError(
+            f"{path} removes a modality of {share:.1%} of the images, {field}.ratio is {config.ratio:g}; {cure}"
+        )
     other = {"text": Lacks.IMAGE, "image": Lacks.TEXT}.get(config.type)
     if other is not None and bool(((entries == other) & (natural != other)).any()):
         cure = f"set {field}.type, or name another table"
-        raise DataError(f"{path} takes more than the {config.type}, which is {field}.type; {cure}")
+        raise DataError(f"{path} also removes {other.name.lower()}s, but {field}.type is {config.type}; {cure}")
     return entries
 
 
-def _check_leaves_one(split: Split, natural: Table, taken: Table, config: MissingConfig) -> None:
-    emptied = np.flatnonzero((natural != Lacks.NOTHING) & (taken != Lacks.NOTHING) & (taken != natural))
+def _check_leaves_one(split: Split, natural: Table, removed: Table, config: MissingConfig) -> None:
+    """Raise DataError when a table removes the only modality of an item."""
+    emptied = np.flatnonzero((natural != Lacks.NOTHING) & (removed != Lacks.NOTHING) & (removed != natural))
     if len(emptied):
-        lost, lacked = ("image", "text") if taken[emptied[0]] == Lacks.IMAGE else ("text", "image")
+        lost, lacked = ("image", "text") if removed[emptied[0]] == Lacks.IMAGE else ("text", "image")
         raise DataError(
-            f"{config.table} takes the {lost} of row {split.items[emptied[0]].row} of {split.source} ({split.name}), "
+            f"{config.table} removes the {lost} of row {split.items[emptied[0]].row} of {split.source} ({split.name}), "
             f"which has no {lacked} ({len(emptied)} such rows); name a table that was drawn for this data"
         )
 

@@ -155,7 +155,7 @@ def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
             row, label = unknown[0]
             raise DataError(
                 f"{split.source} ({split.name}) row {row}: label {label!r} is not among the {len(labels)} labels of "
-                f"the task ({len(unknown)} such in all); mend the row, add training items, or list it under `labels`"
+                f"the task ({len(unknown)} unknown labels); mend the row, add training items, or list it under `labels`"
             )
     if len(labels) < 2:
         source = splits[0].source

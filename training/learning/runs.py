@@ -71,7 +71,7 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
     config, model = trained.config, trained.model
     if isinstance(model.adapter, LowRank):
         model.adapter.save(folder, config.backbone)
-        save_file({name: value.detach().contiguous() for name, value in model.head.named_parameters()}, folder / HEAD)
+        save_file(model.head.state_dict(), folder / HEAD)
     else:
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / ADAPTER)
     image_layers, text_layers = layer_counts(model.backbone)
@@ -100,7 +100,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
             config = config.model_copy(update={"backbone": backbone})
         model, preprocessor = build(config, len(labels), folder)
         _load_weights(folder, model)
-    except (KeyError, OSError, ValueError, SafetensorError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError, SafetensorError) as error:  # RuntimeError: of other shapes
         raise RunError(
             f"{folder} was written by another version or is damaged ({error}); train it again with --overwrite"
         ) from error
@@ -111,7 +111,6 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
 def _load_weights(folder: Path, model: MissingModalityClassifier) -> None:
     if isinstance(model.adapter, LowRank) and (folder / WEIGHTS).is_file():  # older runs have all in ADAPTER
         model.adapter.load(folder)
-        head = {f"head.{name}": value for name, value in load_file(folder / HEAD).items()}
-        model.load_state_dict({**model.state_dict(), **head})
+        model.head.load_state_dict(load_file(folder / HEAD))
     else:
         model.load_state_dict(load_file(folder / ADAPTER))

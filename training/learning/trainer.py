@@ -70,13 +70,21 @@ def is_main_process() -> bool:
 
 
 def training_arguments(config: TaskConfig, folder: Path, metric: str) -> TrainingArguments:
-    """The Trainer's settings; the epoch with the best `metric` on validation is kept."""
-    train = config.train
+    """The Trainer's settings; the epoch with the best `metric` on validation is kept.
+
+    Raises:
+        RunError: the processes that torchrun started cannot share a batch evenly.
+    """
+    train, has_gpu = config.train, torch.cuda.is_available()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
+    if train.batch_size % processes:
+        problem = f"train.batch_size is {train.batch_size}, which {processes} processes cannot share evenly"
+        raise RunError(f"{problem}; choose a multiple of {processes}")
     arguments = TrainingArguments(
         output_dir=str(folder.resolve()),  # the trainer finds its best checkpoint by this path
         num_train_epochs=train.epochs,
-        per_device_train_batch_size=_share(train.batch_size),
-        per_device_eval_batch_size=_share(train.batch_size),
+        per_device_train_batch_size=train.batch_size // processes,
+        per_device_eval_batch_size=train.batch_size // processes,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         adam_beta1=train.betas[0],
@@ -84,7 +92,7 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         lr_scheduler_type="cosine",
         warmup_steps=train.warmup_ratio,
         bf16=train.precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not has_gpu,
         seed=train.seed,
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -95,25 +103,14 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=has_gpu,
         ddp_find_unused_parameters=False,
         ddp_timeout=24 * 3600,  # seconds; other processes wait while the first fills the trunk cache
-        ddp_backend="gloo" if _processes() > 1 and not torch.cuda.is_available() else None,
+        ddp_backend="gloo" if processes > 1 and not has_gpu else None,
     )
     if arguments.parallel_mode.value == "not_distributed":
         arguments._n_gpu = min(arguments.n_gpu, 1)  # items of a batch share rows, so only torchrun can divide it
     return arguments
-
-
-def _share(batch_size: int) -> int:
-    processes = _processes()
-    if batch_size % processes:
-        raise RunError(f"train.batch_size is {batch_size}, which {processes} processes cannot share evenly; change it")
-    return batch_size // processes
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
 
 
 def collator_for(

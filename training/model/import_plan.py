@@ -17,8 +17,7 @@ from training.model.classifier import split_layers
 from training.model.import_source import Head, read_head, read_source
 from training.model.towers import Backbone, layer_counts
 
-_IN_LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.")
-_BEFORE_LAYERS = re.compile(r"(vision|text)_model\.(?:embeddings|pre_layrnorm)\.")
+_IN_LAYER = re.compile(r"(vision|text)_model\.(?:encoder\.layers\.(\d+)|embeddings|pre_layrnorm)\.")
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,7 @@ def _first_tail_layers(changed: dict[str, Tensor], backbone: Backbone, config: T
     first = {"vision": image, "text": text}
     for name in changed:
         if match := _IN_LAYER.match(name):
-            first[match[1]] = min(first[match[1]], int(match[2]))
-        elif match := _BEFORE_LAYERS.match(name):
-            first[match[1]] = 0
+            first[match[1]] = min(first[match[1]], int(match[2] or 0))  # no number: it is below all layers
     return first["vision"], first["text"]
 
 

@@ -23,7 +23,6 @@ from model_store.items.pixels import fit, normalised
 from model_store.messages import describe_os_error, describe_validation_error
 from training.errors import BackboneError, DataError, PreprocessingMissingError, picture_fault
 
-_RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _WHITE = Image.new("RGB", (64, 64), "white")
 
 
@@ -125,7 +124,7 @@ def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessor
             shortest_edge=size.get("shortest_edge"),
             exact_size=(size["height"], size["width"]) if size.get("height") else None,
             crop=(crop["height"], crop["width"]) if crop else None,
-            resample=_RESAMPLE_NAMES[int(processor.resample)],  # type: ignore[arg-type]
+            resample=Image.Resampling(processor.resample).name.lower(),  # type: ignore[arg-type]
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )

@@ -1,7 +1,8 @@
 """The two towers of a backbone, each split into a trunk that tasks share and a tail for each task (docs: four laws).
 
 The modules call the layers of transformers' model in order. CLIP has a norm before its layers, pools one token and
-projects it. SigLIP's image tower pools by attention over all tokens, and its text tower is not causal.
+projects it. Its text tower is causal: a token sees earlier tokens only, so padding after the end has no effect.
+SigLIP's image tower pools by attention over all tokens, and its text tower is not causal.
 """
 
 from __future__ import annotations
@@ -14,11 +15,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import CLIPModel, SiglipModel
 
 Backbone: TypeAlias = CLIPModel | SiglipModel
-
-
-def is_causal(backbone: Backbone) -> bool:
-    """Whether a token of the text tower sees only earlier tokens, so that padding after the end has no effect."""
-    return isinstance(backbone, CLIPModel)
 
 
 def feature_size(backbone: Backbone) -> int:
@@ -79,7 +75,7 @@ class TextTrunk(nn.Module):
         super().__init__()
         self.embeddings = backbone.text_model.embeddings
         self.layers = backbone.text_model.encoder.layers[:split]
-        self.causal = is_causal(backbone)
+        self.causal = isinstance(backbone, CLIPModel)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         hidden = self.embeddings(input_ids=input_ids)
@@ -96,9 +92,8 @@ class TextTail(nn.Module):
         super().__init__()
         self.layers = backbone.text_model.encoder.layers[split:]
         self.norm = backbone.text_model.final_layer_norm
-        clip = isinstance(backbone, CLIPModel)
-        self.projection = backbone.text_projection if clip else backbone.text_model.head
-        self.causal = is_causal(backbone)
+        self.causal = isinstance(backbone, CLIPModel)
+        self.projection = backbone.text_projection if self.causal else backbone.text_model.head
 
     def forward(self, text_hidden: Tensor, last_token: Tensor) -> Tensor:
         mask = causal_mask(text_hidden) if self.causal else None

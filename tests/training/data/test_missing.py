@@ -162,7 +162,7 @@ def test_a_table_that_would_empty_a_row_is_refused_with_the_row(tmp_path: Path) 
     split = Split("validation", "made", [FIVE.items[0], Example(2, None, "t", ()), *FIVE.items[2:]])
     path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]))
 
-    with pytest.raises(DataError, match=r"takes the text of row 2 of made \(validation\), which has no image"):
+    with pytest.raises(DataError, match=r"removes the text of row 2 of made \(validation\), which has no image"):
         table_for(split, "films", MissingConfig(ratio=0.6, table=path))
 
 
@@ -192,12 +192,20 @@ def test_a_file_name_with_another_setting_is_refused(tmp_path: Path, name: str, 
     [
         ([0, 1, 2, 0], {}, "has 4 entries, the split 5 images"),
         ([[0, 1, 2, 0, 1]], {}, "has 1 x 5 entries"),
-        ([0, 1, 3, 0, 1], {}, "holds more than 0"),
-        ([0, 1, float("nan"), 0, 1], {}, "holds more than 0"),
-        ([0, 0, 0, 0, 1], {"ratio": 0.9}, r"takes from 20\.0% of the images.*set missing\.validation\.ratio to 0\.2"),
-        ([2, 1, 1, 0, 1], {"ratio": 0.4}, r"takes from 80\.0% of the images"),
-        ([0, 1, 2, 0, 1], {"type": "text"}, r"takes more than the text.*set missing\.validation\.type"),
-        ([0, 1, 2, 0, 1], {"type": "image"}, r"takes more than the image"),
+        ([0, 1, 3, 0, 1], {}, "has entries other than 0"),
+        ([0, 1, float("nan"), 0, 1], {}, "has entries other than 0"),
+        (
+            [0, 0, 0, 0, 1],
+            {"ratio": 0.9},
+            r"removes a modality of 20\.0% of the images.*set missing\.validation\.ratio to 0\.2",
+        ),
+        ([2, 1, 1, 0, 1], {"ratio": 0.4}, r"removes a modality of 80\.0% of the images"),
+        (
+            [0, 1, 2, 0, 1],
+            {"type": "text"},
+            r"also removes images, but .*type is text; set missing\.validation\.type",
+        ),
+        ([0, 1, 2, 0, 1], {"type": "image"}, r"also removes texts, but .*type is image"),
     ],
 )
 def test_a_table_whose_entries_do_not_fit_is_refused(
