@@ -1,4 +1,4 @@
-"""Temperatures and thresholds: what is fitted on validation, and what it may never make worse."""
+"""Temperatures and thresholds: their fit on validation, and their limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SINGLE, MULTI = Problem.SINGLE_LABEL, Problem.MULTI_LABEL
 
 
 def drawn(seed: int, items: int = 400, classes: int = 5, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, and labels that are as probable as the logits divided by `temperature` say."""
+    """Logits, and labels drawn with the probabilities of the logits divided by `temperature`."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(items, classes, generator=generator)
     return logits, torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator).squeeze(1)
@@ -62,7 +62,7 @@ def test_without_items_scores_stay_unchanged() -> None:
 
 
 @pytest.mark.parametrize("items", [1, 2, 12])
-def test_answers_that_are_all_right_do_not_make_scores_certain(items: int) -> None:
+def test_answers_that_are_all_right_leave_the_temperature_at_one(items: int) -> None:
     logits, labels = 2 * torch.eye(3).repeat(4, 1)[:items] - 1, torch.arange(3).repeat(4)[:items]
 
     assert fit_temperature(logits, labels, SINGLE) == 1.0
@@ -133,7 +133,7 @@ def test_the_bins_give_the_calibration_error_of_torchmetrics(scale: float) -> No
 
 def test_certain_answers_have_a_bin_of_their_own() -> None:
     logits = torch.tensor([[50.0, 0.0]] * 10 + [[3.5, 0.0]] * 10)
-    labels = torch.tensor([1] * 10 + [0] * 10)  # what is certain is wrong, what is nearly certain is right
+    labels = torch.tensor([1] * 10 + [0] * 10)  # certain answers are wrong, nearly certain ones are right
 
     bins = reliability(logits, labels, SINGLE)
 

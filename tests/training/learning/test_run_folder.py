@@ -1,4 +1,4 @@
-"""Run folders: which are opened, what is discarded, which checkpoint is taken up."""
+"""Run folders: the rules for opening, finishing, cleaning up and discarding them, and the newest checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
     run = tmp_path / "run"
     open_run(run, config, data)
     open_run(run, config, data)
-    open_run(run, make_config(export={"precisions": [], "accuracy_budget": 2}), data)  # that is no part of the training
+    open_run(
+        run, make_config(export={"precisions": [], "accuracy_budget": 2}), data
+    )  # `export` has no effect on training
 
     with pytest.raises(RunError, match=r"other config \(mora\.rank was \d+, now 2\)"):
         open_run(run, make_config(mora={"rank": 2}), data)

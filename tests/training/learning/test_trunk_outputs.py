@@ -1,4 +1,4 @@
-"""Training on cached trunk outputs is training: same logits, and a file is never taken for another."""
+"""Training on cached trunk outputs: the same logits as without a cache, and a file for each set of inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every method of the comparison: what it trains, that it starts at the backbone, and that merging changes nothing."""
+"""Every method of the comparison: its trained parameters, its start at the backbone, and its exact merge."""
 
 from __future__ import annotations
 

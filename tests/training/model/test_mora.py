@@ -1,4 +1,4 @@
-"""The adapter's algebra, against METHOD's equations computed on their own."""
+"""The adapter's algebra, against METHOD's equations in NumPy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def batch(pixels: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Complete items, and behind them the row of the absent inputs, for which any picture and text will do here."""
+    """Complete items, then the row of the absent inputs, whose content has no effect here."""
     rows = torch.arange(len(pixels))
     return {
         "image_row": rows,

@@ -1,4 +1,4 @@
-"""The loss of a batch, against the expectation it stands for."""
+"""The loss of a batch, against the expectation that it equals."""
 
 from __future__ import annotations
 

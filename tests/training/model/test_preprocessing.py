@@ -1,4 +1,4 @@
-"""Pictures and texts become tensors as transformers' processors make them, and as the service will make them again."""
+"""Pictures and texts become the same tensors as by transformers' processors and in the service."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def preprocessor(request: pytest.FixtureRequest) -> Preprocessor:
 
 @pytest.fixture(scope="module")
 def served(preprocessor: Preprocessor) -> TextTokenizer:
-    """The service's tokenizer, from what the manifest would say."""
+    """The service's tokenizer, from the description in the manifest."""
     description = preprocessor.text_description()
     return TextTokenizer(preprocessor.tokenizer_file(), description.max_length, description.padding)
 

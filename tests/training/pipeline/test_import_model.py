@@ -1,4 +1,4 @@
-"""`mora-train import`: what is served answers as the imported model in plain PyTorch, and trunks stay shared.
+"""`mora-train import`: the service answers as the imported model in plain PyTorch, and trunks stay shared.
 
 Covers training.model.authors_checkpoint, training.model.import_plan, training.model.import_source.
 Covers training.model.peft_adapter.
@@ -122,7 +122,7 @@ def tuned(folder: Path, backbone: Path) -> Made:
 
 
 def authors(folder: Path, backbone: Path) -> Made:
-    """As the authors' code names it; merged here in NumPy, by METHOD's equations."""
+    """Tensors under the names of the authors' code, merged here in NumPy by METHOD's equations."""
     clip, head, state = plain(backbone), linear_head(), {}
     rng, alpha, rank = np.random.default_rng(0), 0.1, 2
 
@@ -173,7 +173,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def backbone(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny CLIP with two layers a tower, so that graphs are quickly exported."""
+    """The tiny CLIP with two layers in each tower, so that graphs are exported quickly."""
     folder = tmp_path_factory.mktemp("small") / "clip"
     shutil.copytree(tiny_backbone, folder)
     config = CLIPModel.from_pretrained(tiny_backbone).config
@@ -215,7 +215,7 @@ def served(
 
 
 def plain_logits(clip: nn.Module, head: nn.Linear, backbone: Path, image: bytes | None, text: str | None) -> Tensor:
-    """transformers' own code from end to end; what is missing is a white picture and the empty text."""
+    """The answer of transformers' own code; a missing image is a white picture, a missing text is empty."""
     opened = Image.open(BytesIO(image)) if image is not None else Image.new("RGB", (40, 30), "white")
     pixels = CLIPImageProcessorPil.from_pretrained(backbone)(opened, return_tensors="pt")["pixel_values"]
     ids = AutoTokenizer.from_pretrained(backbone)([text or ""], return_tensors="pt")["input_ids"]
@@ -237,7 +237,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
     answers = {pattern: model.golden_logits(Item(*item), RunOptions()) for pattern, item in items.items()}
 
     def differences() -> list[float]:
-        """Of each pattern, the largest between a logit of the service and PyTorch's."""
+        """The largest difference between logits of the service and of PyTorch, for each pattern."""
         expected = {pattern: plain_logits(clip, head, backbone, *item).numpy() for pattern, item in items.items()}
         return [float(np.abs(answers[pattern] - expected[pattern]).max()) for pattern in items]
 
@@ -249,7 +249,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
 
 
 def test_an_unchanged_trunk_stays_shared(served: Served, config_file: Path) -> None:
-    """Law 2: the trunk of a source that leaves its layers alone is the very file of an ordinary fit."""
+    """Law 2: a source that does not change the trunk's layers has the same trunk file as an ordinary fit."""
     manifest = served.store.manifest("colors", 1)
     ordinary, _ = build(load_config(config_file), 3)
     imported = load_trained(served.run).model
@@ -536,7 +536,7 @@ def test_a_siglip_adapter(tiny_siglip: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_merging_would_change_is_refused(tiny_siglip: Path, tmp_path: Path) -> None:
-    """PyTorch's attention of SigLIP's pooling reads the weight of its out_proj past what peft put around it."""
+    """SigLIP's pooling reads the weight of its out_proj directly, without the layer that peft put around it."""
     adapted = peft.get_peft_model(load_checkpoint(tiny_siglip), peft.LoraConfig(r=2, target_modules=["out_proj"]))
     moved(adapted, "lora_B")
     adapted.save_pretrained(tmp_path / "lora")
