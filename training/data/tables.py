@@ -29,7 +29,7 @@ def read_rows(source: str, config: DataConfig) -> tuple[list[Row], Path]:
     if path.is_dir():
         path, config = _in_folder(path, config)
     with data_errors():
-        table = _hub_table(*source.partition(":")[::2]) if is_on_hub else open_table(path)
+        table = _hub_table(source) if is_on_hub else open_table(path)
         columns = _columns(source, table.names, config)
         rows = all_rows(table, columns.values())
     try:
@@ -70,10 +70,11 @@ def _in_folder(folder: Path, config: DataConfig) -> tuple[Path, DataConfig]:
     return folder, config.model_copy(update={"text": None})
 
 
-def _hub_table(name: str, split: str) -> PlainTable:
-    """A split of a hub data set, by default `train`; images stay encoded. Raises DataError."""
+def _hub_table(source: str) -> PlainTable:
+    """A split of a hub data set (`name:split`, by default `train`), whose images stay encoded. Raises DataError."""
     import datasets  # slow to import, and most tasks read a file
 
+    name, _, split = source.partition(":")
     try:
         loaded = datasets.load_dataset(name, split=split or "train")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
