@@ -6,7 +6,6 @@ from collections.abc import Collection
 
 from model_store.items.pictures import MAX_PIXELS, PictureError, PictureProblem
 
-_LISTED = 3  # of many names
 _PICTURE_FAULTS = {
     PictureProblem.FORMAT: "is not a JPEG, PNG or WebP file",
     PictureProblem.PIXELS: f"has more than {MAX_PIXELS:,} pixels, before or after it is resized",
@@ -46,10 +45,10 @@ class RunError(TrainingError):
     """A run directory is not one that the command can use."""
 
 
-def first_few(names: Collection[str]) -> str:
-    """The first few names for a message, and how many more."""
-    shown = ", ".join([*names][:_LISTED]) or "nothing"
-    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"
+def first_few(names: Collection[str], limit: int = 3) -> str:
+    """The first few names for a message, and the number of the others."""
+    shown = ", ".join([*names][:limit]) or "nothing"
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def picture_fault(name: str, error: PictureError, cure: str = "replace it, or leave the cell empty") -> DataError:

@@ -1,4 +1,4 @@
-"""The authors' Arrow files: one row an image, with its texts and the numbers of its labels."""
+"""The authors' Arrow files: one row for each image, with its texts and the numbers of its labels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MASKS = "missing_tables"  # the authors' folder of missing tables, beside the Ar
 
 
 def read_arrow(root: Path, config: TaskConfig) -> Layout:
-    """One row for each text of an image; the bytes of an image are in memory once.
+    """One row for each text of an image; these rows share the bytes of the image.
 
     Raises:
-        DataError: a file is missing or broken, lacks a column, or numbers a label that the task does not have.
+        DataError: a file is missing or broken, lacks a column, or has a label number without a name.
     """
     labels = _labels_by_number(root, config)
     return Layout({split: _rows(_file(root, split), labels) for split in SPLIT_NAMES}, root)
@@ -33,7 +33,7 @@ def masks_beside(root: Path) -> list[Path]:
 
 
 def _labels_by_number(root: Path, config: TaskConfig) -> tuple[str, ...]:
-    """The names of labels 0, 1, ...: as class_idx.json numbers them if it exists, else as the task lists them."""
+    """The names of labels 0, 1, ...: in the order of class_idx.json if it exists, else of the task's labels."""
     if (root / "class_idx.json").is_file():
         (numbers,) = json_objects(root, ["class_idx.json"])
         if sorted(numbers.values(), key=str) != sorted(range(len(numbers)), key=str):
@@ -45,7 +45,7 @@ def _labels_by_number(root: Path, config: TaskConfig) -> tuple[str, ...]:
 
 
 def _file(root: Path, split: str) -> Path:
-    """Such as val.arrow or mmimdb_dev.arrow."""
+    """The one file of a split, such as val.arrow or mmimdb_dev.arrow. Raises DataError."""
     names = [f"{name}.arrow" for name in SPLIT_NAMES[split]]
     files = [path for name in names for pattern in (name, f"*_{name}") for path in sorted(root.glob(pattern))]
     if len(files) != 1:
@@ -83,7 +83,7 @@ def _rows(path: Path, labels: tuple[str, ...]) -> list[Row]:
 
 
 def _named(number: Any, labels: tuple[str, ...]) -> str | list[str]:  # noqa: ANN401 - any value of a cell
-    """The label, or the labels of a list, which holds a 0 or 1 for every label or else the numbers of those present."""
+    """The label of a number, or the labels of a list, which holds a 0 or 1 for every label, or label numbers."""
     if not isinstance(number, list):
         return _label(number, labels)
     if len(number) == len(labels) and set(number) <= {0, 1}:

@@ -1,4 +1,4 @@
-"""MM-IMDb, UPMC Food-101 and Hateful Memes in the folders and files that their authors ship."""
+"""MM-IMDb, UPMC Food-101 and Hateful Memes in their authors' folders and files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def read_tree(root: Path, config: TaskConfig) -> Layout:
 
 
 def _mmimdb(root: Path, config: TaskConfig) -> Layout:
-    """One row for each plot of a movie; genres that are no labels of the task are left out, as the authors do."""
+    """One row for each plot of a movie; genres that are not labels of the task are left out, as by the authors."""
     (listing,) = json_objects(root, ["split.json"])
     labels, dropped = set(config.labels or GENRES), Counter[str]()
     splits: dict[str, list[Row]] = {}
@@ -71,7 +71,7 @@ def _plots_and_genres(path: Path) -> tuple[list[Any], list[str]]:
 
 
 def _food101(root: Path) -> Layout:
-    """The splits of split.json with titles of text.json, or else the two lists in texts/, which have no validation."""
+    """The splits of split.json with the titles of text.json; without them train and test of the lists in texts/."""
     if not (root / "split.json").is_file() and (root / "texts").is_dir():
         return Layout({split: _titles(root, split) for split in ("train", "test")}, root)
     listing, titles, classes = json_objects(root, ["split.json", "text.json", "class_idx.json"])
@@ -89,12 +89,12 @@ def _food101(root: Path) -> Layout:
             splits[split].append({"image": image, "text": titles.get(file), "label": label})
     refuse(root, faults, "unpack the data set again, or take these files out of split.json")
     untitled = sum(row["text"] is None for rows in splits.values() for row in rows)
-    notes = (f"without a title in text.json, so without text: {untitled:,} images",) if untitled else ()
+    notes = (f"{untitled:,} images have no title in text.json, so no text",) if untitled else ()
     return Layout(splits, root, notes)
 
 
 def _titles(root: Path, split: str) -> list[Row]:
-    """The rows of a list without header: file, title, class."""
+    """The rows of a list whose lines hold file, title and class, without a header."""
     path, rows, faults = root / "texts" / f"{split}_titles.csv", [], []
     with data_errors(), table_errors(path):
         records = [*csv_records(path, ",")]
@@ -111,7 +111,7 @@ def _titles(root: Path, split: str) -> list[Row]:
 
 
 def _hateful_memes(root: Path) -> Layout:
-    """The memes that {train,dev,test}.jsonl list, at the root or under data/."""
+    """The memes of {train,dev,test}.jsonl, at the root or under data/."""
     folder = root if (root / "train.jsonl").is_file() else root / "data"
     missing = [f"{name} is missing" for name in _MEMES.values() if not (folder / name).is_file()]
     refuse(root, missing, "put these files beside img/, in data.root or in its folder data/")
@@ -127,7 +127,7 @@ def _memes(path: Path) -> list[Row]:
     refuse(
         path,
         [f"row {number} has no label" for number, meme in enumerate(memes, start=1) if meme.get("label") is None],
-        "the first public release keeps back the labels of its test split; put test_seen.jsonl of the later release, "
-        "which has them, in the place of test.jsonl",
+        "the first public release withholds the labels of its test split; replace test.jsonl by test_seen.jsonl of the "
+        "later release, which has labels",
     )
     return [{"image": meme["img"], "text": meme["text"], "label": meme["label"]} for meme in memes]

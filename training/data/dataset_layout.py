@@ -1,4 +1,4 @@
-"""The layout of a data set: the rows of each split, and the JSON files that list them."""
+"""The rows of a published data set by split, and the JSON files that list them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from model_store.items.rows import Row
 from training.data.tables import listed
 from training.errors import DataError
 
-SPLIT_NAMES = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # our name: the authors' names
+SPLIT_NAMES = {"train": ("train",), "validation": ("val", "dev"), "test": ("test",)}  # our names: the authors' names
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The rows of each split that a data set has; rows of one image share a `group`."""
+    """The rows of each split of a data set; rows of one image share a `group`."""
 
     splits: dict[str, list[Row]]
     folder: Path  # that image paths start from
     notes: tuple[str, ...] = ()
 
 
-def refuse(where: Path, faults: Sequence[str], cure: str) -> None:
-    """Raise DataError if there are faults, with the first ten and the cure."""
+def refuse(source: Path, faults: Sequence[str], cure: str) -> None:
+    """Raise DataError with the first ten faults and the cure, unless the faults are empty."""
     if faults:
-        raise DataError(f"{where} has {len(faults):,} faults:\n{listed(faults)}\n{cure}")
+        raise DataError(f"{source} has {len(faults):,} faults:\n{listed(faults)}\n{cure}")
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds one object. Raises ValueError with the fault, but without the file name."""
+    """The object in a JSON file. Raises ValueError, whose message does not name the file."""
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
@@ -44,14 +44,14 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 def json_objects(root: Path, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Several JSON files of a data set. Raises DataError, which names each one that is missing or broken."""
+    """Several JSON files of a data set. Raises DataError, which names each missing or broken file."""
     objects, faults = [], []
     for name in names:
         try:
             objects.append(json_object(root / name))
         except ValueError as error:
             faults.append(f"{name} {error}")
-    refuse(root, faults, "fetch these files again, and see that data.root is the folder that holds them")
+    refuse(root, faults, "fetch these files again, or set data.root to the folder that holds them")
     return objects
 
 

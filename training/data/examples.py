@@ -1,4 +1,4 @@
-"""One row of a data set as an item: an image, a text, labels, each checked."""
+"""Rows of a data set as items: image, text and labels, each checked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from model_store.items.labels import label_of, labels_of
 from model_store.items.pictures import PictureError, decode
 from model_store.items.rows import Row
 from model_store.messages import describe_os_error
-from training.config import TaskConfig
+from training.config import DataConfig, TaskConfig
 from training.errors import DataError, picture_fault
 
-_SMALL = ImagePreprocessing(exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1))  # quick to make
+_SMALL = ImagePreprocessing(
+    exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1)
+)  # quick to decode to
 
 
 @dataclass(frozen=True)
@@ -25,14 +27,13 @@ class Example:
     image: bytes | Path | None
     text: str | None
     labels: tuple[str, ...]
-    group: int | None = None  # which image of the split; items that share one lose it together
+    group: int | None = None  # number of the image in the split; items of one image lose the same modality
 
 
 def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
-    cure = "replace the file" if data.format else "replace it, or leave the cell empty"
-    image, text = _image(row["image"], folder, data.image or "image", cure), row["text"]
+    image, text = _image(row["image"], folder, data), row["text"]
     if is_missing(text):
         text = None
     elif not isinstance(text, str):
@@ -41,34 +42,35 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
         raise DataError(f"neither {columns} is given; fill one in or remove the row")
-    _check_unicode(text or "", *labels)
+    try:
+        "".join([text or "", *labels]).encode()
+    except UnicodeEncodeError as error:
+        raise DataError("the text or a label has half of a surrogate pair, which is no character; mend it") from error
     return Example(number, image, text, labels, row.get("group"))
 
 
-def _image(cell: object, folder: Path, column: str, cure: str) -> bytes | Path | None:
+def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
+    """The image of a cell, after a trial decoding to a small size. Raises DataError."""
     path = cell.get("path") if isinstance(cell, dict) else cell
-    name = f"{column} {path.strip()[:80]!r}" if isinstance(path, str) else column
+    name, start = data.image or "image", ""
+    if isinstance(path, str):
+        name, start = f"{name} {path.strip()[:80]!r}", f" (paths start from {folder})"
     try:
         image = image_of(cell, folder)
+        if image is not None:
+            decode(image, preprocessing=_SMALL)
+        return image
     except CellError as error:
-        start = f" (paths start from {folder})" if isinstance(path, str) else ""
         raise DataError(f"{name} {error}{start}") from error
-    if image is not None:
-        _check_picture(image, name, cure)
-    return image
-
-
-def _check_picture(source: bytes | Path, name: str, cure: str) -> None:
-    """Decode a picture as training will, but small. Raises DataError."""
-    try:
-        decode(source, preprocessing=_SMALL)
     except PictureError as error:
+        cure = "replace the file" if data.format else "replace it, or leave the cell empty"
         raise picture_fault(name, error, cure) from error
     except OSError as error:
         raise DataError(f"{name} cannot be read: {describe_os_error(error)}") from error
 
 
 def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:
+    """The labels of a cell; exactly one for a single-label task. Raises DataError."""
     if config.problem is not Problem.SINGLE_LABEL:
         return labels_of(cell)
     label = None if isinstance(cell, list) else label_of(cell)
@@ -76,10 +78,3 @@ def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:
         column = config.data.label
         raise DataError(f"column {column} holds no single label; fill it in, remove the row, or use multi_label")
     return (label,)
-
-
-def _check_unicode(*texts: str) -> None:
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError as error:
-        raise DataError("the text or a label has half of a surrogate pair, which is no character; mend it") from error

@@ -1,4 +1,4 @@
-"""Examples of each presence pattern: to compare runtimes on, and to be stored beside the model."""
+"""Examples of each presence pattern, for comparing runtimes and for storing beside the model."""
 
 from __future__ import annotations
 
@@ -19,24 +19,21 @@ _GOLDEN_EDGE = 256  # pixels
 
 
 def pattern_items(examples: Split, pattern: Pattern) -> list[Example]:
-    """Items of one presence pattern: those that allow it, with the other modality removed.
+    """The items that allow a presence pattern, without their other modality.
 
-    Where no item has a modality, a stand-in is used, since a pattern that training never saw is served all the same.
+    If no item allows it, a made-up item stands in, because the service answers patterns that training never saw.
     """
-    found = []
-    for item in examples.items:
-        image = item.image if pattern is not Pattern.TEXT else None
-        text = item.text if pattern is not Pattern.IMAGE else None
-        if (image is not None or pattern is Pattern.TEXT) and (text is not None or pattern is Pattern.IMAGE):
-            found.append(Example(item.row, image, text, item.labels))
-    if found:
-        return found
-    image = _gradient() if pattern is not Pattern.TEXT else None
-    return [Example(0, image, "a picture" if pattern is not Pattern.IMAGE else None, ())]
+    has_image, has_text = pattern is not Pattern.TEXT, pattern is not Pattern.IMAGE
+    items = [
+        Example(item.row, item.image if has_image else None, item.text if has_text else None, item.labels)
+        for item in examples.items
+        if (item.image is not None or not has_image) and (item.text is not None or not has_text)
+    ]
+    return items or [Example(0, _gradient() if has_image else None, "a picture" if has_text else None, ())]
 
 
 def golden_items(examples: Split) -> list[tuple[Pattern, Example]]:
-    """A few items of every pattern, their images small PNGs."""
+    """A few items of every pattern, with their images as small PNGs."""
     chosen = []
     for pattern in Pattern:
         for item in pattern_items(examples, pattern)[:GOLDEN_ITEMS]:

@@ -1,4 +1,4 @@
-"""Missing tables in files: the authors' .pt and our own .npy, with their settings in the file name."""
+"""Files of missing tables: the authors' .pt and our .npy, with the settings in the file name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = re.compile(
 
 
 def mask_name(task: str, split: str, config: MissingConfig) -> str:
-    """The file name of one of our tables: its settings, and the file that it was read from, if any."""
+    """The file name of our table: its settings, and the name of the file that it was read from, if any."""
     drawn = f"{config.type}_ratio{config.ratio:g}_both{config.both_ratio:g}_seed{config.seed}"
     read = f"_from_{Path(config.table).stem}" if config.table else ""
     return f"{task}_{split}_missing_{drawn}{read}.npy"
@@ -37,7 +37,7 @@ def read_mask(path: Path, images: int) -> NDArray[np.int8]:
         elif path.suffix == ".pt":
             values = torch.load(path, map_location="cpu", weights_only=True).numpy()
         else:
-            raise ValueError("its name ends neither in .pt nor in .npy")
+            raise ValueError("its name must end in .pt or .npy")
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; mend the path") from error
     except (OSError, EOFError, ValueError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
@@ -47,23 +47,23 @@ def read_mask(path: Path, images: int) -> NDArray[np.int8]:
         shape = " x ".join(f"{size:,}" for size in values.shape) or "no"
         raise DataError(f"{path} has {shape} entries, the split {images:,} images; name the table of this split")
     if not np.isin(values, (0, 1, 2)).all():
-        raise DataError(f"{path} holds more than 0 (complete), 1 (no text) and 2 (no image); name another")
+        raise DataError(f"{path} has entries other than 0 (complete), 1 (no text) and 2 (no image); name another")
     return values.astype(np.int8)
 
 
 def check_name(path: Path, split: str, config: MissingConfig) -> None:
-    """Raise DataError when a file name states another split or setting than the configured one."""
+    """Raise DataError when a file name states another split or setting than the configuration."""
     settings = _NAME.search(path.stem)
     if settings is None:
         return
     if settings["split"] not in (split, *SPLIT_NAMES[split]):
-        raise DataError(f"{path} is of the split {settings['split']} by its name; name the table of {split}")
+        raise DataError(f"{path} is the table of {settings['split']} by its name; name the table of {split}")
     for field in ("type", "ratio", "both_ratio", "seed"):
         value = getattr(config, field)
         if settings[field] is not None and settings[field] not in _spellings(value):
             raise DataError(
                 f"{path} has {field} {settings[field]} by its name, but missing.{split}.{field} is {value}; "
-                f"set missing.{split}.{field} to that of the table, or name another table"
+                f"set missing.{split}.{field} to the table's value, or name another table"
             )
 
 

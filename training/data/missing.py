@@ -1,4 +1,4 @@
-"""Simulated missingness: which modality each item of a split lacks (METHOD: protocol)."""
+"""Simulated missingness: the modality that each item of a split lacks (METHOD: protocol)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def natural_table(split: Split) -> Table:
 def draw_table(natural: Table, config: MissingConfig) -> Table:
     """Remove one modality from complete items until `int(N * ratio)` items are incomplete.
 
-    Items that are naturally incomplete count towards the ratio and lose no other modality, so no item loses both. Of
-    the items drawn for type `both`, `int(drawn * both_ratio)` lose their image and the rest their text.
+    Items that are naturally incomplete count towards the ratio and keep their modality. With type `both`,
+    `int(drawn * both_ratio)` of the drawn items lose their image and the others their text.
     """
     rng = np.random.default_rng(config.seed)
     complete = np.flatnonzero(natural == Lacks.NOTHING)
@@ -57,21 +57,22 @@ def draw_table(natural: Table, config: MissingConfig) -> Table:
 def table_for(split: Split, task: str, config: MissingConfig, folder: Path | None = None) -> Table:
     """The table of a split, drawn or read. Items that share an image lose the same modality.
 
-    One entry an image is saved in `folder`, if one is given.
+    Args:
+        folder: for a copy of the table, with one entry for each image.
 
     Raises:
-        DataError: the configured table is not one of this split and setting.
+        DataError: the configured table does not fit this split and setting.
         RunError: `folder` holds another table of the same name.
     """
     natural, image_of = natural_table(split), _image_of(split)
     of_images = np.zeros(image_of.max() + 1, dtype=np.int8)  # (images,): incomplete if any of its items is
     np.maximum.at(of_images, image_of, natural)
     if config.table is None:
-        taken = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
+        removed = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
     else:
-        taken = _read(split, of_images, config)[image_of]
-        _check_leaves_one(split, natural, taken, config)
-    table = np.where(natural == Lacks.NOTHING, taken, natural).astype(np.int8)
+        removed = _read(split, of_images, config)[image_of]
+        _check_leaves_one(split, natural, removed, config)
+    table = np.where(natural == Lacks.NOTHING, removed, natural).astype(np.int8)
     if folder is not None:
         of_images[:] = max(Lacks)
         np.minimum.at(of_images, image_of, table)  # the modality that all items of an image lack
@@ -94,6 +95,7 @@ def _image_of(split: Split) -> NDArray[np.intp]:
 
 
 def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
+    """The configured table (images,). Raises DataError."""
     path, field = Path(config.table or ""), f"missing.{split.name}"
     check_name(path, split.name, config)
     entries = read_mask(path, len(natural))
@@ -101,21 +103,24 @@ def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
     highest, rounding = max(config.ratio, float(np.mean(natural != Lacks.NOTHING))), _ROUNDING + 1 / len(natural)
     if incomplete < config.ratio - rounding or share > highest + rounding:
         cure = f"set {field}.ratio to {share:.3g}, or name another table"
-        raise DataError(f"{path} takes from {share:.1%} of the images, {field}.ratio is {config.ratio:g}; {cure}")
+        raise DataError(
+            f"{path} removes a modality of {share:.1%} of the images, {field}.ratio is {config.ratio:g}; {cure}"
+        )
     other = {"text": Lacks.IMAGE, "image": Lacks.TEXT}.get(config.type)
     if other is not None and bool(((entries == other) & (natural != other)).any()):
         cure = f"set {field}.type, or name another table"
-        raise DataError(f"{path} takes more than the {config.type}, which is {field}.type; {cure}")
+        raise DataError(f"{path} also removes {other.name.lower()}s, but {field}.type is {config.type}; {cure}")
     return entries
 
 
-def _check_leaves_one(split: Split, natural: Table, taken: Table, config: MissingConfig) -> None:
-    emptied = np.flatnonzero((natural != Lacks.NOTHING) & (taken != Lacks.NOTHING) & (taken != natural))
+def _check_leaves_one(split: Split, natural: Table, removed: Table, config: MissingConfig) -> None:
+    """Raise DataError when a table removes the only modality of an item."""
+    emptied = np.flatnonzero((natural != Lacks.NOTHING) & (removed != Lacks.NOTHING) & (removed != natural))
     if len(emptied):
-        lost, lacked = ("image", "text") if taken[emptied[0]] == Lacks.IMAGE else ("text", "image")
+        lost, lacked = ("image", "text") if removed[emptied[0]] == Lacks.IMAGE else ("text", "image")
         raise DataError(
-            f"{config.table} takes the {lost} of row {split.items[emptied[0]].row} of {split.source} ({split.name}), "
-            f"which has no {lacked} ({len(emptied)} such in all); name a table that was drawn for this data"
+            f"{config.table} removes the {lost} of row {split.items[emptied[0]].row} of {split.source} ({split.name}), "
+            f"which has no {lacked} ({len(emptied)} such rows); name a table that was drawn for this data"
         )
 
 
@@ -123,7 +128,7 @@ def _save(entries: Table, path: Path) -> None:
     content = BytesIO()
     np.save(content, entries)
     if path.is_file() and path.read_bytes() != content.getvalue():
-        raise RunError(f"{path} holds another table than this data and configuration draw; choose another --output")
+        raise RunError(f"{path} holds another table than this data and configuration give; choose another --output")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
 

@@ -1,4 +1,4 @@
-"""Items of a split: read by columns from what people have, checked row by row before any training."""
+"""Splits of a task: read from its data, and checked row by row before training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.examples import Example, item_from_row
 from training.data.tables import listed, read_rows
-from training.errors import DataError
+from training.errors import DataError, first_few
 
-_MAX_LISTED = 10
+_MAX_LISTED = 10  # labels in a note
 
 
 @dataclass(frozen=True)
 class Split:
-    """The items of one split and where they came from."""
+    """The items of one split and their source."""
 
     name: str
     source: str
@@ -51,7 +51,7 @@ class TaskData:
     train: Split
     validation: Split
     test: Split
-    notes: tuple[str, ...] = ()  # what a person should know, but need not mend
+    notes: tuple[str, ...] = ()  # for the user; they need no action
 
     def splits(self) -> dict[str, Split]:
         """The splits by name."""
@@ -65,24 +65,20 @@ class TaskData:
 
 def load_data(config: TaskConfig) -> TaskData:
     """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
-    given, notes = _given_splits(config)
-    train, data = given["train"], config.data
-    all_shares = {"validation": data.validation_share, "test": data.test_share}
-    shares = {name: share for name, share in all_shares.items() if name not in given}
+    splits, notes = _given_splits(config)
+    all_shares = {"validation": config.data.validation_share, "test": config.data.test_share}
+    shares = {name: share for name, share in all_shares.items() if name not in splits}
     if shares:
-        train, held_out = hold_out(train, shares, data.seed)
-        given |= held_out
+        splits["train"], held_out = hold_out(splits["train"], shares, config.data.seed)
+        splits |= held_out
         sizes = ", ".join(f"{len(split.items)} for {name}" for name, split in held_out.items())
-        notes += (f"held out of {train.source}: {sizes}",)
-    given["train"] = train
-    labels = config.labels or tuple(sorted({label for item in train.items for label in item.labels}))
-    _check_labels(labels, list(given.values()))
-    counts = Counter(label for item in train.items for label in item.labels)
-    rare = [label for label in labels if counts[label] < 2]
-    if rare:
-        more = f" and {len(rare) - _MAX_LISTED} more" if len(rare) > _MAX_LISTED else ""
-        notes += (f"seen less than twice in train, so hardly learnt: {', '.join(rare[:_MAX_LISTED])}{more}",)
-    return TaskData(labels, train, given["validation"], given["test"], notes)
+        notes += (f"held out of {splits['train'].source}: {sizes}",)
+    counts = Counter(label for item in splits["train"].items for label in item.labels)
+    labels = config.labels or tuple(sorted(counts))
+    _check_labels(labels, [*splits.values()])
+    if rare := [label for label in labels if counts[label] < 2]:
+        notes += (f"too rare in train to be learnt (0 or 1 items): {first_few(rare, _MAX_LISTED)}",)
+    return TaskData(labels, **splits, notes=notes)
 
 
 def load_split(name: str, source: str, config: TaskConfig) -> Split:
@@ -92,12 +88,12 @@ def load_split(name: str, source: str, config: TaskConfig) -> Split:
 
 
 def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """The splits that the data has of its own, and notes on them."""
+    """The splits that the data comes with, and notes on them."""
     data = config.data
     if data.root is not None:
         root = Path(data.root)
         if not root.is_dir():
-            raise DataError(f"{root} is not a folder; set data.root to where the {data.format} files are")
+            raise DataError(f"{root} is not a folder; set data.root to the folder of the {data.format} files")
         layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
         rows_of = layout.splits.items()
         return {name: _checked(name, data.root, rows, layout.folder, config) for name, rows in rows_of}, layout.notes
@@ -112,42 +108,43 @@ def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: 
         try:
             items.append(item_from_row(number, row, folder, config))
         except DataError as fault:
-            group = row.get("group")  # a broken image of several texts is one fault
+            group = row.get("group")  # a broken image with several texts is one fault
             faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
     if faults:
         count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
-        where = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
-        raise DataError(f"{where}:\n{listed([*faults.values()])}")
+        summary = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
+        raise DataError(f"{summary}:\n{listed([*faults.values()])}")
     if not items:
         raise DataError(f"{source} ({name}) has no rows; give it items, or name another file")
     return Split(name, source, items)
 
 
 def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
-    """Take a share of every label's items for each further split; at least one item of a label stays in train.
+    """Move a share of every label's items to each further split; at least one item of a label stays in train.
 
-    An item with several labels counts under its rarest one.
+    An item with several labels counts as an item of its rarest label.
     """
     counts = Counter(label for item in train.items for label in item.labels)
     groups: dict[str, list[Example]] = {}
     for item in train.items:
         groups.setdefault(min(item.labels, key=lambda label: (counts[label], label), default=""), []).append(item)
     rng = np.random.default_rng(seed)
-    taken: dict[str, list[Example]] = {name: [] for name in shares}
+    split_of: dict[int, str] = {}  # by row
     for _, group in sorted(groups.items()):
-        order = [group[i] for i in rng.permutation(len(group))]
+        order = [group[i].row for i in rng.permutation(len(group))]
         for name, share in shares.items():
             count = min(round(share * len(group)), len(order) - 1)
-            taken[name] += order[:count]
+            split_of |= dict.fromkeys(order[:count], name)
             order = order[count:]
-    gone = {item.row for items in taken.values() for item in items}
-    for name, items in taken.items():
-        if not items:
-            message = f"{train.source} has too few rows a label to hold out a {name} split; give data.{name}"
-            raise DataError(message)
-    rest = Split(train.name, train.source, [item for item in train.items if item.row not in gone])
-    ordered = {name: sorted(items, key=lambda item: item.row) for name, items in taken.items()}
-    return rest, {name: Split(name, train.source, items) for name, items in ordered.items()}
+    splits = {
+        name: Split(name, train.source, [item for item in train.items if split_of.get(item.row, train.name) == name])
+        for name in (train.name, *shares)
+    }
+    for name, split in splits.items():
+        if not split.items:
+            cure = f"give data.{name}"
+            raise DataError(f"{train.source} has too few rows for each label to hold out a {name} split; {cure}")
+    return splits.pop(train.name), splits
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
@@ -158,7 +155,7 @@ def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
             row, label = unknown[0]
             raise DataError(
                 f"{split.source} ({split.name}) row {row}: label {label!r} is not among the {len(labels)} labels of "
-                f"the task ({len(unknown)} such in all); mend the row, add training items, or list it under `labels`"
+                f"the task ({len(unknown)} unknown labels); mend the row, add training items, or list it under `labels`"
             )
     if len(labels) < 2:
         source = splits[0].source

@@ -1,14 +1,14 @@
-"""Rows by column name, from a file, an image folder or a hub data set."""
+"""Rows by field, from a file, an image folder or a hub data set."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from model_store.items.labels import class_names, with_names
 from model_store.items.rows import Row, TableError
-from model_store.items.tables import SUFFIXES, Table, open_table
+from model_store.items.tables import SUFFIXES, PlainTable, Table, open_table
 from training.config import DataConfig
 from training.errors import DataError
 
@@ -25,17 +25,17 @@ def read_rows(source: str, config: DataConfig) -> tuple[list[Row], Path]:
         DataError: the source does not exist, is malformed, or lacks a column.
     """
     path = Path(source)
-    if not path.exists() and path.suffix.lower() not in SUFFIXES and not source.startswith((".", "/")):
-        name, _, split = source.partition(":")
-        names, hub_rows, classes = _hub_data_set(name, split or "train")
-        return _fields(name, hub_rows, _columns(name, names, config), classes), Path()
+    is_on_hub = not path.exists() and path.suffix.lower() not in SUFFIXES and not source.startswith((".", "/"))
     if path.is_dir():
         path, config = _in_folder(path, config)
     with data_errors():
-        table = open_table(path)
+        table = _hub_table(source) if is_on_hub else open_table(path)
         columns = _columns(source, table.names, config)
-        rows = all_rows(table, [*filter(None, columns.values())])
-    return _fields(source, rows, columns, table.class_names), table.folder
+        rows = all_rows(table, columns.values())
+    try:
+        return [_by_field(row, columns, table.class_names) for row in rows], table.folder
+    except ValueError as error:
+        raise DataError(f"{source}: {error}; write the data set again") from error
 
 
 def all_rows(table: Table, columns: Collection[str]) -> list[Row]:
@@ -53,13 +53,13 @@ def data_errors() -> Iterator[None]:
 
 
 def listed(lines: Sequence[str]) -> str:
-    """The first ten, indented, one a line, and how many more there are."""
+    """The first ten lines, indented, and the number of the others."""
     more = [f"and {len(lines) - _MAX_LISTED:,} more"] if len(lines) > _MAX_LISTED else []
     return "\n".join(f"  {line}" for line in [*lines[:_MAX_LISTED], *more])
 
 
 def _in_folder(folder: Path, config: DataConfig) -> tuple[Path, DataConfig]:
-    """The metadata file of an image folder, or the folder, whose folders are the labels; and the columns of either."""
+    """The metadata file of an image folder, else the folder itself, whose folders are labels; and the columns."""
     metadata = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
     if metadata is not None:
         return metadata, config if config.image is None else config.model_copy(update={"image": "file_name"})
@@ -70,41 +70,37 @@ def _in_folder(folder: Path, config: DataConfig) -> tuple[Path, DataConfig]:
     return folder, config.model_copy(update={"text": None})
 
 
-def _hub_data_set(name: str, split: str) -> tuple[list[str], Iterable[Row], Mapping[str, Sequence[str]]]:
-    """Columns, rows, and the names of classes. Raises DataError."""
+def _hub_table(source: str) -> PlainTable:
+    """A split of a hub data set (`name:split`, by default `train`), whose images stay encoded. Raises DataError."""
     import datasets  # slow to import, and most tasks read a file
 
+    name, _, split = source.partition(":")
     try:
-        loaded = datasets.load_dataset(name, split=split)
+        loaded = datasets.load_dataset(name, split=split or "train")
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         cure = "mend the path in data.train, or check the name, the network and HF_HUB_OFFLINE"
-        raise DataError(f"{name} is neither a file nor a data set that the hub has ({error}); {cure}") from error
+        raise DataError(f"{name} is neither a file nor a data set on the hub ({error}); {cure}") from error
     for column, feature in loaded.features.items():
         if isinstance(feature, datasets.Image):
             loaded = loaded.cast_column(column, datasets.Image(decode=False))
-    return loaded.column_names, loaded, class_names(loaded.features.to_dict())
+    classes = class_names(loaded.features.to_dict())
+    return PlainTable(Path(name), Path(), loaded.column_names, len(loaded), lambda _: iter(loaded), classes)
 
 
-def _columns(source: str, names: Sequence[str], config: DataConfig) -> dict[str, str | None]:
-    """The column of each field. Raises DataError for one that the source does not have."""
-    columns = {"image": config.image, "text": config.text, "label": config.label}
+def _columns(source: str, names: Sequence[str], config: DataConfig) -> dict[str, str]:
+    """The column of each field that is not null. Raises DataError for a column that the source does not have."""
+    fields = {"image": config.image, "text": config.text, "label": config.label}
+    columns = {field: name for field, name in fields.items() if name is not None}
     for field, name in columns.items():
-        if name is not None and name not in names:
+        if name not in names:
             cure = f"set data.{field}" + ("" if field == "label" else ", to null if there is none")
             raise DataError(f"{source} has no column {name!r}; it has {', '.join(names)}: {cure}")
     return columns
 
 
-def _fields(
-    source: str, rows: Iterable[Row], columns: Mapping[str, str | None], classes: Mapping[str, Sequence[str]]
-) -> list[Row]:
-    """Each row by field, with the names of classes in place of their numbers. Raises DataError."""
-    fields = [{field: None if name is None else row[name] for field, name in columns.items()} for row in rows]
-    try:
-        for field, name in columns.items():
-            if name is not None and name in classes:
-                for row in fields:
-                    row[field] = with_names(row[field], classes[name])
-    except ValueError as error:
-        raise DataError(f"{source}: {error}; write the data set again") from error
+def _by_field(row: Row, columns: Mapping[str, str], classes: Mapping[str, Sequence[str]]) -> Row:
+    """A row by field, with the names of classes in place of their numbers. Raises ValueError."""
+    fields: Row = {"image": None, "text": None}
+    for field, name in columns.items():
+        fields[field] = with_names(row[name], classes[name]) if name in classes else row[name]
     return fields

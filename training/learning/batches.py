@@ -40,10 +40,10 @@ class Inputs(Protocol):
     """The inputs of the towers: pixels and tokens, or the outputs of the trunks for them."""
 
     def images(self, items: list[Example]) -> Batch:
-        """One row for the image of each item, and a last one for the absent image."""
+        """A row for the image of each item, and a last row for the absent image."""
 
     def texts(self, items: list[Example]) -> Batch:
-        """One row for the text of each item, and a last one for the absent text; and `last_token`."""
+        """A row for the text of each item, and a last row for the absent text; and `last_token`."""
 
 
 class RawInputs:
@@ -58,8 +58,7 @@ class RawInputs:
 
     def texts(self, items: list[Example]) -> Batch:
         """`input_ids` (T + 1, L) and `last_token` (T + 1,)."""
-        tokens = self._preprocessor.texts([*(item.text for item in items), None])
-        return {"input_ids": tokens.input_ids, "last_token": tokens.last_token}
+        return self._preprocessor.texts([*(item.text for item in items), None])._asdict()
 
     def _image(self, item: Example) -> Tensor:
         try:
@@ -69,7 +68,7 @@ class RawInputs:
 
 
 class Collator:
-    """Items to the arguments of `MissingModalityClassifier.forward`, with `labels`."""
+    """Makes the arguments of `MissingModalityClassifier.forward` from items, with `labels`."""
 
     def __init__(self, inputs: Inputs, labels: tuple[str, ...], problem: Problem) -> None:
         self.inputs = inputs
@@ -98,5 +97,5 @@ class Collator:
 
 
 def _rows(present: Tensor) -> Tensor:
-    """0, 1, 2 ... for present inputs, and the row after those for absent ones."""
+    """Rows 0, 1, 2 ... for present inputs, and the next row for all absent ones."""
     return torch.where(present, present.cumsum(0) - 1, present.sum())

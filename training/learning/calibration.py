@@ -15,7 +15,7 @@ from model_store import Calibration, Pattern, Problem
 
 BINS = 15
 _COOLEST, _HOTTEST, _STEPS = 0.05, 20.0, 200
-_PRIOR_POSITIVES = 30  # weight of the F1 of all labels, in positives of the label's own
+_PRIOR_POSITIVES = 30  # weight of the mean F1 of all labels, as a number of positives
 _CANDIDATES = np.round(np.arange(0.02, 0.99, 0.01), 2)
 
 
@@ -24,18 +24,18 @@ def calibrate(answers: Mapping[Pattern, tuple[Tensor, Tensor]], problem: Problem
     calibrations = {}
     for pattern, (logits, targets) in answers.items():
         temperature = fit_temperature(logits, targets, problem)
-        chosen: tuple[float, ...] | None = None
+        thresholds = None
         if problem is Problem.MULTI_LABEL:
-            chosen = fit_thresholds((logits.double() / temperature).sigmoid().numpy(), targets.numpy())
-        calibrations[pattern] = Calibration(temperature=temperature, thresholds=chosen)
+            thresholds = fit_thresholds((logits.double() / temperature).sigmoid().numpy(), targets.numpy())
+        calibrations[pattern] = Calibration(temperature=temperature, thresholds=thresholds)
     return calibrations
 
 
 def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     """The T that minimises the negative log likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599).
 
-    1 where the likelihood has no optimum: for one item, or if every answer is right, it grows towards scores of 0 and
-    1. Otherwise it has one optimum in 1 / T, which is enclosed step by step.
+    The likelihood has one optimum in 1 / T, and each step of the search narrows the range around it. For one item, or
+    if every answer is right, the likelihood has no optimum, and T is 1.
 
     Args:
         logits: (N, C); targets: class indices (N,), or (N, C) of 0 and 1.
@@ -47,7 +47,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
     loss = functional.binary_cross_entropy_with_logits if problem is Problem.MULTI_LABEL else functional.cross_entropy
     targets = targets.double() if problem is Problem.MULTI_LABEL else targets
     inverse = torch.linspace(np.log(1 / _HOTTEST), np.log(1 / _COOLEST), _STEPS, dtype=torch.float64).exp()
-    for _ in range(3):  # each step between the neighbours of the best value so far
+    for _ in range(3):  # each step searches between the neighbours of the best value so far
         losses = torch.stack([loss(logits * value, targets) for value in inverse])
         best = int(losses.argmin())
         low, high = inverse[max(best - 1, 0)], inverse[min(best + 1, len(inverse) - 1)]
@@ -57,9 +57,9 @@ def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
 
 
 def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:
-    """For each label the lowest probability that selects it, for the best F1.
+    """For each label the lowest probability that selects it, chosen for the best F1.
 
-    A label's own F1 on few positives is noise. So it is averaged with the F1 of all labels together, which counts as
+    The F1 of a label with few positives is noise. So it is averaged with the mean F1 of all labels, which weighs as
     much as thirty positives.
 
     Args:
@@ -72,7 +72,7 @@ def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float
     positives = truth.sum(axis=0)
     shared = f1[:, positives > 0].mean(axis=1, keepdims=True)
     weighed = (positives * f1 + _PRIOR_POSITIVES * shared) / (positives + _PRIOR_POSITIVES)
-    best = np.isclose(weighed, weighed.max(axis=0))  # often a plateau; its middle is the safest
+    best = np.isclose(weighed, weighed.max(axis=0))  # of several best candidates, the middle one is the safest
     return tuple(float(np.median(_CANDIDATES[chosen])) for chosen in best.T)
 
 
@@ -109,10 +109,10 @@ def reliability(logits: Tensor, targets: Tensor, problem: Problem) -> Bins:
         confidence, answer = logits.softmax(dim=-1).max(dim=-1)
         correct = answer == targets
     edges = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype)
-    which = torch.bucketize(confidence, edges, right=True).numpy() - 1
-    count = np.bincount(which, minlength=BINS + 1)
+    bins = torch.bucketize(confidence, edges, right=True).numpy() - 1
+    count = np.bincount(bins, minlength=BINS + 1)
     confidences, accuracies = (
-        np.bincount(which, weights=values.numpy(), minlength=BINS + 1) / np.maximum(count, 1)
+        np.bincount(bins, weights=values.numpy(), minlength=BINS + 1) / np.maximum(count, 1)
         for values in (confidence, correct)
     )
     return Bins(confidences, accuracies, count)

@@ -1,4 +1,4 @@
-"""The cross-scenario grid: tasks trained on one kind of missingness, tested on every kind (METHOD: protocol)."""
+"""The cross-scenario grid: runs trained on one kind of missingness, tested on every kind (METHOD: protocol)."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class Grid:
 
 
 def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
-    """Test every run on complete items and on each missing type at each ratio, drawn with its own test seed.
+    """Test every run on complete items and on each missing type at each ratio, drawn with the run's own test seed.
+
+    The ratios are those of the runs' test splits, or 0.7 if all of these are complete.
 
     Args:
-        runs: the name, task and data of each. The ratios are those of their test splits, or 0.7 if these are complete.
+        runs: the name, task and data of each run.
 
     Raises:
         RunError: the runs were not trained for the same task.
@@ -48,16 +50,10 @@ def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
         metric = selection_metric(problem, trained.labels, data.test)
         seeded = [setting.model_copy(update={"seed": seed}) for setting in settings]
         tables = [table_for(data.test, first.config.task, setting) for setting in seeded]
-        scores = [
-            score(encoded.logits(trained.model.head, table), encoded.targets, problem)[metric] for table in tables
-        ]
-        rows.append(tuple(float(value or 0.0) for value in scores))
-    return Grid(
-        metric,
-        tuple(f"{name}: {_named(trained.config.missing.train)}" for name, trained, _ in runs),
-        tuple(map(_named, settings)),
-        tuple(rows),
-    )
+        logits = [encoded.logits(trained.model.head, table) for table in tables]
+        rows.append(tuple(float(score(each, encoded.targets, problem)[metric] or 0.0) for each in logits))
+    names = tuple(f"{name}: {_named(trained.config.missing.train)}" for name, trained, _ in runs)
+    return Grid(metric, names, tuple(map(_named, settings)), tuple(rows))
 
 
 def _named(setting: MissingConfig) -> str:

@@ -17,6 +17,7 @@ from model_store import Calibration, Pattern, Problem
 from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.data.splits import Split, TaskData
 from training.learning.batches import Collator
+from training.learning.calibration import BINS
 from training.model.classifier import MissingModalityClassifier
 
 Scores = dict[str, float | None]  # None: no items, or undefined for them
@@ -26,7 +27,7 @@ _LACKS = {pattern: lacks for lacks, pattern in PATTERN_OF.items()}
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Both towers' features of every item: with them a head can answer under any missing table.
+    """Both towers' features of every item, from which a head answers under any missing table.
 
     Shapes:
         image, text: (N, P), of the absent input where an item lacks it; absent_image, absent_text: (P,).
@@ -42,30 +43,27 @@ class EncodedSplit:
 
     @torch.no_grad()
     def logits(self, head: nn.Linear, table: Table) -> Tensor:
-        """(N, C) without the modalities that the table takes away."""
+        """(N, C) without the modalities that the missing table takes away."""
         lacks = torch.as_tensor(np.asarray(table, dtype=np.int64)).unsqueeze(1)  # (N, 1)
         image = torch.where(lacks == Lacks.IMAGE, self.absent_image, self.image)
         text = torch.where(lacks == Lacks.TEXT, self.absent_text, self.text)
         return head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
     def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
-        """The table that gives every item this pattern, and which items (N,) have the modalities for it."""
+        """The missing table that gives every item this pattern, and a mask (N,) of the items that allow it."""
         has_image, has_text = self.natural != Lacks.IMAGE, self.natural != Lacks.TEXT
         chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
         return np.full_like(self.natural, _LACKS[pattern]), chosen
 
-    def of_pattern(self, head: nn.Linear, pattern: Pattern, hidden: Table | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (n, C) and targets of every item that has the modalities of the pattern; others are taken away.
-
-        Args:
-            hidden: a missing table, under which an item must still have those modalities.
-        """
-        table, chosen = (self if hidden is None else replace(self, natural=hidden)).under(pattern)
+    def of_pattern(self, head: nn.Linear, pattern: Pattern) -> tuple[Tensor, Tensor]:
+        """Logits (n, C) and targets of the items that allow the pattern, without their other modality."""
+        table, chosen = self.under(pattern)
         return self.logits(head, table)[chosen], self.targets[chosen]
 
     def by_pattern(self, head: nn.Linear, hidden: Table) -> dict[Pattern, tuple[Tensor, Tensor]]:
-        """`of_pattern` for each pattern."""
-        return {pattern: self.of_pattern(head, pattern, hidden) for pattern in Pattern}
+        """`of_pattern` for each pattern, of the items that allow it under the missing table `hidden`."""
+        visible = replace(self, natural=hidden)
+        return {pattern: visible.of_pattern(head, pattern) for pattern in Pattern}
 
 
 def encode_splits(model: MissingModalityClassifier, data: TaskData, collator: Collator) -> dict[str, EncodedSplit]:
@@ -91,9 +89,9 @@ def encode(model: MissingModalityClassifier, split: Split, collator: Collator, b
 
 
 def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
-    """Accuracy, macro-F1 and expected calibration error (15 bins); AUROC too for two classes. None where undefined.
+    """Accuracy, macro-F1 and expected calibration error; for two classes also AUROC. None where undefined.
 
-    Multi-label: labels are predicted above 0.5, accuracy asks for the exact set, calibration is over every label.
+    Multi-label: labels above 0.5 are predicted, accuracy is the share of exact sets, calibration is over every label.
     """
     classes = logits.shape[1]
     names = ["accuracy", "macro_f1", "ece"]
@@ -106,14 +104,14 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
         values = {
             "accuracy": metrics.multilabel_exact_match(probabilities, truth, classes),
             "macro_f1": metrics.multilabel_f1_score(probabilities, truth, classes, average="macro"),
-            "ece": metrics.binary_calibration_error(probabilities.flatten(), truth.flatten(), n_bins=15),
+            "ece": metrics.binary_calibration_error(probabilities.flatten(), truth.flatten(), n_bins=BINS),
         }
     else:
         probabilities = logits.softmax(dim=-1)
         values = {
             "accuracy": metrics.multiclass_accuracy(probabilities, targets, classes, average="micro"),
             "macro_f1": metrics.multiclass_f1_score(probabilities, targets, classes, average="macro"),
-            "ece": metrics.multiclass_calibration_error(probabilities, targets, classes, n_bins=15),
+            "ece": metrics.multiclass_calibration_error(probabilities, targets, classes, n_bins=BINS),
         }
         if classes == 2 and 0 < int(targets.sum()) < len(targets):
             values["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
@@ -139,12 +137,15 @@ def evaluate(
 
     `ece_calibrated` is the calibration error of the served scores, which each pattern's temperature has scaled. Of a
     multi-label task, `macro_f1_calibrated` is the F1 of the labels that the service selects by each pattern's
-    thresholds. `confidence` is the mean highest served score: lower confidence on live traffic indicates that the data
-    has drifted.
+    thresholds. `confidence` is the mean highest served score, which the service exports as
+    `mora_prediction_confidence`: lower confidence on live traffic indicates that the data has drifted.
     """
     everything = np.ones(len(table), dtype=bool)
     views = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
-    return {name: _scores(head, encoded, *view, problem, calibrations) for name, view in views.items()}
+    return {
+        name: _scores(encoded.logits(head, view)[chosen], encoded.targets[chosen], view[chosen], problem, calibrations)
+        for name, (view, chosen) in views.items()
+    }
 
 
 def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tensor:
@@ -153,35 +154,24 @@ def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tens
     return logits / temperature.unsqueeze(1)
 
 
-def _scores(
-    head: nn.Linear,
-    encoded: EncodedSplit,
-    table: Table,
-    chosen: NDArray[np.bool_],
-    problem: Problem,
-    calibrations: Calibrations,
-) -> Scores:
-    logits, targets = encoded.logits(head, table), encoded.targets[chosen]
-    scores = score(logits[chosen], targets, problem)
+def _scores(logits: Tensor, targets: Tensor, table: Table, problem: Problem, calibrations: Calibrations) -> Scores:
+    scores = score(logits, targets, problem)
     served = calibrated(logits, table, calibrations)
-    scores["ece_calibrated"] = score(served[chosen], targets, problem)["ece"]
-    scores["confidence"] = None if scores["accuracy"] is None else round(_confidence(served[chosen], problem), 6)
-    if problem is Problem.MULTI_LABEL and scores["macro_f1"] is not None:
-        thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
-        selected = (served.sigmoid() >= thresholds)[chosen].int()
-        f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
-        scores["macro_f1_calibrated"] = round(float(f1), 6)
+    scores["ece_calibrated"] = score(served, targets, problem)["ece"]
+    scores["confidence"] = None
+    if scores["accuracy"] is not None:
+        probabilities = served.sigmoid() if problem is Problem.MULTI_LABEL else served.softmax(dim=-1)
+        scores["confidence"] = round(float(probabilities.max(dim=-1).values.mean()), 6)
+        if problem is Problem.MULTI_LABEL:
+            thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
+            selected = (probabilities >= thresholds).int()
+            f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
+            scores["macro_f1_calibrated"] = round(float(f1), 6)
     return scores
 
 
-def _confidence(logits: Tensor, problem: Problem) -> float:
-    """Mean highest score of (n, C), n > 0, which the service exports as `mora_prediction_confidence`."""
-    probabilities = logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)
-    return float(probabilities.max(dim=-1).values.mean())
-
-
 def selection_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
-    """The validation score that decides which epoch is best: the usual one of the problem (METHOD: protocol)."""
+    """The validation score that selects the best epoch: the usual one of the problem (METHOD: protocol)."""
     if problem is Problem.MULTI_LABEL:
         return "macro_f1"
     present = {label for item in split.items for label in item.labels}

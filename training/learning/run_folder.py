@@ -1,10 +1,11 @@
-"""A run folder: the names of its files, and when it may be opened, cleaned up or discarded."""
+"""Run folders: the names of their files, and the rules for opening, cleaning up and discarding them."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from training.errors import RunError
 from training.model import peft_adapter
 from training.model.peft_adapter import RUN_DESCRIPTION
 
-CONFIG = "config.json"  # what the run was started with: configuration, labels, fingerprint of the data
+CONFIG = "config.json"  # configuration, labels and fingerprint of the data at the start of the run
 ADAPTER = "adapter.safetensors"  # adapter and head
-HEAD = "head.safetensors"  # of LoRA and DoRA, whose adapter is in PEFT's files
-TOWERS = "towers.safetensors"  # of an imported task: the backbone's weights that it replaces
+HEAD = "head.safetensors"  # of LoRA and DoRA; their adapter is in PEFT's files
+TOWERS = "towers.safetensors"  # of an imported task: weights that replace the backbone's
 METRICS = "metrics.json"
 REPORT = "report.html"
 HISTORY = "history.json"  # the Trainer's log
@@ -30,27 +31,27 @@ _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "train
 
 def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another run."""
-    trained_by = config.model_dump(mode="json", exclude={"export"})  # that can be changed after training
+    settings = config.model_dump(mode="json", exclude={"export"})  # which may change after training
     if config.imported is None:
-        del trained_by["imported"]  # older runs do not have this field
-    start = {"config": trained_by, "labels": [*data.labels], "data": data.fingerprint}
+        del settings["imported"]  # older runs do not have this field
+    start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)
         changed = [name for name, value in start.items() if earlier.get(name) != value]
         if changed:
-            fields = ", ".join(_differences(earlier.get("config", {}), trained_by)[:5])
+            fields = ", ".join(_differences(earlier.get("config", {}), settings)[:5])
             other = f"other {' and '.join(changed)}{f' ({fields})' if fields else ''}"
-            cure = "give what it was started with, choose another --output, or add --overwrite"
+            cure = "give the configuration and data that it started with, choose another --output, or add --overwrite"
             raise RunError(f"{folder} holds a run with {other}; {cure}")
         return
     if folder.exists() and any(folder.iterdir()):
-        raise RunError(f"{folder} holds something else than a run; choose another --output")
+        raise RunError(f"{folder} holds files, but no run; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, start)
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], group: str = "") -> list[str]:
-    """Each field whose value differs in two configurations as JSON."""
+    """The fields whose values differ in two configurations, each with both values."""
     fields: list[str] = []
     for name in [*now, *(before.keys() - now.keys())]:
         old, new = before.get(name), now.get(name)
@@ -62,7 +63,7 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], group: str =
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether training ended in this folder: the metrics are written last."""
+    """Whether the run in this folder ended: its metrics are written last."""
     return (folder / METRICS).is_file() and description_file(folder).is_file()
 
 
@@ -72,31 +73,25 @@ def description_file(folder: Path) -> Path:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest complete checkpoint in the folder. An incomplete one, left by a kill, is removed."""
+    """The newest complete checkpoint in the folder. Incomplete ones, left by a kill, are removed."""
     newest_first = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
     for path in newest_first:
-        if all((path / name).is_file() for name in _CHECKPOINT_FILES) and _is_json(path / "trainer_state.json"):
-            return str(path)
+        if all((path / name).is_file() for name in _CHECKPOINT_FILES):
+            with suppress(RunError):
+                read_json(path / "trainer_state.json")
+                return str(path)
         shutil.rmtree(path)
     return None
 
 
-def _is_json(path: Path) -> bool:
-    try:
-        read_json(path)
-    except RunError:
-        return False
-    return True
-
-
 def clean_up(folder: Path) -> None:
     """Remove the files that a finished run no longer needs."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    shutil.rmtree(folder / TRUNK_CACHE, ignore_errors=True)
+    for name in (CHECKPOINTS, TRUNK_CACHE):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
-    """Remove a run. Raises RunError when the folder is not a run, so that no other folder is ever deleted."""
+    """Remove a run, if it exists. Raises RunError rather than remove a folder that is not a run."""
     if not folder.exists():
         return
     if not (folder / CONFIG).is_file():

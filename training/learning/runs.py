@@ -1,4 +1,4 @@
-"""A trained task: built from its configuration, saved to a run folder, loaded from one."""
+"""Trained tasks: built from a configuration, saved to a run folder, loaded from one."""
 
 from __future__ import annotations
 
@@ -13,25 +13,18 @@ from model_store import Calibration, Pattern
 from model_store.items.labels import labels_of
 from training.config import TaskConfig
 from training.errors import RunError
-from training.learning.run_folder import (
-    ADAPTER,
-    HEAD,
-    TOWERS,
-    description_file,
-    read_json,
-    write_json,
-)
+from training.learning.run_folder import ADAPTER, HEAD, TOWERS, description_file, read_json, write_json
 from training.model.backbones import load_backbone
 from training.model.classifier import MissingModalityClassifier
 from training.model.methods import LowRank
 from training.model.peft_adapter import RUN_DESCRIPTION, WEIGHTS
 from training.model.preprocessing import Preprocessor
-from training.model.towers import Backbone
+from training.model.towers import Backbone, layer_counts
 
 
 @dataclass(frozen=True)
 class TrainedTask:
-    """A trained model with what is needed to evaluate and export it."""
+    """A trained model with everything that its evaluation and its export need."""
 
     config: TaskConfig
     labels: tuple[str, ...]
@@ -48,15 +41,18 @@ def build(
     """The untrained model of a configuration, and the preprocessing of its backbone.
 
     Args:
-        folder: the run, which holds the towers of an imported task. Raises RunError when they do not fit.
+        folder: the run folder, which holds the towers of an imported task.
+
+    Raises:
+        RunError: the towers in `folder` are damaged or do not fit the backbone.
     """
     backbone = load_backbone(config.backbone)
     if config.imported is not None and folder is not None:
-        _replace_towers(backbone, folder / TOWERS)
+        _load_towers(folder / TOWERS, backbone)
     return MissingModalityClassifier(backbone, config, classes), Preprocessor(config.backbone, backbone.config)
 
 
-def _replace_towers(backbone: Backbone, path: Path) -> None:
+def _load_towers(path: Path, backbone: Backbone) -> None:
     try:
         result = backbone.load_state_dict(load_file(path), strict=False)
     except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: of other shapes
@@ -75,15 +71,14 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
     config, model = trained.config, trained.model
     if isinstance(model.adapter, LowRank):
         model.adapter.save(folder, config.backbone)
-        save_file({name: value.detach().contiguous() for name, value in model.head.named_parameters()}, folder / HEAD)
+        save_file(model.head.state_dict(), folder / HEAD)
     else:
         save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / ADAPTER)
-    towers = model.backbone.config
-    layers = towers.vision_config.num_hidden_layers, towers.text_config.num_hidden_layers
+    image_layers, text_layers = layer_counts(model.backbone)
     description = {
         "adapted_layers": {
-            "image": list(range(model.image_split, layers[0])),
-            "text": list(range(model.text_split, layers[1])),
+            "image": list(range(model.image_split, image_layers)),
+            "text": list(range(model.text_split, text_layers)),
         },
         "labels": list(trained.labels),
         "dataset_fingerprint": trained.dataset_fingerprint,
@@ -95,7 +90,7 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
 
 
 def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
-    """Read a finished run; `backbone` replaces the one it was trained on, if that has moved. Raises RunError."""
+    """Read a finished run; `backbone` is the new path of its backbone, if that has moved. Raises RunError."""
     description = read_json(description_file(folder))
     try:
         config = TaskConfig.model_validate(description["task_config"])
@@ -105,7 +100,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
             config = config.model_copy(update={"backbone": backbone})
         model, preprocessor = build(config, len(labels), folder)
         _load_weights(folder, model)
-    except (KeyError, OSError, ValueError, SafetensorError) as error:
+    except (KeyError, OSError, RuntimeError, ValueError, SafetensorError) as error:  # RuntimeError: of other shapes
         raise RunError(
             f"{folder} was written by another version or is damaged ({error}); train it again with --overwrite"
         ) from error
@@ -116,7 +111,6 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
 def _load_weights(folder: Path, model: MissingModalityClassifier) -> None:
     if isinstance(model.adapter, LowRank) and (folder / WEIGHTS).is_file():  # older runs have all in ADAPTER
         model.adapter.load(folder)
-        head = {f"head.{name}": value for name, value in load_file(folder / HEAD).items()}
-        model.load_state_dict({**model.state_dict(), **head})
+        model.head.load_state_dict(load_file(folder / HEAD))
     else:
         model.load_state_dict(load_file(folder / ADAPTER))

@@ -1,4 +1,4 @@
-"""transformers' Trainer, set up for adapters: learning rates, weight decay, seconds in its log."""
+"""Training with transformers' Trainer: learning rates, weight decay, and seconds in its log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NEVER_DECAYED = ("magnitude", "gate", "bias")  # parts of names
 
 
 class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """A Trainer with the method's weight decay and learning rates, whose log has the seconds of training so far."""
+    """A Trainer with the method's weight decay and learning rates, and with the seconds of training in its log."""
 
     def __init__(self, config: TaskConfig, **options: Any) -> None:  # noqa: ANN401
         self._decays_everything = config.method == "mora" and config.mora.parametrization == "official"
@@ -36,14 +36,14 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         super().__init__(**options)
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
-        """Parameters that decay: all of official MoRA; of other methods no magnitude, gate, norm or bias."""
+        """Parameters with weight decay: all of official MoRA; of other methods no magnitude, gate, norm or bias."""
         if self._decays_everything:
             return [name for name, value in model.named_parameters() if value.requires_grad]
         names: list[str] = super().get_decay_parameter_names(model)
         return [name for name in names if not any(part in name for part in _NEVER_DECAYED)]
 
     def create_optimizer(self, *arguments: Any, **options: Any) -> torch.optim.Optimizer:  # noqa: ANN401
-        """The Trainer's optimizer; parameters outside the head learn at `train.adapter_rate` of the head's rate."""
+        """The Trainer's optimizer, in which the rate of the adapter is the head's times `train.adapter_rate`."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(*arguments, **options)
         head = {id(value) for name, value in self.model.named_parameters() if name.startswith("head.")}
         groups = [*optimizer.param_groups]
@@ -56,7 +56,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         return optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the seconds of training to each entry. Checkpoints keep the log, so a resumed run goes on counting."""
+        """Add the seconds of training to each entry, including earlier sessions, whose log is in the checkpoint."""
         if self._earlier_seconds is None:
             history = self.state.log_history
             self._earlier_seconds = float(history[-1]["seconds"]) if history else 0.0
@@ -65,18 +65,26 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
 
 def is_main_process() -> bool:
-    """Whether this process writes and publishes: the only process, or the first that torchrun started."""
+    """Whether this process writes and publishes: it is the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def training_arguments(config: TaskConfig, folder: Path, metric: str) -> TrainingArguments:
-    """The Trainer's settings; the epoch with the best `metric` on validation is kept."""
-    train = config.train
+    """The Trainer's settings; the epoch with the best `metric` on validation is kept.
+
+    Raises:
+        RunError: the processes that torchrun started cannot share a batch evenly.
+    """
+    train, has_gpu = config.train, torch.cuda.is_available()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
+    if train.batch_size % processes:
+        problem = f"train.batch_size is {train.batch_size}, which {processes} processes cannot share evenly"
+        raise RunError(f"{problem}; choose a multiple of {processes}")
     arguments = TrainingArguments(
         output_dir=str(folder.resolve()),  # the trainer finds its best checkpoint by this path
         num_train_epochs=train.epochs,
-        per_device_train_batch_size=_share(train.batch_size),
-        per_device_eval_batch_size=_share(train.batch_size),
+        per_device_train_batch_size=train.batch_size // processes,
+        per_device_eval_batch_size=train.batch_size // processes,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         adam_beta1=train.betas[0],
@@ -84,7 +92,7 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         lr_scheduler_type="cosine",
         warmup_steps=train.warmup_ratio,
         bf16=train.precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not has_gpu,
         seed=train.seed,
         eval_strategy="epoch",
         save_strategy="epoch",
@@ -95,25 +103,14 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
-        dataloader_pin_memory=torch.cuda.is_available(),
+        dataloader_pin_memory=has_gpu,
         ddp_find_unused_parameters=False,
         ddp_timeout=24 * 3600,  # seconds; other processes wait while the first fills the trunk cache
-        ddp_backend="gloo" if _processes() > 1 and not torch.cuda.is_available() else None,
+        ddp_backend="gloo" if processes > 1 and not has_gpu else None,
     )
     if arguments.parallel_mode.value == "not_distributed":
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # a batch shares rows, so it cannot be divided; torchrun can
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # items of a batch share rows, so only torchrun can divide it
     return arguments
-
-
-def _share(batch_size: int) -> int:
-    processes = _processes()
-    if batch_size % processes:
-        raise RunError(f"train.batch_size is {batch_size}, which {processes} processes cannot share evenly; change it")
-    return batch_size // processes
-
-
-def _processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
 
 
 def collator_for(
@@ -124,9 +121,9 @@ def collator_for(
     cache_folder: Path,
     announce: Callable[[str], None],
 ) -> Collator:
-    """Batches of a task for the model, with the frozen layers' outputs from a cache on disk where that is possible."""
+    """The collator of a task, with the frozen layers' outputs from a cache on disk where that is possible."""
     cache = None
-    if config.train.cache_trunk and config.method != "full":  # which trains the trunk too
+    if config.train.cache_trunk and config.method != "full":  # full fine-tuning trains the trunk too
         cache = open_or_build(model, preprocessor, data, cache_folder, announce)
     return Collator(cache or RawInputs(preprocessor), data.labels, config.problem)
 
@@ -140,10 +137,13 @@ def train(
     arguments: TrainingArguments,
     checkpoint: str | None,
 ) -> list[dict[str, float]]:
-    """Train adapter and head, from a checkpoint if one is given, and keep the best epoch. Returns the Trainer's log.
+    """Train adapter and head, from a checkpoint if one is given, and keep the best epoch.
 
     Args:
         tables: the missing tables of `train` and `validation`.
+
+    Returns:
+        The Trainer's log.
     """
     trainer = AdapterTrainer(
         config,
@@ -159,6 +159,6 @@ def train(
 
 
 def _validation_scores(prediction: EvalPrediction, problem: Problem) -> dict[str, float]:
-    """The scores that the Trainer logs of the validation split."""
+    """The scores of the validation split, for the Trainer's log."""
     scores = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
     return {name: value for name, value in scores.items() if value is not None}

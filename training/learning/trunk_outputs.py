@@ -1,4 +1,4 @@
-"""The frozen layers' outputs on disk: computed once, so that the trunks need not run in every epoch."""
+"""The outputs of the frozen layers on disk: computed once, so that no epoch runs the trunks again."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _FREE_SHARE = 0.8  # of the free disk space that a cache may take
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """Token vectors of many inputs, one after the other, and the start of each.
+class _Outputs:
+    """Token vectors of many inputs, one input after the other.
 
     Shapes:
         tokens: (sum of lengths, D), memory-mapped; starts: (inputs + 1,).
@@ -35,28 +35,28 @@ class _Rows:
 
     tokens: NDArray[np.float32]
     starts: NDArray[np.int64]
+    row_of: dict[object, int]  # the row of each input by its content; None is the absent input
 
-    def of(self, row: int) -> Tensor:
-        """(L, D)"""
-        return torch.from_numpy(np.array(self.tokens[self.starts[row] : self.starts[row + 1]]))
+    def of(self, contents: list[Any]) -> list[Tensor]:
+        """The vectors (L, D) of each input, and of the absent input behind them."""
+        rows = [self.row_of[content] for content in [*contents, None]]
+        return [torch.from_numpy(np.array(self.tokens[self.starts[row] : self.starts[row + 1]])) for row in rows]
 
 
+@dataclass(frozen=True)
 class TrunkOutputs:
-    """Trunk outputs of every distinct image and text of a task's data. The last row is the absent input."""
+    """Trunk outputs of every distinct image and text of a task's data."""
 
-    def __init__(self, images: _Rows, texts: _Rows, image_row: dict[object, int], text_row: dict[object, int]) -> None:
-        self._images, self._texts = images, texts
-        self._image_row, self._text_row = image_row, text_row
+    image_outputs: _Outputs
+    text_outputs: _Outputs
 
     def images(self, items: list[Example]) -> Batch:
         """`image_hidden` (I + 1, N, Dv)."""
-        rows = [self._image_row[key] for key in (*(item.image for item in items), None)]
-        return {"image_hidden": torch.stack([self._images.of(row) for row in rows])}
+        return {"image_hidden": torch.stack(self.image_outputs.of([item.image for item in items]))}
 
     def texts(self, items: list[Example]) -> Batch:
         """`text_hidden` (T + 1, L, Dt), zeros after the end, and `last_token` (T + 1,)."""
-        rows = [self._text_row[key] for key in (*(item.text for item in items), None)]
-        hidden = [self._texts.of(row) for row in rows]
+        hidden = self.text_outputs.of([item.text for item in items])
         last = torch.tensor([len(tokens) - 1 for tokens in hidden])
         return {"text_hidden": torch.nn.utils.rnn.pad_sequence(hidden, batch_first=True), "last_token": last}
 
@@ -79,16 +79,14 @@ def open_or_build(
 ) -> TrunkOutputs | None:
     """The cache of these trunks on this data; None, with an announcement, if the disk has no room for it.
 
-    Its files are named by a digest of the trunk's weights, the preprocessing and the content. So a file is read only
-    for the inputs that it was made from.
+    The name of a file is a digest of the trunk's weights, the preprocessing and the inputs. So a file is never read
+    for other inputs than its own.
     """
     images, texts = _contents(data)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = {
-        "image": folder / f"image-{_key(model.image_trunk, preprocessor.image_description(), images)}",
-        "text": folder / f"text-{_key(model.text_trunk, preprocessor.text_description(), texts)}",
-    }
-    if not all(path.with_suffix(".starts.npy").exists() for path in paths.values()):
+    image_path = folder / f"image-{_key(model.image_trunk, preprocessor.image_description(), images)}"
+    text_path = folder / f"text-{_key(model.text_trunk, preprocessor.text_description(), texts)}"
+    if not all(path.with_suffix(".starts.npy").exists() for path in (image_path, text_path)):
         needed, free = needed_bytes(model, preprocessor, data), shutil.disk_usage(folder).free
         size = f"{needed / 1e9:.2f} GB"
         if needed > _FREE_SHARE * free:
@@ -101,29 +99,24 @@ def open_or_build(
     row_of = {item.image: item.row for split in data.splits().values() for item in split.items}
 
     @torch.no_grad()
-    def image_rows() -> Iterable[Tensor]:
+    def image_outputs() -> Iterable[Tensor]:
         for batch in _batches(images, "frozen image layers"):
-            items = [Example(row_of.get(value, 0), value, None, ()) for value in batch]
+            items = [Example(row_of.get(image, 0), image, None, ()) for image in batch]
             pixels = inputs.images(items)["pixel_values"][: len(batch)]
             yield from model.image_trunk(pixels.to(device)).cpu()
 
     @torch.no_grad()
-    def text_rows() -> Iterable[Tensor]:
+    def text_outputs() -> Iterable[Tensor]:
         for batch in _batches(texts, "frozen text layers"):
             tokens = preprocessor.texts(batch)
             hidden = model.text_trunk(tokens.input_ids.to(device)).cpu()
             yield from (row[: int(last) + 1] for row, last in zip(hidden, tokens.last_token, strict=True))
 
-    return TrunkOutputs(
-        _rows(paths["image"], image_rows),
-        _rows(paths["text"], text_rows),
-        {content: row for row, content in enumerate(images)},
-        {content: row for row, content in enumerate(texts)},
-    )
+    return TrunkOutputs(_cached(image_path, images, image_outputs), _cached(text_path, texts, text_outputs))
 
 
 def _contents(data: TaskData) -> tuple[list[Any], list[Any]]:
-    """The distinct images and texts of all splits, the absent one last. Texts are in the order of their length."""
+    """The distinct images, and the distinct texts sorted by length, of all splits; the absent input, None, is last."""
     items = [item for split in data.splits().values() for item in split.items]
     images = dict.fromkeys(item.image for item in items if item.image is not None)
     texts = dict.fromkeys(item.text for item in items if item.text is not None)
@@ -145,18 +138,18 @@ def _batches(contents: list[Any], name: str) -> Iterable[list[Any]]:
         yield contents[start : start + _BATCH]
 
 
-def _rows(path: Path, compute: Callable[[], Iterable[Tensor]]) -> _Rows:
+def _cached(path: Path, contents: list[Any], compute: Callable[[], Iterable[Tensor]]) -> _Outputs:
+    """The outputs in the files of this name, computed and written first if the files do not exist."""
     tokens, starts = path.with_suffix(".f32"), path.with_suffix(".starts.npy")
     if not starts.exists():
-        lengths, part = [], tokens.with_suffix(".part")
-        with part.open("wb") as file:
+        lengths, unfinished = [0], path.with_suffix(".part.npy")
+        with unfinished.open("wb") as file:
             for row in compute():
                 lengths.append(len(row))
                 file.write(row.contiguous().numpy().tobytes())
-        part.replace(tokens)
-        unfinished = starts.with_suffix(".part.npy")
-        np.save(unfinished, np.cumsum([0, *lengths]))
+        unfinished.replace(tokens)
+        np.save(unfinished, np.cumsum(lengths))
         unfinished.replace(starts)  # last: once it exists, both files are complete
     begin = np.load(starts)
     mapped = np.memmap(tokens, dtype=np.float32, mode="r").reshape(int(begin[-1]), -1)
-    return _Rows(mapped, begin)
+    return _Outputs(mapped, begin, {content: row for row, content in enumerate(contents)})

@@ -27,7 +27,16 @@ def load_backbone_config(backbone: str) -> BackboneConfig:
     if type(config) not in _MODELS:
         raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
     if isinstance(config, SiglipConfig):
-        _check_siglip(backbone, config)
+        image, text = config.vision_config, config.text_config
+        if image.hidden_size != text.projection_size:
+            raise BackboneError(
+                f"backbone: {backbone} has image features of size {image.hidden_size} and text features of size "
+                f"{text.projection_size}; choose one whose features have one size"
+            )
+        if not image.vision_use_head:
+            raise BackboneError(
+                f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has it"
+            )
     return config
 
 
@@ -38,7 +47,7 @@ def empty_backbone(config: BackboneConfig) -> Backbone:
 
 def load_backbone(backbone: str) -> Backbone:
     """The backbone with its weights as float32. Raises BackboneError."""
-    model, _ = _loaded(backbone)
+    model, _ = _load(backbone)
     return model
 
 
@@ -48,13 +57,13 @@ def load_checkpoint(folder: Path) -> Backbone:
     Raises:
         BackboneError: as `load_backbone`, or the files hold weights that the model does not have.
     """
-    model, unexpected = _loaded(str(folder), use_safetensors=True)
+    model, unexpected = _load(str(folder), use_safetensors=True)
     if unexpected:
         raise BackboneError(f"it holds {first_few(unexpected)}, which a {type(model).__name__} does not have")
     return model
 
 
-def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
+def _load(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
     """The backbone, and the names of weights in its files that it does not have."""
     config = load_backbone_config(backbone)
     disable_progress_bar()  # loading takes seconds, and the bar would clutter the output
@@ -66,30 +75,18 @@ def _loaded(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
         raise BackboneError(_unreachable(backbone)) from error
     lacking = sorted(keys["missing_keys"])
     if lacking:  # transformers would fill them with random values
-        raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; it is not a whole model")
+        raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; copy the whole model again")
     return model, sorted(keys["unexpected_keys"])
 
 
-def _check_siglip(backbone: str, config: SiglipConfig) -> None:
-    sizes = config.vision_config.hidden_size, config.text_config.projection_size
-    if sizes[0] != sizes[1]:
-        raise BackboneError(
-            f"backbone: {backbone} has image features of size {sizes[0]} and text features of {sizes[1]}; "
-            "choose one whose features have one size"
-        )
-    if not config.vision_config.vision_use_head:
-        raise BackboneError(
-            f"backbone: {backbone} has no attention pooling (vision_use_head is false); choose one that has it"
-        )
-
-
 def _unreachable(backbone: str) -> str:
+    """The message for a backbone that cannot be loaded."""
     if Path(backbone).exists():
-        hidden = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
-        if hidden:  # `save_pretrained` writes weights that only their owner may read
-            return f"backbone: this user may not read {hidden[0]}; try chmod a+r"
+        unreadable = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
+        if unreadable:  # `save_pretrained` writes weights that only their owner may read
+            return f"backbone: this user may not read {unreadable[0]}; try chmod a+r"
         return f"backbone: {backbone} does not hold a whole transformers model; copy config.json and model.safetensors"
     return (
-        f"backbone: {backbone} is neither a directory nor a model that the hub could give; check the name, the network "
+        f"backbone: {backbone} is neither a directory nor a model on the hub; check the name, the network "
         "and HF_HUB_OFFLINE, or give a local directory"
     )

@@ -18,9 +18,9 @@ from training.model.towers import Backbone, ImageTail, ImageTrunk, TextTail, Tex
 class MissingModalityClassifier(nn.Module):
     """A backbone's towers, adapted, and a head over [image features, text features].
 
-    The features are the unnormalised projections (METHOD: official configurations). A missing image is a white picture
-    and a missing text the empty string. A batch holds each of them once, in its last row. The state dict holds only the
-    trained parameters: adapter and head.
+    The features are the unnormalised projections (METHOD: official configurations). A missing image is a white picture,
+    a missing text the empty string. The last row of a batch's images and texts is this absent input. The state dict
+    holds the trained parameters only: adapter and head.
     """
 
     def __init__(self, backbone: Backbone, config: TaskConfig, classes: int) -> None:
@@ -32,13 +32,8 @@ class MissingModalityClassifier(nn.Module):
             image_split, text_split = config.imported.first_image_layer, config.imported.first_text_layer
         elif config.method != "full":
             image_split, text_split = split_layers(len(image_layers), len(text_layers), config.mora)
-        self.adapter = adapt(
-            config.method,
-            backbone,
-            list(image_layers[image_split:]),
-            list(text_layers[text_split:]),
-            config.mora,
-        )
+        adapted_layers = [*image_layers[image_split:]], [*text_layers[text_split:]]
+        self.adapter = adapt(config.method, backbone, *adapted_layers, config.mora)
         self.head = nn.Linear(2 * feature_size(backbone), classes)
         nn.init.normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
@@ -47,7 +42,7 @@ class MissingModalityClassifier(nn.Module):
         self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
 
     def split_at(self, backbone: Backbone, image_split: int, text_split: int) -> None:
-        """Make these layers the first of the tails. The model's answers stay the same."""
+        """Let the tails begin at these layers. The model's answers stay the same."""
         self.image_split, self.text_split = image_split, text_split
         self.image_trunk = ImageTrunk(backbone, image_split)
         self.image_tail = ImageTail(backbone, image_split)
@@ -111,16 +106,14 @@ class MissingModalityClassifier(nn.Module):
         return {"loss": loss, "logits": logits}
 
     def state_dict(self, *_: Any, **__: Any) -> dict[str, Tensor]:  # type: ignore[override]  # noqa: ANN401
-        """The trained parameters only, so that checkpoints and adapters stay small."""
+        """The trained parameters; the frozen ones are left out, so that checkpoints and adapters stay small."""
         return {name: value.detach() for name, value in self.named_parameters() if value.requires_grad}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
         """Load the trained parameters. Raises BackboneError unless names and shapes are those of the model."""
         own = self.state_dict()
         if own.keys() != state_dict.keys() or any(own[n].shape != state_dict[n].shape for n in own):
-            raise BackboneError(
-                "the adapter does not fit this backbone and configuration; use the ones it was made with"
-            )
+            raise BackboneError("the adapter does not fit this backbone and configuration; use those it was made with")
         for name, value in own.items():
             value.copy_(state_dict[name])
         return nn.modules.module._IncompatibleKeys([], [])
@@ -131,7 +124,7 @@ class MissingModalityClassifier(nn.Module):
 
 
 def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tuple[int, int]:
-    """First adapted layer of the image and of the text tower, with equally many adapted layers in both."""
+    """The first adapted layer of each tower, so that both have the same number of adapted layers."""
     shallower = min(image_layers, text_layers)
     first = config.first_layer if config.first_layer is not None else max(shallower - 2, 0)
     if first >= shallower:

@@ -14,40 +14,30 @@ from training.config import ImportedConfig, TaskConfig
 from training.errors import SourceError
 from training.model.backbones import load_backbone
 from training.model.classifier import split_layers
-from training.model.import_source import read_source
-from training.model.imported_head import Head, read_head
+from training.model.import_source import Head, read_head, read_source
 from training.model.towers import Backbone, layer_counts
 
-_IN_LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.")
-_BEFORE_LAYERS = re.compile(r"(vision|text)_model\.(?:embeddings|pre_layrnorm)\.")
+_IN_LAYER = re.compile(r"(vision|text)_model\.(?:encoder\.layers\.(\d+)|embeddings|pre_layrnorm)\.")
 
 
 @dataclass(frozen=True)
 class ImportPlan:
-    """A source that was read and compared with the backbone, before any long work.
+    """The result of reading a source and comparing it with the backbone, before any long work."""
 
-    Attributes:
-        config: the task's, with `imported`.
-        towers: the tensors that differ from the backbone's, by name.
-        tensors: how many tensors the towers have in all.
-        head: the source's own; None when one must be fitted.
-        notes: for the user.
-    """
-
-    config: TaskConfig
+    config: TaskConfig  # of the task, with `imported`
     imported: ImportedConfig
-    towers: dict[str, Tensor]
-    tensors: int
+    towers: dict[str, Tensor]  # the tensors that differ from the backbone's, by name
+    tensors: int  # the number of tensors in both towers
     layers: tuple[int, int]  # of the image and the text tower
-    head: Head | None
-    notes: tuple[str, ...]
+    head: Head | None  # of the source; None: it must be fitted
+    notes: tuple[str, ...]  # for the user
 
 
 def plan_import(config: TaskConfig, path: Path, head_file: Path | None = None) -> ImportPlan:
     """Read a source, merge it, and compare it with the configured backbone tensor by tensor.
 
     Raises:
-        SourceError, BackboneError: as `read_source`; or the head has other labels than the configuration.
+        SourceError, BackboneError: as `read_source`; or the head does not have one row for each configured label.
     """
     source = read_source(path, config.backbone)
     head = source.head if head_file is None else read_head(head_file, source.towers)
@@ -71,22 +61,20 @@ def plan_import(config: TaskConfig, path: Path, head_file: Path | None = None) -
 
 
 def _first_tail_layers(changed: dict[str, Tensor], backbone: Backbone, config: TaskConfig) -> tuple[int, int]:
-    """The first tail layers: those of `fit`, so that its tasks share the trunk; lower if a lower layer changed."""
+    """The first tail layers: those of `fit`, to share the trunk with its tasks, or lower ones if these have changed."""
     image, text = split_layers(*layer_counts(backbone), config.mora)
     first = {"vision": image, "text": text}
     for name in changed:
         if match := _IN_LAYER.match(name):
-            first[match[1]] = min(first[match[1]], int(match[2]))
-        elif match := _BEFORE_LAYERS.match(name):
-            first[match[1]] = 0
+            first[match[1]] = min(first[match[1]], int(match[2] or 0))  # no number: it is below all layers
     return first["vision"], first["text"]
 
 
 def _check_labels(config: TaskConfig, classes: int) -> None:
     if config.labels is None:
         raise SourceError(
-            f"the head has {classes} rows, but nothing says which label each stands for: list `labels` in the order of "
-            "the head, in the configuration or as --labels '[first, second, ...]'"
+            f"the head has {classes} rows, and the configuration does not name their labels: list `labels` in the "
+            "order of the rows, in the configuration or as --labels '[first, second, ...]'"
         )
     if len(config.labels) != classes:
         raise SourceError(

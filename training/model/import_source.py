@@ -6,26 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from torch import Tensor
+
 from training.errors import BackboneError, PreprocessingMissingError, SourceError, first_few
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
-from training.model.imported_head import Head, checked_head
 from training.model.peft_adapter import (
     CONFIG,
     RUN_DESCRIPTION,
     merge_adapter,
     read_description,
+    read_tensors,
     refuse_image_classifier,
 )
 from training.model.preprocessing import Preprocessor
-from training.model.towers import Backbone
+from training.model.towers import Backbone, feature_size
 
-_UNDERSTOOD = (
-    "a folder with adapter_config.json and adapter_model.safetensors (PEFT: LoRA, DoRA), a folder with config.json and "
-    "model.safetensors (CLIPModel or SiglipModel in transformers' format), and the best_model.pt of MoRA's authors"
-)
+Head = dict[str, Tensor]  # `head.weight` (C, 2P) over [image features, text features], `head.bias` (C,)
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin")
-_ARCHITECTURE = {  # fields of a tower's configuration that must agree, else its weights mean something else
+_ARCHITECTURE = {  # fields of a tower's configuration that must agree, because the tower's answers depend on them
     "hidden_size",
     "intermediate_size",
     "num_hidden_layers",
@@ -47,33 +46,62 @@ class Source:
     kind: Literal["peft", "transformers", "authors"]
     towers: Backbone
     head: Head | None
-    notes: tuple[str, ...]  # for the user: nothing that must be changed
+    notes: tuple[str, ...]  # for the user; they need no action
 
 
 def read_source(path: Path, backbone: str) -> Source:
-    """Read a source onto the configured backbone. No code in it is executed.
+    """Read a source onto the configured backbone. Code in the source is never executed.
 
     Raises:
         SourceError: the source is of no known kind, is damaged, or does not fit the backbone.
         BackboneError: the backbone itself cannot be loaded.
     """
     _refuse_run(path)
+    kind: Literal["peft", "authors"]
     if path.is_file() and path.suffix in _PICKLES:
-        towers = load_backbone(backbone)
-        weight, bias, made_for = merge_authors(path, towers)
-        head = checked_head(weight, bias, towers, f"cls_head of {path}")
-        return Source("authors", towers, head, _other_name(path, made_for, backbone))
-    if (path / CONFIG).is_file():
-        towers, adapter_head, made_for = merge_adapter(path, load_backbone(backbone))
-        return Source("peft", towers, adapter_head, _other_name(path, made_for, backbone))
-    if (path / "config.json").is_file():
+        kind, merge = "authors", merge_authors
+    elif (path / CONFIG).is_file():
+        kind, merge = "peft", merge_adapter
+    elif (path / "config.json").is_file():
         return _checkpoint(path, backbone)
-    missing = "" if path.exists() else ": there is no such file or folder"
-    raise SourceError(f"{path} cannot be imported{missing}. Understood are {_UNDERSTOOD}")
+    else:
+        missing = "" if path.exists() else ": the path does not exist"
+        raise SourceError(
+            f"{path} cannot be imported{missing}. A source is a folder with adapter_config.json and "
+            "adapter_model.safetensors (PEFT: LoRA, DoRA), a folder with config.json and model.safetensors (CLIPModel "
+            "or SiglipModel in transformers' format), or the best_model.pt of MoRA's authors"
+        )
+    towers = load_backbone(backbone)
+    tensors, made_for = merge(path, towers)
+    notes: tuple[str, ...] = ()
+    if isinstance(made_for, str) and made_for != backbone:
+        notes = (f"{path} was made for {made_for}; it is merged into {backbone}, which must be the same model",)
+    return Source(kind, towers, _checked_head(tensors, towers, path) if tensors else None, notes)
+
+
+def read_head(path: Path, towers: Backbone) -> Head:
+    """The head in a safetensors file with `weight` (C, 2P) and `bias` (C,). Raises SourceError."""
+    tensors = read_tensors(path)
+    if set(tensors) != {"weight", "bias"}:
+        raise SourceError(f"{path} holds {first_few(tensors)}; a head is `weight` (C, 2P) and `bias` (C,)")
+    return _checked_head(tensors, towers, path)
+
+
+def _checked_head(tensors: dict[str, Tensor], towers: Backbone, path: Path) -> Head:
+    """Weight and bias under the model's names. Raises SourceError when they do not fit the towers."""
+    weight, bias, inputs = tensors["weight"], tensors["bias"], 2 * feature_size(towers)
+    if weight.ndim != 2 or weight.shape[1] != inputs or bias.shape != weight.shape[:1]:
+        raise SourceError(
+            f"the head in {path} has weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; on this backbone a "
+            f"head is (C, {inputs}) and (C,), over image features followed by text features"
+        )
+    if not bool(weight.isfinite().all() and bias.isfinite().all()):
+        raise SourceError(f"the head in {path} holds numbers that are not finite; it cannot be served")
+    return {"head.weight": weight.float().contiguous(), "head.bias": bias.float().contiguous()}
 
 
 def _refuse_run(path: Path) -> None:
-    """Raise SourceError for the folder of a run, also of one that is older than task.json."""
+    """Raise SourceError for a run folder, also for an older one without task.json."""
     is_older_run = (path / CONFIG).is_file() and "task_config" in read_description(path / CONFIG)
     if is_older_run or (path / RUN_DESCRIPTION).is_file():
         raise SourceError(f"{path} is a run of mora-train already; `mora-train publish {path}` publishes it")
@@ -104,15 +132,15 @@ def _checkpoint(path: Path, backbone: str) -> Source:
         towers = load_checkpoint(path)
     except BackboneError as error:
         raise SourceError(f"{path} cannot be imported ({error})") from error
-    return Source("transformers", towers, None, _preparation_notes(path, backbone))
+    return Source("transformers", towers, None, _preprocessing_notes(path, backbone))
 
 
-def _preparation_notes(path: Path, backbone: str) -> tuple[str, ...]:
+def _preprocessing_notes(path: Path, backbone: str) -> tuple[str, ...]:
     """Compare the preprocessing of source and backbone. Raises SourceError when it differs."""
     try:
         source = Preprocessor(str(path), load_backbone_config(str(path)))
     except PreprocessingMissingError:
-        return (f"{path} has no image processor and tokenizer of its own: those of {backbone} are used",)
+        return (f"{path} has no image processor and tokenizer of its own; those of {backbone} are used",)
     own = Preprocessor(backbone, load_backbone_config(backbone))
     for modality in ("image", "text"):
         if getattr(source, f"{modality}_description")() != getattr(own, f"{modality}_description")():
@@ -121,9 +149,3 @@ def _preparation_notes(path: Path, backbone: str) -> tuple[str, ...]:
                 "preprocessing is used, and its trunk is shared only with other tasks on it"
             )
     return ()
-
-
-def _other_name(path: Path, made_for: object, backbone: str) -> tuple[str, ...]:
-    if not isinstance(made_for, str) or made_for == backbone:
-        return ()
-    return (f"{path} says that it was made for {made_for}; it is put on {backbone}, which must be the same model",)

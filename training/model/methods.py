@@ -1,4 +1,4 @@
-"""The trained part of the backbone: MoRA, or one of the methods it is compared with."""
+"""The trained part of the backbone: MoRA, or one of the methods that MoRA is compared with."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from training.model.mora import MoRAAdapter, projections
 from training.model.peft_adapter import WEIGHTS
 from training.model.towers import Backbone
 
-_PEFT_MODEL = "base_model."  # how PeftModel's names begin, in which a LoraModel is the base model
+_PEFT_MODEL = "base_model."  # PeftModel's prefix to the names of a LoraModel, which is its base model
 
 
 class Adapter(Protocol):
-    """The trained part of a backbone. Gradients flow through it from its creation until it is merged."""
+    """The trained part of a backbone, from its creation until it is merged."""
 
     def merge(self) -> None:
         """Write the trained values into the backbone's own weights."""
@@ -33,7 +33,7 @@ class InPlace:
             value.requires_grad_(True)
 
     def merge(self) -> None:
-        """Do nothing: the weights are the backbone's own."""
+        """Do nothing: the trained weights are the backbone's own."""
 
 
 class LowRank:
@@ -55,7 +55,7 @@ class LowRank:
         self._tuner.merge_and_unload()
 
     def save(self, folder: Path, backbone: str) -> None:
-        """Write the files of `PeftModel.save_pretrained`, by which `PeftModel.from_pretrained` loads the adapter."""
+        """Write the files that `PeftModel.from_pretrained` loads."""
         state = peft.get_peft_model_state_dict(self._tuner, save_embedding_layers=False)
         save_file({f"{_PEFT_MODEL}{name}": value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
         self._config.base_model_name_or_path, self._config.inference_mode = backbone, True

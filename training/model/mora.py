@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
 
 from training.config import MoRAConfig
 from training.errors import BackboneError
@@ -15,11 +15,6 @@ from training.errors import BackboneError
 def column_norm(weight: Tensor) -> Tensor:
     """L2 norm of each input column of a weight (out, in): (1, in)."""
     return torch.linalg.norm(weight, dim=0, keepdim=True)  # type: ignore[no-any-return]
-
-
-def column_direction(weight: Tensor) -> Tensor:
-    """The weight with every input column scaled to norm one."""
-    return weight / column_norm(weight)
 
 
 class SharedFactors(nn.Module):
@@ -36,46 +31,41 @@ class SharedFactors(nn.Module):
 
 
 class MoRAWeight(nn.Module):
-    """Parametrization W0 -> W of one projection, as the authors' code has it (METHOD: "What MoRA is").
+    """Parametrization W0 -> W of one projection, as in the authors' code (METHOD: "What MoRA is").
 
         W = m_s dir(W0 + D_s) + m_p dir(W0 + D_p),  D_s = a S (O^T O) S^T,  D_p = a (P Q)^T
 
-    S is the tower's own shared factor, O the other tower's. Only the r x r Gram matrix of O enters, so the widths may
-    differ. m_s and m_p start at the column norms of W0. For ablations `without` leaves out the shared term, the
-    specific term, or the Gram matrix (D_s = a S S^T, without any coupling to the other tower).
+    dir scales each column to norm one. S (`own`) is the tower's own shared factor, O (`other`) the other tower's. O has
+    an effect through its r x r Gram matrix only, so the towers may have different widths. m_s and m_p start at the
+    column norms of W0. For ablations `without` leaves out the shared term, the specific term, or the Gram matrix
+    (D_s = a S S^T, which does not couple the towers).
 
     Shapes:
         W0, W: (d, d); S: (d, r); O: (d_other, r); P: (d, r); Q: (r, d); m_s, m_p: (1, d).
     """
 
-    def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
+    def __init__(self, w0: Tensor, own: Tensor, other: Tensor, config: MoRAConfig) -> None:
         super().__init__()
         width, rank = w0.shape[0], config.rank
-        self.tower = tower
         self.scale = config.scale
         self.without = config.without
         if config.without != "shared":
-            self.factors = factors
+            self.own, self.other = own, other
             self.shared_magnitude = nn.Parameter(column_norm(w0))
         if config.without != "specific":
             self.p = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
             self.q = nn.Parameter(torch.zeros(rank, width))
             self.specific_magnitude = nn.Parameter(column_norm(w0))
 
-    def own_and_other(self) -> tuple[Tensor, Tensor]:
-        """The shared factor of this tower and that of its partner."""
-        own, other = (self.factors.image, self.factors.text)
-        return (own, other) if self.tower == "image" else (other, own)
-
     def gram(self) -> Tensor:
         """O^T O (r, r), the coupling to the other tower."""
-        _, other = self.own_and_other()
-        return torch.eye(other.shape[1], device=other.device) if self.without == "gram" else other.T @ other
+        if self.without == "gram":
+            return torch.eye(self.own.shape[1], device=self.own.device)
+        return self.other.T @ self.other
 
     def shared_update(self) -> Tensor:
         """D_s (d, d)."""
-        own, _ = self.own_and_other()
-        return self.scale * own @ self.gram() @ own.T
+        return self.scale * self.own @ self.gram() @ self.own.T
 
     def specific_update(self) -> Tensor:
         """D_p (d, d)."""
@@ -85,9 +75,9 @@ class MoRAWeight(nn.Module):
         """m_s dir(W0 + D_s) and m_p dir(W0 + D_p), or the one that the ablation leaves."""
         terms = []
         if self.without != "shared":
-            terms.append(self.shared_magnitude * column_direction(w0 + self.shared_update()))
+            terms.append(self.shared_magnitude * normalize(w0 + self.shared_update(), dim=0))
         if self.without != "specific":
-            terms.append(self.specific_magnitude * column_direction(w0 + self.specific_update()))
+            terms.append(self.specific_magnitude * normalize(w0 + self.specific_update(), dim=0))
         return terms
 
     def forward(self, w0: Tensor) -> Tensor:
@@ -95,7 +85,7 @@ class MoRAWeight(nn.Module):
 
 
 class IdentityMoRAWeight(MoRAWeight):
-    """MoRA that starts at exactly W0: the mean of the terms, and a gate g = 0 on the shared update.
+    """MoRA that starts at exactly W0: it has the mean of the terms, and a gate g on the shared update, at first 0.
 
         W = (m_s dir(W0 + D_s) + m_p dir(W0 + D_p)) / 2,  D_s = g a S G S^T,  G = O^T O r / tr(O^T O)
 
@@ -103,8 +93,8 @@ class IdentityMoRAWeight(MoRAWeight):
     not zero, so its gradient is not zero. The normalised Gram has mean eigenvalue one for all widths.
     """
 
-    def __init__(self, w0: Tensor, factors: SharedFactors, tower: str, config: MoRAConfig) -> None:
-        super().__init__(w0, factors, tower, config)
+    def __init__(self, w0: Tensor, own: Tensor, other: Tensor, config: MoRAConfig) -> None:
+        super().__init__(w0, own, other, config)
         if config.without != "shared":
             self.gate = nn.Parameter(torch.zeros(()))
 
@@ -120,7 +110,7 @@ class IdentityMoRAWeight(MoRAWeight):
 
 
 class MoRAAdapter(nn.Module):
-    """Every trained part of MoRA: shared factors a layer, one parametrization a projection.
+    """Every trained part of MoRA: shared factors for each layer, and a parametrization for each projection.
 
     The modules are also registered as parametrizations of the projections they adapt. So the towers' own code computes
     with the adapted weights, and `remove_parametrizations` of PyTorch merges them.
@@ -131,38 +121,36 @@ class MoRAAdapter(nn.Module):
 
     def __init__(self, image_layers: list[nn.Module], text_layers: list[nn.Module], config: MoRAConfig) -> None:
         super().__init__()
-        weight = IdentityMoRAWeight if config.parametrization == "identity" else MoRAWeight
         self.shared = nn.ModuleList()
         self.image = nn.ModuleList()
         self.text = nn.ModuleList()
-        self._adapted: list[nn.Linear] = []
-        self._hooks: list[Any] = []
+        self._adapted: list[tuple[nn.Linear, RemovableHandle]] = []
         for image_layer, text_layer in zip(image_layers, text_layers, strict=True):
-            pair = {"image": projections(image_layer, config), "text": projections(text_layer, config)}
-            widths = {tower: next(iter(named.values())).in_features for tower, named in pair.items()}
-            factors = SharedFactors(widths["text"], widths["image"], config.rank)
+            image, text = projections(image_layer, config), projections(text_layer, config)
+            text_width, image_width = (next(iter(targets.values())).in_features for targets in (text, image))
+            factors = SharedFactors(text_width, image_width, config.rank)
             if config.without != "shared":
                 self.shared.append(factors)
-            for tower, named in pair.items():
-                weights = nn.ModuleDict({n: weight(p.weight.data, factors, tower, config) for n, p in named.items()})
-                getattr(self, tower).append(weights)
-                for name, projection in named.items():
-                    self._attach(projection, weights[name], config.dropout)
+            self.image.append(self._adapt(image, factors.image, factors.text, config))
+            self.text.append(self._adapt(text, factors.text, factors.image, config))
 
-    def _attach(self, projection: nn.Linear, weight: nn.Module, dropout: float) -> None:
-        parametrize.register_parametrization(projection, "weight", weight)
-        self._adapted.append(projection)
-        drop = nn.Dropout(dropout)
-        weight.dropout = drop  # so that it follows the model's train() and eval()
-        self._hooks.append(projection.register_forward_pre_hook(lambda _, inputs: (drop(inputs[0]),)))
+    def _adapt(self, targets: dict[str, nn.Linear], own: Tensor, other: Tensor, config: MoRAConfig) -> nn.ModuleDict:
+        """Register a parametrization and dropout on each projection; returns the parametrizations by name."""
+        kind = IdentityMoRAWeight if config.parametrization == "identity" else MoRAWeight
+        weights = nn.ModuleDict({name: kind(layer.weight.data, own, other, config) for name, layer in targets.items()})
+        for name, projection in targets.items():
+            parametrize.register_parametrization(projection, "weight", weights[name])
+            dropout = weights[name].dropout = nn.Dropout(config.dropout)  # so that train() and eval() reach it
+            hook = projection.register_forward_pre_hook(lambda _, inputs, dropout=dropout: (dropout(inputs[0]),))
+            self._adapted.append((projection, hook))
+        return weights
 
     def merge(self) -> None:
         """Write the adapted weights into the projections and remove the adapter."""
-        for projection in self._adapted:
+        for projection, dropout_hook in self._adapted:
             parametrize.remove_parametrizations(projection, "weight", leave_parametrized=True)
-        for hook in self._hooks:
-            hook.remove()
-        self._adapted, self._hooks = [], []
+            dropout_hook.remove()
+        self._adapted.clear()
 
 
 def projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:

@@ -1,4 +1,4 @@
-"""The training loss: the loss of every answer that an item allows, with the same weight for each item."""
+"""The training loss: every item has the same weight, and a complete item also counts with one modality hidden."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Objective:
     """The loss of each item under its presence pattern, and of complete items also with one modality hidden.
 
     With modality dropout p, a complete item counts as `(1 - p) loss(both) + p / 2 (loss(image) + loss(text))`. That is
-    the expected loss when one modality is hidden with probability p in each epoch. It costs no further run of a tower:
-    the towers are independent, so the features of the complete item give all three answers. An input that the missing
-    table hides stays hidden. Distillation adds, for the two partial answers, the cross entropy to the complete answer.
+    the expected loss when one modality is hidden with probability p in each epoch. No tower runs again for it: the
+    towers are independent, so the features of the complete item give all three answers. An input that the missing
+    table hides stays hidden. Distillation adds the cross entropy of the two partial answers to the complete answer.
     """
 
     def __init__(self, problem: Problem, modality_dropout: float, distillation: float) -> None:

@@ -10,52 +10,46 @@ from typing import Any
 
 import peft
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.errors import SourceError, first_few
-from training.model.imported_head import Head, checked_head, read_tensors
 from training.model.towers import Backbone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-RUN_DESCRIPTION = "task.json"  # in the folder of a run; older runs have it in CONFIG
+RUN_DESCRIPTION = "task.json"  # in a run folder; older runs have the same content in CONFIG
 _MAX_DIFFERENCE = 1e-4  # of a feature, before and after merging
 _PREFIX = "base_model.model."
-_OF_TOWERS = re.compile(r"((?:.*?\.)?)(?:vision_model|text_model|visual_projection|text_projection)\.")
+_IN_TOWERS = re.compile(r"((?:.*?\.)?)(?:vision_model|text_model|visual_projection|text_projection)\.")
 
 
-def merge_adapter(path: Path, towers: Backbone) -> tuple[Backbone, Head | None, object]:
+def merge_adapter(path: Path, towers: Backbone) -> tuple[dict[str, Tensor], object]:
     """Merge the adapter of a folder into the towers.
 
     The adapted model may be a CLIPModel or SiglipModel, or a module that contains one, beside a linear head in
     `modules_to_save`.
 
     Returns:
-        The merged towers, the head if there is one, and the name of the model that the adapter was made for.
+        `weight` and `bias` of the head, or {} without a head; and the name of the model that the adapter was made for.
 
     Raises:
-        SourceError: it is another kind of adapter, is damaged, or does not fit the towers.
+        SourceError: the adapter is of another kind, is damaged, or does not fit the towers.
     """
     described = read_description(path / CONFIG)
     _check_kind(path, described)
-    state = read_tensors(path / WEIGHTS)
-    named = {name.removeprefix(_PREFIX): value for name, value in state.items()}
-    prefixes = {match[1] for name in named if (match := _OF_TOWERS.match(name))}
+    state = {name.removeprefix(_PREFIX): value for name, value in read_tensors(path / WEIGHTS).items()}
+    in_towers = {name: match[1] for name in state if (match := _IN_TOWERS.match(name))}
+    prefixes = set(in_towers.values())
     if len(prefixes) != 1:
-        raise SourceError(f"{path} holds {first_few(named)}: not the layers of one CLIP or SigLIP model")
-    outside = {name: value for name, value in named.items() if not _OF_TOWERS.match(name)}
-    head_name, head = _head(path, outside, towers)
-    prefix = prefixes.pop().removesuffix(".")
-    model = nn.Module() if prefix else towers  # has the adapted model's names, which the adapter's configuration uses
-    if prefix:
-        _put(model, prefix, towers)
-    if head is not None:
-        classes, size = head["head.weight"].shape
-        _put(model, head_name, nn.Linear(size, classes, bias=f"{head_name}.bias" in outside))
-    _merge(path, model, towers, state)
-    if head is not None:
-        delattr(model, head_name.split(".")[0])
-    merged: Any = model.get_submodule(prefix)
-    return merged, head, described.get("base_model_name_or_path")
+        raise SourceError(f"{path} holds {first_few(state)}: not the layers of one CLIP or SigLIP model")
+    head = _head(path, {name: value for name, value in state.items() if name not in in_towers})
+    model: nn.Module = towers
+    for name in reversed(prefixes.pop().split(".")[:-1]):  # PEFT needs the names of the layers in the adapted model
+        model, inner = nn.Module(), model
+        model.add_module(name, inner)
+    _merge(path, model, towers, {f"{_PREFIX}{name}": state[name] for name in in_towers})
+    return head, described.get("base_model_name_or_path")
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -69,8 +63,16 @@ def read_description(path: Path) -> dict[str, Any]:
     return values
 
 
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, by name. Raises SourceError."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SourceError(f"{path} is not a readable safetensors file ({error})") from error
+
+
 def refuse_image_classifier(path: Path, architecture: object) -> None:
-    """Raise SourceError for an image classifier, whose answers no head over two projections can give."""
+    """Raise SourceError for an image classifier: a head over two projections cannot give its answers."""
     if isinstance(architecture, str) and architecture.endswith("ForImageClassification"):
         raise SourceError(
             f"{path} is a {architecture}: it has no text tower, and its head reads the mean of the patches in place of "
@@ -83,8 +85,8 @@ def _check_kind(path: Path, described: dict[str, Any]) -> None:
     kind = described.get("peft_type")
     if kind != "LORA":
         raise SourceError(
-            f"{path} is a PEFT adapter of type {kind}; LORA can be imported, with use_dora or without. Merge another "
-            "yourself (merge_and_unload, save_pretrained), and import the checkpoint"
+            f"{path} is a PEFT adapter of type {kind}; only LORA can be imported, with or without use_dora. Merge this "
+            "adapter yourself (merge_and_unload, save_pretrained), and import the checkpoint"
         )
     mapping = described.get("auto_mapping")
     if isinstance(mapping, dict):
@@ -95,10 +97,10 @@ def _check_kind(path: Path, described: dict[str, Any]) -> None:
         )
 
 
-def _head(path: Path, outside: dict[str, Tensor], towers: Backbone) -> tuple[str, Head | None]:
-    """The linear layer that was saved beside the towers, if there is one, and its name in the adapted model."""
+def _head(path: Path, outside: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weight and bias of the linear layer that was saved beside the towers; {} without one."""
     if not outside:
-        return "", None
+        return {}
     name = min(outside).rpartition(".")[0]
     if f"{name}.weight" not in outside or set(outside) - {f"{name}.weight", f"{name}.bias"}:
         raise SourceError(
@@ -106,11 +108,11 @@ def _head(path: Path, outside: dict[str, Tensor], towers: Backbone) -> tuple[str
             "adapter into a CLIPModel, save_pretrained, and import that"
         )
     weight = outside[f"{name}.weight"]
-    bias = outside.get(f"{name}.bias", torch.zeros(len(weight)))
-    return name, checked_head(weight, bias, towers, f"{name} of {path}")
+    return {"weight": weight, "bias": outside.get(f"{name}.bias", torch.zeros(len(weight)))}
 
 
 def _merge(path: Path, model: nn.Module, towers: Backbone, state: dict[str, Tensor]) -> None:
+    """Merge into the towers, which are the model or a part of it."""
     try:
         with warnings.catch_warnings():  # peft asks transformers for a name that transformers has deprecated
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
@@ -122,16 +124,17 @@ def _merge(path: Path, model: nn.Module, towers: Backbone, state: dict[str, Tens
         raise SourceError(f"{path} does not fit the backbone ({reason}); give the one it was made for") from error
     lacking = [name for name in result.missing_keys if ".lora_" in name]
     if lacking:
-        raise SourceError(f"{path} lacks {first_few(lacking)}, which its {CONFIG} lists; it is not whole")
+        cure = "give the backbone that it was made for, or copy the whole folder again"
+        raise SourceError(f"{path} lacks {first_few(lacking)}, which its {CONFIG} lists; {cure}")
     if result.unexpected_keys:
         raise SourceError(f"{path} holds {first_few(result.unexpected_keys)}, which the backbone does not have")
     before = _features(towers)
     adapted.merge_and_unload()
     difference = float((_features(towers) - before).abs().max())
-    if not difference <= _MAX_DIFFERENCE:
+    if not difference <= _MAX_DIFFERENCE:  # also if it is NaN
         raise SourceError(
-            f"{path} cannot be merged: that moves a feature by {difference:.1e}. Perhaps it adapts a module that the "
-            "model does not call, such as out_proj of SigLIP's pooling, or holds numbers that are not finite"
+            f"{path} cannot be merged: merging moves a feature by {difference:.1e}. Perhaps it adapts a module that "
+            "the model does not call, such as out_proj of SigLIP's pooling, or holds numbers that are not finite"
         )
 
 
@@ -144,13 +147,3 @@ def _features(towers: Backbone) -> Tensor:
     ids = torch.randint(text.vocab_size, (1, min(8, text.max_position_embeddings)), generator=random)
     image = towers.get_image_features(pixel_values=pixels).pooler_output
     return torch.cat([image, towers.get_text_features(input_ids=ids).pooler_output])
-
-
-def _put(root: nn.Module, dotted: str, module: nn.Module) -> None:
-    """Add a module under a dotted name."""
-    *parents, name = dotted.split(".")
-    for parent in parents:
-        if not hasattr(root, parent):
-            root.add_module(parent, nn.Module())
-        root = getattr(root, parent)
-    root.add_module(name, module)

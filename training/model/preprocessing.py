@@ -1,7 +1,8 @@
-"""From items to tensors, exactly as the service will do it; what it needs for that is described for the manifest."""
+"""Images and texts as tensors, and the settings by which the service makes the same tensors."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +22,11 @@ from model_store.items.pixels import fit, normalised
 from model_store.messages import describe_os_error, describe_validation_error
 from training.errors import BackboneError, DataError, PreprocessingMissingError, picture_fault
 
-_RESAMPLE_NAMES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _WHITE = Image.new("RGB", (64, 64), "white")
 
 
 class TokenBatch(NamedTuple):
-    """Texts as token ids (B, L), and the token of each that its features are pooled at (B,)."""
+    """Token ids of texts (B, L), and the position (B,) of the token whose output is the text's feature."""
 
     input_ids: Tensor
     last_token: Tensor
@@ -35,8 +35,8 @@ class TokenBatch(NamedTuple):
 class Preprocessor:
     """The backbone's image processor and tokenizer. An absent image is a white picture, an absent text is "".
 
-    A text tower that is not causal (SigLIP's) is given every text padded to its full length, as it was pretrained, and
-    pooled at the last position.
+    SigLIP's text tower is not causal. It gets every text padded to the full length, as in pretraining, and its feature
+    is the output at the last position.
     """
 
     def __init__(self, backbone: str, config: CLIPConfig | SiglipConfig) -> None:
@@ -58,7 +58,7 @@ class Preprocessor:
             self._padding = Padding(length=self.max_length, token=self._tokenizer.pad_token_id)
 
     def image(self, image: bytes | Path | None) -> Tensor:
-        """`pixel_values` (3, H, W) of one encoded image or its file. Raises DataError when it cannot be used."""
+        """`pixel_values` (3, H, W) of one encoded image or its file. Raises DataError."""
         if image is None:
             return self._white
         try:
@@ -69,7 +69,10 @@ class Preprocessor:
             raise DataError(describe_os_error(error)) from error
 
     def texts(self, texts: list[str | None]) -> TokenBatch:
-        """Padded behind the end token, to the longest or the full length; special tokens in a text are plain text."""
+        """Token ids, padded after the end token to the longest text or to the full length.
+
+        A special token that a text spells out is read as plain text.
+        """
         encoded = self._tokenizer(
             [text or "" for text in texts],
             padding=True if self._padding is None else "max_length",
@@ -83,34 +86,34 @@ class Preprocessor:
         return TokenBatch(encoded["input_ids"], last if self._padding is None else last.fill_(self.max_length - 1))
 
     def picture_of(self, pixel_values: Tensor) -> Image.Image:
-        """The picture that `pixel_values` (3, H, W) show: what the model sees, without the normalisation."""
+        """The picture that the model sees: `pixel_values` (3, H, W) with the normalisation undone."""
         mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self._image.mean, self._image.std))
         pixels = ((pixel_values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
         return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
     def words_of(self, input_ids: Tensor) -> str:
-        """What token ids (L,) say, special tokens left out."""
+        """The text of token ids (L,), without special tokens."""
         return str(self._tokenizer.decode(input_ids, skip_special_tokens=True)).strip()
 
     def tokenizer_file(self) -> bytes:
         """The tokenizer as one `tokenizers` JSON file."""
-        tokenizer = type(self._tokenizer.backend_tokenizer).from_str(self._tokenizer.backend_tokenizer.to_str())
+        tokenizer = copy.deepcopy(self._tokenizer.backend_tokenizer)
         tokenizer.no_padding()
         tokenizer.no_truncation()
         return tokenizer.to_str().encode()  # type: ignore[no-any-return]
 
     def text_description(self) -> TextPreprocessing:
-        """What the service needs to tokenise alike."""
+        """The settings by which the service tokenises in the same way."""
         tokenizer = blob_of(self.tokenizer_file())
         return TextPreprocessing(tokenizer=tokenizer, max_length=self.max_length, padding=self._padding)
 
     def image_description(self) -> ImagePreprocessing:
-        """What training does to images, for the service to do it too."""
+        """The settings by which the service prepares images in the same way."""
         return self._image
 
 
 def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessorPil) -> ImagePreprocessing:
-    """What transformers' processor does. Raises BackboneError for settings that the service does not know."""
+    """The settings of transformers' processor. Raises BackboneError for settings that the service does not know."""
     usual = processor.do_resize and processor.do_rescale and processor.do_normalize
     if not usual or abs(processor.rescale_factor * 255 - 1) > 1e-9:
         raise BackboneError("backbone: preprocessor_config.json must resize, rescale by 1/255 and normalise")
@@ -120,7 +123,7 @@ def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessor
             shortest_edge=size.get("shortest_edge"),
             exact_size=(size["height"], size["width"]) if size.get("height") else None,
             crop=(crop["height"], crop["width"]) if crop else None,
-            resample=_RESAMPLE_NAMES[int(processor.resample)],  # type: ignore[arg-type]
+            resample=Image.Resampling(processor.resample).name.lower(),  # type: ignore[arg-type]
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )
@@ -130,7 +133,7 @@ def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessor
 
 
 def _clip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
-    """CLIP's tokenizer. Raises OSError where there is none: transformers would make one that knows no word."""
+    """CLIP's tokenizer. Raises OSError without its files: transformers would make a tokenizer with no vocabulary."""
     try:
         cached_file(backbone, "vocab.json")
     except OSError:
@@ -139,12 +142,12 @@ def _clip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
 
 
 def _siglip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
-    """SigLIP's tokenizer.json with lower-casing, which is how both SigLIP 1 and 2 were pretrained.
+    """SigLIP's tokenizer.json with lower-casing, because SigLIP 1 and 2 were pretrained on lower-case text.
 
-    The file is read as it is: SigLIP 1's own class is no `tokenizers` pipeline, which the service could not run, and
-    the class that SigLIP 2's repositories name does not lower-case. Raises OSError or ValueError when it cannot serve.
+    The tokenizer class that the repository names is not used: the service cannot run the class of SigLIP 1, which is
+    not a `tokenizers` pipeline, and the class of SigLIP 2 does not lower-case. Raises OSError or ValueError.
     """
-    cached_file(backbone, "tokenizer.json")  # else SentencePiece's file would be converted, without SigLIP's own rules
+    cached_file(backbone, "tokenizer.json")  # without it, transformers converts SentencePiece's file and loses rules
     tokenizer = PreTrainedTokenizerFast.from_pretrained(backbone)
     if tokenizer.pad_token_id is None:
         raise ValueError("tokenizer_config.json names no pad_token")

@@ -1,8 +1,8 @@
 """The two towers of a backbone, each split into a trunk that tasks share and a tail for each task (docs: four laws).
 
-The modules here call the layers of transformers' model in order; its code is not copied. Families differ: CLIP has a
-norm before its layers, pools one token and projects it. SigLIP's image tower pools by attention over all tokens, and
-its text tower is not causal.
+The modules call the layers of transformers' model in order. CLIP has a norm before its layers, pools one token and
+projects it. Its text tower is causal: a token sees earlier tokens only, so padding after the end has no effect.
+SigLIP's image tower pools by attention over all tokens, and its text tower is not causal.
 """
 
 from __future__ import annotations
@@ -17,11 +17,6 @@ from transformers import CLIPModel, SiglipModel
 Backbone: TypeAlias = CLIPModel | SiglipModel
 
 
-def is_causal(backbone: Backbone) -> bool:
-    """Whether a token of the text tower sees only earlier tokens, so that padding after the end has no effect."""
-    return isinstance(backbone, CLIPModel)
-
-
 def feature_size(backbone: Backbone) -> int:
     """P: the size of both towers' features."""
     if isinstance(backbone, CLIPModel):
@@ -30,7 +25,7 @@ def feature_size(backbone: Backbone) -> int:
 
 
 def layer_counts(backbone: Backbone) -> tuple[int, int]:
-    """How many layers the image and the text tower have."""
+    """The number of layers of the image and of the text tower."""
     return len(backbone.vision_model.encoder.layers), len(backbone.text_model.encoder.layers)
 
 
@@ -80,7 +75,7 @@ class TextTrunk(nn.Module):
         super().__init__()
         self.embeddings = backbone.text_model.embeddings
         self.layers = backbone.text_model.encoder.layers[:split]
-        self.causal = is_causal(backbone)
+        self.causal = isinstance(backbone, CLIPModel)
 
     def forward(self, input_ids: Tensor) -> Tensor:
         hidden = self.embeddings(input_ids=input_ids)
@@ -97,9 +92,8 @@ class TextTail(nn.Module):
         super().__init__()
         self.layers = backbone.text_model.encoder.layers[split:]
         self.norm = backbone.text_model.final_layer_norm
-        clip = isinstance(backbone, CLIPModel)
-        self.projection = backbone.text_projection if clip else backbone.text_model.head
-        self.causal = is_causal(backbone)
+        self.causal = isinstance(backbone, CLIPModel)
+        self.projection = backbone.text_projection if self.causal else backbone.text_model.head
 
     def forward(self, text_hidden: Tensor, last_token: Tensor) -> Tensor:
         mask = causal_mask(text_hidden) if self.causal else None
@@ -116,7 +110,7 @@ def causal_mask(hidden: Tensor) -> Tensor:
 
 
 def _pooled_token(layers: nn.ModuleList, hidden: Tensor, pooled: Tensor, mask: Tensor | None) -> Tensor:
-    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it only (law 4)."""
+    """One token of each sequence (B, L, D) after the layers: (B, D). The last layer runs for it alone (law 4)."""
     rows = torch.arange(hidden.shape[0], device=hidden.device)
     if len(layers) == 0:
         return hidden[rows, pooled]

@@ -133,7 +133,7 @@ def test_food101_takes_classes_from_file_names_and_validation_from_the_train_fol
     assert seen(data.validation) == [("pizza_4.jpg", "title of pizza_4.jpg", ("pizza",))]
     assert data.validation.items[0].image == tmp_path / "images" / "train" / "pizza" / "pizza_4.jpg"
     assert data.test.items[0].image == tmp_path / "images" / "test" / "hot_dog" / "hot_dog_5.jpg"
-    assert "without a title in text.json, so without text: 1 images" in data.notes
+    assert "1 images have no title in text.json, so no text" in data.notes
 
 
 def test_food101_by_its_lists_holds_validation_out_of_train(make_config: Make, tmp_path: Path, png: Png) -> None:
@@ -277,7 +277,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_once_for_all_its_plots(
         ("hateful_memes", hateful_memes, ["img/00002.png"], r"img/00002\.png' does not exist"),
     ],
 )
-def test_a_file_that_is_gone_is_named(
+def test_a_missing_file_is_named(
     make_config: Make,
     tmp_path: Path,
     png: Png,
@@ -312,7 +312,7 @@ def test_a_file_that_is_gone_is_named(
         ("hateful_memes", hateful_memes, "dev.jsonl", b"", r"\(validation\) has no rows"),
     ],
 )
-def test_a_file_that_is_broken_is_named(
+def test_a_broken_file_is_named(
     make_config: Make,
     tmp_path: Path,
     png: Png,
@@ -329,7 +329,7 @@ def test_a_file_that_is_broken_is_named(
         load_data(config_of(make_config, data_format, tmp_path))
 
 
-def test_memes_without_labels_are_named_with_the_release_that_has_them(
+def test_memes_without_labels_are_refused_with_the_release_that_has_labels(
     make_config: Make, tmp_path: Path, png: Png
 ) -> None:
     hateful_memes(tmp_path, png)
@@ -354,7 +354,7 @@ def test_memes_without_labels_are_named_with_the_release_that_has_them(
         ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG or WebP file"),
     ],
 )
-def test_an_arrow_file_that_cannot_serve_says_why(
+def test_an_unusable_arrow_file_is_refused_with_the_reason(
     make_config: Make, tmp_path: Path, row: dict[str, object], says: str
 ) -> None:
     for name in ("train", "val", "test"):
@@ -364,9 +364,7 @@ def test_an_arrow_file_that_cannot_serve_says_why(
         load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b")))
 
 
-def test_arrow_files_that_are_not_there_not_arrow_or_two_of_one_split(
-    make_config: Make, tmp_path: Path, png: Png
-) -> None:
+def test_missing_damaged_and_duplicate_arrow_files_are_named(make_config: Make, tmp_path: Path, png: Png) -> None:
     config = config_of(make_config, "arrow", tmp_path, labels=("a", "b"))
     rows: list[dict[str, object]] = [{"image": png(1), "text": ["x"], "label": 0}]
 
@@ -382,7 +380,7 @@ def test_arrow_files_that_are_not_there_not_arrow_or_two_of_one_split(
         load_data(config)
 
 
-def test_arrow_labels_without_names_ask_for_them(make_config: Make, tmp_path: Path) -> None:
+def test_arrow_labels_without_names_are_refused(make_config: Make, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="list these under `labels`"):
         load_data(config_of(make_config, "arrow", tmp_path))
     write(tmp_path / "class_idx.json", {"a": 0, "b": 2})
@@ -390,7 +388,7 @@ def test_arrow_labels_without_names_ask_for_them(make_config: Make, tmp_path: Pa
         load_data(config_of(make_config, "arrow", tmp_path))
 
 
-def test_a_root_that_is_no_folder_is_named(make_config: Make, tmp_path: Path) -> None:
+def test_a_root_that_is_not_a_folder_is_named(make_config: Make, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone is not a folder; set data\.root"):
         load_data(config_of(make_config, "mmimdb", tmp_path / "gone"))
 

@@ -1,4 +1,4 @@
-"""Missing tables keep METHOD's protocol.
+"""Missing tables follow METHOD's protocol.
 
 Covers training.data.mask_files.
 """
@@ -57,7 +57,7 @@ def test_a_table_depends_on_its_seed_alone() -> None:
     assert (tables[0] != tables[2]).any()
 
 
-def test_a_table_is_saved_under_its_whole_setting(tmp_path: Path) -> None:
+def test_the_file_name_of_a_saved_table_holds_all_its_settings(tmp_path: Path) -> None:
     split = Split("train", "made", [Example(i, b"x", "a text", ("a",)) for i in range(10)])
 
     table = table_for(split, "colors", MissingConfig(type="both", ratio=0.7, seed=3), tmp_path)
@@ -81,7 +81,7 @@ def movies(plots: list[list[str | None]], without_image: frozenset[int] = frozen
     config=st.builds(MissingConfig, ratio=st.floats(0, 1), seed=st.integers(0, 9)),
 )
 @settings(deadline=None)
-def test_all_plots_of_a_movie_lose_alike_and_none_loses_both(
+def test_all_plots_of_a_movie_lose_the_same_modality_and_no_item_loses_both(
     plots: list[list[str | None]], config: MissingConfig
 ) -> None:
     split = movies(plots)
@@ -117,7 +117,7 @@ def test_a_table_of_another_draw_is_never_overwritten(tmp_path: Path) -> None:
     before = saved.read_bytes()
 
     table_for(few, "colors", config, tmp_path)  # a run that goes on
-    with pytest.raises(RunError, match="another table than this data and configuration draw; choose another --output"):
+    with pytest.raises(RunError, match="another table than this data and configuration give; choose another --output"):
         table_for(more, "colors", config, tmp_path)
 
     assert saved.read_bytes() == before
@@ -140,7 +140,7 @@ def authors(folder: Path, values: object, name: str = "mmimdb_splitval_missing_b
         "x.pt",
     ],
 )
-def test_a_table_of_the_authors_is_read_as_it_is(tmp_path: Path, name: str) -> None:
+def test_a_table_of_the_authors_keeps_its_entries(tmp_path: Path, name: str) -> None:
     path = authors(tmp_path, torch.tensor([0.0, 1, 2, 0, 1]), name)
 
     table = table_for(FIVE, "films", MissingConfig(ratio=0.6, table=path))
@@ -149,7 +149,7 @@ def test_a_table_of_the_authors_is_read_as_it_is(tmp_path: Path, name: str) -> N
     assert table.dtype == np.int8
 
 
-def test_what_is_naturally_missing_is_missing_on_top_of_a_table(tmp_path: Path) -> None:
+def test_naturally_missing_modalities_are_added_to_a_table(tmp_path: Path) -> None:
     split = Split("validation", "made", [Example(1, None, "t", ()), *FIVE.items[1:]])
     path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]))
 
@@ -158,11 +158,11 @@ def test_what_is_naturally_missing_is_missing_on_top_of_a_table(tmp_path: Path) 
     assert table.tolist() == [Lacks.IMAGE, Lacks.TEXT, Lacks.IMAGE, Lacks.NOTHING, Lacks.TEXT]
 
 
-def test_a_table_that_would_leave_a_row_with_nothing_names_the_row(tmp_path: Path) -> None:
+def test_a_table_that_would_empty_a_row_is_refused_with_the_row(tmp_path: Path) -> None:
     split = Split("validation", "made", [FIVE.items[0], Example(2, None, "t", ()), *FIVE.items[2:]])
     path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]))
 
-    with pytest.raises(DataError, match=r"takes the text of row 2 of made \(validation\), which has no image"):
+    with pytest.raises(DataError, match=r"removes the text of row 2 of made \(validation\), which has no image"):
         table_for(split, "films", MissingConfig(ratio=0.6, table=path))
 
 
@@ -172,7 +172,7 @@ def test_a_table_that_would_leave_a_row_with_nothing_names_the_row(tmp_path: Pat
         ("m_splitval_missing_both_0.9.pt", r"ratio 0\.9 by its name.*set missing\.validation\.ratio"),
         ("m_splitval_missing_both_09.pt", r"missing\.validation\.ratio is 0\.6"),
         ("m_splitval_missing_text_0.6.pt", r"type text by its name, but missing\.validation\.type is both"),
-        ("m_splittrain_missing_both_0.6.pt", r"is of the split train by its name; name the table of validation"),
+        ("m_splittrain_missing_both_0.6.pt", r"is the table of train by its name; name the table of validation"),
         (
             "m_validation_missing_both_ratio0.6_both0.25_seed0.pt",
             r"both_ratio 0\.25.*missing\.validation\.both_ratio is 0\.5",
@@ -180,7 +180,7 @@ def test_a_table_that_would_leave_a_row_with_nothing_names_the_row(tmp_path: Pat
         ("m_validation_missing_both_ratio0.6_both0.5_seed4.pt", r"seed 4 by its name"),
     ],
 )
-def test_a_file_name_that_says_another_setting_is_refused(tmp_path: Path, name: str, says: str) -> None:
+def test_a_file_name_with_another_setting_is_refused(tmp_path: Path, name: str, says: str) -> None:
     path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]), name)
 
     with pytest.raises(DataError, match=says):
@@ -192,12 +192,20 @@ def test_a_file_name_that_says_another_setting_is_refused(tmp_path: Path, name: 
     [
         ([0, 1, 2, 0], {}, "has 4 entries, the split 5 images"),
         ([[0, 1, 2, 0, 1]], {}, "has 1 x 5 entries"),
-        ([0, 1, 3, 0, 1], {}, "holds more than 0"),
-        ([0, 1, float("nan"), 0, 1], {}, "holds more than 0"),
-        ([0, 0, 0, 0, 1], {"ratio": 0.9}, r"takes from 20\.0% of the images.*set missing\.validation\.ratio to 0\.2"),
-        ([2, 1, 1, 0, 1], {"ratio": 0.4}, r"takes from 80\.0% of the images"),
-        ([0, 1, 2, 0, 1], {"type": "text"}, r"takes more than the text.*set missing\.validation\.type"),
-        ([0, 1, 2, 0, 1], {"type": "image"}, r"takes more than the image"),
+        ([0, 1, 3, 0, 1], {}, "has entries other than 0"),
+        ([0, 1, float("nan"), 0, 1], {}, "has entries other than 0"),
+        (
+            [0, 0, 0, 0, 1],
+            {"ratio": 0.9},
+            r"removes a modality of 20\.0% of the images.*set missing\.validation\.ratio to 0\.2",
+        ),
+        ([2, 1, 1, 0, 1], {"ratio": 0.4}, r"removes a modality of 80\.0% of the images"),
+        (
+            [0, 1, 2, 0, 1],
+            {"type": "text"},
+            r"also removes images, but .*type is text; set missing\.validation\.type",
+        ),
+        ([0, 1, 2, 0, 1], {"type": "image"}, r"also removes texts, but .*type is image"),
     ],
 )
 def test_a_table_whose_entries_do_not_fit_is_refused(
@@ -215,10 +223,10 @@ def test_a_table_whose_entries_do_not_fit_is_refused(
         ("gone.pt", None, "does not exist"),
         ("cut.pt", b"PK\x03\x04", "cannot be read as a missing table"),
         ("text.npy", b"words", "cannot be read as a missing table"),
-        ("mask.csv", b"0,1", r"neither in \.pt nor in \.npy"),
+        ("mask.csv", b"0,1", r"its name must end in \.pt or \.npy"),
     ],
 )
-def test_a_table_that_cannot_be_read_says_so(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
+def test_an_unreadable_table_is_refused(tmp_path: Path, name: str, content: bytes | None, says: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
 
@@ -245,12 +253,12 @@ def test_no_code_in_a_table_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "made").exists()
 
 
-def test_a_table_is_a_tensor(tmp_path: Path) -> None:
+def test_a_table_must_be_a_tensor(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read as a missing table"):
         table_for(FIVE, "films", MissingConfig(ratio=0.6, table=authors(tmp_path, {"mask": torch.zeros(5)})))
 
 
-def test_a_table_of_one_type_may_hold_what_is_naturally_missing_of_the_other(tmp_path: Path) -> None:
+def test_a_table_of_type_text_may_hold_naturally_missing_images(tmp_path: Path) -> None:
     split = Split("validation", "made", [Example(1, None, "t", ()), *FIVE.items[1:]])
     drawn = MissingConfig(type="text", ratio=0.6)
 

@@ -1,4 +1,7 @@
-"""Data as a stranger has it: read, or refused with the row and the cure."""
+"""Files, folders and hub data sets: read as splits, or refused with the row and the cure.
+
+Covers training.data.examples, training.data.tables.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
     assert "row 32: column kind holds no single label" in message
 
 
-def test_many_faulty_rows_are_counted_not_flooded(make_config: Make, tmp_path: Path) -> None:
+def test_of_many_faulty_rows_ten_are_listed(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("image,text,label\n" + "gone.png,words,a\n" * 500)
 
     with pytest.raises(DataError, match="500 rows to mend") as error:
@@ -99,7 +102,7 @@ def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Pat
         ("image,text,label\nhttps://e.org/a.png,one,a\n", "row 1: image 'https://e.org/a.png' is a URL"),
     ],
 )
-def test_a_csv_that_cannot_serve_says_why(make_config: Make, tmp_path: Path, content: str, says: str) -> None:
+def test_an_unusable_csv_is_refused_with_the_reason(make_config: Make, tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "train.csv").write_text(content)
     path = str(tmp_path / "train.csv")
 
@@ -126,7 +129,7 @@ def test_csv_dialects_of_spreadsheets(make_config: Make, tmp_path: Path, content
     ]
 
 
-def test_a_csv_in_another_encoding_says_so(make_config: Make, tmp_path: Path) -> None:
+def test_a_csv_in_another_encoding_is_refused(make_config: Make, tmp_path: Path) -> None:
     rows = "image,text,label\n" + ",plain,a\n" * 5_000 + ",caf\u00e9,a\n"
     for content, says in [
         (rows.encode("latin-1"), "is not UTF-8 in line 5002; save it as UTF-8"),
@@ -147,7 +150,7 @@ def test_a_csv_in_another_encoding_says_so(make_config: Make, tmp_path: Path) ->
         ("drawing.bmp", "is not a JPEG, PNG or WebP file"),
     ],
 )
-def test_a_picture_that_cannot_be_used_is_found_before_training(
+def test_an_unusable_picture_is_refused_before_training(
     make_config: Make, tmp_path: Path, png: Callable[..., bytes], name: str, problem: str
 ) -> None:
     (tmp_path / "cut.png").write_bytes(png(1)[:300])
@@ -162,7 +165,7 @@ def test_a_picture_that_cannot_be_used_is_found_before_training(
     assert f"row 1: image '{name}' {problem}; replace it, or leave the cell empty" in str(error.value)
 
 
-def test_a_null_among_labels_is_no_label(make_config: Make, tmp_path: Path) -> None:
+def test_a_null_in_a_list_of_labels_is_left_out(make_config: Make, tmp_path: Path) -> None:
     pq.write_table(
         pa.Table.from_pylist([{"image": None, "text": "x", "label": ["a", None, " "]}]), tmp_path / "rows.parquet"
     )
@@ -182,12 +185,14 @@ def test_captions_that_look_like_dates_stay_text(make_config: Make, tmp_path: Pa
 
 
 @pytest.mark.parametrize("source", ["gone.csv", "./gone", "/nowhere/gone"])
-def test_a_source_that_is_not_there(make_config: Make, source: str) -> None:
+def test_a_missing_source_is_named(make_config: Make, source: str) -> None:
     with pytest.raises(DataError, match="gone"):
         load_split("train", source, make_config())
 
 
-def test_parquet_jsonl_and_csv_read_alike(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
+def test_parquet_jsonl_and_csv_give_the_same_items(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
     (tmp_path / "a.png").write_bytes(png(1))
     rows = [
         {"image": "a.png", "text": "both", "label": ["x", "y"]},
@@ -199,10 +204,10 @@ def test_parquet_jsonl_and_csv_read_alike(make_config: Make, tmp_path: Path, png
     (tmp_path / "rows.csv").write_text("image,text,label\na.png,both,x|y\n,text only,y\na.png,,\n")
     config = make_config(problem="multi_label", data={"train": "unused"})
 
-    found = [load_split("train", str(tmp_path / f"rows.{kind}"), config).items for kind in ("parquet", "jsonl", "csv")]
+    tables = [load_split("train", str(tmp_path / f"rows.{kind}"), config).items for kind in ("parquet", "jsonl", "csv")]
 
-    assert found[0] == found[1] == found[2]
-    assert [item.labels for item in found[0]] == [("x", "y"), ("y",), ()]
+    assert tables[0] == tables[1] == tables[2]
+    assert [item.labels for item in tables[0]] == [("x", "y"), ("y",), ()]
 
 
 def test_a_folder_of_images_by_label(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
@@ -217,9 +222,7 @@ def test_a_folder_of_images_by_label(make_config: Make, tmp_path: Path, png: Cal
     assert all(item.image is not None and item.text is None for item in items)
 
 
-def test_a_folder_whose_folders_are_splits_is_no_set_of_labels(
-    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
-) -> None:
+def test_a_folder_of_split_folders_is_refused(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
     for folder in ("train/cat", "test/cat"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "1.png").write_bytes(png(1))
@@ -286,7 +289,7 @@ def test_labels_are_compared_in_one_normal_form(make_config: Make, tmp_path: Pat
     assert data.labels == listed.labels == ("caf\u00e9", "tea")
 
 
-def test_half_of_a_surrogate_pair_is_no_text(make_config: Make, tmp_path: Path) -> None:
+def test_half_of_a_surrogate_pair_is_refused(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"image": null, "text": "\\ud800", "label": "a"}\n')
 
     with pytest.raises(DataError, match="row 1: the text or a label has half of a surrogate pair"):

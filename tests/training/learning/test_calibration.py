@@ -1,4 +1,4 @@
-"""Temperatures and thresholds: what is fitted on validation, and what it may never make worse."""
+"""Temperatures and thresholds: their fit on validation, and their limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SINGLE, MULTI = Problem.SINGLE_LABEL, Problem.MULTI_LABEL
 
 
 def drawn(seed: int, items: int = 400, classes: int = 5, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits, and labels that are as probable as the logits divided by `temperature` say."""
+    """Logits, and labels drawn with the probabilities of the logits divided by `temperature`."""
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(items, classes, generator=generator)
     return logits, torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator).squeeze(1)
@@ -25,7 +25,7 @@ def drawn(seed: int, items: int = 400, classes: int = 5, temperature: float = 1.
 
 @given(seed=st.integers(0, 50), temperature=st.sampled_from([0.5, 1.0, 2.5]))
 @settings(deadline=None, max_examples=15)
-def test_the_temperature_that_made_the_labels_is_found(seed: int, temperature: float) -> None:
+def test_the_fitted_temperature_is_the_one_that_made_the_labels(seed: int, temperature: float) -> None:
     logits, labels = drawn(seed, items=4000, temperature=temperature)
 
     assert fit_temperature(logits, labels, SINGLE) == pytest.approx(temperature, rel=0.15)
@@ -33,12 +33,12 @@ def test_the_temperature_that_made_the_labels_is_found(seed: int, temperature: f
 
 @given(seed=st.integers(0, 50), factor=st.sampled_from([0.5, 2.0, 3.0]))
 @settings(deadline=None, max_examples=15)
-def test_logits_that_are_larger_by_a_factor_get_a_temperature_that_is(seed: int, factor: float) -> None:
+def test_logits_times_a_factor_get_the_temperature_times_that_factor(seed: int, factor: float) -> None:
     logits, labels = drawn(seed)
 
-    found = fit_temperature(factor * logits, labels, SINGLE) / fit_temperature(logits, labels, SINGLE)
+    ratio = fit_temperature(factor * logits, labels, SINGLE) / fit_temperature(logits, labels, SINGLE)
 
-    assert found == pytest.approx(factor, rel=0.02)
+    assert ratio == pytest.approx(factor, rel=0.02)
 
 
 @given(seed=st.integers(0, 50), problem=st.sampled_from([SINGLE, MULTI]))
@@ -48,28 +48,28 @@ def test_a_temperature_never_makes_its_own_data_less_likely(seed: int, problem: 
     targets = functional.one_hot(labels, 5).double() if problem is MULTI else labels
     loss = functional.binary_cross_entropy_with_logits if problem is MULTI else functional.cross_entropy
 
-    found = fit_temperature(logits, targets, problem)
+    temperature = fit_temperature(logits, targets, problem)
 
-    assert loss(logits.double() / found, targets) <= loss(logits.double(), targets)
+    assert loss(logits.double() / temperature, targets) <= loss(logits.double(), targets)
 
 
-def test_nothing_to_learn_from_leaves_scores_as_they_are() -> None:
+def test_without_items_scores_stay_unchanged() -> None:
     nothing = {pattern: (torch.zeros(0, 3), torch.zeros(0, 3)) for pattern in Pattern}
 
-    found = calibrate(nothing, MULTI)
+    calibrations = calibrate(nothing, MULTI)
 
-    assert all(one.temperature == 1.0 and one.thresholds == (0.5, 0.5, 0.5) for one in found.values())
+    assert all(one.temperature == 1.0 and one.thresholds == (0.5, 0.5, 0.5) for one in calibrations.values())
 
 
 @pytest.mark.parametrize("items", [1, 2, 12])
-def test_answers_that_are_all_right_do_not_make_scores_certain(items: int) -> None:
+def test_answers_that_are_all_right_leave_the_temperature_at_one(items: int) -> None:
     logits, labels = 2 * torch.eye(3).repeat(4, 1)[:items] - 1, torch.arange(3).repeat(4)[:items]
 
     assert fit_temperature(logits, labels, SINGLE) == 1.0
     assert fit_temperature(logits, functional.one_hot(labels, 3), MULTI) == 1.0
 
 
-def test_one_wrong_item_or_equal_logits_leave_scores_as_they_are() -> None:
+def test_with_one_wrong_item_or_equal_logits_scores_stay_unchanged() -> None:
     assert fit_temperature(torch.eye(3)[:1], torch.tensor([1]), SINGLE) == 1.0
     assert fit_temperature(torch.zeros(4, 3), torch.tensor([0, 1, 2, 2]), SINGLE) == 1.0
 
@@ -84,17 +84,17 @@ def test_a_temperature_stays_in_its_range() -> None:
 
 @given(seed=st.integers(0, 200))
 @settings(deadline=None, max_examples=25)
-def test_thresholds_serve_their_own_data_better_than_a_half(seed: int) -> None:
+def test_thresholds_give_their_own_data_a_better_f1_than_a_half(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = rng.random((300, 4)) < 0.2
     probabilities = np.clip(0.25 * truth + 0.3 * rng.random((300, 4)), 0, 1)  # right in order, but never above 0.55
 
-    found = fit_thresholds(probabilities, truth.astype(np.float32))
+    thresholds = fit_thresholds(probabilities, truth.astype(np.float32))
 
-    assert macro_f1(probabilities >= np.array(found), truth) >= macro_f1(probabilities >= 0.5, truth)
+    assert macro_f1(probabilities >= np.array(thresholds), truth) >= macro_f1(probabilities >= 0.5, truth)
 
 
-def test_thresholds_stand_in_the_middle_of_what_serves_equally_well() -> None:
+def test_of_equally_good_thresholds_the_middle_one_is_chosen() -> None:
     truth = np.tile([[True], [False]], (20, 1))
 
     assert fit_thresholds(np.where(truth, 0.9, 0.1), truth.astype(np.float32)) == pytest.approx((0.5,), abs=0.011)
@@ -107,9 +107,9 @@ def test_a_label_without_positives_takes_the_threshold_of_the_others() -> None:
     truth[:, :2] = rng.random((300, 2)) < 0.3
     probabilities = 0.2 * truth + 0.19 * rng.random((300, 3))  # 0.2 parts what is true from what is not
 
-    found = fit_thresholds(probabilities, truth.astype(np.float32))
+    thresholds = fit_thresholds(probabilities, truth.astype(np.float32))
 
-    assert found[2] == pytest.approx(0.2, abs=0.02)
+    assert thresholds[2] == pytest.approx(0.2, abs=0.02)
 
 
 def macro_f1(selected: np.ndarray, truth: np.ndarray) -> float:
@@ -118,7 +118,7 @@ def macro_f1(selected: np.ndarray, truth: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 100.0])  # 100: scores of exactly 0 and 1
-def test_the_bins_give_the_calibration_error_of_the_metrics(scale: float) -> None:
+def test_the_bins_give_the_calibration_error_of_torchmetrics(scale: float) -> None:
     logits, labels = drawn(seed=0, temperature=2.0)
     logits = scale * logits
     targets = functional.one_hot(labels, 5)
@@ -133,10 +133,10 @@ def test_the_bins_give_the_calibration_error_of_the_metrics(scale: float) -> Non
 
 def test_certain_answers_have_a_bin_of_their_own() -> None:
     logits = torch.tensor([[50.0, 0.0]] * 10 + [[3.5, 0.0]] * 10)
-    labels = torch.tensor([1] * 10 + [0] * 10)  # what is certain is wrong, what is nearly certain is right
+    labels = torch.tensor([1] * 10 + [0] * 10)  # certain answers are wrong, nearly certain ones are right
 
-    found = reliability(logits, labels, SINGLE)
+    bins = reliability(logits, labels, SINGLE)
 
-    assert found.count.tolist() == [0] * 14 + [10, 10]
+    assert bins.count.tolist() == [0] * 14 + [10, 10]
     error = multiclass_calibration_error(logits.softmax(-1), labels, 2, n_bins=15)
-    assert found.expected_error == pytest.approx(float(error), abs=1e-6)
+    assert bins.expected_error == pytest.approx(float(error), abs=1e-6)

@@ -42,7 +42,7 @@ def test_runs_are_rows_and_kinds_of_missingness_columns(make_config: Make, tmp_p
         assert row[3] == read_json(run / "metrics.json")["test"]["overall"]["accuracy"]  # the run's own test setting
 
 
-def test_runs_of_different_tasks_have_no_grid(make_config: Make, tmp_path: Path) -> None:
+def test_a_grid_of_different_tasks_is_refused(make_config: Make, tmp_path: Path) -> None:
     runs = []
     for task in ("colors", "other"):
         trained = load_trained(trained_on(make_config, tmp_path / task, "both", task=task))

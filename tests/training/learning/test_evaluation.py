@@ -1,3 +1,5 @@
+"""Evaluation: scores for each presence pattern, and their confidence."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -23,24 +25,24 @@ def encoded(problem: Problem, items: int, natural: Lacks) -> EncodedSplit:
 
 
 @pytest.mark.parametrize("problem", Problem)
-def test_confidence_is_the_mean_of_what_the_service_counts_for_each_answer(problem: Problem) -> None:
+def test_confidence_is_the_mean_of_the_values_that_the_service_counts(problem: Problem) -> None:
     calibrations = {pattern: Calibration(temperature=HEAT[pattern], thresholds=THRESHOLDS[problem]) for pattern in HEAT}
     split, head = encoded(problem, 12, Lacks.NOTHING), torch.nn.Linear(8, 3)
 
-    found = evaluate(head, split, split.natural, problem, calibrations)
+    views = evaluate(head, split, split.natural, problem, calibrations)
 
     for pattern in Pattern:
         logits, _ = split.of_pattern(head, pattern)
         counted = [scores(row, problem, calibrations[pattern]).max() for row in logits.detach().numpy()]
-        assert found[pattern]["confidence"] == pytest.approx(np.mean(counted), abs=1e-5)
-    assert found["overall"]["confidence"] == found["both"]["confidence"]
+        assert views[pattern]["confidence"] == pytest.approx(np.mean(counted), abs=1e-5)
+    assert views["overall"]["confidence"] == views["both"]["confidence"]
 
 
-def test_confidence_in_no_item_is_none() -> None:
+def test_confidence_without_items_is_none() -> None:
     calibrations = {pattern: Calibration() for pattern in Pattern}
     split = encoded(Problem.SINGLE_LABEL, 6, Lacks.IMAGE)
 
-    found = evaluate(torch.nn.Linear(8, 3), split, split.natural, Problem.SINGLE_LABEL, calibrations)
+    views = evaluate(torch.nn.Linear(8, 3), split, split.natural, Problem.SINGLE_LABEL, calibrations)
 
-    assert found["image"]["confidence"] is None
-    assert found["text"]["confidence"] is not None
+    assert views["image"]["confidence"] is None
+    assert views["text"]["confidence"] is not None

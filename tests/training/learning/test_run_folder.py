@@ -1,4 +1,4 @@
-"""Run folders: which are opened, what is discarded, which checkpoint is taken up."""
+"""Run folders: the rules for opening, finishing, cleaning up and discarding them, and the newest checkpoint."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
     run = tmp_path / "run"
     open_run(run, config, data)
     open_run(run, config, data)
-    open_run(run, make_config(export={"precisions": [], "accuracy_budget": 2}), data)  # that is no part of the training
+    open_run(
+        run, make_config(export={"precisions": [], "accuracy_budget": 2}), data
+    )  # `export` has no effect on training
 
     with pytest.raises(RunError, match=r"other config \(mora\.rank was \d+, now 2\)"):
         open_run(run, make_config(mora={"rank": 2}), data)
@@ -41,13 +43,13 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
         open_run(run, config, fewer)
 
 
-def test_nothing_but_a_run_is_ever_overwritten(make_config: Make, tmp_path: Path) -> None:
+def test_only_a_run_is_overwritten(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
     (tmp_path / "thesis.txt").write_text("years of work")
 
     with pytest.raises(RunError, match="not a run"):
         discard(tmp_path)
-    with pytest.raises(RunError, match="something else than a run"):
+    with pytest.raises(RunError, match="holds files, but no run"):
         open_run(tmp_path, config, load_data(config))
 
     assert (tmp_path / "thesis.txt").exists()
@@ -56,7 +58,7 @@ def test_nothing_but_a_run_is_ever_overwritten(make_config: Make, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_removed_and_the_one_before_it_is_used(tmp_path: Path) -> None:
     for step, state in ((3, "{}"), (10, '{"epo')):
         folder = tmp_path / f"checkpoint-{step}"
         folder.mkdir()
@@ -76,7 +78,7 @@ def test_broken_metrics_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("description", ["task.json", "adapter_config.json"])
-def test_a_run_is_finished_once_it_has_metrics_whichever_name_its_description_has(
+def test_a_run_is_finished_once_it_has_metrics_under_both_names_of_its_description(
     tmp_path: Path, description: str
 ) -> None:
     (tmp_path / description).write_text("{}")

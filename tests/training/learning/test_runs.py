@@ -1,4 +1,4 @@
-"""Trained tasks on disk: saved, loaded, by PEFT too, and as earlier versions saved them."""
+"""Trained tasks on disk: saved, loaded here and by PEFT, and read in the form of earlier versions."""
 
 from __future__ import annotations
 

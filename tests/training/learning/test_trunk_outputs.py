@@ -1,4 +1,4 @@
-"""Training on cached trunk outputs is training: same logits, and a file is never taken for another."""
+"""Training on cached trunk outputs: the same logits as without a cache, and a file for each set of inputs."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_training_ends_at_the_same_weights(make_config: Make, tmp_path: Path) ->
         torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-4)
 
 
-def test_the_disk_it_needs_is_announced_and_right(make_config: Make, tmp_path: Path) -> None:
+def test_the_needed_disk_space_is_announced(make_config: Make, tmp_path: Path) -> None:
     said: list[str] = []
     model, preprocessor, data = parts(make_config())
 
@@ -90,7 +90,7 @@ def test_the_disk_it_needs_is_announced_and_right(make_config: Make, tmp_path: P
     assert f"{written / 1e9:.2f} GB" in said[0]
 
 
-def test_a_disk_without_room_is_left_alone(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_gets_no_cache(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     usage = dataclasses.make_dataclass("Usage", [("free", int)])
     monkeypatch.setattr(trunk_cache.shutil, "disk_usage", lambda _: usage(free=1000))
@@ -101,7 +101,7 @@ def test_a_disk_without_room_is_left_alone(make_config: Make, tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_run_reads_what_the_first_wrote(make_config: Make, tmp_path: Path) -> None:
+def test_a_second_run_reads_the_cache_of_the_first(make_config: Make, tmp_path: Path) -> None:
     opened(make_config(), tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
@@ -110,7 +110,7 @@ def test_a_second_run_reads_what_the_first_wrote(make_config: Make, tmp_path: Pa
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-def test_other_layers_or_other_content_are_cached_apart(make_config: Make, tmp_path: Path) -> None:
+def test_other_layers_and_other_inputs_have_their_own_files(make_config: Make, tmp_path: Path) -> None:
     opened(make_config(), tmp_path)
     first = set(tmp_path.iterdir())
 

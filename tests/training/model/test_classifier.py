@@ -36,7 +36,7 @@ def test_a_first_layer_that_the_shallower_tower_lacks_is_refused() -> None:
         split_layers(24, 12, MoRAConfig(first_layer=12))
 
 
-def test_answers_are_the_same_wherever_the_tails_begin_and_absent_inputs_share_a_row(make_config: Make) -> None:
+def test_answers_do_not_depend_on_the_split_and_absent_inputs_share_a_row(make_config: Make) -> None:
     model, _ = build(make_config(), 3)
     model.eval()
     inputs = {

@@ -1,4 +1,4 @@
-"""Every method of the comparison: what it trains, that it starts at the backbone, and that merging changes nothing."""
+"""Every method of the comparison: its trained parameters, its start at the backbone, and its exact merge."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_a_baseline_starts_at_the_backbone(make_config: Make, method: str) -> No
     model, plain = made(config).eval(), load_backbone(config.backbone).eval()
     pixels, _ = inputs()
 
-    found = model.image_features(pixels)
+    features = model.image_features(pixels)
 
-    torch.testing.assert_close(found, plain.get_image_features(pixel_values=pixels).pooler_output, rtol=0, atol=1e-5)
+    torch.testing.assert_close(features, plain.get_image_features(pixel_values=pixels).pooler_output, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -70,7 +70,7 @@ def test_only_the_adapted_layers_are_touched(make_config: Make) -> None:
 
 
 @pytest.mark.parametrize("parametrization", ["official", "identity"])
-def test_an_ablation_trains_what_is_left(make_config: Make, parametrization: str) -> None:
+def test_an_ablation_trains_the_remaining_terms(make_config: Make, parametrization: str) -> None:
     def names(without: str | None) -> set[str]:
         mora = {"parametrization": parametrization, "without": without}
         return {name.rpartition(".")[2] for name in made(make_config(mora=mora)).state_dict()}
@@ -80,7 +80,7 @@ def test_an_ablation_trains_what_is_left(make_config: Make, parametrization: str
     assert names("gram") == names(None)
 
 
-def test_without_gram_nothing_couples_the_towers(make_config: Make) -> None:
+def test_without_gram_the_towers_are_independent(make_config: Make) -> None:
     model = made(make_config(mora={"without": "gram"})).eval()
     pixels, _ = inputs()
     before = model.image_features(pixels)

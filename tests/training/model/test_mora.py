@@ -1,4 +1,4 @@
-"""The adapter's algebra, against METHOD's equations computed on their own."""
+"""The adapter's algebra, against METHOD's equations in NumPy."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def inputs(batch: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def batch(pixels: torch.Tensor, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Complete items, and behind them the row of the absent inputs, for which any picture and text will do here."""
+    """Complete items, then the row of the absent inputs, whose content has no effect here."""
     rows = torch.arange(len(pixels))
     return {
         "image_row": rows,
@@ -83,10 +83,10 @@ def test_official_weight_follows_the_equations(
     factors = SharedFactors(text_width, image_width, rank)
     width = image_width if tower == "image" else text_width
     w0 = torch.randn(width, width)
-    weight = MoRAWeight(w0, factors, tower, MoRAConfig(rank=rank, scale=scale, parametrization="official"))
+    own, other = (factors.image, factors.text) if tower == "image" else (factors.text, factors.image)
+    weight = MoRAWeight(w0, own, other, MoRAConfig(rank=rank, scale=scale, parametrization="official"))
     randomize(weight, seed)
 
-    own, other = (factors.image, factors.text) if tower == "image" else (factors.text, factors.image)
     expected = official_by_hand(
         w0.double().numpy(), own.detach().double().numpy(), other.detach().double().numpy(), weight
     )
@@ -99,7 +99,7 @@ def test_official_starts_as_the_authors_code_does() -> None:
     factors = SharedFactors(512, 768, 4)
     w0 = torch.randn(768, 768) * 0.02
 
-    weight = MoRAWeight(w0, factors, "image", MoRAConfig())
+    weight = MoRAWeight(w0, factors.image, factors.text, MoRAConfig())
 
     assert abs(float(factors.text.detach().var()) - 1 / 4) < 0.05  # N(0, 1/r)
     assert abs(float(weight.p.detach().var()) - 1 / 4) < 0.05
@@ -111,7 +111,8 @@ def test_official_starts_as_the_authors_code_does() -> None:
 def test_identity_starts_at_w0_and_every_part_can_learn() -> None:
     torch.manual_seed(0)
     w0 = torch.randn(10, 10)
-    weight = IdentityMoRAWeight(w0, SharedFactors(6, 10, 4), "image", MoRAConfig())
+    factors = SharedFactors(6, 10, 4)
+    weight = IdentityMoRAWeight(w0, factors.image, factors.text, MoRAConfig())
 
     torch.testing.assert_close(weight(w0), w0, rtol=1e-6, atol=1e-6)
 
@@ -200,7 +201,7 @@ def test_towers_are_paired_from_the_last_layer_backwards(make_config: Callable[.
         ({"first_layer": 3}, "first_layer"),
     ],
 )
-def test_what_cannot_be_adapted_is_named(make_config: Callable[..., TaskConfig], mora: dict, says: str) -> None:
+def test_a_layer_that_cannot_be_adapted_is_named(make_config: Callable[..., TaskConfig], mora: dict, says: str) -> None:
     config = make_config(mora=mora)
 
     with pytest.raises(BackboneError, match=says):

@@ -1,4 +1,4 @@
-"""The loss of a batch, against the expectation it stands for."""
+"""The loss of a batch, against the expectation that it equals."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_modality_dropout_is_the_mean_over_many_draws(logits_of: dict, logits: t
 
 
 @pytest.mark.parametrize("problem", list(Problem))
-def test_what_the_table_hides_teaches_nothing(problem: Problem, logits_of: dict, logits: torch.Tensor) -> None:
+def test_hidden_modalities_have_no_effect_on_the_loss(problem: Problem, logits_of: dict, logits: torch.Tensor) -> None:
     labels = functional.one_hot(LABELS, 3).float() if problem is Problem.MULTI_LABEL else LABELS
     objective = Objective(problem, 0.5, 1.0)
     before = objective(logits, *alone(logits_of), COMPLETE, labels)
@@ -62,7 +62,7 @@ def test_what_the_table_hides_teaches_nothing(problem: Problem, logits_of: dict,
     torch.testing.assert_close(objective(logits, *alone(logits_of), COMPLETE, labels), before)
 
 
-def test_the_complete_answer_teaches_but_does_not_learn(logits_of: dict, logits: torch.Tensor) -> None:
+def test_distillation_has_no_gradient_through_the_complete_answer(logits_of: dict, logits: torch.Tensor) -> None:
     both = logits_of[Pattern.BOTH].requires_grad_()
     image = logits_of[Pattern.IMAGE].requires_grad_()
     whole = torch.where(COMPLETE.unsqueeze(1), both, logits)

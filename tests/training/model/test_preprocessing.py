@@ -1,4 +1,4 @@
-"""Pictures and texts become tensors as transformers' processors make them, and as the service will make them again."""
+"""Pictures and texts become the same tensors as by transformers' processors and in the service."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def preprocessor(request: pytest.FixtureRequest) -> Preprocessor:
 
 @pytest.fixture(scope="module")
 def served(preprocessor: Preprocessor) -> TextTokenizer:
-    """The service's tokenizer, from what the manifest would say."""
+    """The service's tokenizer, from the description in the manifest."""
     description = preprocessor.text_description()
     return TextTokenizer(preprocessor.tokenizer_file(), description.max_length, description.padding)
 
@@ -232,7 +232,7 @@ def test_special_tokens_in_a_text_are_plain_text(preprocessor: Preprocessor, tex
     assert len(words) > 3
 
 
-def test_a_worker_process_tokenises_alike(preprocessor: Preprocessor) -> None:
+def test_a_worker_process_makes_the_same_tokens(preprocessor: Preprocessor) -> None:
     """A loader that spawns its workers pickles the preprocessor."""
     copy = pickle.loads(pickle.dumps(preprocessor))  # noqa: S301
 
@@ -249,7 +249,7 @@ def test_the_tokenizer_file_neither_cuts_nor_pads(preprocessor: Preprocessor) ->
     assert preprocessor.text_description().tokenizer == blob_of(preprocessor.tokenizer_file())
 
 
-def test_siglip_2_is_lower_cased_though_its_files_do_not_say_so(siglip_with: Callable[..., Path]) -> None:
+def test_siglip_2_is_lower_cased_although_its_files_do_not_configure_it(siglip_with: Callable[..., Path]) -> None:
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
     backbone = siglip_with(normalizer=spaces, tokenizer_class="GemmaTokenizer", do_lower_case=None, padding_side="left")
 
@@ -263,7 +263,7 @@ def test_siglip_2_is_lower_cased_though_its_files_do_not_say_so(siglip_with: Cal
 
 
 @pytest.mark.parametrize("normalizer", [None, {"type": "Strip", "strip_left": True, "strip_right": True}])
-def test_a_tokenizer_that_keeps_case_is_left_alone(siglip_with: Callable[..., Path], normalizer: object) -> None:
+def test_a_tokenizer_that_keeps_case_is_not_changed(siglip_with: Callable[..., Path], normalizer: object) -> None:
     preprocessor = preprocessor_of(siglip_with(normalizer=normalizer, do_lower_case=False))
 
     upper, lower = preprocessor.texts(["RED", "red"]).input_ids
@@ -279,7 +279,7 @@ def test_a_tokenizer_that_keeps_case_is_left_alone(siglip_with: Callable[..., Pa
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "is damaged or cut short"),
     ],
 )
-def test_a_picture_that_cannot_be_used_says_so(clip: Preprocessor, data: bytes, problem: str) -> None:
+def test_an_unusable_picture_is_refused(clip: Preprocessor, data: bytes, problem: str) -> None:
     with pytest.raises(DataError, match=f"an image {problem}; replace it, or leave the cell empty"):
         clip.image(data)
 
@@ -326,7 +326,7 @@ def test_a_backbone_without_processors_is_named(request: pytest.FixtureRequest, 
         Preprocessor(str(tmp_path), config)
 
 
-def test_siglip_needs_its_tokenizer_json_even_where_sentencepieces_file_is(siglip_with: Callable[..., Path]) -> None:
+def test_siglip_needs_its_tokenizer_json_even_with_sentencepieces_file(siglip_with: Callable[..., Path]) -> None:
     backbone = siglip_with()
     (backbone / "tokenizer.json").rename(backbone / "spiece.model")
 

@@ -25,7 +25,7 @@ def backbone(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("split", [0, 1, 3, 4])
-def test_image_features_are_those_of_the_whole_model_wherever_it_is_split(backbone: str, split: int) -> None:
+def test_image_features_equal_the_whole_models_for_every_split(backbone: str, split: int) -> None:
     model = load_backbone(backbone).eval()
     pixels = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -37,7 +37,7 @@ def test_image_features_are_those_of_the_whole_model_wherever_it_is_split(backbo
 
 
 @pytest.mark.parametrize("split", [0, 1, 2, 3])
-def test_text_features_are_those_of_the_whole_model_wherever_it_is_split(backbone: str, split: int) -> None:
+def test_text_features_equal_the_whole_models_for_every_split(backbone: str, split: int) -> None:
     model = load_backbone(backbone).eval()
     ids = torch.randint(2, 18, (3, 12), generator=torch.Generator().manual_seed(0))
     ids[:, -1] = 1
@@ -50,7 +50,7 @@ def test_text_features_are_those_of_the_whole_model_wherever_it_is_split(backbon
     torch.testing.assert_close(split_up, whole, rtol=0, atol=1e-5)
 
 
-def test_padding_is_nothing_to_a_causal_tower_and_something_to_another(tiny_backbone, tiny_siglip) -> None:
+def test_padding_changes_the_features_only_without_a_causal_mask(tiny_backbone, tiny_siglip) -> None:
     changes = []
     for path in (tiny_backbone, tiny_siglip):
         model = load_backbone(str(path)).eval()

@@ -1,7 +1,7 @@
-"""`mora-train import`: what is served answers as the imported model in plain PyTorch, and trunks stay shared.
+"""`mora-train import`: the service answers as the imported model in plain PyTorch, and trunks stay shared.
 
 Covers training.model.authors_checkpoint, training.model.import_plan, training.model.import_source.
-Covers training.model.imported_head, training.model.peft_adapter.
+Covers training.model.peft_adapter.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def tuned(folder: Path, backbone: Path) -> Made:
 
 
 def authors(folder: Path, backbone: Path) -> Made:
-    """As the authors' code names it; merged here in NumPy, by METHOD's equations."""
+    """Tensors under the names of the authors' code, merged here in NumPy by METHOD's equations."""
     clip, head, state = plain(backbone), linear_head(), {}
     rng, alpha, rank = np.random.default_rng(0), 0.1, 2
 
@@ -133,8 +133,8 @@ def authors(folder: Path, backbone: Path) -> Made:
     a, b = rng.normal(size=(32, rank)), rng.normal(size=(48, rank))
     for tower, own, other in (("text", a, b), ("vision", b, a)):
         for name in ("q_proj", "v_proj"):
-            place = f"{tower}_model.encoder.layers.{layer}.self_attn.{name}"
-            weight = clip.get_parameter(f"{place}.weight")
+            module = f"{tower}_model.encoder.layers.{layer}.self_attn.{name}"
+            weight = clip.get_parameter(f"{module}.weight")
             w0 = weight.detach().double().numpy()
             width = len(w0)
             parts = {
@@ -143,7 +143,7 @@ def authors(folder: Path, backbone: Path) -> Made:
                 "modality_A": rng.normal(size=(width, rank)),
                 "modality_B": rng.normal(size=(rank, width)),
             }
-            state |= {f"model.{place}.{part}": torch.tensor(value).float() for part, value in parts.items()}
+            state |= {f"model.{module}.{part}": torch.tensor(value).float() for part, value in parts.items()}
             shared = w0 + alpha * own @ (other.T @ other) @ own.T
             specific = w0 + alpha * (parts["modality_A"] @ parts["modality_B"]).T
             merged = parts["shared_magnitude"] * shared / column(shared)
@@ -173,7 +173,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def backbone(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny CLIP with two layers a tower, so that graphs are quickly exported."""
+    """The tiny CLIP with two layers in each tower, so that graphs are exported quickly."""
     folder = tmp_path_factory.mktemp("small") / "clip"
     shutil.copytree(tiny_backbone, folder)
     config = CLIPModel.from_pretrained(tiny_backbone).config
@@ -215,7 +215,7 @@ def served(
 
 
 def plain_logits(clip: nn.Module, head: nn.Linear, backbone: Path, image: bytes | None, text: str | None) -> Tensor:
-    """transformers' own code from end to end; what is missing is a white picture and the empty text."""
+    """The answer of transformers' own code; a missing image is a white picture, a missing text is empty."""
     opened = Image.open(BytesIO(image)) if image is not None else Image.new("RGB", (40, 30), "white")
     pixels = CLIPImageProcessorPil.from_pretrained(backbone)(opened, return_tensors="pt")["pixel_values"]
     ids = AutoTokenizer.from_pretrained(backbone)([text or ""], return_tensors="pt")["input_ids"]
@@ -237,7 +237,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
     answers = {pattern: model.golden_logits(Item(*item), RunOptions()) for pattern, item in items.items()}
 
     def differences() -> list[float]:
-        """Of each pattern, the largest between a logit of the service and PyTorch's."""
+        """The largest difference between logits of the service and of PyTorch, for each pattern."""
         expected = {pattern: plain_logits(clip, head, backbone, *item).numpy() for pattern, item in items.items()}
         return [float(np.abs(answers[pattern] - expected[pattern]).max()) for pattern in items]
 
@@ -248,8 +248,8 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
     assert min(differences()) > 1e-4
 
 
-def test_what_is_the_backbones_stays_shared(served: Served, config_file: Path) -> None:
-    """Law 2: the trunk of a source that leaves its layers alone is the very file of an ordinary fit."""
+def test_an_unchanged_trunk_stays_shared(served: Served, config_file: Path) -> None:
+    """Law 2: a source that does not change the trunk's layers has the same trunk file as an ordinary fit."""
     manifest = served.store.manifest("colors", 1)
     ordinary, _ = build(load_config(config_file), 3)
     imported = load_trained(served.run).model
@@ -266,7 +266,7 @@ def test_what_is_the_backbones_stays_shared(served: Served, config_file: Path) -
         assert blob_of(trunk) == manifest.graphs[Precision.FP32].image_trunk
 
 
-def test_each_tower_is_split_where_it_begins_to_differ(make_config: Make, backbone: Path, tmp_path: Path) -> None:
+def test_each_tower_is_split_at_the_first_layer_that_differs(make_config: Make, backbone: Path, tmp_path: Path) -> None:
     made = dora(tmp_path, backbone)
     last = make_config(labels=LABELS, backbone=str(backbone), mora={"first_layer": 1})
 
@@ -297,13 +297,15 @@ def test_an_adapter_inside_another_module_comes_with_its_head(backbone: Path, tm
     head = linear_head()
     head.load_state_dict({name.removeprefix("head."): value for name, value in source.head.items()})
     expected = plain_logits(made.clip, made.head, backbone, png(1), "a red picture")
-    found = plain_logits(source.towers.eval(), head, backbone, png(1), "a red picture")
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    imported = plain_logits(source.towers.eval(), head, backbone, png(1), "a red picture")
+    torch.testing.assert_close(imported, expected, atol=1e-5, rtol=0)
     base = plain_logits(plain(backbone), made.head, backbone, png(1), "a red picture")
     assert float((base - expected).abs().max()) > 1e-3
 
 
-def test_an_imported_run_is_like_any_other(served: Served, config_file: Path, tmp_path: Path) -> None:
+def test_an_imported_run_is_finished_evaluated_and_described_like_any_other(
+    served: Served, config_file: Path, tmp_path: Path
+) -> None:
     before = json.loads((served.run / "metrics.json").read_text())
     again = ["import", str(config_file), str(served.made.path), "--output", str(served.run), *served.made.options]
 
@@ -347,7 +349,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(backbone: Path, tmp_path: Pat
     assert mark.read_text() == CODE_RAN
 
 
-def test_a_file_that_is_no_checkpoint(backbone: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(backbone: Path, tmp_path: Path) -> None:
     path = tmp_path / "best_model.pt"
     for content in (b"", b"hello", picture(1).tobytes()):
         path.write_bytes(content)
@@ -367,7 +369,7 @@ def test_a_file_that_is_no_checkpoint(backbone: Path, tmp_path: Path) -> None:
         (lambda state: state.update({"cls_head.bias": torch.full((3,), torch.nan)}), "not finite"),
     ],
 )
-def test_an_authors_file_that_is_not_whole(backbone: Path, tmp_path: Path, change, message: str) -> None:
+def test_an_incomplete_authors_file_is_refused(backbone: Path, tmp_path: Path, change, message: str) -> None:
     path = authors(tmp_path, backbone).path
     state = torch.load(path, weights_only=True)
     change(state)
@@ -377,7 +379,7 @@ def test_an_authors_file_that_is_not_whole(backbone: Path, tmp_path: Path, chang
         read_source(path, str(backbone))
 
 
-def test_the_shared_factors_are_found_under_either_name(backbone: Path, tmp_path: Path) -> None:
+def test_the_shared_factors_are_read_under_either_name(backbone: Path, tmp_path: Path) -> None:
     path = authors(tmp_path, backbone).path
     first, second = load_backbone(str(backbone)), load_backbone(str(backbone))
     merge_authors(path, first)
@@ -395,7 +397,9 @@ def test_the_shared_factors_are_found_under_either_name(backbone: Path, tmp_path
 def test_the_wrong_backbone_is_refused(backbone: Path, tiny_siglip: Path, tmp_path: Path, kind: str) -> None:
     made = SOURCES[kind](tmp_path, backbone)
 
-    with pytest.raises(SourceError, match=r"not fit the backbone|is a clip model, and the backbone|a head is"):
+    with pytest.raises(
+        SourceError, match=r"not fit the backbone|is a clip model, and the backbone|give the backbone that"
+    ):
         read_source(made.path, str(tiny_siglip))
 
 
@@ -408,7 +412,7 @@ def test_a_checkpoint_of_another_size_is_refused(backbone: Path, tmp_path: Path)
         read_source(tmp_path / "other", str(backbone))
 
 
-def test_a_checkpoint_that_is_not_whole_or_more_than_whole(backbone: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_with_missing_or_unknown_weights_is_refused(backbone: Path, tmp_path: Path) -> None:
     folder = tuned(tmp_path, backbone).path
     weights = load_file(folder / "model.safetensors")
 
@@ -428,7 +432,7 @@ def test_a_checkpoint_that_is_not_whole_or_more_than_whole(backbone: Path, tmp_p
         read_source(folder, str(backbone))
 
 
-def test_a_checkpoint_that_prepares_its_images_otherwise(backbone: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_with_other_image_preprocessing_is_refused(backbone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(backbone, folder)
     same = read_source(folder, str(backbone))
@@ -441,14 +445,14 @@ def test_a_checkpoint_that_prepares_its_images_otherwise(backbone: Path, tmp_pat
         read_source(folder, str(backbone))
 
 
-def test_an_image_classifier_cannot_be_served_and_the_message_says_what_can(backbone: Path, tmp_path: Path) -> None:
+def test_an_image_classifier_is_refused_with_an_alternative(backbone: Path, tmp_path: Path) -> None:
     CLIPForImageClassification(plain(backbone).config).save_pretrained(tmp_path / "images")
 
     with pytest.raises(SourceError, match=r"no text tower.*Instead, put the weights"):
         read_source(tmp_path / "images", str(backbone))
 
 
-def test_an_adapter_of_another_kind(backbone: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_another_kind_is_refused(backbone: Path, tmp_path: Path) -> None:
     adapted = peft.get_peft_model(plain(backbone), peft.LoHaConfig(r=2, target_modules=["q_proj"]))
     adapted.save_pretrained(tmp_path / "loha")
 
@@ -475,7 +479,7 @@ def test_an_adapter_of_another_kind(backbone: Path, tmp_path: Path) -> None:
         (lambda state: state.clear(), "not the layers of one CLIP"),
     ],
 )
-def test_an_adapter_that_is_not_whole(backbone: Path, tmp_path: Path, change, message: str) -> None:
+def test_an_incomplete_adapter_is_refused(backbone: Path, tmp_path: Path, change, message: str) -> None:
     folder = lora(tmp_path, backbone).path
     state = dict(sorted(load_file(folder / "adapter_model.safetensors").items()))
     change(state)
@@ -488,13 +492,13 @@ def test_an_adapter_that_is_not_whole(backbone: Path, tmp_path: Path, change, me
 def test_a_head_needs_its_labels(make_config: Make, backbone: Path, tmp_path: Path) -> None:
     path = authors(tmp_path, backbone).path
 
-    with pytest.raises(SourceError, match="nothing says which label each stands for"):
+    with pytest.raises(SourceError, match="the configuration does not name their labels"):
         plan_import(make_config(backbone=str(backbone)), path)
     with pytest.raises(SourceError, match="3 rows, and the configuration lists 4 labels"):
         plan_import(make_config(backbone=str(backbone), labels=[*LABELS, "white"]), path)
 
 
-def test_a_head_file_with_something_else(make_config: Make, backbone: Path, tmp_path: Path) -> None:
+def test_a_head_file_with_other_tensors_is_refused(make_config: Make, backbone: Path, tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     save_file({"weight": torch.ones(3, 5)}, path)
     with pytest.raises(SourceError, match="holds weight; a head is"):
@@ -504,13 +508,13 @@ def test_a_head_file_with_something_else(make_config: Make, backbone: Path, tmp_
         plan_import(make_config(backbone=str(backbone)), backbone, path)
 
 
-def test_something_that_is_none_of_the_three(config_file: Path, tmp_path: Path) -> None:
+def test_a_source_of_no_known_kind_is_refused(config_file: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["import", str(config_file), str(tmp_path / "x"), "--output", str(tmp_path / "run")]
     )
 
     assert result.exit_code == 1
-    assert "there is no such file or folder. Understood are" in result.stderr
+    assert "the path does not exist. A source is" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -532,10 +536,10 @@ def test_a_siglip_adapter(tiny_siglip: Path, tmp_path: Path) -> None:
 
 
 def test_an_adapter_that_merging_would_change_is_refused(tiny_siglip: Path, tmp_path: Path) -> None:
-    """PyTorch's attention of SigLIP's pooling reads the weight of its out_proj past what peft put around it."""
+    """SigLIP's pooling reads the weight of its out_proj directly, without the layer that peft put around it."""
     adapted = peft.get_peft_model(load_checkpoint(tiny_siglip), peft.LoraConfig(r=2, target_modules=["out_proj"]))
     moved(adapted, "lora_B")
     adapted.save_pretrained(tmp_path / "lora")
 
-    with pytest.raises(SourceError, match="cannot be merged: that moves a feature by"):
+    with pytest.raises(SourceError, match="cannot be merged: merging moves a feature by"):
         read_source(tmp_path / "lora", str(tiny_siglip))
