@@ -125,8 +125,7 @@ def import_command(
     context: typer.Context,
     config: ConfigFile,
     source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="Model trained elsewhere: a folder, or the authors' best_model.pt."),
+        Path, typer.Argument(metavar="SOURCE", help="Model trained elsewhere: a folder, or the authors' best_model.pt.")
     ],
     output: Annotated[Path, typer.Option(help="Run directory, as of `fit`.")],
     head: Annotated[

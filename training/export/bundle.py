@@ -12,17 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from model_store import (
-    Backbone,
-    Blob,
-    GoldenExample,
-    Graphs,
-    ManifestDraft,
-    Pattern,
-    Precision,
-    Provenance,
-    blob_of,
-)
+from model_store import Backbone, Blob, GoldenExample, Graphs, ManifestDraft, Pattern, Precision, Provenance, blob_of
 from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import Split

@@ -21,11 +21,7 @@ from training.pipeline.fit import conclude, fit
 
 
 def import_model(
-    plan: ImportPlan,
-    data: TaskData,
-    folder: Path,
-    announce: Callable[[str], None] = print,
-    overwrite: bool = False,
+    plan: ImportPlan, data: TaskData, folder: Path, announce: Callable[[str], None] = print, overwrite: bool = False
 ) -> TrainedTask:
     """Write the towers into `folder`, take their head or fit one, calibrate, evaluate, report and save."""
     started, config = time.monotonic(), plan.config

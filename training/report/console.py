@@ -14,11 +14,7 @@ from training.learning.cross_scenario import Grid
 from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import ImportPlan
 
-_KINDS = {
-    "peft": "PEFT adapter",
-    "transformers": "fine-tuned checkpoint",
-    "authors": "file of MoRA's authors",
-}
+_KINDS = {"peft": "PEFT adapter", "transformers": "fine-tuned checkpoint", "authors": "file of MoRA's authors"}
 
 
 def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
