@@ -14,21 +14,9 @@ from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
+from training.learning import run_folder
 from training.learning.calibration import calibrate
 from training.learning.evaluation import EncodedSplit, encode_splits, evaluate_splits, selection_metric
-from training.learning.run_folder import (
-    CHECKPOINTS,
-    HISTORY,
-    METRICS,
-    MISSING_TABLES,
-    REPORT,
-    TRUNK_CACHE,
-    clean_up,
-    discard,
-    last_checkpoint,
-    open_run,
-    write_json,
-)
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import collator_for, is_main_process, train, training_arguments
 from training.model.towers import layer_counts
@@ -47,27 +35,29 @@ def fit(
     """Train a task and write adapter, tables, metrics and report into `folder`.
 
     Args:
-        announce: called with what the user should know, such as the disk space that is needed.
-        cache_folder: where several runs share the frozen layers' outputs; None: in `folder`, while it trains.
+        announce: called with notes for the user, such as the disk space that is needed.
+        cache_folder: a folder for the frozen layers' outputs, which several runs may share; None: a part of `folder`
+            until the run is finished.
         overwrite: discard the run in `folder`.
     """
     started = time.monotonic()
     metric = selection_metric(config.problem, data.labels, data.validation)
-    arguments = training_arguments(config, folder / CHECKPOINTS, metric)
+    arguments = training_arguments(config, folder / run_folder.CHECKPOINTS, metric)
     with arguments.main_process_first(local=False):
         if overwrite and is_main_process():
-            discard(folder)
-        open_run(folder, config, data)
-        checkpoint = last_checkpoint(folder / CHECKPOINTS)
-        tables = draw_tables(config, data, folder / MISSING_TABLES)
+            run_folder.discard(folder)
+        run_folder.open_run(folder, config, data)
+        checkpoint = run_folder.last_checkpoint(folder / run_folder.CHECKPOINTS)
+        tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES)
     set_seed(config.train.seed)
     model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device)
     first_tail_layers = model.image_split, model.text_split
-    if config.imported is not None:  # no layer is trained, so the cache can hold the outputs of all
+    if config.imported is not None:  # no layer is trained, so the cache may hold the last layers' outputs
         model.split_at(model.backbone, *layer_counts(model.backbone))
+    cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with arguments.main_process_first(local=False):
-        collator = collator_for(model, preprocessor, config, data, cache_folder or folder / TRUNK_CACHE, announce)
+        collator = collator_for(model, preprocessor, config, data, cache_folder, announce)
     history = train(model, collator, config, data, tables, arguments, checkpoint)
     encoded = encode_splits(model, data, collator)
     model.cpu().split_at(model.backbone, *first_tail_layers)
@@ -89,8 +79,8 @@ def conclude(
 
     Args:
         encoded: validation and test.
-        history: the Trainer's log; empty when nothing was trained.
-        started: when the work on the run began, by the monotonic clock.
+        history: the Trainer's log; empty if nothing was trained.
+        started: the start of the run, in seconds of the monotonic clock.
     """
     head, problem = trained.model.head, trained.config.problem
     calibration = calibrate(encoded["validation"].by_pattern(head, tables["validation"]), problem)
@@ -104,10 +94,10 @@ def conclude(
     if is_main_process():
         report = report_html(report_data(trained, data, encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
-        write_json(folder / HISTORY, history)
-        write_atomically(folder / REPORT, report.encode())
-        write_json(folder / METRICS, metrics)  # last: it marks the run as finished
-        clean_up(folder)
+        run_folder.write_json(folder / run_folder.HISTORY, history)
+        write_atomically(folder / run_folder.REPORT, report.encode())
+        run_folder.write_json(folder / run_folder.METRICS, metrics)  # last: it marks the run as finished
+        run_folder.clean_up(folder)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     return trained

@@ -22,9 +22,8 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
     trained = model.trainable_parameters()
     head = sum(value.numel() for value in model.head.parameters())
     total = head + sum(value.numel() for value in model.backbone.parameters())
-    table = Table("", "", show_header=False, box=None)
     vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
-    for name, value in {
+    rows = {
         "task": f"{task.task} ({task.problem}, {classes} labels)",
         "backbone": task.backbone,
         "method": _method(task),
@@ -33,17 +32,15 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
         "adapter parameters": f"{trained - head:,}",
         "head parameters": f"{head:,}",
         "trainable parameters": f"{trained:,}  ({trained / total:.3%} of {total:,})",
-    }.items():
-        table.add_row(name, value)
-    console.print(table)
+    }
+    _print_rows(console, rows)
 
 
 def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, data: TaskData) -> None:
-    """What an import will take over, and what it will train."""
+    """The parts that an import will take over, and the parts that it will train."""
     task, imported = import_plan.config, import_plan.imported
-    train, table = task.train, Table("", "", show_header=False, box=None)
-    fitted = f"fitted on {len(data.train.items):,} items in {train.epochs} epochs, the towers as they are"
-    for name, value in {
+    fitted = f"fitted on {len(data.train.items):,} items in {task.train.epochs} epochs, the towers as they are"
+    rows = {
         "task": f"{task.task} ({task.problem}, {len(data.labels)} labels)",
         "source": f"{source} ({_KINDS[imported.kind]})",
         "backbone": task.backbone,
@@ -51,7 +48,13 @@ def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, d
         "image tower": _tower(imported.first_image_layer, import_plan.layers[0]),
         "text tower": _tower(imported.first_text_layer, import_plan.layers[1]),
         "head": "taken as it is" if import_plan.head is not None else fitted,
-    }.items():
+    }
+    _print_rows(console, rows)
+
+
+def _print_rows(console: Console, rows: dict[str, str]) -> None:
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
 
@@ -66,29 +69,28 @@ def _method(task: TaskConfig) -> str:
     match task.method:
         case "mora":
             without = f" without {mora.without}" if mora.without else ""
-            how = f"mora ({mora.parametrization}{without}), rank {mora.rank}, scale {mora.scale:g}"
+            settings = f"mora ({mora.parametrization}{without}), rank {mora.rank}, scale {mora.scale:g}"
         case "lora" | "dora":
-            how = f"{task.method}, rank {mora.rank}"
+            settings = f"{task.method}, rank {mora.rank}"
         case _:
             return task.method
-    return f"{how}, on {', '.join(mora.target_modules)}"
+    return f"{settings}, on {', '.join(mora.target_modules)}"
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """The test scores of metrics.json, overall and per presence pattern."""
-    table = Table(title="test")
-    rows = metrics["test"]
-    columns = list(rows["overall"])
-    for column in ["items present", *columns]:
-        table.add_column(column, justify="left" if column == "items present" else "right")
-    for pattern, scores in rows.items():
+    table = Table("items present", title="test")
+    columns = list(metrics["test"]["overall"])
+    for column in columns:
+        table.add_column(column, justify="right")
+    for pattern, scores in metrics["test"].items():
         cells = [scores.get(column) for column in columns]
         table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
     console.print(table)
 
 
 def print_grid(console: Console, grid: Grid) -> None:
-    """Trained on (rows) by tested on (columns)."""
+    """The scores of a grid: one row for each run, one column for each test setting."""
     table = Table("trained on", *grid.tested_on, title=f"{grid.metric} on the test split, by what it lacks")
     for name, scores in zip(grid.trained_on, grid.scores, strict=True):
         table.add_row(name, *(f"{value:.4f}" for value in scores))

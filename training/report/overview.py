@@ -23,8 +23,8 @@ from training.model.preprocessing import Preprocessor
 
 _MAX_LABELS = 30
 _EXAMPLES, _COLUMNS = 24, 6
-_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu has most alphabets; Pillow's own font only Latin
-_LINE, _TEXT_LINES, _LABEL_LINES = 15, 5, 2  # height of a line in pixels; most lines of each
+_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu has most alphabets; Pillow's font has only Latin
+_LINE, _TEXT_LINES, _LABEL_LINES = 15, 5, 2  # height of a line in pixels; line limits of a text and of labels
 _MARGIN, _NARROWEST = 8, 160  # pixels
 
 
@@ -43,9 +43,8 @@ def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table],
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     masks = masks_beside(Path(config.data.root)) if config.data.root else []
     if masks:
-        names = ", ".join(path.name for path in masks)
-        tables_note = f"missing tables in {config.data.root}/{MASKS}: {names}"
-        console.print(f"{tables_note}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
+        available = f"missing tables in {config.data.root}/{MASKS}: {', '.join(path.name for path in masks)}"
+        console.print(f"{available}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
 
 
 def _by_label(data: TaskData) -> Grid:
@@ -67,14 +66,12 @@ def _by_label(data: TaskData) -> Grid:
 
 
 def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> Image.Image:
-    """Some training examples, evenly spread, as the model sees them under the missing table.
+    """A sheet of evenly spaced training examples, as the model sees them under the missing table.
 
     The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens.
     """
-    items = MaskedExamples(data.train, table)
-    chosen = sorted({round(number) for number in np.linspace(0, len(items) - 1, _EXAMPLES)})
-    cells = []
-    for number in chosen:
+    items, cells = MaskedExamples(data.train, table), []
+    for number in np.unique(np.linspace(0, len(items) - 1, _EXAMPLES).round().astype(int)):
         item = items[number]
         picture = preprocessor.picture_of(preprocessor.image(item.image))
         tokens = preprocessor.texts([item.text]).input_ids[0]

@@ -85,11 +85,11 @@ def ending_in(kind: str, data: bytes) -> bytes:
 
 
 def far_off(fp32: GraphFiles, _: Precision) -> GraphFiles:
-    return dataclasses.replace(fp32, **{n: ending_in("Neg", d) for n, d in fp32.by_name().items() if "tail" in n})
+    return fp32 | {name: ending_in("Neg", data) for name, data in fp32.items() if "tail" in name}
 
 
 def overflowing(fp32: GraphFiles, _: Precision) -> GraphFiles:
-    return dataclasses.replace(fp32, image_tail=ending_in("Log", fp32.image_tail))  # of negative numbers too
+    return fp32 | {"image_tail": ending_in("Log", fp32["image_tail"])}  # of negative numbers too
 
 
 def failing(fp32: GraphFiles, _: Precision) -> GraphFiles:
