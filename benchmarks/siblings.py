@@ -26,7 +26,7 @@ def sibling(first: Bundle, trained: TrainedTask) -> Bundle:
             "golden": tuple(_golden(first, example, trained) for example in first.draft.golden),
         }
     )
-    return Bundle(draft, {**first.blobs, **blobs.content}, ())
+    return Bundle(draft, first.blobs | blobs, ())
 
 
 def _golden(first: Bundle, example: GoldenExample, trained: TrainedTask) -> GoldenExample:

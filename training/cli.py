@@ -109,7 +109,7 @@ DATA_AND_EXPORT = "The fields --data.* and --export.* of the configuration are f
 
 @app.command(context_settings=WITH_FLAGS, epilog=ANY_FIELD)
 def show(context: typer.Context, config: ConfigFile, backbone: BackboneOption = None) -> None:
-    """Print which layers and how many parameters would be trained. Needs only the backbone's config.json."""
+    """Print the layers and the number of parameters that would be trained. Needs the backbone's config.json alone."""
     task = _configured(config, context.args, backbone)
     labels = task.labels or load_data(task).labels
     with torch.device("meta"):
@@ -129,8 +129,8 @@ def fit_command(
 ) -> None:
     """Train, evaluate and, with --publish, put the task live.
 
-    A run that was killed goes on from its last epoch when the same command is given again. A finished run is not
-    trained again.
+    When the same command is given again, a killed run resumes after its last epoch, and a finished run is not trained
+    again.
     """
     task = _configured(config, context.args, backbone)
     data = _loaded(task)
@@ -155,10 +155,10 @@ def import_command(
     overwrite: OverwriteOption = False,
     backbone: BackboneOption = None,
 ) -> None:
-    """Take over a model trained elsewhere: merge, calibrate and evaluate it and, with --publish, put it live.
+    """Import a model trained elsewhere: merge, calibrate and evaluate it and, with --publish, put it live.
 
-    CONFIG is the task as for `fit`. Its backbone is the model that SOURCE was made from; its data calibrates and tests
-    the model, and fits a head if SOURCE has none. SOURCE is one of three kinds:
+    CONFIG is the task as for `fit`. Its backbone is the model that SOURCE was made from. Its data is used to calibrate
+    and evaluate the model, and to fit a head if SOURCE has none. SOURCE is one of three kinds:
 
     A PEFT adapter (LoRA, DoRA), a folder with adapter_config.json:
     mora-train import shop.yaml my-lora/ --output runs/shop
@@ -169,13 +169,12 @@ def import_command(
     The file that the code of MoRA's authors writes:
     mora-train import food101.yaml checkpoints/best_model.pt --output runs/food101 --publish model_store
 
-    A head in SOURCE or in --head is used unchanged, and `labels` must be in its order. Without one, a head is fitted on
-    the training data. Layers that equal the backbone's stay shared with its other tasks.
+    A head in SOURCE or in --head is used unchanged; list `labels` in its order. Without a head, one is fitted on the
+    training data. Layers that equal the backbone's stay shared with its other tasks.
     """
     import_plan = plan_import(_configured(config, context.args, backbone), source, head)
     data = _loaded(import_plan.config)
-    for note in import_plan.notes:
-        _note(note)
+    _note(*import_plan.notes)
     print_import_plan(console, import_plan, source, data)
     trained = _finished(output, overwrite, import_plan.config, data)
     trained = trained or import_model(import_plan, data, output, _note, overwrite)
@@ -191,8 +190,8 @@ def evaluate(
 ) -> None:
     """Score a finished run again on its validation and test splits, overall and per presence pattern.
 
-    With --grid, several runs of one task, trained on different kinds of missingness (--missing.train.type and
-    --missing.train.ratio of `fit`), are rows, and kinds of missingness of the test split columns.
+    With --grid, each run is a row of a table, and each kind of missingness of the test split a column. The runs are of
+    one task, trained on different kinds of missingness (--missing.train.type and --missing.train.ratio of `fit`).
 
     If the data has moved, add its new paths after DIR: --data.validation PATH --data.test PATH.
     """
@@ -218,16 +217,16 @@ def compare_command(
     context: typer.Context,
     config: ConfigFile,
     methods: Annotated[list[str], typer.Option(help=f"Any of: {', '.join(METHODS)}; or all.")] = ["all"],  # noqa: B006
-    seeds: Annotated[list[int], typer.Option(help="Each draws its own start and missing tables.")] = [0, 1, 2],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option(help="Each seed draws initial weights and missing tables.")] = [0, 1, 2],  # noqa: B006
     search: Annotated[str, typer.Option(help="Searched for each method: learning_rate, or nothing.")] = "learning_rate",
-    output: Annotated[Path | None, typer.Option(help="Folder; left out: runs/compare-TASK.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; by default runs/compare-TASK.")] = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Train several methods alike and put them in one table: comparison.md, comparison.json and comparison.svg.
+    """Train several methods alike and compare them in comparison.md, comparison.json and comparison.svg.
 
-    Each method's learning rate is searched on validation with the first seed: three rates around that of the
-    configuration, and further while the best is at an edge. `ours` is the unchanged configuration; the others take its
-    data, epochs and batches. When the command is given again, finished runs are not run again.
+    The learning rate of each method is searched on the validation split with the first seed: three rates around the
+    configured one, and further rates while the best is at an edge. `ours` is the unchanged configuration; the other
+    methods use its data, epochs and batches. When the command is given again, finished runs are kept.
     """
     task = _configured(config, context.args, backbone)
     if search not in ("learning_rate", "nothing"):
@@ -253,7 +252,7 @@ def export(
 ) -> None:
     """Merge the adapter, write the ONNX graphs, and check on every presence pattern that they agree with PyTorch.
 
-    Precisions other than fp32 are written if they cost no pattern more than a budget of accuracy on validation:
+    A precision other than fp32 is written if it lowers no pattern's validation score by more than a budget, in points:
     --export.precisions "\\[int8, fp16]" --export.accuracy_budget 0.5
     """
     trained, data = open_finished(run, context.args, backbone, _note)
@@ -262,7 +261,7 @@ def export(
     if single_file:
         (output / "model.onnx").write_bytes(export_single_file(trained.model))
     error = max(bundle.draft.graphs[Precision.FP32].max_logit_error.values())
-    console.print(f"exported to {output}; largest difference from PyTorch in a logit: {error:.1e}")
+    console.print(f"exported to {output}; largest difference of a logit from PyTorch: {error:.1e}")
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
@@ -282,10 +281,10 @@ def publish(
 def data_command(
     context: typer.Context,
     config: ConfigFile,
-    output: Annotated[Path | None, typer.Option(help="PNG of examples; left out: TASK-examples.png here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="PNG of examples; by default TASK-examples.png.")] = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Count items and labels of the data before any training, and draw examples as the model would see them."""
+    """Count the items and labels of the data, and draw examples as the model would see them."""
     task = _configured(config, context.args, backbone)
     data = load_data(task)
     tables = draw_tables(task, data)
@@ -297,7 +296,7 @@ def data_command(
 
 
 def _message(error: Exception) -> str | None:
-    """The cause and the cure; None for a fault of this program, which keeps its traceback."""
+    """The cause and the cure; None for a bug in this program, which keeps its traceback."""
     if isinstance(error, OSError):
         return describe_os_error(error)
     if isinstance(error, torch.OutOfMemoryError):
@@ -308,8 +307,9 @@ def _message(error: Exception) -> str | None:
     return None if isinstance(error, RuntimeError) else str(error)
 
 
-def _note(text: str) -> None:
-    errors.print(f"note: {text}", style="yellow", markup=False)
+def _note(*texts: str) -> None:
+    for text in texts:
+        errors.print(f"note: {text}", style="yellow", markup=False)
 
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:
@@ -319,8 +319,7 @@ def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfi
 
 def _loaded(task: TaskConfig) -> TaskData:
     data = load_data(task)
-    for note in data.notes:
-        _note(note)
+    _note(*data.notes)
     return data
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from model_store.items.picture_error import MAX_PIXELS, PictureError, PictureProblem
 
-_LISTED = 3  # of many names
+_LISTED = 3  # names in a message
 _PICTURE_FAULTS = {
     PictureProblem.FORMAT: "is not a JPEG, PNG or WebP file",
     PictureProblem.PIXELS: f"has more than {MAX_PIXELS:,} pixels, before or after it is resized",
@@ -15,7 +15,7 @@ _PICTURE_FAULTS = {
 
 
 class TrainingError(Exception):
-    """Training refuses to go on."""
+    """Training cannot go on."""
 
 
 class ConfigError(TrainingError):
@@ -43,7 +43,7 @@ class ExportError(TrainingError):
 
 
 class RunError(TrainingError):
-    """A run directory is not one that the command can use."""
+    """The command cannot use the run directory."""
 
 
 def first_few(names: Collection[str]) -> str:
@@ -53,5 +53,5 @@ def first_few(names: Collection[str]) -> str:
 
 
 def picture_fault(name: str, error: PictureError, cure: str = "replace it, or leave the cell empty") -> DataError:
-    """What is wrong with the picture of that name."""
+    """The error for a picture that cannot be used: its name, the fault and the cure."""
     return DataError(f"{name} {_PICTURE_FAULTS[error.problem]}; {cure}")

@@ -103,7 +103,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         ),
     )
     blobs.add(preprocessor.tokenizer_file())
-    return Bundle(draft, blobs.content, precision_checks)
+    return Bundle(draft, blobs, precision_checks)
 
 
 def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
@@ -141,14 +141,11 @@ def _backbone(trained: TrainedTask) -> Backbone:
     )
 
 
-class Blobs:
+class Blobs(dict[str, bytes]):
     """Contents by their SHA-256."""
 
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
-
     def add(self, data: bytes) -> Blob:
-        """Add the content and return its name and size."""
+        """Add the content and return its SHA-256 and size."""
         blob = blob_of(data)
-        self.content[blob.sha256] = data
+        self[blob.sha256] = data
         return blob

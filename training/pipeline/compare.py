@@ -1,4 +1,4 @@
-"""`mora-train compare`: search each method's learning rate on validation, run every seed, collect the scores."""
+"""`mora-train compare`: search each method's learning rate, run every seed, collect the scores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     OURS: {},
 }
 _STEP = 10**0.5  # ratio of neighbouring learning rates in a search
-_WIDENINGS = 3  # rates that the search may add beyond an edge
+_WIDENINGS = 3  # rates that the search may add beyond the first three
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
 
 
@@ -73,10 +73,10 @@ class Runs:
 
 
 def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
-    """Each method's learning rate, and its scores with every seed: the content of comparison.json.
+    """The content of comparison.json: each method's learning rate, and its scores with every seed.
 
     Args:
-        search: whether to search each method's learning rate, or to take it from the configuration.
+        search: search each method's learning rate; otherwise take it from the configuration.
     """
     config, data = runs.config, runs.data
     unknown = [name for name in methods if name not in METHODS]
@@ -120,7 +120,7 @@ def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, d
 
 
 def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """The scores of one method, a list over the seeds for each."""
+    """The scores of one method. Each is a list over the seeds."""
     views = runs[0]["test"]
     return {
         "trainable_parameters": runs[0]["trainable_parameters"],
@@ -131,7 +131,7 @@ def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
 
 
 def variant(config: TaskConfig, name: str, rate: float, seed: int) -> TaskConfig:
-    """The configuration of one run. `seed` also draws its missing tables, so that runs of a seed are paired."""
+    """The configuration of one run. The seed also draws the missing tables, so that runs of a seed are paired."""
     changes: dict[str, JsonValue] = {**METHODS[name], "train.learning_rate": float(f"{rate:.3g}"), "train.seed": seed}
     for split in ("train", "validation", "test"):
         if getattr(config.missing, split).table is None:

@@ -87,10 +87,8 @@ def conclude(
     trained = replace(trained, calibration=calibration)
     metrics = evaluate_splits(head, encoded, tables, problem, calibration)
     metrics["trainable_parameters"] = trained.model.trainable_parameters()
-    metrics["seconds"] = {
-        "train": history[-1]["seconds"] if history else 0.0,
-        "total": round(time.monotonic() - started, 1),
-    }
+    seconds = history[-1]["seconds"] if history else 0.0
+    metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     if is_main_process():
         report = report_html(report_data(trained, data, encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)

@@ -1,4 +1,4 @@
-"""`mora-train import`: take over towers that were trained elsewhere, and their head or one that is fitted here."""
+"""`mora-train import`: a task from towers that were trained elsewhere, and from their head or a head fitted here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def import_model(
         discard(folder)
     open_run(folder, config, data)
     write_atomically(folder / TOWERS, safetensors.torch.save(plan.towers))
-    if plan.head is None:  # with these towers `fit` trains the head alone
+    if plan.head is None:  # `fit` reads these towers and trains the head alone
         return fit(config, data, folder, announce)
     tables = draw_tables(config, data, folder / MISSING_TABLES)
     model, preprocessor = build(config, len(data.labels), folder)

@@ -1,4 +1,4 @@
-"""The data of a run's report, from the trained task and its encoded test split."""
+"""The data of a run's report, computed from the trained task and its encoded test split."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def report_data(
 def _robustness(
     trained: TrainedTask, test: Split, encoded: EncodedSplit, kind: MissingType, metric: str
 ) -> list[tuple[float, float]]:
-    """The metric at each missing ratio: a table is drawn for each, all with the test split's seed."""
+    """The metric at each missing ratio. The table of each ratio is drawn with the test split's seed."""
     config, points = trained.config, []
     for ratio in _RATIOS:
         setting = MissingConfig(type=kind, ratio=ratio, seed=config.missing.test.seed)

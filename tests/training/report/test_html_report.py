@@ -191,7 +191,7 @@ def test_a_run_with_nothing_to_show_says_so(report: Report) -> None:
 
     assert page.count("svg") == 0
     assert "No epochs were recorded." in page.text
-    assert "No item of the test split was answered wrong." in page.text
+    assert "No answer on the test split is wrong." in page.text
     assert "Confusion" not in page.text
 
 
