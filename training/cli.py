@@ -32,8 +32,7 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import plan_import
 from training.model.preprocessing import Preprocessor
 from training.pipeline.compare import METHODS, Runs, compare
-from training.pipeline.fit import fit
-from training.pipeline.import_model import import_model
+from training.pipeline.fit import fit, import_model
 from training.pipeline.reopen import evaluate_again, open_finished, reopen, write_grid
 from training.report.comparison_report import write_comparison
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown

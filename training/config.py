@@ -28,8 +28,8 @@ Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
 _MAX_SHOWN = 60  # characters of a value in a message
 
 
-class _Frozen(BaseModel, frozen=True, extra="forbid"):
-    """A group of fields; an unknown field is an error."""
+class _Frozen(BaseModel):
+    model_config = {"frozen": True, "extra": "forbid"}
 
 
 class DataConfig(_Frozen):

@@ -1,4 +1,4 @@
-"""The commands: what they print for a fault, for Ctrl-C, and for --help."""
+"""The commands: their output for an error, for Ctrl-C and for --help."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training.data.splits import Split, TaskData
         (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
     ],
 )
-def test_what_the_machine_lacks_is_one_line_with_the_cure(
+def test_an_error_of_the_machine_is_one_line_with_the_cure(
     monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
     def fail(*_: object) -> None:
@@ -40,7 +40,7 @@ def test_what_the_machine_lacks_is_one_line_with_the_cure(
     assert result.stderr.count("\n") == 1
 
 
-def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_one_line_that_says_how_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -51,7 +51,7 @@ def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from here\n")
 
 
-def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("shapes differ")
 

@@ -1,4 +1,4 @@
-"""Merge a trained task, export it, check that the graphs agree with PyTorch, and describe it for the store."""
+"""Export of a trained task: merge it, check that the graphs agree with PyTorch, and describe it for the store."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     worst = max(errors.values())
     if not math.isfinite(worst):
         raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
-    if not worst <= MAX_LOGIT_ERROR:
+    if worst > MAX_LOGIT_ERROR:
         raise ExportError(
             f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
             "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"

@@ -1,4 +1,4 @@
-"""ONNX files of the split towers, or of the whole model: self-contained, the same bytes for the same weights."""
+"""ONNX files of the split towers or of the whole model. They are self-contained; equal weights give equal bytes."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ class _WholeModel(nn.Module):
 
 
 def export_single_file(merged: MissingModalityClassifier) -> bytes:
-    """Both towers and the head of a merged model as one ONNX file. It takes a white picture for a missing image, and an
-    empty text for a missing text.
-    """
+    """Export both towers and the head as one file, which takes a white picture or an empty text for a missing input."""
     pixels, ids = _example_inputs(merged)
     inputs = {"pixel_values": pixels, "input_ids": ids, "last_token": _LAST_TOKEN}
     return to_onnx(_WholeModel(merged), inputs, "logits", [{0: BATCH}, {0: BATCH, 1: _length(merged)}, {0: BATCH}])
@@ -93,13 +91,13 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: l
 
 
 def canonical_bytes(model: onnx.ModelProto) -> bytes:
-    """Bytes that depend only on the computation: without source locations and notes of the exporter."""
+    """Bytes that depend only on the computation, without source locations and notes of the exporter."""
     graph = model.graph
     graph.name = "main"
     model.doc_string = ""
     for holder in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
         del holder.metadata_props[:]
-    del graph.value_info[:]  # shapes, which the runtime infers
+    del graph.value_info[:]  # shapes; the runtime infers them
     for node in graph.node:
         node.doc_string = ""
     return bytes(model.SerializeToString(deterministic=True))

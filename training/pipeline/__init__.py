@@ -1,4 +1,4 @@
-"""The steps of the long commands: fit, import and compare. Also opens finished runs again.
+"""The steps of the long commands: fit, import and compare; and finished runs, opened again.
 
 It may import every room below it.
 """

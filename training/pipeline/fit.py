@@ -1,4 +1,7 @@
-"""`mora-train fit`: train, calibrate, evaluate, report and save. A killed run resumes at its last checkpoint."""
+"""`mora-train fit` and `import`: train or import a model, then calibrate, evaluate, report and save.
+
+A killed `fit` resumes at its last checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from transformers import set_seed
 
@@ -15,10 +19,12 @@ from training.config import TaskConfig
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
+from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import calibrate
 from training.learning.evaluation import EncodedSplit, encode_splits, evaluate_splits, selection_metric
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import collator_for, is_main_process, train, training_arguments
+from training.model.import_plan import ImportPlan
 from training.model.towers import layer_counts
 from training.report.html_report import report_html
 from training.report.report_data import report_data
@@ -63,10 +69,32 @@ def fit(
     model.cpu().split_at(model.backbone, *first_tail_layers)
     mix = pattern_shares(tables["train"])
     trained = TrainedTask(config, data.labels, data.fingerprint, mix, {}, model, preprocessor)
-    return conclude(folder, trained, data, tables, encoded, history, started)
+    return _conclude(folder, trained, data, tables, encoded, history, started)
 
 
-def conclude(
+def import_model(
+    plan: ImportPlan, data: TaskData, folder: Path, announce: Callable[[str], None] = print, overwrite: bool = False
+) -> TrainedTask:
+    """Write the towers into `folder`, take their head or fit one, calibrate, evaluate, report and save."""
+    started, config = time.monotonic(), plan.config
+    if overwrite:
+        run_folder.discard(folder)
+    run_folder.open_run(folder, config, data)
+    write_atomically(folder / run_folder.TOWERS, safetensors.torch.save(plan.towers))
+    if plan.head is None:  # `fit` reads these towers and trains the head alone
+        return fit(config, data, folder, announce)
+    tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES)
+    model, preprocessor = build(config, len(data.labels), folder)
+    model.load_state_dict(plan.head)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    encoded = encode_splits(model, data, Collator(RawInputs(preprocessor), data.labels, config.problem))
+    model.cpu()
+    mix = pattern_shares(tables["train"])
+    trained = TrainedTask(config, data.labels, data.fingerprint, mix, {}, model, preprocessor)
+    return _conclude(folder, trained, data, tables, encoded, [], started)
+
+
+def _conclude(
     folder: Path,
     trained: TrainedTask,
     data: TaskData,

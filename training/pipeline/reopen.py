@@ -56,7 +56,7 @@ def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
 
 
 def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, object], bool]:
-    """A run's metrics with its scores on this data, and whether they were saved, which only the run's own data is."""
+    """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
     collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
     encoded, tables = encode_splits(trained.model, data, collator), draw_tables(trained.config, data)
     head = trained.model.cpu().head

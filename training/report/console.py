@@ -91,7 +91,7 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
 
 def print_grid(console: Console, grid: Grid) -> None:
     """The scores of a grid: one row for each run, one column for each test setting."""
-    table = Table("trained on", *grid.tested_on, title=f"{grid.metric} on the test split, by what it lacks")
+    table = Table("trained on", *grid.tested_on, title=f"{grid.metric} by missing modality of the test split")
     for name, scores in zip(grid.trained_on, grid.scores, strict=True):
         table.add_row(name, *(f"{value:.4f}" for value in scores))
     console.print(table)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ _LONGEST_TEXT = 400  # characters of an item's text
 class Mistake:
     """A wrong answer and its item, without the modality that the missing table removes."""
 
-    image: bytes | None  # PNG
+    image: bytes | Path | None
     text: str | None
     true: tuple[str, ...]
     predicted: str
@@ -119,9 +120,9 @@ def _value(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"
 
 
-def _picture(png: bytes) -> str:
+def _picture(image: bytes | Path) -> str:
     """A small JPEG as a data URI."""
-    file, small = BytesIO(), decode(png)
+    file, small = BytesIO(), decode(image)
     small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
     small.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

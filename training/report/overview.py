@@ -29,15 +29,15 @@ _MARGIN, _NARROWEST = 8, 160  # pixels
 
 
 def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
-    """Items of each split by presence pattern and by label, notes, and the authors' masks beside the data."""
-    patterns = Grid("split", "", title="items by what they have")
+    """Print the items of each split by pattern and by label, notes, and the authors' mask files beside the data."""
+    patterns = Grid("split", "", title="items by modality")
     for column in ("items", Pattern.BOTH, "image only", "text only"):
         patterns.add_column(column, justify="right")
     for name, split in data.splits().items():
-        for which, table in {"by nature": natural_table(split), "in the missing table": tables[name]}.items():
+        for view, table in {"in the data": natural_table(split), "in the missing table": tables[name]}.items():
             counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
             cells = (len(table), counts[Pattern.BOTH], counts[Pattern.IMAGE], counts[Pattern.TEXT])
-            patterns.add_row(name if which == "by nature" else "", which, *(f"{count:,}" for count in cells))
+            patterns.add_row(name if view == "in the data" else "", view, *(f"{count:,}" for count in cells))
     console.print(patterns, _by_label(data), sep="\n")
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)

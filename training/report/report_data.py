@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from model_store import Pattern, Problem
 from training.config import MissingConfig, MissingType
-from training.data.golden import small_png
 from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
 from training.learning.batches import MaskedExamples
@@ -53,7 +51,11 @@ def report_data(
         metric=metric,
         history=history,
         robustness={kind: _robustness(trained, data.test, encoded, kind, metric) for kind in get_args(MissingType)},
-        confusion=_confusion(logits, encoded.targets) if problem is Problem.SINGLE_LABEL else None,
+        confusion=(
+            multiclass_confusion_matrix(logits, encoded.targets, len(trained.labels)).numpy()
+            if problem is Problem.SINGLE_LABEL
+            else None
+        ),
         reliability={
             pattern: (
                 reliability(answers, targets, problem),
@@ -81,13 +83,6 @@ def _robustness(
     return points
 
 
-def _confusion(logits: Tensor, targets: Tensor) -> NDArray[np.int64]:
-    """(C, C): rows are true labels, columns answers."""
-    classes = logits.shape[1]
-    counts = torch.bincount(targets * classes + logits.argmax(dim=-1), minlength=classes * classes)
-    return np.asarray(counts.reshape(classes, classes).numpy())
-
-
 def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor, table: Table) -> list[Mistake]:
     """The wrong answers with the highest confidence after calibration."""
     scores, items = calibrated(logits, table, trained.calibration), MaskedExamples(test, table)
@@ -98,17 +93,14 @@ def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor
         best = scores.softmax(dim=-1).max(dim=-1)
         wrong = best.indices != targets
     order = torch.where(wrong, best.values, -1.0).argsort(descending=True)[: min(_MISTAKES, int(wrong.sum()))]
-    mistakes = []
-    for row in order.tolist():
-        item = items[row]
-        mistakes.append(
-            Mistake(
-                image=small_png(item.image) if item.image is not None else None,
-                text=item.text,
-                true=item.labels,
-                predicted=trained.labels[int(best.indices[row])],
-                score=float(best.values[row]),
-                pattern=PATTERN_OF[table[row]],
-            )
+    return [
+        Mistake(
+            image=items[row].image,
+            text=items[row].text,
+            true=items[row].labels,
+            predicted=trained.labels[int(best.indices[row])],
+            score=float(best.values[row]),
+            pattern=PATTERN_OF[table[row]],
         )
-    return mistakes
+        for row in order.tolist()
+    ]

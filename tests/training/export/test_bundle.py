@@ -132,7 +132,7 @@ def whole_text_features(exported: Exported) -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_text_features_equal_the_whole_models_whatever_stands_beside_and_behind(
+def test_text_features_equal_the_whole_models_in_any_batch_and_with_any_padding(
     exported: Exported, whole_text_features: dict[int, np.ndarray], batch: int
 ) -> None:
     """Laws 3 and 4: a batch of mixed lengths, each as long as its longest text, each text pooled where it ends."""
@@ -168,7 +168,7 @@ def test_the_last_layer_runs_for_the_pooled_token_alone(
 
 
 def test_absent_features_are_those_of_a_white_picture_and_an_empty_text(exported: Exported) -> None:
-    """Law 1: what the service takes in place of a tower's run."""
+    """Law 1: the service uses these features instead of running the tower."""
     absent = safetensors.numpy.load(exported.bundle.blobs[exported.bundle.draft.absent_features.sha256])
     backbone, preprocessor = exported.trained.model.backbone, exported.trained.preprocessor
     white = BytesIO()
@@ -205,7 +205,7 @@ def test_the_published_parts_add_up_to_pytorchs_logits(exported: Exported, patte
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
 
 
-def test_the_manifest_says_what_was_measured(exported: Exported) -> None:
+def test_the_manifest_has_the_measured_errors(exported: Exported) -> None:
     draft = exported.bundle.draft
 
     errors = draft.graphs[Precision.FP32].max_logit_error
@@ -216,7 +216,7 @@ def test_the_manifest_says_what_was_measured(exported: Exported) -> None:
     assert draft.provenance.dataset_fingerprint == exported.data.fingerprint
 
 
-def test_graphs_are_self_contained_and_tell_nothing_of_this_machine(exported: Exported) -> None:
+def test_graphs_are_self_contained_and_hold_no_paths(exported: Exported) -> None:
     for data in exported.files.values():
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model, full_check=True)
@@ -295,7 +295,7 @@ def test_the_single_file_equals_pytorch(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_what_another_method_trained_is_exported_alike(make_config: Make, method: str) -> None:
+def test_other_methods_are_exported_alike(make_config: Make, method: str) -> None:
     trained, data = trained_task(make_config(method=method))
 
     draft = export_task(trained, METRICS, data.validation, REPORT).draft
@@ -318,12 +318,14 @@ def test_siglip_is_exported_with_its_padding(make_config: Make, tiny_siglip) -> 
 def test_calibration_and_report_are_published(exported: Exported) -> None:
     draft = exported.bundle.draft
 
-    assert {pattern: found.temperature for pattern, found in draft.calibration.items()} == dict.fromkeys(Pattern, 1.5)
+    assert {pattern: calibration.temperature for pattern, calibration in draft.calibration.items()} == dict.fromkeys(
+        Pattern, 1.5
+    )
     assert draft.report is not None
     assert exported.bundle.blobs[draft.report.sha256] == REPORT
 
 
-def test_export_of_a_folder_that_is_no_run(tmp_path) -> None:
+def test_a_folder_that_is_not_a_run_is_not_exported(tmp_path) -> None:
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--output", str(tmp_path / "out")])
 
     assert result.exit_code == 1
