@@ -61,7 +61,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     model.adapter.merge()
     files = export_graphs(model)
     absent = absent_features(trained)
-    errors = logit_errors(OnnxModel(files, absent, model.head, preprocessor), trained, examples)
+    errors = logit_errors(OnnxModel(files, absent, trained), trained, examples)
     worst = max(errors.values())
     if not math.isfinite(worst):
         raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")

@@ -22,7 +22,7 @@ from training.export.onnx_graphs import GraphFiles
 from training.learning.batches import RawInputs
 from training.learning.evaluation import EncodedSplit
 from training.learning.runs import TrainedTask
-from training.model.preprocessing import Preprocessor, TokenBatch
+from training.model.preprocessing import TokenBatch
 
 _CHECKED_ITEMS = 32  # per presence pattern
 
@@ -30,13 +30,10 @@ _CHECKED_ITEMS = 32  # per presence pattern
 class OnnxModel:
     """Graphs, head and absent features. Each text runs at its own length. The tower of an absent input does not run."""
 
-    def __init__(
-        self, files: GraphFiles, absent: dict[str, Tensor], head: torch.nn.Linear, preprocessor: Preprocessor
-    ) -> None:
-        self._sessions = {
-            name: ort.InferenceSession(data, providers=["CPUExecutionProvider"]) for name, data in files.items()
-        }
-        self._absent, self._head, self._preprocessor = absent, head, preprocessor
+    def __init__(self, files: GraphFiles, absent: dict[str, Tensor], trained: TrainedTask) -> None:
+        providers = ["CPUExecutionProvider"]
+        self._sessions = {name: ort.InferenceSession(data, providers=providers) for name, data in files.items()}
+        self._absent, self._head, self._preprocessor = absent, trained.model.head, trained.preprocessor
 
     @torch.no_grad()
     def logits(self, item: Example) -> Tensor:

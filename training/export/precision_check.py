@@ -85,7 +85,7 @@ class PrecisionChecker:
         return self._model(self.fp32).encode(self.examples, targets, Precision.FP32, _BATCH)
 
     def _model(self, files: GraphFiles) -> OnnxModel:
-        return OnnxModel(files, self.absent, self.trained.model.head, self.trained.preprocessor)
+        return OnnxModel(files, self.absent, self.trained)
 
     def _errors(self, model: OnnxModel, encoded: EncodedSplit) -> dict[Pattern, float]:
         """Largest absolute difference of a logit by pattern; 0 for a pattern that no item has."""

@@ -73,11 +73,7 @@ class Runs:
 
 
 def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
-    """The content of comparison.json: each method's learning rate, and its scores with every seed.
-
-    Args:
-        search: search each method's learning rate; otherwise take it from the configuration.
-    """
+    """The content of comparison.json. Without `search`, every method has the learning rate of the configuration."""
     config, data = runs.config, runs.data
     unknown = [name for name in methods if name not in METHODS]
     if unknown:

@@ -103,13 +103,7 @@ def _conclude(
     history: list[dict[str, float]],
     started: float,
 ) -> TrainedTask:
-    """Calibrate, evaluate, report and save a task whose weights are final.
-
-    Args:
-        encoded: validation and test.
-        history: the Trainer's log; empty if nothing was trained.
-        started: the start of the run, in seconds of the monotonic clock.
-    """
+    """Calibrate, evaluate, report and save a task whose weights are final. `history` is the Trainer's log or empty."""
     head, problem = trained.model.head, trained.config.problem
     calibration = calibrate(encoded["validation"].by_pattern(head, tables["validation"]), problem)
     trained = replace(trained, calibration=calibration)

@@ -30,12 +30,7 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Seq
 
 
 def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
-    """A Markdown table with mean and standard deviation over seeds, and each method's paired distance from `ours`.
-
-    Args:
-        comparison: the content of comparison.json.
-        heading: lines above the table, such as command and machine.
-    """
+    """comparison.json as a Markdown table below a heading: scores over seeds, and the paired lead of `ours`."""
     metric, methods, seeds = comparison["metric"], comparison["methods"], ", ".join(map(str, comparison["seeds"]))
     columns, notes = ["method", "learning rate", "trained", "seconds", "validation", *VIEWS], []
     ours = methods.get(OURS)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from training.config import TaskConfig
 from training.data.splits import TaskData
@@ -18,7 +18,7 @@ _KINDS = {"peft": "PEFT adapter", "transformers": "fine-tuned checkpoint", "auth
 
 
 def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
-    """The adapted layers and the trained parameters of a configuration."""
+    """Print the adapted layers and the trained parameters of a configuration."""
     trained = model.trainable_parameters()
     head = sum(value.numel() for value in model.head.parameters())
     total = head + sum(value.numel() for value in model.backbone.parameters())
@@ -37,7 +37,7 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
 
 
 def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, data: TaskData) -> None:
-    """The parts that an import will take over, and the parts that it will train."""
+    """Print the parts that an import takes over and the parts that it trains."""
     task, imported = import_plan.config, import_plan.imported
     fitted = f"fitted on {len(data.train.items):,} items in {task.train.epochs} epochs, the towers as they are"
     rows = {
@@ -78,11 +78,9 @@ def _method(task: TaskConfig) -> str:
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """The test scores of metrics.json, overall and per presence pattern."""
-    table = Table("items present", title="test")
+    """Print the test scores of metrics.json, overall and per presence pattern."""
     columns = list(metrics["test"]["overall"])
-    for column in columns:
-        table.add_column(column, justify="right")
+    table = Table("items present", *(Column(name, justify="right") for name in columns), title="test")
     for pattern, scores in metrics["test"].items():
         cells = [scores.get(column) for column in columns]
         table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
@@ -90,7 +88,7 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
 
 
 def print_grid(console: Console, grid: Grid) -> None:
-    """The scores of a grid: one row for each run, one column for each test setting."""
+    """Print the scores of a grid: one row for each run, one column for each test setting."""
     table = Table("trained on", *grid.tested_on, title=f"{grid.metric} by missing modality of the test split")
     for name, scores in zip(grid.trained_on, grid.scores, strict=True):
         table.add_row(name, *(f"{value:.4f}" for value in scores))

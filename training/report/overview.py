@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 from rich.table import Table as Grid
 
 from model_store import Pattern
@@ -30,9 +31,8 @@ _MARGIN, _NARROWEST = 8, 160  # pixels
 
 def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
     """Print the items of each split by pattern and by label, notes, and the authors' mask files beside the data."""
-    patterns = Grid("split", "", title="items by modality")
-    for column in ("items", Pattern.BOTH, "image only", "text only"):
-        patterns.add_column(column, justify="right")
+    names = ("items", "both", "image only", "text only")
+    patterns = Grid("split", "", *(Column(name, justify="right") for name in names), title="items by modality")
     for name, split in data.splits().items():
         for view, table in {"in the data": natural_table(split), "in the missing table": tables[name]}.items():
             counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
@@ -48,11 +48,9 @@ def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table],
 
 
 def _by_label(data: TaskData) -> Grid:
-    grid = Grid("label", title="items by label")
     splits = data.splits()
+    grid = Grid("label", *(Column(name, justify="right") for name in splits), title="items by label")
     counts = {name: Counter(label for item in split.items for label in item.labels) for name, split in splits.items()}
-    for name in splits:
-        grid.add_column(name, justify="right")
     ordered = sorted(data.labels, key=lambda label: (-counts["train"][label], label))
     for label in ordered[:_MAX_LABELS]:
         grid.add_row(escape(label), *(f"{counts[name][label]:,}" for name in splits))

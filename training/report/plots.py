@@ -60,11 +60,7 @@ def _style() -> Iterator[None]:
 
 @_style()
 def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
-    """Loss of training and validation, and the validation metric with its best epoch, by epoch.
-
-    Args:
-        history: the Trainer's log; entries without `loss`, `eval_loss` or `eval_<metric>` are ignored.
-    """
+    """Loss of training and validation, and the validation metric with its best epoch, from the Trainer's log."""
 
     def points_of(key: str, unit: float = 1.0) -> list[tuple[float, float]]:
         return [(entry["epoch"], unit * entry[key]) for entry in history if math.isfinite(entry.get(key, math.nan))]
@@ -121,11 +117,7 @@ def robustness_curve(curves: Mapping[str, Sequence[tuple[float, float]]], metric
 
 @_style()
 def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """Answers (columns) by true label (rows); a colour is a share of its row.
-
-    Args:
-        counts: (C, C); written into the cells of up to 30 classes.
-    """
+    """Counts (C, C) of answers (columns) by true label (rows). A colour shows the share of the row."""
     classes = len(labels)
     shares = _PERCENT * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     edge = min(max(2.2, 0.3 * classes), 8.0)  # inches, of the cells alone
@@ -154,11 +146,7 @@ def heat_map(grid: Grid) -> str:
 
 @_style()
 def method_plot(points: Mapping[str, Mapping[str, Sequence[float | None]]], metric: str) -> str:
-    """The mean (dot) and range (line) of each method over seeds, one panel for each view of the test split.
-
-    Args:
-        points: method -> view -> a score for each seed.
-    """
+    """Mean (dot) and range (line) of each method over seeds in each view; `points`: method -> view -> scores."""
     figure = Figure(figsize=(9.5, 1.0 + 0.3 * max(len(points), 1)))
     panels = figure.subplots(1, len(VIEWS), sharey=True)
     for axes, view in zip(panels, VIEWS, strict=True):
@@ -185,7 +173,7 @@ def _cells(
     high: float,
     size: float = 8.0,
 ) -> None:
-    """A table as colours, with the names of its rows and columns and a text, of `size` points, in each cell."""
+    """A table as colours, with names of rows and columns, and in each cell a text of `size` points."""
     axes.imshow(values, cmap="Blues", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest")
     for set_ticks, side, rotation in ((axes.set_yticks, names[0], 0), (axes.set_xticks, names[1], 90)):
         shown = range(0, len(side), math.ceil(len(side) / _MOST_NAMES))

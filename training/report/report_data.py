@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from model_store import Pattern, Problem
+from model_store import Problem
 from training.config import MissingConfig, MissingType
 from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
@@ -31,16 +31,12 @@ def report_data(
     metrics: dict[str, Any],
     history: list[dict[str, float]],
 ) -> Report:
-    """The report of a run.
-
-    Args:
-        encoded, table: the test split and its missing table.
-        metrics, history: metrics.json and the Trainer's log.
-    """
-    config, head = trained.config, trained.model.head
-    problem = config.problem
+    """The report of a run, from its test split with the missing table, its metrics.json and the Trainer's log."""
+    config, head, problem = trained.config, trained.model.head, trained.config.problem
     metric = selection_metric(problem, trained.labels, data.validation)
-    logits = encoded.logits(head, table)
+    logits, confusion = encoded.logits(head, table), None
+    if problem is Problem.SINGLE_LABEL:
+        confusion = multiclass_confusion_matrix(logits, encoded.targets, len(trained.labels)).numpy()
     return Report(
         task=config.task,
         problem=problem,
@@ -51,18 +47,13 @@ def report_data(
         metric=metric,
         history=history,
         robustness={kind: _robustness(trained, data.test, encoded, kind, metric) for kind in get_args(MissingType)},
-        confusion=(
-            multiclass_confusion_matrix(logits, encoded.targets, len(trained.labels)).numpy()
-            if problem is Problem.SINGLE_LABEL
-            else None
-        ),
+        confusion=confusion,
         reliability={
             pattern: (
                 reliability(answers, targets, problem),
                 reliability(answers / trained.calibration[pattern].temperature, targets, problem),
             )
-            for pattern in Pattern
-            for answers, targets in [encoded.of_pattern(head, pattern)]
+            for pattern, (answers, targets) in encoded.by_pattern(head, encoded.natural).items()
         },
         mistakes=_mistakes(trained, data.test, logits, encoded.targets, table),
         provenance={"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},

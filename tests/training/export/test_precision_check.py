@@ -44,7 +44,7 @@ class Task:
         return PrecisionChecker(trained, self.files, ABSENT, examples, []).check(Precision.INT8)
 
     def model(self, files: GraphFiles | None = None) -> OnnxModel:
-        return OnnxModel(files or self.files, ABSENT, self.trained.model.head, self.trained.preprocessor)
+        return OnnxModel(files or self.files, ABSENT, self.trained)
 
 
 @pytest.fixture(scope="module")
