@@ -128,8 +128,7 @@ def fit_command(
 ) -> None:
     """Train, evaluate and, with --publish, put the task live.
 
-    When the same command is given again, a killed run resumes after its last epoch, and a finished run is not trained
-    again.
+    The same command given again resumes a killed run after its last epoch. A finished run is not trained again.
     """
     task = _configured(config, context.args, backbone)
     data = _loaded(task)

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from model_store.items.picture_error import MAX_PIXELS, PictureError, PictureProblem
 
-_LISTED = 3  # names in a message
+_LISTED = 3  # of many names
 _PICTURE_FAULTS = {
     PictureProblem.FORMAT: "is not a JPEG, PNG or WebP file",
     PictureProblem.PIXELS: f"has more than {MAX_PIXELS:,} pixels, before or after it is resized",

@@ -40,6 +40,18 @@ def test_an_error_of_the_machine_is_one_line_with_the_cure(
     assert result.stderr.count("\n") == 1
 
 
+def test_a_wrong_signing_key_is_refused_before_the_configuration_is_read(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("not a key")
+    line = ["fit", str(tmp_path / "missing.yaml"), "--output", str(tmp_path / "run"), "--sign-with"]
+
+    wrong = CliRunner().invoke(app, [*line, str(tmp_path / "key")])
+    missing = CliRunner().invoke(app, [*line, str(tmp_path / "other")])
+
+    assert (wrong.exit_code, missing.exit_code) == (1, 1)
+    assert wrong.stderr == f"error: {tmp_path / 'key'} holds no private key in PEM; `mora-store keygen` creates one\n"
+    assert missing.stderr.startswith(f"error: {tmp_path / 'other'}: No such file or directory")
+
+
 def test_ctrl_c_is_one_line_that_says_how_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -133,7 +133,7 @@ def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
 
 @_style()
 def heat_map(grid: Grid) -> str:
-    """A cross-scenario grid: trained on (rows) by tested on (columns)."""
+    """A cross-scenario grid: a row for each run, a column for each test setting."""
     scores = _PERCENT * np.array(grid.scores)
     figure = Figure(figsize=(2.6 + 0.6 * len(grid.tested_on), 1.5 + 0.4 * len(grid.trained_on)))
     axes = figure.subplots()
@@ -141,7 +141,7 @@ def heat_map(grid: Grid) -> str:
     _cells(axes, scores, (grid.trained_on, grid.tested_on), written, scores.min(), scores.max())
     axes.set(xlabel="missing in the test split", ylabel="missing in training", aspect="auto")
     figure.colorbar(axes.images[0], label=f"{grid.metric} (%)")
-    return _svg(figure, f"{grid.metric} by what is missing in training and in the test split")
+    return _svg(figure, f"{grid.metric} by missing modality in training and in the test split")
 
 
 @_style()
