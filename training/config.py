@@ -37,7 +37,7 @@ class DataConfig(_Frozen):
 
     train: str | None = None  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
     validation: str | None = None  # like train; left out: a random share of train
-    test: str | None = None  # like validation, another share
+    test: str | None = None  # like train; left out: another random share of train
     format: DataFormat | None = None  # in place of these files: a data set in its authors' layout
     root: str | None = None  # folder of that data set
     image: str | None = "image"  # column of encoded bytes or of paths, relative to the file; null: no images
