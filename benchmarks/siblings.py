@@ -8,7 +8,7 @@ from model_store import GoldenExample, Precision
 from training.data.examples import Example
 from training.export.bundle import Blobs, Bundle, head_by_pattern
 from training.export.onnx_graphs import export_tails
-from training.export.onnx_model import Reference, absent_features
+from training.export.onnx_model import absent_features, reference_logits
 from training.learning.runs import TrainedTask
 
 
@@ -26,10 +26,10 @@ def sibling(first: Bundle, trained: TrainedTask) -> Bundle:
             "golden": tuple(_golden(first, example, trained) for example in first.draft.golden),
         }
     )
-    return Bundle(draft, {**first.blobs, **blobs.content}, ())
+    return Bundle(draft, first.blobs | blobs, ())
 
 
 def _golden(first: Bundle, example: GoldenExample, trained: TrainedTask) -> GoldenExample:
     image = None if example.image is None else first.blobs[example.image.sha256]
-    logits = Reference(trained).logits([Example(0, image, example.text, ())])[0]
+    logits = reference_logits(trained, [Example(0, image, example.text, ())])[0]
     return example.model_copy(update={"logits": tuple(logits.tolist())})

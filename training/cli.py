@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.markdown import Markdown
 from safetensors import SafetensorError
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from model_store import DEFAULT_STORE, Store, StoreError, read_signing_key
+from model_store import DEFAULT_STORE, Precision, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
 from model_store.messages import describe_os_error
 from training.config import TaskConfig, load_config
@@ -34,41 +32,34 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import plan_import
 from training.model.preprocessing import Preprocessor
 from training.pipeline.compare import METHODS, Runs, compare
-from training.pipeline.fit import fit
-from training.pipeline.import_model import import_model
+from training.pipeline.fit import fit, import_model
 from training.pipeline.reopen import evaluate_again, open_finished, reopen, write_grid
 from training.report.comparison_report import write_comparison
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
 from training.report.overview import contact_sheet, print_overview
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Fine-tune a vision-language model with MoRA for items whose image or text may be missing, and publish it.",
-)
-console = Console()
-errors = Console(stderr=True)
 
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the task; see training/configs/.")]
-RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run directory, as of `fit --output DIR`.")]
-BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id that replaces the configured one.")]
-StoreOption = Annotated[Path, typer.Option("--store", help="Model store to publish to.")]
-SignOption = Annotated[
-    Path | None,
-    typer.Option("--sign-with", metavar="KEY", help="Private key to sign the version with; `mora-store keygen`."),
-]
-WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
-ANY_FIELD = (
-    "Any field of the configuration is a flag too, with dots for groups and a YAML value: --train.epochs 3 "
-    '--mora.rank=8 --export.precisions "\\[int8, fp16]" --labels "\\[bag, hat]" --data.text null'
-)
-DATA_AND_EXPORT = "The fields --data.* and --export.* of the configuration are flags too: --data.test PATH"
+class OneLineErrors(TyperGroup):
+    """Commands whose errors are printed as one line, which names the cause and the cure."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer does not export the context's class
+        try:
+            return super().invoke(ctx)
+        except (TrainingError, StoreError, OSError, RuntimeError, SafetensorError) as error:
+            message = _message(error)
+            if message is None:
+                raise
+            errors.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            errors.print("stopped; the same command goes on from here", markup=False)
+            raise typer.Exit(130) from None
 
 
 class ManyValues(TyperCommand):
     """A command whose repeatable options may be written once: `--seeds 0 1 2` is `--seeds 0 --seeds 1 --seeds 2`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer does not export the context's class
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401
         repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
         expanded: list[str] = []
         option: str | None = None
@@ -82,42 +73,68 @@ class ManyValues(TyperCommand):
         return super().parse_args(ctx, expanded)
 
 
+app = typer.Typer(
+    cls=OneLineErrors,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Fine-tune a vision-language model with MoRA for items whose image or text may be missing, and publish it.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the task; see training/configs/.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run directory, as of `fit --output DIR`.")]
+BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id that replaces the configured one.")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Model store to publish to.")]
+SignOption = Annotated[
+    Ed25519PrivateKey | None,
+    typer.Option(
+        "--sign-with",
+        metavar="KEY",
+        parser=lambda path: read_signing_key(Path(path)),  # at once: a wrong key is refused before hours of training
+        help="Private key to sign the version with; `mora-store keygen`.",
+    ),
+]
+OutputOption = Annotated[Path, typer.Option(help="Run directory: adapter, missing tables, metrics.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Discard the run in the run directory.")]
+PublishOption = Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")]
+WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+ANY_FIELD = (
+    "Any field of the configuration is a flag too, with dots for groups and a YAML value: --train.epochs 3 "
+    '--mora.rank=8 --export.precisions "\\[int8, fp16]" --labels "\\[bag, hat]" --data.text null'
+)
+DATA_AND_EXPORT = "The fields --data.* and --export.* of the configuration are flags too: --data.test PATH"
+
+
 @app.command(context_settings=WITH_FLAGS, epilog=ANY_FIELD)
 def show(context: typer.Context, config: ConfigFile, backbone: BackboneOption = None) -> None:
-    """Print which layers and how many parameters would be trained. Needs only the backbone's config.json."""
-    with _errors_in_one_line():
-        task = _configured(config, context.args, backbone)
-        labels = task.labels or load_data(task).labels
-        with torch.device("meta"):
-            model = MissingModalityClassifier(empty_backbone(load_backbone_config(task.backbone)), task, len(labels))
-        print_shown(console, task, model, len(labels))
+    """Print the layers and the number of parameters that would be trained. Needs the backbone's config.json alone."""
+    task = _configured(config, context.args, backbone)
+    labels = task.labels or load_data(task).labels
+    with torch.device("meta"):
+        model = MissingModalityClassifier(empty_backbone(load_backbone_config(task.backbone)), task, len(labels))
+    print_shown(console, task, model, len(labels))
 
 
 @app.command("fit", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
 def fit_command(
     context: typer.Context,
     config: ConfigFile,
-    output: Annotated[Path, typer.Option(help="Run directory: adapter, missing tables, metrics.")],
-    publish: Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")] = None,
+    output: OutputOption,
+    publish: PublishOption = None,
     sign_with: SignOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard the run in the run directory.")] = False,
+    overwrite: OverwriteOption = False,
     backbone: BackboneOption = None,
 ) -> None:
     """Train, evaluate and, with --publish, put the task live.
 
-    A run that was killed goes on from its last epoch when the same command is given again. A finished run is not
-    trained again.
+    The same command given again resumes a killed run after its last epoch. A finished run is not trained again.
     """
-    with _errors_in_one_line():
-        signing_key = _signing_key(sign_with)  # first, so that a wrong key is refused before hours of training
-        task = _configured(config, context.args, backbone)
-        data = _loaded(task)
-        if is_finished(output) and not overwrite:
-            trained = _reopen(output, task, data)
-        else:
-            trained = fit(task, data, output, _note, overwrite=overwrite)
-        if is_main_process():  # one of the processes that torchrun starts
-            _finish(trained, data, output, publish, signing_key)
+    task = _configured(config, context.args, backbone)
+    data = _loaded(task)
+    trained = _finished(output, overwrite, task, data) or fit(task, data, output, _note, overwrite=overwrite)
+    if is_main_process():  # one of the processes that torchrun starts
+        _finish(trained, data, output, publish, sign_with)
 
 
 @app.command("import", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -125,22 +142,21 @@ def import_command(
     context: typer.Context,
     config: ConfigFile,
     source: Annotated[
-        Path,
-        typer.Argument(metavar="SOURCE", help="Model trained elsewhere: a folder, or the authors' best_model.pt."),
+        Path, typer.Argument(metavar="SOURCE", help="Model trained elsewhere: a folder, or the authors' best_model.pt.")
     ],
-    output: Annotated[Path, typer.Option(help="Run directory, as of `fit`.")],
+    output: OutputOption,
     head: Annotated[
         Path | None, typer.Option(metavar="FILE", help="safetensors with weight (C, 2P) and bias (C,), used unchanged.")
     ] = None,
-    publish: Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")] = None,
+    publish: PublishOption = None,
     sign_with: SignOption = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Discard the run in the run directory.")] = False,
+    overwrite: OverwriteOption = False,
     backbone: BackboneOption = None,
 ) -> None:
-    """Take over a model trained elsewhere: merge, calibrate and evaluate it and, with --publish, put it live.
+    """Import a model trained elsewhere: merge, calibrate and evaluate it and, with --publish, put it live.
 
-    CONFIG is the task as for `fit`. Its backbone is the model that SOURCE was made from; its data calibrates and tests
-    the model, and fits a head if SOURCE has none. SOURCE is one of three kinds:
+    CONFIG is the task as for `fit`. Its backbone is the model that SOURCE was made from. Its data is used to calibrate
+    and evaluate the model, and to fit a head if SOURCE has none. SOURCE is one of three kinds:
 
     A PEFT adapter (LoRA, DoRA), a folder with adapter_config.json:
     mora-train import shop.yaml my-lora/ --output runs/shop
@@ -151,21 +167,16 @@ def import_command(
     The file that the code of MoRA's authors writes:
     mora-train import food101.yaml checkpoints/best_model.pt --output runs/food101 --publish model_store
 
-    A head in SOURCE or in --head is used unchanged, and `labels` must be in its order. Without one, a head is fitted on
-    the training data. Layers that equal the backbone's stay shared with its other tasks.
+    A head in SOURCE or in --head is used unchanged; list `labels` in its order. Without a head, one is fitted on the
+    training data. Layers that equal the backbone's stay shared with its other tasks.
     """
-    with _errors_in_one_line():
-        signing_key = _signing_key(sign_with)
-        import_plan = plan_import(_configured(config, context.args, backbone), source, head)
-        data = _loaded(import_plan.config)
-        for note in import_plan.notes:
-            _note(note)
-        print_import_plan(console, import_plan, source, data)
-        if is_finished(output) and not overwrite:
-            trained = _reopen(output, import_plan.config, data)
-        else:
-            trained = import_model(import_plan, data, output, _note, overwrite)
-        _finish(trained, data, output, publish, signing_key)
+    import_plan = plan_import(_configured(config, context.args, backbone), source, head)
+    data = _loaded(import_plan.config)
+    _note(*import_plan.notes)
+    print_import_plan(console, import_plan, source, data)
+    trained = _finished(output, overwrite, import_plan.config, data)
+    trained = trained or import_model(import_plan, data, output, _note, overwrite)
+    _finish(trained, data, output, publish, sign_with)
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
@@ -177,27 +188,26 @@ def evaluate(
 ) -> None:
     """Score a finished run again on its validation and test splits, overall and per presence pattern.
 
-    With --grid, several runs of one task, trained on different kinds of missingness (--missing.train.type and
-    --missing.train.ratio of `fit`), are rows, and kinds of missingness of the test split columns.
+    With --grid, each run is a row of a table, and each kind of missingness of the test split a column. The runs are of
+    one task, trained on different kinds of missingness (--missing.train.type and --missing.train.ratio of `fit`).
 
     If the data has moved, add its new paths after DIR: --data.validation PATH --data.test PATH.
     """
-    with _errors_in_one_line():
-        folders = [*itertools.takewhile(lambda word: not str(word).startswith("--"), runs)]
-        flags = [str(word) for word in runs[len(folders) :]]
-        if not folders:
-            raise ConfigError(f"DIR comes first, then flags such as {flags[0]}")
-        opened = [(folder, *open_finished(folder, flags, backbone, _note)) for folder in folders]
-        if grid:
-            scores = cross_scenario([(folder.name, trained, data) for folder, trained, data in opened])
-            print_grid(console, scores)
-            write_grid(output, scores)
-            return
-        for folder, trained, data in opened:
-            metrics, saved = evaluate_again(folder, trained, data)
-            if not saved:
-                _note(f"{folder / METRICS} keeps the scores on the data that the run was trained with")
-            print_metrics(console, metrics)
+    folders = [*itertools.takewhile(lambda word: not str(word).startswith("--"), runs)]
+    flags = [str(word) for word in runs[len(folders) :]]
+    if not folders:
+        raise ConfigError(f"DIR comes first, then flags such as {flags[0]}")
+    opened = [(folder, *open_finished(folder, flags, backbone, _note)) for folder in folders]
+    if grid:
+        scores = cross_scenario([(folder.name, trained, data) for folder, trained, data in opened])
+        print_grid(console, scores)
+        write_grid(output, scores)
+        return
+    for folder, trained, data in opened:
+        metrics, saved = evaluate_again(folder, trained, data)
+        if not saved:
+            _note(f"{folder / METRICS} keeps the scores on the data that the run was trained with")
+        print_metrics(console, metrics)
 
 
 @app.command("compare", cls=ManyValues, context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -205,32 +215,29 @@ def compare_command(
     context: typer.Context,
     config: ConfigFile,
     methods: Annotated[list[str], typer.Option(help=f"Any of: {', '.join(METHODS)}; or all.")] = ["all"],  # noqa: B006
-    seeds: Annotated[list[int], typer.Option(help="Each draws its own start and missing tables.")] = [0, 1, 2],  # noqa: B006
-    search: Annotated[str, typer.Option(help="What to search for each method: learning_rate, or nothing.")] = (
-        "learning_rate"
-    ),
-    output: Annotated[Path | None, typer.Option(help="Folder; left out: runs/compare-TASK.")] = None,
+    seeds: Annotated[list[int], typer.Option(help="Each seed draws initial weights and missing tables.")] = [0, 1, 2],  # noqa: B006
+    search: Annotated[str, typer.Option(help="Searched for each method: learning_rate, or nothing.")] = "learning_rate",
+    output: Annotated[Path | None, typer.Option(help="Folder; by default runs/compare-TASK.")] = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Train several methods alike and put them in one table: comparison.md, comparison.json and comparison.svg.
+    """Train several methods alike and compare them in comparison.md, comparison.json and comparison.svg.
 
-    Each method's learning rate is searched on validation with the first seed: three rates around that of the
-    configuration, and further while the best is at an edge. `ours` is the unchanged configuration; the others take its
-    data, epochs and batches. When the command is given again, finished runs are not run again.
+    The learning rate of each method is searched on the validation split with the first seed: three rates around the
+    configured one, and further rates while the best is at an edge. `ours` is the unchanged configuration; the other
+    methods use its data, epochs and batches. When the command is given again, finished runs are kept.
     """
-    with _errors_in_one_line():
-        task = _configured(config, context.args, backbone)
-        if search not in ("learning_rate", "nothing"):
-            raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
-        folder = output or Path("runs") / f"compare-{task.task}"
-        names = list(METHODS) if methods == ["all"] else methods
-        runs = Runs(task, _loaded(task), folder, _note)
-        comparison = compare(runs, names, list(dict.fromkeys(seeds)), search == "learning_rate")
-        if is_main_process():
-            command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
-            command += ["--output", str(folder), *(["--backbone", backbone] if backbone else []), *context.args]
-            write_comparison(folder, comparison, command)
-            console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
+    task = _configured(config, context.args, backbone)
+    if search not in ("learning_rate", "nothing"):
+        raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
+    folder = output or Path("runs") / f"compare-{task.task}"
+    names = list(METHODS) if methods == ["all"] else methods
+    runs = Runs(task, _loaded(task), folder, _note)
+    comparison = compare(runs, names, list(dict.fromkeys(seeds)), search == "learning_rate")
+    if is_main_process():
+        command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
+        command += ["--output", str(folder), *(["--backbone", backbone] if backbone else []), *context.args]
+        write_comparison(folder, comparison, command)
+        console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
@@ -243,17 +250,16 @@ def export(
 ) -> None:
     """Merge the adapter, write the ONNX graphs, and check on every presence pattern that they agree with PyTorch.
 
-    Precisions other than fp32 are written if they cost no pattern more than a budget of accuracy on validation:
+    A precision other than fp32 is written if it lowers no pattern's validation score by more than a budget, in points:
     --export.precisions "\\[int8, fp16]" --export.accuracy_budget 0.5
     """
-    with _errors_in_one_line():
-        trained, data = open_finished(run, context.args, backbone, _note)
-        bundle = _export(trained, data, run)
-        bundle.write(output)
-        if single_file:
-            (output / "model.onnx").write_bytes(export_single_file(trained.model))
-        error = max(bundle.draft.graphs["fp32"].max_logit_error.values())  # type: ignore[index]
-        console.print(f"exported to {output}; largest difference from PyTorch in a logit: {error:.1e}")
+    trained, data = open_finished(run, context.args, backbone, _note)
+    bundle = _export(trained, data, run)
+    bundle.write(output)
+    if single_file:
+        (output / "model.onnx").write_bytes(export_single_file(trained.model))
+    error = max(bundle.draft.graphs[Precision.FP32].max_logit_error.values())
+    console.print(f"exported to {output}; largest difference of a logit from PyTorch: {error:.1e}")
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
@@ -265,62 +271,43 @@ def publish(
     backbone: BackboneOption = None,
 ) -> None:
     """Export a finished run and make it the live version of its task; a running service picks it up by itself."""
-    with _errors_in_one_line():
-        signing_key = _signing_key(sign_with)
-        trained, data = open_finished(run, context.args, backbone, _note)
-        _publish(store, _export(trained, data, run), signing_key)
+    trained, data = open_finished(run, context.args, backbone, _note)
+    _publish(store, _export(trained, data, run), sign_with)
 
 
 @app.command("data", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
 def data_command(
     context: typer.Context,
     config: ConfigFile,
-    output: Annotated[Path | None, typer.Option(help="PNG of examples; left out: TASK-examples.png here.")] = None,
+    output: Annotated[Path | None, typer.Option(help="PNG of examples; by default TASK-examples.png.")] = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Count items and labels of the data before any training, and draw examples as the model would see them."""
-    with _errors_in_one_line():
-        task = _configured(config, context.args, backbone)
-        data = load_data(task)
-        tables = draw_tables(task, data)
-        print_overview(task, data, tables, console)
-        sheet = output or Path(f"{task.task}-examples.png")
-        preprocessor = Preprocessor(task.backbone, load_backbone_config(task.backbone))
-        contact_sheet(data, tables["train"], preprocessor).save(sheet, "PNG")
-        console.print(f"examples of train as the model sees them: {sheet}", soft_wrap=True)
-
-
-@contextmanager
-def _errors_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except (TrainingError, StoreError, OSError, RuntimeError, SafetensorError) as error:
-        message = _message(error)
-        if message is None:
-            raise
-        errors.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        errors.print("stopped; the same command goes on from here", markup=False)
-        raise typer.Exit(130) from None
+    """Count the items and labels of the data, and draw examples as the model would see them."""
+    task = _configured(config, context.args, backbone)
+    data = load_data(task)
+    tables = draw_tables(task, data)
+    print_overview(task, data, tables, console)
+    sheet = output or Path(f"{task.task}-examples.png")
+    preprocessor = Preprocessor(task.backbone, load_backbone_config(task.backbone))
+    contact_sheet(data, tables["train"], preprocessor).save(sheet, "PNG")
+    console.print(f"examples of train as the model sees them: {sheet}", soft_wrap=True)
 
 
 def _message(error: Exception) -> str | None:
-    """The cause and the cure; None for a fault of this program, which keeps its traceback."""
+    """The cause and the cure; None for a bug in this program, which keeps its traceback."""
     if isinstance(error, OSError):
         return describe_os_error(error)
     if isinstance(error, torch.OutOfMemoryError):
-        return (
-            "the GPU has too little memory; lower train.batch_size (--train.batch_size 64) and give the command again"
-        )
+        return "the GPU has too little memory; give the command again with a smaller batch, --train.batch_size 64"
     if isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error):  # both report a full disk
         cause = str(error).partition("\n")[0]
         return f"a checkpoint could not be written: {cause}; make room on the disk and give the same command again"
     return None if isinstance(error, RuntimeError) else str(error)
 
 
-def _note(text: str) -> None:
-    errors.print(f"note: {text}", style="yellow", markup=False)
+def _note(*texts: str) -> None:
+    for text in texts:
+        errors.print(f"note: {text}", style="yellow", markup=False)
 
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:
@@ -330,16 +317,14 @@ def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfi
 
 def _loaded(task: TaskConfig) -> TaskData:
     data = load_data(task)
-    for note in data.notes:
-        _note(note)
+    _note(*data.notes)
     return data
 
 
-def _signing_key(path: Path | None) -> Ed25519PrivateKey | None:
-    return None if path is None else read_signing_key(path)
-
-
-def _reopen(run: Path, task: TaskConfig, data: TaskData) -> TrainedTask:
+def _finished(run: Path, overwrite: bool, task: TaskConfig, data: TaskData) -> TrainedTask | None:
+    """The run of an earlier command, unless it is to be trained again."""
+    if overwrite or not is_finished(run):
+        return None
     trained = reopen(run, task, data)
     console.print(f"{run} is finished; nothing to train (--overwrite trains again)")
     return trained

@@ -1,4 +1,4 @@
-"""The configuration of one task: a YAML file whose fields are checked. Each field is a flag too."""
+"""The configuration of one task: a YAML file with checked fields. Each field is a flag too."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from model_store import Problem
@@ -30,6 +20,8 @@ from training.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Layer = Annotated[int, Field(ge=0)]
 DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow"]
 MissingType = Literal["text", "image", "both"]
 Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
@@ -37,54 +29,50 @@ _MAX_SHOWN = 60  # characters of a value in a message
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = {"frozen": True, "extra": "forbid"}
 
 
 class DataConfig(_Frozen):
     """The files with the items, and the columns of image, text and label."""
 
     train: str | None = None  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
-    validation: str | None = None  # left out: held out of train
-    test: str | None = None
-    format: DataFormat | None = None  # instead of the three: a data set as its authors publish it, in the folder `root`
-    root: str | None = None
-    image: str | None = "image"  # column: encoded bytes or a path (relative to the file); empty: the item has no image
-    text: str | None = "text"  # column; null: the data has no texts (`image: null`: no images)
-    label: str = "label"  # a string; for multi_label a list of strings, or in a csv strings joined by "|"
-    seed: int = 0  # of the random choice of held-out items
-    validation_share: PositiveShare = 0.1  # held out of train when there is no validation; test_share likewise
-    test_share: PositiveShare = 0.2
+    validation: str | None = None  # like train; left out: a random share of train
+    test: str | None = None  # like train; left out: another random share of train
+    format: DataFormat | None = None  # in place of these files: a data set in its authors' layout
+    root: str | None = None  # folder of that data set
+    image: str | None = "image"  # column of encoded bytes or of paths, relative to the file; null: no images
+    text: str | None = "text"  # column; null: no texts. An empty cell of either column is a missing modality
+    label: str = "label"  # column of strings; for multi_label of lists of strings, or in a csv strings joined by "|"
+    seed: int = 0  # of the random shares
+    validation_share: PositiveShare = 0.1  # share of train that is held out if `validation` is left out
+    test_share: PositiveShare = 0.2  # share of train that is held out if `test` is left out
 
     @model_validator(mode="after")
-    def _is_one_source(self) -> DataConfig:
+    def _is_consistent(self) -> DataConfig:
         if (self.train is None) == (self.format is None):
             given = "neither is" if self.train is None else "both are"
             raise ValueError(f"give data.train (a file), or data.format with data.root (a folder); {given} given")
         if self.image is None and self.text is None:
-            raise ValueError("data.image and data.text are both null; name the column of one at least")
+            raise ValueError("data.image and data.text are both null; name at least one column")
         if (self.format is None) != (self.root is None):
             raise ValueError("data.format and data.root (the folder of that format) go together; give both or neither")
         fixed = [name for name in ("validation", "test") if getattr(self, name) is not None]
         fixed += [name for name in ("image", "text", "label") if getattr(self, name) != name]
         if self.format is not None and fixed:
-            raise ValueError(f"data.format {self.format} says where everything is; remove data.{fixed[0]}")
-        return self
-
-    @model_validator(mode="after")
-    def _leaves_some_to_train_on(self) -> DataConfig:
+            raise ValueError(f"data.format {self.format} fixes the files and columns; remove data.{fixed[0]}")
         if self.validation_share + self.test_share >= 1:
-            raise ValueError("validation_share and test_share must leave something to train on; lower one of them")
+            raise ValueError("validation_share and test_share leave no items to train on; lower one of them")
         return self
 
 
 class MissingConfig(_Frozen):
-    """Simulated missingness of one split, beyond the items that are incomplete already (METHOD: protocol)."""
+    """Simulated missingness of one split, in addition to items that are incomplete in the data (METHOD: protocol)."""
 
     type: MissingType = "both"
-    ratio: Share = 0.0  # share of incomplete items, those included that are incomplete already
-    both_ratio: Share = 0.5  # type `both`: share of the reduced items that lose their image; the others lose their text
+    ratio: Share = 0.0  # share of incomplete items, including those that are incomplete in the data
+    both_ratio: Share = 0.5  # type `both`: of the items that lose a modality, the share that loses its image
     seed: int = 0
-    table: str | None = None  # .pt or .npy: an earlier table of this type and ratio, used instead of a new one
+    table: str | None = None  # .pt or .npy file with a table of this type and ratio; left out: a table is drawn
 
 
 class MissingTables(_Frozen):
@@ -96,15 +84,15 @@ class MissingTables(_Frozen):
 
 
 class MoRAConfig(_Frozen):
-    """The adapted layers, and how they are adapted (arXiv 2511.06225)."""
+    """The adapted layers and the form of their adapter (arXiv 2511.06225)."""
 
     target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
-    first_layer: Annotated[int, Field(ge=0)] | None = None  # of the shallower tower; left out: its last two layers
+    first_layer: Layer | None = None  # first adapted layer of the shallower tower; left out: its last two layers
     rank: PositiveInt = 4
     scale: PositiveFloat = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # on the input of each adapted projection
     parametrization: Literal["official", "identity"] = "identity"
-    without: Literal["shared", "specific", "gram"] | None = None  # for ablations: a term that is left out
+    without: Literal["shared", "specific", "gram"] | None = None  # for ablations: the omitted term
 
 
 class TrainConfig(_Frozen):
@@ -113,38 +101,36 @@ class TrainConfig(_Frozen):
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-2  # of the head
-    adapter_rate: PositiveFloat = 0.1  # learning rate of the adapter, as a share of the head's
-    weight_decay: Annotated[float, Field(ge=0)] = 0.02
+    adapter_rate: PositiveFloat = 0.1  # learning rate of the adapter, as a multiple of the head's
+    weight_decay: NonNegative = 0.02
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     seed: int = 0
-    modality_dropout: Share = 0.667  # weight of the answers to a complete item with its image or its text hidden
-    distillation: Annotated[float, Field(ge=0)] = 0.5  # weight of the complete answer as a target for those two answers
+    modality_dropout: Share = 0.667  # weight of the answers to complete items whose image or text is hidden
+    distillation: NonNegative = 0.5  # weight of the complete item's answer as a target for those answers
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
-    cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if there is room
+    cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 
 class ExportConfig(_Frozen):
-    """The precisions that are published beside fp32, if they pass their accuracy check."""
+    """The precisions that are published beside fp32 if they pass their accuracy check."""
 
     precisions: tuple[Literal["int8", "fp16"], ...] = ("int8",)  # int8 is for CPUs, fp16 for GPUs
-    accuracy_budget: Annotated[FiniteFloat, Field(ge=0)] = (
-        0.5  # points of the validation score that a precision may cost, on any presence pattern
-    )
+    accuracy_budget: NonNegative = 0.5  # points of the validation score that a precision may cost, on any pattern
 
 
 class ImportedConfig(_Frozen):
-    """The source that `mora-train import` took over; the command writes this. The method is `head`."""
+    """The source of an imported model. `mora-train import` writes these fields and sets the method to `head`."""
 
     kind: Literal["peft", "transformers", "authors"]  # of the source
-    sha256: str  # of the source's files, and of the file of the head if there was one
+    sha256: str  # of the source's files and of the file given as --head
     head: Literal["taken", "fitted"]  # from the source, or fitted on the training data
-    first_image_layer: Annotated[int, Field(ge=0)]  # of the image tower's tail; the layers below are the backbone's
-    first_text_layer: Annotated[int, Field(ge=0)]  # of the text tower's tail
+    first_image_layer: Layer  # first layer of the image tower's tail; the layers below it are the backbone's
+    first_text_layer: Layer  # first layer of the text tower's tail
 
 
 class TaskConfig(_Frozen):
-    """One task: its data, its backbone, and how it is trained."""
+    """One task: its data, its backbone and its training."""
 
     task: TaskName
     problem: Problem
@@ -189,7 +175,7 @@ def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:
 
 
 def override(config: TaskConfig, flags: Sequence[str]) -> TaskConfig:
-    """The configuration with some fields replaced, as by the flags of `load_config`. Raises ConfigError."""
+    """The configuration with the fields replaced that flags name, as in `load_config`. Raises ConfigError."""
     return _validated(config.model_dump(mode="json"), flags, "with these flags, the run's configuration")
 
 
@@ -203,7 +189,7 @@ def _validated(values: dict[str, Any], flags: Sequence[str], name: str) -> TaskC
 
 
 def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> None:
-    """Set the field that each flag names. A flag's value is YAML, as in the file. Raises ConfigError."""
+    """Set the field that each flag names to the flag's YAML value. Raises ConfigError."""
     words = iter(flags)
     for word in words:
         name, equals, text = word.removeprefix("--").partition("=")
@@ -226,17 +212,17 @@ def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> None:
 
 
 def _yaml_fault(error: yaml.YAMLError) -> str:
-    """The line, what is wrong there, and the cure."""
+    """The line, the fault and the cure."""
     if not isinstance(error, yaml.MarkedYAMLError) or (mark := error.problem_mark) is None:
         return str(error).partition("\n")[0]
     is_tab = "'\\t'" in (error.problem or "")
-    cure = "indent with spaces" if is_tab else "mend it there or just above; text that holds : or # needs quotes"
+    cure = "indent with spaces" if is_tab else "correct this line or the one above; text with : or # needs quotes"
     problem = ", ".join(filter(None, (error.context, error.problem)))
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}; {cure}"
 
 
 def _complaint(problem: ErrorDetails) -> str:
-    """The field that is wrong, the cause, and its value if that is short."""
+    """The wrong field, the cause, and the field's value if it is short."""
     name, kind, value = ".".join(map(str, problem["loc"])) or "file", problem["type"], problem["input"]
     if kind == "extra_forbidden":
         return f"{name}: is not a field; the closest is {_closest(name)}"
@@ -249,7 +235,7 @@ def _complaint(problem: ErrorDetails) -> str:
 
 
 def _closest(name: str) -> str:
-    """The field of the same last name (`epochs`: `train.epochs`), else the one with the most similar spelling."""
+    """The field whose last part is equal (`train.epochs` for `epochs`), else the one with the most similar name."""
     known, last = [*_dotted(TaskConfig)], name.rpartition(".")[2]
     same = [field for field in known if field.rpartition(".")[2] == last]
     return (same or difflib.get_close_matches(name, known, n=1, cutoff=0.0))[0]

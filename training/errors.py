@@ -14,7 +14,7 @@ _PICTURE_FAULTS = {
 
 
 class TrainingError(Exception):
-    """Training refuses to go on."""
+    """Training cannot go on."""
 
 
 class ConfigError(TrainingError):
@@ -42,7 +42,7 @@ class ExportError(TrainingError):
 
 
 class RunError(TrainingError):
-    """A run directory is not one that the command can use."""
+    """The command cannot use the run directory."""
 
 
 def first_few(names: Collection[str], limit: int = 3) -> str:
@@ -52,5 +52,5 @@ def first_few(names: Collection[str], limit: int = 3) -> str:
 
 
 def picture_fault(name: str, error: PictureError, cure: str = "replace it, or leave the cell empty") -> DataError:
-    """What is wrong with the picture of that name."""
+    """The error for a picture that cannot be used: its name, the fault and the cure."""
     return DataError(f"{name} {_PICTURE_FAULTS[error.problem]}; {cure}")

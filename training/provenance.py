@@ -1,4 +1,4 @@
-"""The code, packages and machine that made a version."""
+"""The code, the packages and the machine that a version was made with."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ import torch
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "peft", "pillow", "tokenizers")
 
 
+_ROOT = Path(__file__).parents[1]
+
+
 def code_version() -> str:
-    """The distribution's version, with the commit when run from a checkout."""
+    """The version of the distribution, with the commit if the code is a checkout."""
     version = importlib.metadata.version("mora-serve")
-    root = Path(__file__).parents[1]
-    commit = _git(root, "describe", "--always", "--dirty", "--exclude=*")
-    return f"{version}+{commit}" if commit and _git(root, "rev-parse", "--show-toplevel") == str(root) else version
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:  # git is not installed
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+        commit, top = _git("describe", "--always", "--dirty", "--exclude=*"), _git("rev-parse", "--show-toplevel")
+    except (OSError, subprocess.CalledProcessError):  # git is not installed, or the code is not a checkout
+        return version
+    return f"{version}+{commit}" if top == str(_ROOT) else version
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a trained model or its graphs, if installed."""
+    """Versions of the installed packages that can change a trained model or its graphs."""
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     return {name: importlib.metadata.version(name) for name in _PACKAGES if name in installed}
 
 
 def machine() -> str:
-    """Processor, cores, GPU and versions in words, for reports of measurements."""
+    """Processor, cores, GPU and versions in one line, for reports and benchmarks."""
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items() if name != "numpy")
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{os.cpu_count()} cores {_processor()}{gpu}; Python {platform.python_version()}, {versions}"

@@ -1,4 +1,4 @@
-"""The commands: what they print for a fault, for Ctrl-C, and for --help."""
+"""The commands: their output for an error, for Ctrl-C and for --help."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training.data.splits import Split, TaskData
         (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
     ],
 )
-def test_what_the_machine_lacks_is_one_line_with_the_cure(
+def test_an_error_of_the_machine_is_one_line_with_the_cure(
     monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
     def fail(*_: object) -> None:
@@ -40,7 +40,19 @@ def test_what_the_machine_lacks_is_one_line_with_the_cure(
     assert result.stderr.count("\n") == 1
 
 
-def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_signing_key_is_refused_before_the_configuration_is_read(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("not a key")
+    line = ["fit", str(tmp_path / "missing.yaml"), "--output", str(tmp_path / "run"), "--sign-with"]
+
+    wrong = CliRunner().invoke(app, [*line, str(tmp_path / "key")])
+    missing = CliRunner().invoke(app, [*line, str(tmp_path / "other")])
+
+    assert (wrong.exit_code, missing.exit_code) == (1, 1)
+    assert wrong.stderr == f"error: {tmp_path / 'key'} holds no private key in PEM; `mora-store keygen` creates one\n"
+    assert missing.stderr.startswith(f"error: {tmp_path / 'other'}: No such file or directory")
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_resume(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -51,7 +63,7 @@ def test_ctrl_c_is_one_line_and_says_how_to_go_on(monkeypatch: pytest.MonkeyPatc
     assert (result.exit_code, result.stderr) == (130, "stopped; the same command goes on from here\n")
 
 
-def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("shapes differ")
 

@@ -1,4 +1,4 @@
-"""Configurations: the paper's ship and count as the paper says; errors name the field."""
+"""The paper's configurations count the paper's parameters; errors name the field."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def vit_b_16(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "trainable"), [("mmimdb", "85,015"), ("food101", "164,965"), ("hateful_memes", "114,690")]
 )
-def test_show_counts_what_the_paper_counts(name: str, trainable: str, vit_b_16: Path) -> None:
+def test_show_counts_the_parameters_that_the_paper_counts(name: str, trainable: str, vit_b_16: Path) -> None:
     result = CliRunner().invoke(app, ["show", str(CONFIGS / f"{name}.yaml"), "--backbone", str(vit_b_16)])
 
     assert result.exit_code == 0, result.output
@@ -82,7 +82,7 @@ def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
         (["--epochs", "3"], "epochs: is not a field; the closest is train.epochs"),
         (["--train.epochs", "many"], "train.epochs: must be a whole number, not 'many'"),
         (["--train", "3"], "train: must be a group of fields, not 3"),
-        (["--data.image", "null", "--data.text", "null"], "both null; name the column of one at least"),
+        (["--data.image", "null", "--data.text", "null"], "both null; name at least one column"),
         (["--problem", "regression"], "problem"),
         (["--train.epochs"], "needs a value"),
         (["--train.epochs", "3", "--labels", "[a"], "flag --labels: '\\[a' is not a YAML value"),
@@ -91,7 +91,7 @@ def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
         (["--task", "../etc"], "task: must be up to 63 of a-z"),
         (["--data.text", "@caption"], "data.text"),
         (["--labels", "[red, red]"], "labels must be different"),
-        (["--data.test_share", "0.95"], "leave something to train on"),
+        (["--data.test_share", "0.95"], "leave no items to train on"),
         (["--train.warmup_ratio", "1.0"], "warmup_ratio"),
         (["--export.accuracy_budget", "-1"], "export.accuracy_budget"),
         (["--export.precisions", "[int4]"], "export.precisions"),
@@ -105,7 +105,7 @@ def test_a_wrong_field_is_named(flags: list[str], says: str) -> None:
 @pytest.mark.parametrize(
     ("content", "says"), [("- a list", "not a YAML mapping"), ("a: [", "cannot read"), (None, "cannot read")]
 )
-def test_a_file_that_is_no_configuration(tmp_path: Path, content: str | None, says: str) -> None:
+def test_an_invalid_file_is_an_error(tmp_path: Path, content: str | None, says: str) -> None:
     path = tmp_path / "task.yaml"
     if content is not None:
         path.write_text(content)
@@ -119,7 +119,7 @@ def test_a_flag_before_the_file_is_explained() -> None:
         load_config(Path("--train.epochs"))
 
 
-def test_a_backbone_that_may_not_be_read_says_which_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_unreadable_backbone_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tmp_path / "model.safetensors"
     weights.touch()
     monkeypatch.setattr("os.access", lambda path, mode: path != weights)
@@ -130,7 +130,7 @@ def test_a_backbone_that_may_not_be_read_says_which_file(tmp_path: Path, monkeyp
     assert result.stderr == f"error: backbone: this user may not read {weights}; try chmod a+r\n"
 
 
-def test_a_backbone_that_cannot_be_reached_says_so() -> None:
+def test_the_error_for_an_unknown_backbone_names_it() -> None:
     result = CliRunner().invoke(app, ["show", str(CONFIGS / "mmimdb.yaml"), "--backbone", "nobody/no-such-model"])
 
     assert result.exit_code == 1
@@ -148,7 +148,7 @@ def test_a_backbone_that_cannot_be_reached_says_so() -> None:
         (None, r"task\.yaml: No such file or directory; correct the path"),
     ],
 )
-def test_a_file_that_is_no_configuration_says_where_and_why_on_one_line(
+def test_the_error_for_an_invalid_file_names_line_and_cause_on_one_line(
     tmp_path: Path, content: bytes | None, says: str
 ) -> None:
     if content is not None:

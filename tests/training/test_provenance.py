@@ -13,7 +13,7 @@ from training.provenance import code_version, machine, package_versions
 VERSION = importlib.metadata.version("mora-serve")
 
 
-def test_outside_a_checkout_the_version_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_checkout_the_version_has_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_git(*_: object, **__: object) -> None:
         raise FileNotFoundError("git")
 
@@ -22,7 +22,7 @@ def test_outside_a_checkout_the_version_stands_alone(monkeypatch: pytest.MonkeyP
     assert code_version() == VERSION
 
 
-def test_a_checkout_of_something_else_gives_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkout_of_another_project_gives_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     def git(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         output = "abc1234" if command[1] == "describe" else "/somewhere/else"
         return subprocess.CompletedProcess(command, 0, output, "")

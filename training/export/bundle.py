@@ -1,4 +1,4 @@
-"""Merge a trained task, export it, check that the graphs agree with PyTorch, and describe it for the store."""
+"""Export of a trained task: merge it, check that the graphs agree with PyTorch, and describe it for the store."""
 
 from __future__ import annotations
 
@@ -12,23 +12,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from model_store import (
-    Backbone,
-    Blob,
-    GoldenExample,
-    Graphs,
-    ManifestDraft,
-    Pattern,
-    Precision,
-    Provenance,
-    blob_of,
-)
+from model_store import Backbone, Blob, GoldenExample, Graphs, ManifestDraft, Pattern, Precision, Provenance, blob_of
 from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import Split
 from training.errors import ExportError
 from training.export.onnx_graphs import GraphFiles, export_graphs
-from training.export.onnx_model import OnnxModel, Reference, absent_features, logit_errors
+from training.export.onnx_model import OnnxModel, absent_features, logit_errors, reference_logits
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.learning.runs import TrainedTask
 from training.model.towers import feature_size
@@ -39,7 +29,7 @@ MAX_LOGIT_ERROR = 1e-4
 
 @dataclass(frozen=True)
 class Bundle:
-    """A task ready to be published: its manifest without a version, blobs by SHA-256, the checks of precisions."""
+    """A task ready to be published: its manifest without a version, blobs by SHA-256, and the precision checks."""
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
@@ -48,19 +38,11 @@ class Bundle:
     def write(self, folder: Path) -> None:
         """Write graphs, head, absent features, tokenizer, report and manifest into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        draft = self.draft
-        blobs = {
-            f"{name}.{precision}.onnx": getattr(graphs, name)
-            for precision, graphs in draft.graphs.items()
-            for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")
-        }
-        blobs |= {"head.safetensors": draft.head, "absent_features.safetensors": draft.absent_features}
-        blobs |= {"tokenizer.json": draft.text.tokenizer}
-        if draft.report is not None:
-            blobs["report.html"] = draft.report
-        for name, blob in blobs.items():
-            (folder / name).write_bytes(self.blobs[blob.sha256])
-        (folder / "manifest.json").write_text(draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        for use, blob in self.draft.files().items():
+            group, _, name = use.rpartition("/")  # the group is a precision, `golden` or empty
+            if group != "golden":
+                (folder / name.replace(".onnx", f".{group}.onnx")).write_bytes(self.blobs[blob.sha256])
+        (folder / "manifest.json").write_text(self.draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
@@ -68,30 +50,30 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
 
     Args:
         metrics: the run's metrics.json.
-        examples: the validation split, on which ONNX is compared with PyTorch and precisions with fp32, and from
-            which the golden examples are picked.
+        examples: the validation split. ONNX is compared with PyTorch on it, and each precision with fp32. The golden
+            examples are taken from it.
         report: the run's report.html.
 
     Raises:
-        ExportError: on some item the graphs' logits are further than 1e-4 from the merged PyTorch model's.
+        ExportError: a logit of the graphs differs from the merged PyTorch model's by more than 1e-4.
     """
     model, preprocessor = trained.model.cpu().eval(), trained.preprocessor
     model.adapter.merge()
     files = export_graphs(model)
     absent = absent_features(trained)
-    reference = Reference(trained)
-    errors = logit_errors(OnnxModel(files, absent, model.head, preprocessor), reference, examples)
+    errors = logit_errors(OnnxModel(files, absent, trained), trained, examples)
     worst = max(errors.values())
     if not math.isfinite(worst):
         raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
-    if not worst <= MAX_LOGIT_ERROR:
+    if worst > MAX_LOGIT_ERROR:
         raise ExportError(
             f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
             "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
         )
     blobs, config = Blobs(), trained.config
-    golden = [(pattern, item, reference.logits([item])[0]) for pattern, item in golden_items(examples)]
-    precision_checks = _precision_checks(trained, files, absent, examples, golden)
+    golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(examples)]
+    checker = PrecisionChecker(trained, files, absent, examples, golden)
+    precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
     graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
     for check in precision_checks:
         if check.files is not None:
@@ -121,25 +103,11 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         ),
     )
     blobs.add(preprocessor.tokenizer_file())
-    return Bundle(draft, blobs.content, precision_checks)
-
-
-def _precision_checks(
-    trained: TrainedTask,
-    files: GraphFiles,
-    absent: dict[str, Tensor],
-    examples: Split,
-    golden: list[tuple[Pattern, Example, Tensor]],
-) -> tuple[PrecisionCheck, ...]:
-    precisions = trained.config.export.precisions
-    if not precisions:
-        return ()
-    checker = PrecisionChecker(trained, files, absent, examples, golden)
-    return tuple(checker.check(Precision(name)) for name in precisions)
+    return Bundle(draft, blobs, precision_checks)
 
 
 def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
-    stored = {name: blobs.add(data) for name, data in files.by_name().items()}
+    stored = {name: blobs.add(data) for name, data in files.items()}
     return Graphs(max_logit_error=errors, metric_change=change, **stored)
 
 
@@ -173,14 +141,11 @@ def _backbone(trained: TrainedTask) -> Backbone:
     )
 
 
-class Blobs:
-    """Contents by their names in the store."""
-
-    def __init__(self) -> None:
-        self.content: dict[str, bytes] = {}
+class Blobs(dict[str, bytes]):
+    """Contents by their SHA-256."""
 
     def add(self, data: bytes) -> Blob:
-        """Add the content and return its name and size."""
+        """Add the content and return its SHA-256 and size."""
         blob = blob_of(data)
-        self.content[blob.sha256] = data
+        self[blob.sha256] = data
         return blob

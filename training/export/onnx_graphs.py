@@ -1,10 +1,10 @@
-"""ONNX files of the split towers, or of the whole model: self-contained, the same bytes for the same weights."""
+"""ONNX files of the split towers or of the whole model. They are self-contained; equal weights give equal bytes."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from dataclasses import dataclass, fields
+from typing import Any
 
 import onnx
 import torch
@@ -14,35 +14,22 @@ from torch.export import Dim
 from training.model.classifier import MissingModalityClassifier
 
 BATCH = Dim("batch", min=1, max=4096)
+GraphFiles = dict[str, bytes]  # `image_trunk`, `image_tail`, `text_trunk` and `text_tail` as ONNX
 _LAST_TOKEN = torch.tensor([4, 3])  # of the two example texts
-
-
-@dataclass(frozen=True)
-class GraphFiles:
-    """The four graphs of a task as ONNX bytes."""
-
-    image_trunk: bytes
-    image_tail: bytes
-    text_trunk: bytes
-    text_tail: bytes
-
-    def by_name(self) -> dict[str, bytes]:
-        """Graph name to bytes."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
     """Export a model whose adapter has been merged."""
     pixels, ids = _example_inputs(merged)
-    return GraphFiles(
-        image_trunk=to_onnx(merged.image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
-        text_trunk=to_onnx(merged.text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: _length(merged)}]),
+    return {
+        "image_trunk": to_onnx(merged.image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
+        "text_trunk": to_onnx(merged.text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: _length(merged)}]),
         **export_tails(merged),
-    )
+    }
 
 
-def export_tails(merged: MissingModalityClassifier) -> dict[str, bytes]:
-    """`image_tail` and `text_tail` alone: the only graphs that another task on the same trunks adds."""
+def export_tails(merged: MissingModalityClassifier) -> GraphFiles:
+    """Export `image_tail` and `text_tail` alone, for another task on the same trunks."""
     merged.eval()
     pixels, ids = _example_inputs(merged)
     with torch.no_grad():
@@ -69,7 +56,7 @@ class _WholeModel(nn.Module):
 
 
 def export_single_file(merged: MissingModalityClassifier) -> bytes:
-    """Both towers and the head of a merged model as one ONNX file. A missing image is a white picture, a text is ""."""
+    """Export both towers and the head as one file, which takes a white picture or an empty text for a missing input."""
     pixels, ids = _example_inputs(merged)
     inputs = {"pixel_values": pixels, "input_ids": ids, "last_token": _LAST_TOKEN}
     return to_onnx(_WholeModel(merged), inputs, "logits", [{0: BATCH}, {0: BATCH, 1: _length(merged)}, {0: BATCH}])
@@ -90,7 +77,7 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: l
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's deprecations concern its own code
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
             input_names=list(inputs),
@@ -100,19 +87,17 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: l
             external_data=False,
             verbose=False,
         )
-    if program is None:
-        raise RuntimeError("the exporter returned no program")
     return canonical_bytes(program.model_proto)
 
 
 def canonical_bytes(model: onnx.ModelProto) -> bytes:
-    """Bytes that depend only on the computation: without source locations and notes of the exporter."""
+    """Bytes that depend only on the computation, without source locations and notes of the exporter."""
     graph = model.graph
     graph.name = "main"
     model.doc_string = ""
     for holder in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
         del holder.metadata_props[:]
-    del graph.value_info[:]  # shapes, which the runtime infers
+    del graph.value_info[:]  # shapes; the runtime infers them
     for node in graph.node:
         node.doc_string = ""
     return bytes(model.SerializeToString(deterministic=True))

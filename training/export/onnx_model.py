@@ -1,4 +1,4 @@
-"""The exported graphs, run as the service runs them, and the PyTorch model that they must agree with."""
+"""The exported graphs, run as the service runs them, and the logits of PyTorch that they must agree with."""
 
 from __future__ import annotations
 
@@ -22,22 +22,18 @@ from training.export.onnx_graphs import GraphFiles
 from training.learning.batches import RawInputs
 from training.learning.evaluation import EncodedSplit
 from training.learning.runs import TrainedTask
-from training.model.preprocessing import Preprocessor, TokenBatch
+from training.model.preprocessing import TokenBatch
 
-CHECKED_ITEMS = 32  # per presence pattern
+_CHECKED_ITEMS = 32  # per presence pattern
 
 
 class OnnxModel:
-    """Graphs, head and absent features. Each text runs at its own length; the tower of an absent input does not run."""
+    """Graphs, head and absent features. Each text runs at its own length. The tower of an absent input does not run."""
 
-    def __init__(
-        self, files: GraphFiles, absent: dict[str, Tensor], head: torch.nn.Linear, preprocessor: Preprocessor
-    ) -> None:
-        self._sessions = {
-            name: ort.InferenceSession(data, providers=["CPUExecutionProvider"])
-            for name, data in files.by_name().items()
-        }
-        self._absent, self._head, self._preprocessor = absent, head, preprocessor
+    def __init__(self, files: GraphFiles, absent: dict[str, Tensor], trained: TrainedTask) -> None:
+        providers = ["CPUExecutionProvider"]
+        self._sessions = {name: ort.InferenceSession(data, providers=providers) for name, data in files.items()}
+        self._absent, self._head, self._preprocessor = absent, trained.model.head, trained.preprocessor
 
     @torch.no_grad()
     def logits(self, item: Example) -> Tensor:
@@ -50,7 +46,7 @@ class OnnxModel:
         return self._head(torch.cat([image, text]))  # type: ignore[no-any-return]
 
     def encode(self, split: Split, targets: Tensor, name: str, batch_size: int) -> EncodedSplit:
-        """Run each tower once over the distinct inputs of a split, texts of one length together. Shows progress."""
+        """Run each tower once over the distinct inputs of a split, texts of equal length together. Shows progress."""
         images: dict[bytes | Path | None, Tensor] = {None: self._absent["image"]}
         texts: dict[str | None, Tensor] = {None: self._absent["text"]}
         distinct = list(dict.fromkeys(item.image for item in split.items if item.image is not None))
@@ -91,35 +87,29 @@ class OnnxModel:
         return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]
 
 
-class Reference:
-    """The merged PyTorch model, run as plain transformers code: both towers whole, an absent input like any other."""
-
-    def __init__(self, trained: TrainedTask) -> None:
-        self._backbone, self._head = trained.model.backbone.eval(), trained.model.head
-        self._preprocessor = trained.preprocessor
-
-    @torch.no_grad()
-    def logits(self, items: list[Example]) -> Tensor:
-        """(B, C)"""
-        pixels = torch.stack([self._preprocessor.image(item.image) for item in items])
-        ids = self._preprocessor.texts([item.text for item in items]).input_ids
-        image = self._backbone.get_image_features(pixel_values=pixels).pooler_output
-        text = self._backbone.get_text_features(input_ids=ids).pooler_output
-        return self._head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
+@torch.no_grad()
+def reference_logits(trained: TrainedTask, items: list[Example]) -> Tensor:
+    """(B, C) of the merged PyTorch model, run as plain transformers code: every tower runs whole for every item."""
+    backbone, preprocessor = trained.model.backbone.eval(), trained.preprocessor
+    pixels = torch.stack([preprocessor.image(item.image) for item in items])
+    ids = preprocessor.texts([item.text for item in items]).input_ids
+    image = backbone.get_image_features(pixel_values=pixels).pooler_output
+    text = backbone.get_text_features(input_ids=ids).pooler_output
+    return trained.model.head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
 
-def logit_errors(onnx_model: OnnxModel, reference: Reference, examples: Split) -> dict[Pattern, float]:
-    """Largest absolute difference of a logit between the two, per presence pattern."""
+def logit_errors(onnx_model: OnnxModel, trained: TrainedTask, examples: Split) -> dict[Pattern, float]:
+    """Largest absolute difference of a logit from PyTorch's, per presence pattern."""
     errors = {}
     for pattern in Pattern:
-        items = pattern_items(examples, pattern)[:CHECKED_ITEMS]
+        items = pattern_items(examples, pattern)[:_CHECKED_ITEMS]
         logits = torch.stack([onnx_model.logits(item) for item in items])
-        errors[pattern] = float((logits - reference.logits(items)).abs().max())
+        errors[pattern] = float((logits - reference_logits(trained, items)).abs().max())
     return errors
 
 
 def absent_features(trained: TrainedTask) -> dict[str, Tensor]:
-    """`image` and `text` (P,): the towers' features of a white picture and of the empty text."""
+    """`image` and `text` (P,): the towers' features of a white picture and of an empty text."""
     model, inputs = trained.model, RawInputs(trained.preprocessor)
     with torch.no_grad():
         image, text = model.features(**inputs.images([]), **inputs.texts([]))

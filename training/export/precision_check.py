@@ -1,10 +1,11 @@
-"""The precisions that may be served: they cost no presence pattern more accuracy than the budget."""
+"""The accuracy check of int8 and fp16: a precision is published if it costs no pattern more than the budget."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,81 +40,81 @@ class PrecisionCheck:
     problem: str | None = None
 
     def __str__(self) -> str:
-        changes = ", ".join(f"{pattern} {change:+.2f}" for pattern, change in self.change.items())
-        measured = f"{self.metric} {changes} points" if changes else ""
         outcome = "accepted" if self.problem is None else f"not published, {self.problem}"
-        return f"{self.precision} {outcome}" + (f" ({measured})" if measured else "")
+        changes = ", ".join(f"{pattern} {change:+.2f}" for pattern, change in self.change.items())
+        return f"{self.precision} {outcome}" + (f" ({self.metric} {changes} points)" if changes else "")
 
 
+@dataclass(frozen=True)
 class PrecisionChecker:
     """Runs graphs of other precisions on the validation split, beside the fp32 graphs.
 
-    Args:
-        golden: the items of the golden examples with their logits (C,).
+    `golden` holds the items of the golden examples with their logits (C,).
     """
 
-    def __init__(
-        self,
-        trained: TrainedTask,
-        fp32: GraphFiles,
-        absent: dict[str, Tensor],
-        examples: Split,
-        golden: Sequence[tuple[Pattern, Example, Tensor]],
-    ) -> None:
-        self._trained, self._fp32, self._absent, self._examples, self._golden = trained, fp32, absent, examples, golden
-        self._metric = selection_metric(trained.config.problem, trained.labels, examples)
-        collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
-        self._targets = collator.targets(examples.items)
-        self._expected = self._model(fp32).encode(examples, self._targets, Precision.FP32, _BATCH)
+    trained: TrainedTask
+    fp32: GraphFiles
+    absent: dict[str, Tensor]
+    examples: Split
+    golden: Sequence[tuple[Pattern, Example, Tensor]]
 
     def check(self, precision: Precision) -> PrecisionCheck:
-        """Make the graphs of a precision, run them, and measure their cost. A failure is a result too."""
+        """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
+        config, expected = self.trained.config, self._expected
+        metric = selection_metric(config.problem, self.trained.labels, self.examples)
         try:
-            files = converted(self._fp32, precision)
+            files = converted(self.fp32, precision)
             model = self._model(files)
             batch_size = 1 if precision is Precision.INT8 else _BATCH  # one at a time, as the service runs it
-            encoded = model.encode(self._examples, self._targets, precision, batch_size)
+            encoded = model.encode(self.examples, expected.targets, precision, batch_size)
             errors = self._errors(model, encoded)
         except Exception as error:  # converters and runtimes raise any exception; fp32 is published anyway
             reason = str(error).partition("\n")[0]
             failed = f"its graphs cannot be made or run here: {type(error).__name__}: {reason}"
-            return PrecisionCheck(precision, self._metric, {}, {}, None, failed)
-        change = self._change(encoded)
-        problem = self._problem(change, errors)
-        return PrecisionCheck(precision, self._metric, change, errors, files if problem is None else None, problem)
+            return PrecisionCheck(precision, metric, {}, {}, None, failed)
+        change = self._change(encoded, metric)
+        problem = _problem(change, errors, config.export.accuracy_budget)
+        return PrecisionCheck(precision, metric, change, errors, files if problem is None else None, problem)
+
+    @cached_property
+    def _expected(self) -> EncodedSplit:
+        """The split as the fp32 graphs encode it."""
+        trained = self.trained
+        collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+        targets = collator.targets(self.examples.items)
+        return self._model(self.fp32).encode(self.examples, targets, Precision.FP32, _BATCH)
 
     def _model(self, files: GraphFiles) -> OnnxModel:
-        return OnnxModel(files, self._absent, self._trained.model.head, self._trained.preprocessor)
+        return OnnxModel(files, self.absent, self.trained)
 
     def _errors(self, model: OnnxModel, encoded: EncodedSplit) -> dict[Pattern, float]:
-        head = self._trained.model.head
-        differences: dict[Pattern, list[Tensor]] = {
-            pattern: [(encoded.of_pattern(head, pattern)[0] - self._expected.of_pattern(head, pattern)[0]).flatten()]
-            for pattern in Pattern
-        }
-        for pattern, item, logits in self._golden:
+        """Largest absolute difference of a logit by pattern; 0 for a pattern that no item has."""
+        head = self.trained.model.head
+        differences = {pattern: [torch.zeros(1)] for pattern in Pattern}
+        for pattern, parts in differences.items():
+            parts.append((encoded.of_pattern(head, pattern)[0] - self._expected.of_pattern(head, pattern)[0]).flatten())
+        for pattern, item, logits in self.golden:
             differences[pattern].append(model.logits(item) - logits)
-        none = torch.zeros(1)  # for a pattern that no item has
-        return {pattern: float(torch.cat([none, *parts]).abs().max()) for pattern, parts in differences.items()}
+        return {pattern: float(torch.cat(parts).abs().max()) for pattern, parts in differences.items()}
 
-    def _change(self, encoded: EncodedSplit) -> dict[Pattern, float]:
+    def _change(self, encoded: EncodedSplit, metric: str) -> dict[Pattern, float]:
         """In points, of the patterns that some item of the split has."""
-        head, problem, change = self._trained.model.head, self._trained.config.problem, {}
+        head, problem, change = self.trained.model.head, self.trained.config.problem, {}
         for pattern in Pattern:
             before, after = (
-                score(*split.of_pattern(head, pattern), problem)[self._metric] for split in (self._expected, encoded)
+                score(*split.of_pattern(head, pattern), problem)[metric] for split in (self._expected, encoded)
             )
             if before is not None and after is not None:
                 change[pattern] = round(100 * (after - before), 4)
         return change
 
-    def _problem(self, change: dict[Pattern, float], errors: dict[Pattern, float]) -> str | None:
-        budget = self._trained.config.export.accuracy_budget
-        if not all(map(math.isfinite, errors.values())):
-            return "its logits are not finite"
-        unknown = [pattern for pattern in Pattern if pattern not in change]
-        if unknown:
-            return f"no validation item shows its effect on {' and '.join(unknown)}"
-        if min(change.values()) < -budget:
-            return f"it costs more than export.accuracy_budget, {budget:g} points"
-        return None
+
+def _problem(change: dict[Pattern, float], errors: dict[Pattern, float], budget: float) -> str | None:
+    if not all(map(math.isfinite, errors.values())):
+        return "its logits are not finite"
+    unknown = [pattern for pattern in Pattern if pattern not in change]
+    if unknown:
+        return f"no validation item shows its effect on {' and '.join(unknown)}"
+    if min(change.values()) < -budget:
+        return f"it costs more than export.accuracy_budget, {budget:g} points"
+    return None

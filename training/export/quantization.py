@@ -16,19 +16,19 @@ from training.export.onnx_graphs import GraphFiles, canonical_bytes
 
 
 def converted(fp32: GraphFiles, precision: Precision) -> GraphFiles:
-    """The graphs at int8 or fp16. Equal fp32 graphs give equal bytes, so tasks still share their trunks."""
+    """The graphs at int8 or fp16. Equal fp32 graphs become equal bytes, so tasks still share their trunks."""
     convert = {Precision.INT8: _int8, Precision.FP16: _fp16}[precision]
-    return GraphFiles(**{name: convert(onnx.load_model_from_string(data)) for name, data in fp32.by_name().items()})
+    return {name: convert(onnx.load_model_from_string(data)) for name, data in fp32.items()}
 
 
 def _int8(model: onnx.ModelProto) -> bytes:
-    """Every product with a weight in int8; convolutions, embeddings, attention and norms stay in fp32.
+    """Convert every product with a weight to int8. Convolutions, embeddings, attention and norms stay in fp32.
 
-    Weights are signed and scaled per output channel: VNNI instructions multiply those fastest. Activations are scaled
-    while they are computed, by the range of the whole tensor. So inputs run one at a time: others in the batch would
-    change the scale.
+    Weights are signed and scaled per output channel, because VNNI instructions multiply those fastest. Activations are
+    scaled at run time by the range of the whole tensor. Therefore inputs run one at a time: other inputs in the batch
+    would change the scale.
     """
-    add_pre_process_metadata(model)  # avoids a warning; the exporter has folded and fused already
+    add_pre_process_metadata(model)  # avoids a warning; the exporter has already folded and fused
     with TemporaryDirectory() as folder:
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(

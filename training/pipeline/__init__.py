@@ -1,4 +1,4 @@
-"""The commands that take long, each as its steps: fit, import, compare; and opening finished runs.
+"""The steps of the long commands: fit, import and compare; and finished runs, opened again.
 
 It may import every room below it.
 """

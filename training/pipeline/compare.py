@@ -1,10 +1,10 @@
-"""`mora-train compare`: search each method's learning rate on validation, run every seed, collect the scores."""
+"""`mora-train compare`: search each method's learning rate, run every seed, collect the scores."""
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,18 +41,14 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     "ours-head": {"method": "head"},
     OURS: {},
 }
-_STEP = 10**0.5  # ratio of neighbouring learning rates
-_WIDENINGS = 3  # rates that the search may add beyond an edge
+_STEP = 10**0.5  # ratio of neighbouring learning rates in a search
+_WIDENINGS = 3  # rates that the search may add beyond the first three
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of a comparison in a folder; each is trained once.
-
-    Args:
-        announce: called with a line before each run.
-    """
+    """The runs of a comparison in a folder; each is trained once. `announce` is called with a line before each run."""
 
     config: TaskConfig
     data: TaskData
@@ -60,31 +56,24 @@ class Runs:
     announce: Callable[[str], None]
 
     def metrics(self, name: str, rate: float, seed: int) -> dict[str, Any]:
-        """The metrics of a method at a learning rate, which is trained unless it was."""
+        """The metrics of a method at a learning rate. The run is trained unless it is finished."""
         folder = self.folder / "runs" / f"{name}_lr{rate:.3g}_seed{seed}"
         config = variant(self.config, name, rate, seed)
         if is_finished(folder):
-            open_run(folder, config, self.data)  # raises when it is the run of another configuration
+            open_run(folder, config, self.data)  # raises RunError if its configuration is another one
         else:
             self.announce(f"{name}: learning rate {rate:.3g}, seed {seed}")
-            fit(config, self.data, folder, self.announce, self._cache)
+            fit(config, self.data, folder, self.announce, self.trunk_cache)
         return read_json(folder / METRICS)
 
-    def remove_cache(self) -> None:
-        """Remove the frozen layers' outputs, which all runs share."""
-        shutil.rmtree(self._cache, ignore_errors=True)
-
     @property
-    def _cache(self) -> Path:
+    def trunk_cache(self) -> Path:
+        """The frozen layers' outputs, which all runs share."""
         return self.folder / "trunk_cache"
 
 
 def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
-    """Each method's learning rate, and its scores with every seed: the content of comparison.json.
-
-    Args:
-        search: whether to search each method's learning rate, or to take it from the configuration.
-    """
+    """The content of comparison.json. Without `search`, every method has the learning rate of the configuration."""
     config, data = runs.config, runs.data
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
@@ -93,38 +82,41 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     results = {}
     for name in methods:
         rate = config.train.learning_rate
-        searched: dict[float, float] = {}
+        searched: dict[float, float | None] = {}
         if search:
             rate, searched = search_rate(runs, name, seeds[0], metric)
         results[name] = {
             "learning_rate": rate,
-            "searched": {
-                f"{key:.3g}": None if value == -math.inf else value for key, value in sorted(searched.items())
-            },
+            "searched": {f"{tried:.3g}": score for tried, score in sorted(searched.items())},
             **_scores([runs.metrics(name, rate, seed) for seed in seeds], metric),
         }
-    runs.remove_cache()
-    return {
-        "task": config.task,
-        "problem": config.problem.value,
-        "metric": metric,
-        "seeds": list(seeds),
-        "methods": results,
-    }
+    shutil.rmtree(runs.trunk_cache, ignore_errors=True)
+    header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
+    return {**header, "methods": results}
 
 
-def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, dict[float, float]]:
-    """The learning rate with the best validation score, and the score of every rate that was tried."""
-    rate = runs.config.train.learning_rate
-    scores: dict[float, float] = {}
-    for candidate in _rates(rate * _FULL if name == "full" else rate, scores):
-        score = runs.metrics(name, candidate, seed)["validation"]["overall"][metric]
-        scores[candidate] = -math.inf if score is None else float(score)  # None: training diverged
+def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, dict[float, float | None]]:
+    """The learning rate with the best validation score, and the score of every rate that was tried.
+
+    Three neighbouring rates are tried first, then rates beyond an edge while the best rate is at that edge.
+    """
+
+    def validation_score(rate: float) -> float | None:  # None: training diverged
+        return runs.metrics(name, rate, seed)["validation"]["overall"][metric]  # type: ignore[no-any-return]
+
+    centre = runs.config.train.learning_rate * (_FULL if name == "full" else 1.0)
+    scores = {rate: validation_score(rate) for rate in (centre / _STEP, centre, centre * _STEP)}
+    for _ in range(_WIDENINGS):
+        best = _best(scores)
+        if best not in (min(scores), max(scores)):
+            break
+        beyond = best / _STEP if best == min(scores) else best * _STEP
+        scores[beyond] = validation_score(beyond)
     return _best(scores), scores
 
 
 def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """The scores of one method, a list over the seeds for each."""
+    """The scores of one method. Each is a list over the seeds."""
     views = runs[0]["test"]
     return {
         "trainable_parameters": runs[0]["trainable_parameters"],
@@ -135,7 +127,7 @@ def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
 
 
 def variant(config: TaskConfig, name: str, rate: float, seed: int) -> TaskConfig:
-    """The configuration of one run. `seed` also draws its missing tables, so that runs of a seed are paired."""
+    """The configuration of one run. The seed also draws the missing tables, so that runs of a seed are paired."""
     changes: dict[str, JsonValue] = {**METHODS[name], "train.learning_rate": float(f"{rate:.3g}"), "train.seed": seed}
     for split in ("train", "validation", "test"):
         if getattr(config.missing, split).table is None:
@@ -143,19 +135,6 @@ def variant(config: TaskConfig, name: str, rate: float, seed: int) -> TaskConfig
     return override(config, [f"--{field}={'null' if value is None else value}" for field, value in changes.items()])
 
 
-def _rates(centre: float, scores: Mapping[float, float]) -> Iterator[float]:
-    """Three neighbouring rates around the centre, then rates beyond an edge as long as the best one is at that edge."""
-    rates = [centre / _STEP, centre, centre * _STEP]
-    yield from rates
-    for _ in range(_WIDENINGS):
-        best = _best(scores)
-        if best == rates[0]:
-            rates.insert(0, rates[0] / _STEP)
-            yield rates[0]
-        elif best == rates[-1]:
-            rates.append(rates[-1] * _STEP)
-            yield rates[-1]
-
-
-def _best(scores: Mapping[float, float]) -> float:
-    return max(scores, key=lambda rate: (scores[rate], -rate))
+def _best(scores: Mapping[float, float | None]) -> float:
+    """The rate of the highest score; the lowest rate of equal ones."""
+    return max(scores, key=lambda rate: (-math.inf if (score := scores[rate]) is None else score, -rate))

@@ -1,4 +1,7 @@
-"""`mora-train fit`: train, calibrate, evaluate, report and save. A killed run resumes at its last checkpoint."""
+"""`mora-train fit` and `import`: train or import a model, then calibrate, evaluate, report and save.
+
+A killed `fit` resumes at its last checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from transformers import set_seed
 
@@ -14,23 +18,13 @@ from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
+from training.learning import run_folder
+from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import calibrate
 from training.learning.evaluation import EncodedSplit, encode_splits, evaluate_splits, selection_metric
-from training.learning.run_folder import (
-    CHECKPOINTS,
-    HISTORY,
-    METRICS,
-    MISSING_TABLES,
-    REPORT,
-    TRUNK_CACHE,
-    clean_up,
-    discard,
-    last_checkpoint,
-    open_run,
-    write_json,
-)
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import collator_for, is_main_process, train, training_arguments
+from training.model.import_plan import ImportPlan
 from training.model.towers import layer_counts
 from training.report.html_report import report_html
 from training.report.report_data import report_data
@@ -47,36 +41,60 @@ def fit(
     """Train a task and write adapter, tables, metrics and report into `folder`.
 
     Args:
-        announce: called with what the user should know, such as the disk space that is needed.
-        cache_folder: where several runs share the frozen layers' outputs; None: in `folder`, while it trains.
+        announce: called with notes for the user, such as the disk space that is needed.
+        cache_folder: a folder for the frozen layers' outputs, which several runs may share; None: a part of `folder`
+            until the run is finished.
         overwrite: discard the run in `folder`.
     """
     started = time.monotonic()
     metric = selection_metric(config.problem, data.labels, data.validation)
-    arguments = training_arguments(config, folder / CHECKPOINTS, metric)
+    arguments = training_arguments(config, folder / run_folder.CHECKPOINTS, metric)
     with arguments.main_process_first(local=False):
         if overwrite and is_main_process():
-            discard(folder)
-        open_run(folder, config, data)
-        checkpoint = last_checkpoint(folder / CHECKPOINTS)
-        tables = draw_tables(config, data, folder / MISSING_TABLES)
+            run_folder.discard(folder)
+        run_folder.open_run(folder, config, data)
+        checkpoint = run_folder.last_checkpoint(folder / run_folder.CHECKPOINTS)
+        tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES)
     set_seed(config.train.seed)
     model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device)
     first_tail_layers = model.image_split, model.text_split
-    if config.imported is not None:  # no layer is trained, so the cache can hold the outputs of all
+    if config.imported is not None:  # no layer is trained, so the cache may hold the last layers' outputs
         model.split_at(model.backbone, *layer_counts(model.backbone))
+    cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with arguments.main_process_first(local=False):
-        collator = collator_for(model, preprocessor, config, data, cache_folder or folder / TRUNK_CACHE, announce)
+        collator = collator_for(model, preprocessor, config, data, cache_folder, announce)
     history = train(model, collator, config, data, tables, arguments, checkpoint)
     encoded = encode_splits(model, data, collator)
     model.cpu().split_at(model.backbone, *first_tail_layers)
     mix = pattern_shares(tables["train"])
     trained = TrainedTask(config, data.labels, data.fingerprint, mix, {}, model, preprocessor)
-    return conclude(folder, trained, data, tables, encoded, history, started)
+    return _conclude(folder, trained, data, tables, encoded, history, started)
 
 
-def conclude(
+def import_model(
+    plan: ImportPlan, data: TaskData, folder: Path, announce: Callable[[str], None] = print, overwrite: bool = False
+) -> TrainedTask:
+    """Write the towers into `folder`, take their head or fit one, calibrate, evaluate, report and save."""
+    started, config = time.monotonic(), plan.config
+    if overwrite:
+        run_folder.discard(folder)
+    run_folder.open_run(folder, config, data)
+    write_atomically(folder / run_folder.TOWERS, safetensors.torch.save(plan.towers))
+    if plan.head is None:  # `fit` reads these towers and trains the head alone
+        return fit(config, data, folder, announce)
+    tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES)
+    model, preprocessor = build(config, len(data.labels), folder)
+    model.load_state_dict(plan.head)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    encoded = encode_splits(model, data, Collator(RawInputs(preprocessor), data.labels, config.problem))
+    model.cpu()
+    mix = pattern_shares(tables["train"])
+    trained = TrainedTask(config, data.labels, data.fingerprint, mix, {}, model, preprocessor)
+    return _conclude(folder, trained, data, tables, encoded, [], started)
+
+
+def _conclude(
     folder: Path,
     trained: TrainedTask,
     data: TaskData,
@@ -85,29 +103,21 @@ def conclude(
     history: list[dict[str, float]],
     started: float,
 ) -> TrainedTask:
-    """Calibrate, evaluate, report and save a task whose weights are final.
-
-    Args:
-        encoded: validation and test.
-        history: the Trainer's log; empty when nothing was trained.
-        started: when the work on the run began, by the monotonic clock.
-    """
+    """Calibrate, evaluate, report and save a task whose weights are final. `history` is the Trainer's log or empty."""
     head, problem = trained.model.head, trained.config.problem
     calibration = calibrate(encoded["validation"].by_pattern(head, tables["validation"]), problem)
     trained = replace(trained, calibration=calibration)
     metrics = evaluate_splits(head, encoded, tables, problem, calibration)
     metrics["trainable_parameters"] = trained.model.trainable_parameters()
-    metrics["seconds"] = {
-        "train": history[-1]["seconds"] if history else 0.0,
-        "total": round(time.monotonic() - started, 1),
-    }
+    seconds = history[-1]["seconds"] if history else 0.0
+    metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     if is_main_process():
         report = report_html(report_data(trained, data, encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
-        write_json(folder / HISTORY, history)
-        write_atomically(folder / REPORT, report.encode())
-        write_json(folder / METRICS, metrics)  # last: it marks the run as finished
-        clean_up(folder)
+        run_folder.write_json(folder / run_folder.HISTORY, history)
+        write_atomically(folder / run_folder.REPORT, report.encode())
+        run_folder.write_json(folder / run_folder.METRICS, metrics)  # last: it marks the run as finished
+        run_folder.clean_up(folder)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     return trained

@@ -1,4 +1,4 @@
-"""Finished runs, opened again by the commands that evaluate, export or publish them."""
+"""Finished runs, which `mora-train evaluate`, `export` and `publish` open again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from training.report.plots import heat_map
 def open_finished(
     folder: Path, flags: Sequence[str], backbone: str | None, announce: Callable[[str], None]
 ) -> tuple[TrainedTask, TaskData]:
-    """A finished run and its data; flags may say where the data is now, and what is exported.
+    """A finished run and its data. Flags may give new paths of the data and other export settings.
 
     Raises:
         RunError: the folder holds no finished run, or its data has changed.
@@ -39,15 +39,13 @@ def open_finished(
     data = load_data(config.model_copy(update={"labels": trained.labels}))
     if data.fingerprint != trained.dataset_fingerprint:
         if not any(flag.startswith("--data.") for flag in flags):
-            raise RunError(
-                f"the data of {folder} has changed since it was trained; add --data.test PATH to go on with it"
-            )
+            raise RunError(f"the data of {folder} has changed since it was trained; add --data.test PATH to use it")
         announce(f"this is not the data that {folder} was trained with")
     return _exported_as(trained, config), data
 
 
 def reopen(folder: Path, config: TaskConfig, data: TaskData) -> TrainedTask:
-    """A finished run of this configuration on this data. Raises RunError when it is another one."""
+    """A finished run. Raises RunError if it is a run of another configuration or of other data."""
     open_run(folder, config, data)
     clean_up(folder)
     return _exported_as(load_trained(folder), config)
@@ -58,7 +56,7 @@ def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
 
 
 def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, object], bool]:
-    """The metrics of a run with the scores of this data, and whether they were saved: only for the run's own data."""
+    """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
     collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
     encoded, tables = encode_splits(trained.model, data, collator), draw_tables(trained.config, data)
     head = trained.model.cpu().head

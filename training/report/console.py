@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from training.config import TaskConfig
 from training.data.splits import TaskData
@@ -14,21 +14,16 @@ from training.learning.cross_scenario import Grid
 from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import ImportPlan
 
-_KINDS = {
-    "peft": "PEFT adapter",
-    "transformers": "fine-tuned checkpoint",
-    "authors": "file of MoRA's authors",
-}
+_KINDS = {"peft": "PEFT adapter", "transformers": "fine-tuned checkpoint", "authors": "file of MoRA's authors"}
 
 
 def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
-    """The adapted layers and the trained parameters of a configuration."""
+    """Print the adapted layers and the trained parameters of a configuration."""
     trained = model.trainable_parameters()
     head = sum(value.numel() for value in model.head.parameters())
     total = head + sum(value.numel() for value in model.backbone.parameters())
-    table = Table("", "", show_header=False, box=None)
     vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
-    for name, value in {
+    rows = {
         "task": f"{task.task} ({task.problem}, {classes} labels)",
         "backbone": task.backbone,
         "method": _method(task),
@@ -37,17 +32,15 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
         "adapter parameters": f"{trained - head:,}",
         "head parameters": f"{head:,}",
         "trainable parameters": f"{trained:,}  ({trained / total:.3%} of {total:,})",
-    }.items():
-        table.add_row(name, value)
-    console.print(table)
+    }
+    _print_rows(console, rows)
 
 
 def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, data: TaskData) -> None:
-    """What an import will take over, and what it will train."""
+    """Print the parts that an import takes over and the parts that it trains."""
     task, imported = import_plan.config, import_plan.imported
-    train, table = task.train, Table("", "", show_header=False, box=None)
-    fitted = f"fitted on {len(data.train.items):,} items in {train.epochs} epochs, the towers as they are"
-    for name, value in {
+    fitted = f"fitted on {len(data.train.items):,} items in {task.train.epochs} epochs, the towers as they are"
+    rows = {
         "task": f"{task.task} ({task.problem}, {len(data.labels)} labels)",
         "source": f"{source} ({_KINDS[imported.kind]})",
         "backbone": task.backbone,
@@ -55,7 +48,13 @@ def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, d
         "image tower": _tower(imported.first_image_layer, import_plan.layers[0]),
         "text tower": _tower(imported.first_text_layer, import_plan.layers[1]),
         "head": "taken as it is" if import_plan.head is not None else fitted,
-    }.items():
+    }
+    _print_rows(console, rows)
+
+
+def _print_rows(console: Console, rows: dict[str, str]) -> None:
+    table = Table(show_header=False, box=None)
+    for name, value in rows.items():
         table.add_row(name, value)
     console.print(table)
 
@@ -70,30 +69,27 @@ def _method(task: TaskConfig) -> str:
     match task.method:
         case "mora":
             without = f" without {mora.without}" if mora.without else ""
-            how = f"mora ({mora.parametrization}{without}), rank {mora.rank}, scale {mora.scale:g}"
+            settings = f"mora ({mora.parametrization}{without}), rank {mora.rank}, scale {mora.scale:g}"
         case "lora" | "dora":
-            how = f"{task.method}, rank {mora.rank}"
+            settings = f"{task.method}, rank {mora.rank}"
         case _:
             return task.method
-    return f"{how}, on {', '.join(mora.target_modules)}"
+    return f"{settings}, on {', '.join(mora.target_modules)}"
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """The test scores of metrics.json, overall and per presence pattern."""
-    table = Table(title="test")
-    rows = metrics["test"]
-    columns = list(rows["overall"])
-    for column in ["items present", *columns]:
-        table.add_column(column, justify="left" if column == "items present" else "right")
-    for pattern, scores in rows.items():
+    """Print the test scores of metrics.json, overall and per presence pattern."""
+    columns = list(metrics["test"]["overall"])
+    table = Table("items present", *(Column(name, justify="right") for name in columns), title="test")
+    for pattern, scores in metrics["test"].items():
         cells = [scores.get(column) for column in columns]
         table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
     console.print(table)
 
 
 def print_grid(console: Console, grid: Grid) -> None:
-    """Trained on (rows) by tested on (columns)."""
-    table = Table("trained on", *grid.tested_on, title=f"{grid.metric} on the test split, by what it lacks")
+    """Print the scores of a grid: one row for each run, one column for each test setting."""
+    table = Table("trained on", *grid.tested_on, title=f"{grid.metric} by missing modality of the test split")
     for name, scores in zip(grid.trained_on, grid.scores, strict=True):
         table.add_row(name, *(f"{value:.4f}" for value in scores))
     console.print(table)

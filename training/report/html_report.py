@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with its figures and pictures inside, which needs no network and no scripts."""
+"""The report of a run: one HTML file that holds its figures and pictures, without scripts or links to other files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
-from PIL import Image
 
 from model_store import Calibration, Pattern
+from model_store.items.pictures import decode
 from training.learning.calibration import Bins
 from training.report.plots import INK, PAPER, confusion_matrix, learning_curves, reliability_diagram, robustness_curve
 
@@ -27,9 +28,9 @@ _LONGEST_TEXT = 400  # characters of an item's text
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer, with the item as the model saw it."""
+    """A wrong answer and its item, without the modality that the missing table removes."""
 
-    image: bytes | None  # PNG
+    image: bytes | Path | None
     text: str | None
     true: tuple[str, ...]
     predicted: str
@@ -39,7 +40,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Report:
-    """The content of a report. A section without data says so or is left out."""
+    """The content of a report. A section without data has a short sentence, or is left out."""
 
     task: str
     problem: str
@@ -47,7 +48,7 @@ class Report:
     config: dict[str, Any]
     metrics: dict[str, Any]  # metrics.json
     calibration: Mapping[Pattern, Calibration]
-    metric: str  # the score that decided which epoch is best
+    metric: str  # the score that selected the best epoch
     history: Sequence[Mapping[str, float]]  # the Trainer's log
     robustness: Mapping[str, Sequence[tuple[float, float]]]  # missing type -> (ratio, metric)
     confusion: NDArray[np.int64] | None  # (C, C), true label by answer; single-label only
@@ -92,14 +93,14 @@ def _figures(report: Report) -> dict[str, Markup]:
 
 
 def _inline(name: str, svg: str) -> Markup:
-    """A figure as part of the page: with the page's colours and ids that no other figure has."""
+    """A figure for the page, in the page's colours, with ids that are unique on the page."""
     svg = re.sub(r'\bid="|url\(#|href="#', rf"\g<0>{name}-", svg)
     svg = svg.replace(INK, "var(--ink)").replace(PAPER, "none")
     return Markup(svg)  # noqa: S704 - made by training.report.plots, where matplotlib escapes every label
 
 
 def _most_confused(report: Report) -> list[tuple[str, str, int, float]]:
-    """True label, answer, items, and their share of the true label's items; the most frequent mistakes first."""
+    """Rows of true label, answer, items and their share of the true label's items, most frequent first."""
     if report.confusion is None:
         return []
     wrong = report.confusion - np.diag(np.diag(report.confusion))
@@ -119,11 +120,9 @@ def _value(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"
 
 
-def _picture(png: bytes) -> str:
+def _picture(image: bytes | Path) -> str:
     """A small JPEG as a data URI."""
-    file = BytesIO()
-    with Image.open(BytesIO(png)) as opened:
-        small = opened.convert("RGB")
+    file, small = BytesIO(), decode(image)
     small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
     small.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 from rich.table import Table as Grid
 
 from model_store import Pattern
@@ -23,37 +24,33 @@ from training.model.preprocessing import Preprocessor
 
 _MAX_LABELS = 30
 _EXAMPLES, _COLUMNS = 24, 6
-_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu has most alphabets; Pillow's own font only Latin
-_LINE, _TEXT_LINES, _LABEL_LINES = 15, 5, 2  # height of a line in pixels; most lines of each
+_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu has most alphabets; Pillow's font has only Latin
+_LINE, _TEXT_LINES, _LABEL_LINES = 15, 5, 2  # height of a line in pixels; line limits of a text and of labels
 _MARGIN, _NARROWEST = 8, 160  # pixels
 
 
 def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
-    """Items of each split by presence pattern and by label, notes, and the authors' masks beside the data."""
-    patterns = Grid("split", "", title="items by what they have")
-    for column in ("items", Pattern.BOTH, "image only", "text only"):
-        patterns.add_column(column, justify="right")
+    """Print the items of each split by pattern and by label, notes, and the authors' mask files beside the data."""
+    names = ("items", "both", "image only", "text only")
+    patterns = Grid("split", "", *(Column(name, justify="right") for name in names), title="items by modality")
     for name, split in data.splits().items():
-        for which, table in {"by nature": natural_table(split), "in the missing table": tables[name]}.items():
+        for view, table in {"in the data": natural_table(split), "in the missing table": tables[name]}.items():
             counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
             cells = (len(table), counts[Pattern.BOTH], counts[Pattern.IMAGE], counts[Pattern.TEXT])
-            patterns.add_row(name if which == "by nature" else "", which, *(f"{count:,}" for count in cells))
+            patterns.add_row(name if view == "in the data" else "", view, *(f"{count:,}" for count in cells))
     console.print(patterns, _by_label(data), sep="\n")
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     masks = masks_beside(Path(config.data.root)) if config.data.root else []
     if masks:
-        names = ", ".join(path.name for path in masks)
-        tables_note = f"missing tables in {config.data.root}/{MASKS}: {names}"
-        console.print(f"{tables_note}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
+        available = f"missing tables in {config.data.root}/{MASKS}: {', '.join(path.name for path in masks)}"
+        console.print(f"{available}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
 
 
 def _by_label(data: TaskData) -> Grid:
-    grid = Grid("label", title="items by label")
     splits = data.splits()
+    grid = Grid("label", *(Column(name, justify="right") for name in splits), title="items by label")
     counts = {name: Counter(label for item in split.items for label in item.labels) for name, split in splits.items()}
-    for name in splits:
-        grid.add_column(name, justify="right")
     ordered = sorted(data.labels, key=lambda label: (-counts["train"][label], label))
     for label in ordered[:_MAX_LABELS]:
         grid.add_row(escape(label), *(f"{counts[name][label]:,}" for name in splits))
@@ -67,14 +64,12 @@ def _by_label(data: TaskData) -> Grid:
 
 
 def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> Image.Image:
-    """Some training examples, evenly spread, as the model sees them under the missing table.
+    """A sheet of evenly spaced training examples, as the model sees them under the missing table.
 
     The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens.
     """
-    items = MaskedExamples(data.train, table)
-    chosen = sorted({round(number) for number in np.linspace(0, len(items) - 1, _EXAMPLES)})
-    cells = []
-    for number in chosen:
+    items, cells = MaskedExamples(data.train, table), []
+    for number in np.unique(np.linspace(0, len(items) - 1, _EXAMPLES).round().astype(int)):
         item = items[number]
         picture = preprocessor.picture_of(preprocessor.image(item.image))
         tokens = preprocessor.texts([item.text]).input_ids[0]

@@ -1,4 +1,4 @@
-"""Figures as SVG text: the same data gives the same bytes.
+"""Figures as SVG text. Equal data gives equal bytes.
 
 The figures are dark on light. A page with other colours replaces `INK` and `PAPER` by its own.
 """
@@ -23,36 +23,34 @@ from model_store import Pattern
 from training.learning.calibration import Bins
 from training.learning.cross_scenario import Grid
 
+VIEWS = ("overall", *(pattern.value for pattern in Pattern))  # of the test split
 INK, PAPER = "#1b1f24", "#fefefe"  # no other part of a figure has these two colours
-_COLORS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-)  # Okabe and Ito: distinct for the colour-blind, visible on light and on dark
+_COLORS = ("#0072b2", "#d55e00", "#009e73")  # of Okabe and Ito: distinct for the colour-blind, on light and on dark
 _MARKERS = ("o", "s", "^")
 _FAINT = "#8a8f98"
 _STYLE = {
     **{f"{part}color": INK for part in ("text.", "axes.label", "axes.edge", "xtick.", "ytick.")},
     **{f"axes.spines.{side}": False for side in ("top", "right")},
     "axes.facecolor": "none",
+    "figure.constrained_layout.use": True,
     "figure.facecolor": PAPER,
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "font.size": 9,
     "legend.frameon": False,
     "lines.linewidth": 1.5,
     "lines.markersize": 4,
-    "svg.fonttype": "none",  # text stays text: it can be read aloud and searched, in every alphabet
+    "svg.fonttype": "none",  # letters stay text, which screen readers and searches find
     "svg.hashsalt": "mora",
     "text.parse_math": False,  # a label may hold dollar signs
 }
 _PERCENT = 100
-_MOST_COUNTS, _MOST_NAMES = 30, 60  # classes up to which a confusion matrix has every count and every name written
+_MOST_COUNTS, _MOST_NAMES = 30, 60  # classes up to which a confusion matrix shows every count and every name
 _LONGEST_NAME = 24  # characters
 
 
 @contextmanager
 def _style() -> Iterator[None]:
-    """This module's style instead of matplotlibrc's, without warnings of characters that the font lacks."""
+    """Draw in this module's style instead of matplotlibrc's, without warnings of characters that the font lacks."""
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         mpl.rcdefaults()
@@ -62,20 +60,16 @@ def _style() -> Iterator[None]:
 
 @_style()
 def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
-    """Loss of training and validation, and the validation metric with its best epoch, by epoch.
+    """Loss of training and validation, and the validation metric with its best epoch, from the Trainer's log."""
 
-    Args:
-        history: the Trainer's log; entries without `loss`, `eval_loss` or `eval_<metric>` are ignored.
-    """
-    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    def points_of(key: str, unit: float = 1.0) -> list[tuple[float, float]]:
+        return [(entry["epoch"], unit * entry[key]) for entry in history if math.isfinite(entry.get(key, math.nan))]
+
+    figure = Figure(figsize=(8, 2.8))
     losses, scores = figure.subplots(1, 2)
-    for number, (key, name) in enumerate({"loss": "training", "eval_loss": "validation"}.items()):
-        _line(losses, [(entry["epoch"], entry[key]) for entry in history if _is_number(entry.get(key))], name, number)
-    points = [
-        (entry["epoch"], _PERCENT * entry[f"eval_{metric}"])
-        for entry in history
-        if _is_number(entry.get(f"eval_{metric}"))
-    ]
+    _line(losses, points_of("loss"), "training", 0)
+    _line(losses, points_of("eval_loss"), "validation", 1)
+    points = points_of(f"eval_{metric}", _PERCENT)
     _line(scores, points, "validation", 1)
     if points:
         best, value = max(points, key=lambda point: point[1])
@@ -92,7 +86,7 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
 @_style()
 def reliability_diagram(before: Bins, after: Bins) -> str:
     """Accuracy of answers by their confidence, before and after calibration, and the share of answers in each bin."""
-    figure = Figure(figsize=(3.6, 4.4), layout="constrained")
+    figure = Figure(figsize=(3.6, 4.4))
     axes, shares = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
     axes.plot([0, _PERCENT], [0, _PERCENT], color=_FAINT, linestyle="--", linewidth=1)
     for number, (bins, name) in enumerate([(after, "after"), (before, "before")]):
@@ -109,8 +103,8 @@ def reliability_diagram(before: Bins, after: Bins) -> str:
 
 @_style()
 def robustness_curve(curves: Mapping[str, Sequence[tuple[float, float]]], metric: str) -> str:
-    """The metric against the share of incomplete items, one line for each missing type."""
-    figure = Figure(figsize=(5.5, 3.2), layout="constrained")
+    """The metric by the share of incomplete items, one line for each missing type."""
+    figure = Figure(figsize=(5.5, 3.2))
     axes = figure.subplots()
     for number, (kind, points) in enumerate(curves.items()):
         name = "image or text missing" if kind == "both" else f"{kind} missing"
@@ -123,20 +117,15 @@ def robustness_curve(curves: Mapping[str, Sequence[tuple[float, float]]], metric
 
 @_style()
 def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """Answers (columns) by true label (rows); a colour is a share of its row.
-
-    Args:
-        counts: (C, C); written into the cells of up to 30 classes.
-    """
+    """Counts (C, C) of answers (columns) by true label (rows). A colour shows the share of the row."""
     classes = len(labels)
     shares = _PERCENT * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     edge = min(max(2.2, 0.3 * classes), 8.0)  # inches, of the cells alone
-    figure = Figure(figsize=(edge + 2.4, edge + 1.6), layout="constrained")
+    figure = Figure(figsize=(edge + 2.4, edge + 1.6))
     axes = figure.subplots()
-    digits = len(str(int(counts.max()))) if classes else 1
-    size = min(8.0, 72 * edge / max(classes, 1) / (0.7 * digits))  # points: DejaVu's digits are 0.64 of them wide
+    size = min(8.0, 72 * edge / classes / (0.7 * len(f"{counts.max()}")))  # points; DejaVu's digits are 0.64 wide
     written = [[f"{count}" if count else "" for count in row] for row in counts] if classes <= _MOST_COUNTS else []
-    _cells(axes, shares, (labels, labels), written, high=_PERCENT, size=size)
+    _cells(axes, shares, (labels, labels), written, 0.0, _PERCENT, size)
     axes.set(xlabel="answer", ylabel="true label", aspect="equal")
     figure.colorbar(axes.images[0], label="share of the row (%)", shrink=0.6)
     return _svg(figure, "Answers by true label")
@@ -144,33 +133,29 @@ def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
 
 @_style()
 def heat_map(grid: Grid) -> str:
-    """A cross-scenario grid: trained on (rows) by tested on (columns)."""
+    """A cross-scenario grid: a row for each run, a column for each test setting."""
     scores = _PERCENT * np.array(grid.scores)
-    figure = Figure(figsize=(2.6 + 0.6 * len(grid.tested_on), 1.5 + 0.4 * len(grid.trained_on)), layout="constrained")
+    figure = Figure(figsize=(2.6 + 0.6 * len(grid.tested_on), 1.5 + 0.4 * len(grid.trained_on)))
     axes = figure.subplots()
     written = [[f"{score:.1f}" for score in row] for row in scores]
-    _cells(axes, scores, (grid.trained_on, grid.tested_on), written, low=scores.min(), high=scores.max())
+    _cells(axes, scores, (grid.trained_on, grid.tested_on), written, scores.min(), scores.max())
     axes.set(xlabel="missing in the test split", ylabel="missing in training", aspect="auto")
     figure.colorbar(axes.images[0], label=f"{grid.metric} (%)")
-    return _svg(figure, f"{grid.metric} by what is missing in training and in the test split")
+    return _svg(figure, f"{grid.metric} by missing modality in training and in the test split")
 
 
 @_style()
 def method_plot(points: Mapping[str, Mapping[str, Sequence[float | None]]], metric: str) -> str:
-    """Each method's mean (dot) and range (line) over seeds, one panel for each view of the test split.
-
-    Args:
-        points: method -> "overall" or pattern -> a score for each seed.
-    """
-    views = ("overall", *(pattern.value for pattern in Pattern))
-    figure = Figure(figsize=(9.5, 1.0 + 0.3 * max(len(points), 1)), layout="constrained")
-    panels = figure.subplots(1, len(views), sharey=True)
-    for number, (axes, view) in enumerate(zip(panels, views, strict=True)):
+    """Mean (dot) and range (line) of each method over seeds in each view; `points`: method -> view -> scores."""
+    figure = Figure(figsize=(9.5, 1.0 + 0.3 * max(len(points), 1)))
+    panels = figure.subplots(1, len(VIEWS), sharey=True)
+    for axes, view in zip(panels, VIEWS, strict=True):
+        color = _COLORS[0 if view == "overall" else 1]
         for row, scores_of in enumerate(points.values()):
             scores = [_PERCENT * score for score in scores_of.get(view, ()) if score is not None]
             if scores:
-                axes.plot([min(scores), max(scores)], [row, row], color=_COLORS[min(number, 1)])
-                axes.plot(np.mean(scores), row, "o", color=_COLORS[min(number, 1)])
+                axes.plot([min(scores), max(scores)], [row, row], color=color)
+                axes.plot(np.mean(scores), row, "o", color=color)
         axes.set(title=view, xlabel=f"{metric} (%)")
         axes.set_yticks(range(len(points)), [_short(name) for name in points])
         axes.grid(color=_FAINT, linewidth=0.3)
@@ -184,16 +169,15 @@ def _cells(
     values: NDArray[np.float64],
     names: tuple[Sequence[str], Sequence[str]],
     written: Sequence[Sequence[str]],
-    low: float = 0.0,
-    high: float = 1.0,
+    low: float,
+    high: float,
     size: float = 8.0,
 ) -> None:
-    """A table as colours, with the names of its rows and columns and a text, of `size` points, in each cell."""
+    """A table as colours, with names of rows and columns, and in each cell a text of `size` points."""
     axes.imshow(values, cmap="Blues", vmin=low, vmax=high if high > low else low + 1, interpolation="nearest")
-    rows, columns = ([_short(name) for name in side] for side in names)
-    every = [slice(None, None, math.ceil(max(len(side), 1) / _MOST_NAMES)) for side in (rows, columns)]
-    axes.set_yticks(range(len(rows))[every[0]], rows[every[0]], fontsize=8)
-    axes.set_xticks(range(len(columns))[every[1]], columns[every[1]], fontsize=8, rotation=90)
+    for set_ticks, side, rotation in ((axes.set_yticks, names[0], 0), (axes.set_xticks, names[1], 90)):
+        shown = range(0, len(side), math.ceil(len(side) / _MOST_NAMES))
+        set_ticks(shown, [_short(side[number]) for number in shown], fontsize=8, rotation=rotation)
     for row, texts in enumerate(written):
         for column, text in enumerate(texts):
             color = "#ffffff" if values[row, column] > low + 0.6 * (high - low) else "#000000"
@@ -206,19 +190,15 @@ def _line(axes: Axes, points: Sequence[tuple[float, float]], name: str, number: 
 
 
 def _explain(axes: Axes) -> None:
-    """A legend, or `nothing recorded` if no line was drawn."""
+    """Draw a legend, or write `nothing recorded` if no line was drawn."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
     else:
         axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", va="bottom")
 
 
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
 def _short(name: str) -> str:
-    """One short line of characters that XML allows."""
+    """The name cut to one short line, with a space for each character that XML forbids."""
     name = "".join(character if character.isprintable() else " " for character in name)
     return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
 

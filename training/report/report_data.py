@@ -1,17 +1,15 @@
-"""The data of a run's report, from the trained task and its encoded test split."""
+"""The data of a run's report, computed from the trained task and its encoded test split."""
 
 from __future__ import annotations
 
 from typing import Any, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from model_store import Pattern, Problem
+from model_store import Problem
 from training.config import MissingConfig, MissingType
-from training.data.golden import small_png
 from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
 from training.learning.batches import MaskedExamples
@@ -33,16 +31,12 @@ def report_data(
     metrics: dict[str, Any],
     history: list[dict[str, float]],
 ) -> Report:
-    """The report of a run.
-
-    Args:
-        encoded, table: the test split and its missing table.
-        metrics, history: metrics.json and the Trainer's log.
-    """
-    config, head = trained.config, trained.model.head
-    problem = config.problem
+    """The report of a run, from its test split with the missing table, its metrics.json and the Trainer's log."""
+    config, head, problem = trained.config, trained.model.head, trained.config.problem
     metric = selection_metric(problem, trained.labels, data.validation)
-    logits = encoded.logits(head, table)
+    logits, confusion = encoded.logits(head, table), None
+    if problem is Problem.SINGLE_LABEL:
+        confusion = multiclass_confusion_matrix(logits, encoded.targets, len(trained.labels)).numpy()
     return Report(
         task=config.task,
         problem=problem,
@@ -53,14 +47,13 @@ def report_data(
         metric=metric,
         history=history,
         robustness={kind: _robustness(trained, data.test, encoded, kind, metric) for kind in get_args(MissingType)},
-        confusion=_confusion(logits, encoded.targets) if problem is Problem.SINGLE_LABEL else None,
+        confusion=confusion,
         reliability={
             pattern: (
                 reliability(answers, targets, problem),
                 reliability(answers / trained.calibration[pattern].temperature, targets, problem),
             )
-            for pattern in Pattern
-            for answers, targets in [encoded.of_pattern(head, pattern)]
+            for pattern, (answers, targets) in encoded.by_pattern(head, encoded.natural).items()
         },
         mistakes=_mistakes(trained, data.test, logits, encoded.targets, table),
         provenance={"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},
@@ -70,7 +63,7 @@ def report_data(
 def _robustness(
     trained: TrainedTask, test: Split, encoded: EncodedSplit, kind: MissingType, metric: str
 ) -> list[tuple[float, float]]:
-    """The metric at each missing ratio: a table is drawn for each, all with the test split's seed."""
+    """The metric at each missing ratio. The table of each ratio is drawn with the test split's seed."""
     config, points = trained.config, []
     for ratio in _RATIOS:
         setting = MissingConfig(type=kind, ratio=ratio, seed=config.missing.test.seed)
@@ -79,13 +72,6 @@ def _robustness(
         if value is not None:
             points.append((ratio, value))
     return points
-
-
-def _confusion(logits: Tensor, targets: Tensor) -> NDArray[np.int64]:
-    """(C, C): rows are true labels, columns answers."""
-    classes = logits.shape[1]
-    counts = torch.bincount(targets * classes + logits.argmax(dim=-1), minlength=classes * classes)
-    return np.asarray(counts.reshape(classes, classes).numpy())
 
 
 def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor, table: Table) -> list[Mistake]:
@@ -98,17 +84,14 @@ def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor
         best = scores.softmax(dim=-1).max(dim=-1)
         wrong = best.indices != targets
     order = torch.where(wrong, best.values, -1.0).argsort(descending=True)[: min(_MISTAKES, int(wrong.sum()))]
-    mistakes = []
-    for row in order.tolist():
-        item = items[row]
-        mistakes.append(
-            Mistake(
-                image=small_png(item.image) if item.image is not None else None,
-                text=item.text,
-                true=item.labels,
-                predicted=trained.labels[int(best.indices[row])],
-                score=float(best.values[row]),
-                pattern=PATTERN_OF[table[row]],
-            )
+    return [
+        Mistake(
+            image=items[row].image,
+            text=items[row].text,
+            true=items[row].labels,
+            predicted=trained.labels[int(best.indices[row])],
+            score=float(best.values[row]),
+            pattern=PATTERN_OF[table[row]],
         )
-    return mistakes
+        for row in order.tolist()
+    ]

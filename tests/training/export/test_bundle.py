@@ -81,8 +81,8 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
     bundle = export_task(trained, METRICS, data.validation, REPORT)
     graphs = bundle.draft.graphs[Precision.FP32]
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
-    files = GraphFiles(**{name: bundle.blobs[getattr(graphs, name).sha256] for name in names})
-    return Exported(trained, data, bundle, files, {name: session(graph) for name, graph in files.by_name().items()})
+    files = {name: bundle.blobs[getattr(graphs, name).sha256] for name in names}
+    return Exported(trained, data, bundle, files, {name: session(graph) for name, graph in files.items()})
 
 
 def session(graph: bytes) -> ort.InferenceSession:
@@ -132,7 +132,7 @@ def whole_text_features(exported: Exported) -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("batch", BATCHES)
-def test_text_features_equal_the_whole_models_whatever_stands_beside_and_behind(
+def test_text_features_equal_the_whole_models_in_any_batch_and_with_any_padding(
     exported: Exported, whole_text_features: dict[int, np.ndarray], batch: int
 ) -> None:
     """Laws 3 and 4: a batch of mixed lengths, each as long as its longest text, each text pooled where it ends."""
@@ -153,7 +153,7 @@ def test_the_last_layer_runs_for_the_pooled_token_alone(
     exported: Exported, tail: str, mlp_width: int, tokens: int
 ) -> None:
     """Law 4: of the two layers in a tail, the first one's MLP sees every token and the last one's a single one."""
-    model = onnx.load_model_from_string(getattr(exported.files, tail))
+    model = onnx.load_model_from_string(exported.files[tail])
     width = 48 if tail == "image_tail" else 32
     wide = {node.output[0] for node in model.graph.node if node.op_type in ("MatMul", "Gemm")}
     for name in wide:
@@ -168,7 +168,7 @@ def test_the_last_layer_runs_for_the_pooled_token_alone(
 
 
 def test_absent_features_are_those_of_a_white_picture_and_an_empty_text(exported: Exported) -> None:
-    """Law 1: what the service takes in place of a tower's run."""
+    """Law 1: the service uses these features instead of running the tower."""
     absent = safetensors.numpy.load(exported.bundle.blobs[exported.bundle.draft.absent_features.sha256])
     backbone, preprocessor = exported.trained.model.backbone, exported.trained.preprocessor
     white = BytesIO()
@@ -205,7 +205,7 @@ def test_the_published_parts_add_up_to_pytorchs_logits(exported: Exported, patte
     np.testing.assert_allclose(logits, expected.numpy(), atol=1e-4)
 
 
-def test_the_manifest_says_what_was_measured(exported: Exported) -> None:
+def test_the_manifest_has_the_measured_errors(exported: Exported) -> None:
     draft = exported.bundle.draft
 
     errors = draft.graphs[Precision.FP32].max_logit_error
@@ -216,8 +216,8 @@ def test_the_manifest_says_what_was_measured(exported: Exported) -> None:
     assert draft.provenance.dataset_fingerprint == exported.data.fingerprint
 
 
-def test_graphs_are_self_contained_and_tell_nothing_of_this_machine(exported: Exported) -> None:
-    for data in exported.files.by_name().values():
+def test_graphs_are_self_contained_and_hold_no_paths(exported: Exported) -> None:
+    for data in exported.files.values():
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model, full_check=True)
         assert not any(tensor.external_data for tensor in model.graph.initializer)
@@ -235,10 +235,10 @@ def test_the_trunk_is_the_same_file_for_every_task_at_every_precision(make_confi
 
     for precision in Precision:
         first, second = graphs if precision is Precision.FP32 else [converted(files, precision) for files in graphs]
-        assert first.image_trunk == second.image_trunk, precision
-        assert first.text_trunk == second.text_trunk, precision
-        assert first.image_tail != second.image_tail, precision
-        assert first.text_tail != second.text_tail, precision
+        assert first["image_trunk"] == second["image_trunk"], precision
+        assert first["text_trunk"] == second["text_trunk"], precision
+        assert first["image_tail"] != second["image_tail"], precision
+        assert first["text_tail"] != second["text_tail"], precision
 
 
 def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def test_the_single_file_equals_pytorch(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_what_another_method_trained_is_exported_alike(make_config: Make, method: str) -> None:
+def test_other_methods_are_exported_alike(make_config: Make, method: str) -> None:
     trained, data = trained_task(make_config(method=method))
 
     draft = export_task(trained, METRICS, data.validation, REPORT).draft
@@ -318,12 +318,14 @@ def test_siglip_is_exported_with_its_padding(make_config: Make, tiny_siglip) -> 
 def test_calibration_and_report_are_published(exported: Exported) -> None:
     draft = exported.bundle.draft
 
-    assert {pattern: found.temperature for pattern, found in draft.calibration.items()} == dict.fromkeys(Pattern, 1.5)
+    assert {pattern: calibration.temperature for pattern, calibration in draft.calibration.items()} == dict.fromkeys(
+        Pattern, 1.5
+    )
     assert draft.report is not None
     assert exported.bundle.blobs[draft.report.sha256] == REPORT
 
 
-def test_export_of_a_folder_that_is_no_run(tmp_path) -> None:
+def test_a_folder_that_is_not_a_run_is_not_exported(tmp_path) -> None:
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--output", str(tmp_path / "out")])
 
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""A precision is published when it costs no presence pattern more than the budget; else that is said, and no error."""
+"""A precision is published if it costs no presence pattern more than the budget; otherwise the reason is printed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Task:
         return PrecisionChecker(trained, self.files, ABSENT, examples, []).check(Precision.INT8)
 
     def model(self, files: GraphFiles | None = None) -> OnnxModel:
-        return OnnxModel(files or self.files, ABSENT, self.trained.model.head, self.trained.preprocessor)
+        return OnnxModel(files or self.files, ABSENT, self.trained)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def exported(task: Task, monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainedTa
 
 
 def labelled_as_answered(task: Task) -> Split:
-    """Validation items with both modalities, labelled by what the model says of them: it is right on them all."""
+    """Validation items with both modalities, labelled with the model's answers, so that every answer is right."""
     complete = [item for item in task.data.validation.items if item.image is not None and item.text is not None]
     answers = [task.trained.labels[int(task.model().logits(item).argmax())] for item in complete]
     items = [dataclasses.replace(item, labels=(label,)) for item, label in zip(complete, answers, strict=True)]
@@ -85,18 +85,18 @@ def ending_in(kind: str, data: bytes) -> bytes:
 
 
 def far_off(fp32: GraphFiles, _: Precision) -> GraphFiles:
-    return dataclasses.replace(fp32, **{n: ending_in("Neg", d) for n, d in fp32.by_name().items() if "tail" in n})
+    return fp32 | {name: ending_in("Neg", data) for name, data in fp32.items() if "tail" in name}
 
 
 def overflowing(fp32: GraphFiles, _: Precision) -> GraphFiles:
-    return dataclasses.replace(fp32, image_tail=ending_in("Log", fp32.image_tail))  # of negative numbers too
+    return fp32 | {"image_tail": ending_in("Log", fp32["image_tail"])}  # of negative numbers too
 
 
 def failing(fp32: GraphFiles, _: Precision) -> GraphFiles:
     raise RuntimeError("no such kernel\nand a long tale")
 
 
-def test_an_accepted_precision_is_published_with_what_it_costs(task: Task, exported) -> None:
+def test_an_accepted_precision_is_published_with_its_cost(task: Task, exported) -> None:
     trained = task.with_budget(ANY_LOSS, ("int8", "fp16"))
 
     bundle = exported(trained, task.data.validation)
@@ -104,12 +104,12 @@ def test_an_accepted_precision_is_published_with_what_it_costs(task: Task, expor
     draft = ManifestDraft.model_validate_json(bundle.draft.model_dump_json())
     assert list(draft.graphs) == [Precision.FP32, Precision.INT8, Precision.FP16]
     assert draft.graphs[Precision.FP32].metric_change == {}
-    for found in bundle.precision_checks:
-        graphs = draft.graphs[found.precision]
-        assert graphs.metric_change == found.change
+    for check in bundle.precision_checks:
+        graphs = draft.graphs[check.precision]
+        assert graphs.metric_change == check.change
         assert set(graphs.metric_change) == set(graphs.max_logit_error) == set(Pattern)
         assert max(graphs.max_logit_error.values()) > max(draft.graphs[Precision.FP32].max_logit_error.values())
-        assert str(found).startswith(f"{found.precision} accepted (accuracy both ")
+        assert str(check).startswith(f"{check.precision} accepted (accuracy both ")
     assert {blob.sha256 for blob in draft.blobs()} <= bundle.blobs.keys()
 
 
@@ -120,9 +120,9 @@ def test_a_precision_that_costs_more_than_the_budget_is_not_published(
 
     bundle = exported(task.with_budget(0), labelled_as_answered(task))
 
-    (found,) = bundle.precision_checks
-    assert found.change[Pattern.BOTH] < 0
-    assert "not published, it costs more than export.accuracy_budget, 0 points (accuracy both -" in str(found)
+    (check,) = bundle.precision_checks
+    assert check.change[Pattern.BOTH] < 0
+    assert "not published, it costs more than export.accuracy_budget, 0 points (accuracy both -" in str(check)
     assert list(bundle.draft.graphs) == [Precision.FP32]
     assert {blob.sha256 for blob in bundle.draft.blobs()} == set(bundle.blobs)
 
@@ -131,9 +131,9 @@ def test_a_precision_that_costs_more_than_the_budget_is_not_published(
 def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
     monkeypatch.setattr(training.export.precision_check, "converted", far_off)
 
-    found = task.check(task.with_budget(budget), labelled_as_answered(task))
+    check = task.check(task.with_budget(budget), labelled_as_answered(task))
 
-    assert (found.problem is None) == (found.files is not None) == (budget == ANY_LOSS)
+    assert (check.problem is None) == (check.files is not None) == (budget == ANY_LOSS)
 
 
 @pytest.mark.parametrize(
@@ -143,33 +143,33 @@ def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget:
         (overflowing, "its logits are not finite"),
     ],
 )
-def test_what_cannot_be_used_is_said_and_no_error(
+def test_a_precision_that_cannot_be_used_has_a_reason(
     task: Task, monkeypatch: pytest.MonkeyPatch, conversion: Callable, says: str
 ) -> None:
     monkeypatch.setattr(training.export.precision_check, "converted", conversion)
 
-    found = task.check(task.with_budget(ANY_LOSS))
+    check = task.check(task.with_budget(ANY_LOSS))
 
-    assert (found.problem, found.files) == (says, None)
-    assert str(found) == f"int8 not published, {says}" or conversion is overflowing
+    assert (check.problem, check.files) == (says, None)
+    assert str(check) == f"int8 not published, {says}" or conversion is overflowing
 
 
-def test_what_no_item_can_tell_is_not_published(task: Task) -> None:
+def test_a_precision_without_items_of_a_pattern_is_not_published(task: Task) -> None:
     texts_only = [dataclasses.replace(item, image=None) for item in task.data.validation.items if item.text]
 
-    found = task.check(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
+    check = task.check(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
 
-    assert found.problem == "no validation item shows its effect on both and image"
+    assert check.problem == "no validation item shows its effect on both and image"
 
 
 def test_a_multi_label_task_is_judged_by_its_f1(task: Task) -> None:
-    found = task.check(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL))
+    check = task.check(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL))
 
-    assert found.metric == "macro_f1"
-    assert set(found.change) == set(Pattern)
+    assert check.metric == "macro_f1"
+    assert set(check.change) == set(Pattern)
 
 
-def test_nothing_but_fp32_is_tried_when_no_precision_is_configured(task: Task, exported) -> None:
+def test_only_fp32_is_exported_if_no_precision_is_configured(task: Task, exported) -> None:
     bundle = exported(task.with_budget(ANY_LOSS, ()), task.data.validation)
 
     assert bundle.precision_checks == ()
@@ -177,7 +177,7 @@ def test_nothing_but_fp32_is_tried_when_no_precision_is_configured(task: Task, e
 
 
 def test_a_split_is_encoded_as_each_item_alone(task: Task) -> None:
-    """Texts of one length run together, what repeats runs once, and what is absent has its constant."""
+    """Texts of one length run together, repeated inputs run once, and absent inputs have constant features."""
     model, given = task.model(), task.data.validation.items
     items = [*given, *given[:3], Example(99, None, "a much longer text, of its own", ())]
 

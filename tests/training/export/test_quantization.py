@@ -34,7 +34,7 @@ def lower(fp32) -> dict[Precision, GraphFiles]:
 
 def features(files: GraphFiles) -> tuple[np.ndarray, np.ndarray]:
     """Of three pictures of noise and of three texts."""
-    sessions = {name: ort.InferenceSession(data) for name, data in files.by_name().items()}
+    sessions = {name: ort.InferenceSession(data) for name, data in files.items()}
     rng = np.random.default_rng(0)
     pixels, ids = rng.normal(size=(3, 3, 32, 32)).astype(np.float32), rng.integers(2, 100, (3, 9))
     hidden = sessions["image_trunk"].run(None, {"pixel_values": pixels})[0]
@@ -57,14 +57,14 @@ def test_features_are_near_those_of_fp32_and_not_equal(fp32, lower, precision: P
 
 @pytest.mark.parametrize("precision", LOWER)
 def test_the_contract_of_the_graphs_stays(fp32, lower, precision: Precision) -> None:
-    for name, data in lower[precision].by_name().items():
-        assert ports(data) == ports(fp32.by_name()[name])
+    for name, data in lower[precision].items():
+        assert ports(data) == ports(fp32[name])
 
 
 @pytest.mark.parametrize("precision", LOWER)
 def test_graphs_are_valid_self_contained_and_the_same_every_time(fp32, lower, precision: Precision) -> None:
     assert converted(fp32, precision) == lower[precision]
-    for data in lower[precision].by_name().values():
+    for data in lower[precision].values():
         model = onnx.load_model_from_string(data)
         onnx.checker.check_model(model, full_check=True)
         assert not any(tensor.external_data for tensor in model.graph.initializer)
@@ -72,7 +72,7 @@ def test_graphs_are_valid_self_contained_and_the_same_every_time(fp32, lower, pr
 
 
 def test_every_product_with_a_weight_is_in_int8(fp32, lower) -> None:
-    for name, data in lower[Precision.INT8].by_name().items():
+    for name, data in lower[Precision.INT8].items():
         graph = onnx.load_model_from_string(data).graph
         constants = {tensor.name for tensor in graph.initializer}
         kinds = Counter(node.op_type for node in graph.node)
@@ -80,11 +80,11 @@ def test_every_product_with_a_weight_is_in_int8(fp32, lower) -> None:
         assert kinds["MatMulInteger"] > 0, name
         assert [node.name for node in weighted] == [], name
         assert kinds["Conv"] == (name == "image_trunk")
-        assert len(data) < len(fp32.by_name()[name])
+        assert len(data) < len(fp32[name])
 
 
 def test_weights_are_scaled_per_channel_and_signed(lower) -> None:
-    graph = onnx.load_model_from_string(lower[Precision.INT8].image_trunk).graph
+    graph = onnx.load_model_from_string(lower[Precision.INT8]["image_trunk"]).graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     product = next(node for node in graph.node if node.op_type == "MatMulInteger")
     weight, zero_point = tensors[product.input[1]], tensors[product.input[3]]
@@ -95,6 +95,6 @@ def test_weights_are_scaled_per_channel_and_signed(lower) -> None:
 
 
 def test_every_weight_is_in_fp16(lower) -> None:
-    for data in lower[Precision.FP16].by_name().values():
+    for data in lower[Precision.FP16].values():
         kinds = {t.data_type for t in onnx.load_model_from_string(data).graph.initializer if t.data_type in WEIGHTS}
         assert kinds == {onnx.TensorProto.FLOAT16}

@@ -1,4 +1,4 @@
-"""Comparisons: the search is alike for every method, seeds are paired, and nothing is run twice."""
+"""Comparisons: every method is searched alike, seeds are paired, and finished runs are not run again."""
 
 from __future__ import annotations
 
@@ -53,11 +53,13 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
     return ran
 
 
-def test_the_search_goes_on_while_the_best_is_at_an_edge(make_config: Make, tmp_path: Path, scored: list) -> None:
-    found = compared(make_config(train={"learning_rate": 0.03}), tmp_path, ["lora"])
+def test_the_search_continues_while_the_best_rate_is_at_an_edge(
+    make_config: Make, tmp_path: Path, scored: list
+) -> None:
+    result = compared(make_config(train={"learning_rate": 0.03}), tmp_path, ["lora"])
 
     assert [rate for _, rate, _ in scored] == [0.00949, 0.03, 0.0949, 0.003, 0.000949, 0.003]
-    assert found["methods"]["lora"]["learning_rate"] == pytest.approx(0.003)
+    assert result["methods"]["lora"]["learning_rate"] == pytest.approx(0.003)
 
 
 def test_every_method_is_searched_alike(make_config: Make, tmp_path: Path, scored: list) -> None:
@@ -74,10 +76,10 @@ def test_full_fine_tuning_is_searched_a_hundred_times_lower(make_config: Make, t
 
 
 def test_a_seed_draws_the_same_tables_for_every_method(make_config: Make) -> None:
-    found = [variant(make_config(), name, 0.01, 7) for name in METHODS]
+    configs = [variant(make_config(), name, 0.01, 7) for name in METHODS]
 
-    assert {config.train.seed for config in found} == {7}
-    assert {(c.missing.train.seed, c.missing.validation.seed, c.missing.test.seed) for c in found} == {(7, 7, 7)}
+    assert {config.train.seed for config in configs} == {7}
+    assert {(c.missing.train.seed, c.missing.validation.seed, c.missing.test.seed) for c in configs} == {(7, 7, 7)}
 
 
 def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) -> None:
@@ -97,7 +99,7 @@ def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: 
     assert scored == []
 
 
-def test_a_finished_run_of_another_configuration_is_not_taken_for_this_one(make_config: Make, tmp_path: Path) -> None:
+def test_a_finished_run_of_another_configuration_is_an_error(make_config: Make, tmp_path: Path) -> None:
     compared(make_config(train={"epochs": 1, "batch_size": 8}), tmp_path, ["head"], search=False)
 
     with pytest.raises(RunError, match="other config"):
@@ -110,10 +112,10 @@ def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: 
 
     monkeypatch.setattr(comparison, "fit", score)
 
-    found = compared(make_config(train={"learning_rate": 0.01}), tmp_path, ["lora"])["methods"]["lora"]
+    result = compared(make_config(train={"learning_rate": 0.01}), tmp_path, ["lora"])["methods"]["lora"]
 
-    assert found["learning_rate"] <= 0.01
-    assert found["searched"]["0.0316"] is None
+    assert result["learning_rate"] <= 0.01
+    assert result["searched"]["0.0316"] is None
 
 
 def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:
@@ -130,10 +132,10 @@ def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, t
     assert second.exit_code == 0, second.output
     assert len(times) == 4
     assert {path: path.stat().st_mtime_ns for path in times} == times
-    found = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert list(found["methods"]) == ["head", "ours"]
-    assert found["seeds"] == [0, 1]
-    assert len(found["methods"]["ours"]["test"]["image"]["accuracy"]) == 2
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert list(result["methods"]) == ["head", "ours"]
+    assert result["seeds"] == [0, 1]
+    assert len(result["methods"]["ours"]["test"]["image"]["accuracy"]) == 2
     table = (tmp_path / "out" / "comparison.md").read_text()
     assert table.startswith("`mora-train compare ")
     assert "| head | 0.01 |" in table

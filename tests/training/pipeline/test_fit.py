@@ -1,4 +1,4 @@
-"""Training runs: what they write, how they resume, how two runs compare."""
+"""Training runs: their files, resuming, and equal results of equal runs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_adapter(make_config: Make, tmp_path: Path)
     assert scores[0] == scores[1]
 
 
-def test_a_killed_run_goes_on_and_ends_as_if_never_killed(
+def test_a_killed_run_resumes_and_ends_like_a_run_that_was_not_killed(
     config_file: Callable[..., Path], make_config: Make, tmp_path: Path
 ) -> None:
     train = {"epochs": 12, "batch_size": 8, "learning_rate": 1e-2}

@@ -1,4 +1,4 @@
-"""Tables on the terminal: missing scores, methods in words, what an import takes over."""
+"""Tables on the terminal: missing scores, methods in words, the parts of an import."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_method_is_described(make_config: Make, fields: dict, says: str) -> 
 
 
 @pytest.mark.parametrize("head", [None, {"head.weight": torch.zeros(3, 48), "head.bias": torch.zeros(3)}])
-def test_an_import_says_what_is_shared_and_where_the_head_comes_from(make_config: Make, head: dict | None) -> None:
+def test_an_import_names_the_shared_layers_and_the_origin_of_the_head(make_config: Make, head: dict | None) -> None:
     config = make_config()
     imported = ImportedConfig(kind="peft", sha256="", head="taken", first_image_layer=2, first_text_layer=0)
     plan = ImportPlan(config, imported, {"a": torch.zeros(1)}, 9, (4, 3), head, ())

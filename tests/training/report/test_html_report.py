@@ -91,13 +91,13 @@ class Page(HTMLParser):
         self.text += data
 
     def count(self, tag: str) -> int:
-        return sum(found == tag for found, _ in self.elements)
+        return sum(element == tag for element, _ in self.elements)
 
     def values(self, name: str) -> list[str]:
         return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
 
 
-def test_every_section_is_there_and_every_link_leads_to_one(report: Report) -> None:
+def test_every_section_exists_and_every_link_leads_to_a_section(report: Report) -> None:
     page = Page(report_html(report))
 
     headings = [attributes["id"] for tag, attributes in page.elements if tag == "h2"]
@@ -133,7 +133,7 @@ def test_texts_of_the_data_are_inert(report: Report) -> None:
     assert page.text.count(EVIL) >= 8
 
 
-def test_nothing_is_loaded_and_nothing_may_be(report: Report) -> None:
+def test_the_page_loads_no_other_file_and_forbids_it(report: Report) -> None:
     html = report_html(report)
 
     page = Page(html)
@@ -177,7 +177,7 @@ def test_figures_take_the_colours_of_the_page_and_keep_their_ids_apart(report: R
     assert used <= set(page.values("id"))
 
 
-def test_a_run_with_nothing_to_show_says_so(report: Report) -> None:
+def test_a_run_without_results_says_so(report: Report) -> None:
     empty = replace(
         report,
         history=[],
@@ -191,7 +191,7 @@ def test_a_run_with_nothing_to_show_says_so(report: Report) -> None:
 
     assert page.count("svg") == 0
     assert "No epochs were recorded." in page.text
-    assert "No item of the test split was answered wrong." in page.text
+    assert "No answer on the test split is wrong." in page.text
     assert "Confusion" not in page.text
 
 

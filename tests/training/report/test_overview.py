@@ -1,4 +1,4 @@
-"""`mora-train data`: what the data holds, and the examples as the model sees them."""
+"""`mora-train data`: counts of the data, and examples as the model sees them."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def test_counts_by_pattern_are_natural_and_under_the_missing_table(make_config: 
 
     output = printed(config, load_data(config))
 
-    assert cells(output, "train") == ["by nature", "24", "18", "3", "3"]
-    assert cells(output, "validation") == ["by nature", "9", "7", "1", "1"]
+    assert cells(output, "train") == ["in the data", "24", "18", "3", "3"]
+    assert cells(output, "validation") == ["in the data", "9", "7", "1", "1"]
     under = [line for line in output.splitlines() if "in the missing table" in line]
     assert cells(under[0], "in the missing table") == ["24", "12", "6", "6"]
 
@@ -76,7 +76,7 @@ def test_labels_are_counted_most_frequent_first_and_thirty_are_listed(make_confi
     assert cells(output, "(no label)") == ["0", "0", "1"]
 
 
-def test_a_label_in_brackets_is_no_markup(make_config: Make) -> None:
+def test_a_label_in_brackets_is_not_read_as_markup(make_config: Make) -> None:
     split = Split("train", "made", [Example(1, b"", "t", ("[red]",)), Example(2, b"", "t", ("[/]",))])
 
     output = printed(make_config(missing={}), TaskData(("[red]", "[/]"), split, split, split, ("a [note]",)))
@@ -86,7 +86,7 @@ def test_a_label_in_brackets_is_no_markup(make_config: Make) -> None:
     assert "note: a [note]" in output
 
 
-def test_the_sheet_shows_pixels_and_tokens_of_what_is_left(
+def test_the_sheet_shows_the_pixels_and_tokens_that_the_table_leaves(
     make_config: Make, preprocessor: Preprocessor, png: Callable[..., bytes]
 ) -> None:
     items = [Example(row, png(1), "red " * 50, ("red",)) for row in (1, 2, 3)]
@@ -98,8 +98,8 @@ def test_the_sheet_shows_pixels_and_tokens_of_what_is_left(
     size = preprocessor.image(None).shape[-1]
     cell_width = (sheet.width - 8) // 6
     pictures = [
-        np.asarray(sheet.crop((place * cell_width + 8, 8, place * cell_width + 8 + size, 8 + size)))
-        for place in range(3)
+        np.asarray(sheet.crop((column * cell_width + 8, 8, column * cell_width + 8 + size, 8 + size)))
+        for column in range(3)
     ]
     seen = np.asarray(preprocessor.picture_of(preprocessor.image(png(1))))
     assert (pictures[0] == seen).all()
@@ -122,7 +122,7 @@ def test_a_picture_is_shown_as_it_was_before_normalisation(
     assert difference.max() <= 1
 
 
-def test_words_are_what_the_tokens_say_after_truncation(preprocessor: Preprocessor) -> None:
+def test_words_are_decoded_from_truncated_tokens(preprocessor: Preprocessor) -> None:
     long = preprocessor.texts(["red " * 500]).input_ids[0]
 
     words = preprocessor.words_of(long).split()
@@ -145,7 +145,7 @@ def test_the_command_prints_counts_and_writes_a_png(config_file: Path, tmp_path:
     result = CliRunner().invoke(app, ["data", str(config_file), "--output", str(sheet)])
 
     assert result.exit_code == 0, result.output
-    assert cells(result.output, "train") == ["by nature", "24", "18", "3", "3"]
+    assert cells(result.output, "train") == ["in the data", "24", "18", "3", "3"]
     assert cells(result.output, "red") == ["8", "3", "4"]
     assert str(sheet) in result.output
     with Image.open(sheet) as image:
@@ -168,7 +168,7 @@ def test_without_output_the_sheet_is_named_after_the_task(
     [
         (["--missing.train.ratio", "1.2"], "missing.train.ratio"),
         (["--missing.train.table", "gone.pt"], "gone.pt does not exist"),
-        (["--data.train", "gone.csv"], "there is no gone.csv; mend the path"),
+        (["--data.train", "gone.csv"], "there is no gone.csv"),
         (["--labels", "[red, green]"], "label 'blue' is not among the 2 labels"),
         (["--output", "/nowhere/sheet.png"], "/nowhere/sheet.png"),
     ],
@@ -181,7 +181,7 @@ def test_a_fault_is_one_line_that_names_it(config_file: Path, flags: list[str], 
     assert "Traceback" not in result.output
 
 
-def test_masks_of_the_authors_are_mentioned_not_used(
+def test_masks_of_the_authors_are_mentioned_but_not_used(
     make_config: Make, tmp_path: Path, png: Callable[..., bytes]
 ) -> None:
     (tmp_path / "missing_tables").mkdir()
@@ -194,4 +194,4 @@ def test_masks_of_the_authors_are_mentioned_not_used(
     assert (
         "missing_tables: food101_splittrain_missing_both_0.7.pt; to use one, name its path as missing.train" in output
     )
-    assert cells(output, "train") == ["by nature", "2", "2", "0", "0"]
+    assert cells(output, "train") == ["in the data", "2", "2", "0", "0"]

@@ -1,4 +1,4 @@
-"""Figures: well-formed SVG, the same bytes for the same data, and whatever labels people have."""
+"""Figures: well-formed SVG, equal bytes for equal data, and labels of any characters."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def parsed(svg: str) -> ElementTree.Element:
 
 
 def texts(svg: str) -> list[str]:
-    """What can be read in a figure."""
-    return ["".join(found.itertext()).strip() for found in parsed(svg).iter() if "text" in found.tag]
+    """The texts of a figure."""
+    return ["".join(element.itertext()).strip() for element in parsed(svg).iter() if "text" in element.tag]
 
 
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -99,7 +99,7 @@ def test_labels_are_written_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("label", ["a\nb", "a\0b", "a\x0bb", "a\ud800b", "a\u202eb"], ids=ascii)
-def test_what_cannot_be_printed_leaves_a_space(label: str) -> None:
+def test_a_character_that_cannot_be_printed_becomes_a_space(label: str) -> None:
     assert texts(confusion_matrix(np.eye(2, dtype=np.int64), [label, "pear"])).count("a b") == 2
 
 
@@ -107,18 +107,18 @@ def test_the_best_epoch_is_named() -> None:
     assert "best: 81.25 % after epoch 2" in texts(learning_curves(HISTORY, "accuracy"))
 
 
-def test_entries_that_are_no_numbers_are_passed_over() -> None:
+def test_entries_without_a_number_are_ignored() -> None:
     broken = [{"epoch": 4.0, "loss": float("nan")}, {"epoch": 4.0, "eval_accuracy": float("nan")}]
 
     assert learning_curves([*HISTORY, *broken], "accuracy") == learning_curves(HISTORY, "accuracy")
 
 
-def test_what_was_not_recorded_is_said() -> None:
+def test_an_empty_figure_says_that_nothing_was_recorded() -> None:
     assert texts(learning_curves([], "accuracy")).count("nothing recorded") == 2
     assert "nothing recorded" in texts(robustness_curve({"text": []}, "accuracy"))
 
 
-def test_scores_stand_in_the_cells_in_percent() -> None:
+def test_cells_show_scores_in_percent() -> None:
     grid = Grid("macro_f1", ("text 50%",), ("complete", "image 90%"), ((0.6123, 0.25),))
 
     written = texts(heat_map(grid))
@@ -127,7 +127,7 @@ def test_scores_stand_in_the_cells_in_percent() -> None:
 
 
 @pytest.mark.parametrize(("classes", "has_counts"), [(2, True), (30, True), (31, False), (101, False)])
-def test_counts_are_written_while_they_can_be_read(classes: int, has_counts: bool) -> None:
+def test_counts_are_written_for_up_to_thirty_classes(classes: int, has_counts: bool) -> None:
     counts = np.full((classes, classes), 0)
     np.fill_diagonal(counts, 4321)
 
