@@ -38,7 +38,7 @@ setup-browser: $(EVERYTHING) ## Install Chromium (Debian, Ubuntu; as root), whic
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py
 
-test: $(EVERYTHING) ## Run the tests
+test: $(EVERYTHING) ## Run the tests, without planted faults
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
 
 faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours
@@ -53,7 +53,7 @@ ray-test: $(RAY) ## Kill a node, upgrade and refuse a store in a Ray cluster of 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)
 
-check: $(EVERYTHING) ## Lint, check formatting, types and the import rule
+check: $(EVERYTHING) ## Lint, check formatting, types and the import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
