@@ -24,7 +24,7 @@ def burst(base: str, count: int) -> list[Reply]:
 
 def test_a_full_queue_refuses_requests_and_answers_the_rest(shelf, server):
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
-    running = server(shelf.store, **SLOW)
+    running = server(shelf.store, **SLOW, timeout_ms=60_000)  # or a slow machine refuses by the deadline first
 
     with probed(running.port) as livez_ms:
         answers = burst(running.base, 4 * QUEUE)
