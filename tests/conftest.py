@@ -34,16 +34,14 @@ _COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/tra
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Parts for the two processes of `make test`, the part with most tests first.
 
-    One process takes the tests that mostly wait for servers and clocks, the other one tests/training. The process that
-    ends first takes the rest of the tests that compute.
+    One process takes the tests that mostly wait for servers and clocks, the other one tests/training. The other folders
+    of tests that compute go to the process that is free, one after the other.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class Parts(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            if not nodeid.startswith(_COMPUTING):
-                return "waiting"
-            return "training" if nodeid.startswith("tests/training/") else "pages"
+            return nodeid.split("/")[1] if nodeid.startswith(_COMPUTING) else "waiting"
 
     return Parts(config, log)
 
