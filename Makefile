@@ -39,7 +39,7 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 	$(BIN)/python examples/demo.py
 
 test: $(EVERYTHING) ## Run the tests, without planted faults
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 2
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3
 
 faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults

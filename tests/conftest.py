@@ -30,19 +30,30 @@ COLORS = ["red", "green", "blue"]
 _COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
 
 
+# Parts of `make test`, the longest first, so that its processes end at about the same time.
+_LONGEST = ("waiting", "training/export", "training/pipeline", "integration/test_main_path.py", "docs/test_tutorial.py")
+
+
+def _part(nodeid: str) -> str:
+    """The tests that run in one process: those that mostly wait for servers and clocks, or a folder or file of others."""
+    return "/".join(nodeid.split("::")[0].split("/")[1:3]) if nodeid.startswith(_COMPUTING) else "waiting"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    parts = [*_LONGEST, *dict.fromkeys(_part(item.nodeid) for item in items)]
+    items.sort(key=lambda item: parts.index(_part(item.nodeid)))
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Parts for the two processes of `make test`, the part with most tests first.
-
-    One process takes the tests that mostly wait for servers and clocks, the other one tests/training. The other folders
-    of tests that compute go to the process that is free, one after the other.
-    """
+    """Three processes on two cores: one takes the tests that wait, the others the parts that compute."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Parts(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid.split("/")[1] if nodeid.startswith(_COMPUTING) else "waiting"
+            return _part(nodeid)
 
+    config.option.loadscopereorder = False
     return Parts(config, log)
 
 
