@@ -35,7 +35,7 @@ _LONGEST = ("waiting", "training/export", "training/pipeline", "integration/test
 
 
 def _part(nodeid: str) -> str:
-    """The tests that run in one process: those that mostly wait for servers and clocks, or a folder or file of others."""
+    """The tests that run in one process: those that mostly wait for servers, or a folder or a file of others."""
     return "/".join(nodeid.split("::")[0].split("/")[1:3]) if nodeid.startswith(_COMPUTING) else "waiting"
 
 
