@@ -96,7 +96,7 @@ def test_a_version_that_loads_too_long_is_a_missed_deadline(slow_to_pin, sample,
 
 def test_the_default_deadline_is_a_setting_and_a_request_may_set_another(shelf, serve, occupied):
     shelf.publish()
-    client = serve(shelf.store, timeout_ms=300, encoder_workers=1)
+    client = serve(shelf.store, timeout_ms=1_500, encoder_workers=1)  # long enough to reach the queue on a slow machine
     with occupied(client, "text"):
         assert ask(client, text="red")[1]["code"] == "deadline"
         batch = client.post("/classify/batch", json={"inputs": [{"text": "red"}], "tasks": ["fruit"]})
