@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +28,14 @@ class Example:
     image: bytes | Path | None
     text: str | None
     labels: tuple[str, ...]
-    group: int | None = None  # number of the image in the split; items of one image lose the same modality
+    group: int | None = None  # number of the image in the split, for data that lists images with several texts
+    picture: bytes | None = None  # SHA-256 of the encoded image; equal pictures are one, wherever they are
 
 
 def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example:
     """Check one row. Raises DataError, which names the column and the cure."""
     data = config.data
-    image, text = _image(row["image"], folder, data), row["text"]
+    (image, picture), text = _image(row["image"], folder, data), row["text"]
     if is_missing(text):
         text = None
     elif not isinstance(text, str):
@@ -46,20 +48,22 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
         "".join([text or "", *labels]).encode()
     except UnicodeEncodeError as error:
         raise DataError("the text or a label has half of a surrogate pair, which is no character; mend it") from error
-    return Example(number, image, text, labels, row.get("group"))
+    return Example(number, image, text, labels, row.get("group"), picture)
 
 
-def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
-    """The image of a cell, after a trial decoding to a small size. Raises DataError."""
+def _image(cell: object, folder: Path, data: DataConfig) -> tuple[bytes | Path | None, bytes | None]:
+    """The image of a cell, after a trial decoding to a small size, and its SHA-256. Raises DataError."""
     path = cell.get("path") if isinstance(cell, dict) else cell
     name, start = data.image or "image", ""
     if isinstance(path, str):
         name, start = f"{name} {path.strip()[:80]!r}", f" (paths start from {folder})"
     try:
         image = image_of(cell, folder)
-        if image is not None:
-            decode(image, preprocessing=_SMALL)
-        return image
+        if image is None:
+            return None, None
+        content = image.read_bytes() if isinstance(image, Path) else image
+        decode(content, preprocessing=_SMALL)
+        return image, hashlib.sha256(content).digest()
     except CellError as error:
         raise DataError(f"{name} {error}{start}") from error
     except PictureError as error:

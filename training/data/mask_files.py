@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,12 @@ def mask_name(task: str, split: str, config: MissingConfig) -> str:
     return f"{task}_{split}_missing_{drawn}{read}.npy"
 
 
-def read_mask(path: Path, images: int) -> NDArray[np.int8]:
-    """The entries (images,) of a file: 0 complete, 1 text missing, 2 image missing. Raises DataError."""
+def read_mask(path: Path, images: Sequence[int]) -> NDArray[np.int8]:
+    """The entries (images,) of a file: 0 complete, 1 text missing, 2 image missing. Raises DataError.
+
+    Args:
+        images: the numbers of entries that fit the split; the last is the number of images that the data lists.
+    """
     try:
         values: NDArray[Any]
         if path.suffix == ".npy":
@@ -43,9 +48,10 @@ def read_mask(path: Path, images: int) -> NDArray[np.int8]:
     except (OSError, EOFError, ValueError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be read as a missing table ({reason}); name another") from error
-    if values.shape != (images,):
+    if values.shape not in [(count,) for count in images]:
         shape = " x ".join(f"{size:,}" for size in values.shape) or "no"
-        raise DataError(f"{path} has {shape} entries, the split {images:,} images; name the table of this split")
+        equal = "" if len({*images}) == 1 else f", of which {images[0]:,} differ"
+        raise DataError(f"{path} has {shape} entries, the split {images[-1]:,} images{equal}; name the split's table")
     if not np.isin(values, (0, 1, 2)).all():
         raise DataError(f"{path} has entries other than 0 (complete), 1 (no text) and 2 (no image); name another")
     return values.astype(np.int8)

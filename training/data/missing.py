@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Sequence
 from enum import IntEnum
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +28,7 @@ class Lacks(IntEnum):
 
 PATTERN_OF = {Lacks.NOTHING: Pattern.BOTH, Lacks.TEXT: Pattern.IMAGE, Lacks.IMAGE: Pattern.TEXT}
 Table = NDArray[np.int8]  # (items,) of Lacks
+Numbers = NDArray[np.intp]  # (items,): the number of each item's image
 _ROUNDING = 0.005  # tolerance for the ratio of a table that was read
 
 
@@ -55,26 +57,26 @@ def draw_table(natural: Table, config: MissingConfig) -> Table:
 
 
 def table_for(split: Split, task: str, config: MissingConfig, folder: Path | None = None) -> Table:
-    """The table of a split, drawn or read. Items that share an image lose the same modality.
+    """The table of a split, drawn or read. Items that share a picture lose the same modality.
 
     Args:
-        folder: for a copy of the table, with one entry for each image.
+        folder: for a copy of the table, with one entry for each picture.
 
     Raises:
         DataError: the configured table does not fit this split and setting.
         RunError: `folder` holds another table of the same name.
     """
-    natural, image_of = natural_table(split), _image_of(split)
-    of_images = np.zeros(image_of.max() + 1, dtype=np.int8)  # (images,): incomplete if any of its items is
-    np.maximum.at(of_images, image_of, natural)
+    natural, image_of = natural_table(split), _picture_numbers(split)
     if config.table is None:
+        of_images = _of_images(natural, image_of)
         removed = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
     else:
-        removed = _read(split, of_images, config)[image_of]
+        image_of, entries = _read(split, natural, (image_of, _listed_numbers(split)), config)
+        removed = entries[image_of]
         _check_leaves_one(split, natural, removed, config)
     table = np.where(natural == Lacks.NOTHING, removed, natural).astype(np.int8)
     if folder is not None:
-        of_images[:] = max(Lacks)
+        of_images = np.full(image_of.max() + 1, max(Lacks), dtype=np.int8)
         np.minimum.at(of_images, image_of, table)  # the modality that all items of an image lack
         _save(of_images, folder / mask_name(task, split.name, config))
     return table
@@ -88,17 +90,45 @@ def draw_tables(config: TaskConfig, data: TaskData, folder: Path | None = None) 
     }
 
 
-def _image_of(split: Split) -> NDArray[np.intp]:
-    """(items,): the number of each item's image. An item without a group has its own image."""
-    groups = [number if item.group is None else item.group for number, item in enumerate(split.items)]
-    return np.unique(groups, return_inverse=True)[1]
+def _picture_numbers(split: Split) -> Numbers:
+    """The number of each item's picture. Equal pictures are one, whatever file or row they are in."""
+    return _numbered(
+        ("listed", listed) if item.picture is None else item.picture
+        for item, listed in zip(split.items, _listed_numbers(split).tolist(), strict=True)
+    )
 
 
-def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
-    """The configured table (images,). Raises DataError."""
+def _listed_numbers(split: Split) -> Numbers:
+    """The number of each item's image as the data lists images: the image of several texts, or the row."""
+    return _numbered(("row", row) if item.group is None else item.group for row, item in enumerate(split.items))
+
+
+def _numbered(keys: Iterable[Hashable]) -> Numbers:
+    """Equal keys as equal numbers, counted from 0 in the order of the keys."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
+
+
+def _of_images(natural: Table, image_of: Numbers) -> Table:
+    """(images,): an image is incomplete if any of its items is."""
+    of_images = np.zeros(image_of.max() + 1, dtype=np.int8)
+    np.maximum.at(of_images, image_of, natural)
+    return of_images
+
+
+def _read(
+    split: Split, item_natural: Table, numberings: Sequence[Numbers], config: MissingConfig
+) -> tuple[Numbers, Table]:
+    """The configured table (images,), and the numbering of images that it follows. Raises DataError.
+
+    Our tables have an entry for each picture. The authors' have one for each image that the data lists, even if two
+    of these are equal.
+    """
     path, field = Path(config.table or ""), f"missing.{split.name}"
     check_name(path, split.name, config)
-    entries = read_mask(path, len(natural))
+    entries = read_mask(path, [int(numbers.max()) + 1 for numbers in numberings])
+    image_of = next(numbers for numbers in numberings if numbers.max() + 1 == len(entries))
+    natural = _of_images(item_natural, image_of)
     share, incomplete = float(np.mean(entries != Lacks.NOTHING)), float(np.mean((entries != 0) | (natural != 0)))
     highest, rounding = max(config.ratio, float(np.mean(natural != Lacks.NOTHING))), _ROUNDING + 1 / len(natural)
     if incomplete < config.ratio - rounding or share > highest + rounding:
@@ -110,7 +140,7 @@ def _read(split: Split, natural: Table, config: MissingConfig) -> Table:
     if other is not None and bool(((entries == other) & (natural != other)).any()):
         cure = f"set {field}.type, or name another table"
         raise DataError(f"{path} also removes {other.name.lower()}s, but {field}.type is {config.type}; {cure}")
-    return entries
+    return image_of, entries
 
 
 def _check_leaves_one(split: Split, natural: Table, removed: Table, config: MissingConfig) -> None:
@@ -127,8 +157,10 @@ def _check_leaves_one(split: Split, natural: Table, removed: Table, config: Miss
 def _save(entries: Table, path: Path) -> None:
     content = BytesIO()
     np.save(content, entries)
-    if path.is_file() and path.read_bytes() != content.getvalue():
-        raise RunError(f"{path} holds another table than this data and configuration give; choose another --output")
+    if path.is_file():
+        if path.read_bytes() != content.getvalue():
+            raise RunError(f"{path} holds another table than this data and configuration give; choose another --output")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content.getvalue())
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 from rich.progress import track
 
 from model_store.items.rows import Row
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
+from training.data.copies import groups_of_copies, leaks
 from training.data.examples import Example, item_from_row
+from training.data.held_out import draw_held_out, held_out_notes
 from training.data.tables import listed, read_rows
 from training.errors import DataError, first_few
 
@@ -33,14 +34,25 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over texts, labels and images (a file by its name and size)."""
+        """SHA-256 over texts, labels and the content of images."""
+        return self._digest(lambda item: item.picture or b"")
+
+    @cached_property
+    def old_fingerprint(self) -> str:
+        """The fingerprint that earlier versions gave a run: a file of an image counted by its name and size."""
+        return self._digest(_old_key)
+
+    def _digest(self, key_of: Callable[[Example], bytes]) -> str:
         digest = hashlib.sha256()
         for item in self.items:
-            image = item.image
-            key = f"{image.name} {image.stat().st_size}".encode() if isinstance(image, Path) else image or b""
-            for part in (key, (item.text or "").encode(), "\0".join(item.labels).encode()):
+            for part in (key_of(item), (item.text or "").encode(), "\0".join(item.labels).encode()):
                 digest.update(len(part).to_bytes(8, "little") + part)
         return digest.hexdigest()
+
+
+def _old_key(item: Example) -> bytes:
+    image = item.image
+    return f"{image.name} {image.stat().st_size}".encode() if isinstance(image, Path) else image or b""
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,15 @@ class TaskData:
     @property
     def fingerprint(self) -> str:
         """One fingerprint over all three splits."""
-        return hashlib.sha256("".join(split.fingerprint for split in self.splits().values()).encode()).hexdigest()
+        return _joined(split.fingerprint for split in self.splits().values())
+
+    def has_fingerprint(self, fingerprint: object) -> bool:
+        """Whether a run with this fingerprint was trained on this data, also if an earlier version made the run."""
+        return fingerprint in (self.fingerprint, _joined(split.old_fingerprint for split in self.splits().values()))
+
+
+def _joined(fingerprints: Iterable[str]) -> str:
+    return hashlib.sha256("".join(fingerprints).encode()).hexdigest()
 
 
 def load_data(config: TaskConfig) -> TaskData:
@@ -71,8 +91,9 @@ def load_data(config: TaskConfig) -> TaskData:
     if shares:
         splits["train"], held_out = hold_out(splits["train"], shares, config.data.seed)
         splits |= held_out
-        sizes = ", ".join(f"{len(split.items)} for {name}" for name, split in held_out.items())
-        notes += (f"held out of {splits['train'].source}: {sizes}",)
+        drawn = {name: splits[name].items for name in ("train", *shares)}
+        notes += held_out_notes(splits["train"].source, drawn, shares)
+    notes += tuple(leaks({name: splits[name].items for name in ("train", *all_shares)}))
     counts = Counter(label for item in splits["train"].items for label in item.labels)
     labels = config.labels or tuple(sorted(counts))
     _check_labels(labels, [*splits.values()])
@@ -119,31 +140,19 @@ def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: 
     return Split(name, source, items)
 
 
-def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
-    """Move a share of every label's items to each further split; at least one item of a label stays in train.
-
-    An item with several labels counts as an item of its rarest label.
-    """
-    counts = Counter(label for item in train.items for label in item.labels)
-    groups: dict[str, list[Example]] = {}
-    for item in train.items:
-        groups.setdefault(min(item.labels, key=lambda label: (counts[label], label), default=""), []).append(item)
-    rng = np.random.default_rng(seed)
-    split_of: dict[int, str] = {}  # by row
-    for _, group in sorted(groups.items()):
-        order = [group[i].row for i in rng.permutation(len(group))]
-        for name, share in shares.items():
-            count = min(round(share * len(group)), len(order) - 1)
-            split_of |= dict.fromkeys(order[:count], name)
-            order = order[count:]
+def hold_out(train: Split, shares: Mapping[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
+    """Move a share of every label's items to each further split; copies of an item stay with it."""
+    split_of = draw_held_out(train.items, shares, seed)
     splits = {
         name: Split(name, train.source, [item for item in train.items if split_of.get(item.row, train.name) == name])
         for name in (train.name, *shares)
     }
     for name, split in splits.items():
         if not split.items:
-            cure = f"give data.{name}"
-            raise DataError(f"{train.source} has too few rows for each label to hold out a {name} split; {cure}")
+            groups, rows = len(groups_of_copies(train.items)), len(train.items)
+            whole = f"rows with the same picture, or with no picture and the same text, are {groups:,} groups; "
+            problem = f"{train.source} has too few rows for each label to hold out a {name} split"
+            raise DataError(f"{problem}; {whole if groups < rows else ''}give data.{name}")
     return splits.pop(train.name), splits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -17,6 +18,7 @@ from rich.table import Table as Grid
 from model_store import Pattern
 from training.config import TaskConfig
 from training.data.arrow_files import MASKS, masks_beside
+from training.data.copies import Repeats, find_repeats
 from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.data.splits import TaskData
 from training.learning.batches import MaskedExamples
@@ -30,7 +32,7 @@ _MARGIN, _NARROWEST = 8, 160  # pixels
 
 
 def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
-    """Print the items of each split by pattern and by label, notes, and the authors' mask files beside the data."""
+    """Print the items by pattern and by label, repeated items, notes, and the authors' mask files beside the data."""
     names = ("items", "both", "image only", "text only")
     patterns = Grid("split", "", *(Column(name, justify="right") for name in names), title="items by modality")
     for name, split in data.splits().items():
@@ -38,7 +40,8 @@ def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table],
             counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
             cells = (len(table), counts[Pattern.BOTH], counts[Pattern.IMAGE], counts[Pattern.TEXT])
             patterns.add_row(name if view == "in the data" else "", view, *(f"{count:,}" for count in cells))
-    console.print(patterns, _by_label(data), sep="\n")
+    repeats = find_repeats({name: split.items for name, split in data.splits().items()})
+    console.print(patterns, _by_label(data), *([_by_repeat(repeats)] if repeats else []), sep="\n")
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     masks = masks_beside(Path(config.data.root)) if config.data.root else []
@@ -60,6 +63,15 @@ def _by_label(data: TaskData) -> Grid:
     none = [sum(not item.labels for item in split.items) for split in splits.values()]
     if any(none):
         grid.add_row("(no label)", *(f"{count:,}" for count in none))
+    return grid
+
+
+def _by_repeat(repeats: Sequence[Repeats]) -> Grid:
+    numbers = (Column(name, justify="right") for name in ("groups", "rows"))
+    grid = Grid("repeated", "in", *numbers, "for example", title="pictures and items that repeat")
+    for repeat in repeats:
+        counts = (f"{len(repeat.groups):,}", f"{repeat.rows:,}")
+        grid.add_row(repeat.kind, " and ".join(repeat.splits), *counts, escape(repeat.shown()))
     return grid
 
 

@@ -266,3 +266,65 @@ def test_a_table_of_type_text_may_hold_naturally_missing_images(tmp_path: Path) 
     (saved,) = tmp_path.iterdir()
 
     assert (table_for(split, "films", drawn.model_copy(update={"table": str(saved)})) == table).all()
+
+
+def shared(pictures: list[str | None], groups: bool = False) -> Split:
+    """Items whose pictures are told apart by these letters; None: no picture."""
+    items = [
+        Example(
+            row, None if key is None else b"x", f"text {row}", ("a",), row if groups else None, key and key.encode()
+        )
+        for row, key in enumerate(pictures, start=1)
+    ]
+    return Split("validation", "made", items)
+
+
+@pytest.mark.parametrize("groups", [False, True])
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        [letter for letter in "abcdefghij" for _ in range(3)],
+        [*"abcdefghij" * 4, None, None],
+        ["a"] * 30 + [*"bcdefghijk"],
+    ],
+    ids=["neighbours", "far apart", "one giant"],
+)
+def test_rows_of_one_picture_lose_the_same_modality(pictures: list[str | None], groups: bool, tmp_path: Path) -> None:
+    """Whether they come from a csv or from data that lists its images."""
+    split, drawn = shared(pictures, groups), MissingConfig(ratio=0.6, seed=1)
+
+    table = table_for(split, "shop", drawn, tmp_path)
+    (saved,) = tmp_path.iterdir()
+    read = table_for(split, "shop", drawn.model_copy(update={"table": str(saved)}))
+
+    lacks = {key: {int(table[row]) for row, other in enumerate(pictures) if other == key} for key in {*pictures}}
+    assert all(len(values) == 1 for values in lacks.values())
+    distinct = len({*pictures} - {None}) + pictures.count(None)
+    assert sum(values != {0} for key, values in lacks.items() if key) + pictures.count(None) == int(distinct * 0.6)
+    assert np.load(saved, allow_pickle=False).shape == (distinct,)
+    assert (read == table).all()
+
+
+def test_a_table_of_the_authors_may_hide_other_modalities_of_equal_pictures(tmp_path: Path) -> None:
+    path = authors(tmp_path, torch.tensor([0, 1, 2, 0, 1]))
+
+    table = table_for(shared(["a", "a", "a", "b", "b"]), "films", MissingConfig(ratio=0.6, table=path))
+
+    assert table.tolist() == [0, 1, 2, 0, 1]
+
+
+def test_a_table_that_fits_neither_the_images_nor_the_pictures_is_refused(tmp_path: Path) -> None:
+    path = authors(tmp_path, torch.tensor([0, 1, 2, 0]))
+
+    with pytest.raises(DataError, match="has 4 entries, the split 5 images, of which 2 differ; name the split's table"):
+        table_for(shared(["a", "a", "a", "b", "b"]), "films", MissingConfig(ratio=0.6, table=path))
+
+
+def test_an_existing_table_is_not_written_again(tmp_path: Path) -> None:
+    table_for(FIVE, "films", MissingConfig(ratio=0.6), tmp_path)
+    (saved,) = tmp_path.iterdir()
+    before = saved.stat()
+
+    table_for(FIVE, "films", MissingConfig(ratio=0.6), tmp_path)
+
+    assert (saved.stat().st_ino, saved.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

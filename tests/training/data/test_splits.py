@@ -5,6 +5,7 @@ Covers training.data.examples, training.data.tables.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ import pytest
 from PIL import Image
 
 from training.config import TaskConfig
-from training.data.splits import load_data, load_split
+from training.data.examples import Example
+from training.data.missing import draw_tables
+from training.data.splits import TaskData, load_data, load_split
 from training.errors import DataError
 
 Make = Callable[..., TaskConfig]
@@ -294,3 +297,217 @@ def test_half_of_a_surrogate_pair_is_refused(make_config: Make, tmp_path: Path) 
 
     with pytest.raises(DataError, match="row 1: the text or a label has half of a surrogate pair"):
         load_split("train", str(tmp_path / "rows.jsonl"), make_config())
+
+
+def write_csv(folder: Path, rows: list[dict[str, object]]) -> str:
+    """Each row with a picture file of its own."""
+    lines = ["image,text,label"]
+    for number, row in enumerate(rows):
+        if row["image"] is not None:
+            (folder / f"{number}.png").write_bytes(row["image"])
+        labels = row["label"]
+        cell = "|".join(labels) if isinstance(labels, list) else labels
+        lines.append(f"{number}.png,{row['text']},{cell}" if row["image"] is not None else f",{row['text']},{cell}")
+    (folder / "rows.csv").write_text("\n".join(lines) + "\n")
+    return str(folder / "rows.csv")
+
+
+def write_jsonl(folder: Path, rows: list[dict[str, object]]) -> str:
+    """Equal pictures in one file, which some rows name in another way."""
+    lines = []
+    for number, row in enumerate(rows):
+        path = None
+        if row["image"] is not None:
+            name = hashlib.sha256(row["image"]).hexdigest()[:8]
+            (folder / f"{name}.png").write_bytes(row["image"])
+            path = f"{name}.png" if number % 2 else f"./../{folder.name}/{name}.png"
+        lines.append(json.dumps({**row, "image": path}))
+    (folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder / "rows.jsonl")
+
+
+def write_parquet(folder: Path, rows: list[dict[str, object]]) -> str:
+    """The bytes of the pictures, also as the pairs of bytes and path of Hugging Face's data sets."""
+    pairs = [{**row, "image": None if row["image"] is None else {"bytes": row["image"], "path": "a"}} for row in rows]
+    pq.write_table(pa.Table.from_pylist(pairs), folder / "rows.parquet")
+    return str(folder / "rows.parquet")
+
+
+SPLITS = ("train", "validation", "test")
+KIND = datasets.ClassLabel(names=["cat", "dog"])
+Write = Callable[[Path, list[dict[str, object]]], str]
+
+
+def key_sets(data: TaskData, key: Callable[[Example], object]) -> list[set[object]]:
+    return [{key(item) for item in getattr(data, name).items} for name in SPLITS]
+
+
+def disjoint(sets: list[set[object]]) -> bool:
+    return sum(map(len, sets)) == len(set.union(*sets))
+
+
+def bytes_of(item: Example) -> bytes:
+    assert item.image is not None
+    return item.image.read_bytes() if isinstance(item.image, Path) else item.image
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_picture_is_in_one_split_with_all_its_texts(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes], write: Write, problem: str
+) -> None:
+    rows = [
+        {
+            "image": png(row % 40),
+            "text": f"text {row}",
+            "label": "abc"[row % 3] if problem == "single_label" else ["abc"[row % 3], "de"[row % 2]],
+        }
+        for row in range(100)
+    ]
+
+    data = load_data(make_config(problem=problem, data={"train": write(tmp_path, rows)}, missing={}))
+
+    assert disjoint(key_sets(data, bytes_of))
+    assert [len(getattr(data, name).items) for name in SPLITS] == pytest.approx([70, 10, 20], abs=4)
+    assert {label for item in data.test.items for label in item.labels} == set(data.labels)
+    assert any("100 rows of" in note and "40 groups" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
+def test_equal_texts_without_a_picture_are_in_one_split(make_config: Make, tmp_path: Path, write: Write) -> None:
+    """Also with another label or other white space."""
+    rows = [
+        {"image": None, "text": f"text{'  ' if row % 4 else ' '}{row % 30}", "label": "ab"[row % 7 % 2]}
+        for row in range(90)
+    ]
+
+    data = load_data(make_config(data={"train": write(tmp_path, rows)}, missing={}))
+
+    assert disjoint(key_sets(data, lambda item: (item.text or "").split()[-1]))
+    assert [len(getattr(data, name).items) for name in SPLITS] == pytest.approx([63, 9, 18], abs=4)
+
+
+def test_copies_in_an_image_folder_are_in_one_split(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(20):
+            (tmp_path / label / f"{number}.png").write_bytes(png(number if label == "cat" else number + 15))
+            (tmp_path / label / f"copy of {number}.png").write_bytes(png(number if label == "cat" else number + 15))
+
+    data = load_data(make_config(data={"train": str(tmp_path)}, missing={}))
+
+    assert disjoint(key_sets(data, bytes_of))
+    assert any("80 rows" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("of_each", [1, 2, 3])
+def test_a_data_set_of_the_hub_is_split_and_masked_by_picture(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch, png: Callable[..., bytes], of_each: int
+) -> None:
+    features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string"), "label": KIND})
+    numbers = [number for number in range(30) for _ in range(of_each)]
+    rows = {
+        "image": [{"bytes": png(number), "path": f"{row}.png"} for row, number in enumerate(numbers)],
+        "text": [f"text {row}" for row in range(len(numbers))],
+        "label": [number % 2 for number in numbers],
+    }
+    hub = datasets.Dataset.from_dict(rows, features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
+    drawn = {"ratio": 0.5}
+    config = make_config(data={"train": "owner/pets"}, missing=dict.fromkeys(SPLITS, drawn))
+
+    data = load_data(config)
+
+    assert disjoint(key_sets(data, bytes_of))
+    table = draw_tables(config, data)["train"]
+    lacks = {(bytes_of(item), int(entry)) for item, entry in zip(data.train.items, table, strict=True)}
+    assert len(lacks) == len(key_sets(data, bytes_of)[0])
+    assert {entry for _, entry in lacks} == {0, 1, 2}
+
+
+def test_rows_that_are_all_the_same_are_never_divided(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    rows: list[dict[str, object]] = [{"image": png(1), "text": f"{row}", "label": "ab"[row % 2]} for row in range(30)]
+
+    with pytest.raises(DataError, match=r"too few rows .* a validation split; rows with the same .* 1 groups; give"):
+        load_data(make_config(data={"train": write_csv(tmp_path, rows)}, missing={}))
+
+
+@pytest.mark.parametrize("write", [write_csv, write_jsonl, write_parquet])
+def test_splits_of_the_user_that_share_rows_are_named(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes], write: Write
+) -> None:
+    sources = {}
+    for start, name in enumerate(SPLITS):
+        (tmp_path / name).mkdir()
+        rows = [{"image": png(10 * start + row), "text": f"{name} {row}", "label": "ab"[row % 2]} for row in range(6)]
+        shared: list[dict[str, object]] = [
+            {"image": png(99), "text": f"in {name}", "label": "a"},
+            {"image": None, "text": "thanks", "label": "b"},
+        ]
+        sources[name] = write(tmp_path / name, rows + (shared if name != "validation" else []))
+
+    notes = load_data(make_config(data=sources, missing={})).notes
+
+    (leak,) = [note for note in notes if "repeat" in note]
+    assert leak.startswith("2 of the 8 rows of test repeat rows of train")
+    assert "row 8 of train and row 8 of test" in leak
+
+
+@pytest.mark.parametrize("change", ["picture", "text", "label", "order"])
+def test_the_fingerprint_is_that_of_the_content(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes], change: str
+) -> None:
+    """The changed picture has the name and the size of the old one: what follows the end of a PNG is ignored."""
+    padded = [png(seed).ljust(20_000, b"\0") for seed in range(9)]
+    rows: list[dict[str, object]] = [
+        {"image": padded[row], "text": f"{row}", "label": "ab"[row % 2]} for row in range(8)
+    ]
+    config = make_config(data=dict.fromkeys(SPLITS, write_csv(tmp_path, rows)), missing={})
+    before, source = load_data(config), tmp_path / "rows.csv"
+
+    if change == "picture":
+        (tmp_path / "3.png").write_bytes(padded[8])
+    elif change == "text":
+        source.write_text(source.read_text().replace(",3,", ",x,"))
+    elif change == "label":
+        source.write_text(source.read_text().replace(",3,b", ",3,a"))
+    else:
+        source.write_text("\n".join(sorted(source.read_text().split(), reverse=True)))
+
+    after = load_data(config)
+    assert after.fingerprint != before.fingerprint
+    assert not after.has_fingerprint(before.fingerprint)
+
+
+def test_the_fingerprint_does_not_depend_on_names_or_on_the_form_of_the_source(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    rows: list[dict[str, object]] = [{"image": png(row), "text": f"{row}", "label": "ab"[row % 2]} for row in range(8)]
+    fingerprints = set()
+    for write in (write_csv, write_jsonl, write_parquet):
+        (tmp_path / write.__name__).mkdir()
+        source = write(tmp_path / write.__name__, rows)
+        fingerprints.add(load_data(make_config(data=dict.fromkeys(SPLITS, source), missing={})).fingerprint)
+
+    assert len(fingerprints) == 1
+
+
+def test_the_data_of_an_earlier_run_is_known_by_its_old_fingerprint(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    """Worked out by hand: earlier versions took a file of an image by its name and size."""
+    rows: list[dict[str, object]] = [{"image": png(row), "text": f"{row}", "label": "ab"[row % 2]} for row in range(3)]
+    data = load_data(make_config(data=dict.fromkeys(SPLITS, write_csv(tmp_path, rows)), missing={}))
+    digest = hashlib.sha256()
+    for row in range(3):
+        for part in (f"{row}.png {len(png(row))}", f"{row}", "ab"[row % 2]):
+            digest.update(len(part).to_bytes(8, "little") + part.encode())
+    old = hashlib.sha256((3 * digest.hexdigest()).encode()).hexdigest()
+
+    assert data.has_fingerprint(old)
+    assert data.fingerprint != old
+    assert not data.has_fingerprint("0" * 64)

@@ -24,6 +24,7 @@ from training.model.preprocessing import Preprocessor
 from training.report.overview import contact_sheet, print_overview
 
 Make = Callable[..., TaskConfig]
+SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,38 @@ def cells(output: str, start: str) -> list[str]:
     """The numbers of the first line that begins with `start`."""
     (line, *_) = [line for line in output.splitlines() if line.strip("\u2502 ").startswith(start)]
     return [cell.strip() for cell in line.strip("\u2502 ").removeprefix(start).split("\u2502") if cell.strip()]
+
+
+@pytest.mark.parametrize(
+    ("repeated", "shown"),
+    [
+        ({"image": "photo", "text": "a"}, ["train and test", "1", "3", "row 1 of train, row 4 of test and 1 more"]),
+        ({"image": None, "text": "[thanks]"}, ["train and test", "1", "3", "row 1 of train, row 4 of test and 1 more"]),
+    ],
+)
+def test_items_that_repeat_are_counted_and_named(
+    make_config: Make, png: Callable[..., bytes], repeated: dict[str, str | None], shown: list[str]
+) -> None:
+    def item(row: int, picture: str | None, text: str | None) -> Example:
+        return Example(row, picture and png(row), text, ("red",), picture=picture and picture.encode())
+
+    copies = {row: item(row, repeated["image"], repeated["text"]) for row in (1, 2, 4)}
+    own = {row: item(row, f"own {row}", "as new") for row in (3, 5, 6)}
+    items = {"train": [copies[1], copies[2], own[3]], "validation": [own[6]], "test": [copies[4], own[5]]}
+    data = TaskData(("red", "blue"), *(Split(name, "made", items[name]) for name in SPLITS))
+
+    output = printed(make_config(missing={}), data)
+
+    kind = "same picture" if repeated["image"] else "same item"
+    lines = [cells(line, kind) for line in output.splitlines() if line.strip("\u2502 ").startswith(kind)]
+    assert lines[0][:3] == ["train", "1", "2"]
+    assert lines[1] == shown
+
+
+def test_data_without_repeats_has_no_table_of_them(make_config: Make) -> None:
+    splits = [Split(name, "made", [Example(1, None, f"only in {name}", ("red",))]) for name in SPLITS]
+
+    assert "that repeat" not in printed(make_config(missing={}), TaskData(("red", "blue"), *splits))
 
 
 def test_counts_by_pattern_are_natural_and_under_the_missing_table(make_config: Make) -> None:
