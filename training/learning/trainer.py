@@ -69,6 +69,12 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def wait_for_all_processes() -> None:
+    """Return once every process that torchrun started has come here."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def training_arguments(config: TaskConfig, folder: Path, metric: str) -> TrainingArguments:
     """The Trainer's settings; the epoch with the best `metric` on validation is kept.
 
@@ -124,7 +130,7 @@ def collator_for(
     """The collator of a task, with the frozen layers' outputs from a cache on disk where that is possible."""
     cache = None
     if config.train.cache_trunk and config.method != "full":  # full fine-tuning trains the trunk too
-        cache = open_or_build(model, preprocessor, data, cache_folder, announce)
+        cache = open_or_build(model, preprocessor, data, cache_folder, announce, may_build=is_main_process())
     return Collator(cache or RawInputs(preprocessor), data.labels, config.problem)
 
 

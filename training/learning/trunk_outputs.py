@@ -76,17 +76,23 @@ def open_or_build(
     data: TaskData,
     folder: Path,
     announce: Callable[[str], None],
+    may_build: bool = True,
 ) -> TrunkOutputs | None:
     """The cache of these trunks on this data; None, with an announcement, if the disk has no room for it.
 
     The name of a file is a digest of the trunk's weights, the preprocessing and the inputs. So a file is never read
     for other inputs than its own.
+
+    Args:
+        may_build: False in all but one of the processes of a training; None is returned if no cache exists then.
     """
     images, texts = _contents(data)
-    folder.mkdir(parents=True, exist_ok=True)
     image_path = folder / f"image-{_key(model.image_trunk, preprocessor.image_description(), images)}"
     text_path = folder / f"text-{_key(model.text_trunk, preprocessor.text_description(), texts)}"
     if not all(path.with_suffix(".starts.npy").exists() for path in (image_path, text_path)):
+        if not may_build:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
         needed, free = needed_bytes(model, preprocessor, data), shutil.disk_usage(folder).free
         size = f"{needed / 1e9:.2f} GB"
         if needed > _FREE_SHARE * free:

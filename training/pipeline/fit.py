@@ -23,7 +23,13 @@ from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import calibrate
 from training.learning.evaluation import EncodedSplit, encode_splits, evaluate_splits, selection_metric
 from training.learning.runs import TrainedTask, build, save_trained
-from training.learning.trainer import collator_for, is_main_process, train, training_arguments
+from training.learning.trainer import (
+    collator_for,
+    is_main_process,
+    train,
+    training_arguments,
+    wait_for_all_processes,
+)
 from training.model.import_plan import ImportPlan
 from training.model.towers import layer_counts
 from training.report.html_report import report_html
@@ -54,7 +60,7 @@ def fit(
             run_folder.discard(folder)
         run_folder.open_run(folder, config, data)
         checkpoint = run_folder.last_checkpoint(folder / run_folder.CHECKPOINTS)
-        tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES)
+        tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES if is_main_process() else None)
     set_seed(config.train.seed)
     model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device)
@@ -111,6 +117,7 @@ def _conclude(
     metrics["trainable_parameters"] = trained.model.trainable_parameters()
     seconds = history[-1]["seconds"] if history else 0.0
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
+    wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
         report = report_html(report_data(trained, data, encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
@@ -118,6 +125,5 @@ def _conclude(
         write_atomically(folder / run_folder.REPORT, report.encode())
         run_folder.write_json(folder / run_folder.METRICS, metrics)  # last: it marks the run as finished
         run_folder.clean_up(folder)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    wait_for_all_processes()
     return trained

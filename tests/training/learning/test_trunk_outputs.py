@@ -144,3 +144,23 @@ def test_full_fine_tuning_is_never_cached(make_config: Make, tmp_path: Path) -> 
 
     assert not (tmp_path / "cache").exists()
     assert read_json(tmp_path / "run" / "metrics.json")["trainable_parameters"] > 50_000
+
+
+@pytest.mark.parametrize("missing", ["*", "image-*", "text-*.starts.npy"])
+def test_only_one_process_of_a_training_writes_the_cache(make_config: Make, tmp_path: Path, missing: str) -> None:
+    """The others read it once it is complete, and train without it if there is none."""
+    model, preprocessor, data = parts(make_config())
+    said: list[str] = []
+
+    def of_another_process() -> TrunkOutputs | None:
+        return open_or_build(model, preprocessor, data, tmp_path, said.append, may_build=False)
+
+    opened(make_config(), tmp_path)
+    assert of_another_process() is not None
+    for path in tmp_path.glob(missing):
+        path.unlink()
+    left = sorted(tmp_path.iterdir())
+
+    assert of_another_process() is None
+    assert sorted(tmp_path.iterdir()) == left
+    assert said == []

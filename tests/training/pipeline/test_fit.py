@@ -21,6 +21,7 @@ from training.learning.run_folder import read_json
 from training.pipeline.fit import fit
 
 Make = Callable[..., TaskConfig]
+SPLITS = ("train", "validation", "test")
 
 
 @pytest.fixture
@@ -134,3 +135,41 @@ def test_the_same_seed_gives_the_same_metrics_file_and_report(make_config: Make,
     second.pop("seconds")
     assert json.dumps(first) == json.dumps(second)
     assert (tmp_path / "a" / "report.html").stat().st_size > 10_000
+
+
+def test_three_processes_write_each_file_once(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    """Also when the run goes on from a checkpoint, with tables and a cache that exist."""
+    path = config_file(train={"epochs": 1, "batch_size": 6, "learning_rate": 1e-2})
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    command += ["-m", "training.cli", "fit", str(path), "--output", str(tmp_path / "run")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    files = {str(path.relative_to(tmp_path / "run")) for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    tables = {f"missing_tables/colors_{split}_missing_both_ratio0.5_both0.5_seed0.npy" for split in SPLITS}
+    assert files == {
+        "adapter.safetensors",
+        "config.json",
+        "history.json",
+        "metrics.json",
+        "report.html",
+        "task.json",
+        *tables,
+    }
+    assert done.stderr.count("note: the frozen layers' outputs take") == 1
+
+
+@pytest.mark.parametrize("cache_trunk", [True, False])
+def test_a_process_that_is_not_the_first_writes_nothing_of_its_own(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_trunk: bool
+) -> None:
+    """It draws the tables that the first process saves, so it needs no file of them."""
+    for module in ("training.pipeline.fit", "training.learning.trainer"):
+        monkeypatch.setattr(f"{module}.is_main_process", lambda: False)
+    config = make_config(train={"epochs": 1, "batch_size": 8, "cache_trunk": cache_trunk})
+
+    fit(config, load_data(config), tmp_path / "run")
+
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "checkpoints"}  # the Trainer's own
