@@ -200,6 +200,12 @@ class ManifestDraft(_Frozen):
             raise ValueError("a golden example needs one logit for each label")
         return self
 
+    @property
+    def shows_examples(self) -> bool:
+        """Whether the golden examples may be shown: they are items of the data unless `publish.examples` was false."""
+        publish = self.provenance.config.get("publish")
+        return not isinstance(publish, dict) or publish.get("examples") is not False
+
     def tolerance(self, precision: Precision) -> float:
         """The largest accepted difference between the logits of a golden example and PyTorch's.
 

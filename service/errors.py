@@ -45,6 +45,7 @@ class Code(StrEnum):
     UNKNOWN_TASK = "unknown_task", 404, "No such task is loaded"
     UNKNOWN_VERSION = "unknown_version", 404, "The task has no such version"
     UNKNOWN_EXAMPLE = "unknown_example", 404, "The task has no such example"
+    NO_EXAMPLES = "no_examples", 404, "The version has no examples"
     NO_REPORT = "no_report", 404, "The version has no report"
     NOT_FOUND = "not_found", 404, "No such path"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "The path does not take this method"

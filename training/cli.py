@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,6 +37,7 @@ from training.pipeline.fit import fit, import_model
 from training.pipeline.reopen import evaluate_again, open_finished, reopen, write_grid
 from training.report.comparison_report import write_comparison
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
+from training.report.html_report import published_report
 from training.report.overview import contact_sheet, print_overview
 
 
@@ -103,7 +105,18 @@ ANY_FIELD = (
     "Any field of the configuration is a flag too, with dots for groups and a YAML value: --train.epochs 3 "
     '--mora.rank=8 --export.precisions "\\[int8, fp16]" --labels "\\[bag, hat]" --data.text null'
 )
-DATA_AND_EXPORT = "The fields --data.* and --export.* of the configuration are flags too: --data.test PATH"
+CHANGEABLE = (
+    "The fields --data.*, --export.* and --publish.* of the configuration are flags too: --data.test PATH "
+    "--publish.examples false"
+)
+
+
+@app.callback()
+def one_process(context: typer.Context) -> None:
+    """Refuse commands under torchrun whose processes would all write the same files."""
+    command, processes = context.invoked_subcommand, int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1 and command not in ("fit", "compare"):
+        raise ConfigError(f"`mora-train {command}` runs in one process, not in {processes}; start it without torchrun")
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -179,7 +192,7 @@ def import_command(
     _finish(trained, data, output, publish, sign_with)
 
 
-@app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
+@app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run directories, as of `fit --output DIR`.")],
     grid: Annotated[bool, typer.Option("--grid", help="Test runs under every kind of missingness.")] = False,
@@ -240,7 +253,7 @@ def compare_command(
         console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
-@app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
+@app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)
 def export(
     context: typer.Context,
     run: RunFolder,
@@ -262,7 +275,7 @@ def export(
     console.print(f"exported to {output}; largest difference of a logit from PyTorch: {error:.1e}")
 
 
-@app.command(context_settings=WITH_FLAGS, epilog=DATA_AND_EXPORT)
+@app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)
 def publish(
     context: typer.Context,
     run: RunFolder,
@@ -306,7 +319,7 @@ def _message(error: Exception) -> str | None:
 
 
 def _note(*texts: str) -> None:
-    for text in texts:
+    for text in texts if is_main_process() else ():
         errors.print(f"note: {text}", style="yellow", markup=False)
 
 
@@ -339,10 +352,21 @@ def _finish(
 
 
 def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
-    bundle = export_task(trained, read_json(run / METRICS), data.validation, read_report(run))
+    bundle = export_task(trained, read_json(run / METRICS), data.validation, _published_report(trained, run))
     for precision_check in bundle.precision_checks:
         console.print(str(precision_check), markup=False, highlight=False, soft_wrap=True)
     return bundle
+
+
+def _published_report(trained: TrainedTask, run: Path) -> bytes | None:
+    settings = trained.config.publish
+    if not settings.report:
+        return None
+    report = published_report(read_report(run), settings.examples)
+    if report is None:
+        cure = "to publish one, train again with --overwrite"
+        _note(f"published without the report of {run}: an earlier version made it, with absolute paths; {cure}")
+    return report
 
 
 def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None) -> None:

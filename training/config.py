@@ -119,6 +119,13 @@ class ExportConfig(_Frozen):
     accuracy_budget: NonNegative = 0.5  # points of the validation score that a precision may cost, on any pattern
 
 
+class PublishConfig(_Frozen):
+    """The parts of the data that a published version shows to the clients of a service."""
+
+    examples: bool = True  # items of validation as its examples, and pictures and texts of test in its report
+    report: bool = True  # the training report, with the scores
+
+
 class ImportedConfig(_Frozen):
     """The source of an imported model. `mora-train import` writes these fields and sets the method to `head`."""
 
@@ -143,6 +150,7 @@ class TaskConfig(_Frozen):
     mora: MoRAConfig = MoRAConfig()
     train: TrainConfig = TrainConfig()
     export: ExportConfig = ExportConfig()
+    publish: PublishConfig = PublishConfig()
 
     @field_validator("labels")
     @classmethod

@@ -1,4 +1,4 @@
-"""The code, the packages and the machine that a version was made with."""
+"""The code, the packages and the machine that a version was made with, and its configuration without local paths."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PureWindowsPath
 
 import torch
+from pydantic import JsonValue
 
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "peft", "pillow", "tokenizers")
 
@@ -34,6 +36,29 @@ def package_versions() -> dict[str, str]:
     """Versions of the installed packages that can change a trained model or its graphs."""
     installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
     return {name: importlib.metadata.version(name) for name in _PACKAGES if name in installed}
+
+
+def public_path(name: str) -> str:
+    """A name without the folders of this machine: of a path that is absolute or leaves its folder, only the last part.
+
+    A relative path below its folder and the name of a data set or model on the hub stay as they are.
+    """
+    path = PureWindowsPath(name)  # it divides at / as well
+    is_local = bool(path.drive or path.root) or name.startswith(("~", "file:")) or ".." in path.parts
+    return (path.name if len(path.parts) > 1 else "") or "." if is_local else name
+
+
+def public_config(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A configuration whose texts, except labels, are public paths."""
+    return {name: value if name == "labels" else _public(value) for name, value in values.items()}
+
+
+def _public(value: JsonValue) -> JsonValue:
+    if isinstance(value, dict):
+        return {name: _public(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_public(inner) for inner in value]
+    return public_path(value) if isinstance(value, str) else value
 
 
 def machine() -> str:

@@ -92,7 +92,7 @@ def _training(manifest: Manifest) -> str:
             "for each label.",
             _table(["Training items with", "Share"], shares),
             _table(["Split", "Data"], data_sources(manifest).items()),
-            "The configuration, which `mora-train fit` takes as it is:",
+            "The configuration, which `mora-train fit` takes once its paths lead to the data:",
             _block(as_yaml(manifest.provenance.config), "yaml"),
         ]
     )

@@ -1,20 +1,25 @@
 // The golden examples of a task: a version must reproduce their answers before it is served.
 import { byId, element } from "./element.js";
-import { ask, askJson } from "./service.js";
+import { Problem, ask, askJson } from "./service.js";
 
 let addresses = [];
 
-// Calls `tried(file or null, text)` when an example is clicked. Throws Problem.
+// Calls `tried(file or null, text)` when an example is clicked. A version may have none. Throws Problem.
 export async function load(task, signal, tried) {
   const folder = `tasks/${encodeURIComponent(task)}/examples`;
-  const { examples } = await askJson(folder, { signal });
+  const { examples } = await askJson(folder, { signal }).catch(emptyIfNoExamples);
   const fetched = examples.map((example, number) => (example.has_image ? fileOf(folder, number, signal) : null));
   const files = await Promise.all(fetched);
   if (signal.aborted) return;
   addresses.forEach(URL.revokeObjectURL);
   addresses = [];
   byId("example-list").replaceChildren(...examples.map((example, number) => item(example, files[number], tried)));
-  byId("examples").hidden = false;
+  byId("examples").hidden = examples.length === 0;
+}
+
+function emptyIfNoExamples(problem) {
+  if (problem instanceof Problem && problem.code === "no_examples") return { examples: [] };
+  throw problem;
 }
 
 async function fileOf(folder, number, signal) {

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import structlog
 
-from model_store import Store, StoreError
+from model_store import Manifest, Store, StoreError
 from service.api.answers import TaskExample, TaskExamples, TaskVersion, TaskVersions
 from service.errors import Code, ServiceError
 from service.inference.workers import Workers
@@ -29,7 +29,7 @@ class Showcase:
 
     def examples(self, task: str) -> TaskExamples:
         """The golden examples of the live version. Raises ServiceError."""
-        manifest = self._catalog.find(task).manifest
+        manifest = self._with_examples(task)
         examples = [
             TaskExample(
                 pattern=example.pattern,
@@ -43,7 +43,7 @@ class Showcase:
 
     async def picture(self, task: str, number: int) -> bytes:
         """The encoded picture of a golden example, counted from 0. Raises ServiceError."""
-        golden = self._catalog.find(task).manifest.golden
+        golden = self._with_examples(task).golden
         image = golden[number].image if 0 <= number < len(golden) else None
         if image is None:
             detail = "The example does not exist or has no picture; GET /tasks/{task}/examples lists the examples."
@@ -54,7 +54,7 @@ class Showcase:
         """The training report of the live version, an HTML document. Raises ServiceError."""
         report = self._catalog.find(task).manifest.report
         if report is None:
-            detail = "This version was published without a report; mora-train fit --publish adds one."
+            detail = "This version was published without its training report."
             raise ServiceError(Code.NO_REPORT, detail)
         return await self._run(partial(self._store.read, report))
 
@@ -68,6 +68,12 @@ class Showcase:
     def close(self) -> None:
         """Finish running reads and drop waiting ones."""
         self._reading.close()
+
+    def _with_examples(self, task: str) -> Manifest:
+        manifest = self._catalog.find(task).manifest
+        if not manifest.shows_examples:
+            raise ServiceError(Code.NO_EXAMPLES, "This version was published without examples of its data.")
+        return manifest
 
     async def _run(self, job: Callable[[], T]) -> T:
         try:

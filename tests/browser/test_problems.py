@@ -184,3 +184,26 @@ def test_a_key_is_asked_for_and_kept_nowhere(opened, locked):
 
     page.click("#send")
     refused(page, "send", "The client asks too often. Send requests less often;", "Try again in", "seconds, at")
+
+
+def test_a_version_without_examples_shows_none_and_no_problem(opened, serving, tmp_path_factory):
+    """Also after a task that has examples, and before one."""
+    shelf = shelf_in(tmp_path_factory)
+    draft = shelf.draft("bare")
+    made = draft.manifest.provenance.model_copy(update={"config": {"publish": {"examples": False, "report": False}}})
+    shelf.publish_draft(draft.replacing(provenance=made))
+    shelf.publish("fruit")
+    page = opened(f"{base_of(serving(shelf.store))}/#task=fruit", is_refused=True).page
+    until_ready(page)
+    assert page.locator(".example").count() == 3
+
+    page.select_option("#task", "bare")
+    expect(page.locator("#card-body")).to_contain_text("Published without a training report.")
+    expect(page.locator("#examples")).to_be_hidden()
+    assert page.locator(".notices:not(:empty)").count() == 0
+    page.fill("#text", "a red apple")
+    assert send(page)["task"] == "bare"
+
+    page.select_option("#task", "fruit")
+    expect(page.locator("#examples")).to_be_visible()
+    assert page.locator(".example").count() == 3

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -183,11 +184,35 @@ def test_a_new_version_goes_live_and_back_without_a_restart(published: tuple[Pat
         eventually(lambda: classify(url, "colors", text="a red picture")["version"] == 1, seconds=60)
 
 
-def test_the_provenance_of_a_version_is_enough_to_make_it_again(published: tuple[Path, Path], tmp_path: Path) -> None:
+def test_nothing_that_is_published_holds_a_path_of_this_machine(
+    published: tuple[Path, Path], tiny_backbone: Path, tiny_siglip: Path
+) -> None:
+    """Manifests, graphs, reports, tokenizers; and the cards and bills of materials that are made of manifests."""
+    store, folder = published
+    files = {path.name: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    for task in ("colors", "pairs", "siglip-colors"):
+        for describe in ("card", "sbom", "show"):
+            files[f"{describe} of {task}"] = command("mora-store", describe, task, "--store", store).stdout.encode()
+
+    temporary = Path(tempfile.gettempdir())
+    local = [temporary, folder, Path.home(), tiny_backbone.parent, tiny_siglip.parent, Path.cwd(), Path(sys.prefix)]
+    found = {(name, path) for name, content in files.items() for path in local if f"{path}/".encode() in content}
+
+    assert found == set()
+    assert len(files) > 20
+
+
+def test_the_provenance_of_a_version_is_enough_to_make_it_again(
+    published: tuple[Path, Path], tiny_backbone: Path, tmp_path: Path
+) -> None:
     manifest = Store(published[0]).verify("colors")
     (tmp_path / "again.yaml").write_text(json.dumps(manifest.provenance.config))  # JSON is YAML
+    # Absolute paths are not published, only the names of their files.
+    assert manifest.provenance.config["data"]["train"] == "train.parquet"
+    paths = [f"--data.{split}={published[1] / split}.parquet" for split in ("train", "validation", "test")]
+    line = ("fit", tmp_path / "again.yaml", "--output", tmp_path / "again", "--backbone", tiny_backbone, *paths)
 
-    done = command("mora-train", "fit", tmp_path / "again.yaml", "--output", tmp_path / "again")
+    done = command("mora-train", *line)
 
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())

@@ -62,3 +62,20 @@ def test_a_version_needs_every_file_once(draft):
     assert {"tokenizer.json", "head.safetensors", "fp32/image_trunk.onnx", "golden/0"} <= manifest.files().keys()
     assert "golden/2" not in manifest.files(), "an example without a picture"
     assert sorted(blob.sha256 for blob in manifest.blobs()) == sorted(blobs)
+
+
+@pytest.mark.parametrize(
+    ("config", "shows"),
+    [
+        ({}, True),
+        ({"publish": {"examples": True, "report": False}}, True),
+        ({"publish": {"examples": False, "report": True}}, False),
+        ({"publish": None}, True),
+        ({"publish": {}}, True),
+    ],
+)
+def test_examples_are_shown_unless_the_configuration_says_no(draft, config, shows):
+    manifest = draft().manifest
+    provenance = manifest.provenance.model_copy(update={"config": config})
+
+    assert manifest.model_copy(update={"provenance": provenance}).shows_examples is shows

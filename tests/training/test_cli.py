@@ -14,6 +14,7 @@ import training.cli
 from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import Split, TaskData
+from training.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -123,3 +124,53 @@ def test_a_flag_before_the_run_is_explained() -> None:
     result = CliRunner().invoke(app, ["evaluate", "--data.test", "x.csv"])
 
     assert (result.exit_code, result.stderr) == (1, "error: DIR comes first, then flags such as --data.test\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["data", "task.yaml"],
+        ["show", "task.yaml"],
+        ["import", "task.yaml", "adapter", "--output", "run"],
+        ["evaluate", "run"],
+        ["export", "run", "--output", "out"],
+        ["publish", "run"],
+    ],
+    ids=lambda line: line[0],
+)
+def test_a_command_whose_processes_would_write_the_same_files_runs_in_one(
+    monkeypatch: pytest.MonkeyPatch, line: list[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+
+    result = CliRunner().invoke(app, line)
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: `mora-train {line[0]}` runs in one process, not in 3; start it without torchrun\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["fit", "compare"])
+@pytest.mark.parametrize(("rank", "notes"), [("0", 1), ("1", 0), ("2", 0)])
+def test_the_notes_of_several_processes_are_printed_once(
+    monkeypatch: pytest.MonkeyPatch, command: str, rank: str, notes: int
+) -> None:
+    def loaded(_: object) -> TaskData:
+        split = Split("train", "made", [])
+        return TaskData(("a", "b"), split, split, split, notes=("the data has faults",))
+
+    def stop(*_: object, **__: object) -> None:
+        raise ConfigError("stopped here")
+
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", rank)
+    values = {"task": "t", "problem": "single_label", "backbone": "b", "data": {"train": "t.csv"}}
+    monkeypatch.setattr("training.cli.load_config", lambda *_: TaskConfig.model_validate(values))
+    monkeypatch.setattr("training.cli.load_data", loaded)
+    monkeypatch.setattr(f"training.cli.{command}", stop)
+
+    result = CliRunner().invoke(app, [command, "task.yaml", "--output", "run-of-no-task"])
+
+    assert result.stderr.count("note: the data has faults") == notes
+    assert "stopped here" in result.stderr

@@ -46,6 +46,7 @@ def small_png(image: bytes | Path) -> bytes:
     """The whole picture as a PNG of at most 256 pixels an edge."""
     small = decode(image)
     small.thumbnail((_GOLDEN_EDGE, _GOLDEN_EDGE))
+    small.info.clear()  # comments and profiles, which Pillow would save again
     return _png(small)
 
 

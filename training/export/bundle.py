@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from training.export.onnx_model import OnnxModel, absent_features, logit_errors,
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.learning.runs import TrainedTask
 from training.model.towers import feature_size
-from training.provenance import code_version, package_versions
+from training.provenance import code_version, package_versions, public_config, public_path
 
 MAX_LOGIT_ERROR = 1e-4
 
@@ -36,7 +36,7 @@ class Bundle:
     precision_checks: tuple[PrecisionCheck, ...]
 
     def write(self, folder: Path) -> None:
-        """Write graphs, head, absent features, tokenizer, report and manifest into a folder."""
+        """Write graphs, head, absent features, tokenizer, manifest and, if it is published, report into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for use, blob in self.draft.files().items():
             group, _, name = use.rpartition("/")  # the group is a precision, `golden` or empty
@@ -45,14 +45,14 @@ class Bundle:
         (folder / "manifest.json").write_text(self.draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes) -> Bundle:
+def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes | None) -> Bundle:
     """Merge the adapter and export the task, at fp32 and at each configured precision that is accurate enough.
 
     Args:
         metrics: the run's metrics.json.
         examples: the validation split. ONNX is compared with PyTorch on it, and each precision with fp32. The golden
-            examples are taken from it.
-        report: the run's report.html.
+            examples are taken from it, or made up if `publish.examples` is false.
+        report: the run's report.html as it is published, if it is.
 
     Raises:
         ExportError: a logit of the graphs differs from the merged PyTorch model's by more than 1e-4.
@@ -71,7 +71,8 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
             "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
         )
     blobs, config = Blobs(), trained.config
-    golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(examples)]
+    shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
+    golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
     checker = PrecisionChecker(trained, files, absent, examples, golden)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
     graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
@@ -92,13 +93,13 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
-        report=blobs.add(report),
+        report=None if report is None else blobs.add(report),
         provenance=Provenance(
             code_version=code_version(),
             created_at=datetime.now(UTC),
             seed=config.train.seed,
             dataset_fingerprint=trained.dataset_fingerprint,
-            config=config.model_dump(mode="json"),
+            config=public_config(config.model_dump(mode="json")),
             packages=package_versions(),
         ),
     )
@@ -129,7 +130,7 @@ def _backbone(trained: TrainedTask) -> Backbone:
     model = trained.model
     vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
     return Backbone(
-        name=trained.config.backbone,
+        name=public_path(trained.config.backbone),
         family=model.backbone.config.model_type,
         image_width=vision.hidden_size,
         text_width=text.hidden_size,

@@ -31,12 +31,14 @@ _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "train
 
 def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another run."""
-    settings = config.model_dump(mode="json", exclude={"export"})  # which may change after training
+    settings = config.model_dump(mode="json", exclude={"export", "publish"})  # which may change after training
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)
+        if data.has_fingerprint(earlier.get("data")):
+            start["data"] = earlier["data"]
         changed = [name for name, value in start.items() if earlier.get(name) != value]
         if changed:
             fields = ", ".join(_differences(earlier.get("config", {}), settings)[:5])

@@ -6,14 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from training.config import TaskConfig, override
+from training.config import MissingTables, TaskConfig, override
+from training.data.mask_files import mask_name
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
 from training.learning.batches import Collator, RawInputs
 from training.learning.cross_scenario import Grid
 from training.learning.evaluation import encode_splits, evaluate_splits
-from training.learning.run_folder import METRICS, clean_up, is_finished, open_run, read_json, write_json
+from training.learning.run_folder import (
+    METRICS,
+    MISSING_TABLES,
+    clean_up,
+    is_finished,
+    open_run,
+    read_json,
+    write_json,
+)
 from training.learning.runs import TrainedTask, load_trained
 from training.report.plots import heat_map
 
@@ -21,7 +30,7 @@ from training.report.plots import heat_map
 def open_finished(
     folder: Path, flags: Sequence[str], backbone: str | None, announce: Callable[[str], None]
 ) -> tuple[TrainedTask, TaskData]:
-    """A finished run and its data. Flags may give new paths of the data and other export settings.
+    """A finished run and its data. Flags may give new paths of the data, and other settings of export and publishing.
 
     Raises:
         RunError: the folder holds no finished run, or its data has changed.
@@ -32,40 +41,56 @@ def open_finished(
     if not is_finished(folder):
         raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
     trained = load_trained(folder, backbone)
-    others = [flag for flag in flags if flag.startswith("--") and not flag.startswith(("--data.", "--export."))]
+    changeable = ("--data.", "--export.", "--publish.")
+    others = [flag for flag in flags if flag.startswith("--") and not flag.startswith(changeable)]
     if others:
-        raise ConfigError(f"{others[0]} cannot be changed after training; only --data.* and --export.* can")
+        raise ConfigError(
+            f"{others[0]} cannot be changed after training; only --data.*, --export.* and --publish.* can"
+        )
     config = override(trained.config, flags)
     data = load_data(config.model_copy(update={"labels": trained.labels}))
-    if data.fingerprint != trained.dataset_fingerprint:
+    if not data.has_fingerprint(trained.dataset_fingerprint):
         if not any(flag.startswith("--data.") for flag in flags):
-            raise RunError(f"the data of {folder} has changed since it was trained; add --data.test PATH to use it")
+            problem = f"the data of {folder}, or the way it is split, has changed since it was trained"
+            raise RunError(f"{problem}; add --data.test PATH to use it")
         announce(f"this is not the data that {folder} was trained with")
-    return _exported_as(trained, config), data
+    return _published_as(trained, config), data
 
 
 def reopen(folder: Path, config: TaskConfig, data: TaskData) -> TrainedTask:
     """A finished run. Raises RunError if it is a run of another configuration or of other data."""
     open_run(folder, config, data)
     clean_up(folder)
-    return _exported_as(load_trained(folder), config)
+    return _published_as(load_trained(folder), config)
 
 
-def _exported_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
-    return replace(trained, config=trained.config.model_copy(update={"export": config.export}))
+def _published_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
+    settings = {"export": config.export, "publish": config.publish}
+    return replace(trained, config=trained.config.model_copy(update=settings))
 
 
 def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, object], bool]:
     """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
-    collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
-    encoded, tables = encode_splits(trained.model, data, collator), draw_tables(trained.config, data)
+    is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
+    config = _with_saved_tables(trained.config, folder) if is_own_data else trained.config
+    collator = Collator(RawInputs(trained.preprocessor), trained.labels, config.problem)
+    encoded, tables = encode_splits(trained.model, data, collator), draw_tables(config, data)
     head = trained.model.cpu().head
-    scores = evaluate_splits(head, encoded, tables, trained.config.problem, trained.calibration)
+    scores = evaluate_splits(head, encoded, tables, config.problem, trained.calibration)
     metrics = read_json(folder / METRICS) | scores
-    is_own_data = data.fingerprint == trained.dataset_fingerprint
     if is_own_data:
         write_json(folder / METRICS, metrics)
     return metrics, is_own_data
+
+
+def _with_saved_tables(config: TaskConfig, folder: Path) -> TaskConfig:
+    """The configuration with the tables that the run saved, which an earlier version may have drawn in another way."""
+    settings = dict(config.missing)
+    for split, drawn in settings.items():
+        saved = folder / MISSING_TABLES / mask_name(config.task, split, drawn)
+        if drawn.table is None and saved.is_file():
+            settings[split] = drawn.model_copy(update={"table": str(saved)})
+    return config.model_copy(update={"missing": MissingTables(**settings)})
 
 
 def write_grid(folder: Path, grid: Grid) -> None:

@@ -24,6 +24,7 @@ from training.report.plots import INK, PAPER, confusion_matrix, learning_curves,
 _MOST_CONFUSED = 10  # pairs of labels
 _PICTURE_EDGE = 192  # pixels
 _LONGEST_TEXT = 400  # characters of an item's text
+_EXAMPLES = re.compile(rb"<!--examples-->.*?<!--end of examples-->", re.DOTALL)  # text of the data has no `<`
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,16 @@ def report_html(report: Report) -> str:
     )
 
 
+def published_report(page: bytes, with_examples: bool) -> bytes | None:
+    """A run's page as a version may show it, with or without the items of the test split.
+
+    None for a page of an earlier version, which holds the configuration with its absolute paths.
+    """
+    if _EXAMPLES.search(page) is None:
+        return None
+    return page if with_examples else _EXAMPLES.sub(b"", page)
+
+
 def _figures(report: Report) -> dict[str, Markup]:
     """The figures that have data, by name."""
     figures = {}
@@ -124,5 +135,6 @@ def _picture(image: bytes | Path) -> str:
     """A small JPEG as a data URI."""
     file, small = BytesIO(), decode(image)
     small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
+    small.info.clear()  # comments and profiles, which Pillow would save again
     small.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -16,7 +16,7 @@ from training.learning.batches import MaskedExamples
 from training.learning.calibration import reliability
 from training.learning.evaluation import EncodedSplit, calibrated, score, selection_metric
 from training.learning.runs import TrainedTask
-from training.provenance import code_version, machine
+from training.provenance import code_version, machine, public_config
 from training.report.html_report import Mistake, Report
 
 _MISTAKES = 12
@@ -41,7 +41,7 @@ def report_data(
         task=config.task,
         problem=problem,
         labels=trained.labels,
-        config=config.model_dump(mode="json", exclude_none=True),
+        config=public_config(config.model_dump(mode="json", exclude_none=True)),
         metrics=metrics,
         calibration=trained.calibration,
         metric=metric,

@@ -91,3 +91,34 @@ def test_the_event_loop_never_reads_a_file(shelf, serve, monkeypatch, path):
         monkeypatch.setattr(Store, name, noted)
     assert client.get(f"/tasks/fruit/{path}").status_code == 200
     assert [name.rpartition("_")[0] for name in threads] == ["mora-showcase"]
+
+
+def without_examples(draft: TinyDraft) -> TinyDraft:
+    config = {"publish": {"examples": False, "report": False}}
+    provenance = draft.manifest.provenance.model_copy(update={"config": config})
+    return TinyDraft(draft.manifest.model_copy(update={"provenance": provenance}), draft.blobs)
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "detail"),
+    [
+        ("examples", "no_examples", "This version was published without examples of its data."),
+        ("examples/0/image", "no_examples", "This version was published without examples of its data."),
+        ("examples/99/image", "no_examples", "This version was published without examples of its data."),
+        ("report", "no_report", "This version was published without its training report."),
+    ],
+)
+def test_what_a_version_was_published_without_is_a_clear_problem(shelf, serve, path, code, detail):
+    shelf.publish_draft(without_examples(shelf.draft("fruit")))
+    response = serve(shelf.store).get(f"/tasks/fruit/{path}")
+    assert response.status_code == 404
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert (response.json()["code"], response.json()["detail"]) == (code, detail)
+
+
+def test_a_version_without_examples_still_answers(shelf, serve):
+    """Its golden examples are made up, and the service checks them as it checks others."""
+    shelf.publish_draft(without_examples(shelf.draft("fruit")))
+    client = serve(shelf.store)
+    assert client.post("/classify", json={"task": "fruit", "text": "a red apple"}).status_code == 200
+    assert client.get("/tasks/fruit").json()["has_report"] is False

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from io import BytesIO
 
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from model_store import Pattern
 from training.data.examples import Example
@@ -51,3 +51,15 @@ def test_a_golden_picture_is_the_whole_picture_as_a_small_png(png: Callable[...,
     picture = Image.open(BytesIO(small_png(png(1, (1024, 512)))))
 
     assert (picture.format, picture.size) == ("PNG", (256, 128))
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_a_golden_picture_has_no_comments_and_no_exif_of_its_source(file_format: str) -> None:
+    exif, texts, file = Image.Exif(), PngImagePlugin.PngInfo(), BytesIO()
+    exif[ExifTags.Base.ImageDescription] = "taken by nobody"
+    texts.add_text("comment", "taken by nobody")
+    options = {"PNG": {"pnginfo": texts}, "JPEG": {"comment": b"taken by nobody"}, "WEBP": {}}[file_format]
+    Image.new("RGB", (300, 200)).save(file, file_format, exif=exif, **options)
+    assert b"nobody" in file.getvalue()
+
+    assert b"nobody" not in small_png(file.getvalue())

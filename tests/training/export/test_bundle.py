@@ -325,6 +325,19 @@ def test_calibration_and_report_are_published(exported: Exported) -> None:
     assert exported.bundle.blobs[draft.report.sha256] == REPORT
 
 
+def test_without_examples_golden_inputs_are_made_up(make_config: Make) -> None:
+    trained, data = trained_task(make_config(publish={"examples": False}))
+
+    bundle = export_task(trained, METRICS, data.validation, None)
+
+    draft = bundle.draft
+    assert {example.pattern for example in draft.golden} == set(Pattern)
+    assert {example.text for example in draft.golden} == {"a picture", None}
+    pictures = {example.image for example in draft.golden if example.image}
+    assert [Image.open(BytesIO(bundle.blobs[blob.sha256])).size for blob in pictures] == [(256, 256)]
+    assert (draft.shows_examples, draft.report) == (False, None)
+
+
 def test_a_folder_that_is_not_a_run_is_not_exported(tmp_path) -> None:
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--output", str(tmp_path / "out")])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,27 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
     with pytest.raises(RunError, match=r"other config \(mora\.rank was \d+, now 2\)"):
         open_run(run, make_config(mora={"rank": 2}), data)
     fewer = dataclasses.replace(data, train=Split("train", "made", data.train.items[1:]))
+    with pytest.raises(RunError, match="other data"):
+        open_run(run, config, fewer)
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_a_run_of_an_earlier_version_goes_on_with_its_data(make_config: Make, tmp_path: Path, name: str) -> None:
+    """Its configuration has no `publish`, and its fingerprint counts image files by name and size."""
+    config, run = make_config(publish={"examples": False}), tmp_path / "run"
+    data = load_data(config)
+    open_run(run, config, data)
+    start = json.loads((run / "config.json").read_text())
+    assert "publish" not in start["config"]
+    old = "".join(split.old_fingerprint for split in data.splits().values())
+    start["data"] = hashlib.sha256(old.encode()).hexdigest()
+    (run / "config.json").write_text(json.dumps(start))
+
+    open_run(run, config, data)
+    open_run(run, make_config(publish={"report": False}), data)
+
+    split = data.splits()[name]
+    fewer = dataclasses.replace(data, **{name: Split(name, "made", split.items[1:])})
     with pytest.raises(RunError, match="other data"):
         open_run(run, config, fewer)
 

@@ -243,7 +243,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
 
     assert max(differences()) < 1e-4
     assert model.manifest.labels == (tuple(LABELS) if served.made.head else tuple(sorted(COLORS)))
-    assert model.manifest.backbone.name == str(backbone)
+    assert model.manifest.backbone.name == backbone.name  # without the folders of this machine
     moved(clip, "vision_model.post_layernorm.weight", by=0.05)  # one tensor altered: the comparison tells
     assert min(differences()) > 1e-4
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from model_store import Store
 from training.cli import app
-from training.config import TaskConfig
-from training.data.splits import Split, load_data
+from training.config import MissingConfig, TaskConfig
+from training.data.golden import small_png
+from training.data.missing import Table, draw_table, natural_table
+from training.data.splits import Split, TaskData, load_data
 from training.errors import ConfigError, RunError
-from training.learning.run_folder import read_json
+from training.learning.evaluation import evaluate_splits
+from training.learning.run_folder import read_json, write_json
 from training.pipeline.fit import fit
 from training.pipeline.reopen import evaluate_again, open_finished, reopen
 
@@ -55,16 +62,17 @@ def test_scores_on_other_data_are_not_saved(run: Path, make_config: Make) -> Non
     assert (run / "metrics.json").read_text() == before
 
 
-def test_only_data_and_export_can_be_changed_after_training(run: Path, make_config: Make) -> None:
+def test_only_data_export_and_publish_can_be_changed_after_training(run: Path, make_config: Make) -> None:
     with pytest.raises(ConfigError, match=r"--train\.epochs cannot be changed after training"):
         open_finished(run, ["--train.epochs", "3"], None, print)
 
-    trained, _ = open_finished(run, ["--export.precisions", "[fp16]"], None, print)
+    trained, _ = open_finished(run, ["--export.precisions", "[fp16]", "--publish.report=false"], None, print)
     again = reopen(
         run, make_config(train={"epochs": 1, "batch_size": 8}, export={"accuracy_budget": 3}), load_data(trained.config)
     )
 
     assert trained.config.export.precisions == ("fp16",)
+    assert trained.config.publish.model_dump() == {"examples": True, "report": False}
     assert again.config.export.accuracy_budget == 3
 
 
@@ -84,3 +92,73 @@ def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
         open_finished(tmp_path / "shp", [], None, print)
     with pytest.raises(RunError, match="is not a finished run; give the same"):
         open_finished(tmp_path, [], None, print)
+
+
+def make_older(run: Path, data: TaskData) -> None:
+    """Give a run the fingerprint of an earlier version."""
+    old = hashlib.sha256("".join(split.old_fingerprint for split in data.splits().values()).encode()).hexdigest()
+    for name, field in (("task.json", "dataset_fingerprint"), ("config.json", "data")):
+        write_json(run / name, read_json(run / name) | {field: old})
+
+
+def test_a_run_of_an_earlier_version_is_opened_and_evaluated_with_its_tables(
+    run: Path, make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables may have been drawn in another way; its scores are those on the tables that it saved."""
+    data, tables = load_data(make_config()), {}
+    make_older(run, data)
+    for name, split in data.splits().items():
+        (saved,) = (run / "missing_tables").glob(f"colors_{name}_*.npy")
+        tables[name] = draw_table(natural_table(split), MissingConfig(ratio=0.5, seed=9))
+        assert (tables[name] != np.load(saved)).any()
+        np.save(saved, tables[name])
+    used: dict[str, Table] = {}
+
+    def noted(*arguments: Any) -> dict[str, Any]:
+        used.update(arguments[2])
+        return evaluate_splits(*arguments)
+
+    monkeypatch.setattr("training.pipeline.reopen.evaluate_splits", noted)
+    notes: list[str] = []
+
+    trained, opened = open_finished(run, [], None, notes.append)
+    _, saved_scores = evaluate_again(run, trained, opened)
+
+    assert (notes, saved_scores) == ([], True)
+    assert all((used[name] == table).all() for name, table in tables.items())
+    assert reopen(run, trained.config, opened).dataset_fingerprint == trained.dataset_fingerprint
+
+
+@pytest.mark.parametrize("publish", [{"examples": False}, {"report": False}, {"examples": False, "report": False}])
+def test_a_finished_run_is_published_without_its_examples_or_its_report(
+    run: Path, tmp_path: Path, publish: dict[str, bool]
+) -> None:
+    """A run that was trained with both: neither words nor pictures of its data are in the store."""
+    flags = [f"--publish.{name}={str(value).lower()}" for name, value in publish.items()]
+    data = open_finished(run, [], None, print)[1]
+
+    result = CliRunner().invoke(app, ["publish", str(run), "--store", str(tmp_path / "store"), *flags])
+
+    assert result.exit_code == 0, result.output
+    store = Store(tmp_path / "store")
+    manifest = store.verify("colors", 1)
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file())
+    texts = {item.text for split in data.splits().values() for item in split.items if item.text}
+    assert any(text.encode() in stored for text in texts) is manifest.shows_examples
+    pictures = {small_png(item.image) for item in data.validation.items if item.image}
+    golden = {store.read(example.image) for example in manifest.golden if example.image}
+    assert bool(golden & pictures) is manifest.shows_examples is publish.get("examples", True)
+    assert (manifest.report is not None) is publish.get("report", True)
+    if manifest.report is not None:
+        assert b"data:image/jpeg" not in store.read(manifest.report)
+
+
+@pytest.mark.parametrize("flags", [[], ["--publish.examples", "false"]])
+def test_the_report_of_an_earlier_version_is_not_published(run: Path, tmp_path: Path, flags: list[str]) -> None:
+    (run / "report.html").write_text(f"<html><pre>train: {tmp_path}/train.parquet</pre></html>")
+
+    result = CliRunner().invoke(app, ["publish", str(run), "--store", str(tmp_path / "store"), *flags])
+
+    assert result.exit_code == 0, result.output
+    assert f"published without the report of {run}" in " ".join(result.stderr.split())
+    assert Store(tmp_path / "store").manifest("colors", 1).report is None

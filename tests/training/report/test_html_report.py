@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import Counter
@@ -12,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from model_store import Calibration, Pattern
 from training.learning.calibration import Bins
-from training.report.html_report import Mistake, Report, report_html
+from training.report.html_report import Mistake, Report, published_report, report_html
 from training.report.plots import INK, PAPER
 
 EVIL = "<script>alert('title')</script><img src=x onerror=alert(1)>"
@@ -214,3 +215,48 @@ def test_scores_read_back_from_a_file_make_the_same_report(report: Report) -> No
     stored = replace(report, metrics=json.loads(json.dumps(report.metrics)))
 
     assert report_html(stored) == report_html(report)
+
+
+@pytest.mark.parametrize(
+    "text", ["a red pear", EVIL, "<!--end of examples--> a red pear", "--> <section>", "<!--examples-->"]
+)
+def test_a_report_is_published_without_items_of_the_test_split(report: Report, text: str) -> None:
+    page = report_html(replace(report, mistakes=[mistake(text=text), mistake(image=None, text=text)])).encode()
+
+    shown, hidden = (published_report(page, with_examples) for with_examples in (True, False))
+
+    assert shown == page
+    assert hidden is not None
+    public = Page(hidden.decode())
+    assert [tag for tag, _ in public.elements if tag == "img"] == []
+    assert text not in public.text
+    assert "#mistakes" not in hidden.decode()
+    assert {"scores", "provenance"} <= {attributes.get("id") for _, attributes in public.elements}
+
+
+def test_a_report_without_mistakes_is_published(report: Report) -> None:
+    page = report_html(replace(report, mistakes=[])).encode()
+
+    hidden = published_report(page, with_examples=False)
+
+    assert hidden is not None
+    assert "No answer on the test split is wrong" not in hidden.decode()
+
+
+@pytest.mark.parametrize("page", [b"", b"<html></html>", b"<pre>data: {train: /home/nobody/shop.csv}</pre>"])
+def test_a_report_of_an_earlier_version_is_not_published(page: bytes) -> None:
+    assert published_report(page, with_examples=True) is None
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_in_a_report_has_no_comments_and_no_exif_of_its_source(report: Report, file_format: str) -> None:
+    exif, texts, file = Image.Exif(), PngImagePlugin.PngInfo(), BytesIO()
+    exif[ExifTags.Base.ImageDescription] = "taken by nobody"
+    texts.add_text("comment", "taken by nobody")
+    options = {"PNG": {"pnginfo": texts}, "JPEG": {"comment": b"taken by nobody"}, "WEBP": {}}[file_format]
+    Image.new("RGB", (30, 20)).save(file, file_format, exif=exif, **options)
+
+    page = Page(report_html(replace(report, mistakes=[mistake(image=file.getvalue())])))
+
+    (source,) = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
+    assert b"nobody" not in base64.b64decode((source or "").partition(",")[2])
