@@ -1,0 +1,102 @@
+"""The pictures in a folder, and the files of a folder that are left out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from model_store.items.formats import HEAD_BYTES, format_of
+from model_store.items.rows import Row
+
+Skip: TypeAlias = Callable[[str, str], object]  # receives the path within the folder, and the reason
+# A file with such a name is meant as a picture: if it cannot be read, it gets an error instead of being left out.
+_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif"}
+_HIDDEN_NAMES = {"__MACOSX"}  # what macOS adds to a zip file
+_MAX_NAMES = 10  # in a line
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """The files that are left out, by the reason."""
+
+    paths: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, path: str, reason: str) -> None:
+        """Note that a file is left out. A folder's path ends with a slash."""
+        self.paths.setdefault(reason, []).append(path)
+
+    def lines(self, folder: object) -> list[str]:
+        """A line for each reason: the number of files, and the first names."""
+        reasons = self.paths.items()
+        return [f"left out of {folder}: {reason} ({len(paths):,}): {_named(paths)}" for reason, paths in reasons]
+
+
+def folder_rows(folder: Path, skip: Skip = lambda _path, _reason: None) -> list[Row]:
+    """The pictures in a folder and its subfolders, sorted by path.
+
+    A row has `image`, the path relative to the folder, and `label`, the first subfolder of that path or None.
+
+    Args:
+        skip: called for each file and subfolder that is left out: hidden, no picture, or not to be read.
+    """
+    paths = sorted(picture_paths(folder, skip))
+    return [{"image": path.as_posix(), "label": path.parts[0] if len(path.parts) > 1 else None} for path in paths]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is left out without a look at its content."""
+    return name.startswith(".") or name in _HIDDEN_NAMES
+
+
+def picture_paths(folder: Path, skip: Skip = lambda _path, _reason: None) -> Iterator[Path]:
+    """The paths of `folder_rows`, unsorted. Links are followed, unless they lead back to a folder above."""
+    real_folders = {folder: frozenset([folder.resolve()])}  # for a path: its folder and those above it
+
+    def unreadable(error: OSError) -> None:
+        skip(f"{Path(error.filename).relative_to(folder)}/", "folders that cannot be read")
+
+    for name, subfolders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        current = Path(name)
+        above = real_folders.pop(current)
+        for path in sorted(current / subfolder for subfolder in subfolders):
+            if (reason := _folder_fault(path, above)) is not None:
+                skip(f"{path.relative_to(folder).as_posix()}/", reason)
+                subfolders.remove(path.name)
+            else:
+                real_folders[path] = above | {path.resolve()}
+        for path in sorted(current / file for file in files):
+            if (reason := _file_fault(path)) is not None:
+                skip(path.relative_to(folder).as_posix(), reason)
+            else:
+                yield path.relative_to(folder)
+
+
+def _folder_fault(path: Path, above: frozenset[Path]) -> str | None:
+    """Why a folder is left out, or None."""
+    if is_hidden(path.name):
+        return "hidden files"
+    return "links to a folder above" if path.resolve() in above else None
+
+
+def _file_fault(path: Path) -> str | None:
+    """Why a file is left out; None for a picture, or for a name that says so."""
+    if is_hidden(path.name):
+        return "hidden files"
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "files that are not regular"  # reading a pipe would never end
+        if path.suffix.lower() in _SUFFIXES:
+            return None
+        with path.open("rb") as file:
+            return None if format_of(file.read(HEAD_BYTES)) else "files that are no pictures"
+    except OSError:
+        return "links that lead nowhere" if path.is_symlink() else "files that cannot be read"
+
+
+def _named(paths: list[str]) -> str:
+    names = ", ".join(paths[:_MAX_NAMES]).encode(errors="backslashreplace").decode()
+    return names if len(paths) <= _MAX_NAMES else f"{names} and {len(paths) - _MAX_NAMES:,} more"
