@@ -12,11 +12,12 @@ from model_store.items.pictures import PictureError, decode
 from model_store.items.rows import Row
 from model_store.messages import describe_os_error
 from training.config import DataConfig, TaskConfig
-from training.errors import DataError, picture_fault
+from training.errors import DataError, PictureFaultError, picture_fault
 
-_SMALL = ImagePreprocessing(
-    exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1)
-)  # quick to decode to
+# CLIP's usual preprocessing, because the backbone is not loaded yet. Like training, it refuses very elongated pictures.
+_PREPROCESSING = ImagePreprocessing(
+    shortest_edge=224, crop=(224, 224), resample="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
 
 
 def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
-    """The image of a cell, after a trial decoding to a small size. Raises DataError."""
+    """The image of a cell, after it was decoded as training decodes it. Raises DataError."""
     path = cell.get("path") if isinstance(cell, dict) else cell
     name, start = data.image or "image", ""
     if isinstance(path, str):
@@ -58,15 +59,15 @@ def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
     try:
         image = image_of(cell, folder)
         if image is not None:
-            decode(image, preprocessing=_SMALL)
+            decode(image, preprocessing=_PREPROCESSING)
         return image
     except CellError as error:
-        raise DataError(f"{name} {error}{start}") from error
+        raise PictureFaultError(f"{name} {error}{start}", str(error).partition(";")[0]) from error
     except PictureError as error:
         cure = "replace the file" if data.format else "replace it, or leave the cell empty"
         raise picture_fault(name, error, cure) from error
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {describe_os_error(error)}") from error
+        raise PictureFaultError(f"{name} cannot be read: {describe_os_error(error)}", "cannot be read") from error
 
 
 def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from model_store.items.rows import Row
+from model_store.items.folders import Skipped
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.examples import Example, item_from_row
-from training.data.tables import listed, read_rows
-from training.errors import DataError, first_few
+from training.data.image_folders import split_folders, split_notes
+from training.data.tables import Source, listed, read_rows
+from training.errors import DataError, PictureFaultError, first_few
 
 _MAX_LISTED = 10  # labels in a note
 
@@ -30,6 +31,7 @@ class Split:
     name: str
     source: str
     items: list[Example]
+    notes: tuple[str, ...] = ()  # on files of its source that are left out
 
     @cached_property
     def fingerprint(self) -> str:
@@ -83,8 +85,10 @@ def load_data(config: TaskConfig) -> TaskData:
 
 def load_split(name: str, source: str, config: TaskConfig) -> Split:
     """Read and check one split of a file, an image folder or a hub data set."""
-    rows, folder = read_rows(source, config.data)
-    return _checked(name, source, rows, folder, config)
+    if (folders := split_folders(source)) and name not in folders:
+        raise DataError(f"{source} holds the splits {', '.join(folders)}, but no {name}; correct data.{name}")
+    source = str(folders.get(name, source))
+    return _checked(name, source, read_rows(source, config.data), config)
 
 
 def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]]:
@@ -95,28 +99,38 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; set data.root to the folder of the {data.format} files")
         layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
-        rows_of = layout.splits.items()
-        return {name: _checked(name, data.root, rows, layout.folder, config) for name, rows in rows_of}, layout.notes
-    sources = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: load_split(name, source, config) for name, source in sources.items() if source is not None}, ()
+        rows_of = {name: Source(rows, layout.folder, Skipped()) for name, rows in layout.splits.items()}
+        return {name: _checked(name, data.root, rows, config) for name, rows in rows_of.items()}, layout.notes
+    configured = {"train": data.train, "validation": data.validation, "test": data.test}
+    given = {name: source for name, source in configured.items() if source is not None}
+    folders = split_folders(given["train"])
+    sources = given | {name: str(folder) for name, folder in folders.items() if name not in given}
+    splits = {name: load_split(name, sources[name], config) for name in configured if name in sources}
+    notes = split_notes(folders, given)
+    return splits, (*notes, *(note for split in splits.values() for note in split.notes))
 
 
-def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: TaskConfig) -> Split:
+def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
     items: list[Example] = []
     faults: dict[Hashable, str] = {}
-    for number, row in enumerate(track(rows, f"checking {name}"), start=1):
+    for number, row in enumerate(track(read.rows, f"checking {name}"), start=1):
         try:
-            items.append(item_from_row(number, row, folder, config))
+            items.append(item_from_row(number, row, read.folder, config))
         except DataError as fault:
+            if read.is_pictures and isinstance(fault, PictureFaultError):
+                read.skipped.add(row["image"], f"pictures, each of which {fault.fault}")
+                continue
             group = row.get("group")  # a broken image with several texts is one fault
             faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
     if faults:
         count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
         summary = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
         raise DataError(f"{summary}:\n{listed([*faults.values()])}")
+    notes = tuple(read.skipped.lines(source))
     if not items:
-        raise DataError(f"{source} ({name}) has no rows; give it items, or name another file")
-    return Split(name, source, items)
+        message = f"{source} ({name}) has no rows; give it items, or name another file"
+        raise DataError("\n".join([message, *notes]))
+    return Split(name, source, items, notes)
 
 
 def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, dict[str, Split]]:

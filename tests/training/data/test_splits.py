@@ -66,7 +66,7 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
     assert "4 rows to mend" in message
     assert "row 4: photo 'photos/gone.png' does not exist" in message
     assert "leave the cell empty" in message
-    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG or WebP file; replace it, or leave" in message
+    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG, WebP or AVIF file; replace it, or leave" in message
     assert "row 31: neither photo nor caption is given" in message
     assert "row 32: column kind holds no single label" in message
 
@@ -147,7 +147,7 @@ def test_a_csv_in_another_encoding_is_refused(make_config: Make, tmp_path: Path)
         ("cut.png", "is damaged or cut short"),
         ("exif.png", "is damaged or cut short"),
         ("huge.png", "has more than 50,000,000 pixels, before or after it is resized"),
-        ("drawing.bmp", "is not a JPEG, PNG or WebP file"),
+        ("drawing.bmp", "is not a JPEG, PNG, WebP or AVIF file"),
     ],
 )
 def test_an_unusable_picture_is_refused_before_training(
