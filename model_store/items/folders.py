@@ -13,10 +13,16 @@ from model_store.items.formats import HEAD_BYTES, format_of
 from model_store.items.rows import Row
 
 Skip: TypeAlias = Callable[[str, str], object]  # receives the path within the folder, and the reason
+Fault: TypeAlias = Callable[[Path], str | None]
 # A file with such a name is meant as a picture: if it cannot be read, it gets an error instead of being left out.
 _SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".heic", ".heif"}
 _HIDDEN_NAMES = {"__MACOSX"}  # what macOS adds to a zip file
+_HIDDEN = "hidden files"
 _MAX_NAMES = 10  # in a line
+
+
+def ignore(_path: str, _reason: str) -> None:
+    """Do nothing about a file that is left out."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Skipped:
         return [f"left out of {folder}: {reason} ({len(paths):,}): {_named(paths)}" for reason, paths in reasons]
 
 
-def folder_rows(folder: Path, skip: Skip = lambda _path, _reason: None) -> list[Row]:
+def folder_rows(folder: Path, skip: Skip = ignore) -> list[Row]:
     """The pictures in a folder and its subfolders, sorted by path.
 
     A row has `image`, the path relative to the folder, and `label`, the first subfolder of that path or None.
@@ -47,13 +53,27 @@ def folder_rows(folder: Path, skip: Skip = lambda _path, _reason: None) -> list[
     return [{"image": path.as_posix(), "label": path.parts[0] if len(path.parts) > 1 else None} for path in paths]
 
 
+def picture_paths(folder: Path, skip: Skip = ignore) -> Iterator[Path]:
+    """The paths of `folder_rows`, unsorted."""
+    return paths_in(folder, _picture_fault, skip)
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is left out without a look at its content."""
     return name.startswith(".") or name in _HIDDEN_NAMES
 
 
-def picture_paths(folder: Path, skip: Skip = lambda _path, _reason: None) -> Iterator[Path]:
-    """The paths of `folder_rows`, unsorted. Links are followed, unless they lead back to a folder above."""
+def paths_in(
+    folder: Path, file_fault: Fault, skip: Skip, is_hidden: Callable[[str], bool] = is_hidden
+) -> Iterator[Path]:
+    """The files in a folder and its subfolders, as paths within the folder.
+
+    Links are followed, unless they lead back to a folder above.
+
+    Args:
+        file_fault: why a file is left out, or None; may raise OSError.
+        skip: called for each file and subfolder that is left out.
+    """
     real_folders = {folder: frozenset([folder.resolve()])}  # for a path: its folder and those above it
 
     def unreadable(error: OSError) -> None:
@@ -63,38 +83,34 @@ def picture_paths(folder: Path, skip: Skip = lambda _path, _reason: None) -> Ite
         current = Path(name)
         above = real_folders.pop(current)
         for path in sorted(current / subfolder for subfolder in subfolders):
-            if (reason := _folder_fault(path, above)) is not None:
-                skip(f"{path.relative_to(folder).as_posix()}/", reason)
+            is_loop = (real := path.resolve()) in above
+            if is_loop or is_hidden(path.name):
                 subfolders.remove(path.name)
+                skip(f"{path.relative_to(folder).as_posix()}/", "links to a folder above" if is_loop else _HIDDEN)
             else:
-                real_folders[path] = above | {path.resolve()}
+                real_folders[path] = above | {real}
         for path in sorted(current / file for file in files):
-            if (reason := _file_fault(path)) is not None:
-                skip(path.relative_to(folder).as_posix(), reason)
-            else:
+            fault = _HIDDEN if is_hidden(path.name) else _fault(path, file_fault)
+            if fault is None:
                 yield path.relative_to(folder)
+            else:
+                skip(path.relative_to(folder).as_posix(), fault)
 
 
-def _folder_fault(path: Path, above: frozenset[Path]) -> str | None:
-    """Why a folder is left out, or None."""
-    if is_hidden(path.name):
-        return "hidden files"
-    return "links to a folder above" if path.resolve() in above else None
-
-
-def _file_fault(path: Path) -> str | None:
-    """Why a file is left out; None for a picture, or for a name that says so."""
-    if is_hidden(path.name):
-        return "hidden files"
+def _fault(path: Path, file_fault: Fault) -> str | None:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return "files that are not regular"  # reading a pipe would never end
-        if path.suffix.lower() in _SUFFIXES:
-            return None
-        with path.open("rb") as file:
-            return None if format_of(file.read(HEAD_BYTES)) else "files that are no pictures"
+        return file_fault(path)
     except OSError:
         return "links that lead nowhere" if path.is_symlink() else "files that cannot be read"
+
+
+def _picture_fault(path: Path) -> str | None:
+    if path.suffix.lower() in _SUFFIXES:
+        return None
+    with path.open("rb") as file:
+        return None if format_of(file.read(HEAD_BYTES)) else "files that are no pictures"
 
 
 def _named(paths: list[str]) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from model_store.items.cells import is_missing
+from model_store.items.formats import FORMATS
 from model_store.messages import describe_field_error
 from service.errors import Code, ServiceError
 
@@ -32,7 +33,7 @@ class Input(Strict):
 
     image: bytes | None = Field(
         None,
-        description="Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
+        description=f"Base64 or a data: URI of a {FORMATS} picture; never fetched from a URL.",
         json_schema_extra={"anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}]},
     )
     text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
@@ -119,7 +120,7 @@ def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
         "type": "string",
         "format": "binary",
         "title": "Image",
-        "description": "A JPEG, PNG or WebP file.",
+        "description": f"A {FORMATS} file.",
     }
     example = {"task": "clipart-category", "text": "a red apple", **more}
     return {

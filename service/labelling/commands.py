@@ -20,7 +20,7 @@ from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
 from service.labelling.answerers import Answerer, ServiceAnswerer, StoreAnswerer, open_store
 from service.labelling.command_errors import one_line_errors
-from service.labelling.labelled_file import columns_of, label_file, open_source
+from service.labelling.labelled_file import columns_of, label_file, open_source, skipped_lines
 from service.labelling.rows import Limits, item_of, named_columns
 from service.labelling.writers import check_output
 from service.settings import Settings, read_settings
@@ -138,7 +138,7 @@ def classify(
         columns = columns_of(table, image_column, text_column, named_columns(keep), output)
         counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
     typer.echo(counts.summary("standard output" if output is None else output), err=True)
-    for line in counts.failures():
+    for line in [*counts.failures(), *skipped_lines(table)]:
         typer.echo(f"  {plain(line)}", err=True)
     if counts.failed == counts.rows:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from model_store.items.formats import PictureFormat
 from model_store.items.pictures import media_type_of
 from service.api.answers import (
     BatchClassification,
@@ -54,7 +55,7 @@ ShowcaseDep = Annotated[Showcase, _app_state("showcase")]
 
 _PROBLEMS = problem_responses(ProblemDetails, "code")
 _PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
+    200: {"description": "The encoded picture.", "content": {each.media_type: {} for each in PictureFormat}}
 }
 # The publisher of a version wrote these files, so a browser must not run their scripts as the service's.
 _HARMLESS = {

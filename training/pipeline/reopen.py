@@ -41,6 +41,8 @@ def open_finished(
         if not any(flag.startswith("--data.") for flag in flags):
             raise RunError(f"the data of {folder} has changed since it was trained; add --data.test PATH to use it")
         announce(f"this is not the data that {folder} was trained with")
+        for note in data.notes:
+            announce(note)
     return _exported_as(trained, config), data
 
 
