@@ -340,7 +340,7 @@ def written_formats() -> Iterator[tuple[str, bytes]]:
 
 
 def test_the_file_name_does_not_decide_the_format(target, reliability):
-    files = [(name, data) for name, data in written_formats() if name not in ("PNG", "JPEG", "WEBP", "MPO")]
+    files = [(name, data) for name, data in written_formats() if name not in ("PNG", "JPEG", "WEBP", "AVIF", "MPO")]
     files += [("SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n")]
     files += [("HTML", b"<html></html>"), ("FITS", b"SIMPLE  =                    T"), ("ELF", b"\x7fELF")]
     assert len({name for name, _ in files}) >= 20

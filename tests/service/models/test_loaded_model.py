@@ -43,7 +43,12 @@ def test_pixel_values_have_a_batch_of_one():
 @pytest.mark.parametrize(
     ("data", "limits", "code", "detail"),
     [
-        (b"GIF89a", {}, Code.IMAGE_FORMAT, "Send a JPEG, PNG, WebP or AVIF file; an image is never fetched from a URL."),
+        (
+            b"GIF89a",
+            {},
+            Code.IMAGE_FORMAT,
+            "Send a JPEG, PNG, WebP or AVIF file; an image is never fetched from a URL.",
+        ),
         (
             png((40, 40)),
             {},
