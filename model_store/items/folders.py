@@ -114,5 +114,5 @@ def _picture_fault(path: Path) -> str | None:
 
 
 def _named(paths: list[str]) -> str:
-    names = ", ".join(paths[:_MAX_NAMES]).encode(errors="backslashreplace").decode()
+    names = "".join(letter if letter.isprintable() else "\ufffd" for letter in ", ".join(paths[:_MAX_NAMES]))
     return names if len(paths) <= _MAX_NAMES else f"{names} and {len(paths) - _MAX_NAMES:,} more"

@@ -15,9 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.support.odd_pictures import PICTURE, encoded, with_large_metadata, with_odd_exif
 from training.config import TaskConfig
-from training.data.splits import load_data, load_split
+from training.data.examples import Example
+from training.data.golden import golden_items
+from training.data.splits import Split, load_data, load_split
 from training.errors import DataError
+from training.learning.batches import RawInputs
+from training.model.backbones import load_backbone_config
+from training.model.preprocessing import Preprocessor
 
 Make = Callable[..., TaskConfig]
 
@@ -145,7 +151,9 @@ def test_a_csv_in_another_encoding_is_refused(make_config: Make, tmp_path: Path)
     ("name", "problem"),
     [
         ("cut.png", "is damaged or cut short"),
-        ("exif.png", "is damaged or cut short"),
+        ("tail.jpg", "is damaged or cut short"),
+        ("long.png", "has more than 50,000,000 pixels, before or after it is resized"),
+        ("tall.jpg", "has more than 50,000,000 pixels, before or after it is resized"),
         ("huge.png", "has more than 50,000,000 pixels, before or after it is resized"),
         ("drawing.bmp", "is not a JPEG, PNG, WebP or AVIF file"),
     ],
@@ -154,7 +162,9 @@ def test_an_unusable_picture_is_refused_before_training(
     make_config: Make, tmp_path: Path, png: Callable[..., bytes], name: str, problem: str
 ) -> None:
     (tmp_path / "cut.png").write_bytes(png(1)[:300])
-    Image.new("RGB", (4, 4)).save(tmp_path / "exif.png", exif=b"no EXIF at all")
+    (tmp_path / "tail.jpg").write_bytes(encoded("JPEG", PICTURE.resize((900, 600)))[:-100])
+    Image.new("RGB", (2_200, 2)).save(tmp_path / "long.png")
+    Image.new("RGB", (3, 3_300)).save(tmp_path / "tall.jpg")
     Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "drawing.bmp")
     (tmp_path / "rows.csv").write_text(f"image,text,label\n{name},words,a\n")
@@ -163,6 +173,74 @@ def test_an_unusable_picture_is_refused_before_training(
         load_split("train", str(tmp_path / "rows.csv"), make_config())
 
     assert f"row 1: image '{name}' {problem}; replace it, or leave the cell empty" in str(error.value)
+
+
+ODD_PICTURES = with_large_metadata() | with_odd_exif()
+ODD_PICTURES |= {
+    f"{kind} {mode}": encoded(kind, PICTURE.convert("L").convert(mode), **options)
+    for kind, mode, options in (
+        ("PNG", "1", {}),
+        ("PNG", "I;16", {}),
+        ("PNG", "LA", {}),
+        ("PNG", "P", {"transparency": 3}),
+        ("PNG", "P", {"transparency": bytes(range(200))}),
+        ("PNG", "RGBA", {"save_all": True, "append_images": [PICTURE]}),
+        ("JPEG", "L", {"progressive": True}),
+        ("JPEG", "CMYK", {}),
+        ("JPEG", "YCbCr", {}),
+        ("WEBP", "RGBA", {"save_all": True, "append_images": [PICTURE]}),
+        ("AVIF", "RGBA", {}),
+        ("AVIF", "L", {"save_all": True, "append_images": [PICTURE]}),
+    )
+}
+DAMAGED_PICTURES = {f"{name} cut {cut}": data[:-cut] for name, data in ODD_PICTURES.items() for cut in (9, 100)}
+
+
+def outcome(use: Callable[[], object]) -> bool:
+    """Whether it succeeds; any error other than a DataError fails the test."""
+    try:
+        use()
+    except DataError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def preprocessor(tiny_backbone: Path) -> Preprocessor:
+    return Preprocessor(str(tiny_backbone), load_backbone_config(str(tiny_backbone)))
+
+
+@pytest.mark.parametrize("name", [*ODD_PICTURES, *DAMAGED_PICTURES])
+def test_a_picture_is_checked_as_it_is_used(
+    make_config: Make, tmp_path: Path, preprocessor: Preprocessor, name: str
+) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes((ODD_PICTURES | DAMAGED_PICTURES)[name])
+    (tmp_path / "rows.csv").write_text("image,text,label\npicture,words,a\n")
+    item = Example(1, path, None, ("a",))
+
+    passes = outcome(lambda: load_split("train", str(tmp_path / "rows.csv"), make_config()))
+
+    assert passes or name not in ODD_PICTURES
+    assert passes == outcome(lambda: RawInputs(preprocessor).image(item))
+    assert passes == outcome(lambda: golden_items(Split("test", "made", [item])))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-99])])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "AVIF"])
+def test_a_picture_that_changes_after_the_check_is_named(
+    make_config: Make, tmp_path: Path, preprocessor: Preprocessor, kind: str, change: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(kind))
+    (tmp_path / "rows.csv").write_text("image,text,label\n,words,a\npicture,words,b\n")
+    split = load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+    change(path)
+
+    for use in (lambda: golden_items(split), lambda: RawInputs(preprocessor).images(split.items[1:])):
+        with pytest.raises(DataError, match=f"^row 2: {path}"):
+            use()
 
 
 def test_a_null_in_a_list_of_labels_is_left_out(make_config: Make, tmp_path: Path) -> None:
@@ -220,17 +298,6 @@ def test_a_folder_of_images_by_label(make_config: Make, tmp_path: Path, png: Cal
 
     assert [item.labels[0] for item in items] == ["cat", "cat", "dog", "dog"]
     assert all(item.image is not None and item.text is None for item in items)
-
-
-def test_a_folder_of_split_folders_is_refused(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
-    for folder in ("train/cat", "test/cat"):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "1.png").write_bytes(png(1))
-
-    with pytest.raises(DataError, match=r"has the folders test, train, which are splits, .* data\.train: .*/train$"):
-        load_split("train", str(tmp_path), make_config())
-
-    assert [item.labels for item in load_split("train", str(tmp_path / "train"), make_config()).items] == [("cat",)]
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
