@@ -87,6 +87,12 @@ def webp_with(kind: bytes, content: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(data) - 8) + data[8:]
 
 
+def saying(data: bytes, width: int, height: int) -> bytes:
+    """An AVIF file with another size in its header."""
+    place = data.index(b"ispe") + 8
+    return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
+
+
 def with_exif(file_format: str, exif: bytes) -> bytes:
     """The picture with an EXIF block, which need not be valid."""
     if file_format == "PNG":

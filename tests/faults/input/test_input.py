@@ -376,7 +376,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 def test_a_damaged_picture_is_answered_or_refused(target, counts, reliability):
     chance, seen = random.Random(0), dict.fromkeys((200, 413, 415, 422), 0)  # noqa: S311
     picture = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
-    files = [encoded(picture, name, **more) for name, more in [("PNG", {}), ("JPEG", {}), ("WEBP", {})]]
+    files = [encoded(picture, name, **more) for name, more in [("PNG", {}), ("JPEG", {}), ("WEBP", {}), ("AVIF", {})]]
     files += [encoded(picture, "JPEG", progressive=True), encoded(picture, "WEBP", lossless=True)]
     files += [encoded(picture.convert("P"), "PNG"), encoded(picture.convert("CMYK"), "JPEG")]
     number = counts(300, 120_000)
@@ -402,7 +402,7 @@ def odd_pictures() -> Iterator[tuple[str, bytes, int]]:
     gradient = Image.linear_gradient("L").resize((48, 32))
     colour = Image.merge("RGB", [gradient, gradient.rotate(180), ImageOps.invert(gradient)])
     for size in [(1, 1), (1, 2), (2, 1), (1, 5_000), (5_000, 1), (3, 3), (17, 16)]:
-        for name in ("PNG", "JPEG", "WEBP"):
+        for name in ("PNG", "JPEG", "WEBP", "AVIF"):
             yield f"{name} {size}", encoded(Image.new("RGB", size, "red"), name), 200
     yield "PNG 1 x 65535", flat((1, 65_535), "PNG"), 200
     yield "JPEG 65500 x 1", flat((65_500, 1), "JPEG"), 200

@@ -10,7 +10,7 @@ from PIL import Image
 
 from model_store.items.avif import coded_pixels, still_picture
 from model_store.items.pictures import PictureError, PictureProblem, decode
-from tests.support.odd_pictures import encoded
+from tests.support.odd_pictures import encoded, saying
 
 RED, CLEAR = Image.new("RGB", (64, 48), "red"), Image.new("RGBA", (64, 48), (9, 9, 9, 99))
 FRAMES = {"save_all": True, "append_images": [Image.new("RGB", (64, 48), "blue")]}
@@ -28,12 +28,6 @@ def meta(locations: bytes, kinds: tuple[bytes, ...] = (b"av01",), more: bytes = 
     entries = [box(b"infe", b"\2\0\0\0" + struct.pack(">HH", number, 0) + kind) for number, kind in enumerate(kinds)]
     items = box(b"iinf", bytes(4) + struct.pack(">H", len(kinds)) + b"".join(entries))
     return PLAIN[:32] + box(b"meta", bytes(4) + items + box(b"iloc", locations) + more)
-
-
-def saying(data: bytes, width: int, height: int) -> bytes:
-    """The file with another size in its header."""
-    place = data.index(b"ispe") + 8
-    return data[:place] + struct.pack(">II", width, height) + data[place + 8 :]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from service.labelling.answerers import StoreAnswerer
 from service.labelling.rows import COLUMNS
 from tests.support.closed_service import CANARY
 from tests.support.made_data_set import label_data, write_data_set
+from tests.support.odd_pictures import encoded
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -321,6 +322,26 @@ def test_failed_rows_are_listed_and_the_other_rows_are_labelled(run, place, tmp_
     assert [row["error"] for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))] == [
         *["not_found"] * 23,
         "",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_a_folder_is_read_by_content_and_other_files_are_named(run, place, tmp_path, kind):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a", "b.JPG", "c.txt", "deep/d.jfif"):
+        (tmp_path / "in" / name).write_bytes(encoded(kind))
+    for name in ("Thumbs.db", "notes.txt", "deep/metadata.csv", ".DS_Store"):
+        (tmp_path / "in" / name).write_bytes(b"some words")
+
+    done = run(tmp_path / "in", "--task", "fruit", "--output", tmp_path / "out.jsonl", *place)
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["image"], row["error"]) for row in rows] == [
+        *((name, None) for name in ("a", "b.JPG", "c.txt", "deep/d.jfif"))
+    ]
+    assert done.stderr.splitlines()[1:] == [
+        f"  left out of {tmp_path}/in: hidden files (1): .DS_Store",
+        f"  left out of {tmp_path}/in: files that are no pictures (3): Thumbs.db, notes.txt, deep/metadata.csv",
     ]
 
 

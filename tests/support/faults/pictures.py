@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tests.support.faults.mutation import mutate
+from tests.support.odd_pictures import saying
 
 MOST_BOMB_BYTES = 128 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -151,13 +152,8 @@ def _webp_that_says(width: int, height: int) -> bytes:
 
 
 def _avif_that_says(width: int, height: int) -> bytes:
-    return _with_size(encoded(Image.new("L", (8, 8)), "AVIF"), width, height)
+    return saying(encoded(Image.new("L", (8, 8)), "AVIF"), width, height)
 
 
 def _avif_of_more_than_it_says() -> bytes:
-    return _with_size(encoded(Image.new("L", (7_500, 7_500)), "AVIF", subsampling="4:0:0", speed=10), 8, 8)
-
-
-def _with_size(avif: bytes, width: int, height: int) -> bytes:
-    place = avif.index(b"ispe") + 8
-    return avif[:place] + struct.pack(">II", width, height) + avif[place + 8 :]
+    return saying(encoded(Image.new("L", (7_500, 7_500)), "AVIF", subsampling="4:0:0", speed=10), 8, 8)
