@@ -14,9 +14,9 @@ _EXPOSED = ("X-Request-ID", "Retry-After", "Server-Timing", "WWW-Authenticate", 
 
 
 class Cors(CORSMiddleware):
-    """ASGI middleware around all that answer. It answers preflight requests, which browsers send without a key.
+    """ASGI middleware around all others. It answers preflight requests, which browsers send without a key.
 
-    Pages may send any header, because no right depends on a cookie: a page must know an API key to use it.
+    Pages may send any header. Credentials that browsers add themselves, such as cookies, give a client no rights here.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
