@@ -73,8 +73,6 @@ def folder_rows(folder: Path) -> list[Row]:
 def _csv(path: Path) -> Table:
     records = csv_cells(path)
     names = next(records)
-    if names.count("") > 1:  # empty columns at the end of a spreadsheet
-        names = [name for name in names if name]
     check_unique(path, names)
     return PlainTable(path, path.parent, names, sum(1 for _ in records), csv_rows)
 
