@@ -133,9 +133,10 @@ def classify(
                 else:
                     Console().print(answer_view(answer))
             return
+        source = existing(source)
         if output is not None:
             check_output(output, source, force)
-        table = open_source(existing(source))
+        table = open_source(source)
         columns = columns_of(table, image_column, text_column, named_columns(keep), output)
         counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
     typer.echo(counts.summary("standard output" if output is None else output), err=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from model_store.items.cells import is_missing
 from model_store.items.labels import label_cells, label_of
 from model_store.items.rows import Row
 from training.errors import first_few
 
 Spellings = Counter[tuple[str, str]]  # number of rows by label and by the text in the file
 _MAX_LISTED = 10
+_MAX_PATH = 80  # characters
 _EMPTY_WORDS = {"nan", "nat", "na", "n/a", "<na>", "null", "none"}
 
 
@@ -37,6 +39,13 @@ def unlabelled_note(rows: Sequence[str], are_kept: bool) -> str:
     count, was, which = ("1 row has", "was", "row") if len(rows) == 1 else (f"{len(rows):,} rows have", "were", "rows")
     outcome = "kept, as items to which no label applies" if are_kept else "left out"
     return f"{count} no label and {was} {outcome}: {which} {first_few(rows, _MAX_LISTED)}"
+
+
+def row_name(number: int, image: object) -> str:
+    """The number of a row, with the path of its picture if it has one."""
+    return (
+        f"{number} ({image.strip()[:_MAX_PATH]!r})" if isinstance(image, str) and not is_missing(image) else str(number)
+    )
 
 
 def _merged(label: str, texts: Spellings) -> str:

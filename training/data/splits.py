@@ -19,7 +19,7 @@ from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.examples import Example, item_from_row
-from training.data.label_notes import Spellings, spelling_notes, spellings_of, unlabelled_note
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
 from training.data.tables import listed, read_rows
 from training.errors import DataError, first_few
 
@@ -116,8 +116,7 @@ def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: 
         try:
             item = item_from_row(number, row, folder, config)
             if item is None or not item.labels:
-                path = row["image"]
-                unlabelled.append(f"{number} ({path.strip()})" if isinstance(path, str) and path else str(number))
+                unlabelled.append(row_name(number, row["image"]))
             if item is not None:
                 items.append(item)
         except DataError as fault:

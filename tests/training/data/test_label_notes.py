@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from training.data.label_notes import Spellings, spelling_notes, spellings_of, unlabelled_note
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
 
 
 def notes_of(*labels: object, several: bool = False) -> list[str]:
@@ -43,6 +43,14 @@ def test_of_many_merged_labels_ten_are_listed() -> None:
 
     assert "'label 9' (2 rows" in note
     assert note.endswith(" and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [(None, "3"), ("", "3"), (b"picture", "3"), (" a.png", "3 ('a.png')"), ("\udcff.png", "3 ('\\udcff.png')")],
+)
+def test_a_row_has_the_name_of_its_picture(image: object, name: str) -> None:
+    assert row_name(3, image) == name
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
     assert "leave the cell empty" in message
     assert "row 6: photo 'photos/text.png' is not a JPEG, PNG or WebP file; replace it, or leave" in message
     assert "row 31: neither photo nor caption is given" in message
-    assert message.endswith("\n  1 row has no label and was left out: row 32 (photos/7.png)")
+    assert message.endswith("\n  1 row has no label and was left out: row 32 ('photos/7.png')")
 
 
 def test_of_many_faulty_rows_ten_are_listed(make_config: Make, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_row_that_is_left_out_needs_no_picture(make_config: Make, tmp_path: Pa
     split = load_split("train", str(tmp_path / "rows.csv"), make_config())
 
     assert [item.text for item in split.items] == ["two"]
-    assert split.unlabelled == ("1 (gone.png)",)
+    assert split.unlabelled == ("1 ('gone.png')",)
 
 
 @pytest.mark.parametrize("label", [["a"], [], {"name": "a"}])
@@ -374,7 +374,7 @@ def test_a_data_set_of_the_hub_has_names_of_classes_and_encoded_images(
 ) -> None:
     kind = datasets.ClassLabel(names=["cat", "dog"])
     features = datasets.Features({"image": datasets.Image(), "label": kind})
-    rows = {"image": [{"bytes": png(1), "path": None}] * 2, "label": [1, 0]}
+    rows = {"image": [{"bytes": png(1), "path": None}] * 3, "label": [1, 0, -1]}
     hub = {("owner/pets", "dev"): datasets.Dataset.from_dict(rows, features)}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: hub[name, split])
     config = make_config(data={"train": "unused", "text": None})
@@ -382,6 +382,18 @@ def test_a_data_set_of_the_hub_has_names_of_classes_and_encoded_images(
     items = load_split("train", "owner/pets:dev", config).items
 
     assert [(item.image, item.labels) for item in items] == [(png(1), ("dog",)), (png(1), ("cat",))]
+
+
+def test_a_data_set_of_the_hub_may_have_lists_of_classes(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = datasets.List(datasets.ClassLabel(names=["cat", "dog"]))
+    features = datasets.Features({"text": datasets.Value("string"), "label": kinds})
+    rows = {"text": ["a", "b", "c"], "label": [[1, 0], [-1], [-1, 0]]}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_dict(rows, features))
+    config = make_config(problem="multi_label", data={"train": "unused", "image": None})
+
+    items = load_split("train", "owner/pets", config).items
+
+    assert [item.labels for item in items] == [("dog", "cat"), (), ("cat",)]
 
 
 @pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9\u200b", "\u202acaf\u00e9\u202c", "caf\u00ad\u00e9\u00a0"])
