@@ -15,7 +15,7 @@ _IGNORED = (  # the other characters with Unicode's property Default_Ignorable_C
 _CONTROLS = r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # without white space
 _BLANK = re.compile(rf"[\s\u2800{_JOINERS}{_TAGS}{_SELECTORS}{_IGNORED}]*")  # U+2800: a Braille cell without dots
 _INVISIBLE = re.compile(rf"(\U0001f3f4[{_TAGS}]+)|[{_TAGS}{_IGNORED}{_CONTROLS}]")  # a flag with tags is Wales's
-_JOINED = re.compile(rf"(?<![{_JOINERS}])([{_JOINERS}])[{_JOINERS}]*")
+_JOINED = re.compile(rf"([{_JOINERS}])[{_JOINERS}]*")
 _VIRAMA = 9  # combining class of the marks that join the consonants of Indic scripts
 
 

@@ -59,8 +59,10 @@ def with_names(cell: object, names: Sequence[str]) -> object:
     if isinstance(cell, list):
         return [with_names(element, names) for element in cell]
     number = _whole(cell)
-    if not isinstance(number, int) or number < 0:
-        return None if isinstance(number, int) else cell
+    if not isinstance(number, int):
+        return cell
+    if number < 0:
+        return None
     if number >= len(names):
         raise ValueError(f"class {number} has no name: the names are of 0 to {len(names) - 1}")
     return names[number]

@@ -51,7 +51,7 @@ def open_table(path: Path) -> Table:
     if not path.exists():
         raise TableError(f"there is no {path}; correct the path")
     if kind not in SUFFIXES:
-        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file")
+        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file; convert it")
     if not path.is_file():
         raise TableError(f"{path} is read more than once, so it has to be a plain file")
     with table_errors(path):
