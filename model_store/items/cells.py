@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import stat
+import unicodedata
 from pathlib import Path
+
+from model_store.items.invisible import is_blank, without_invisible
 
 
 class CellError(ValueError):
@@ -19,10 +22,30 @@ class TooLargeError(CellError):
 
 
 def is_missing(cell: object) -> bool:
-    """Whether a cell has no value: null, empty, only Unicode white space, NaN or NaT."""
+    """Whether a cell has no value: null, empty, only white space and invisible characters, NaN, NaT or pandas' NA."""
     if isinstance(cell, str):
-        return not cell or cell.isspace()
-    return cell is None or cell == b"" or bool(cell != cell)  # NaN and NaT differ from themselves
+        return is_blank(cell)
+    try:
+        return cell is None or cell == b"" or bool(cell != cell)  # NaN and NaT differ from themselves
+    except TypeError:  # NA cannot be compared
+        return True
+
+
+def existing(path: Path) -> Path:
+    """The path, or the one that exists and looks like it: in the other normal form, without invisible characters.
+
+    A Mac stores "é" as two characters (NFD); a list of files usually names it as one (NFC).
+    """
+    if str(path).isascii() or _exists(path):
+        return path
+    found = Path()
+    for part in path.parts:
+        visible = without_invisible(part)
+        candidates = [found / part, *(found / unicodedata.normalize(form, visible) for form in ("NFC", "NFD"))]
+        if (match := next(filter(_exists, candidates), None)) is None:
+            return path
+        found = match
+    return found
 
 
 def image_of(cell: object, folder: Path) -> bytes | Path | None:
@@ -44,7 +67,7 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
         raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
     if cell.strip().lower().startswith(("http://", "https://")):
         raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
-    path = folder / cell.strip()
+    path = existing(folder / cell.strip())
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a null character
@@ -63,3 +86,10 @@ def load_image(image: bytes | Path, max_bytes: int) -> bytes:
         return image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:
         raise NoFileError("cannot be read; give this user the right to read it") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long, or a folder may not be searched
+        return False

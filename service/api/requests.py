@@ -28,7 +28,7 @@ class Strict(BaseModel):
 
 
 class Input(Strict):
-    """One item. An empty image or text, or one of white space only, counts as absent."""
+    """One item. An image or text that is empty, or only white space and invisible characters, counts as absent."""
 
     image: bytes | None = Field(
         None,

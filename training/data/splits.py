@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
+from model_store import Problem
+from model_store.items.cells import existing
 from model_store.items.rows import Row
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.examples import Example, item_from_row
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
 from training.data.tables import listed, read_rows
 from training.errors import DataError, first_few
 
@@ -30,6 +33,8 @@ class Split:
     name: str
     source: str
     items: list[Example]
+    spellings: Spellings = field(default_factory=Spellings)  # of the labels in the source
+    unlabelled: tuple[str, ...] = ()  # rows without a label: their numbers and the paths of their pictures
 
     @cached_property
     def fingerprint(self) -> str:
@@ -66,6 +71,7 @@ class TaskData:
 def load_data(config: TaskConfig) -> TaskData:
     """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
     splits, notes = _given_splits(config)
+    notes += _label_notes([*splits.values()], config)
     all_shares = {"validation": config.data.validation_share, "test": config.data.test_share}
     shares = {name: share for name, share in all_shares.items() if name not in splits}
     if shares:
@@ -91,7 +97,7 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
     """The splits that the data comes with, and notes on them."""
     data = config.data
     if data.root is not None:
-        root = Path(data.root)
+        root = existing(Path(data.root))
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; set data.root to the folder of the {data.format} files")
         layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
@@ -102,21 +108,31 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
 
 
 def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: TaskConfig) -> Split:
+    is_multi = config.problem is not Problem.SINGLE_LABEL
     items: list[Example] = []
+    unlabelled: list[str] = []
     faults: dict[Hashable, str] = {}
     for number, row in enumerate(track(rows, f"checking {name}"), start=1):
         try:
-            items.append(item_from_row(number, row, folder, config))
+            item = item_from_row(number, row, folder, config)
+            if item is None or not item.labels:
+                unlabelled.append(row_name(number, row["image"]))
+            if item is not None:
+                items.append(item)
         except DataError as fault:
             group = row.get("group")  # a broken image with several texts is one fault
             faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
     if faults:
         count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
         summary = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
-        raise DataError(f"{summary}:\n{listed([*faults.values()])}")
+        left_out = [] if is_multi or not unlabelled else [f"  {unlabelled_note(unlabelled, are_kept=False)}"]
+        raise DataError("\n".join([f"{summary}:", listed([*faults.values()]), *left_out]))
+    if unlabelled and not items:
+        cure = "set data.label to the column of the labels, or name another file"
+        raise DataError(f"{source} ({name}): none of the {len(rows):,} rows has a label; {cure}")
     if not items:
         raise DataError(f"{source} ({name}) has no rows; give it items, or name another file")
-    return Split(name, source, items)
+    return Split(name, source, items, spellings_of(rows, is_multi), tuple(unlabelled))
 
 
 def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
@@ -145,6 +161,17 @@ def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, 
             cure = f"give data.{name}"
             raise DataError(f"{train.source} has too few rows for each label to hold out a {name} split; {cure}")
     return splits.pop(train.name), splits
+
+
+def _label_notes(splits: Sequence[Split], config: TaskConfig) -> tuple[str, ...]:
+    """Notes on the rows without a label and on the spellings of the labels."""
+    is_multi = config.problem is not Problem.SINGLE_LABEL
+    notes = [
+        f"{split.source} ({split.name}): {unlabelled_note(split.unlabelled, is_multi)}"
+        for split in splits
+        if split.unlabelled
+    ]
+    return (*notes, *spelling_notes(sum((split.spellings for split in splits), Spellings())))
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from model_store.items.cells import existing
 from model_store.items.labels import class_names, with_names
 from model_store.items.rows import Row, TableError
 from model_store.items.tables import SUFFIXES, PlainTable, Table, open_table
@@ -24,7 +25,7 @@ def read_rows(source: str, config: DataConfig) -> tuple[list[Row], Path]:
     Raises:
         DataError: the source does not exist, is malformed, or lacks a column.
     """
-    path = Path(source)
+    path = existing(Path(source))
     is_on_hub = not path.exists() and path.suffix.lower() not in SUFFIXES and not source.startswith((".", "/"))
     if path.is_dir():
         path, config = _in_folder(path, config)
@@ -32,10 +33,13 @@ def read_rows(source: str, config: DataConfig) -> tuple[list[Row], Path]:
         table = _hub_table(source) if is_on_hub else open_table(path)
         columns = _columns(source, table.names, config)
         rows = all_rows(table, columns.values())
-    try:
-        return [_by_field(row, columns, table.class_names) for row in rows], table.folder
-    except ValueError as error:
-        raise DataError(f"{source}: {error}; write the data set again") from error
+    fields = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            fields.append(_by_field(row, columns, table.class_names))
+        except ValueError as error:
+            raise DataError(f"{source} row {number}: {error}; write the data set again") from error
+    return fields, table.folder
 
 
 def all_rows(table: Table, columns: Collection[str]) -> list[Row]:

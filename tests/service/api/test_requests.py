@@ -7,7 +7,9 @@ import pytest
 from service.api.requests import ClassifyRequest
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0", "\u2003\u2028"])
+@pytest.mark.parametrize(
+    "blank", ["", " ", "\t\n", "\u00a0", "\u2003\u2028", "\u200b", "\ufeff", "\u3000\u2060\u00ad", "\u200e\u2069"]
+)
 def test_a_blank_text_and_a_blank_image_are_absent(blank):
     request = ClassifyRequest(image=blank, text=blank)
 

@@ -33,6 +33,28 @@ def test_json_and_form_make_the_same_request():
     assert from_json == ClassifyRequest(image=PICTURE, **fields)
 
 
+@pytest.mark.parametrize("blank", [" \r\n", "\u00a0\u3000", "\u200b", "\ufeff", "\u2060\u00ad\u200e"])
+def test_a_blank_text_is_absent_in_every_body(blank):
+    inputs = {"image": base64.b64encode(PICTURE).decode(), "text": blank}
+    body = json.dumps(inputs, ensure_ascii=False).encode()
+    parts = form(image=PICTURE, text=blank.encode())
+
+    requests = [
+        parse_request(ClassifyRequest, body, JSON, 100),
+        parse_request(ClassifyRequest, parts, "multipart/form-data; boundary=x", 100),
+        *parse_batch(json.dumps({"inputs": [inputs], "tasks": ["fruit"]}).encode(), 100, 5).inputs,
+    ]
+
+    assert [(request.image, request.text) for request in requests] == [(PICTURE, None)] * 3
+
+
+@pytest.mark.parametrize("blank", [b"", b" ", b"\r\n\t"])
+def test_a_blank_image_of_a_form_is_absent(blank):
+    request = parse_request(ClassifyRequest, form(image=blank, text=b"red"), "multipart/form-data; boundary=x", 100)
+
+    assert (request.image, request.text) == (None, "red")
+
+
 def test_a_request_has_only_the_fields_of_its_form():
     with pytest.raises(ServiceError) as caught:
         parse_request(EmbedRequest, b'{"text": "red", "top_k": 3}', JSON, 100)
