@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from model_store.items.invisible import is_blank, without_invisible
+from model_store.items.picture_text import PictureTextError, picture_from_text
 
 
 class CellError(ValueError):
@@ -52,7 +53,8 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
     """The encoded picture of a cell, or the path of its file; None if the cell is missing.
 
     Args:
-        cell: bytes, a path relative to `folder`, or a dict of `bytes` and `path` as in Hugging Face's data sets.
+        cell: bytes, a path relative to `folder`, a data: URI, or a dict of `bytes` and `path` as in Hugging Face's data
+            sets.
 
     Raises:
         CellError: the cell has another type, or its path leads to no regular file.
@@ -67,6 +69,11 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
         raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
     if cell.strip().lower().startswith(("http://", "https://")):
         raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
+    if cell.strip().lower().startswith("data:"):
+        try:
+            return picture_from_text(cell)
+        except PictureTextError as error:
+            raise CellError("is a data: URI that holds no picture; correct it, or leave the cell empty") from error
     path = existing(folder / cell.strip())
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)

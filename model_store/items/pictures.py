@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from model_store.items.contents import describe_content
 from model_store.items.pixels import (
     BAND_PIXELS,
     LARGE_PIXELS,
@@ -117,8 +118,9 @@ def _format_of(data: bytes) -> str:
         return "PNG"
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return "WEBP"
+    kind = describe_content(data)
     message = "Send a JPEG, PNG or WebP file; an image is never fetched from a URL."
-    raise PictureError(PictureProblem.FORMAT, message)
+    raise PictureError(PictureProblem.FORMAT, f"{message} This is {kind}." if kind else message)
 
 
 def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _Resizing | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from base64 import b64encode
 from decimal import Decimal
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from model_store.items.cells import CellError, NoFileError, TooLargeError, existing, image_of, is_missing, load_image
 from model_store.items.invisible import is_blank
+from tests.support.tiny import PICTURE
 
 SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
 
@@ -35,6 +37,19 @@ def test_a_path_leads_to_a_file_of_the_folder(folder, cell):
 @pytest.mark.parametrize("cell", [b"bytes", {"bytes": b"bytes", "path": "a.png"}])
 def test_bytes_are_the_picture(folder, cell):
     assert image_of(cell, folder) == b"bytes"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["data:image/png;base64,", " DATA:;base64,", "data:application/octet-stream;base64,\n"]
+)
+def test_a_data_uri_is_the_picture(folder, prefix):
+    assert image_of(prefix + b64encode(PICTURE).decode(), folder) == PICTURE
+
+
+@pytest.mark.parametrize("cell", ["data:text/plain,a red apple", "data:,", "data:image/png;base64,???", "data:a.png"])
+def test_a_data_uri_without_a_picture_is_refused(folder, cell):
+    with pytest.raises(CellError, match="is a data: URI that holds no picture"):
+        image_of(cell, folder)
 
 
 @pytest.mark.parametrize("cell", [None, "", "\u3000 ", b"", float("nan"), {}, {"bytes": None, "path": " "}])
