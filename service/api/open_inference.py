@@ -1,4 +1,4 @@
-"""The messages of the Open Inference Protocol, and their description for OpenAPI."""
+"""Requests and answers of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from service.api.requests import Strict, self_contained
+from service.api.requests import Strict
 
 
 class InputParameters(Strict):
@@ -77,68 +77,3 @@ class InferenceResponse(BaseModel):
     model_version: str
     id: str
     outputs: list[OutputTensor]
-
-
-class ServerMetadata(BaseModel):
-    """The service and its extensions of the protocol."""
-
-    name: str = "mora-serve"
-    version: str
-    extensions: list[str] = ["binary_tensor_data"]
-
-
-class Live(BaseModel):
-    """The process answers."""
-
-    live: bool = True
-
-
-class Ready(BaseModel):
-    """A request would be answered."""
-
-    ready: bool = True
-
-
-class ModelReady(Ready):
-    """A request for this task would be answered."""
-
-    name: str
-
-
-class TensorMetadata(BaseModel):
-    """A tensor; -1 is the number of items, or of labels in the answer."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(BaseModel):
-    """The tensors of a task."""
-
-    name: str
-    versions: list[str]
-    platform: str = "onnx_onnxv1"
-    inputs: list[TensorMetadata] = [
-        TensorMetadata(name="image", datatype="BYTES", shape=[-1]),
-        TensorMetadata(name="text", datatype="BYTES", shape=[-1]),
-    ]
-    outputs: list[TensorMetadata] = [
-        TensorMetadata(name="labels", datatype="BYTES", shape=[-1, -1]),
-        TensorMetadata(name="scores", datatype="FP32", shape=[-1, -1]),
-        TensorMetadata(name="selected", datatype="BOOL", shape=[-1, -1]),
-        TensorMetadata(name="modalities", datatype="BYTES", shape=[-1]),
-    ]
-
-
-def inference_body() -> dict[str, object]:
-    """The two forms of an InferenceRequest as OpenAPI describes them."""
-    example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a red apple"]}]}
-    binary = {"type": "string", "format": "binary", "description": "The JSON, followed by the tensors in binary form."}
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": self_contained(InferenceRequest), "example": example},
-            "application/octet-stream": {"schema": binary},
-        },
-    }

@@ -1,11 +1,11 @@
-"""The requests of clients, their checks, and their description for OpenAPI."""
+"""The requests of clients and their checks."""
 
 from __future__ import annotations
 
 import base64
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
@@ -110,47 +110,3 @@ def _size_in_bytes(text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
         raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
-
-
-def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
-    """The two forms of a request for one item as OpenAPI describes them; `more` is added to the example."""
-    form = request.model_json_schema()
-    form["properties"]["image"] = {
-        "type": "string",
-        "format": "binary",
-        "title": "Image",
-        "description": "A JPEG, PNG or WebP file.",
-    }
-    example = {"task": "clipart-category", "text": "a red apple", **more}
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": request.model_json_schema(), "example": example},
-            "multipart/form-data": {"schema": form},
-        },
-    }
-
-
-def batch_body() -> dict[str, object]:
-    """A BatchRequest as OpenAPI describes it."""
-    schema = BatchRequest.model_json_schema()
-    schema["properties"]["inputs"]["items"] = Input.model_json_schema()
-    example = {"inputs": [{"text": "a red apple"}, {"text": "a cello"}], "tasks": ["clipart-category"]}
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
-
-
-def self_contained(form: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a form without references, which would not resolve inside an OpenAPI document."""
-    schema = form.model_json_schema()
-    definitions = schema.get("$defs", {})
-    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}
-
-
-def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonValue:
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[str(schema["$ref"]).rsplit("/", 1)[1]], definitions)
-    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}

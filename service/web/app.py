@@ -29,6 +29,7 @@ from service.web.access import Access, RateLimit
 from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.cors import Cors
 from service.web.head_as_get import HeadAsGet
+from service.web.described_app import DescribedApp
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.parsing import RequestParser
@@ -80,7 +81,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         showcase.close()
         await asyncio.to_thread(close_traces)
 
-    app = FastAPI(
+    app = DescribedApp(
         title="MoRA inference service",
         description="Labels for items whose image or text may be missing.",
         lifespan=lifespan,
@@ -89,6 +90,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         redirect_slashes=False,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
         dependencies=[Depends(refuse_query)],
+        generate_unique_id_function=lambda route: route.name,
         telemetry=_NO_TELEMETRY,
     )
     app.state.metrics = metrics
