@@ -28,8 +28,8 @@ from service.web import open_inference, page
 from service.web.access import Access, RateLimit
 from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.cors import Cors
-from service.web.head_as_get import HeadAsGet
 from service.web.described_app import DescribedApp
+from service.web.head_as_get import HeadAsGet
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.parsing import RequestParser

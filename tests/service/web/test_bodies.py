@@ -65,6 +65,36 @@ def test_a_request_has_only_the_fields_of_its_form():
     )
 
 
+@pytest.mark.parametrize("name", ["file", "image[]", "picture", "Image", "img", "images"])
+@pytest.mark.parametrize("form_of_request", [EmbedRequest, ClassifyRequest])
+def test_a_part_of_another_name_is_named_before_its_content_is_read(name, form_of_request):
+    body = form(**{"text": b"red", name: PICTURE})
+
+    with pytest.raises(ServiceError) as caught:
+        parse_request(form_of_request, body, "multipart/form-data; boundary=x", 100)
+
+    assert caught.value.code is Code.EXTRA_FIELD
+    fields = ", ".join(form_of_request.model_fields)
+    assert caught.value.detail == f"The fields are {fields}. Did you mean image?"
+
+
+@pytest.mark.parametrize("name", ["text", "task", "top_k"])
+def test_a_part_that_is_not_text_is_named(name):
+    with pytest.raises(ServiceError, match=f"{name}: Send UTF-8") as caught:
+        parse_request(ClassifyRequest, form(**{name: PICTURE}), "multipart/form-data; boundary=x", 100)
+
+    assert caught.value.code is Code.BAD_TEXT
+
+
+@pytest.mark.parametrize(
+    ("fields", "suggestion"), [({"picture": "?"}, "image"), ({"Image": 5}, "image"), ({"prompt": "red"}, "text")]
+)
+def test_an_input_of_a_batch_with_another_name_is_told_its_own(fields, suggestion):
+    batch = parse_batch(json.dumps({"inputs": [{"text": "red"}, fields], "tasks": ["fruit"]}).encode(), 100, 5)
+
+    assert batch.inputs[1].detail == f"The fields are image, text. Did you mean {suggestion}?"
+
+
 def test_an_invalid_input_of_a_batch_is_replaced_by_its_error():
     inputs = [{"text": "red"}, {}, "red", {"text": "a" * 101}, {"image": "?"}]
 
