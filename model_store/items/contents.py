@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 TEXT = "text"
@@ -44,6 +45,6 @@ def describe_content(data: bytes) -> str | None:
 
 def _is_text(start: bytes) -> bool:
     """Whether the bytes are UTF-8 without control characters; the last character may be cut off."""
-    text = start.decode("utf-8-sig", errors="replace").rstrip("\ufffd")
+    text = start.removeprefix(codecs.BOM_UTF8).decode(errors="replace").rstrip("\ufffd")
     is_legible = all(character.isprintable() or character.isspace() for character in text)
     return bool(text) and is_legible and "\ufffd" not in text
