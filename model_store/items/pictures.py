@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageFile, features
 
 from model_store.items.avif import coded_pixels
+from model_store.items.contents import describe_content
 from model_store.items.formats import FORMATS, PictureFormat, format_of
 from model_store.items.metadata import orientation_of, without_metadata
 from model_store.items.pixels import (
@@ -126,8 +127,9 @@ def media_type_of(data: bytes) -> str:
 def _format_of(data: bytes) -> PictureFormat:
     file_format = format_of(data)
     if file_format is None:
+        kind = describe_content(data)
         message = f"Send a {FORMATS} file; an image is never fetched from a URL."
-        raise PictureError(PictureProblem.FORMAT, message)
+        raise PictureError(PictureProblem.FORMAT, f"{message} This is {kind}." if kind else message)
     if not features.check(_DECODERS.get(file_format, file_format.lower())):
         message = f"Pillow was built without {file_format} here; install the wheel of Pillow, or send another format."
         raise PictureError(PictureProblem.DECODER, message)

@@ -52,7 +52,7 @@ def open_table(path: Path) -> Table:
     if not path.exists():
         raise TableError(f"there is no {path}; correct the path")
     if kind not in SUFFIXES:
-        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file")
+        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file; convert it")
     if not path.is_file():
         raise TableError(f"{path} is read more than once, so it has to be a plain file")
     with table_errors(path):
@@ -62,8 +62,6 @@ def open_table(path: Path) -> Table:
 def _csv(path: Path) -> Table:
     records = csv_cells(path)
     names = next(records)
-    if names.count("") > 1:  # empty columns at the end of a spreadsheet
-        names = [name for name in names if name]
     check_unique(path, names)
     return PlainTable(path, path.parent, names, sum(1 for _ in records), csv_rows)
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
+from model_store.items.cells import existing
 from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
@@ -132,6 +133,7 @@ def classify(
                 else:
                     Console().print(answer_view(answer))
             return
+        source = existing(source)
         if output is not None:
             check_output(output, source, force)
         table = open_source(source)
@@ -182,7 +184,7 @@ def bulk(
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
     columns = image_column, text_column, named_columns(keep)
-    options = BulkOptions(source, output, task, version, *columns, top_k, part_rows)
+    options = BulkOptions(existing(source), output, task, version, *columns, top_k, part_rows)
     executor = partial(label_on_ray, workers=workers, address=address)
     with one_line_errors("stopped; run the same command to resume"):
         counts = label_data_set(options, _read_settings(store), executor, Console(stderr=True))
@@ -218,7 +220,7 @@ def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:
     elif image == "-":
         picture = sys.stdin.buffer.read(size)
     else:
-        with Path(image).open("rb") as file:
+        with existing(Path(image)).open("rb") as file:
             picture = file.read(size)
     item = item_of(picture, text, Path(), Limits.of(settings))
     if isinstance(item, ServiceError):

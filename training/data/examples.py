@@ -31,15 +31,17 @@ class Example:
     group: int | None = None  # number of the image in the split; items of one image lose the same modality
 
 
-def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example:
-    """Check one row. Raises DataError, which names the column and the cure."""
+def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example | None:
+    """Check one row; None if it has no label in a task of one label. Raises DataError with the column and the cure."""
     data = config.data
+    labels = _labels(row["label"], config)
+    if not labels and config.problem is Problem.SINGLE_LABEL:
+        return None
     image, text = _image(row["image"], folder, data), row["text"]
     if is_missing(text):
         text = None
     elif not isinstance(text, str):
         raise DataError(f"column {data.text} holds {type(text).__name__}, not text; set data.text")
-    labels = _labels(row["label"], config)
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
         raise DataError(f"neither {columns} is given; fill one in or remove the row")
@@ -71,11 +73,12 @@ def _image(cell: object, folder: Path, data: DataConfig) -> bytes | Path | None:
 
 
 def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:
-    """The labels of a cell; exactly one for a single-label task. Raises DataError."""
-    if config.problem is not Problem.SINGLE_LABEL:
-        return labels_of(cell)
-    label = None if isinstance(cell, list) else label_of(cell)
-    if label is None:
-        column = config.data.label
-        raise DataError(f"column {column} holds no single label; fill it in, remove the row, or use multi_label")
-    return (label,)
+    """The labels of a cell; at most one for a single-label task. Raises DataError."""
+    try:
+        if config.problem is not Problem.SINGLE_LABEL:
+            return labels_of(cell)
+        label = label_of(cell)
+    except ValueError as error:
+        cure = "set data.label" + (", or problem: multi_label" if isinstance(cell, list) else "")
+        raise DataError(f"column {config.data.label} {error}; {cure}") from error
+    return () if label is None else (label,)

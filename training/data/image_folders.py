@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from model_store.items.cells import existing
 from model_store.items.folders import Skipped, folder_rows, is_hidden, picture_paths
 from model_store.items.rows import Row
 from training.errors import DataError
@@ -29,7 +29,7 @@ def split_folders(source: str) -> dict[str, Path]:
     They are splits if all have names of splits, one is for training, and each holds folders of classes or a metadata
     file. So a class may have the name `test`. Raises DataError if two folders are one split.
     """
-    folder = Path(source)
+    folder = existing(Path(source))
     if not folder.is_dir() or metadata_file(folder) is not None:
         return {}
     folders = _folders_with_pictures(folder)
@@ -52,11 +52,11 @@ def split_notes(splits: Mapping[str, Path], given: Mapping[str, str]) -> list[st
     """
     if not splits:
         return []
-    folder, beside = Path(given["train"]), Skipped()
+    folder, beside = splits["train"].parent, Skipped()
     for path in sorted({*folder.iterdir()} - {*splits.values()}):
         beside.add(f"{path.name}/" if path.is_dir() else path.name, "what lies beside the splits")
     for name in {*splits} & {*given} - {"train"}:
-        if Path(given[name]) not in (folder, splits[name]):
+        if existing(Path(given[name])) not in (folder, splits[name]):
             beside.add(f"{splits[name].name}/", f"a split, because data.{name} is {given[name]}")
     names = ", ".join(f"{path.name}/" for path in splits.values())
     return [f"the folders of {folder} are splits, not classes: {names}", *beside.lines(folder)]
@@ -77,9 +77,10 @@ def rows_with_class(folder: Path, rows: Iterable[Row], skipped: Skipped) -> list
 
 def unlisted_pictures(metadata: Path, rows: Iterable[Row]) -> Skipped:
     """The pictures of a folder that its metadata file does not list."""
-    listed, skipped = {_normal(str(row["image"])) for row in rows}, Skipped()
-    for row in folder_rows(metadata.parent):
-        if _normal(row["image"]) not in listed:
+    folder, skipped = metadata.parent, Skipped()
+    listed = {existing(folder / str(row["image"]).strip()) for row in rows}
+    for row in folder_rows(folder):
+        if folder / row["image"] not in listed:
             skipped.add(row["image"], f"pictures that {metadata.name} does not list")
     return skipped
 
@@ -87,7 +88,3 @@ def unlisted_pictures(metadata: Path, rows: Iterable[Row]) -> Skipped:
 def _folders_with_pictures(folder: Path) -> list[Path]:
     folders = sorted(path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     return [path for path in folders if next(picture_paths(path), None) is not None]
-
-
-def _normal(path: str) -> str:
-    return Path(unicodedata.normalize("NFC", path.strip())).as_posix()

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from rich.progress import track
 
+from model_store import Problem
+from model_store.items.cells import existing
 from model_store.items.folders import Skipped
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.examples import Example, item_from_row
 from training.data.image_folders import split_folders, split_notes
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
 from training.data.tables import Source, listed, read_rows
 from training.errors import DataError, PictureFaultError, first_few
 
@@ -31,6 +34,8 @@ class Split:
     name: str
     source: str
     items: list[Example]
+    spellings: Spellings = field(default_factory=Spellings)  # of the labels in the source
+    unlabelled: tuple[str, ...] = ()  # rows without a label: their numbers and the paths of their pictures
     notes: tuple[str, ...] = ()  # on files of its source that are left out
 
     @cached_property
@@ -68,6 +73,7 @@ class TaskData:
 def load_data(config: TaskConfig) -> TaskData:
     """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
     splits, notes = _given_splits(config)
+    notes += _label_notes([*splits.values()], config)
     all_shares = {"validation": config.data.validation_share, "test": config.data.test_share}
     shares = {name: share for name, share in all_shares.items() if name not in splits}
     if shares:
@@ -95,7 +101,7 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
     """The splits that the data comes with, and notes on them."""
     data = config.data
     if data.root is not None:
-        root = Path(data.root)
+        root = existing(Path(data.root))
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; set data.root to the folder of the {data.format} files")
         layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
@@ -111,11 +117,17 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
 
 
 def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
+    is_multi = config.problem is not Problem.SINGLE_LABEL
     items: list[Example] = []
+    unlabelled: list[str] = []
     faults: dict[Hashable, str] = {}
     for number, row in enumerate(track(read.rows, f"checking {name}"), start=1):
         try:
-            items.append(item_from_row(number, row, read.folder, config))
+            item = item_from_row(number, row, read.folder, config)
+            if item is None or not item.labels:
+                unlabelled.append(row_name(number, row["image"]))
+            if item is not None:
+                items.append(item)
         except DataError as fault:
             if read.is_pictures and isinstance(fault, PictureFaultError):
                 read.skipped.add(row["image"], f"pictures, each of which {fault.fault}")
@@ -125,12 +137,16 @@ def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
     if faults:
         count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
         summary = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
-        raise DataError(f"{summary}:\n{listed([*faults.values()])}")
+        left_out = [] if is_multi or not unlabelled else [f"  {unlabelled_note(unlabelled, are_kept=False)}"]
+        raise DataError("\n".join([f"{summary}:", listed([*faults.values()]), *left_out]))
     notes = tuple(read.skipped.lines(source))
+    if unlabelled and not items:
+        cure = "set data.label to the column of the labels, or name another file"
+        raise DataError(f"{source} ({name}): none of the {len(read.rows):,} rows has a label; {cure}")
     if not items:
         message = f"{source} ({name}) has no rows; give it items, or name another file"
         raise DataError("\n".join([message, *notes]))
-    return Split(name, source, items, notes)
+    return Split(name, source, items, spellings_of(read.rows, is_multi), tuple(unlabelled), notes)
 
 
 def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
@@ -159,6 +175,17 @@ def hold_out(train: Split, shares: dict[str, float], seed: int) -> tuple[Split, 
             cure = f"give data.{name}"
             raise DataError(f"{train.source} has too few rows for each label to hold out a {name} split; {cure}")
     return splits.pop(train.name), splits
+
+
+def _label_notes(splits: Sequence[Split], config: TaskConfig) -> tuple[str, ...]:
+    """Notes on the rows without a label and on the spellings of the labels."""
+    is_multi = config.problem is not Problem.SINGLE_LABEL
+    notes = [
+        f"{split.source} ({split.name}): {unlabelled_note(split.unlabelled, is_multi)}"
+        for split in splits
+        if split.unlabelled
+    ]
+    return (*notes, *spelling_notes(sum((split.spellings for split in splits), Spellings())))
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:

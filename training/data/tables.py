@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.items.cells import existing
 from model_store.items.folders import Skipped
 from model_store.items.labels import class_names, with_names
 from model_store.items.rows import Row, TableError
@@ -35,7 +36,7 @@ def read_rows(source: str, config: DataConfig) -> Source:
     Raises:
         DataError: the source does not exist, is malformed, or lacks a column.
     """
-    path = Path(source)
+    path = existing(Path(source))
     is_on_hub = not path.exists() and path.suffix.lower() not in SUFFIXES and not source.startswith((".", "/"))
     is_folder, metadata = path.is_dir(), metadata_file(path)
     if metadata is not None:
@@ -46,15 +47,17 @@ def read_rows(source: str, config: DataConfig) -> Source:
         table = _hub_table(source) if is_on_hub else open_table(path)
         columns = _columns(source, table.names, config)
         rows = all_rows(table, columns.values())
-    try:
-        rows = [_by_field(row, columns, table.class_names) for row in rows]
-    except ValueError as error:
-        raise DataError(f"{source}: {error}; write the data set again") from error
+    fields = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            fields.append(_by_field(row, columns, table.class_names))
+        except ValueError as error:
+            raise DataError(f"{source} row {number}: {error}; write the data set again") from error
     if metadata is not None:
-        return Source(rows, table.folder, unlisted_pictures(metadata, rows))
+        return Source(fields, table.folder, unlisted_pictures(metadata, fields))
     if is_folder and isinstance(table, PlainTable):
-        return Source(rows_with_class(path, rows, table.skipped), table.folder, table.skipped, is_pictures=True)
-    return Source(rows, table.folder, Skipped())
+        return Source(rows_with_class(path, fields, table.skipped), table.folder, table.skipped, is_pictures=True)
+    return Source(fields, table.folder, Skipped())
 
 
 def all_rows(table: Table, columns: Collection[str]) -> list[Row]:

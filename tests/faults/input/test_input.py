@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from model_store import DEFAULT_STORE, Store
+from model_store.items.cells import is_missing
 from service.models.preparation import TextTokenizer
 from tests.support.faults.asking import Client
 from tests.support.faults.attacking import (
@@ -143,7 +144,7 @@ def is_unicode(text: str) -> bool:
 @given(text=st.text(st.characters(exclude_categories=()) | st.sampled_from("\x00\ufeff\ud800\udfff\u202e"), min_size=1))
 def test_a_text_is_answered_if_and_only_if_it_is_unicode(target, text):
     reply = target.send(as_json(text=text))
-    if text.isspace():
+    if is_missing(text):
         assert_problem(reply, 422, "missing_input")
     elif is_unicode(text):
         assert reply.status == 200

@@ -138,6 +138,24 @@ def test_files_of_the_input_that_are_not_read_are_named(tmp_path, shelf, pixels)
     ]
 
 
+@pytest.mark.parametrize(("on_disk", "cell"), [("e\u0301", "\u00e9"), ("\u00fc", "u\u0308"), ("a", "a\u200b")])
+def test_a_path_that_looks_like_a_file_leads_to_it(tmp_path, shelf, picture, on_disk, cell):
+    shelf.publish("fruit")
+    (tmp_path / "in" / on_disk).mkdir(parents=True)
+    (tmp_path / "in" / on_disk / f"{on_disk}.png").write_bytes(picture)
+    images = [f"{cell}/{cell}.png", "\u200b", "\u3000"]
+    pq.write_table(pa.table({"image": images, "text": ["\ufeff", "red", "\u2060"]}), tmp_path / "in" / "a.parquet")
+
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
+
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["error"] for row in rows] == [None, None, "missing_input"]
+    assert [row["modalities"] for row in rows[:2]] == [
+        {"image": "used", "text": "absent"},
+        {"image": "absent", "text": "used"},
+    ]
+
+
 def test_parts_are_read_in_any_order(tmp_path):
     ids = pa.table({"id": list(range(1000)), "more": ["x" * (row % 50) for row in range(1000)]})
     pq.write_table(ids, tmp_path / "a.parquet", row_group_size=400, data_page_size=100)

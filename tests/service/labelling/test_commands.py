@@ -128,6 +128,31 @@ def test_a_parquet_file_gets_the_columns_and_answers_of_bulk(run, real, tmp_path
                 assert table[name].equals(bulk[name]), name  # also strings that are none
 
 
+@pytest.mark.parametrize(
+    ("on_disk", "given"), [("cafe\u0301", "caf\u00e9"), ("\u00fc", "u\u0308"), ("\uac00", "\u1100\u1161")]
+)
+def test_a_file_is_found_by_its_name_in_another_normal_form(run, real, tmp_path, picture, on_disk, given):
+    (tmp_path / on_disk).mkdir()
+    (tmp_path / on_disk / f"{on_disk}.png").write_bytes(picture)
+    (tmp_path / on_disk / "in.csv").write_text(f"image\n{given}.png\n")
+    where = ["--task", "fruit", "--store", real.store]
+
+    one = run("--image", tmp_path / given / f"{given}.png", "--json", *where)
+    done = [run(tmp_path / given / name, *where) for name in ("", "in.csv")]
+
+    assert one.exit_code == 0, one.stderr
+    labels = {json.loads(one.stdout)["labels"][0]["label"]}
+    assert {json.loads(each.stdout)["predicted_label"] for each in done} == labels
+
+
+@pytest.mark.parametrize("blank", [" ", "\u3000\u00a0", "\u200b", "\ufeff", "\u2060\u200e"])
+def test_a_blank_text_is_an_absent_text(run, place, blank):
+    done = run("--text", blank, "--task", "fruit", *place)
+
+    assert done.exit_code == 1
+    assert "Give an image, a text, or both" in done.stderr
+
+
 def test_each_form_of_output_holds_the_same(run, real, tmp_path, pixels):
     source = as_json_lines(tmp_path / "in", pixels)
     source.write_text("".join(line + "\n" for line in source.read_text().splitlines()[:-8]))  # what csv can hold

@@ -364,6 +364,38 @@ def test_an_unusable_arrow_file_is_refused_with_the_reason(
         load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b")))
 
 
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        ([0, -1, None, 1], [("a",), ("b",)]),
+        ([[0], [-1], [], [None]], [("a",), (), (), ()]),
+        ([[1, 0, 0], [0, 0, 0], [2, 0], [2, -1]], [("a",), (), ("c", "a"), ("c",)]),
+    ],
+)
+def test_a_number_below_0_and_an_empty_cell_are_no_label(
+    make_config: Make, tmp_path: Path, cells: list[object], labels: list[tuple[str, ...]]
+) -> None:
+    for name in ("train", "val", "test"):
+        arrow(tmp_path / f"{name}.arrow", [{"image": None, "text": "x", "label": cell} for cell in cells])
+    problem = "multi_label" if isinstance(cells[0], list) else "single_label"
+
+    data = load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b", "c"), problem=problem))
+
+    assert [item.labels for item in data.train.items] == labels
+    assert sum("no label" in note for note in data.notes) == 3
+
+
+@pytest.mark.parametrize("cell", [[1, -1, 0], [1, None, 0], [-1, -1, -1]])
+def test_a_list_of_zeros_and_ones_with_an_empty_cell_is_refused(
+    make_config: Make, tmp_path: Path, cell: list[object]
+) -> None:
+    for name in ("train", "val", "test"):
+        arrow(tmp_path / f"{name}.arrow", [{"image": None, "text": "x", "label": cell}])
+
+    with pytest.raises(DataError, match="neither label numbers nor a 0 or 1 for every label"):
+        load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b", "c"), problem="multi_label"))
+
+
 def test_missing_damaged_and_duplicate_arrow_files_are_named(make_config: Make, tmp_path: Path, png: Png) -> None:
     config = config_of(make_config, "arrow", tmp_path, labels=("a", "b"))
     rows: list[dict[str, object]] = [{"image": png(1), "text": ["x"], "label": 0}]
