@@ -13,8 +13,10 @@ from typing import TypeAlias
 from model_store.items.avif import still_picture
 from model_store.items.formats import PictureFormat
 
+_MAX_PARTS = 100_000  # more than any file has; a file of more would keep a core busy for long
 Metadata: TypeAlias = dict[str, bytes]  # `exif` and `xmp`, as in the `info` of Pillow's images
 _PNG_XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # its flags say that the text is not compressed
+_JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _JPEG_DROPPED = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP1 to APP13, APP15, comment; APP0 and APP14 tell the colours
 _JPEG_ENDS = {0x00, 0x01, *range(0xD0, 0xDB)}  # markers without a length, and the start of the pixels
 _JPEG_EXIF, _JPEG_XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
@@ -25,8 +27,8 @@ _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 def without_metadata(data: bytes, file_format: PictureFormat) -> tuple[bytes, Metadata]:
     """The file with the parts that its pixels need, and the EXIF and XMP that were removed.
 
-    A damaged PNG or JPEG file keeps everything from the damage on. Raises ValueError, LookupError or struct.error for a
-    damaged AVIF file.
+    A damaged PNG or JPEG file keeps everything from the damage on. Raises ValueError for a file of too many parts, and
+    ValueError, LookupError or struct.error for a damaged AVIF file.
     """
     match file_format:
         case PictureFormat.PNG:
@@ -65,7 +67,9 @@ def _exif_orientation(exif: bytes) -> int | None:
 
 def _png(data: bytes) -> tuple[bytes, Metadata]:
     kept, metadata, start = [data[:8]], Metadata(), 8
-    while start + 12 <= len(data):
+    for _ in range(_MAX_PARTS):
+        if start + 12 > len(data):
+            break
         length, kind = struct.unpack_from(">I4s", data, start)
         end = start + length + 12
         if kind == b"IEND" or end > len(data):
@@ -77,25 +81,28 @@ def _png(data: bytes) -> tuple[bytes, Metadata]:
         elif kind == b"iTXt" and data.startswith(_PNG_XMP, start + 8):
             metadata["xmp"] = data[start + 8 + len(_PNG_XMP) : end - 4]
         start = end
+    else:
+        raise ValueError("too many chunks")
     return b"".join([*kept, data[start:]]), metadata
 
 
 def _jpeg(data: bytes) -> tuple[bytes, Metadata]:
     kept, metadata, start = [data[:2]], Metadata(), 2
-    while data[start : start + 1] == b"\xff":
-        marker = data[start + 1 : start + 2]
-        if marker == b"\xff":  # padding
-            start += 1
-            continue
-        end = start + 2 + int.from_bytes(data[start + 2 : start + 4])
-        if not marker or marker[0] in _JPEG_ENDS or not start + 4 <= end <= len(data):
+    for _ in range(_MAX_PARTS):
+        marker = _JPEG_MARKER.match(data, start)
+        if marker is None:
             break
-        content = data[start + 4 : end]
-        if marker[0] not in _JPEG_DROPPED:
+        start, content = marker.end() - 2, marker.end() + 2  # without the padding before it
+        end = marker.end() + int.from_bytes(data[marker.end() : content])
+        if marker[1][0] in _JPEG_ENDS or not content <= end <= len(data):
+            break
+        if marker[1][0] not in _JPEG_DROPPED:
             kept.append(data[start:end])
-        elif content.startswith(_JPEG_EXIF):
-            metadata["exif"] = metadata.get("exif", b"") + content[len(_JPEG_EXIF) :]
-        elif content.startswith(_JPEG_XMP):
-            metadata["xmp"] = content[len(_JPEG_XMP) :]
+        elif data.startswith(_JPEG_EXIF, content):
+            metadata["exif"] = metadata.get("exif", b"") + data[content + len(_JPEG_EXIF) : end]
+        elif data.startswith(_JPEG_XMP, content):
+            metadata["xmp"] = data[content + len(_JPEG_XMP) : end]
         start = end
+    else:
+        raise ValueError("too many segments")
     return b"".join([*kept, data[start:]]), metadata

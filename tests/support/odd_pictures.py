@@ -131,6 +131,7 @@ def with_large_metadata() -> dict[str, bytes]:
         "JPEG with a large profile": profile,
         "JPEG with a damaged profile": jpeg_with(segment(0xE2, b"ICC_PROFILE\0")),
         "JPEG with 200 comments": jpeg_with(*[segment(0xFE, b"x" * 65_000)] * 200),
+        "JPEG with long padding": jpeg_with(b"\xff" * 3_000_000),
         "JPEG with long EXIF": jpeg_with(*[segment(0xE1, b"Exif\0\0" + b"x" * 65_000)] * 50),
         "JPEG with a damaged resource": jpeg_with(segment(0xED, adobe)),
         "JPEG with a damaged list of pictures": jpeg_with(segment(0xE2, b"MPF\0II*\0\x08\0\0\0\xff\xff")),

@@ -96,6 +96,8 @@ def test_the_orientation_of_exif_comes_before_that_of_xmp():
         jpeg_with(segment(0xFE, b"red"))[:8],
         jpeg_with(segment(0xFE, b"red"))[:-100],
         jpeg_with(b"\xff\xe1\xff\xff"),
+        jpeg_with(segment(0xFE, b"") * 100_000),
+        png_with(chunk(b"tEXt", b"") * 100_000),
     ],
 )
 def test_a_damaged_file_is_still_refused(data):
