@@ -38,7 +38,8 @@ _AVIF_BYTES_PER_PIXEL = 11  # libavif's RGB, Pillow's copy and the picture
 _AVIF_BYTES_PER_CODED_PIXEL = 9  # the decoder's planes at 12 bits, and what it keeps of each block
 _DECODERS = {PictureFormat.JPEG: "jpg", PictureFormat.PNG: "zlib"}  # names of Pillow's features; others like the format
 _Resizing = tuple[tuple[int, int], Image.Resampling, tuple[float, float, float, float]]  # arguments of `resize`
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # as for the other formats; Pillow has no argument for it
+# Memory grows with the threads, by default one a core. Pillow has no argument for their number.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 class PictureProblem(StrEnum):

@@ -55,9 +55,9 @@ def split_notes(splits: Mapping[str, Path], given: Mapping[str, str]) -> list[st
     folder, beside = splits["train"].parent, Skipped()
     for path in sorted({*folder.iterdir()} - {*splits.values()}):
         beside.add(f"{path.name}/" if path.is_dir() else path.name, "what lies beside the splits")
-    for name in {*splits} & {*given} - {"train"}:
-        if existing(Path(given[name])) not in (folder, splits[name]):
-            beside.add(f"{splits[name].name}/", f"a split, because data.{name} is {given[name]}")
+    for name, path in splits.items():
+        if name in given and existing(Path(given[name])) not in (folder, path):
+            beside.add(f"{path.name}/", f"a split, because data.{name} is {given[name]}")
     names = ", ".join(f"{path.name}/" for path in splits.values())
     return [f"the folders of {folder} are splits, not classes: {names}", *beside.lines(folder)]
 
