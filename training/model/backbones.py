@@ -12,6 +12,7 @@ from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, Siglip
 from transformers.utils.logging import disable_progress_bar
 
 from training.errors import BackboneError, first_few
+from training.model.foreign_files import foreign_file, foreign_folder
 from training.model.towers import Backbone
 
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
@@ -85,7 +86,9 @@ def _unreachable(backbone: str) -> str:
         unreadable = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
         if unreadable:  # `save_pretrained` writes weights that only their owner may read
             return f"backbone: this user may not read {unreadable[0]}; try chmod a+r"
-        return f"backbone: {backbone} does not hold a whole transformers model; copy config.json and model.safetensors"
+        reason = foreign_folder(Path(backbone)) if Path(backbone).is_dir() else foreign_file(Path(backbone))
+        problem = f"backbone: {backbone} does not hold a whole transformers model"
+        return f"{problem}{f' ({reason})' if reason else ''}; copy config.json and model.safetensors"
     return (
         f"backbone: {backbone} is neither a directory nor a model on the hub; check the name, the network "
         "and HF_HUB_OFFLINE, or give a local directory"
