@@ -18,10 +18,6 @@ _TO_TRANSFORMERS = (
 _OLD_TRANSFORMERS = "load its folder with transformers 4, {}, save_pretrained, and import the new folder"
 _TENSORFLOW = f"is TensorFlow's; {_OLD_TRANSFORMERS.format('CLIPModel.from_pretrained(FOLDER, from_tf=True)')}"
 _ARCHIVE = "is an archive; unpack it and give the folder in it"
-_WEIGHTS = (
-    "holds weights under transformers' names; load them into a CLIPModel or SiglipModel (load_state_dict), "
-    "save_pretrained, and import that folder"
-)
 _STARTS = (  # of a file, ignoring case
     (rb"version https://git-lfs", "is a Git LFS pointer in place of the file; run `git lfs pull` in its folder"),
     (rb"\s*<(!doctype|html|head|\?xml)", "is a web page, such as the error page of a download; download it again"),
@@ -29,12 +25,14 @@ _STARTS = (  # of a file, ignoring case
     (rb"\x89HDF\r\n", _TENSORFLOW),
     (rb"\x1f\x8b|7z\xbc\xaf|\xfd7zXZ|Rar!|BZh|\x28\xb5\x2f\xfd|.{257}ustar", _ARCHIVE),
 )
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _SUFFIXES = {
     ".h5": _TENSORFLOW,
     ".index": _TENSORFLOW,
     ".pb": _TENSORFLOW,
     ".msgpack": f"is Flax's; {_OLD_TRANSFORMERS.format('CLIPModel.from_pretrained(FOLDER, from_flax=True)')}",
     ".onnx": "is an ONNX graph, whose weights cannot be split or merged; import the model that it was exported from",
+    ".npz": "holds arrays of NumPy; load them into a CLIPModel or SiglipModel, save_pretrained, and import that folder",
     ".tflite": "is a TensorFlow Lite graph; import the model that it was exported from",
 }
 _NAMES = (  # parts of the names of tensors and fields
@@ -51,15 +49,16 @@ _NAMES = (  # parts of the names of tensors and fields
     ),
     (
         r"(text|vision)_model\.(encoder|embeddings)",
-        _WEIGHTS,
+        "holds weights under transformers' names; load them into a CLIPModel or SiglipModel (load_state_dict), "
+        "save_pretrained, and import that folder",
     ),
     (r"param_groups|exp_avg", "is the state of an optimizer; give the model that was saved beside it"),
 )
 _PICKLES = 5  # in a file of torch.save's older format; the fourth holds the names
 
 
-def foreign_file(path: Path) -> str | None:
-    """What a file is and the cure, to follow its name in a message; None if it is not recognised or does not exist."""
+def damaged_file(path: Path) -> str | None:
+    """What is in the place of a file, by its first bytes, and the cure; None if that is not recognised."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -69,31 +68,42 @@ def foreign_file(path: Path) -> str | None:
     for pattern, kind in _STARTS:
         if re.match(pattern, start, re.IGNORECASE | re.DOTALL):
             return kind
-    if path.suffix in _SUFFIXES:
-        return _SUFFIXES[path.suffix]
+    if path.suffix in WEIGHT_SUFFIXES and re.fullmatch(rb"[\t\n\r\x20-\x7e]+", start):
+        line = start.decode().strip().partition("\n")[0][:60]
+        return f"is a text in place of the file ({line!r}); download it again"
+    return None
+
+
+def foreign_file(path: Path) -> str | None:
+    """What a file is and the cure, to follow its name in a message; None if it is not recognised."""
+    kind = damaged_file(path) or _SUFFIXES.get(path.suffix)
+    if kind is not None or not path.is_file():
+        return kind
     entries = _zip_entries(path)
     if any(name.endswith("constants.pkl") for name in entries):
         return f"is a TorchScript archive, such as OpenAI's CLIP models; {_TO_TRANSFORMERS}"
     if entries and not any(name.endswith("data.pkl") for name in entries):
         return _ARCHIVE
-    names = "\n".join(_names(path, start, entries))
+    names = "\n".join(_names(path, entries))
     return next((kind for pattern, kind in _NAMES if re.search(pattern, names)), None)
 
 
 def foreign_folder(folder: Path) -> str | None:
     """The file that explains why a folder holds no whole model in transformers' format, with the cure; None without."""
-    if (folder / "open_clip_config.json").is_file():
-        return f"it is a model of open_clip; {_TO_TRANSFORMERS}"
     if (folder / "zero_to_fp32.py").is_file():
         return "it is a checkpoint of DeepSpeed; run zero_to_fp32.py in it and save_pretrained the model"
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    for path in files:
         missing = [shard for shard in _shards(path) if not (folder / shard).is_file()]
         if missing:
             return f"{missing[0]} is missing, which {path.name} lists; copy it too"
-        kind = foreign_file(path)
-        if kind is not None and not (kind == _WEIGHTS and (folder / "config.json").is_file()):
+        if kind := damaged_file(path) or _SUFFIXES.get(path.suffix):
             return f"{path.name} {kind}"
-    return None
+    if (folder / "open_clip_config.json").is_file():
+        return f"it is a model of open_clip; {_TO_TRANSFORMERS}"
+    if (folder / "config.json").is_file():
+        return None
+    return next((f"{path.name} {kind}" for path in files if (kind := foreign_file(path))), None)
 
 
 def _shards(path: Path) -> list[str]:
@@ -114,14 +124,15 @@ def _zip_entries(path: Path) -> list[str]:
         return []
 
 
-def _names(path: Path, start: bytes, entries: list[str]) -> Iterator[str]:
+def _names(path: Path, entries: list[str]) -> Iterator[str]:
     """The names of tensors and fields in a file of safetensors or of torch.save."""
-    if start[8:9] == b"{":
-        with path.open("rb") as file:
+    with path.open("rb") as file:
+        start = file.read(9)
+        file.seek(0)
+        if start[8:] == b"{":
             size = int.from_bytes(file.read(8), "little")
             yield file.read(min(size, path.stat().st_size)).decode(errors="replace")
-    elif start[:1] == b"\x80":
-        with path.open("rb") as file:
+        elif start.startswith(b"\x80"):
             yield from _pickled_texts(file)
     for entry in entries:
         if entry.endswith("data.pkl"):

@@ -11,7 +11,7 @@ from torch import Tensor
 from training.errors import BackboneError, PreprocessingMissingError, SourceError, first_few
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
-from training.model.foreign_files import foreign_file, foreign_folder
+from training.model.foreign_files import WEIGHT_SUFFIXES, foreign_file, foreign_folder
 from training.model.peft_adapter import CONFIG, RUN_DESCRIPTION, merge_adapter, refuse_image_classifier
 from training.model.peft_merge import unknown_fields
 from training.model.preprocessing import Preprocessor
@@ -19,7 +19,7 @@ from training.model.source_files import read_description, read_tensors
 from training.model.towers import Backbone, feature_size
 
 Head = dict[str, Tensor]  # `head.weight` (C, 2P) over [image features, text features], `head.bias` (C,)
-_PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+_MARKS = (CONFIG, "config.json")  # of an adapter, and of a checkpoint
 _KINDS = (
     "A source is a folder with adapter_config.json and adapter_model.safetensors (PEFT: LoRA, DoRA), a folder with "
     "config.json and model.safetensors (CLIPModel or SiglipModel in transformers' format), or the best_model.pt of "
@@ -79,19 +79,22 @@ def read_source(path: Path, backbone: str) -> Source:
 
 
 def _refuse_foreign_file(path: Path) -> None:
-    kind = foreign_file(path)
-    if kind is not None or (path.is_file() and path.suffix not in _PICKLES):
-        raise SourceError(f"{path} {kind or 'cannot be imported: it is no file of torch.save'}. {_KINDS}")
+    if kind := foreign_file(path):
+        raise SourceError(f"{path} {kind}")
+    if path.is_file() and path.suffix not in WEIGHT_SUFFIXES:
+        raise SourceError(f"{path} cannot be imported: torch.save did not write it. {_KINDS}")
 
 
 def _unknown_source(path: Path) -> str:
     """Why a path that is no file, adapter or checkpoint cannot be imported."""
     if not path.exists():
         return "the path does not exist"
-    inner = [str(file.parent) for name in (CONFIG, "config.json") for file in sorted(path.rglob(name))]
+    inner = [
+        str(file.parent) for depth in ("*", "*/*") for name in _MARKS for file in sorted(path.glob(f"{depth}/{name}"))
+    ]
     if inner:
         return f"a model is in {first_few(inner)}; give that folder"
-    return foreign_folder(path) or f"it has neither {CONFIG} nor config.json"
+    return foreign_folder(path) or f"it has neither {' nor '.join(_MARKS)}"
 
 
 def read_head(path: Path, towers: Backbone) -> Head:

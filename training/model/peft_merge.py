@@ -106,6 +106,8 @@ def _one_line(path: Path, problem: str, cure: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line.strip() for line in lines if "size mismatch" in line), lines[0])
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from training.errors import SourceError
-from training.model.foreign_files import foreign_file
+from training.model.foreign_files import damaged_file
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def read_description(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RecursionError, ValueError) as error:
-        raise SourceError(f"{path} {foreign_file(path) or f'cannot be read ({error})'}") from error
+        raise SourceError(f"{path} {damaged_file(path) or f'cannot be read ({error})'}") from error
     if not isinstance(values, dict):
         raise SourceError(f"{path} is not a JSON object")
     return values
@@ -30,5 +30,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
-        kind = foreign_file(path) or f"is not a readable safetensors file ({error}); copy the whole file again"
+        kind = damaged_file(path) or f"is not a readable safetensors file ({error}); copy the whole file again"
         raise SourceError(f"{path} {kind}") from error

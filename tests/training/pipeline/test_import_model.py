@@ -1,7 +1,6 @@
 """`mora-train import`: the service answers as the imported model in plain PyTorch, and trunks stay shared.
 
 Covers training.model.authors_checkpoint, training.model.import_plan, training.model.import_source.
-Covers training.model.peft_adapter.
 """
 
 from __future__ import annotations
