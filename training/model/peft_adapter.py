@@ -98,10 +98,10 @@ def _check_initialisation(path: Path, initialisation: object) -> None:
         )
 
 
-def _adapted_class(described: dict[str, Any]) -> object:
-    """The name of the class that was adapted; None if PEFT did not write it."""
+def _adapted_class(described: dict[str, Any]) -> str:
+    """The name of the class that was adapted; empty if PEFT did not write it."""
     mapping = described.get("auto_mapping")
-    return mapping.get("base_model_class") if isinstance(mapping, dict) else None
+    return str(mapping.get("base_model_class")) if isinstance(mapping, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,11 @@ class _Place:
     hidden: Collection[str] = ()
 
 
-def _place(path: Path, state: dict[str, Tensor], made_from: object, towers: Backbone) -> _Place:
+def _place(path: Path, state: dict[str, Tensor], made_from: str, towers: Backbone) -> _Place:
     """Find the adapted module by the adapted class and by the names of the tensors."""
     in_model = {name: match for name in state if (match := _IN_MODEL.match(name))}
     if made_from in _TOWER_OF_CLASS and not in_model:
-        return _Place(state.keys(), towers.get_submodule(_TOWER_OF_CLASS[str(made_from)]))
+        return _Place(state.keys(), towers.get_submodule(_TOWER_OF_CLASS[made_from]))
     matches = in_model or {name: match for name in state if (match := _IN_TOWER.match(name))}
     prefixes = {match[1] for match in matches.values()}
     if len(prefixes) != 1:

@@ -129,7 +129,6 @@ def test_the_conversion_that_the_refusal_names_can_be_imported(
     config = peft.LoraConfig(r=2, target_modules=QUERIES, init_lora_weights=initialisation)
     adapted = peft.get_peft_model(load_backbone(str(tiny_backbone)), config)
     adapted.save_pretrained(tmp_path / "untrained")
-    edit(tmp_path / "untrained", init_lora_weights=True)
     trained(adapted)
     adapted.save_pretrained(tmp_path / "own")
     adapted.save_pretrained(tmp_path / "converted", **{CONVERSION: str(tmp_path / "untrained")})
