@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+_INTERRUPT = signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C while the packages load: no traceback
+
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,10 +14,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import JsonValue
 from rich.console import Console
-from typer.core import TyperGroup
 
 from model_store import publishing
 from model_store.api_key import ApiKeyFileOption, read_api_key
+from model_store.command_line import OneLineUsageErrors
 from model_store.describe.bom import ml_bom
 from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
@@ -22,8 +27,10 @@ from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 
+signal.signal(signal.SIGINT, _INTERRUPT)
 
-class _OneLineErrors(TyperGroup):
+
+class _OneLineErrors(OneLineUsageErrors):
     """The commands. An error of the store or of the system is printed as one line, and the exit status is 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+_INTERRUPT = signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C while the packages load: no traceback
+
 import itertools
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.markdown import Markdown
 from safetensors import SafetensorError
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from model_store import DEFAULT_STORE, Precision, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
+from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
 from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
@@ -38,8 +44,10 @@ from training.report.comparison_report import write_comparison
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
 from training.report.overview import contact_sheet, print_overview
 
+signal.signal(signal.SIGINT, _INTERRUPT)
 
-class OneLineErrors(TyperGroup):
+
+class OneLineErrors(OneLineUsageErrors):
     """Commands whose errors are printed as one line, which names the cause and the cure."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer does not export the context's class
