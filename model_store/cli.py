@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-_INTERRUPT = signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C while the packages load: no traceback
-
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,8 +21,6 @@ from model_store.messages import describe_os_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
-
-signal.signal(signal.SIGINT, _INTERRUPT)
 
 
 class _OneLineErrors(OneLineUsageErrors):

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-_INTERRUPT = signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C while the packages load: no traceback
-
 import inspect
+import signal
 import sys
 from typing import Annotated, Any
 
@@ -23,8 +19,6 @@ from service.telemetry.logs import configure_logging
 from service.web.app import create_app
 from service.web.keys import key_line, make_key
 from service.web.server import Server
-
-signal.signal(signal.SIGINT, _INTERRUPT)
 
 app = typer.Typer(cls=OneLineUsageErrors, no_args_is_help=True, add_completion=False)
 

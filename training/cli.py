@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-_INTERRUPT = signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # Ctrl-C while the packages load: no traceback
-
 import itertools
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,8 +38,6 @@ from training.pipeline.reopen import evaluate_again, open_finished, reopen, writ
 from training.report.comparison_report import write_comparison
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
 from training.report.overview import contact_sheet, print_overview
-
-signal.signal(signal.SIGINT, _INTERRUPT)
 
 
 class OneLineErrors(OneLineUsageErrors):
