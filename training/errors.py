@@ -54,6 +54,10 @@ class ExportError(TrainingError):
     """The exported graphs disagree with the model, so no version is published."""
 
 
+class DivergedError(TrainingError):
+    """A loss, a gradient, a score or a feature is not finite."""
+
+
 class RunError(TrainingError):
     """The command cannot use the run directory."""
 
