@@ -24,7 +24,7 @@ BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test serve check docs docs-serve bench screenshots lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench screenshots lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,15 @@ docker-test: $(EVERYTHING) ## Build the images, run the compose file on the loca
 
 ray-test: $(RAY) ## Kill a node, upgrade and refuse a store in a Ray cluster of two nodes; some minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/deploy/ray -rA
+
+client-test: $(EVERYTHING) build/clients/generator build/clients/mlserver ## Test with a generated client and with MLServer's types
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/service/api/test_openapi.py tests/service/web/test_open_inference.py
+
+# The pins of these packages differ from ours.
+build/clients/%: tests/support/clients/%.txt | $(BIN)/python
+	$(BIN)/python -m venv --clear $@
+	$@/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 serve: $(SERVING) ## Serve the shipped store on PORT until interrupted
 	$(BIN)/mora-serve run --port $(PORT)

@@ -62,6 +62,8 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=3 CMD ["python3", "-S", "-c", \
-    "import os, urllib.request as u; u.urlopen('http://127.0.0.1:%s/readyz' % os.environ.get('MORA_PORT', 8000), timeout=8)"]
+    "import os, urllib.request as u; h = os.environ.get('MORA_HOST') or '127.0.0.1'; \
+    h = {'0.0.0.0': '127.0.0.1', '::': '::1'}.get(h, h); h = '[%s]' % h if ':' in h else h; \
+    u.urlopen('http://%s:%s/readyz' % (h, os.environ.get('MORA_PORT', 8000)), timeout=8)"]
 ENTRYPOINT ["mora-serve"]
 CMD ["run"]

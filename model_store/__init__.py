@@ -1,26 +1,29 @@
 """The contract between training and service: a store of verified, versioned models."""
 
-from model_store.errors import CorruptError, NotFoundError, StoreError, UntrustedError
-from model_store.files import blob_of
-from model_store.manifest import (
-    Backbone,
-    Blob,
-    Calibration,
-    GoldenExample,
-    Graphs,
-    ImagePreprocessing,
-    Manifest,
-    ManifestDraft,
-    Padding,
-    Pattern,
-    Precision,
-    Problem,
-    Provenance,
-    TextPreprocessing,
-)
-from model_store.publishing import activate, collect_garbage, publish, rollback, sign
-from model_store.signing import TrustedKeys, read_signing_key, read_trusted_keys
-from model_store.store import DEFAULT_STORE, Store
+try:
+    from model_store.errors import CorruptError, NotFoundError, StoreError, UntrustedError
+    from model_store.files import blob_of
+    from model_store.manifest import (
+        Backbone,
+        Blob,
+        Calibration,
+        GoldenExample,
+        Graphs,
+        ImagePreprocessing,
+        Manifest,
+        ManifestDraft,
+        Padding,
+        Pattern,
+        Precision,
+        Problem,
+        Provenance,
+        TextPreprocessing,
+    )
+    from model_store.publishing import activate, collect_garbage, publish, rollback, sign
+    from model_store.signing import TrustedKeys, read_signing_key, read_trusted_keys
+    from model_store.store import DEFAULT_STORE, Store
+except KeyboardInterrupt:  # Ctrl-C while `mora-store` starts: no traceback
+    raise SystemExit(130) from None
 
 __all__ = [
     "DEFAULT_STORE",

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import JsonValue
 from rich.console import Console
-from typer.core import TyperGroup
 
 from model_store import publishing
 from model_store.api_key import ApiKeyFileOption, read_api_key
+from model_store.command_line import OneLineUsageErrors
 from model_store.describe.bom import ml_bom
 from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
@@ -23,7 +23,7 @@ from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_si
 from model_store.store import DEFAULT_STORE, Store
 
 
-class _OneLineErrors(TyperGroup):
+class _OneLineErrors(OneLineUsageErrors):
     """The commands. An error of the store or of the system is printed as one line, and the exit status is 1."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from model_store import StoreError
+from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
 from service.labelling.commands import BULK_EXAMPLE, CLASSIFY_EXAMPLE, bulk, classify
 from service.models.malloc import return_large_blocks
@@ -19,7 +20,7 @@ from service.web.app import create_app
 from service.web.keys import key_line, make_key
 from service.web.server import Server
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(cls=OneLineUsageErrors, no_args_is_help=True, add_completion=False)
 
 
 @app.callback()

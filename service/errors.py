@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Self
 
+from model_store.items.formats import FORMATS
+
 
 class Code(StrEnum):
     """Every code that a problem can have, with its HTTP status and title.
@@ -39,7 +41,7 @@ class Code(StrEnum):
     BAD_BASE64 = "bad_base64", 422, "The image is neither base64 nor a data: URI"
     MISSING_INPUT = "missing_input", 422, "The item has neither image nor text"
     TEXT_TOO_LARGE = "text_too_large", 413, "The text is too large"
-    IMAGE_FORMAT = "image_format", 415, "The image is not JPEG, PNG or WebP"
+    IMAGE_FORMAT = "image_format", 415, f"The image is not {FORMATS}"
     IMAGE_TOO_MANY_PIXELS = "image_too_many_pixels", 413, "The image has too many pixels", "pixels"
     IMAGE_UNDECODABLE = "image_undecodable", 422, "The image is damaged", "decode"
     UNKNOWN_TASK = "unknown_task", 404, "No such task is loaded"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AnyUrl,
     Field,
     HttpUrl,
     NonNegativeFloat,
@@ -19,7 +21,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model_store import DEFAULT_STORE
 from model_store.items.pictures import MAX_PIXELS
@@ -27,6 +29,8 @@ from model_store.messages import describe_field_error
 
 PREFIX = "MORA_"
 Port = Annotated[int, Field(ge=0, le=65535)]
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\\\s]+")
+_PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
 def usable_cores() -> int:
@@ -49,6 +53,10 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free port."""
     metrics_port: Port | None = None
     """Separate port for `GET /metrics`, without API keys; by default it is served on `MORA_PORT`."""
+    root_path: str | None = None
+    """Path prefix under which a reverse proxy publishes the service, such as `/mora`, removed by the proxy or not."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=tuple)
+    """Web pages that may use the service: their origins, separated by commas, or `*`; by default only its own pages."""
     api_keys_file: Path | None = None
     """File of API keys (`mora-serve hash-key`), read again when it changes; by default no key is needed."""
     rate_limit: NonNegativeFloat = 0.0
@@ -104,6 +112,25 @@ class Settings(BaseSettings):
     traces_endpoint: HttpUrl | None = None
     """URL for traces, by OTLP over HTTP (`http://collector:4318/v1/traces`); needs the extra `otel`."""
 
+    @field_validator("root_path")
+    @classmethod
+    def _without_last_slash(cls, path: str | None) -> str | None:
+        path = (path or "").rstrip("/")
+        if path and not _PATH_PREFIX.fullmatch(path):
+            raise ValueError("a path prefix begins with a slash, such as /mora, and is no URL")
+        return path or None
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _origins(cls, value: object) -> object:
+        names = value.split(",") if isinstance(value, str) else value
+        if not isinstance(names, list | tuple):
+            return value
+        origins = [_origin(str(name).strip()) for name in names if str(name).strip()]
+        if "*" in origins and len(origins) > 1:
+            raise ValueError("* allows every origin; leave out the others")
+        return tuple(origins)
+
     @field_validator("traces_endpoint")
     @classmethod
     def _has_exporter(cls, endpoint: HttpUrl | None) -> HttpUrl | None:
@@ -113,6 +140,21 @@ class Settings(BaseSettings):
             except metadata.PackageNotFoundError as error:
                 raise ValueError("traces need the extra otel (pip install '.[otel]')") from error
         return endpoint
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it. Raises ValueError."""
+    if text == "*":
+        return text
+    if text == "null":
+        raise ValueError("null is the origin of files and of sandboxed pages of any site; only * allows it")
+    try:
+        url = AnyUrl(text) if _ORIGIN.fullmatch(text) else None
+    except ValidationError:
+        url = None
+    if url is None:
+        raise ValueError(f"{text} is not an origin; write scheme and host without a path, such as https://shop.example")
+    return str(url).rstrip("/")
 
 
 class RaySettings(Settings):

@@ -13,10 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
 from rich.markdown import Markdown
 from safetensors import SafetensorError
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from model_store import DEFAULT_STORE, Precision, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
+from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
 from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
@@ -41,7 +42,7 @@ from training.report.html_report import published_report
 from training.report.overview import contact_sheet, print_overview
 
 
-class OneLineErrors(TyperGroup):
+class OneLineErrors(OneLineUsageErrors):
     """Commands whose errors are printed as one line, which names the cause and the cure."""
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer does not export the context's class

@@ -192,8 +192,8 @@ def _validated(values: dict[str, Any], flags: Sequence[str], name: str) -> TaskC
     try:
         return TaskConfig.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_complaint(problem)}" for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join([f"{name} is not a valid task configuration:", *lines])) from error
+        complaints = "; ".join(map(_complaint, error.errors(include_url=False)))
+        raise ConfigError(f"{name} is not a valid task configuration: {complaints}") from error
 
 
 def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+from model_store.items.formats import FORMATS
 from model_store.items.pictures import MAX_PIXELS, PictureError, PictureProblem
+from model_store.messages import describe_os_error
 
 _PICTURE_FAULTS = {
-    PictureProblem.FORMAT: "is not a JPEG, PNG or WebP file",
+    PictureProblem.FORMAT: f"is not a {FORMATS} file",
+    PictureProblem.DECODER: "is in a format that Pillow was built without here",
     PictureProblem.PIXELS: f"has more than {MAX_PIXELS:,} pixels, before or after it is resized",
     PictureProblem.UNDECODABLE: "is damaged or cut short",
 }
@@ -23,6 +28,14 @@ class ConfigError(TrainingError):
 
 class DataError(TrainingError):
     """The data is wrong; the message names the file, the rows and the cure."""
+
+
+class PictureFaultError(DataError):
+    """A picture cannot be used; `fault` says why, without the name of the picture and the cure."""
+
+    def __init__(self, message: str, fault: str) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class BackboneError(TrainingError):
@@ -41,6 +54,10 @@ class ExportError(TrainingError):
     """The exported graphs disagree with the model, so no version is published."""
 
 
+class DivergedError(TrainingError):
+    """A loss, a gradient, a score or a feature is not finite."""
+
+
 class RunError(TrainingError):
     """The command cannot use the run directory."""
 
@@ -53,4 +70,25 @@ def first_few(names: Collection[str], limit: int = 3) -> str:
 
 def picture_fault(name: str, error: PictureError, cure: str = "replace it, or leave the cell empty") -> DataError:
     """The error for a picture that cannot be used: its name, the fault and the cure."""
-    return DataError(f"{name} {_PICTURE_FAULTS[error.problem]}; {cure}")
+    fault = _PICTURE_FAULTS[error.problem]
+    return PictureFaultError(f"{name} {fault}; {cure}", fault)
+
+
+@contextmanager
+def picture_errors(image: bytes | Path) -> Iterator[None]:
+    """Turn the error of a picture that cannot be used, or of its file, into a DataError that names the file."""
+    try:
+        yield
+    except PictureError as error:
+        raise picture_fault("an image" if isinstance(image, bytes) else str(image), error) from error
+    except OSError as error:
+        raise DataError(describe_os_error(error)) from error
+
+
+@contextmanager
+def naming_row(row: int) -> Iterator[None]:
+    """Add the row to a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"row {row}: {error}") from error

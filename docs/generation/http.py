@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from docs.generation.tables import Schema, default_of, table, title_of, type_of
 from model_store import DEFAULT_STORE
+from service.api.openapi import REQUEST_ID
 from service.settings import Settings
 from service.web.app import create_app
 
@@ -17,12 +18,13 @@ This page is generated from the OpenAPI document of the service. A running servi
 where you can try the requests, and as `/openapi.json`. A request that fails is answered with a
 [problem](../errors.md). With [API keys](../reference.md#api-keys) every path needs `Authorization: Bearer <key>`,
 except `/livez`, `/readyz` and the files of the [playground](../playground.md). The stages in `latency_ms` of an answer
-are also in the header `Server-Timing`.
+are also in the header `Server-Timing`. A client may send an id of its own as `X-Request-ID`: at most 128 letters,
+digits and `._:-`. The answer and the log repeat it.
 """
 
 
 def http_page() -> str:
-    """Every path, then every schema of an answer."""
+    """Every path, then every schema of a request or an answer."""
     document = create_app(Settings.model_validate({"store": DEFAULT_STORE})).openapi()
     schemas: Mapping[str, Schema] = document["components"]["schemas"]
     paths = [
@@ -30,21 +32,21 @@ def http_page() -> str:
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
-    answers = [
+    described = [
         f"\n### {title_of(name)}\n\n{schema.get('description', '')}\n\n{_fields(schema, schemas)}"
         for name, schema in schemas.items()
         if "properties" in schema
     ]
-    return INTRODUCTION + "".join(paths) + "\n## Schemas of answers\n" + "".join(answers)
+    return INTRODUCTION + "".join(paths) + "\n## Schemas\n" + "".join(described)
 
 
 def _operation(method: str, path: str, operation: Schema, schemas: Mapping[str, Schema]) -> str:
     text = f"\n## {method} {path}\n\n{operation.get('description', '')}\n\n"
-    if parameters := operation.get("parameters"):
+    if parameters := [item for item in operation["parameters"] if item != REQUEST_ID]:
         rows = [[f"`{item['name']}`", item["in"], type_of(item["schema"], schemas)] for item in parameters]
         text += table(["parameter", "in", "type"], rows)
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-        text += f"Body as `{kind}`:\n\n" + _body(content, schemas)
+        text += f"Body as `{kind}`: {type_of(content['schema'], schemas)}.\n\n" + _example(content)
     for status, answer in operation["responses"].items():
         content = answer.get("content", {}).get("application/json")
         if status.startswith("2") and content:
@@ -52,15 +54,9 @@ def _operation(method: str, path: str, operation: Schema, schemas: Mapping[str, 
     return text
 
 
-def _body(content: Schema, schemas: Mapping[str, Schema]) -> str:
-    schema = content.get("schema", {})
-    text = _fields(schema, schemas)
-    for name, field in schema.get("properties", {}).items():
-        if "properties" in (item := field.get("items", {})):
-            text += f"Each of `{name}`:\n\n" + _fields(item, schemas)
-    if example := content.get("example"):
-        text += f"```json\n{json.dumps(example, indent=2)}\n```\n\n"
-    return text
+def _example(content: Schema) -> str:
+    example = content.get("example")
+    return f"```json\n{json.dumps(example, indent=2)}\n```\n\n" if example else ""
 
 
 def _fields(schema: Schema, schemas: Mapping[str, Schema]) -> str:

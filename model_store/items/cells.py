@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import stat
+import unicodedata
 from pathlib import Path
+
+from model_store.items.invisible import is_blank, without_invisible
+from model_store.items.picture_text import PictureTextError, picture_from_text
 
 
 class CellError(ValueError):
@@ -19,17 +23,38 @@ class TooLargeError(CellError):
 
 
 def is_missing(cell: object) -> bool:
-    """Whether a cell has no value: null, empty, only Unicode white space, NaN or NaT."""
+    """Whether a cell has no value: null, empty, only white space and invisible characters, NaN, NaT or pandas' NA."""
     if isinstance(cell, str):
-        return not cell or cell.isspace()
-    return cell is None or cell == b"" or bool(cell != cell)  # NaN and NaT differ from themselves
+        return is_blank(cell)
+    try:
+        return cell is None or cell == b"" or bool(cell != cell)  # NaN and NaT differ from themselves
+    except TypeError:  # NA cannot be compared
+        return True
+
+
+def existing(path: Path) -> Path:
+    """The path, or the one that exists and looks like it: in the other normal form, without invisible characters.
+
+    A Mac stores "é" as two characters (NFD); a list of files usually names it as one (NFC).
+    """
+    if str(path).isascii() or _exists(path):
+        return path
+    found = Path()
+    for part in path.parts:
+        visible = without_invisible(part)
+        candidates = [found / part, *(found / unicodedata.normalize(form, visible) for form in ("NFC", "NFD"))]
+        if (match := next(filter(_exists, candidates), None)) is None:
+            return path
+        found = match
+    return found
 
 
 def image_of(cell: object, folder: Path) -> bytes | Path | None:
     """The encoded picture of a cell, or the path of its file; None if the cell is missing.
 
     Args:
-        cell: bytes, a path relative to `folder`, or a dict of `bytes` and `path` as in Hugging Face's data sets.
+        cell: bytes, a path relative to `folder`, a data: URI, or a dict of `bytes` and `path` as in Hugging Face's data
+            sets.
 
     Raises:
         CellError: the cell has another type, or its path leads to no regular file.
@@ -44,7 +69,12 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
         raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
     if cell.strip().lower().startswith(("http://", "https://")):
         raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
-    path = folder / cell.strip()
+    if cell.strip().lower().startswith("data:"):
+        try:
+            return picture_from_text(cell)
+        except PictureTextError as error:
+            raise CellError("is a data: URI that holds no picture; correct it, or leave the cell empty") from error
+    path = existing(folder / cell.strip())
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a null character
@@ -63,3 +93,10 @@ def load_image(image: bytes | Path, max_bytes: int) -> bytes:
         return image.read_bytes() if isinstance(image, Path) else image
     except OSError as error:
         raise NoFileError("cannot be read; give this user the right to read it") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # the name is too long, or a folder may not be searched
+        return False

@@ -7,21 +7,37 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model_store.items.cells import is_missing
+from model_store.items.invisible import without_invisible
 
 LABEL_SEPARATOR = "|"  # between the labels of one cell in a file format without lists
 
 
 def label_of(cell: object) -> str | None:
-    """The single label of a cell, in Unicode NFC and without surrounding white space; None if the cell is missing."""
-    return None if is_missing(cell) else unicodedata.normalize("NFC", str(cell)).strip()
+    """The single label of a cell, or None if the cell is missing. Labels that look alike are one label.
+
+    The label is in Unicode NFC, without invisible characters, and has single spaces between its words. A number without
+    a fraction has none in its label either: a column of whole numbers becomes one of floats where a cell is missing.
+
+    Raises ValueError for a cell of another type than text, number or date.
+    """
+    if is_missing(cell):
+        return None
+    if isinstance(cell, bytes | dict | list):
+        raise ValueError(f"holds a label of type {type(cell).__name__}, neither text nor a number")
+    text = unicodedata.normalize("NFC", without_invisible(unicodedata.normalize("NFC", str(_whole(cell)))))
+    return " ".join(text.split()) or None
+
+
+def label_cells(cell: object) -> list[object]:
+    """The cells of the single labels in a list or in text with `|` between the labels."""
+    if isinstance(cell, list):
+        return cell
+    return [*cell.split(LABEL_SEPARATOR)] if isinstance(cell, str) else [cell]
 
 
 def labels_of(cell: object) -> tuple[str, ...]:
-    """The distinct labels, in order, of a list or of text with `|` between the labels."""
-    if is_missing(cell):
-        return ()
-    cells = cell if isinstance(cell, list) else str(cell).split(LABEL_SEPARATOR)
-    return tuple(dict.fromkeys(label for element in cells if (label := label_of(element)) is not None))
+    """The distinct labels, in order, of a list or of text with `|` between the labels. Raises ValueError."""
+    return tuple(dict.fromkeys(label for each in label_cells(cell) if (label := label_of(each)) is not None))
 
 
 def class_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
@@ -31,7 +47,8 @@ def class_names(features: Mapping[str, Any]) -> dict[str, Sequence[str]]:
         features: the description of the columns by Hugging Face's `datasets` (`Features.to_dict`).
     """
     kinds = {column: _element(feature) for column, feature in features.items()}
-    return {column: kind["names"] for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+    classes = {column: kind.get("names") for column, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
+    return {column: names for column, names in classes.items() if isinstance(names, list)}
 
 
 def with_names(cell: object, names: Sequence[str]) -> object:
@@ -41,11 +58,19 @@ def with_names(cell: object, names: Sequence[str]) -> object:
     """
     if isinstance(cell, list):
         return [with_names(element, names) for element in cell]
-    if not isinstance(cell, int) or cell < 0:
-        return None if isinstance(cell, int) else cell
-    if cell >= len(names):
-        raise ValueError(f"class {cell} has no name: the names are of 0 to {len(names) - 1}")
-    return names[cell]
+    number = _whole(cell)
+    if not isinstance(number, int):
+        return cell
+    if number < 0:
+        return None
+    if number >= len(names):
+        raise ValueError(f"class {number} has no name: the names are of 0 to {len(names) - 1}")
+    return names[number]
+
+
+def _whole(cell: object) -> object:
+    """The cell, but a whole number as an int: 1 for 1.0."""
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 
 def _element(feature: Any) -> Mapping[str, Any]:  # noqa: ANN401 - JSON

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile, features
 
+from model_store.items.avif import coded_pixels
+from model_store.items.contents import describe_content
+from model_store.items.formats import FORMATS, PictureFormat, format_of
+from model_store.items.metadata import orientation_of, without_metadata
 from model_store.items.pixels import (
     BAND_PIXELS,
     LARGE_PIXELS,
@@ -19,7 +23,6 @@ from model_store.items.pixels import (
     centre_crop,
     fit,
     normalised,
-    orientation_of,
     resized_size,
     rgb_over_white,
     turned_upright,
@@ -31,13 +34,19 @@ MAX_PIXELS = 50_000_000  # of one picture, before and after it is resized
 _BAND_BYTES = 20 * BAND_PIXELS  # copies of a band during its conversion to RGB
 _BYTES_A_ROW = 56  # of Pillow's resizing weights, for each row or column
 _WEBP_BYTES_PER_PIXEL = 16  # libwebp's canvas and working copy, Pillow's copy and the picture
+_AVIF_BYTES_PER_PIXEL = 11  # libavif's RGB, Pillow's copy and the picture
+_AVIF_BYTES_PER_CODED_PIXEL = 9  # the decoder's planes at 12 bits, and what it keeps of each block
+_DECODERS = {PictureFormat.JPEG: "jpg", PictureFormat.PNG: "zlib"}  # names of Pillow's features; others like the format
 _Resizing = tuple[tuple[int, int], Image.Resampling, tuple[float, float, float, float]]  # arguments of `resize`
+# Memory grows with the threads, by default one a core. Pillow has no argument for their number.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
 class PictureProblem(StrEnum):
     """What is wrong with a picture."""
 
-    FORMAT = "format"  # neither JPEG, PNG nor WebP
+    FORMAT = "format"  # none of FORMATS
+    DECODER = "decoder"  # a format that Pillow was built without
     PIXELS = "pixels"  # more than the limit
     UNDECODABLE = "undecodable"  # damaged or cut short
     MEMORY = "memory"  # decoding takes more memory than the budget
@@ -67,7 +76,7 @@ def decode(
     preprocessing: ImagePreprocessing | None = None,
     make_room: Callable[[int], object] = lambda _: None,
 ) -> Image.Image:
-    """The first frame of a JPEG, PNG or WebP picture, upright, as RGB over white.
+    """The first frame of a picture in one of FORMATS, upright, as RGB over white, without metadata.
 
     Args:
         preprocessing: if given, the picture is resized and cropped as by `fit`, without a second copy of a large
@@ -82,19 +91,25 @@ def decode(
     data = source.read_bytes() if isinstance(source, Path) else source
     file_format = _format_of(data)
     try:
-        with Image.open(io.BytesIO(data), formats=[file_format]) as picture:
-            _check_pixels(picture.size, max_pixels)
-            whole = picture.width * picture.height
-            drafted = None if preprocessing is None else _draft(picture, preprocessing)
-            make_room(_bytes_in_memory(picture, whole, preprocessing))
+        coded = coded_pixels(data) if file_format is PictureFormat.AVIF else []
+        _check_pixels(max(coded, default=0), max_pixels)
+        data, metadata = without_metadata(data, file_format)
+        with Image.open(io.BytesIO(data), formats=[file_format.name]) as picture:
+            info = {name: picture.info.get(name) for name in ("exif", "xmp")}
+            orientation = orientation_of(info | metadata)
+            whole = math.prod(picture.size)
+            _check_pixels(whole, max_pixels)
+            drafted = None if preprocessing is None else _draft(picture, preprocessing, orientation)
+            make_room(len(data) + _bytes_in_memory(picture, whole, preprocessing, sum(coded)))
             picture.load()
-            orientation = orientation_of(picture)  # only now: in a PNG it may follow the pixels
             if preprocessing is None:
-                return rgb_over_white(picture, orientation)
+                upright = rgb_over_white(picture, orientation)
+                upright.info.clear()  # else Pillow would write parts of it into the files made of the picture
+                return upright
             if drafted is not None:
                 resized = picture.convert("RGB").resize(*drafted)
                 return centre_crop(turned_upright(resized, orientation), preprocessing)
-            _check_pixels(resized_size(upright_size(picture.size, orientation), preprocessing), max_pixels)
+            _check_pixels(math.prod(resized_size(upright_size(picture.size, orientation), preprocessing)), max_pixels)
             return fit(picture, preprocessing, orientation)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(max_pixels) from error
@@ -107,28 +122,29 @@ def decode(
 
 def media_type_of(data: bytes) -> str:
     """The media type of an encoded picture, such as image/png. Raises PictureError `FORMAT`."""
-    return f"image/{_format_of(data).lower()}"
+    return _format_of(data).media_type
 
 
-def _format_of(data: bytes) -> str:
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    message = "Send a JPEG, PNG or WebP file; an image is never fetched from a URL."
-    raise PictureError(PictureProblem.FORMAT, message)
+def _format_of(data: bytes) -> PictureFormat:
+    file_format = format_of(data)
+    if file_format is None:
+        kind = describe_content(data)
+        message = f"Send a {FORMATS} file; an image is never fetched from a URL."
+        raise PictureError(PictureProblem.FORMAT, f"{message} This is {kind}." if kind else message)
+    if not features.check(_DECODERS.get(file_format, file_format.lower())):
+        message = f"Pillow was built without {file_format} here; install the wheel of Pillow, or send another format."
+        raise PictureError(PictureProblem.DECODER, message)
+    return file_format
 
 
-def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _Resizing | None:
+def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing, orientation: int) -> _Resizing | None:
     """Set a JPEG to decode at a reduced scale of at least twice its resized size; None if only the full scale is.
 
     Resizing takes the box that `draft` returns: the last row and column may lie partly beyond the original's edge.
     """
-    if picture.format not in ("JPEG", "MPO"):
+    if picture.format != "JPEG":
         return None
-    whole, orientation = picture.size, orientation_of(picture)
+    whole = picture.size
     width, height = upright_size(resized_size(upright_size(whole, orientation), preprocessing), orientation)
     drafted = picture.draft(None, (2 * width, 2 * height))
     if drafted is None or picture.size == whole:
@@ -136,8 +152,13 @@ def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing) -> _
     return (width, height), Image.Resampling[preprocessing.resample.upper()], drafted[1]
 
 
-def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None) -> int:
-    """Peak memory of decoding and resizing, in bytes; `whole` is the number of pixels at full scale."""
+def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None, coded: int) -> int:
+    """Peak memory of decoding and resizing, in bytes.
+
+    Args:
+        whole: the number of pixels at full scale.
+        coded: the number of pixels of all coded pictures in an AVIF file.
+    """
     pixels = picture.width * picture.height
     to_size = (0, 0) if preprocessing is None else resized_size(picture.size, preprocessing)
     resized = math.prod(to_size)
@@ -146,13 +167,15 @@ def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePrepr
     made += _BYTES_A_ROW * max(*picture.size, *to_size)
     if picture.format == "WEBP":
         return _WEBP_BYTES_PER_PIXEL * pixels + made
+    if picture.format == "AVIF":
+        return _AVIF_BYTES_PER_PIXEL * pixels + _AVIF_BYTES_PER_CODED_PIXEL * coded + made
     pixel_bytes = 1 if picture.mode in ("1", "L", "P") else 2 if picture.mode in WIDE_MODES else 4
     held = 2 * len(picture.getbands()) * whole if picture.info.get("progressive") else 0  # libjpeg's coefficients
     return pixel_bytes * pixels + held + made
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
-    if math.prod(size) > max_pixels:
+def _check_pixels(pixels: int, max_pixels: int) -> None:
+    if pixels > max_pixels:
         raise _too_many_pixels(max_pixels)
 
 

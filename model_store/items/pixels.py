@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from model_store.manifest import ImagePreprocessing
 
@@ -62,12 +62,6 @@ def resized_size(size: tuple[int, int], preprocessing: ImagePreprocessing) -> tu
     target = preprocessing.shortest_edge or short
     scaled = int(target * long / short)
     return (target, scaled) if size[0] <= size[1] else (scaled, target)
-
-
-def orientation_of(picture: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 is upright."""
-    orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    return orientation if orientation in _UPRIGHT else 1
 
 
 def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

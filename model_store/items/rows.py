@@ -35,22 +35,29 @@ def table_errors(path: Path) -> Iterator[None]:
 
 def check_unique(path: Path, names: Sequence[str]) -> None:
     """Refuse a duplicate column name. Raises TableError."""
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+    if repeated := repeated_names(names):
+        if not repeated[0]:
+            raise TableError(f"{path} has several columns without a name; name these columns, or delete them")
         raise TableError(f"{path} has the column {repeated[0]!r} more than once; rename all but one")
+
+
+def repeated_names(names: Sequence[str]) -> list[str]:
+    """The names that occur more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def encoding_fault(path: Path) -> str:
     """Why a file could not be read as UTF-8, as a predicate, and the cure."""
     with path.open("rb") as file:
         start = file.read(4)
-        file.seek(0)
         if start == _ZIP:
             return "is an Excel workbook, or another zip file; save it as CSV in UTF-8"
-        if start.startswith(_UTF_16):
+        if start.startswith(_UTF_16) or b"\0" in start:
             return "is in UTF-16; save it as UTF-8"
-        for number, line in enumerate(file, start=1):
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
+        for number, line in enumerate(text, start=1):
             try:
-                line.decode()
-            except UnicodeDecodeError:
+                line.encode()
+            except UnicodeEncodeError:
                 return f"is not UTF-8 in line {number}; save it as UTF-8"
     return "was being written; try again"

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from model_store.items.folders import Skipped, folder_rows
 from model_store.items.rows import Row, TableError, check_unique, table_errors
 from model_store.items.text_files import csv_cells, csv_rows, jsonl_rows
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
 Table: TypeAlias = "PlainTable | ParquetTable"
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-# Decoding refuses some of these formats, so that such a picture gets an error instead of being left out.
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class PlainTable:
     rows: int
     read: Callable[[Path], Iterator[Row]]
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)  # of a folder
 
     def chunks(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
         """These columns of all rows, `size` rows at a time; None for a cell that a row lacks. Raises TableError."""
@@ -45,36 +45,23 @@ def open_table(path: Path) -> Table:
     Raises TableError, whose message names the file and the cure.
     """
     if path.is_dir():
-        pictures = folder_rows(path)
-        return PlainTable(path, path, ["image", "label"], len(pictures), lambda _: iter(pictures))
+        skipped = Skipped()
+        pictures = folder_rows(path, skipped.add)
+        return PlainTable(path, path, ["image", "label"], len(pictures), lambda _: iter(pictures), skipped=skipped)
     kind = path.suffix.lower()
     if not path.exists():
         raise TableError(f"there is no {path}; correct the path")
     if kind not in SUFFIXES:
-        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file")
+        raise TableError(f"{path} is neither a folder of pictures nor a {', '.join(SUFFIXES)} file; convert it")
     if not path.is_file():
         raise TableError(f"{path} is read more than once, so it has to be a plain file")
     with table_errors(path):
         return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}[kind](path)
 
 
-def folder_rows(folder: Path) -> list[Row]:
-    """The pictures in a folder and its subfolders, sorted by path.
-
-    A row has `image`, the path relative to the folder, and `label`, the first subfolder of that path or None. Files
-    and subfolders whose names begin with a dot are left out.
-    """
-    pictures = (path for path in folder.rglob("*") if path.suffix.lower() in _PICTURES and path.is_file())
-    paths = sorted(path.relative_to(folder) for path in pictures)
-    paths = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-    return [{"image": path.as_posix(), "label": path.parts[0] if len(path.parts) > 1 else None} for path in paths]
-
-
 def _csv(path: Path) -> Table:
     records = csv_cells(path)
     names = next(records)
-    if names.count("") > 1:  # empty columns at the end of a spreadsheet
-        names = [name for name in names if name]
     check_unique(path, names)
     return PlainTable(path, path.parent, names, sum(1 for _ in records), csv_rows)
 

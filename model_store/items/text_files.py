@@ -4,57 +4,73 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from itertools import islice
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from model_store.items.rows import Row
+from model_store.items.cells import is_missing
+from model_store.items.invisible import without_invisible
+from model_store.items.rows import Row, repeated_names
 
 _DELIMITERS = ",;\t"
+_DECLARED = re.compile(r'"?sep=(\\t|\t|[^"\s])"?\s*', re.IGNORECASE)  # the line with which Excel is told the delimiter
+_QUOTED = re.compile('"[^"]*"')
 _MAX_CELL_CHARACTERS = 16_000_000  # the default limit of the csv module, 131,072, is too low for long texts
+
+
+class _RepeatedKeyError(ValueError):
+    """A JSON object with a key that occurs more than once."""
 
 
 def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The first line number and the cells of each record; blank lines are left out.
 
     Raises:
-        ValueError: a quote is not closed, or a cell is too long; the message names the line.
+        ValueError: a quote is not closed, a cell is too long, or a line has a null character; the message names the
+            line.
     """
     csv.field_size_limit(_MAX_CELL_CHARACTERS)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        records = csv.reader(file, delimiter=delimiter, strict=True)
-        line = 1
-        try:
-            for cells in records:
-                if cells:
-                    yield line, cells
-                line = records.line_num + 1
-        except csv.Error as error:
-            cure = "close each quote that is opened, and double those within a cell"
-            raise ValueError(f"line {line}: {error}; {cure}") from error
+    records = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for cells in records:
+            if cells:
+                yield line, cells
+            line = records.line_num + 1
+    except csv.Error as error:
+        cure = "close each quote that is opened, and double those within a cell"
+        raise ValueError(f"line {line}: {error}; {cure}") from error
 
 
 def csv_cells(path: Path) -> Iterator[list[str]]:
-    """The names in the header, then the cells of each record; the delimiter is `,`, `;` or a tab.
+    """The names in the header, then the cells of each record.
 
-    Every cell is text: a label 01 stays 01, and NA is an ordinary word.
+    The delimiter is the one of a first line such as `sep=;`, else `,`, `;` or a tab. Every cell is text: a label 01
+    stays 01, and NA is an ordinary word. Columns without a name at the end, and their empty cells, are left out.
 
     Raises:
         ValueError: the file is empty, or a record has more or fewer cells than the header; the message names the line.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next((line for line in file if line.strip()), "")
-    delimiter = max(_DELIMITERS, key=header.count)
+    first = next((line for line in _lines(path) if line.strip()), "")
+    declared = _DECLARED.fullmatch(first)
+    delimiter = declared[1].replace("\\t", "\t") if declared else max(_DELIMITERS, key=_QUOTED.sub("", first).count)
     records = csv_records(path, delimiter)
-    names = [name.strip() for _, cells in islice(records, 1) for name in cells]
+    written = (cells for _, cells in records if any(map(str.strip, cells)))
+    if declared:
+        next(written)
+    names = [without_invisible(name).strip() for name in next(written, [])]
+    while names and not names[-1]:
+        names.pop()
     if not names:
         raise ValueError("it is empty; its first line must name the columns")
     yield names
     for line, cells in records:
-        if len(cells) != len(names):
+        if len(cells) < len(names) or not all(map(is_missing, cells[len(names) :])):
             counts = f"line {line} has {len(cells)} cells, the header {len(names)}"
-            raise ValueError(f"{counts}; put quotes around a cell that holds {delimiter!r}")
-        yield cells
+            cure = f"give it a cell for each column, and put quotes around a cell that holds {delimiter!r}"
+            raise ValueError(f"{counts}; {cure}")
+        yield cells[: len(names)]
 
 
 def csv_rows(path: Path) -> Iterator[Row]:
@@ -65,15 +81,34 @@ def csv_rows(path: Path) -> Iterator[Row]:
 
 
 def jsonl_rows(path: Path) -> Iterator[Row]:
-    """The JSON object of each line that is not blank; only a newline ends a line. Raises ValueError, with the line."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
+    """The JSON object of each line that is not blank. Raises ValueError, with the line."""
+    for number, line in enumerate(_lines(path), start=1):
+        text = line.strip().removeprefix("\ufeff")  # a byte order mark, where one file was appended to another
+        if not text:
+            continue
+        try:
+            row = json.loads(text, object_pairs_hook=_object)
+        except _RepeatedKeyError as error:
+            raise ValueError(f"line {number} {error}") from error
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line, without [ ] around them")
+        yield row
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, each with its end: CR, LF or both, but no other separator of Unicode. Raises ValueError."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
         for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.strip())
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line")
-            yield row
+            if "\0" in line:
+                raise ValueError(f"line {number} has a null character, as text in UTF-16 has; save the file as UTF-8")
+            yield line
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        repeated = repeated_names([name for name, _ in pairs])
+        raise _RepeatedKeyError(f"has the key {repeated[0]!r} more than once; remove all but one")
+    return row

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, Field
+from typing_extensions import TypeAliasType
 
 from model_store import Backbone, Calibration, Pattern, Precision, Problem, Provenance
 from service.api.problems import ProblemDetails
@@ -96,10 +97,14 @@ class Embedding(BaseModel):
     request_id: str
 
 
+# Named, because generators of clients name a class by it.
+BatchCell = TypeAliasType("BatchCell", Answer | ProblemDetails)
+
+
 class BatchClassification(BaseModel):
     """A row for each input with a cell for each task: an answer, or the problem with this cell only."""
 
-    results: list[list[Answer | ProblemDetails]]
+    results: list[list[BatchCell]]
     latency_ms: Latency = Field(description="The sum of each stage's times over the inputs, which run in parallel.")
     request_id: str
 

@@ -1,34 +1,79 @@
-"""The messages of the Open Inference Protocol, and their description for OpenAPI."""
+"""Requests and answers of the Open Inference Protocol."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
-from service.api.requests import Strict, self_contained
+from service.api.requests import Strict
+
+Codec = Literal["str", "np", "pd", "datetime"]  # MLServer's codecs that write a text as it is
+_IGNORED = ("headers", "priority")
+_NOT_DONE = frozenset(
+    {
+        "classification",
+        "sequence_end",
+        "sequence_id",
+        "sequence_start",
+        "shared_memory_byte_size",
+        "shared_memory_offset",
+        "shared_memory_region",
+    }
+)
 
 
-class InputParameters(Strict):
-    """Marks a tensor in binary form."""
+def _is_ignored(parameter: str, value: object) -> bool:
+    return value is None or parameter in _IGNORED or (parameter in _NOT_DONE and not value)
+
+
+class Parameters(Strict):
+    """Parameters of a request or a tensor. Those that do not change the answer are ignored.
+
+    Ignored are null, MLServer's `headers`, Triton's `priority`, and features of Triton's that are switched off.
+    """
+
+    unsupported = _NOT_DONE
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_ignored(cls, parameters: object) -> object:
+        if not isinstance(parameters, dict):
+            return {} if parameters is None else parameters
+        return {name: value for name, value in parameters.items() if not _is_ignored(name, value)}
+
+
+class InputParameters(Parameters):
+    """Parameters of an input."""
 
     binary_data_size: int | None = Field(default=None, ge=0, description="Bytes of the tensor behind the JSON.")
+    content_type: str | None = Field(default=None, description="How MLServer wrote the data.")
 
 
 class InputTensor(Strict):
     """One modality of every item; an empty string where an item has none."""
 
     name: Literal["image", "text"]
-    shape: list[int] = Field(min_length=1, max_length=2, description="[N] or [N, 1].")
     datatype: Literal["BYTES"]
+    shape: list[int] = Field(min_length=1, max_length=2, description="[N] or [N, 1].")
     parameters: InputParameters = Field(default_factory=InputParameters)
     data: list[object] | None = Field(default=None, description="N strings; of pictures, their base64.")
 
+    @model_validator(mode="after")
+    def _check_content_type(self) -> Self:
+        written_as = (self.parameters.content_type or "str").lower()
+        is_plain = written_as in get_args(Codec) or written_as.startswith(self.name)  # such as image/png
+        is_base64 = written_as == "base64" and self.name == "image" and self.parameters.binary_data_size is None
+        if not is_plain and not is_base64:
+            raise ValueError(f"content_type must say plain {self.name}: one of {', '.join(get_args(Codec))}")
+        return self
 
-class OutputParameters(Strict):
+
+class OutputParameters(Parameters):
     """The requested form of a tensor."""
 
     binary_data: bool | None = None
+    content_type: Codec | None = None
 
 
 class RequestedOutput(Strict):
@@ -38,13 +83,17 @@ class RequestedOutput(Strict):
     parameters: OutputParameters = Field(default_factory=OutputParameters)
 
 
-class RequestParameters(Strict):
+class RequestParameters(Parameters):
     """Parameters of the whole request."""
 
     top_k: int | None = Field(default=None, ge=1, description="How many labels to answer with; by default all.")
     binary_data_output: bool = Field(
         default=False, description="Answer in binary form, unless an output sets `binary_data`."
     )
+    timeout: int | None = Field(
+        default=None, ge=0, le=600_000_000, description="Time limit in microseconds; 0 is MORA_TIMEOUT_MS."
+    )
+    content_type: Codec | None = None
 
 
 class InferenceRequest(Strict):
@@ -77,68 +126,3 @@ class InferenceResponse(BaseModel):
     model_version: str
     id: str
     outputs: list[OutputTensor]
-
-
-class ServerMetadata(BaseModel):
-    """The service and its extensions of the protocol."""
-
-    name: str = "mora-serve"
-    version: str
-    extensions: list[str] = ["binary_tensor_data"]
-
-
-class Live(BaseModel):
-    """The process answers."""
-
-    live: bool = True
-
-
-class Ready(BaseModel):
-    """A request would be answered."""
-
-    ready: bool = True
-
-
-class ModelReady(Ready):
-    """A request for this task would be answered."""
-
-    name: str
-
-
-class TensorMetadata(BaseModel):
-    """A tensor; -1 is the number of items, or of labels in the answer."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(BaseModel):
-    """The tensors of a task."""
-
-    name: str
-    versions: list[str]
-    platform: str = "onnx_onnxv1"
-    inputs: list[TensorMetadata] = [
-        TensorMetadata(name="image", datatype="BYTES", shape=[-1]),
-        TensorMetadata(name="text", datatype="BYTES", shape=[-1]),
-    ]
-    outputs: list[TensorMetadata] = [
-        TensorMetadata(name="labels", datatype="BYTES", shape=[-1, -1]),
-        TensorMetadata(name="scores", datatype="FP32", shape=[-1, -1]),
-        TensorMetadata(name="selected", datatype="BOOL", shape=[-1, -1]),
-        TensorMetadata(name="modalities", datatype="BYTES", shape=[-1]),
-    ]
-
-
-def inference_body() -> dict[str, object]:
-    """The two forms of an InferenceRequest as OpenAPI describes them."""
-    example = {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a red apple"]}]}
-    binary = {"type": "string", "format": "binary", "description": "The JSON, followed by the tensors in binary form."}
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": self_contained(InferenceRequest), "example": example},
-            "application/octet-stream": {"schema": binary},
-        },
-    }

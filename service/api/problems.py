@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from service.errors import Code, ServiceError
 
 
 class ProblemDetails(BaseModel):
     """An error as the client sees it (RFC 9457)."""
-
-    model_config = ConfigDict(title="Problem")
 
     type: str = Field(examples=["urn:mora:problem:missing_input"])
     title: str
@@ -22,8 +20,6 @@ class ProblemDetails(BaseModel):
 
 class InferenceProblemDetails(ProblemDetails):
     """An error for clients of the Open Inference Protocol, which read only `error`."""
-
-    model_config = ConfigDict(title="InferenceProblem")
 
     error: str
 

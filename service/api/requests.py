@@ -1,16 +1,18 @@
-"""The requests of clients, their checks, and their description for OpenAPI."""
+"""The requests of clients and their checks."""
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, ValidationInfo, field_validator
 
 from model_store.items.cells import is_missing
+from model_store.items.formats import FORMATS
+from model_store.items.picture_text import PictureTextError, picture_from_text
 from model_store.messages import describe_field_error
+from service.api.field_names import closest_field
 from service.errors import Code, ServiceError
 
 Timeout = Annotated[
@@ -18,21 +20,23 @@ Timeout = Annotated[
     Field(ge=1, le=600_000, description="Time limit for the answer in milliseconds, by default MORA_TIMEOUT_MS."),
 ]
 Form = TypeVar("Form", bound=BaseModel)
-_DATA_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
+_QUOTED = re.compile(r"'([^']+)'")
 
 
 class Strict(BaseModel):
-    """A form whose fields are the only ones allowed."""
+    """A form whose fields are the only ones allowed. Errors name an `unsupported` field, which its protocol defines."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    unsupported: ClassVar[frozenset[str]] = frozenset()
+
 
 class Input(Strict):
-    """One item. An empty image or text, or one of white space only, counts as absent."""
+    """One item. An image or text that is empty, or only white space and invisible characters, counts as absent."""
 
     image: bytes | None = Field(
         None,
-        description="Base64 or a data: URI of a JPEG, PNG or WebP picture; never fetched from a URL.",
+        description=f"Base64 or a data: URI of a {FORMATS} picture; never fetched from a URL.",
         json_schema_extra={"anyOf": [{"type": "string", "contentEncoding": "base64"}, {"type": "null"}]},
     )
     text: str | None = Field(None, description="The text; cut at the model's maximum number of tokens.")
@@ -43,11 +47,9 @@ class Input(Strict):
         if not isinstance(value, str):
             return value
         try:
-            return base64.b64decode(_DATA_URI.sub("", value, count=1), validate=True)
-        except ValueError as error:
-            raise ServiceError(
-                Code.BAD_BASE64, "Send base64 with padding and no line breaks; a path or a URL is not read."
-            ) from error
+            return picture_from_text(value)
+        except PictureTextError as error:
+            raise ServiceError(Code.BAD_BASE64, str(error)) from error
 
     @field_validator("*", mode="before")  # pydantic runs the validator that is defined last first
     @classmethod
@@ -85,16 +87,58 @@ class BatchRequest(Strict):
 
 def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Form:
     """The form with these fields. Raises ServiceError, whose detail never repeats their values."""
+    check_names(form, fields)
     try:
         return form.model_validate(fields, strict=strict)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if first["type"] == "extra_forbidden" and len(first["loc"]) > 1:
-        raise ServiceError(Code.EXTRA_FIELD, f"{first['loc'][0]} has a field that the service does not know.")
+        errors = error.errors(include_url=False)
+    first = min(errors, key=lambda error: error["type"] != "extra_forbidden")  # names come first
+    path, innermost = _known_part(form, first["loc"])
     if first["type"] == "extra_forbidden":
-        raise ServiceError(Code.EXTRA_FIELD, f"The fields are {', '.join(form.model_fields)}.")
-    path = [first["loc"][0], *(part for part in first["loc"] if isinstance(part, int))]  # other names may be input
-    raise ServiceError(Code.BAD_VALUE, f"{'.'.join(map(str, path))}: {describe_field_error(first)}.")
+        raise _extra_field(innermost, str(first["loc"][-1]), path)
+    detail = f"{path}: {describe_field_error(first)}."
+    if first["type"] == "literal_error":
+        detail += _suggestion(str(first["input"]), _QUOTED.findall(first["ctx"]["expected"]))
+    raise ServiceError(Code.BAD_VALUE, detail)
+
+
+def check_names(form: type[BaseModel], names: Iterable[str]) -> None:
+    """Raises ServiceError for a name that is no field of the form. It lists the fields and suggests the closest."""
+    for name in names:
+        if name not in form.model_fields:
+            raise _extra_field(form, name)
+
+
+def _extra_field(form: type[BaseModel], name: str, path: str = "") -> ServiceError:
+    """The error for a field at a path. It repeats only names that the protocol has and the service does not do."""
+    unsupported = f": {name}" if issubclass(form, Strict) and name in form.unsupported else ""
+    where = f"{path} has a field that the service does not know{unsupported}. " if path else ""
+    detail = f"{where}The fields are {', '.join(form.model_fields)}.{_suggestion(name, form.model_fields)}"
+    return ServiceError(Code.EXTRA_FIELD, detail)
+
+
+def _suggestion(name: str, fields: Iterable[str]) -> str:
+    field = closest_field(name, fields)
+    return f" Did you mean {field}?" if field else ""
+
+
+def _known_part(form: type[BaseModel], location: Sequence[int | str]) -> tuple[str, type[BaseModel]]:
+    """The path of a location without names that the client chose, and the innermost form around it."""
+    path: list[str] = []
+    for part in location:
+        if isinstance(part, int):
+            path.append(str(part))
+        elif part in form.model_fields:
+            path.append(part)
+            form = _nested_form(form.model_fields[part].annotation) or form
+    return ".".join(path).removesuffix(".name"), form  # a tensor's name stands for the tensor
+
+
+def _nested_form(annotation: object) -> type[BaseModel] | None:
+    """The form in a type such as `list[InputTensor] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_nested_form, get_args(annotation))), None)
 
 
 def check_item(item: Input, max_text_bytes: int) -> None:
@@ -110,47 +154,3 @@ def _size_in_bytes(text: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
         raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
-
-
-def item_body(request: type[EmbedRequest], **more: object) -> dict[str, object]:
-    """The two forms of a request for one item as OpenAPI describes them; `more` is added to the example."""
-    form = request.model_json_schema()
-    form["properties"]["image"] = {
-        "type": "string",
-        "format": "binary",
-        "title": "Image",
-        "description": "A JPEG, PNG or WebP file.",
-    }
-    example = {"task": "clipart-category", "text": "a red apple", **more}
-    return {
-        "required": True,
-        "content": {
-            "application/json": {"schema": request.model_json_schema(), "example": example},
-            "multipart/form-data": {"schema": form},
-        },
-    }
-
-
-def batch_body() -> dict[str, object]:
-    """A BatchRequest as OpenAPI describes it."""
-    schema = BatchRequest.model_json_schema()
-    schema["properties"]["inputs"]["items"] = Input.model_json_schema()
-    example = {"inputs": [{"text": "a red apple"}, {"text": "a cello"}], "tasks": ["clipart-category"]}
-    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
-
-
-def self_contained(form: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a form without references, which would not resolve inside an OpenAPI document."""
-    schema = form.model_json_schema()
-    definitions = schema.get("$defs", {})
-    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}
-
-
-def _inlined(schema: JsonValue, definitions: Mapping[str, JsonValue]) -> JsonValue:
-    if isinstance(schema, list):
-        return [_inlined(part, definitions) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[str(schema["$ref"]).rsplit("/", 1)[1]], definitions)
-    return {name: _inlined(part, definitions) for name, part in schema.items() if name != "$defs"}

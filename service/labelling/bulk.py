@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from model_store.atomic_file import atomic_file
+from model_store.describe.tables import plain
+from model_store.items.folders import Skipped
 from model_store.items.parquet_files import BUFFER_BYTES, rows_of
 from service.labelling.answerers import StoreAnswerer, label_rows, open_store
 from service.labelling.job import InputFile, Part, locked, resume
@@ -44,7 +46,10 @@ def label_data_set(
     options.output.mkdir(parents=True, exist_ok=True)
     with locked(options.output):
         with console.status("reading the input"):
-            plan = make_plan(options, settings)
+            skipped = Skipped()
+            plan = make_plan(options, settings, skipped.add)
+        for line in skipped.lines(options.source):
+            console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
         parts, all_parts = resume(plan.job, options.output), plan.job.parts()
         if len(parts) < len(all_parts):
             done = len(all_parts) - len(parts)

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
+from model_store.items.cells import existing
 from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
 from service.labelling.answerers import Answerer, ServiceAnswerer, StoreAnswerer, open_store
 from service.labelling.command_errors import one_line_errors
-from service.labelling.labelled_file import columns_of, label_file, open_source
+from service.labelling.labelled_file import columns_of, label_file, open_source, skipped_lines
 from service.labelling.rows import Limits, item_of, named_columns
 from service.labelling.writers import check_output
 from service.settings import Settings, read_settings
@@ -132,13 +133,14 @@ def classify(
                 else:
                     Console().print(answer_view(answer))
             return
+        source = existing(source)
         if output is not None:
             check_output(output, source, force)
         table = open_source(source)
         columns = columns_of(table, image_column, text_column, named_columns(keep), output)
         counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
     typer.echo(counts.summary("standard output" if output is None else output), err=True)
-    for line in counts.failures():
+    for line in [*counts.failures(), *skipped_lines(table)]:
         typer.echo(f"  {plain(line)}", err=True)
     if counts.failed == counts.rows:
         raise typer.Exit(1)
@@ -182,7 +184,7 @@ def bulk(
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
     columns = image_column, text_column, named_columns(keep)
-    options = BulkOptions(source, output, task, version, *columns, top_k, part_rows)
+    options = BulkOptions(existing(source), output, task, version, *columns, top_k, part_rows)
     executor = partial(label_on_ray, workers=workers, address=address)
     with one_line_errors("stopped; run the same command to resume"):
         counts = label_data_set(options, _read_settings(store), executor, Console(stderr=True))
@@ -218,7 +220,7 @@ def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:
     elif image == "-":
         picture = sys.stdin.buffer.read(size)
     else:
-        with Path(image).open("rb") as file:
+        with existing(Path(image)).open("rb") as file:
             picture = file.read(size)
     item = item_of(picture, text, Path(), Limits.of(settings))
     if isinstance(item, ServiceError):

@@ -40,8 +40,14 @@ def open_source(path: Path) -> Table:
     if not table.rows:
         if path.is_dir() and any(path.rglob("*.parquet")):
             raise DataSetError(f"{path} has no pictures; a folder of parquet files is for mora-serve bulk")
-        raise DataSetError(f"{path} has no {'pictures' if path.is_dir() else 'rows'}")
+        missing = "pictures" if path.is_dir() else "rows"
+        raise DataSetError("; ".join([f"{path} has no {missing}", *skipped_lines(table)]))
     return replace(table, names=["image"]) if isinstance(table, PlainTable) and path.is_dir() else table
+
+
+def skipped_lines(table: Table) -> list[str]:
+    """The files of a folder that are no rows: a line for each reason."""
+    return table.skipped.lines(table.path) if isinstance(table, PlainTable) else []
 
 
 def columns_of(

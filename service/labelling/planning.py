@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model_store import Store, blob_of
+from model_store.items.folders import Skip, ignore, paths_in
 from model_store.items.parquet_files import ParquetTable
 from service.labelling.answerers import open_store
 from service.labelling.job import InputFile, Job, read_job
@@ -58,9 +59,13 @@ def check_paths(options: BulkOptions) -> None:
         raise DataSetError("OUTPUT is inside INPUT, so the next run would label it; choose a folder outside")
 
 
-def make_plan(options: BulkOptions, settings: Settings) -> Plan:
-    """The plan of a job; reads the whole input. Raises DataSetError, TableError, StoreError or RefusedError."""
-    folder, names = _parquet_files(options.source)
+def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> Plan:
+    """The plan of a job; reads the whole input. Raises DataSetError, TableError, StoreError or RefusedError.
+
+    Args:
+        skip: called for each file of the input that is not read.
+    """
+    folder, names = _parquet_files(options.source, skip)
     files = tuple(read_input_file(folder, name) for name in names)
     if not any(any(file.group_rows) for file in files):
         raise DataSetError(f"{options.source} has no rows; name another INPUT")
@@ -118,15 +123,22 @@ def _choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
     return task, store.manifest(task).version
 
 
-def _parquet_files(source: Path) -> tuple[Path, list[str]]:
+def _parquet_files(source: Path, skip: Skip) -> tuple[Path, list[str]]:
     """The folder of the input, and its parquet files in order, relative to the folder. Raises DataSetError."""
     if source.is_file():
         return source.parent, [source.name]
-    paths = [path.relative_to(source) for path in source.rglob("*.parquet") if path.is_file()]
-    names = sorted(str(path) for path in paths if not any(part.startswith((".", "_")) for part in path.parts))
+    names = sorted(map(str, paths_in(source, _suffix_fault, skip, is_hidden=_is_hidden)))
     if not names:
         raise DataSetError(f"{source} is neither a parquet file nor a folder with *.parquet in it")
     return source, names
+
+
+def _suffix_fault(path: Path) -> str | None:
+    return None if path.suffix.lower() == ".parquet" else "files without the suffix .parquet"
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "_"))  # Spark writes files such as _SUCCESS
 
 
 def _common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:

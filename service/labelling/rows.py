@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
 from model_store.items.rows import Row
 from service.api.answers import Answer
+from service.api.field_names import closest_field
 from service.api.item import Item, parse_item
 from service.errors import Code, ServiceError
 from service.settings import Settings
@@ -79,13 +80,19 @@ def choose_columns(names: Sequence[str], image: str | None, text: str | None, ke
     text = text or ("text" if "text" in names else None)
     if image is None and text is None:
         message = "the input has neither a column image nor text; name one with --image-column or --text-column"
-        raise DataSetError(f"{message}; {has}")
+        raise DataSetError(f"{message}{_likely_columns(names)}; {has}")
     keep = names if keep is None else keep
     if missing := [name for name in keep if name not in names]:
         raise DataSetError(f"the input has no column {missing[0]} to keep; {has}")
     if taken := [name for name in keep if name in COLUMNS]:
         raise DataSetError(f"the output has a column {taken[0]} of its own; name the other columns with --keep")
     return Columns(image, text, tuple(keep))
+
+
+def _likely_columns(names: Sequence[str]) -> str:
+    """The options that are probably meant, with an example for each."""
+    options = {field: name for name in names if (field := closest_field(name, ("image", "text")))}
+    return "".join(f", such as --{field}-column {name}" for field, name in options.items())
 
 
 def named_columns(keep: str | None) -> tuple[str, ...] | None:

@@ -18,6 +18,7 @@ from service.errors import Code, ServiceError
 
 _PICTURE_CODES = {
     PictureProblem.FORMAT: Code.IMAGE_FORMAT,
+    PictureProblem.DECODER: Code.IMAGE_FORMAT,
     PictureProblem.PIXELS: Code.IMAGE_TOO_MANY_PIXELS,
     PictureProblem.UNDECODABLE: Code.IMAGE_UNDECODABLE,
     PictureProblem.MEMORY: Code.IMAGE_TOO_MANY_PIXELS,

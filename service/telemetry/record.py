@@ -56,7 +56,7 @@ class RequestRecord:
         """Seconds since the request arrived."""
         return time.perf_counter() - self.started
 
-    def allow(self, milliseconds: int) -> None:
+    def allow(self, milliseconds: float) -> None:
         """Set the deadline, counted from the request's arrival."""
         self.deadline = self.started + milliseconds / 1000
 

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from fastapi.staticfiles import StaticFiles
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
@@ -26,10 +27,15 @@ from service.telemetry.record import RequestRecord
 from service.web import open_inference, page
 from service.web.access import Access, RateLimit
 from service.web.cancel_on_disconnect import CancelOnDisconnect
+from service.web.cors import Cors
+from service.web.described_app import DescribedApp
+from service.web.head_as_get import HeadAsGet
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.parsing import RequestParser
+from service.web.path_prefix import PathPrefix, check_prefix
 from service.web.problems import problem_response
+from service.web.query import refuse_query
 from service.web.routes import router, scrape
 from service.web.showcase import Showcase
 from service.web.slow_bodies import SlowBodies
@@ -46,12 +52,11 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     Args:
         store: the model store; by default the folder of the settings.
 
-    Raises OSError, ValueError or StoreError for an unusable file of keys.
+    Raises OSError, ValueError or StoreError for an unusable file of keys, ValueError for an unusable path prefix.
     """
     metrics = Metrics()
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
     trusted = read_trusted_keys(settings.trusted_keys)
-    limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -76,13 +81,16 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         showcase.close()
         await asyncio.to_thread(close_traces)
 
-    app = FastAPI(
+    app = DescribedApp(
         title="MoRA inference service",
         description="Labels for items whose image or text may be missing.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
+        dependencies=[Depends(refuse_query)],
+        generate_unique_id_function=lambda route: route.name,
         telemetry=_NO_TELEMETRY,
     )
     app.state.metrics = metrics
@@ -92,16 +100,30 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.include_router(page.router)
-    app.add_middleware(CancelOnDisconnect)
-    limits = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
-    app.add_middleware(SlowBodies, **limits, metrics=metrics)
-    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page.page_paths())
-    app.add_middleware(Observation, metrics=metrics)  # the last is the outermost
-    close_traces = _trace(app, settings)
+    close_traces = _add_middleware(app, settings, keys)
     app.exception_handler(ServiceError)(_on_service_error)
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings, keys: ApiKeys | None) -> Callable[[], None]:
+    """Add the middleware, the innermost first. Returns a blocking function that sends the last spans."""
+    metrics: Metrics = app.state.metrics
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(CancelOnDisconnect)
+    limits = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
+    app.add_middleware(SlowBodies, **limits, metrics=metrics)
+    limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
+    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page.page_paths())
+    app.add_middleware(Observation, metrics=metrics)
+    close_traces = _trace(app, settings)
+    if settings.root_path:
+        check_prefix(settings.root_path, [route.path or "/" for route in iter_route_contexts(app.routes)])
+        app.add_middleware(PathPrefix, prefix=settings.root_path)
+    if settings.cors_origins:
+        app.add_middleware(Cors, origins=settings.cors_origins)
+    return close_traces
 
 
 def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
@@ -132,10 +154,13 @@ async def _refresh(engine: Engine) -> None:
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:
-    problem = ServiceError(Code.NOT_FOUND, "GET /docs lists the paths.")
-    if error.status_code == 405:
-        problem = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
-    return await _on_service_error(request, problem, error.headers)
+    if error.status_code != 405:
+        return await _on_service_error(request, ServiceError(Code.NOT_FOUND, "GET /docs lists the paths."))
+    allowed = set((error.headers or {}).get("Allow", "GET").split(", "))  # a folder of files names no method
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    problem = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
+    return await _on_service_error(request, problem, {"Allow": ", ".join(sorted(allowed))})
 
 
 async def _on_validation_error(request: Request, _: RequestValidationError) -> Response:

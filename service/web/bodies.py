@@ -10,8 +10,9 @@ from typing import NoReturn, TypeVar
 from pydantic import JsonValue
 from starlette.requests import Request
 
+from model_store.items.cells import is_missing
 from service.api.item import Batch, parse_item
-from service.api.requests import BatchRequest, EmbedRequest, check_item, validate
+from service.api.requests import BatchRequest, EmbedRequest, check_item, check_names, validate
 from service.errors import Code, ServiceError
 from service.web.multipart import parse_multipart
 
@@ -46,8 +47,10 @@ def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text
         request = validate(form, parse_json(body), strict=True)
     else:
         parts = parse_multipart(body, content_type, len(form.model_fields))
-        texts = {name: parse_utf8(part) for name, part in parts.items() if name != "image"}
-        request = validate(form, {**texts, "image": parts.get("image")}, strict=False)
+        check_names(form, parts)
+        texts = {name: parse_utf8(part, f"{name}: ") for name, part in parts.items() if name != "image"}
+        image = parts.get("image", b"")
+        request = validate(form, {**texts, "image": None if image.isspace() else image}, strict=False)
     check_item(request, max_text_bytes)
     return request
 
@@ -76,14 +79,15 @@ def parse_json(body: bytes) -> dict[str, JsonValue]:
     return value
 
 
-def parse_utf8(data: bytes) -> str:
-    """The text of UTF-8 bytes. Raises ServiceError."""
-    if data.startswith(codecs.BOM_UTF8):
-        raise ServiceError(Code.BAD_TEXT, "Send UTF-8 without a byte order mark.")
+def parse_utf8(data: bytes, field: str = "") -> str:
+    """The text of UTF-8 bytes. Raises ServiceError, whose detail begins with `field`."""
     try:
-        return data.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
-        raise ServiceError(Code.BAD_TEXT, "Send UTF-8.") from error
+        raise ServiceError(Code.BAD_TEXT, f"{field}Send UTF-8.") from error
+    if data.startswith(codecs.BOM_UTF8) and not is_missing(text):
+        raise ServiceError(Code.BAD_TEXT, f"{field}Send UTF-8 without a byte order mark.")
+    return text
 
 
 def _media_type(content_type: str) -> str:

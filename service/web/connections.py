@@ -8,6 +8,7 @@ import time
 from typing import cast
 
 import httptools
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -16,6 +17,7 @@ from service.errors import Code, ServiceError
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
+from service.web.cors import cors_headers
 from service.web.lingering import Lingering
 from service.web.observation import conclude
 from service.web.problems import problem_response
@@ -119,11 +121,9 @@ class Connection(HttpToolsProtocol):
             piece = data[start : start + MAX_HEADER_BYTES]
             self._held_bytes += len(piece)
             try:
-                self.parser.feed_data(piece)
+                self._parse(piece)
                 if self._held_bytes > MAX_HEADER_BYTES:
                     raise _headers_too_large()
-            except httptools.HttpParserUpgrade:
-                return  # no upgrade takes place, and the request is answered like any other
             except ServiceError as fault:
                 self._refuse(fault)
                 return
@@ -134,7 +134,28 @@ class Connection(HttpToolsProtocol):
                 self._refuse(raised)
                 return
 
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. A request that asks for another protocol is parsed again, without its Upgrade header.
+
+        The service knows no other protocol, so it ignores the header and reads the body (RFC 9110, section 7.8). The
+        parser would skip the body and take its bytes for the next request.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+
+    def _head_without_upgrade(self) -> bytes:
+        first = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        lines = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([first, *lines, b"", b""])
+
     def on_message_begin(self) -> None:
+        if self.cycle is not None and not self.cycle.keep_alive:  # the connection ends with the request before this
+            raise ServiceError(Code.BAD_HTTP, "Send no request after one that closes the connection.")
         self._header_count = self._header_bytes = self._chunks = self._body_bytes = 0
         super().on_message_begin()
 
@@ -151,6 +172,12 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1") or self.parser.get_method() == b"CONNECT":
+            raise ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and do not use this service as a proxy.")
+        if self.parser.should_upgrade():
+            return  # `_parse` parses the request again
+        self.expect_100_continue = self.expect_100_continue and version == "1.1"  # a 1.0 client takes it for the answer
         super().on_headers_complete()
         self._held_bytes = 0
         self._headers_since, self._body_since = None, time.monotonic()
@@ -168,6 +195,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
         self._held_bytes = 0
         self._body_since = None
         if not (self.cycle.response_started or self.server_state.draining):
@@ -176,7 +205,11 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._fault is not None and not self.is_answering and not self.transport.is_closing():
+        if self._fault is None or self.is_answering:
+            return
+        if self.transport.is_closing():
+            self._headers_since = time.monotonic()  # limits the time for the client to read the answer
+        else:
             self._answer(self._fault)
 
     def _refuse(self, fault: ServiceError) -> None:
@@ -189,7 +222,8 @@ class Connection(HttpToolsProtocol):
 
     def _answer(self, fault: ServiceError) -> None:
         record = RequestRecord(problem=fault.code.reason)
-        response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id})
+        cors = cors_headers(self.server_state.settings.cors_origins, Headers(raw=self.headers or []))
+        response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id, **cors})
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body))

@@ -15,23 +15,17 @@ import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.answers import Answer
+from service.api.inference_metadata import Live, ModelMetadata, ModelReady, Ready, ServerMetadata
 from service.api.item import Item
-from service.api.open_inference import (
-    InferenceResponse,
-    Live,
-    ModelMetadata,
-    ModelReady,
-    Ready,
-    ServerMetadata,
-    inference_body,
-)
+from service.api.open_inference import InferenceResponse
+from service.api.openapi import failures, inference_body
 from service.api.problems import InferenceProblemDetails
 from service.errors import ServiceError, unknown_version
 from service.inference.engine import Engine
 from service.inference.fan_out import answer_all
 from service.models.loaded_model import Model
 from service.telemetry.record import SAFE_ID, RequestRecord
-from service.web.problems import OPEN_INFERENCE, problem_responses
+from service.web.problems import OPEN_INFERENCE
 from service.web.routes import EngineDep, ParserDep, RecordDep
 from service.web.tensors import BINARY, Array, Inference, at_item, respond
 
@@ -41,7 +35,7 @@ _INFER: dict[str, Any] = {
     "responses": {200: {"content": {BINARY: {}}}},
     "openapi_extra": {"requestBody": inference_body()},
 }
-router = APIRouter(prefix=OPEN_INFERENCE, responses=problem_responses(InferenceProblemDetails, "error"))
+router = APIRouter(prefix=OPEN_INFERENCE, responses=failures(InferenceProblemDetails))
 
 
 @router.get("")

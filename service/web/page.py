@@ -47,8 +47,8 @@ def page_paths() -> list[str]:
     return ["/" if name == _INDEX else f"/playground/{name}" for name in names]
 
 
-@router.api_route("/", methods=["GET", "HEAD"])
-@router.api_route("/playground/{name}", methods=["GET", "HEAD"])
+@router.get("/")
+@router.get("/playground/{name}")
 async def page_file(request: Request) -> Response:
     """The page at `/`, or a script, a style sheet or a picture of it."""
     name = request.path_params.get("name")

@@ -61,7 +61,8 @@ class RequestParser:
         header_length = request.headers.get(HEADER_LENGTH)
         limits = self._settings.max_text_bytes, self._settings.max_batch_cells
         parsed = await self._parse(partial(parse_inference, body, header_length, *limits), record)
-        record.allow(self._settings.timeout_ms)
+        microseconds = parsed.request.parameters.timeout
+        record.allow(microseconds / 1000 if microseconds else self._settings.timeout_ms)
         return parsed
 
     def close(self) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import Response
 
-from service.api.problems import InferenceProblemDetails, ProblemDetails, problem_of
-from service.api.requests import self_contained
+from service.api.problems import InferenceProblemDetails, problem_of
 from service.errors import ServiceError
 
 OPEN_INFERENCE = "/v2"  # prefix of the Open Inference Protocol's paths
@@ -25,12 +23,3 @@ def problem_response(
     if error.retry_after_seconds is not None:
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     return Response(problem.model_dump_json(), problem.status, all_headers, "application/problem+json")
-
-
-def problem_responses(form: type[ProblemDetails], reason_field: str) -> dict[int | str, dict[str, Any]]:
-    """The responses to failed requests as OpenAPI describes them."""
-    content = {"application/problem+json": {"schema": self_contained(form)}}
-    return {
-        "4XX": {"description": f"The request cannot be answered; `{reason_field}` says why.", "content": content},
-        "5XX": {"description": "The service cannot answer now.", "content": content},
-    }

@@ -9,6 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from model_store.items.formats import PictureFormat
 from model_store.items.pictures import media_type_of
 from service.api.answers import (
     BatchClassification,
@@ -21,14 +22,14 @@ from service.api.answers import (
     TaskSummary,
     TaskVersions,
 )
+from service.api.openapi import batch_body, failures, item_body
 from service.api.problems import ProblemDetails
-from service.api.requests import ClassifyRequest, EmbedRequest, batch_body, item_body
+from service.api.requests import ClassifyRequest, EmbedRequest
 from service.inference.engine import Engine
 from service.inference.fan_out import classify_batch
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 from service.web.parsing import RequestParser
-from service.web.problems import problem_responses
 from service.web.showcase import Showcase
 
 
@@ -52,9 +53,10 @@ ParserDep = Annotated[RequestParser, _app_state("parser")]
 RecordDep = Annotated[RequestRecord, Depends(_record)]
 ShowcaseDep = Annotated[Showcase, _app_state("showcase")]
 
-_PROBLEMS = problem_responses(ProblemDetails, "code")
+_PROBLEMS = failures(ProblemDetails)
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PICTURE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The encoded picture.", "content": {f"image/{kind}": {} for kind in ("jpeg", "png", "webp")}}
+    200: {"description": "The picture.", "content": {each.media_type: _BINARY for each in PictureFormat}}
 }
 # The publisher of a version wrote these files, so a browser must not run their scripts as the service's.
 _HARMLESS = {

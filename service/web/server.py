@@ -139,10 +139,15 @@ def _metrics_app(metrics: Metrics) -> ASGIApp:
     """The application on the metrics port. It answers `/metrics` only and needs no API key."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/metrics":
-            response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        request_id = uuid.uuid4().hex
+        if scope["path"] != "/metrics":
+            error = ServiceError(Code.NOT_FOUND, "This port has only /metrics.")
+            response = problem_response(error, request_id)
+        elif scope["method"] not in ("GET", "HEAD"):
+            error = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
+            response = problem_response(error, request_id, {"Allow": "GET, HEAD"})
         else:
-            response = problem_response(ServiceError(Code.NOT_FOUND, "This port has only /metrics."), uuid.uuid4().hex)
+            response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
         await response(scope, receive, send)
 
     return app
@@ -158,5 +163,6 @@ def _unusable(host: str, port: int, error: OSError) -> str:
 
 
 def _url(server: asyncio.Server) -> str:
+    """The address in a URL (RFC 3986 and 6874): an IPv6 address in brackets, its zone after %25."""
     host, port = server.sockets[0].getsockname()[:2]
-    return f"http://{host}:{port}"
+    return f"http://[{host.replace('%', '%25')}]:{port}" if ":" in host else f"http://{host}:{port}"

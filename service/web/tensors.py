@@ -64,9 +64,7 @@ def respond(
     request: InferenceRequest, task: str, version: int, answer_id: str, arrays: Mapping[str, Array]
 ) -> Response:
     """The response with the requested tensors, each in the requested form."""
-    requested = request.outputs
-    if requested is None:
-        requested = [RequestedOutput.model_validate({"name": name}) for name in arrays]
+    requested = request.outputs or [RequestedOutput.model_validate({"name": name}) for name in arrays]
     outputs, packed = [], []
     for output in requested:
         array, binary = arrays[output.name], output.parameters.binary_data

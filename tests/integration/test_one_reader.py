@@ -26,7 +26,7 @@ from training.errors import DataError
 CONFIG = TaskConfig(task="made", problem="multi_label", backbone="none", data=DataConfig(train="unused"))
 LIMITS = Limits.of(Settings(max_text_bytes=1_000_000))
 LONG = "long"  # stands for a cell beyond the csv module's own limit
-EMPTY = ["", " ", "\t\r\n", "\u00a0\u3000", "\u2028"]
+EMPTY = ["", " ", "\t\r\n", "\u00a0\u3000", "\u2028", "\u200b", "\ufeff\u2060"]
 TEXTS = [
     *EMPTY,
     None,
@@ -37,8 +37,8 @@ TEXTS = [
     "cafe\u0301",
     "NA",
 ]
-TEXTS += ["nan", LONG, "\ufeff", "01", " kept "]
-IMAGES = [*EMPTY, None, "a.png", " a.png ", "folder/b.png"]
+TEXTS += ["nan", LONG, "\ufeffmark", "01", " kept ", "\u200bhidden"]
+IMAGES = [*EMPTY, None, "a.png", " a.png ", "folder/b.png", "caf\u00e9.png", "cafe\u0301.png"]
 LOST = ["gone.png", "folder", "https://e.org/a.png", "\0"]
 NUMBERS = [float("nan"), 5, 1.5, True]  # what csv cannot hold
 
@@ -47,11 +47,12 @@ Rows = list[dict[str, object]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, png):
-    """Two pictures, and where the files are written."""
+    """Three pictures, and where the files are written."""
     path = tmp_path_factory.mktemp("reader")
     (path / "folder").mkdir()
     (path / "a.png").write_bytes(png(1))
     (path / "folder" / "b.png").write_bytes(png(2))
+    (path / "cafe\u0301.png").write_bytes(png(3))
     return path
 
 
@@ -148,8 +149,40 @@ def test_pictures_in_parquet_are_the_same_bytes(folder, png):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
+        ("a.csv", b"image,text,label,\n,red,x,\n"),
+        ("a.csv", b"image,text,label\n,red,x,,\n"),
+        ("a.csv", b"sep=;\r\nimage;text;label\r\n;red;x\r\n"),
+        ("a.csv", b"\xef\xbb\xbfsep=|\nimage|text|label\n|red|x\n"),
+        ("a.csv", b"sep=\t\rimage\ttext\tlabel\r\tred\tx\r"),
+        ("a.csv", b"image,text,label\r,red,x\r"),
+        ("a.jsonl", b'{"image": null, "text": "red", "label": "x"}\r'),
+        ("a.jsonl", b'\xef\xbb\xbf\n{"text": "red", "label": "x", "image": "\xe2\x80\x8b"}'),
+    ],
+)
+def test_oddities_of_files_change_no_item(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+
+    assert seen_by_classify(tmp_path / name) == seen_by_training(tmp_path / name) == [(None, "red")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
         ("a.csv", b"image,text,label\n,\xff,x\n"),
         ("a.csv", "image,text,label\n,red,x\n".encode("utf-16")),
+        ("a.csv", "image,text,label\n,red,x\n".encode("utf-16-le")),
+        ("a.jsonl", '{"text": "red", "label": "x"}\n'.encode("utf-16")),
+        ("a.jsonl", '{"text": "rouge caf\u00e9"}\n'.encode("utf-16-be")),
+        ("a.csv", b"image,text,label\n,red\0,x\n"),
+        ("a.csv", b"image,text,label\n,red,x,more\n"),
+        ("a.csv", b"image,text,label,,\n,red,x,,more\n"),
+        ("a.csv", b"image,text ,label,text\xe2\x80\x8b\n,red,x,y\n"),
+        ("a.csv", b"image,,text,,label\n,,red,,x\n"),
+        ("a.jsonl", b'{"text": "red", "label": "x", "text": "blue"}\n'),
+        ("a.jsonl", b'[{"text": "red", "label": "x"}]\n'),
+        ("a.jsonl", b'[\n{"text": "red", "label": "x"},\n{"text": "red", "label": "x"}\n]\n'),
+        ("a.jsonl", b'{"text": "red", "label": "x"}\nnull\n'),
+        ("a.jsonl", b'{"text": "red", "label": "x"}\r5\r'),
         ("a.csv", b"PK\x03\x04\xff"),
         ("a.csv", b'image,text,label\n,"red,x\n'),
         ("a.csv", b"image,text,label\n,red\n"),

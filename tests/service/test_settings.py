@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, check_names, usable_cores
+from service.settings import Settings, check_names, read_settings, usable_cores
 
 
 def test_every_setting_is_described():
@@ -48,3 +48,65 @@ def test_known_names_pass():
 def test_values_out_of_range_are_refused(change):
     with pytest.raises(ValidationError):
         Settings(**change)
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", ()),
+        (" , ", ()),
+        ("*", ("*",)),
+        ("https://shop.example", ("https://shop.example",)),
+        ("https://shop.example, http://localhost:3000 ,", ("https://shop.example", "http://localhost:3000")),
+        ("HTTPS://Shop.Example:443", ("https://shop.example",)),
+        ("http://[::1]:5173,http://127.0.0.1:80", ("http://[::1]:5173", "http://127.0.0.1")),
+        ("https://b\u00fccher.example", ("https://xn--bcher-kva.example",)),
+        ("capacitor://localhost,chrome-extension://abc", ("capacitor://localhost", "chrome-extension://abc")),
+    ],
+)
+def test_origins_are_read_as_browsers_send_them(monkeypatch, text, origins):
+    assert read_settings({"cors_origins": text}).cors_origins == origins
+    monkeypatch.setenv("MORA_CORS_ORIGINS", text)
+    assert read_settings({}).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "shop.example",
+            "//shop.example",
+            "https://",
+            "https:shop.example",
+            "shop.example:443",
+            "https//shop.example",
+        ),
+        *("https://shop.example/", "https://shop.example/app", "https://shop.example?a", "https://shop.example#a"),
+        *("https://user@shop.example", "https://*.shop.example", "https://shop.example:99999", "https://a b"),
+        *(
+            "null",
+            "https://shop.example,null",
+            "*,https://shop.example",
+            "https://a\\b",
+            "https://shop.example;https://b",
+        ),
+    ],
+)
+def test_what_is_no_origin_is_an_error_that_names_the_setting(text):
+    with pytest.raises(ValueError, match=r"^--cors-origins \(MORA_CORS_ORIGINS\): [^\n]+$"):
+        read_settings({"cors_origins": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"), [("/mora", "/mora"), ("/mora/", "/mora"), ("/a/b-c_1.2", "/a/b-c_1.2"), ("/", None), ("", None)]
+)
+def test_a_path_prefix_has_no_last_slash(text, prefix):
+    assert read_settings({"root_path": text}).root_path == prefix
+
+
+@pytest.mark.parametrize(
+    "text", ["mora", "http://host/mora", "//host", "/a//b", "/a b", "/a?b", "/a\nb", "/{a}", "\\a"]
+)
+def test_what_is_no_path_prefix_is_an_error(text):
+    with pytest.raises(ValueError, match=r"^--root-path \(MORA_ROOT_PATH\): a path prefix begins with a slash"):
+        read_settings({"root_path": text})

@@ -60,8 +60,8 @@ def test_a_flag_may_have_dashes_and_a_negative_value() -> None:
     assert (config.train.weight_decay, config.train.seed) == (0.5, -1)
 
 
-def test_every_wrong_field_is_named_in_one_message() -> None:
-    with pytest.raises(ConfigError, match=r"(?s)mora\.rank: must be greater than 0.*train\.epoch: is not a field"):
+def test_every_wrong_field_is_named_in_one_line() -> None:
+    with pytest.raises(ConfigError, match=r"mora\.rank: must be greater than 0.*; train\.epoch: is not a field"):
         load_config(CONFIGS / "mmimdb.yaml", ["--train.epoch", "3", "--mora.rank", "0"])
 
 
@@ -97,9 +97,11 @@ def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
         (["--export.precisions", "[int4]"], "export.precisions"),
     ],
 )
-def test_a_wrong_field_is_named(flags: list[str], says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_a_wrong_field_is_named_on_one_line(flags: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as error:
         load_config(CONFIGS / "mmimdb.yaml", flags)
+
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from rich.progress import track
 
+from model_store.items.cells import is_missing
 from model_store.items.rows import Row
 from training.config import TaskConfig
 from training.data.dataset_layout import SPLIT_NAMES, Layout, json_objects, refuse
@@ -82,16 +83,22 @@ def _rows(path: Path, labels: tuple[str, ...]) -> list[Row]:
     return rows
 
 
-def _named(number: Any, labels: tuple[str, ...]) -> str | list[str]:  # noqa: ANN401 - any value of a cell
+def _named(number: Any, labels: tuple[str, ...]) -> str | list[str | None] | None:  # noqa: ANN401 - any value of a cell
     """The label of a number, or the labels of a list, which holds a 0 or 1 for every label, or label numbers."""
     if not isinstance(number, list):
         return _label(number, labels)
     if len(number) == len(labels) and set(number) <= {0, 1}:
         return [label for label, present in zip(labels, number, strict=True) if present]
-    return [_label(each, labels) for each in number]
+    names = [_label(each, labels) for each in number]
+    if len(number) == len(labels) and None in names:
+        raise ValueError(f"has labels {number!r}, which are neither label numbers nor a 0 or 1 for every label")
+    return names
 
 
-def _label(number: object, labels: tuple[str, ...]) -> str:
-    if not isinstance(number, int) or not 0 <= number < len(labels):
+def _label(number: object, labels: tuple[str, ...]) -> str | None:
+    """The label of a number; None for an empty cell and a number below 0."""
+    if is_missing(number):
+        return None
+    if not isinstance(number, int) or number >= len(labels):
         raise ValueError(f"has label {number!r}; the task has labels 0 to {len(labels) - 1}")
-    return labels[number]
+    return labels[number] if number >= 0 else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.progress import track
 
+from model_store.items.cells import existing, is_missing
 from model_store.items.labels import labels_of
 from model_store.items.rows import Row, table_errors
 from model_store.items.tables import open_table
@@ -46,7 +47,7 @@ def _mmimdb(root: Path, config: TaskConfig) -> Layout:
         splits[split] = []
         for group, movie in enumerate(track(movies, f"reading {split}")):
             image, file = f"images/{movie}.jpeg", f"labels/{movie}.json"
-            if not (root / image).is_file():
+            if not existing(root / image).is_file():
                 faults.append(f"{image} is missing")
             try:
                 plots, genres = _plots_and_genres(root / file)
@@ -84,7 +85,7 @@ def _food101(root: Path) -> Layout:
             image = f"images/{'test' if split == 'test' else 'train'}/{label}/{file}"
             if label not in classes:
                 faults.append(f"split.json names {file}, whose name begins with no class of class_idx.json")
-            elif not (root / image).is_file():
+            elif not existing(root / image).is_file():
                 faults.append(f"{image} is missing")
             splits[split].append({"image": image, "text": titles.get(file), "label": label})
     refuse(root, faults, "unpack the data set again, or take these files out of split.json")
@@ -104,7 +105,7 @@ def _titles(root: Path, split: str) -> list[Row]:
             continue
         file, title, label = (cell.strip() for cell in cells)
         rows.append({"image": f"images/{split}/{label}/{file}", "text": title, "label": label})
-        if not (root / rows[-1]["image"]).is_file():
+        if not existing(root / rows[-1]["image"]).is_file():
             faults.append(f"{rows[-1]['image']} is missing")
     refuse(root, faults, f"unpack the data set again, or take these rows out of texts/{path.name}")
     return rows
@@ -126,7 +127,7 @@ def _memes(path: Path) -> list[Row]:
     refuse(path, missing, "fetch the file again; each line holds id, img, text and label")
     refuse(
         path,
-        [f"row {number} has no label" for number, meme in enumerate(memes, start=1) if meme.get("label") is None],
+        [f"row {number} has no label" for number, meme in enumerate(memes, start=1) if is_missing(meme.get("label"))],
         "the first public release withholds the labels of its test split; replace test.jsonl by test_seen.jsonl of the "
         "later release, which has labels",
     )

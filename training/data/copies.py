@@ -89,7 +89,7 @@ def named_rows(group: PlacedItems, with_split: bool = False) -> str:
 
 def _named(item: Example) -> str:
     """A row, with its picture's file: rows of a folder have no number that its owner knows."""
-    return f"row {item.row}" + (f" ({'/'.join(item.image.parts[-2:])})" if isinstance(item.image, Path) else "")
+    return f"row {item.row}" + (f" ({'/'.join(item.image.parts[-2:])!r})" if isinstance(item.image, Path) else "")
 
 
 def _repeated(splits: Items, names: tuple[str, ...], key: Callable[[Example], Hashable]) -> list[PlacedItems]:

@@ -13,11 +13,12 @@ from model_store.items.pictures import PictureError, decode
 from model_store.items.rows import Row
 from model_store.messages import describe_os_error
 from training.config import DataConfig, TaskConfig
-from training.errors import DataError, picture_fault
+from training.errors import DataError, PictureFaultError, picture_fault
 
-_SMALL = ImagePreprocessing(
-    exact_size=(64, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1)
-)  # quick to decode to
+# CLIP's usual preprocessing, because the backbone is not loaded yet. Like training, it refuses very elongated pictures.
+_PREPROCESSING = ImagePreprocessing(
+    shortest_edge=224, crop=(224, 224), resample="bicubic", mean=(0, 0, 0), std=(1, 1, 1)
+)
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,17 @@ class Example:
     picture: bytes | None = None  # SHA-256 of the encoded image; equal pictures are one, wherever they are
 
 
-def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example:
-    """Check one row. Raises DataError, which names the column and the cure."""
+def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example | None:
+    """Check one row; None if it has no label in a task of one label. Raises DataError with the column and the cure."""
     data = config.data
+    labels = _labels(row["label"], config)
+    if not labels and config.problem is Problem.SINGLE_LABEL:
+        return None
     (image, picture), text = _image(row["image"], folder, data), row["text"]
     if is_missing(text):
         text = None
     elif not isinstance(text, str):
         raise DataError(f"column {data.text} holds {type(text).__name__}, not text; set data.text")
-    labels = _labels(row["label"], config)
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
         raise DataError(f"neither {columns} is given; fill one in or remove the row")
@@ -52,7 +55,7 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
 
 
 def _image(cell: object, folder: Path, data: DataConfig) -> tuple[bytes | Path | None, bytes | None]:
-    """The image of a cell, after a trial decoding to a small size, and its SHA-256. Raises DataError."""
+    """The image of a cell, after it was decoded as training decodes it, and its SHA-256. Raises DataError."""
     path = cell.get("path") if isinstance(cell, dict) else cell
     name, start = data.image or "image", ""
     if isinstance(path, str):
@@ -62,23 +65,24 @@ def _image(cell: object, folder: Path, data: DataConfig) -> tuple[bytes | Path |
         if image is None:
             return None, None
         content = image.read_bytes() if isinstance(image, Path) else image
-        decode(content, preprocessing=_SMALL)
+        decode(content, preprocessing=_PREPROCESSING)
         return image, hashlib.sha256(content).digest()
     except CellError as error:
-        raise DataError(f"{name} {error}{start}") from error
+        raise PictureFaultError(f"{name} {error}{start}", str(error).partition(";")[0]) from error
     except PictureError as error:
         cure = "replace the file" if data.format else "replace it, or leave the cell empty"
         raise picture_fault(name, error, cure) from error
     except OSError as error:
-        raise DataError(f"{name} cannot be read: {describe_os_error(error)}") from error
+        raise PictureFaultError(f"{name} cannot be read: {describe_os_error(error)}", "cannot be read") from error
 
 
 def _labels(cell: object, config: TaskConfig) -> tuple[str, ...]:
-    """The labels of a cell; exactly one for a single-label task. Raises DataError."""
-    if config.problem is not Problem.SINGLE_LABEL:
-        return labels_of(cell)
-    label = None if isinstance(cell, list) else label_of(cell)
-    if label is None:
-        column = config.data.label
-        raise DataError(f"column {column} holds no single label; fill it in, remove the row, or use multi_label")
-    return (label,)
+    """The labels of a cell; at most one for a single-label task. Raises DataError."""
+    try:
+        if config.problem is not Problem.SINGLE_LABEL:
+            return labels_of(cell)
+        label = label_of(cell)
+    except ValueError as error:
+        cure = "set data.label" + (", or problem: multi_label" if isinstance(cell, list) else "")
+        raise DataError(f"column {config.data.label} {error}; {cure}") from error
+    return () if label is None else (label,)

@@ -13,6 +13,7 @@ from model_store import Pattern
 from model_store.items.pictures import decode
 from training.data.examples import Example
 from training.data.splits import Split
+from training.errors import naming_row, picture_errors
 
 GOLDEN_ITEMS = 2  # per presence pattern
 _GOLDEN_EDGE = 256  # pixels
@@ -33,18 +34,20 @@ def pattern_items(examples: Split, pattern: Pattern) -> list[Example]:
 
 
 def golden_items(examples: Split) -> list[tuple[Pattern, Example]]:
-    """A few items of every pattern, with their images as small PNGs."""
+    """A few items of every pattern, with their images as small PNGs. Raises DataError."""
     chosen = []
     for pattern in Pattern:
         for item in pattern_items(examples, pattern)[:GOLDEN_ITEMS]:
-            image = None if item.image is None else small_png(item.image)
+            with naming_row(item.row):
+                image = None if item.image is None else small_png(item.image)
             chosen.append((pattern, replace(item, image=image)))
     return chosen
 
 
 def small_png(image: bytes | Path) -> bytes:
-    """The whole picture as a PNG of at most 256 pixels an edge."""
-    small = decode(image)
+    """The whole picture as a PNG of at most 256 pixels an edge. Raises DataError."""
+    with picture_errors(image):
+        small = decode(image)
     small.thumbnail((_GOLDEN_EDGE, _GOLDEN_EDGE))
     small.info.clear()  # comments and profiles, which Pillow would save again
     return _png(small)

@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from rich.progress import track
 
-from model_store.items.rows import Row
+from model_store import Problem
+from model_store.items.cells import existing
+from model_store.items.folders import Skipped
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.copies import groups_of_copies, leaks
 from training.data.examples import Example, item_from_row
 from training.data.held_out import draw_held_out, held_out_notes
-from training.data.tables import listed, read_rows
-from training.errors import DataError, first_few
+from training.data.image_folders import split_folders, split_notes
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
+from training.data.tables import Source, listed, read_rows
+from training.errors import DataError, PictureFaultError, first_few
 
 _MAX_LISTED = 10  # labels in a note
 
@@ -31,6 +35,9 @@ class Split:
     name: str
     source: str
     items: list[Example]
+    spellings: Spellings = field(default_factory=Spellings)  # of the labels in the source
+    unlabelled: tuple[str, ...] = ()  # rows without a label: their numbers and the paths of their pictures
+    notes: tuple[str, ...] = ()  # on files of its source that are left out
 
     @cached_property
     def fingerprint(self) -> str:
@@ -86,6 +93,7 @@ def _joined(fingerprints: Iterable[str]) -> str:
 def load_data(config: TaskConfig) -> TaskData:
     """Read and check every split. Raises DataError, which names the file, the rows and the cure."""
     splits, notes = _given_splits(config)
+    notes += _label_notes([*splits.values()], config)
     all_shares = {"validation": config.data.validation_share, "test": config.data.test_share}
     shares = {name: share for name, share in all_shares.items() if name not in splits}
     if shares:
@@ -104,40 +112,62 @@ def load_data(config: TaskConfig) -> TaskData:
 
 def load_split(name: str, source: str, config: TaskConfig) -> Split:
     """Read and check one split of a file, an image folder or a hub data set."""
-    rows, folder = read_rows(source, config.data)
-    return _checked(name, source, rows, folder, config)
+    if (folders := split_folders(source)) and name not in folders:
+        raise DataError(f"{source} holds the splits {', '.join(folders)}, but no {name}; correct data.{name}")
+    source = str(folders.get(name, source))
+    return _checked(name, source, read_rows(source, config.data), config)
 
 
 def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]]:
     """The splits that the data comes with, and notes on them."""
     data = config.data
     if data.root is not None:
-        root = Path(data.root)
+        root = existing(Path(data.root))
         if not root.is_dir():
             raise DataError(f"{root} is not a folder; set data.root to the folder of the {data.format} files")
         layout = read_arrow(root, config) if data.format == "arrow" else read_tree(root, config)
-        rows_of = layout.splits.items()
-        return {name: _checked(name, data.root, rows, layout.folder, config) for name, rows in rows_of}, layout.notes
-    sources = {"train": data.train, "validation": data.validation, "test": data.test}
-    return {name: load_split(name, source, config) for name, source in sources.items() if source is not None}, ()
+        rows_of = {name: Source(rows, layout.folder, Skipped()) for name, rows in layout.splits.items()}
+        return {name: _checked(name, data.root, rows, config) for name, rows in rows_of.items()}, layout.notes
+    configured = {"train": data.train, "validation": data.validation, "test": data.test}
+    given = {name: source for name, source in configured.items() if source is not None}
+    folders = split_folders(given["train"])
+    sources = given | {name: str(folder) for name, folder in folders.items() if name not in given}
+    splits = {name: load_split(name, sources[name], config) for name in configured if name in sources}
+    notes = split_notes(folders, given)
+    return splits, (*notes, *(note for split in splits.values() for note in split.notes))
 
 
-def _checked(name: str, source: str, rows: Sequence[Row], folder: Path, config: TaskConfig) -> Split:
+def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
+    is_multi = config.problem is not Problem.SINGLE_LABEL
     items: list[Example] = []
+    unlabelled: list[str] = []
     faults: dict[Hashable, str] = {}
-    for number, row in enumerate(track(rows, f"checking {name}"), start=1):
+    for number, row in enumerate(track(read.rows, f"checking {name}"), start=1):
         try:
-            items.append(item_from_row(number, row, folder, config))
+            item = item_from_row(number, row, read.folder, config)
+            if item is None or not item.labels:
+                unlabelled.append(row_name(number, row["image"]))
+            if item is not None:
+                items.append(item)
         except DataError as fault:
+            if read.is_pictures and isinstance(fault, PictureFaultError):
+                read.skipped.add(row["image"], f"pictures, each of which {fault.fault}")
+                continue
             group = row.get("group")  # a broken image with several texts is one fault
             faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
     if faults:
         count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
         summary = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
-        raise DataError(f"{summary}:\n{listed([*faults.values()])}")
+        left_out = [] if is_multi or not unlabelled else [f"  {unlabelled_note(unlabelled, are_kept=False)}"]
+        raise DataError("\n".join([f"{summary}:", listed([*faults.values()]), *left_out]))
+    notes = tuple(read.skipped.lines(source))
+    if unlabelled and not items:
+        cure = "set data.label to the column of the labels, or name another file"
+        raise DataError(f"{source} ({name}): none of the {len(read.rows):,} rows has a label; {cure}")
     if not items:
-        raise DataError(f"{source} ({name}) has no rows; give it items, or name another file")
-    return Split(name, source, items)
+        message = f"{source} ({name}) has no rows; give it items, or name another file"
+        raise DataError("\n".join([message, *notes]))
+    return Split(name, source, items, spellings_of(read.rows, is_multi), tuple(unlabelled), notes)
 
 
 def hold_out(train: Split, shares: Mapping[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
@@ -154,6 +184,17 @@ def hold_out(train: Split, shares: Mapping[str, float], seed: int) -> tuple[Spli
             problem = f"{train.source} has too few rows for each label to hold out a {name} split"
             raise DataError(f"{problem}; {whole if groups < rows else ''}give data.{name}")
     return splits.pop(train.name), splits
+
+
+def _label_notes(splits: Sequence[Split], config: TaskConfig) -> tuple[str, ...]:
+    """Notes on the rows without a label and on the spellings of the labels."""
+    is_multi = config.problem is not Problem.SINGLE_LABEL
+    notes = [
+        f"{split.source} ({split.name}): {unlabelled_note(split.unlabelled, is_multi)}"
+        for split in splits
+        if split.unlabelled
+    ]
+    return (*notes, *spelling_notes(sum((split.spellings for split in splits), Spellings())))
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:

@@ -4,38 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from model_store.items.cells import existing
+from model_store.items.folders import Skipped
 from model_store.items.labels import class_names, with_names
 from model_store.items.rows import Row, TableError
 from model_store.items.tables import SUFFIXES, PlainTable, Table, open_table
 from training.config import DataConfig
+from training.data.image_folders import metadata_file, rows_with_class, unlisted_pictures
 from training.errors import DataError
 
 _MAX_LISTED = 10
 _ROWS_AT_ONCE = 1000
-_METADATA = ("metadata.csv", "metadata.jsonl")  # lists the pictures of a folder in the column file_name
-_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "evaluation"}
 
 
-def read_rows(source: str, config: DataConfig) -> tuple[list[Row], Path]:
-    """The rows of a source as `image`, `text` and `label`, and the folder that relative paths start from.
+@dataclass(frozen=True)
+class Source:
+    """The rows of a source as `image`, `text` and `label`."""
+
+    rows: list[Row]
+    folder: Path  # that relative paths start from
+    skipped: Skipped  # files of an image folder
+    is_pictures: bool = False  # a folder whose folders are classes; such a picture is left out if it cannot be used
+
+
+def read_rows(source: str, config: DataConfig) -> Source:
+    """The rows of a source.
 
     Raises:
         DataError: the source does not exist, is malformed, or lacks a column.
     """
-    path = Path(source)
+    path = existing(Path(source))
     is_on_hub = not path.exists() and path.suffix.lower() not in SUFFIXES and not source.startswith((".", "/"))
-    if path.is_dir():
-        path, config = _in_folder(path, config)
+    is_folder, metadata = path.is_dir(), metadata_file(path)
+    if metadata is not None:
+        path, config = metadata, config if config.image is None else config.model_copy(update={"image": "file_name"})
+    elif is_folder:
+        config = config.model_copy(update={"text": None})
     with data_errors():
         table = _hub_table(source) if is_on_hub else open_table(path)
         columns = _columns(source, table.names, config)
         rows = all_rows(table, columns.values())
-    try:
-        return [_by_field(row, columns, table.class_names) for row in rows], table.folder
-    except ValueError as error:
-        raise DataError(f"{source}: {error}; write the data set again") from error
+    fields = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            fields.append(_by_field(row, columns, table.class_names))
+        except ValueError as error:
+            raise DataError(f"{source} row {number}: {error}; write the data set again") from error
+    if metadata is not None:
+        return Source(fields, table.folder, unlisted_pictures(metadata, fields))
+    if is_folder and isinstance(table, PlainTable):
+        return Source(rows_with_class(path, fields, table.skipped), table.folder, table.skipped, is_pictures=True)
+    return Source(fields, table.folder, Skipped())
 
 
 def all_rows(table: Table, columns: Collection[str]) -> list[Row]:
@@ -56,18 +78,6 @@ def listed(lines: Sequence[str]) -> str:
     """The first ten lines, indented, and the number of the others."""
     more = [f"and {len(lines) - _MAX_LISTED:,} more"] if len(lines) > _MAX_LISTED else []
     return "\n".join(f"  {line}" for line in [*lines[:_MAX_LISTED], *more])
-
-
-def _in_folder(folder: Path, config: DataConfig) -> tuple[Path, DataConfig]:
-    """The metadata file of an image folder, else the folder itself, whose folders are labels; and the columns."""
-    metadata = next((folder / name for name in _METADATA if (folder / name).is_file()), None)
-    if metadata is not None:
-        return metadata, config if config.image is None else config.model_copy(update={"image": "file_name"})
-    names = {path.name for path in folder.iterdir() if path.is_dir()}
-    if names and names <= _SPLIT_FOLDERS:
-        cure = f"give each as a source of its own: data.train: {folder / min(names, key=lambda name: name != 'train')}"
-        raise DataError(f"{folder} has the folders {', '.join(sorted(names))}, which are splits, not labels; {cure}")
-    return folder, config.model_copy(update={"text": None})
 
 
 def _hub_table(source: str) -> PlainTable:

@@ -34,13 +34,14 @@ class OnnxModel:
         providers = ["CPUExecutionProvider"]
         self._sessions = {name: ort.InferenceSession(data, providers=providers) for name, data in files.items()}
         self._absent, self._head, self._preprocessor = absent, trained.model.head, trained.preprocessor
+        self._inputs = RawInputs(trained.preprocessor)
 
     @torch.no_grad()
     def logits(self, item: Example) -> Tensor:
         """(C,)"""
         image, text = self._absent["image"], self._absent["text"]
         if item.image is not None:
-            image = self._image_features([item.image])[0]
+            image = self._image_features([item])[0]
         if item.text is not None:
             text = self._text_features(self._preprocessor.texts([item.text]))[0]
         return self._head(torch.cat([image, text]))  # type: ignore[no-any-return]
@@ -49,10 +50,10 @@ class OnnxModel:
         """Run each tower once over the distinct inputs of a split, texts of equal length together. Shows progress."""
         images: dict[bytes | Path | None, Tensor] = {None: self._absent["image"]}
         texts: dict[str | None, Tensor] = {None: self._absent["text"]}
-        distinct = list(dict.fromkeys(item.image for item in split.items if item.image is not None))
+        distinct = list({item.image: item for item in split.items if item.image is not None}.values())
         for start in track(range(0, len(distinct), batch_size), f"{name}: images"):
             batch = distinct[start : start + batch_size]
-            images |= zip(batch, self._image_features(batch), strict=True)
+            images |= zip([item.image for item in batch], self._image_features(batch), strict=True)
         words = list(dict.fromkeys(item.text for item in split.items if item.text is not None))
         for rows, tokens in track([*self._text_batches(words, batch_size)], f"{name}: texts"):
             texts |= zip((words[row] for row in rows), self._text_features(tokens), strict=True)
@@ -65,8 +66,8 @@ class OnnxModel:
             natural=natural_table(split),
         )
 
-    def _image_features(self, images: list[bytes | Path]) -> Tensor:
-        pixels = torch.stack([self._preprocessor.image(image) for image in images])
+    def _image_features(self, items: list[Example]) -> Tensor:
+        pixels = torch.stack([*map(self._inputs.image, items)])
         hidden = self._run("image_trunk", pixel_values=pixels.numpy())
         return torch.from_numpy(self._run("image_tail", image_hidden=hidden))
 
@@ -91,7 +92,7 @@ class OnnxModel:
 def reference_logits(trained: TrainedTask, items: list[Example]) -> Tensor:
     """(B, C) of the merged PyTorch model, run as plain transformers code: every tower runs whole for every item."""
     backbone, preprocessor = trained.model.backbone.eval(), trained.preprocessor
-    pixels = torch.stack([preprocessor.image(item.image) for item in items])
+    pixels = torch.stack([*map(RawInputs(preprocessor).image, items)])
     ids = preprocessor.texts([item.text for item in items]).input_ids
     image = backbone.get_image_features(pixel_values=pixels).pooler_output
     text = backbone.get_text_features(input_ids=ids).pooler_output

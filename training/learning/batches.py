@@ -13,7 +13,7 @@ from model_store import Problem
 from training.data.examples import Example
 from training.data.missing import Lacks, Table
 from training.data.splits import Split
-from training.errors import DataError
+from training.errors import naming_row
 from training.model.preprocessing import Preprocessor
 
 Batch = dict[str, Tensor]
@@ -54,17 +54,16 @@ class RawInputs:
 
     def images(self, items: list[Example]) -> Batch:
         """`pixel_values` (I + 1, 3, S, S)."""
-        return {"pixel_values": torch.stack([*map(self._image, items), self._preprocessor.image(None)])}
+        return {"pixel_values": torch.stack([*map(self.image, items), self._preprocessor.image(None)])}
 
     def texts(self, items: list[Example]) -> Batch:
         """`input_ids` (T + 1, L) and `last_token` (T + 1,)."""
         return self._preprocessor.texts([*(item.text for item in items), None])._asdict()
 
-    def _image(self, item: Example) -> Tensor:
-        try:
+    def image(self, item: Example) -> Tensor:
+        """`pixel_values` (3, S, S) of the image of an item. Raises DataError, which names its row and file."""
+        with naming_row(item.row):
             return self._preprocessor.image(item.image)
-        except DataError as error:
-            raise DataError(f"row {item.row}: {error}") from error
 
 
 class Collator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torchmetrics.functional import classification as metrics
 
 from model_store import Calibration, Pattern, Problem
+from training.data.examples import Example
 from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.data.splits import Split, TaskData
+from training.errors import DivergedError, first_few
 from training.learning.batches import Collator
 from training.learning.calibration import BINS
 from training.model.classifier import MissingModalityClassifier
@@ -73,19 +75,31 @@ def encode_splits(model: MissingModalityClassifier, data: TaskData, collator: Co
 
 @torch.no_grad()
 def encode(model: MissingModalityClassifier, split: Split, collator: Collator, batch_size: int = 64) -> EncodedSplit:
-    """Run each tower once over a split, with a progress bar."""
+    """Run each tower once over a split, with a progress bar. Raises DivergedError if features are not finite."""
     model.eval()
     device = next(model.parameters()).device
     image, text, targets = [], [], []
     for start in track(range(0, len(split.items), batch_size), f"encoding {split.name}"):
-        batch = {name: value.to(device) for name, value in collator(split.items[start : start + batch_size]).items()}
+        items = split.items[start : start + batch_size]
+        batch = {name: value.to(device) for name, value in collator(items).items()}
         image_row, text_row = batch.pop("image_row"), batch.pop("text_row")
         targets.append(batch.pop("labels").cpu())
         images, texts = model.features(**batch)
         image.append(images[image_row].cpu())
         text.append(texts[text_row].cpu())
+        for modality, features in (("image", image[-1]), ("text", text[-1])):
+            _check_finite(modality, features, items, split)
         absent = images[-1].cpu(), texts[-1].cpu()
     return EncodedSplit(torch.cat(image), torch.cat(text), *absent, torch.cat(targets), natural_table(split))
+
+
+def _check_finite(modality: str, features: Tensor, items: Sequence[Example], split: Split) -> None:
+    rows = [str(item.row) for item, finite in zip(items, features.isfinite().all(dim=-1), strict=True) if not finite]
+    if rows:
+        raise DivergedError(
+            f"{split.source}: the {modality} features of row {first_few(rows)} are not finite; check these rows "
+            "and the backbone, or train again with a lower train.learning_rate"
+        )
 
 
 def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:

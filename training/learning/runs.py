@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model_store import Calibration, Pattern
-from model_store.items.labels import labels_of
 from training.config import TaskConfig
 from training.errors import RunError
 from training.learning.run_folder import ADAPTER, HEAD, TOWERS, description_file, read_json, write_json
@@ -105,7 +104,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
             f"{folder} was written by another version or is damaged ({error}); train it again with --overwrite"
         ) from error
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return TrainedTask(config, labels_of(labels), fingerprint, mix, calibration, model, preprocessor)
+    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor)
 
 
 def _load_weights(folder: Path, model: MissingModalityClassifier) -> None:

@@ -1,7 +1,8 @@
-"""Training with transformers' Trainer: learning rates, weight decay, and seconds in its log."""
+"""Training with transformers' Trainer: learning rates, weight decay, seconds in its log, and an end if it diverges."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -9,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils import get_total_norm
 from transformers import EvalPrediction, Trainer, TrainingArguments
 
 from model_store import Problem
 from training.config import TaskConfig
 from training.data.missing import Table
 from training.data.splits import TaskData
-from training.errors import RunError
+from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, MaskedExamples, RawInputs
 from training.learning.evaluation import score
+from training.learning.run_folder import last_checkpoint
 from training.learning.trunk_outputs import open_or_build
 from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
@@ -30,7 +33,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     def __init__(self, config: TaskConfig, **options: Any) -> None:  # noqa: ANN401
         self._decays_everything = config.method == "mora" and config.mora.parametrization == "official"
-        self._adapter_rate = config.train.adapter_rate
+        self._train_config = config.train
         self._session_started = time.monotonic()
         self._earlier_seconds: float | None = None  # of earlier sessions of this run
         super().__init__(**options)
@@ -49,11 +52,40 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         groups = [*optimizer.param_groups]
         optimizer.param_groups.clear()
         for group in groups:
-            for is_head, rate in ((True, 1.0), (False, self._adapter_rate)):
+            for is_head, rate in ((True, 1.0), (False, self._train_config.adapter_rate)):
                 chosen = [value for value in group["params"] if (id(value) in head) is is_head]
                 if chosen:
                     optimizer.add_param_group({**group, "params": chosen, "lr": rate * group["lr"]})
         return optimizer
+
+    def training_step(self, model: torch.nn.Module, *arguments: Any, **options: Any) -> torch.Tensor:  # noqa: ANN401
+        """Loss and gradients of a batch. Raises DivergedError, before the optimizer's step, if one is not finite."""
+        loss: torch.Tensor = super().training_step(model, *arguments, **options)
+        gradients = [value.grad for value in model.parameters() if value.grad is not None]
+        for name, value in (("loss", loss), ("norm of the gradients", get_total_norm(gradients))):
+            if not bool(value.isfinite()):
+                raise self._diverged(self.state.global_step + 1, f"the {name} is {float(value)}")
+        return loss
+
+    def evaluate(self, *arguments: Any, **options: Any) -> dict[str, float]:  # noqa: ANN401
+        """The scores of the validation split. Raises DivergedError, before a checkpoint is saved, without them."""
+        scores: dict[str, float] = super().evaluate(*arguments, **options)
+        if f"eval_{self.args.metric_for_best_model}" not in scores:
+            raise self._diverged(self.state.global_step, "the logits of the validation split are not finite")
+        return scores
+
+    def _diverged(self, step: int, problem: str) -> DivergedError:
+        self.callback_handler.on_train_end(self.args, self.state, self.control)  # ends the line of the progress bar
+        epoch = math.ceil(step * self.args.num_train_epochs / self.state.max_steps)
+        cures = f"lower train.learning_rate (it is {self._train_config.learning_rate:g})"
+        if self._train_config.precision != "fp32":
+            cures += ", set train.precision to fp32"
+        kept = last_checkpoint(Path(self.args.output_dir))
+        return DivergedError(
+            f"training diverged in epoch {epoch}, step {step} of {self.state.max_steps}: {problem}; {cures}, or check "
+            "the backbone and the pictures (`mora-train data`), and give another --output or --overwrite"
+            + (f" (the last good checkpoint stays in {kept})" if kept else "")
+        )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the seconds of training to each entry, including earlier sessions, whose log is in the checkpoint."""

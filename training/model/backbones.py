@@ -12,6 +12,7 @@ from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, Siglip
 from transformers.utils.logging import disable_progress_bar
 
 from training.errors import BackboneError, first_few
+from training.model.foreign_files import foreign_file, foreign_folder
 from training.model.towers import Backbone
 
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
@@ -71,7 +72,7 @@ def _load(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
         model, keys = _MODELS[type(config)].from_pretrained(
             backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # the last two: weights that do not fit
+    except (KeyError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # also for weights that do not fit
         raise BackboneError(_unreachable(backbone)) from error
     lacking = sorted(keys["missing_keys"])
     if lacking:  # transformers would fill them with random values
@@ -85,7 +86,9 @@ def _unreachable(backbone: str) -> str:
         unreadable = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
         if unreadable:  # `save_pretrained` writes weights that only their owner may read
             return f"backbone: this user may not read {unreadable[0]}; try chmod a+r"
-        return f"backbone: {backbone} does not hold a whole transformers model; copy config.json and model.safetensors"
+        reason = foreign_folder(Path(backbone)) if Path(backbone).is_dir() else foreign_file(Path(backbone))
+        problem = f"backbone: {backbone} does not hold a whole transformers model"
+        return f"{problem}; copy config.json and model.safetensors{f' ({reason})' if reason else ''}"
     return (
         f"backbone: {backbone} is neither a directory nor a model on the hub; check the name, the network "
         "and HF_HUB_OFFLINE, or give a local directory"

@@ -11,19 +11,20 @@ from torch import Tensor
 from training.errors import BackboneError, PreprocessingMissingError, SourceError, first_few
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
-from training.model.peft_adapter import (
-    CONFIG,
-    RUN_DESCRIPTION,
-    merge_adapter,
-    read_description,
-    read_tensors,
-    refuse_image_classifier,
-)
+from training.model.foreign_files import WEIGHT_SUFFIXES, foreign_file, foreign_folder
+from training.model.peft_adapter import CONFIG, RUN_DESCRIPTION, merge_adapter, refuse_image_classifier
+from training.model.peft_merge import unknown_fields
 from training.model.preprocessing import Preprocessor
+from training.model.source_files import read_description, read_tensors
 from training.model.towers import Backbone, feature_size
 
 Head = dict[str, Tensor]  # `head.weight` (C, 2P) over [image features, text features], `head.bias` (C,)
-_PICKLES = (".pt", ".pth", ".ckpt", ".bin")
+_MARKS = (CONFIG, "config.json")  # of an adapter, and of a checkpoint
+_KINDS = (
+    "A source is a folder with adapter_config.json and adapter_model.safetensors (PEFT: LoRA, DoRA), a folder with "
+    "config.json and model.safetensors (CLIPModel or SiglipModel in transformers' format), or the best_model.pt of "
+    "MoRA's authors"
+)
 _ARCHITECTURE = {  # fields of a tower's configuration that must agree, because the tower's answers depend on them
     "hidden_size",
     "intermediate_size",
@@ -57,26 +58,43 @@ def read_source(path: Path, backbone: str) -> Source:
         BackboneError: the backbone itself cannot be loaded.
     """
     _refuse_run(path)
+    _refuse_foreign_file(path)
     kind: Literal["peft", "authors"]
-    if path.is_file() and path.suffix in _PICKLES:
+    if path.is_file():
         kind, merge = "authors", merge_authors
     elif (path / CONFIG).is_file():
         kind, merge = "peft", merge_adapter
     elif (path / "config.json").is_file():
         return _checkpoint(path, backbone)
     else:
-        missing = "" if path.exists() else ": the path does not exist"
-        raise SourceError(
-            f"{path} cannot be imported{missing}. A source is a folder with adapter_config.json and "
-            "adapter_model.safetensors (PEFT: LoRA, DoRA), a folder with config.json and model.safetensors (CLIPModel "
-            "or SiglipModel in transformers' format), or the best_model.pt of MoRA's authors"
-        )
+        raise SourceError(f"{path} cannot be imported: {_unknown_source(path)}. {_KINDS}")
     towers = load_backbone(backbone)
     tensors, made_for = merge(path, towers)
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if isinstance(made_for, str) and made_for != backbone:
-        notes = (f"{path} was made for {made_for}; it is merged into {backbone}, which must be the same model",)
-    return Source(kind, towers, _checked_head(tensors, towers, path) if tensors else None, notes)
+        notes.append(f"{path} was made for {made_for}; it is merged into {backbone}, which must be the same model")
+    if kind == "peft" and (unknown := unknown_fields(read_description(path / CONFIG))):
+        notes.append(f"{path / CONFIG} has fields that this release of PEFT ignores: {first_few(unknown)}")
+    return Source(kind, towers, _checked_head(tensors, towers, path) if tensors else None, tuple(notes))
+
+
+def _refuse_foreign_file(path: Path) -> None:
+    if kind := foreign_file(path):
+        raise SourceError(f"{path} {kind}")
+    if path.is_file() and path.suffix not in WEIGHT_SUFFIXES:
+        raise SourceError(f"{path} cannot be imported: torch.save did not write it. {_KINDS}")
+
+
+def _unknown_source(path: Path) -> str:
+    """Why a path that is no file, adapter or checkpoint cannot be imported."""
+    if not path.exists():
+        return "the path does not exist"
+    inner = [
+        str(file.parent) for depth in ("*", "*/*") for name in _MARKS for file in sorted(path.glob(f"{depth}/{name}"))
+    ]
+    if inner:
+        return f"a model is in {first_few(inner)}; give that folder"
+    return foreign_folder(path) or f"it has neither {' nor '.join(_MARKS)}"
 
 
 def read_head(path: Path, towers: Backbone) -> Head:

@@ -1,34 +1,44 @@
-"""LoRA and DoRA adapters in PEFT's files, which PEFT merges into the towers they were made for."""
+"""LoRA and DoRA adapters in PEFT's files: which of them can be imported, and the modules that they belong to."""
 
 from __future__ import annotations
 
-import json
 import re
-import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.errors import SourceError, first_few
+from training.model.peft_merge import MERGE_IT, check_backbone, configuration, merge
+from training.model.source_files import read_description, read_tensors
 from training.model.towers import Backbone
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RUN_DESCRIPTION = "task.json"  # in a run folder; older runs have the same content in CONFIG
-_MAX_DIFFERENCE = 1e-4  # of a feature, before and after merging
 _PREFIX = "base_model.model."
-_IN_TOWERS = re.compile(r"((?:.*?\.)?)(?:vision_model|text_model|visual_projection|text_projection)\.")
+_KEEP_THE_BACKBONE = (None, True, False, "gaussian", "eva", "orthogonal", "mica")  # values of init_lora_weights
+_WHOLE_MODELS = ("CLIPModel", "SiglipModel")
+_OF_TOWER = {"image": ("vision_model", "visual_projection"), "text": ("text_model", "text_projection")}
+_IN_MODEL = re.compile(r"((?:.*?\.)?)(vision_model|visual_projection|text_model|text_projection)\.")
+_TOWER_OF_CLASS = {
+    "CLIPTextModel": "text_model",
+    "CLIPVisionModel": "vision_model",
+    "SiglipTextModel": "text_model",
+    "SiglipVisionModel": "vision_model",
+}
+_IN_TOWER = re.compile(  # the classes of one tower have these modules at their top
+    r"((?:.*?\.)?)(?:embeddings\.\w+_embedding|encoder\.layers\.\d+|pre_layrnorm|post_layernorm|final_layer_norm)\."
+)
 
 
 def merge_adapter(path: Path, towers: Backbone) -> tuple[dict[str, Tensor], object]:
     """Merge the adapter of a folder into the towers.
 
-    The adapted model may be a CLIPModel or SiglipModel, or a module that contains one, beside a linear head in
-    `modules_to_save`.
+    The adapted model may be a CLIPModel or SiglipModel, one tower of it, or a module that contains one of these, beside
+    a linear head in `modules_to_save`.
 
     Returns:
         `weight` and `bias` of the head, or {} without a head; and the name of the model that the adapter was made for.
@@ -38,37 +48,15 @@ def merge_adapter(path: Path, towers: Backbone) -> tuple[dict[str, Tensor], obje
     """
     described = read_description(path / CONFIG)
     _check_kind(path, described)
+    config = configuration(path, described)
+    _check_initialisation(path, described.get("init_lora_weights"))
+    check_backbone(path, described.get("base_model_name_or_path"), towers)
     state = {name.removeprefix(_PREFIX): value for name, value in read_tensors(path / WEIGHTS).items()}
-    in_towers = {name: match[1] for name in state if (match := _IN_TOWERS.match(name))}
-    prefixes = set(in_towers.values())
-    if len(prefixes) != 1:
-        raise SourceError(f"{path} holds {first_few(state)}: not the layers of one CLIP or SigLIP model")
-    head = _head(path, {name: value for name, value in state.items() if name not in in_towers})
-    model: nn.Module = towers
-    for name in reversed(prefixes.pop().split(".")[:-1]):  # PEFT needs the names of the layers in the adapted model
-        model, inner = nn.Module(), model
-        model.add_module(name, inner)
-    _merge(path, model, towers, {f"{_PREFIX}{name}": state[name] for name in in_towers})
+    place = _place(path, state, _adapted_class(described), towers)
+    head = _head(path, {name: value for name, value in state.items() if name not in place.names})
+    adapter = {f"{_PREFIX}{name}": state[name] for name in place.names}
+    merge(path, config, adapter, towers, place.model, place.hidden)
     return head, described.get("base_model_name_or_path")
-
-
-def read_description(path: Path) -> dict[str, Any]:
-    """The JSON object that describes a model or an adapter. Raises SourceError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read ({error})") from error
-    if not isinstance(values, dict):
-        raise SourceError(f"{path} is not a JSON object")
-    return values
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, by name. Raises SourceError."""
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SourceError(f"{path} is not a readable safetensors file ({error})") from error
 
 
 def refuse_image_classifier(path: Path, architecture: object) -> None:
@@ -88,13 +76,90 @@ def _check_kind(path: Path, described: dict[str, Any]) -> None:
             f"{path} is a PEFT adapter of type {kind}; only LORA can be imported, with or without use_dora. Merge this "
             "adapter yourself (merge_and_unload, save_pretrained), and import the checkpoint"
         )
-    mapping = described.get("auto_mapping")
-    if isinstance(mapping, dict):
-        refuse_image_classifier(path, mapping.get("base_model_class"))
+    refuse_image_classifier(path, _adapted_class(described))
     if not (path / WEIGHTS).is_file():
         raise SourceError(
             f"{path} has no {WEIGHTS}, and pickles are not read; save it again with save_pretrained, which writes it"
         )
+
+
+def _check_initialisation(path: Path, initialisation: object) -> None:
+    """Raise SourceError for an adapter of other weights than the backbone's: those that its initialisation left.
+
+    PEFT initialises such an adapter again when it loads it. That gives other weights for a random initialisation
+    (pissa_niter), another precision, or without the data of the initialisation (corda, lora_ga).
+    """
+    name = initialisation.lower() if isinstance(initialisation, str) else initialisation
+    if name not in _KEEP_THE_BACKBONE:
+        raise SourceError(
+            f"{path} was trained with init_lora_weights {initialisation}, which changes the weights of the backbone, "
+            "and the changed weights are not in the folder. Convert it where it was trained (save_pretrained with "
+            f"path_initial_model_for_weight_conversion, the folder of the untrained adapter), or {MERGE_IT}"
+        )
+
+
+def _adapted_class(described: dict[str, Any]) -> str:
+    """The name of the class that was adapted; empty if PEFT did not write it."""
+    mapping = described.get("auto_mapping")
+    return str(mapping.get("base_model_class")) if isinstance(mapping, dict) else ""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The tensors that belong to the towers, the module that was adapted, and the modules that it did not have."""
+
+    names: Collection[str]
+    model: nn.Module
+    hidden: Collection[str] = ()
+
+
+def _place(path: Path, state: dict[str, Tensor], made_from: str, towers: Backbone) -> _Place:
+    """Find the adapted module by the adapted class and by the names of the tensors."""
+    in_model = {name: match for name in state if (match := _IN_MODEL.match(name))}
+    if made_from in _TOWER_OF_CLASS and not in_model:
+        return _Place(state.keys(), towers.get_submodule(_TOWER_OF_CLASS[made_from]))
+    matches = in_model or {name: match for name in state if (match := _IN_TOWER.match(name))}
+    prefixes = {match[1] for match in matches.values()}
+    if len(prefixes) != 1:
+        raise SourceError(f"{path} holds {first_few(state)}: not the layers of one CLIP or SigLIP model")
+    prefix = prefixes.pop()
+    if not in_model:
+        return _Place(matches.keys(), _inside(prefix, _fitting_tower(path, state, prefix, towers)))
+    used = {tower for tower, names in _OF_TOWER.items() if any(match[2] in names for match in in_model.values())}
+    alone = len(used) == 1 and made_from not in _WHOLE_MODELS  # PEFT would put layers into the other tower too
+    hidden = [name for tower in _OF_TOWER.keys() - used for name in _OF_TOWER[tower]] if alone else []
+    return _Place(in_model.keys(), _inside(prefix, towers), hidden)
+
+
+def _fitting_tower(path: Path, state: dict[str, Tensor], prefix: str, towers: Backbone) -> nn.Module:
+    """The only tower that has the adapted modules, with their numbers of inputs."""
+    sizes = {
+        name.removeprefix(prefix).removesuffix(".lora_A.weight"): value.shape[-1]
+        for name, value in state.items()
+        if name.endswith(".lora_A.weight")
+    }
+    both: list[nn.Module] = [towers.vision_model, towers.text_model]
+    fitting = [tower for tower in both if _has(tower, sizes)]
+    if len(fitting) != 1:
+        raise SourceError(
+            f"{path} does not say which tower it adapts: write it into {CONFIG} as "
+            '"auto_mapping": {"base_model_class": "CLIPTextModel"}, or CLIPVisionModel'
+        )
+    return fitting[0]
+
+
+def _has(tower: nn.Module, sizes: dict[str, int]) -> bool:
+    """Whether the tower has all these modules, with these numbers of inputs."""
+    inputs = {name: getattr(module, "in_features", None) for name, module in tower.named_modules()}
+    return all(inputs.get(name) == size for name, size in sizes.items())
+
+
+def _inside(prefix: str, module: nn.Module) -> nn.Module:
+    """The module as a part of others, under this prefix of names: PEFT needs the names of the adapted model."""
+    for name in reversed(prefix.split(".")[:-1]):
+        module, inner = nn.Module(), module
+        module.add_module(name, inner)
+    return module
 
 
 def _head(path: Path, outside: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,41 +174,3 @@ def _head(path: Path, outside: dict[str, Tensor]) -> dict[str, Tensor]:
         )
     weight = outside[f"{name}.weight"]
     return {"weight": weight, "bias": outside.get(f"{name}.bias", torch.zeros(len(weight)))}
-
-
-def _merge(path: Path, model: nn.Module, towers: Backbone, state: dict[str, Tensor]) -> None:
-    """Merge into the towers, which are the model or a part of it."""
-    try:
-        with warnings.catch_warnings():  # peft asks transformers for a name that transformers has deprecated
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-            adapted = peft.PeftModel(model, peft.PeftConfig.from_pretrained(str(path))).eval()
-        result = peft.set_peft_model_state_dict(adapted, state)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = next((line.strip() for line in lines if "size mismatch" in line), lines[0])
-        raise SourceError(f"{path} does not fit the backbone ({reason}); give the one it was made for") from error
-    lacking = [name for name in result.missing_keys if ".lora_" in name]
-    if lacking:
-        cure = "give the backbone that it was made for, or copy the whole folder again"
-        raise SourceError(f"{path} lacks {first_few(lacking)}, which its {CONFIG} lists; {cure}")
-    if result.unexpected_keys:
-        raise SourceError(f"{path} holds {first_few(result.unexpected_keys)}, which the backbone does not have")
-    before = _features(towers)
-    adapted.merge_and_unload()
-    difference = float((_features(towers) - before).abs().max())
-    if not difference <= _MAX_DIFFERENCE:  # also if it is NaN
-        raise SourceError(
-            f"{path} cannot be merged: merging moves a feature by {difference:.1e}. Perhaps it adapts a module that "
-            "the model does not call, such as out_proj of SigLIP's pooling, or holds numbers that are not finite"
-        )
-
-
-@torch.no_grad()
-def _features(towers: Backbone) -> Tensor:
-    """Both towers' features (2, P) of noise and of a few tokens."""
-    vision, text = towers.config.vision_config, towers.config.text_config
-    random = torch.Generator().manual_seed(0)
-    pixels = torch.randn(1, vision.num_channels, vision.image_size, vision.image_size, generator=random)
-    ids = torch.randint(text.vocab_size, (1, min(8, text.max_position_embeddings)), generator=random)
-    image = towers.get_image_features(pixel_values=pixels).pooler_output
-    return torch.cat([image, towers.get_text_features(input_ids=ids).pooler_output])

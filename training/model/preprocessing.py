@@ -17,10 +17,10 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.utils import cached_file
 
 from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
-from model_store.items.pictures import PictureError, pixel_values
+from model_store.items.pictures import pixel_values
 from model_store.items.pixels import fit, normalised
-from model_store.messages import describe_os_error, describe_validation_error
-from training.errors import BackboneError, DataError, PreprocessingMissingError, picture_fault
+from model_store.messages import describe_validation_error
+from training.errors import BackboneError, PreprocessingMissingError, picture_errors
 
 _WHITE = Image.new("RGB", (64, 64), "white")
 
@@ -61,12 +61,8 @@ class Preprocessor:
         """`pixel_values` (3, H, W) of one encoded image or its file. Raises DataError."""
         if image is None:
             return self._white
-        try:
+        with picture_errors(image):
             return torch.from_numpy(pixel_values(image, self._image))
-        except PictureError as error:
-            raise picture_fault("an image" if isinstance(image, bytes) else str(image), error) from error
-        except OSError as error:
-            raise DataError(describe_os_error(error)) from error
 
     def texts(self, texts: list[str | None]) -> TokenBatch:
         """Token ids, padded after the end token to the longest text or to the full length.

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from training.config import TaskConfig, override
 from training.data.splits import TaskData
-from training.errors import ConfigError
+from training.errors import ConfigError, DivergedError
 from training.learning.evaluation import selection_metric
 from training.learning.run_folder import METRICS, is_finished, open_run, read_json
 from training.pipeline.fit import fit
@@ -102,7 +102,11 @@ def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, d
     """
 
     def validation_score(rate: float) -> float | None:  # None: training diverged
-        return runs.metrics(name, rate, seed)["validation"]["overall"][metric]  # type: ignore[no-any-return]
+        try:
+            return runs.metrics(name, rate, seed)["validation"]["overall"][metric]  # type: ignore[no-any-return]
+        except DivergedError as error:
+            runs.announce(f"{name}: {error}")
+            return None
 
     centre = runs.config.train.learning_rate * (_FULL if name == "full" else 1.0)
     scores = {rate: validation_score(rate) for rate in (centre / _STEP, centre, centre * _STEP)}

@@ -54,6 +54,8 @@ def open_finished(
             problem = f"the data of {folder}, or the way it is split, has changed since it was trained"
             raise RunError(f"{problem}; add --data.test PATH to use it")
         announce(f"this is not the data that {folder} was trained with")
+        for note in data.notes:
+            announce(note)
     return _published_as(trained, config), data
 
 

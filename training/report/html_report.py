@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from model_store import Calibration, Pattern
 from model_store.items.pictures import decode
+from training.errors import picture_errors
 from training.learning.calibration import Bins
 from training.report.plots import INK, PAPER, confusion_matrix, learning_curves, reliability_diagram, robustness_curve
 
@@ -132,8 +133,10 @@ def _value(value: float | None) -> str:
 
 
 def _picture(image: bytes | Path) -> str:
-    """A small JPEG as a data URI."""
-    file, small = BytesIO(), decode(image)
+    """A small JPEG as a data URI. Raises DataError."""
+    file = BytesIO()
+    with picture_errors(image):
+        small = decode(image)
     small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
     small.info.clear()  # comments and profiles, which Pillow would save again
     small.save(file, "JPEG", quality=80)

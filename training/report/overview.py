@@ -21,7 +21,7 @@ from training.data.arrow_files import MASKS, masks_beside
 from training.data.copies import Repeats, find_repeats
 from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
 from training.data.splits import TaskData
-from training.learning.batches import MaskedExamples
+from training.learning.batches import MaskedExamples, RawInputs
 from training.model.preprocessing import Preprocessor
 
 _MAX_LABELS = 30
@@ -80,10 +80,10 @@ def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> I
 
     The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens.
     """
-    items, cells = MaskedExamples(data.train, table), []
+    items, inputs, cells = MaskedExamples(data.train, table), RawInputs(preprocessor), []
     for number in np.unique(np.linspace(0, len(items) - 1, _EXAMPLES).round().astype(int)):
         item = items[number]
-        picture = preprocessor.picture_of(preprocessor.image(item.image))
+        picture = preprocessor.picture_of(inputs.image(item))
         tokens = preprocessor.texts([item.text]).input_ids[0]
         cells.append(_cell(picture, preprocessor.words_of(tokens), ", ".join(item.labels)))
     width, height = cells[0].size

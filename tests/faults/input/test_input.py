@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from model_store import DEFAULT_STORE, Store
+from model_store.items.cells import is_missing
 from service.models.preparation import TextTokenizer
 from tests.support.faults.asking import Client
 from tests.support.faults.attacking import (
@@ -143,7 +144,7 @@ def is_unicode(text: str) -> bool:
 @given(text=st.text(st.characters(exclude_categories=()) | st.sampled_from("\x00\ufeff\ud800\udfff\u202e"), min_size=1))
 def test_a_text_is_answered_if_and_only_if_it_is_unicode(target, text):
     reply = target.send(as_json(text=text))
-    if text.isspace():
+    if is_missing(text):
         assert_problem(reply, 422, "missing_input")
     elif is_unicode(text):
         assert reply.status == 200
@@ -340,7 +341,7 @@ def written_formats() -> Iterator[tuple[str, bytes]]:
 
 
 def test_the_file_name_does_not_decide_the_format(target, reliability):
-    files = [(name, data) for name, data in written_formats() if name not in ("PNG", "JPEG", "WEBP", "MPO")]
+    files = [(name, data) for name, data in written_formats() if name not in ("PNG", "JPEG", "WEBP", "AVIF", "MPO")]
     files += [("SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n")]
     files += [("HTML", b"<html></html>"), ("FITS", b"SIMPLE  =                    T"), ("ELF", b"\x7fELF")]
     assert len({name for name, _ in files}) >= 20
@@ -376,7 +377,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 def test_a_damaged_picture_is_answered_or_refused(target, counts, reliability):
     chance, seen = random.Random(0), dict.fromkeys((200, 413, 415, 422), 0)  # noqa: S311
     picture = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
-    files = [encoded(picture, name, **more) for name, more in [("PNG", {}), ("JPEG", {}), ("WEBP", {})]]
+    files = [encoded(picture, name, **more) for name, more in [("PNG", {}), ("JPEG", {}), ("WEBP", {}), ("AVIF", {})]]
     files += [encoded(picture, "JPEG", progressive=True), encoded(picture, "WEBP", lossless=True)]
     files += [encoded(picture.convert("P"), "PNG"), encoded(picture.convert("CMYK"), "JPEG")]
     number = counts(300, 120_000)
@@ -402,7 +403,7 @@ def odd_pictures() -> Iterator[tuple[str, bytes, int]]:
     gradient = Image.linear_gradient("L").resize((48, 32))
     colour = Image.merge("RGB", [gradient, gradient.rotate(180), ImageOps.invert(gradient)])
     for size in [(1, 1), (1, 2), (2, 1), (1, 5_000), (5_000, 1), (3, 3), (17, 16)]:
-        for name in ("PNG", "JPEG", "WEBP"):
+        for name in ("PNG", "JPEG", "WEBP", "AVIF"):
             yield f"{name} {size}", encoded(Image.new("RGB", size, "red"), name), 200
     yield "PNG 1 x 65535", flat((1, 65_535), "PNG"), 200
     yield "JPEG 65500 x 1", flat((65_500, 1), "JPEG"), 200

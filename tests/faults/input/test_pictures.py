@@ -24,7 +24,12 @@ from tests.support.tiny import Shelf
 THREADS = 8
 MOST_PIXELS = 2_000_000
 MOST_GROWTH_BYTES = 150 * 2**20
-TOO_LARGE = {"RGBA PNG": 7_000, "progressive JPEG": 7_000, "WebP": 7_000}  # under MORA_MAX_IMAGE_PIXELS all the same
+TOO_LARGE = {
+    "RGBA PNG": 7_000,
+    "progressive JPEG": 7_000,
+    "WebP": 7_000,
+    "AVIF": 7_000,
+}  # under MORA_MAX_IMAGE_PIXELS all the same
 ALLOWED = {PictureProblem.FORMAT, PictureProblem.PIXELS, PictureProblem.UNDECODABLE}
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)

@@ -157,17 +157,36 @@ def test_an_unknown_model_is_an_error_in_words(target):
         assert_refused(target, "nothing", [tensor("text", [b"red"])], "404", "No such task")
 
 
+@pytest.mark.parametrize(
+    "options", [{"priority": 3}, {"timeout": 60_000_000}, {"timeout": 0}, {"sequence_id": 0}, {"request_id": "7"}]
+)
+def test_fields_that_do_not_change_the_answer_are_accepted(client, options):
+    plain = client.infer("fruit", [tensor("text", [b"red"])]).as_numpy("scores")
+
+    assert client.infer("fruit", [tensor("text", [b"red"])], **options).as_numpy("scores") == pytest.approx(plain)
+
+
 def test_unsupported_fields_are_refused_and_not_ignored(client):
-    for options in (
-        {"priority": 3},
-        {"timeout": 9},
-        {"sequence_id": 5, "sequence_start": True},
-        {"parameters": {"a": 1}},
+    unknown = "parameters has a field that the service does not know"
+    for options, named in (
+        ({"sequence_id": 5, "sequence_start": True}, f"{unknown}: sequence_id"),
+        ({"sequence_id": "a", "sequence_end": True}, f"{unknown}: sequence_id"),
+        ({"parameters": {"a": 1}}, f"{unknown}. The fields are"),
     ):
-        with pytest.raises(InferenceServerException, match="parameters has a field that the service does not know"):
+        with pytest.raises(InferenceServerException, match=named):
             client.infer("fruit", [tensor("text", [b"red"])], **options)
-    with pytest.raises(InferenceServerException, match="outputs"):
-        client.infer("fruit", [tensor("text", [b"red"])], outputs=[InferRequestedOutput("labels", class_count=2)])
+    shared = InferRequestedOutput("scores")
+    shared.set_shared_memory("region", 64)
+    for output, named in (
+        (InferRequestedOutput("labels", class_count=2), "classification"),
+        (shared, "shared_memory_region"),
+    ):
+        with pytest.raises(InferenceServerException, match=f"outputs.0.{unknown}: {named}"):
+            client.infer("fruit", [tensor("text", [b"red"])], outputs=[output])
+    given = InferInput("text", [1], "BYTES")
+    given.set_shared_memory("region", 64)
+    with pytest.raises(InferenceServerException, match=f"inputs.0.{unknown}: shared_memory_region"):
+        client.infer("fruit", [given])
     with pytest.raises(InferenceServerException, match="1 to 256 items"):
         client.infer("fruit", [tensor("text", [b"red"] * 257)])
 
@@ -276,8 +295,10 @@ def test_the_api_document_describes_it(target):
     assert paths == expected
     infer = document["paths"][f"{model}/infer"]["post"]
     assert set(infer["requestBody"]["content"]) == {JSON, BINARY} == set(infer["responses"]["200"]["content"])
-    schema = infer["requestBody"]["content"][JSON]["schema"]
-    assert schema["properties"]["inputs"]["items"]["properties"]["name"]["enum"] == ["image", "text"]
-    assert "$defs" not in json.dumps(schema)
-    problem = infer["responses"]["4XX"]["content"]["application/problem+json"]["schema"]
-    assert "error" in problem["properties"]
+    assert infer["requestBody"]["content"][JSON]["schema"] == {"$ref": "#/components/schemas/InferenceRequest"}
+    schemas, responses = document["components"]["schemas"], document["components"]["responses"]
+    assert schemas["InputTensor"]["properties"]["name"]["enum"] == ["image", "text"]
+    assert infer["responses"]["4XX"] == {"$ref": "#/components/responses/InferenceProblemDetails4XX"}
+    problem = responses["InferenceProblemDetails4XX"]["content"]["application/problem+json"]["schema"]
+    assert problem == {"$ref": "#/components/schemas/InferenceProblemDetails"}
+    assert "error" in schemas["InferenceProblemDetails"]["properties"]

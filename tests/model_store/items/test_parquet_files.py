@@ -71,6 +71,17 @@ def test_names_of_classes_come_from_the_file(tmp_path):
     assert table.schema.metadata is None
 
 
+@pytest.mark.parametrize("index", [pa.int8(), pa.int32()])
+def test_a_dictionary_column_has_its_values(tmp_path, index):
+    cells = pa.array(["cat", None, "dog", "cat"]).dictionary_encode().cast(pa.dictionary(index, pa.string()))
+    lists = pa.ListArray.from_arrays([0, 1, 4], cells)
+    pq.write_table(pa.table({"label": cells.slice(0, 2), "labels": lists}), tmp_path / "a.parquet")
+
+    (rows,) = ParquetTable(tmp_path / "a.parquet").chunks(["label", "labels"], 5)
+
+    assert rows == [{"label": "cat", "labels": ["cat"]}, {"label": None, "labels": [None, "dog", "cat"]}]
+
+
 @pytest.mark.parametrize("metadata", [{b"huggingface": b"{"}, {b"huggingface": b"[]"}, {b"pandas": b"{}"}, {}])
 def test_other_metadata_names_no_classes(tmp_path, metadata):
     pq.write_table(pa.table({"label": [1]}).replace_schema_metadata(metadata), tmp_path / "a.parquet")

@@ -181,7 +181,7 @@ def test_a_small_jpeg_is_decoded_at_full_scale(size):
     np.testing.assert_array_equal(reduced, whole)
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "AVIF"])
 def test_other_formats_are_decoded_at_full_scale(file_format):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
 
@@ -250,14 +250,17 @@ def test_a_picture_is_turned_upright():
     picture = Image.new("RGB", (30, 20), "red")
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn a quarter right
-    for file_format in ("JPEG", "PNG", "WEBP"):
+    for file_format in ("JPEG", "PNG", "WEBP", "AVIF"):
         assert decode(file_of(picture, file_format, exif=exif)).size == (20, 30)
 
 
-def test_only_the_first_frame_is_decoded():
+@pytest.mark.parametrize(("file_format", "options"), [("WEBP", {"lossless": True}), ("PNG", {}), ("AVIF", {})])
+def test_only_the_first_frame_is_decoded(file_format, options):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
-    data = file_of(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
-    assert only_colour(data) == (255, 0, 0)
+    data = file_of(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+    red, green, blue = only_colour(data)
+    assert red > 250
+    assert max(green, blue) < 5
 
 
 def test_pixels_are_counted_before_decoding():
@@ -287,9 +290,21 @@ def test_other_formats_are_refused(file_format):
         assert caught.value.problem is PictureProblem.FORMAT
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_the_media_type_follows_from_the_first_bytes(file_format):
     assert media_type_of(file_of(Image.new("RGB", (4, 4)), file_format)) == f"image/{file_format.lower()}"
+
+
+@pytest.mark.parametrize(("file_format", "feature"), [("AVIF", "avif"), ("WEBP", "webp"), ("JPEG", "jpg")])
+def test_a_format_that_pillow_was_built_without_is_named(file_format, feature, monkeypatch):
+    data = file_of(Image.new("RGB", (4, 4)), file_format)
+    monkeypatch.setattr("PIL.features.check", lambda name: name != feature)
+
+    with pytest.raises(PictureError, match=r"built without .* here; install the wheel of Pillow") as caught:
+        decode(data)
+
+    assert caught.value.problem is PictureProblem.DECODER
+    assert decode(file_of(Image.new("RGB", (4, 4)))).size == (4, 4)
 
 
 def test_a_file_and_its_bytes_give_the_same_picture(tmp_path):

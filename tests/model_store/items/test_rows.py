@@ -13,6 +13,8 @@ from model_store.items.rows import TableError, check_unique, encoding_fault, tab
         (b"PK\x03\x04\x14", "is an Excel workbook, or another zip file; save it as CSV in UTF-8"),
         ("\ufefftext".encode("utf-16"), "is in UTF-16; save it as UTF-8"),
         ("text".encode("utf-16-be").join([b"\xfe\xff", b""]), "is in UTF-16; save it as UTF-8"),
+        ("text".encode("utf-16-le"), "is in UTF-16; save it as UTF-8"),
+        (b"one\rtwo\rthr\xffee\r", "is not UTF-8 in line 3; save it as UTF-8"),
         (b"one\r\ntwo\nthr\xffee\n", "is not UTF-8 in line 3; save it as UTF-8"),
         (b"whole", "was being written; try again"),
     ],
@@ -39,3 +41,5 @@ def test_a_duplicate_column_name_is_refused(tmp_path):
     check_unique(tmp_path, ["a", "b"])
     with pytest.raises(TableError, match="has the column 'a' more than once; rename all but one"):
         check_unique(tmp_path, ["a", "b", "a"])
+    with pytest.raises(TableError, match="has several columns without a name; name these columns, or delete them"):
+        check_unique(tmp_path, ["", "a", ""])

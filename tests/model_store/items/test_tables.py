@@ -64,8 +64,11 @@ def test_pictures_are_sorted_by_path_and_labelled_with_their_first_folder(tmp_pa
     ]
 
 
-def test_empty_columns_at_the_end_of_a_spreadsheet_are_left_out(tmp_path):
-    (tmp_path / "a.csv").write_text("a,b,,\n1,2,,\n")
+@pytest.mark.parametrize(
+    "content", ["a,b,\n1,2,\n", "a,b,,\n1,2,,\n", "a,b\n1,2,\n", "a,b, ,\n1,2\n", "sep=,\na,b,\n1,2,\u00a0\n"]
+)
+def test_empty_columns_at_the_end_of_a_spreadsheet_are_left_out(tmp_path, content):
+    (tmp_path / "a.csv").write_text(content)
 
     table = open_table(tmp_path / "a.csv")
 
@@ -78,6 +81,8 @@ def test_empty_columns_at_the_end_of_a_spreadsheet_are_left_out(tmp_path):
     [
         ("a.csv", "a,b,a\n", "has the column 'a' more than once; rename all but one"),
         ("a.csv", "a,b\n1\n", "cannot be read as csv: line 2 has 1 cells, the header 2"),
+        ("a.csv", "a,,b,,c\n", "has several columns without a name"),
+        ("a.csv", "a,b,\n1,2,3\n", "line 2 has 3 cells, the header 2; give it a cell for each column"),
         ("a.jsonl", "[]\n", "cannot be read as jsonl: line 1 is not a JSON object"),
         ("a.txt", "a", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),
     ],

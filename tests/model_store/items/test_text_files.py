@@ -49,7 +49,12 @@ def test_jsonl_is_read_as_it_was_written(folder, rows, mark):
     [
         ("", "it is empty; its first line must name the columns"),
         ("\n\n", "it is empty"),
-        ('a,b\n1,"x\ny"\n2\n', "line 4 has 1 cells, the header 2; put quotes around a cell that holds ','"),
+        ("sep=;\n", "it is empty"),
+        (" \n , \n", "it is empty"),
+        ("a,b\n1,2\n3,\0\n", "line 3 has a null character, as text in UTF-16 has; save the file as UTF-8"),
+        ("a\0,\0b\0", "line 1 has a null character"),
+        ('a,b\n1,"x\ny"\n2\n', "line 4 has 1 cells, the header 2; give it a cell for each column"),
+        ("a;b\n1;2;3\n", "line 2 has 3 cells, the header 2; .* put quotes around a cell that holds ';'"),
         ('a;b\n1;2\n"3;4\n5;6\n', "line 3: unexpected end of data; close each quote that is opened"),
         ('a,b\n"1"2,3\n', "line 2: .* expected after"),
     ],
@@ -68,10 +73,67 @@ def test_a_long_cell_and_leading_blank_lines_are_read(folder):
 
 
 @pytest.mark.parametrize(
-    "line", ["[1]", '[["a", 1]]', '"text"', "{", "NaN", "1" * 5000, "[" * 100_000, '{"a": 1} {"a": 2}']
+    ("first", "delimiter"),
+    [("sep=;", ";"), ("SEP=,", ","), ("sep=\t", "\t"), ("sep=\\t", "\t"), ("sep=|", "|"), ('"sep=;"', ";")],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_first_line_may_declare_the_delimiter(folder, first, delimiter, end, mark):
+    lines = [f"{mark}{first}", delimiter.join(["a", "b"]), delimiter.join(["1", '"2,;|\t"'])]
+    (folder / "a.csv").write_text(end.join(lines), encoding="utf-8", newline="")
+
+    assert [*csv_rows(folder / "a.csv")] == [{"a": "1", "b": "2,;|\t"}]
+
+
+@pytest.mark.parametrize("header", ["\ufeff\ufeffa;b", "a\u200b; b", '"a";"\u2060b\u00a0"'])
+def test_names_of_columns_have_no_invisible_characters(folder, header):
+    (folder / "a.csv").write_text(f"{header}\n1;2\n", encoding="utf-8")
+
+    assert [*csv_rows(folder / "a.csv")] == [{"a": "1", "b": "2"}]
+
+
+def test_a_delimiter_within_a_quoted_name_is_part_of_the_name(folder):
+    (folder / "a.csv").write_text('"a,b,c";d\n1;2\n')
+
+    assert [*csv_rows(folder / "a.csv")] == [{"a,b,c": "1", "d": "2"}]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\n\ufeff"])
+def test_a_line_of_jsonl_ends_like_a_line_of_any_system(folder, end):
+    rows = [{"a": "one\u2028\u2029\u0085\x0b\x0c\x1cline"}, {"a": None}, {"a": "x" * 200_000}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (folder / "a.jsonl").write_text(end.join(lines), encoding="utf-8", newline="")
+
+    assert [*jsonl_rows(folder / "a.jsonl")] == rows
+
+
+@pytest.mark.parametrize("line", ['{"a": 1, "b": 2, "a": 3}', '{"a": 1, "a": 1}', '{"c": {"a": 1, "a": null}}'])
+def test_a_key_that_occurs_twice_is_refused(folder, line):
+    (folder / "a.jsonl").write_text(f'{{"a": 0}}\n{line}\n')
+
+    with pytest.raises(ValueError, match="line 2 has the key 'a' more than once; remove all but one"):
+        [*jsonl_rows(folder / "a.jsonl")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_a_null_character_in_jsonl_is_named(folder, encoding):
+    (folder / "a.jsonl").write_bytes('{"a": "\0"}\n'.encode(encoding))
+
+    with pytest.raises(ValueError, match="line 1 has a null character, as text in UTF-16 has; save the file as UTF-8"):
+        [*jsonl_rows(folder / "a.jsonl")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("[", "[1]", '[["a", 1]]', '[{"a": 1}, {"a": 2}]', "[" * 100_000),
+        *("null", "true", "5", '"text"', "NaN", "1" * 5000, "{", '{"a": 1} {"a": 2}', '{"a": 1},'),
+    ],
 )
 def test_the_error_names_the_line_that_is_not_an_object(folder, line):
     (folder / "a.jsonl").write_text(f'{{"a": "\u2028\u0085"}}\n\n{line}\n', encoding="utf-8")
 
-    with pytest.raises(ValueError, match="line 3 is not a JSON object"):
+    with pytest.raises(
+        ValueError, match=r"line 3 is not a JSON object; write one \{\.\.\.\} a line, without \[ \] around"
+    ):
         [*jsonl_rows(folder / "a.jsonl")]

@@ -16,6 +16,7 @@ from service.errors import Code, ServiceError
         ({"image": "cGljdHVyZQ==", "text": ""}, Item(b"picture", None)),
         ({"image": b"picture", "text": "\u2028"}, Item(b"picture", None)),
         ({"image": b"picture", "text": float("nan")}, Item(b"picture", None)),
+        ({"image": " \n", "text": "red"}, Item(None, "red")),
         ({"image": b"picture", "text": "rot"}, Item(b"picture", "rot")),
         ({"text": "\u00e4\u00e4"}, Item(None, "\u00e4\u00e4")),
     ],
@@ -29,6 +30,7 @@ def test_fields_make_an_item(fields, item):
     [
         ([], Code.BAD_VALUE, "An input must be a JSON object."),
         ({"text": " \t\u00a0\u3000"}, Code.MISSING_INPUT, "Give an image, a text, or both."),
+        ({"text": "\u200b\ufeff\u2060"}, Code.MISSING_INPUT, "Give an image, a text, or both."),
         ({"text": [], "image": b"picture"}, Code.BAD_VALUE, "text: must be text"),
         ({"text": "", "image": None}, Code.MISSING_INPUT, "Give an image, a text, or both."),
         ({"text": "\u00e4\u00e4a"}, Code.TEXT_TOO_LARGE, "A text may have 4 bytes of UTF-8; shorten it."),

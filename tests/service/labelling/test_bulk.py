@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import os
 import subprocess
 import sys
@@ -12,12 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
-from service.labelling.bulk import PartLabeller, PartReader
+from service.labelling.bulk import PartLabeller, PartReader, label_data_set
 from service.labelling.job import Part
-from service.labelling.planning import read_input_file
+from service.labelling.planning import BulkOptions, read_input_file
 from service.labelling.rows import COLUMNS, DataSetError
-from tests.support.made_data_set import label_data, planned, write_data_set
+from service.settings import Settings
+from tests.support.made_data_set import label_data, label_here, planned, write_data_set
 
 ROOT = Path(__file__).parents[3]
 
@@ -114,6 +117,43 @@ def test_a_path_to_a_pipe_is_not_read(tmp_path, shelf):
     label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
 
     assert pq.read_table(tmp_path / "out")["error"].to_pylist() == ["not_found", "not_found"]
+
+
+def test_files_of_the_input_that_are_not_read_are_named(tmp_path, shelf, pixels):
+    shelf.publish("fruit")
+    source = tmp_path / "in"
+    write_data_set(source, pixels)
+    (source / "more" / "b.parquet").rename(source / "more" / "b.PARQUET")
+    for name in ("more/part-0", "shop.csv", "_SUCCESS", ".a.parquet.crc"):
+        (source / name).write_bytes(b"PAR1")
+    options = BulkOptions(source, tmp_path / "out", task="fruit")
+    said = Console(file=io.StringIO(), width=80)
+
+    counts = label_data_set(options, Settings(store=shelf.store.root), label_here, said)
+
+    assert counts.rows == 62
+    assert said.file.getvalue().splitlines() == [
+        f"left out of {source}: hidden files (2): .a.parquet.crc, _SUCCESS",
+        f"left out of {source}: files without the suffix .parquet (2): shop.csv, more/part-0",
+    ]
+
+
+@pytest.mark.parametrize(("on_disk", "cell"), [("e\u0301", "\u00e9"), ("\u00fc", "u\u0308"), ("a", "a\u200b")])
+def test_a_path_that_looks_like_a_file_leads_to_it(tmp_path, shelf, picture, on_disk, cell):
+    shelf.publish("fruit")
+    (tmp_path / "in" / on_disk).mkdir(parents=True)
+    (tmp_path / "in" / on_disk / f"{on_disk}.png").write_bytes(picture)
+    images = [f"{cell}/{cell}.png", "\u200b", "\u3000"]
+    pq.write_table(pa.table({"image": images, "text": ["\ufeff", "red", "\u2060"]}), tmp_path / "in" / "a.parquet")
+
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root)
+
+    rows = pq.read_table(tmp_path / "out").to_pylist()
+    assert [row["error"] for row in rows] == [None, None, "missing_input"]
+    assert [row["modalities"] for row in rows[:2]] == [
+        {"image": "used", "text": "absent"},
+        {"image": "absent", "text": "used"},
+    ]
 
 
 def test_parts_are_read_in_any_order(tmp_path):

@@ -24,6 +24,7 @@ from service.labelling.answerers import StoreAnswerer
 from service.labelling.rows import COLUMNS
 from tests.support.closed_service import CANARY
 from tests.support.made_data_set import label_data, write_data_set
+from tests.support.odd_pictures import encoded
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -125,6 +126,31 @@ def test_a_parquet_file_gets_the_columns_and_answers_of_bulk(run, real, tmp_path
                 assert found.drop_null().to_pylist() == pytest.approx(expected.drop_null().to_pylist(), abs=1e-6)
             else:
                 assert table[name].equals(bulk[name]), name  # also strings that are none
+
+
+@pytest.mark.parametrize(
+    ("on_disk", "given"), [("cafe\u0301", "caf\u00e9"), ("\u00fc", "u\u0308"), ("\uac00", "\u1100\u1161")]
+)
+def test_a_file_is_found_by_its_name_in_another_normal_form(run, real, tmp_path, picture, on_disk, given):
+    (tmp_path / on_disk).mkdir()
+    (tmp_path / on_disk / f"{on_disk}.png").write_bytes(picture)
+    (tmp_path / on_disk / "in.csv").write_text(f"image\n{given}.png\n")
+    where = ["--task", "fruit", "--store", real.store]
+
+    one = run("--image", tmp_path / given / f"{given}.png", "--json", *where)
+    done = [run(tmp_path / given / name, *where) for name in ("", "in.csv")]
+
+    assert one.exit_code == 0, one.stderr
+    labels = {json.loads(one.stdout)["labels"][0]["label"]}
+    assert {json.loads(each.stdout)["predicted_label"] for each in done} == labels
+
+
+@pytest.mark.parametrize("blank", [" ", "\u3000\u00a0", "\u200b", "\ufeff", "\u2060\u200e"])
+def test_a_blank_text_is_an_absent_text(run, place, blank):
+    done = run("--text", blank, "--task", "fruit", *place)
+
+    assert done.exit_code == 1
+    assert "Give an image, a text, or both" in done.stderr
 
 
 def test_each_form_of_output_holds_the_same(run, real, tmp_path, pixels):
@@ -321,6 +347,26 @@ def test_failed_rows_are_listed_and_the_other_rows_are_labelled(run, place, tmp_
     assert [row["error"] for row in csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))] == [
         *["not_found"] * 23,
         "",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_a_folder_is_read_by_content_and_other_files_are_named(run, place, tmp_path, kind):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a", "b.JPG", "c.txt", "deep/d.jfif"):
+        (tmp_path / "in" / name).write_bytes(encoded(kind))
+    for name in ("Thumbs.db", "notes.txt", "deep/metadata.csv", ".DS_Store"):
+        (tmp_path / "in" / name).write_bytes(b"some words")
+
+    done = run(tmp_path / "in", "--task", "fruit", "--output", tmp_path / "out.jsonl", *place)
+
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(row["image"], row["error"]) for row in rows] == [
+        *((name, None) for name in ("a", "b.JPG", "c.txt", "deep/d.jfif"))
+    ]
+    assert done.stderr.splitlines()[1:] == [
+        f"  left out of {tmp_path}/in: hidden files (1): .DS_Store",
+        f"  left out of {tmp_path}/in: files that are no pictures (3): Thumbs.db, notes.txt, deep/metadata.csv",
     ]
 
 

@@ -103,7 +103,7 @@ def test_invalid_strings_and_times_of_parquet_can_be_written_as_text(tmp_path):
         ("a.jsonl", "[" * 100_000, "line 1 is not a JSON object"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
         ("a.txt", "red", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),
-        ("in/notes.txt", "red", "has no pictures"),
+        ("in/notes.txt", "red", r"has no pictures; left out of .*in: files that are no pictures \(1\): notes\.txt"),
         ("in/a.parquet", b"", "a folder of parquet files is for mora-serve bulk"),
     ],
 )

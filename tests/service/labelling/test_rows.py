@@ -6,7 +6,7 @@ import pytest
 
 from service.api.item import Item
 from service.errors import Code
-from service.labelling.rows import Limits, item_of
+from service.labelling.rows import DataSetError, Limits, choose_columns, item_of
 
 LIMITS = Limits(max_body_bytes=10, max_image_pixels=1, max_text_bytes=5)
 
@@ -31,3 +31,19 @@ def test_a_cell_larger_than_a_request_is_refused(tmp_path):
     ]
 
     assert refused == [Code.BODY_TOO_LARGE, Code.BODY_TOO_LARGE, Code.TEXT_TOO_LARGE]
+
+
+@pytest.mark.parametrize(
+    ("names", "hint"),
+    [
+        (["id", "picture"], "--text-column, such as --image-column picture; it has id, picture"),
+        (["Image", "caption"], "--text-column, such as --image-column Image, such as --text-column caption; it has"),
+        (["photo_file"], "--text-column, such as --image-column photo_file; it has"),
+        (["a", "b"], "--text-column; it has a, b"),
+    ],
+)
+def test_a_data_set_without_the_columns_is_told_the_likely_options(names, hint):
+    with pytest.raises(DataSetError) as refused:
+        choose_columns(names, None, None, None)
+
+    assert hint in str(refused.value)

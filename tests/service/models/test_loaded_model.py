@@ -14,7 +14,9 @@ from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.loaded_model import Model
 from service.models.preparation import MemoryBudget
+from tests.support.odd_pictures import encoded, saying, with_large_metadata, with_odd_exif
 
+PICTURES = with_large_metadata() | with_odd_exif()
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
 )
@@ -40,10 +42,45 @@ def test_pixel_values_have_a_batch_of_one():
     assert prepared.tokens is None
 
 
+@pytest.mark.parametrize("name", PICTURES)
+def test_odd_and_large_metadata_is_no_reason_to_refuse_a_picture(name):
+    prepared = model(max_image_pixels=10_000, decode_bytes=2 * 10**7).prepare(Item(image=PICTURES[name]))
+
+    assert prepared.pixel_values.shape == (1, 3, 32, 32)
+
+
+@pytest.mark.parametrize(("mode", "edge"), [("L", 520), ("RGB", 520), ("RGBA", 450)])
+def test_an_avif_is_refused_if_its_decoder_would_need_more_than_the_budget(mode, edge):
+    data = encoded("AVIF", Image.new(mode, (edge, edge)))
+    header = saying(data, 8, 8)
+
+    assert model(10**6, decode_bytes=10**7).prepare(Item(image=data)).pixel_values is not None
+    for picture, pixels, decode_bytes in ((data, 10**6, 10**6), (header, 10**6, 10**6), (header, edge, 10**7)):
+        with pytest.raises(ServiceError) as caught:
+            model(pixels, decode_bytes).prepare(Item(image=picture))
+        assert caught.value.code == Code.IMAGE_TOO_MANY_PIXELS
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
+def test_a_format_that_pillow_was_built_without_is_refused_as_its_format(kind, monkeypatch):
+    monkeypatch.setattr("PIL.features.check", lambda name: name != kind.lower())
+
+    with pytest.raises(ServiceError) as caught:
+        model().prepare(Item(image=encoded(kind)))
+
+    assert caught.value.code == Code.IMAGE_FORMAT
+    assert "install the wheel of Pillow, or send another format" in caught.value.detail
+
+
 @pytest.mark.parametrize(
     ("data", "limits", "code", "detail"),
     [
-        (b"GIF89a", {}, Code.IMAGE_FORMAT, "Send a JPEG, PNG or WebP file; an image is never fetched from a URL."),
+        (
+            b"GIF89a",
+            {},
+            Code.IMAGE_FORMAT,
+            "Send a JPEG, PNG, WebP or AVIF file; an image is never fetched from a URL.",
+        ),
         (
             png((40, 40)),
             {},

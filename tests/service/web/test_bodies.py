@@ -33,6 +33,28 @@ def test_json_and_form_make_the_same_request():
     assert from_json == ClassifyRequest(image=PICTURE, **fields)
 
 
+@pytest.mark.parametrize("blank", [" \r\n", "\u00a0\u3000", "\u200b", "\ufeff", "\u2060\u00ad\u200e"])
+def test_a_blank_text_is_absent_in_every_body(blank):
+    inputs = {"image": base64.b64encode(PICTURE).decode(), "text": blank}
+    body = json.dumps(inputs, ensure_ascii=False).encode()
+    parts = form(image=PICTURE, text=blank.encode())
+
+    requests = [
+        parse_request(ClassifyRequest, body, JSON, 100),
+        parse_request(ClassifyRequest, parts, "multipart/form-data; boundary=x", 100),
+        *parse_batch(json.dumps({"inputs": [inputs], "tasks": ["fruit"]}).encode(), 100, 5).inputs,
+    ]
+
+    assert [(request.image, request.text) for request in requests] == [(PICTURE, None)] * 3
+
+
+@pytest.mark.parametrize("blank", [b"", b" ", b"\r\n\t"])
+def test_a_blank_image_of_a_form_is_absent(blank):
+    request = parse_request(ClassifyRequest, form(image=blank, text=b"red"), "multipart/form-data; boundary=x", 100)
+
+    assert (request.image, request.text) == (None, "red")
+
+
 def test_a_request_has_only_the_fields_of_its_form():
     with pytest.raises(ServiceError) as caught:
         parse_request(EmbedRequest, b'{"text": "red", "top_k": 3}', JSON, 100)
@@ -41,6 +63,36 @@ def test_a_request_has_only_the_fields_of_its_form():
         Code.EXTRA_FIELD,
         "The fields are image, text, task, version, timeout_ms.",
     )
+
+
+@pytest.mark.parametrize("name", ["file", "image[]", "picture", "Image", "img", "images"])
+@pytest.mark.parametrize("form_of_request", [EmbedRequest, ClassifyRequest])
+def test_a_part_of_another_name_is_named_before_its_content_is_read(name, form_of_request):
+    body = form(**{"text": b"red", name: PICTURE})
+
+    with pytest.raises(ServiceError) as caught:
+        parse_request(form_of_request, body, "multipart/form-data; boundary=x", 100)
+
+    assert caught.value.code is Code.EXTRA_FIELD
+    fields = ", ".join(form_of_request.model_fields)
+    assert caught.value.detail == f"The fields are {fields}. Did you mean image?"
+
+
+@pytest.mark.parametrize("name", ["text", "task", "top_k"])
+def test_a_part_that_is_not_text_is_named(name):
+    with pytest.raises(ServiceError, match=f"{name}: Send UTF-8") as caught:
+        parse_request(ClassifyRequest, form(**{name: PICTURE}), "multipart/form-data; boundary=x", 100)
+
+    assert caught.value.code is Code.BAD_TEXT
+
+
+@pytest.mark.parametrize(
+    ("fields", "suggestion"), [({"picture": "?"}, "image"), ({"Image": 5}, "image"), ({"prompt": "red"}, "text")]
+)
+def test_an_input_of_a_batch_with_another_name_is_told_its_own(fields, suggestion):
+    batch = parse_batch(json.dumps({"inputs": [{"text": "red"}, fields], "tasks": ["fruit"]}).encode(), 100, 5)
+
+    assert batch.inputs[1].detail == f"The fields are image, text. Did you mean {suggestion}?"
 
 
 def test_an_invalid_input_of_a_batch_is_replaced_by_its_error():

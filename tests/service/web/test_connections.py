@@ -2,12 +2,212 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import resource
+from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
+import uvicorn
 
-from service.web.connections import Connection, connection_limit
+from service.settings import Settings
+from service.telemetry.metrics import Metrics
+from service.web.connections import Connection, Connections, connection_limit
+
+INNER = b"GET /inner HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(INNER), INNER)
+H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+
+
+class Wire:
+    """A transport that notes what is sent. It is no socket, so that a test decides how bytes arrive."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.is_closed = self.has_ended = False  # what was sent may end before the connection closes
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def close(self) -> None:
+        self.is_closed = self.has_ended = True
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+    def write_eof(self) -> None:
+        self.has_ended = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+    abort = close
+
+
+class Talk(NamedTuple):
+    """The requests that the application got, as method, path and body, and what the client got."""
+
+    requests: list[tuple[str, str, bytes]]
+    headers: list[dict[bytes, bytes]]
+    statuses: list[int]
+    has_ended: bool
+    sent: bytes
+
+
+def talk(pieces: Sequence[bytes], **settings: object) -> Talk:
+    """Send the pieces over one connection to an application that reads every body and answers 200."""
+    requests, headers = [], []
+
+    async def application(scope, receive, send) -> None:
+        body = b""
+        message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+        requests.append((scope["method"], scope["path"], body))
+        headers.append(dict(scope["headers"]))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def converse() -> Talk:
+        config = uvicorn.Config(application, ws="none", log_config=None)
+        connection = Connection(config, Connections(Settings(**settings), Metrics()), {})
+        wire = Wire()
+        connection.connection_made(wire)
+        for piece in pieces:
+            connection.data_received(piece)
+            for _ in range(10):  # the application answers what is complete
+                await asyncio.sleep(0)
+        for _ in range(2_000):
+            await asyncio.sleep(0)
+        statuses = [int(status) for status in re.findall(rb"HTTP/1.1 (\d{3}) ", wire.sent)]
+        return Talk(requests, headers, statuses, wire.has_ended, wire.sent)
+
+    return asyncio.run(converse())
+
+
+def request(*headers: str, body: bytes = INNER, line: str = "POST /outer HTTP/1.1") -> bytes:
+    is_chunked = any(header.startswith("Transfer-Encoding") for header in headers)
+    framing = [] if is_chunked else [f"Content-Length: {len(body)}"]
+    return "\r\n".join([line, "Host: a", *headers, *framing, "", ""]).encode() + body
+
+
+UPGRADES = {
+    "h2c with a length": request(*H2C),
+    "h2c with chunks": request(*H2C, "Transfer-Encoding: chunked", body=CHUNKED),
+    "h2c and a trailer": request(*H2C, "Transfer-Encoding: chunked", body=CHUNKED[:-2] + b"Upgrade: h2c\r\n\r\n"),
+    "websocket": request("Upgrade: websocket", "Connection: upgrade", "Sec-WebSocket-Version: 13"),
+    "several protocols": request("Connection: a", "Connection: Upgrade", "Upgrade: TLS/1.0, IRC/6.9", "Upgrade: h2c"),
+    "an unknown protocol, no spaces": request("upgrade:x", "connection:upgrade"),
+}
+
+
+@pytest.mark.parametrize("name", UPGRADES)
+def test_a_request_that_asks_for_another_protocol_is_read_like_any_other(name):
+    """However it arrives: its body is never the next request, and the next request is answered."""
+    data = UPGRADES[name] + request(body=b"next", line="POST /next HTTP/1.1")
+    splits = [[data], [data[place : place + 1] for place in range(len(data))]]
+    splits += [[data[:place], data[place:]] for place in range(1, len(data), 7)]
+    for pieces in splits:
+        read = talk(pieces)
+        assert read.requests == [("POST", "/outer", INNER), ("POST", "/next", b"next")], pieces
+        assert read.statuses == [200, 200]
+    assert all(b"upgrade" not in headers for headers in read.headers)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE", "PUT"])
+def test_the_body_of_any_method_is_a_body(method):
+    line = f"{method} /outer HTTP/1.1"
+    for headers in ((), H2C):
+        for framing, body in ((), INNER), (("Transfer-Encoding: chunked",), CHUNKED):
+            data = request(*headers, *framing, body=body, line=line)
+            for pieces in ([data], [data[:-10], data[-10:]]):
+                assert talk(pieces).requests == [(method, "/outer", INNER)]
+
+
+def test_many_requests_that_ask_for_another_protocol_are_answered_in_order():
+    requests = [request(*H2C, line=f"POST /{number} HTTP/1.1") for number in range(300)]
+    assert [path for _, path, _ in talk([b"".join(requests)]).requests] == [f"/{number}" for number in range(300)]
+
+
+def test_the_headers_of_a_request_that_asks_for_another_protocol_are_limited():
+    for headers in ([f"X-{number}: a" for number in range(100)], [f"X: {'a' * 20_000}"]):
+        read = talk([request(*H2C, *headers)])
+        assert (read.requests, read.statuses) == ([], [431])
+
+
+LAST = {
+    "Connection: close": request("Connection: close"),
+    "Connection: Upgrade, close": request("Connection: Upgrade, close", "Upgrade: h2c"),
+    "HTTP/1.0": request(line="POST /outer HTTP/1.0"),
+    "HTTP/1.0 and keep-alive": request("Connection: keep-alive", line="POST /outer HTTP/1.0"),
+    "HTTP/1.0 and chunks": request("Transfer-Encoding: chunked", body=CHUNKED, line="POST /outer HTTP/1.0"),
+}
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_nothing_after_the_last_request_of_a_connection_is_read(name):
+    for rest in (
+        INNER,
+        INNER * 3,
+        b"POST /inner HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf",
+        b"\x16\x03\x01",
+    ):
+        for pieces in ([LAST[name] + rest], [LAST[name], rest], [LAST[name] + rest[:3], rest[3:]]):
+            read = talk(pieces)
+            assert (read.requests, read.statuses, read.has_ended) == ([("POST", "/outer", INNER)], [200], True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["CONNECT a:443 HTTP/1.1", "CONNECT /outer HTTP/1.1", "POST /outer HTTP/2.0", "GET / HTTP/0.9", "PRI * HTTP/2.0"],
+)
+def test_what_is_no_request_for_this_service_ends_the_connection(line):
+    for pieces in ([request(line=line)], [request(line=line)[:-20], request(line=line)[-20:]]):
+        read = talk(pieces)
+        assert (read.requests, read.statuses, read.has_ended) == ([], [400], True)
+
+
+def test_a_trailer_is_no_header_of_any_request():
+    body = b"0\r\nAuthorization: Bearer a\r\nX-Last: b\r\n\r\n"
+    read = talk([request("Transfer-Encoding: chunked", body=body) + request("X-Empty:", "X-B: c")])
+    assert [sorted(headers) for headers in read.headers] == [
+        [b"host", b"transfer-encoding"],
+        [b"content-length", b"host", b"x-b", b"x-empty"],
+    ]
+
+
+@pytest.mark.parametrize(("version", "statuses"), [("1.1", [100, 200]), ("1.0", [200])])
+def test_only_a_client_of_http_1_1_is_told_to_continue(version, statuses):
+    for headers in ((), H2C):
+        head = request("Expect: 100-continue", *headers, line=f"POST /outer HTTP/{version}")
+        assert talk([head[: -len(INNER)], INNER]).statuses == statuses
+
+
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [
+        ("*", b"*"),
+        ("https://a.example,https://b.example", b"https://a.example"),
+        ("https://b.example", None),
+        ("", None),
+    ],
+)
+def test_a_web_page_can_read_the_answer_to_malformed_http(origins, allowed):
+    headers = ["Origin: https://a.example", *(f"X-{number}: a" for number in range(100))]
+    read = talk([request(*headers)], cors_origins=origins)
+    assert read.statuses == [431]
+    found = re.search(rb"access-control-allow-origin: ([^\r]+)", read.sent)
+    assert (found and found[1]) == allowed
 
 
 @pytest.mark.parametrize(("files", "limit"), [(1024, 896), (256, 128), (100, 1), (resource.RLIM_INFINITY, 1000)])

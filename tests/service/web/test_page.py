@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import service
+from model_store.items.formats import FORMATS, PictureFormat
 from service.web.page import page_paths
 
 FOLDER = Path(service.__file__).parent / "playground"
@@ -51,6 +52,13 @@ def test_a_file_in_the_browsers_cache_is_not_sent_again(client):
     assert again.headers["ETag"] == first.headers["ETag"]
     assert client.get("/", headers={"If-None-Match": '"other"'}).status_code == 200
     assert first.headers["Cache-Control"] == "no-cache"
+
+
+def test_the_page_offers_every_format_of_pictures(client):
+    page = client.get("/").text
+
+    assert FORMATS in page
+    assert re.findall(r'accept="([^"*]+)"', page) == [",".join(each.media_type for each in PictureFormat)]
 
 
 def test_no_script_makes_markup_of_a_string():

@@ -71,13 +71,17 @@ def test_a_short_body_is_parsed_on_the_event_loop_and_a_long_one_on_a_thread(par
         ("batch", [], {"timeout_ms": 50}, 50),
         ("batch", [], {}, 700),
         ("inference", [], {}, 700),
+        ("inference", [], {"parameters": {"timeout": 50_000}}, 50),
+        ("inference", [], {"parameters": {"timeout": 0}}, 700),
+        ("inference", [], {"parameters": {"timeout": None}}, 700),
     ],
 )
 def test_a_request_has_its_own_deadline_or_the_settings(parse, method, form, fields, milliseconds):
+    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}
     bodies = {
         "item": item(**fields),
         "batch": json.dumps({"inputs": [{"text": "red"}], "tasks": ["fruit"], **fields}).encode(),
-        "inference": b'{"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}]}',
+        "inference": json.dumps({"inputs": [tensor], **fields}).encode(),
     }
 
     _, record = parse(bodies[method], method, *form)

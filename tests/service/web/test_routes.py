@@ -92,16 +92,20 @@ def test_invented_names_create_no_series(client):
 
 
 def test_openapi_describes_both_forms_of_a_request(client):
-    operation = client.get("/openapi.json").json()["paths"]["/classify"]["post"]
-    content = operation["requestBody"]["content"]
-    assert set(content) == {"application/json", "multipart/form-data"}
+    document = client.get("/openapi.json").json()
+    operation = document["paths"]["/classify"]["post"]
+    names = {kind: form["schema"]["$ref"] for kind, form in operation["requestBody"]["content"].items()}
+    assert names == {
+        "application/json": "#/components/schemas/ClassifyRequest",
+        "multipart/form-data": "#/components/schemas/ClassifyForm",
+    }
+    request, form = (document["components"]["schemas"][name] for name in ("ClassifyRequest", "ClassifyForm"))
     fields = {"task", "image", "text", "top_k", "version", "explain", "timeout_ms"}
-    for form in content.values():
-        assert set(form["schema"]["properties"]) == fields
-        assert form["schema"]["additionalProperties"] is False
-    assert content["multipart/form-data"]["schema"]["properties"]["image"]["format"] == "binary"
-    assert set(operation["responses"]) == {"200", "4XX", "5XX"}
-    assert set(operation["responses"]["4XX"]["content"]) == {"application/problem+json"}
+    assert set(request["properties"]) == set(form["properties"]) == fields
+    assert request["additionalProperties"] is form["additionalProperties"] is False
+    assert form["properties"]["image"]["format"] == "binary"
+    assert "null" not in json.dumps(form)  # a form cannot hold it
+    assert operation["responses"].keys() == {"200", "4XX", "5XX"}
 
 
 def test_the_documentation_page_loads_files_of_the_service_only(client):

@@ -6,6 +6,7 @@ Covers service.cli.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
@@ -14,14 +15,18 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from model_store.server_comparison import compare_with_server
 from service.cli import app
+from service.client import Client
 from service.settings import Settings
 from service.web.app import create_app
-from service.web.server import Server
+from service.web.server import Server, _url
 
 WITHOUT_TRAINING = """
 import sys
@@ -147,6 +152,82 @@ def test_an_address_that_cannot_be_listened_on_has_its_cure(shelf, monkeypatch, 
     assert [event["event"] for event in events] == ["port_unusable"]
     assert cure in events[0]["problem"]
     assert "port 80: " in events[0]["problem"]
+
+
+def while_serving(settings: Settings, events: list, act: Callable[[dict], None]) -> None:
+    """Call `act` with the event that names the addresses, while a service in this process answers."""
+
+    async def serve() -> None:
+        server = Server(create_app(settings), settings)
+        serving = asyncio.create_task(server.serve())
+        while not (listening := [event for event in events if event["event"] == "listening"]) and not serving.done():
+            await asyncio.sleep(0.01)
+        try:
+            await asyncio.to_thread(act, listening[0])
+        finally:
+            server.should_exit = True
+            await serving
+
+    asyncio.run(serve())
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("host", "begin"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:"),
+        ("0.0.0.0", "http://0.0.0.0:"),  # noqa: S104
+        ("localhost", "http://"),
+        ("::1", "http://[::1]:"),
+        ("::", "http://[::]:"),
+        ("0:0:0:0:0:0:0:1", "http://[::1]:"),
+    ],
+)
+def test_the_logged_addresses_can_be_used(shelf, events, host, begin):
+    """By urllib, by the client, and by mora-store."""
+    if ":" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    shelf.publish("fruit")
+
+    def use(listening: dict) -> None:
+        assert listening["url"].startswith(begin)
+        for address in (f"{listening['url']}/livez", f"{listening['metrics_url']}/metrics"):
+            with urllib.request.urlopen(address, timeout=10) as answer:
+                assert answer.status == 200
+        with Client(listening["url"]) as client:
+            assert client.classify(text="a red apple").task == "fruit"
+        assert compare_with_server(listening["url"], "fruit").version == 1
+
+    while_serving(Settings(store=shelf.store.root, host=host, port=0, metrics_port=0), events, use)
+
+
+def test_the_zone_of_an_address_is_escaped_in_its_url():
+    listening = SimpleNamespace(getsockname=lambda: ("fe80::1%eth0", 8000, 0, 2))
+    assert _url(SimpleNamespace(sockets=[listening])) == "http://[fe80::1%25eth0]:8000"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS"])
+def test_the_metrics_port_answers_the_methods_of_the_service(shelf, events, method):
+    def ask(listening: dict) -> None:
+        connection = http.client.HTTPConnection(listening["metrics_url"].removeprefix("http://"), timeout=10)
+        for path, status in (("/metrics", 200), ("/nothing", 404)):
+            connection.request(method, path)
+            response = connection.getresponse()
+            is_refused = status == 200 and method not in ("GET", "HEAD")
+            assert response.status == (405 if is_refused else status)
+            assert response.getheader("Allow") == ("GET, HEAD" if is_refused else None)
+            assert int(response.getheader("Content-Length")) > 0
+            assert (response.read() == b"") == (method == "HEAD")
+        connection.close()
+
+    while_serving(Settings(store=shelf.store.root, port=0, metrics_port=0), events, ask)
 
 
 def test_a_service_without_a_task_logs_the_cure(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from model_store.items.cells import is_missing
 from service.api.open_inference import InferenceRequest
 from service.errors import Code, ServiceError
 from service.web.tensors import HEADER_LENGTH, parse_inference, respond
@@ -48,7 +49,7 @@ def message(images: list[bytes], texts: list[str], binary: bool, nested: bool) -
 def test_both_forms_give_the_items_that_were_packed(items, binary, nested):
     images, texts = [image for image, _ in items], [text for _, text in items]
     body, header_length = message(images, texts, binary, nested)
-    expected = [(image, "" if text.isspace() else text) for image, text in items]
+    expected = [(image, "" if is_missing(text) else text) for image, text in items]
     if (b"", "") in expected:
         with pytest.raises(ServiceError, match=f"Item {expected.index((b'', ''))}: Give an image") as caught:
             parse_inference(body, header_length, 1000, 8)
@@ -58,6 +59,16 @@ def test_both_forms_give_the_items_that_were_packed(items, binary, nested):
     parsed = parse_inference(body, header_length, 1000, 8)
 
     assert [(item.image or b"", item.text or "") for item in parsed.items] == expected
+
+
+@pytest.mark.parametrize("blank", ["\u3000 ", "\u200b", "\ufeff", "\u2060\u00ad\u200e"])
+@pytest.mark.parametrize("binary", [True, False])
+def test_a_blank_text_is_absent(blank, binary):
+    body, header_length = message([b"picture"], [blank], binary, nested=False)
+
+    (item,) = parse_inference(body, header_length, 1000, 8).items
+
+    assert (item.image, item.text) == (b"picture", None)
 
 
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from tests.support.faults.mutation import mutate
+from tests.support.odd_pictures import saying
 
 MOST_BOMB_BYTES = 128 * 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -40,6 +41,8 @@ def seeds() -> list[bytes]:
             for lossless in (True, False)
         ),
         encoded(colours, "WEBP", save_all=True, append_images=[smooth.resize((64, 48))]),
+        *(encoded(colours.convert(mode), "AVIF", exif=turned) for mode in ("L", "RGB", "RGBA")),
+        encoded(colours, "AVIF", save_all=True, append_images=[colours]),
     ]
 
 
@@ -68,6 +71,9 @@ def bombs() -> list[bytes]:
         _jpeg_that_says(65_535, 65_535),
         _jpeg_that_says(65_535, 1_000),
         _webp_that_says(16_384, 16_384),
+        _avif_that_says(65_536, 65_536),
+        _avif_that_says(1, 60_000),
+        _avif_of_more_than_it_says(),
         encoded(Image.new("1", (1, 60_000)), "PNG"),  # resized, it is nearly a million pixels high, which is allowed
         encoded(Image.new("1", (1, 200_000)), "PNG"),  # and this would be millions
         encoded(plain.resize((3_000, 3_000)), "GIF"),
@@ -79,7 +85,13 @@ def bombs() -> list[bytes]:
     return (kinds * 40)[:40]
 
 
-LARGEST = {"grey PNG": 7_000, "RGBA PNG": 5_000, "progressive JPEG": 4_900, "WebP": 2_900}  # that are allowed: edges
+LARGEST = {
+    "grey PNG": 7_000,
+    "RGBA PNG": 5_000,
+    "progressive JPEG": 4_900,
+    "WebP": 2_900,
+    "AVIF": 2_600,
+}  # that are allowed: edges
 
 
 def large(kind: str, edge: int) -> bytes:
@@ -88,6 +100,8 @@ def large(kind: str, edge: int) -> bytes:
         return encoded(Image.new("L", (edge, edge)), "PNG")
     if kind == "RGBA PNG":
         return encoded(Image.new("RGBA", (edge, edge), (9, 9, 9, 99)), "PNG")
+    if kind == "AVIF":
+        return encoded(Image.new("RGB", (edge, edge)), "AVIF", subsampling="4:4:4", speed=10)
     if kind == "WebP":
         return encoded(Image.new("RGB", (edge, edge)), "WEBP", lossless=True, method=0, quality=0)
     return encoded(Image.new("RGB", (edge, edge)), "JPEG", progressive=True, subsampling=0)
@@ -135,3 +149,11 @@ def _webp_that_says(width: int, height: int) -> bytes:
     place = data.index(b"VP8L") + 9
     data[place : place + 4] = struct.pack("<I", (width - 1) | (height - 1) << 14)
     return bytes(data)
+
+
+def _avif_that_says(width: int, height: int) -> bytes:
+    return saying(encoded(Image.new("L", (8, 8)), "AVIF"), width, height)
+
+
+def _avif_of_more_than_it_says() -> bytes:
+    return saying(encoded(Image.new("L", (7_500, 7_500)), "AVIF", subsampling="4:0:0", speed=10), 8, 8)

@@ -55,9 +55,9 @@ def test_repeated_pictures_and_items_are_counted_within_and_across_splits() -> N
         ("same item", ("train", "test"), 1, 3),
     ]
     assert [repeat.shown() for repeat in repeats] == [
-        "row 1 (photos/1.png), row 2 (photos/2.png) and 1 more",
-        "row 1 (photos/1.png) of train, row 1 (photos/1.png) of test and 2 more",
-        "row 2 (photos/2.png) and row 3 (photos/3.png)",
+        "row 1 ('photos/1.png'), row 2 ('photos/2.png') and 1 more",
+        "row 1 ('photos/1.png') of train, row 1 ('photos/1.png') of test and 2 more",
+        "row 2 ('photos/2.png') and row 3 ('photos/3.png')",
         "row 3 and row 4",
         "row 4 of train, row 3 of test and 1 more",
     ]
@@ -77,7 +77,7 @@ def test_of_many_groups_a_few_are_named() -> None:
     [
         ([item(3, "cat", "x")], [item(7, "cat", "y"), item(8, "dog")], "1 of the 2 rows of test repeat rows of train"),
         ([item(3, None, "x")], [item(7, None, " x "), item(8, None, "x")], "2 of the 2 rows of test repeat rows"),
-        ([item(3, "cat", None, "a")], [item(7, "cat", None, "b")], r"row 3 \(photos/3\.png\) of train and row 7"),
+        ([item(3, "cat", None, "a")], [item(7, "cat", None, "b")], r"row 3 \('photos/3\.png'\) of train and row 7"),
     ],
 )
 def test_splits_that_share_items_are_warned_of(train: list[Example], test: list[Example], says: str) -> None:

@@ -257,7 +257,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_once_for_all_its_plots(
         load_data(config_of(make_config, "mmimdb", tmp_path))
 
     assert str(error.value).count("images/0000001.jpeg") == 1
-    assert str(error.value).endswith("is not a JPEG, PNG or WebP file; replace the file")
+    assert str(error.value).endswith("is not a JPEG, PNG, WebP or AVIF file; replace the file")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_memes_without_labels_are_refused_with_the_release_that_has_labels(
         ({"text": "x", "label": 0}, "has no column image"),
         ({"image": b"", "text": "x", "label": 2}, "row 1 has label 2; the task has labels 0 to 1"),
         ({"image": b"", "text": "x", "label": "pizza"}, "row 1 has label 'pizza'"),
-        ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG or WebP file"),
+        ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG, WebP or AVIF file"),
     ],
 )
 def test_an_unusable_arrow_file_is_refused_with_the_reason(
@@ -362,6 +362,38 @@ def test_an_unusable_arrow_file_is_refused_with_the_reason(
 
     with pytest.raises(DataError, match=says):
         load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("cells", "labels"),
+    [
+        ([0, -1, None, 1], [("a",), ("b",)]),
+        ([[0], [-1], [], [None]], [("a",), (), (), ()]),
+        ([[1, 0, 0], [0, 0, 0], [2, 0], [2, -1]], [("a",), (), ("c", "a"), ("c",)]),
+    ],
+)
+def test_a_number_below_0_and_an_empty_cell_are_no_label(
+    make_config: Make, tmp_path: Path, cells: list[object], labels: list[tuple[str, ...]]
+) -> None:
+    for name in ("train", "val", "test"):
+        arrow(tmp_path / f"{name}.arrow", [{"image": None, "text": "x", "label": cell} for cell in cells])
+    problem = "multi_label" if isinstance(cells[0], list) else "single_label"
+
+    data = load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b", "c"), problem=problem))
+
+    assert [item.labels for item in data.train.items] == labels
+    assert sum("no label" in note for note in data.notes) == 3
+
+
+@pytest.mark.parametrize("cell", [[1, -1, 0], [1, None, 0], [-1, -1, -1]])
+def test_a_list_of_zeros_and_ones_with_an_empty_cell_is_refused(
+    make_config: Make, tmp_path: Path, cell: list[object]
+) -> None:
+    for name in ("train", "val", "test"):
+        arrow(tmp_path / f"{name}.arrow", [{"image": None, "text": "x", "label": cell}])
+
+    with pytest.raises(DataError, match="neither label numbers nor a 0 or 1 for every label"):
+        load_data(config_of(make_config, "arrow", tmp_path, labels=("a", "b", "c"), problem="multi_label"))
 
 
 def test_missing_damaged_and_duplicate_arrow_files_are_named(make_config: Make, tmp_path: Path, png: Png) -> None:

@@ -5,6 +5,7 @@ Covers training.data.examples, training.data.tables.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Callable
@@ -16,11 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.support.odd_pictures import PICTURE, encoded, with_large_metadata, with_odd_exif
 from training.config import TaskConfig
 from training.data.examples import Example
+from training.data.golden import golden_items
 from training.data.missing import draw_tables
-from training.data.splits import TaskData, load_data, load_split
+from training.data.splits import Split, TaskData, load_data, load_split
 from training.errors import DataError
+from training.learning.batches import RawInputs
+from training.model.backbones import load_backbone_config
+from training.model.preprocessing import Preprocessor
 
 Make = Callable[..., TaskConfig]
 
@@ -38,6 +44,25 @@ def shop(tmp_path: Path, png: Callable[..., bytes]) -> Path:
         lines.append(f"{photo},{caption},{kind}")
     (tmp_path / "shop.csv").write_text("\n".join(lines) + "\n")
     return tmp_path / "shop.csv"
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    """The rows in the format of the file's suffix; csv writes a NaN as an empty cell, as pandas does."""
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerows([rows[0], *([cell if cell == cell else "" for cell in row.values()] for row in rows)])
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        cells = [{name: cell if cell == cell else None for name, cell in row.items()} for row in rows]
+        pq.write_table(pa.Table.from_pylist(cells), path)
+    return path
+
+
+def write_labels(path: Path, labels: list[object]) -> Path:
+    """A row of text for each label."""
+    return write_rows(path, [{"text": f"text {number}", "label": label} for number, label in enumerate(labels)])
 
 
 def shop_config(make: Make, csv: Path, **data: str) -> TaskConfig:
@@ -66,12 +91,12 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
         load_data(shop_config(make_config, shop))
 
     message = str(error.value)
-    assert "4 rows to mend" in message
+    assert "3 rows to mend" in message
     assert "row 4: photo 'photos/gone.png' does not exist" in message
     assert "leave the cell empty" in message
-    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG or WebP file; replace it, or leave" in message
+    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG, WebP or AVIF file; replace it, or leave" in message
     assert "row 31: neither photo nor caption is given" in message
-    assert "row 32: column kind holds no single label" in message
+    assert message.endswith("\n  1 row has no label and was left out: row 32 ('photos/7.png')")
 
 
 def test_of_many_faulty_rows_ten_are_listed(make_config: Make, tmp_path: Path) -> None:
@@ -148,16 +173,20 @@ def test_a_csv_in_another_encoding_is_refused(make_config: Make, tmp_path: Path)
     ("name", "problem"),
     [
         ("cut.png", "is damaged or cut short"),
-        ("exif.png", "is damaged or cut short"),
+        ("tail.jpg", "is damaged or cut short"),
+        ("long.png", "has more than 50,000,000 pixels, before or after it is resized"),
+        ("tall.jpg", "has more than 50,000,000 pixels, before or after it is resized"),
         ("huge.png", "has more than 50,000,000 pixels, before or after it is resized"),
-        ("drawing.bmp", "is not a JPEG, PNG or WebP file"),
+        ("drawing.bmp", "is not a JPEG, PNG, WebP or AVIF file"),
     ],
 )
 def test_an_unusable_picture_is_refused_before_training(
     make_config: Make, tmp_path: Path, png: Callable[..., bytes], name: str, problem: str
 ) -> None:
     (tmp_path / "cut.png").write_bytes(png(1)[:300])
-    Image.new("RGB", (4, 4)).save(tmp_path / "exif.png", exif=b"no EXIF at all")
+    (tmp_path / "tail.jpg").write_bytes(encoded("JPEG", PICTURE.resize((900, 600)))[:-100])
+    Image.new("RGB", (2_200, 2)).save(tmp_path / "long.png")
+    Image.new("RGB", (3, 3_300)).save(tmp_path / "tall.jpg")
     Image.new("1", (10_000, 5_001)).save(tmp_path / "huge.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "drawing.bmp")
     (tmp_path / "rows.csv").write_text(f"image,text,label\n{name},words,a\n")
@@ -166,6 +195,74 @@ def test_an_unusable_picture_is_refused_before_training(
         load_split("train", str(tmp_path / "rows.csv"), make_config())
 
     assert f"row 1: image '{name}' {problem}; replace it, or leave the cell empty" in str(error.value)
+
+
+ODD_PICTURES = with_large_metadata() | with_odd_exif()
+ODD_PICTURES |= {
+    f"{kind} {mode}": encoded(kind, PICTURE.convert("L").convert(mode), **options)
+    for kind, mode, options in (
+        ("PNG", "1", {}),
+        ("PNG", "I;16", {}),
+        ("PNG", "LA", {}),
+        ("PNG", "P", {"transparency": 3}),
+        ("PNG", "P", {"transparency": bytes(range(200))}),
+        ("PNG", "RGBA", {"save_all": True, "append_images": [PICTURE]}),
+        ("JPEG", "L", {"progressive": True}),
+        ("JPEG", "CMYK", {}),
+        ("JPEG", "YCbCr", {}),
+        ("WEBP", "RGBA", {"save_all": True, "append_images": [PICTURE]}),
+        ("AVIF", "RGBA", {}),
+        ("AVIF", "L", {"save_all": True, "append_images": [PICTURE]}),
+    )
+}
+DAMAGED_PICTURES = {f"{name} cut {cut}": data[:-cut] for name, data in ODD_PICTURES.items() for cut in (9, 100)}
+
+
+def outcome(use: Callable[[], object]) -> bool:
+    """Whether it succeeds; any error other than a DataError fails the test."""
+    try:
+        use()
+    except DataError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def preprocessor(tiny_backbone: Path) -> Preprocessor:
+    return Preprocessor(str(tiny_backbone), load_backbone_config(str(tiny_backbone)))
+
+
+@pytest.mark.parametrize("name", [*ODD_PICTURES, *DAMAGED_PICTURES])
+def test_a_picture_is_checked_as_it_is_used(
+    make_config: Make, tmp_path: Path, preprocessor: Preprocessor, name: str
+) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes((ODD_PICTURES | DAMAGED_PICTURES)[name])
+    (tmp_path / "rows.csv").write_text("image,text,label\npicture,words,a\n")
+    item = Example(1, path, None, ("a",))
+
+    passes = outcome(lambda: load_split("train", str(tmp_path / "rows.csv"), make_config()))
+
+    assert passes or name not in ODD_PICTURES
+    assert passes == outcome(lambda: RawInputs(preprocessor).image(item))
+    assert passes == outcome(lambda: golden_items(Split("test", "made", [item])))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-99])])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "AVIF"])
+def test_a_picture_that_changes_after_the_check_is_named(
+    make_config: Make, tmp_path: Path, preprocessor: Preprocessor, kind: str, change: Callable[[Path], object]
+) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(encoded(kind))
+    (tmp_path / "rows.csv").write_text("image,text,label\n,words,a\npicture,words,b\n")
+    split = load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+    change(path)
+
+    for use in (lambda: golden_items(split), lambda: RawInputs(preprocessor).images(split.items[1:])):
+        with pytest.raises(DataError, match=f"^row 2: {path}"):
+            use()
 
 
 def test_a_null_in_a_list_of_labels_is_left_out(make_config: Make, tmp_path: Path) -> None:
@@ -225,17 +322,6 @@ def test_a_folder_of_images_by_label(make_config: Make, tmp_path: Path, png: Cal
     assert all(item.image is not None and item.text is None for item in items)
 
 
-def test_a_folder_of_split_folders_is_refused(make_config: Make, tmp_path: Path, png: Callable[..., bytes]) -> None:
-    for folder in ("train/cat", "test/cat"):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "1.png").write_bytes(png(1))
-
-    with pytest.raises(DataError, match=r"has the folders test, train, which are splits, .* data\.train: .*/train$"):
-        load_split("train", str(tmp_path), make_config())
-
-    assert [item.labels for item in load_split("train", str(tmp_path / "train"), make_config()).items] == [("cat",)]
-
-
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
 def test_a_folder_of_images_may_have_texts_in_its_metadata(
     make_config: Make, tmp_path: Path, png: Callable[..., bytes], name: str
@@ -258,12 +344,98 @@ def test_classes_have_names_and_a_class_below_zero_is_no_label(make_config: Make
     pq.write_table(datasets.Dataset.from_dict(rows, features).data.table, tmp_path / "rows.parquet")
     data = {"train": "unused", "image": None}
 
-    with pytest.raises(DataError, match=r"1 row to mend (.|\n)* row 2: column label holds no single label"):
-        load_split("train", str(tmp_path / "rows.parquet"), make_config(data=data))
+    (item,) = load_split("train", str(tmp_path / "rows.parquet"), make_config(data=data)).items
+    assert (item.row, item.labels) == (1, ("dog",))
     config = make_config(problem="multi_label", data={**data, "label": "labels"})
     items = load_split("train", str(tmp_path / "rows.parquet"), config).items
 
     assert [item.labels for item in items] == [("dog", "cat"), ()]
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_classes_have_names_in_a_file_of_pandas_or_of_datasets(
+    make_config: Make, tmp_path: Path, dictionary: bool
+) -> None:
+    names = pa.array(["cat", None, "dog"])
+    table = pa.table({"text": ["a", "b", "c"], "label": names.dictionary_encode() if dictionary else names})
+    if not dictionary:
+        kind = datasets.ClassLabel(names=["cat", "dog"])
+        features = datasets.Features({"text": datasets.Value("string"), "label": kind})
+        table = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [0, None, 1]}, features).data.table
+    pq.write_table(table, tmp_path / "rows.parquet")
+
+    split = load_split("train", str(tmp_path / "rows.parquet"), make_config(data={"train": "unused", "image": None}))
+
+    assert [item.labels for item in split.items] == [("cat",), ("dog",)]
+    assert split.unlabelled == ("2",)
+
+
+def test_a_class_number_without_a_name_names_its_row(make_config: Make, tmp_path: Path) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
+    table = pa.table({"text": ["a", "b"], "label": [1, 2]})
+    metadata = {b"huggingface": json.dumps({"info": {"features": features}})}
+    pq.write_table(table.replace_schema_metadata(metadata), tmp_path / "rows.parquet")
+
+    with pytest.raises(DataError, match=r"rows\.parquet row 2: class 2 has no name: the names are of 0 to 1"):
+        load_split("train", str(tmp_path / "rows.parquet"), make_config(data={"train": "unused", "image": None}))
+
+
+NO_LABEL = [None, float("nan"), "", " \u00a0", "\u200b\ufeff"]
+
+
+@pytest.mark.parametrize("blank", NO_LABEL, ids=ascii)
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_rows_without_a_label_are_left_out_with_a_note(
+    make_config: Make, tmp_path: Path, blank: object, suffix: str
+) -> None:
+    labels = ["a", blank, "b", "a", blank, "b"]
+    path = str(write_labels(tmp_path / f"rows.{suffix}", labels))
+
+    data = load_data(make_config(data={"train": path, "validation": path, "test": path, "image": None}))
+
+    assert data.labels == ("a", "b")
+    assert [item.row for item in data.train.items] == [1, 3, 4, 6]
+    notes = [note for note in data.notes if "no label" in note]
+    assert notes == [
+        f"{path} ({split}): 2 rows have no label and were left out: rows 2, 5"
+        for split in ("train", "validation", "test")
+    ]
+
+
+@pytest.mark.parametrize("blank", [*NO_LABEL, [], [None], ["", "\u200b"]], ids=ascii)
+def test_items_to_which_no_label_applies_are_kept_with_a_note(make_config: Make, tmp_path: Path, blank: object) -> None:
+    path = str(write_labels(tmp_path / "rows.jsonl", [["a", "b"], blank, "b|a", ["a"]]))
+    sources = {"train": path, "validation": path, "test": path, "image": None}
+
+    data = load_data(make_config(problem="multi_label", data=sources))
+
+    assert [item.labels for item in data.train.items] == [("a", "b"), (), ("b", "a"), ("a",)]
+    assert f"{path} (train): 1 row has no label and was kept, as items to which no label applies: row 2" in data.notes
+
+
+@pytest.mark.parametrize("blank", NO_LABEL, ids=ascii)
+def test_a_split_without_any_label_is_refused(make_config: Make, tmp_path: Path, blank: object) -> None:
+    path = write_labels(tmp_path / "rows.jsonl", [blank, blank])
+
+    with pytest.raises(DataError, match=r"none of the 2 rows has a label; set data\.label"):
+        load_split("test", str(path), make_config(data={"train": "unused", "image": None}))
+
+
+def test_a_row_that_is_left_out_needs_no_picture(make_config: Make, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("image,text,label\ngone.png,one,\n,two,a\n")
+
+    split = load_split("train", str(tmp_path / "rows.csv"), make_config())
+
+    assert [item.text for item in split.items] == ["two"]
+    assert split.unlabelled == ("1 ('gone.png')",)
+
+
+@pytest.mark.parametrize("label", [["a"], [], {"name": "a"}])
+def test_a_single_label_is_text_or_a_number(make_config: Make, tmp_path: Path, label: object) -> None:
+    path = write_labels(tmp_path / "rows.jsonl", ["a", label])
+
+    with pytest.raises(DataError, match=r"row 2: column label holds a label of type (list|dict), .*; set data\.label"):
+        load_split("train", str(path), make_config(data={"train": "unused", "image": None}))
 
 
 def test_a_data_set_of_the_hub_has_names_of_classes_and_encoded_images(
@@ -271,7 +443,7 @@ def test_a_data_set_of_the_hub_has_names_of_classes_and_encoded_images(
 ) -> None:
     kind = datasets.ClassLabel(names=["cat", "dog"])
     features = datasets.Features({"image": datasets.Image(), "label": kind})
-    rows = {"image": [{"bytes": png(1), "path": None}] * 2, "label": [1, 0]}
+    rows = {"image": [{"bytes": png(1), "path": None}] * 3, "label": [1, 0, -1]}
     hub = {("owner/pets", "dev"): datasets.Dataset.from_dict(rows, features)}
     monkeypatch.setattr(datasets, "load_dataset", lambda name, split: hub[name, split])
     config = make_config(data={"train": "unused", "text": None})
@@ -281,15 +453,46 @@ def test_a_data_set_of_the_hub_has_names_of_classes_and_encoded_images(
     assert [(item.image, item.labels) for item in items] == [(png(1), ("dog",)), (png(1), ("cat",))]
 
 
-def test_labels_are_compared_in_one_normal_form(make_config: Make, tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("image,text,label\n,one, cafe\u0301 \n,two,caf\u00e9\n,three,tea\n")
-    path = str(tmp_path / "rows.csv")
-    sources = {"train": path, "validation": path, "test": path}
+def test_a_data_set_of_the_hub_may_have_lists_of_classes(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = datasets.List(datasets.ClassLabel(names=["cat", "dog"]))
+    features = datasets.Features({"text": datasets.Value("string"), "label": kinds})
+    rows = {"text": ["a", "b", "c"], "label": [[1, 0], [-1], [-1, 0]]}
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: datasets.Dataset.from_dict(rows, features))
+    config = make_config(problem="multi_label", data={"train": "unused", "image": None})
+
+    items = load_split("train", "owner/pets", config).items
+
+    assert [item.labels for item in items] == [("dog", "cat"), (), ("cat",)]
+
+
+@pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9\u200b", "\u202acaf\u00e9\u202c", "caf\u00ad\u00e9\u00a0"])
+def test_labels_that_look_alike_are_one_label(make_config: Make, tmp_path: Path, other: str) -> None:
+    path = str(write_labels(tmp_path / "rows.csv", [other, "caf\u00e9", "caf\u00e9", "tea"]))
+    sources = {"train": path, "validation": path, "test": path, "image": None}
 
     data = load_data(make_config(data=sources))
-    listed = load_data(make_config(data=sources, labels=["cafe\u0301", " tea"]))
+    listed = load_data(make_config(data=sources, labels=["cafe\u0301", "\u200b tea"]))
 
     assert data.labels == listed.labels == ("caf\u00e9", "tea")
+    note = f"merged labels that look alike: 'caf\u00e9' (9 rows, 6 as 'caf\\xe9', 3 as {other!a})"
+    assert note in data.notes
+
+
+def test_a_picture_whose_name_has_another_normal_form_is_found(
+    make_config: Make, tmp_path: Path, png: Callable[..., bytes]
+) -> None:
+    (tmp_path / "cafe\u0301").mkdir()
+    (tmp_path / "cafe\u0301" / "e\u0301.png").write_bytes(png(1))
+    for suffix in ("csv", "jsonl"):
+        rows = [{"image": "caf\u00e9/\u00e9.png", "text": "", "label": "a"}]
+        write_rows(tmp_path / "cafe\u0301" / ".." / f"r\u00e9.{suffix}", rows)
+
+        (item,) = load_split("train", str(tmp_path / f"re\u0301.{suffix}"), make_config()).items
+
+        assert isinstance(item.image, Path)
+        assert item.image.read_bytes() == png(1)
+    folder = load_split("train", str(tmp_path), make_config()).items
+    assert [item.labels for item in folder] == [("caf\u00e9",)]
 
 
 def test_half_of_a_surrogate_pair_is_refused(make_config: Make, tmp_path: Path) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from model_store import Calibration, Pattern, Problem
 from service.models.head import scores
+from training.config import TaskConfig
 from training.data.missing import Lacks
-from training.learning.evaluation import EncodedSplit, evaluate
+from training.data.splits import load_data
+from training.errors import DivergedError
+from training.learning.batches import Collator, RawInputs
+from training.learning.evaluation import EncodedSplit, encode, evaluate
+from training.learning.runs import build
 
 HEAT = {Pattern.BOTH: 0.5, Pattern.IMAGE: 1.0, Pattern.TEXT: 2.0}
 THRESHOLDS = {Problem.SINGLE_LABEL: None, Problem.MULTI_LABEL: (0.5, 0.5, 0.5)}
@@ -46,3 +54,37 @@ def test_confidence_without_items_is_none() -> None:
 
     assert views["image"]["confidence"] is None
     assert views["text"]["confidence"] is not None
+
+
+@pytest.mark.parametrize(
+    ("modality", "items", "rows"),
+    [
+        ("image", [0], "row 1 are"),
+        ("text", [1, 2], "row 2, 3 are"),
+        ("image", [0, 1, 2, 4, 5], "row 1, 2, 3 and 2 more"),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_rows_whose_features_are_not_finite_are_named(
+    make_config: Callable[..., TaskConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    modality: str,
+    items: list[int],
+    rows: str,
+    value: float,
+) -> None:
+    config = make_config()
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    features = model.features
+
+    def broken(**batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        images, texts = features(**batch)
+        (images if modality == "image" else texts)[items] = value
+        return images, texts
+
+    monkeypatch.setattr(model, "features", broken)
+    collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
+
+    with pytest.raises(DivergedError, match=f"the {modality} features of {rows}.* not finite"):
+        encode(model, data.validation, collator)

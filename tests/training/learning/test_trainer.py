@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import set_seed
 
 from training.config import TaskConfig
 from training.data.splits import load_data
-from training.errors import RunError
+from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, RawInputs
 from training.learning.run_folder import read_json
 from training.learning.runs import build
 from training.learning.trainer import AdapterTrainer, collator_for, is_main_process, training_arguments
 from training.learning.trunk_outputs import TrunkOutputs
+from training.model.objective import Objective
 from training.pipeline.fit import fit
 
 Make = Callable[..., TaskConfig]
@@ -123,4 +125,51 @@ def test_mixed_precision_trains(make_config: Make, tmp_path: Path) -> None:
     trained = fit(config, load_data(config), tmp_path / "run")
 
     assert {value.dtype for value in trained.model.state_dict().values()} == {torch.float32}
+    assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["items"] == 12
+
+
+@pytest.mark.parametrize(
+    ("method", "rate", "problem"),
+    [
+        ("mora", 1e20, "epoch 1, step 3 of 6: the loss is nan"),
+        ("full", 1e6, "epoch 1, step 3 of 6: the norm of the gradients is nan"),
+        ("head", 1e20, "epoch 1, step 3 of 6: the logits of the validation split are not finite"),
+    ],
+)
+def test_a_diverging_training_ends_with_the_epoch_and_the_cure(
+    make_config: Make, tmp_path: Path, method: str, rate: float, problem: str
+) -> None:
+    config = make_config(method=method, train={"epochs": 2, "batch_size": 8, "learning_rate": rate})
+
+    with pytest.raises(DivergedError, match=f"diverged in {problem}; lower train.learning_rate .it is") as raised:
+        fit(config, load_data(config), tmp_path / "run")
+
+    assert "fp32" not in str(raised.value)
+    assert not list((tmp_path / "run").rglob("checkpoint-*"))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(("value", "step", "epoch"), [(float("nan"), 4, 2), (float("inf"), 5, 2), (float("nan"), 7, 3)])
+def test_the_last_good_checkpoint_is_kept(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, step: int, epoch: int
+) -> None:
+    config = make_config(train={"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "precision": "bf16"})
+    forward, steps = Objective.__call__, iter(range(1, 100))
+
+    def diverging(self: Objective, logits: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        loss = forward(self, logits, *rest)
+        return loss * value if logits.requires_grad and next(steps) == step else loss
+
+    monkeypatch.setattr(Objective, "__call__", diverging)
+
+    with pytest.raises(
+        DivergedError, match=f"in epoch {epoch}, step {step} of 9.*set train.precision to fp32"
+    ) as raised:
+        fit(config, load_data(config), tmp_path / "run")
+
+    checkpoint = tmp_path / "run" / "checkpoints" / f"checkpoint-{3 * (epoch - 1)}"
+    assert f"the last good checkpoint stays in {checkpoint}" in str(raised.value)
+    assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
+    monkeypatch.undo()
+    fit(config, load_data(config), tmp_path / "run")  # goes on from it
     assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["items"] == 12

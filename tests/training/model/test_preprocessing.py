@@ -274,8 +274,8 @@ def test_a_tokenizer_that_keeps_case_is_not_changed(siglip_with: Callable[..., P
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"no picture", "is not a JPEG, PNG or WebP file"),
-        (b"BM" + bytes(60), "is not a JPEG, PNG or WebP file"),
+        (b"no picture", "is not a JPEG, PNG, WebP or AVIF file"),
+        (b"BM" + bytes(60), "is not a JPEG, PNG, WebP or AVIF file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "is damaged or cut short"),
     ],
 )

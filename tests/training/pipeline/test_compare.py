@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
-from training.errors import ConfigError, RunError
+from training.errors import ConfigError, DivergedError, RunError
 from training.pipeline import compare as comparison
 from training.pipeline.compare import METHODS, Runs, compare, variant
 
@@ -116,6 +116,33 @@ def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: 
 
     assert result["learning_rate"] <= 0.01
     assert result["searched"]["0.0316"] is None
+
+
+@pytest.mark.parametrize("too_high", [0.02, 0.005, 0.002])
+def test_a_rate_at_which_training_diverges_is_announced_and_not_chosen(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, too_high: float
+) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+        if config.train.learning_rate > too_high:
+            raise DivergedError("training diverged in epoch 1")
+        run_with(folder, 0.5)
+
+    monkeypatch.setattr(comparison, "fit", score)
+    config, notes = make_config(train={"learning_rate": 0.01}), []
+
+    runs = Runs(config, load_data(config), tmp_path, notes.append)
+    result = compare(runs, ["lora"], [0], True)["methods"]["lora"]
+
+    assert 0 < result["learning_rate"] <= too_high
+    assert result["searched"]["0.0316"] is None
+    assert "lora: training diverged in epoch 1" in notes
+
+
+def test_a_seed_that_diverges_ends_the_comparison(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e20})
+
+    with pytest.raises(DivergedError, match="epoch 1"):
+        compared(config, tmp_path, ["lora"], search=False)
 
 
 def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:

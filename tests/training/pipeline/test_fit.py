@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import load_data
 from training.learning.run_folder import read_json
@@ -135,6 +138,19 @@ def test_the_same_seed_gives_the_same_metrics_file_and_report(make_config: Make,
     second.pop("seconds")
     assert json.dumps(first) == json.dumps(second)
     assert (tmp_path / "a" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("method", ["mora", "lora", "bitfit"])
+def test_the_command_ends_a_diverging_training_with_one_line(
+    config_file: Callable[..., Path], tmp_path: Path, method: str
+) -> None:
+    path = config_file(method=method, train={"epochs": 1, "batch_size": 8, "learning_rate": 1e30})
+
+    result = CliRunner().invoke(app, ["fit", str(path), "--output", str(tmp_path / "run")])
+
+    assert result.exit_code == 1
+    assert re.search(r"^error: training diverged in epoch 1, step \d of 3: .*\n\Z", result.stderr, re.MULTILINE)
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_three_processes_write_each_file_once(config_file: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """`mora-train import`: the service answers as the imported model in plain PyTorch, and trunks stay shared.
 
 Covers training.model.authors_checkpoint, training.model.import_plan, training.model.import_source.
-Covers training.model.peft_adapter.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from onnxruntime import RunOptions
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPForImageClassification, CLIPModel
+from transformers import AutoTokenizer, CLIPForImageClassification, CLIPModel, CLIPTextModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from typer.testing import CliRunner
 
@@ -111,6 +110,19 @@ def dora(folder: Path, backbone: Path) -> Made:
     return Made(folder / "dora", inner.clip, inner.scores.linear, ["--labels", json.dumps(LABELS)])
 
 
+def text_alone(folder: Path, backbone: Path) -> Made:
+    """On the last layer of a CLIPTextModel, which has no image tower. No head."""
+    clip = plain(backbone)
+    tower = CLIPTextModel(clip.config.text_config)
+    tower.load_state_dict(clip.text_model.state_dict())
+    adapted = peft.get_peft_model(tower, peft.LoraConfig(r=2, target_modules=["q_proj"], layers_to_transform=[1]))
+    moved(adapted, "lora_B")
+    adapted.save_pretrained(folder / "text_alone")
+    adapted.merge_and_unload()
+    clip.text_model.load_state_dict(tower.state_dict())
+    return Made(folder / "text_alone", clip, None)
+
+
 def tuned(folder: Path, backbone: Path) -> Made:
     """Every weight moved, and a head in a file of its own."""
     clip, head = plain(backbone), linear_head()
@@ -158,7 +170,7 @@ def authors(folder: Path, backbone: Path) -> Made:
     return Made(folder / "best_model.pt", clip, head, ["--labels", json.dumps(LABELS)])
 
 
-SOURCES = {made.__name__: made for made in (lora, dora, tuned, authors)}
+SOURCES = {made.__name__: made for made in (lora, dora, text_alone, tuned, authors)}
 
 
 @dataclass(frozen=True)
@@ -199,7 +211,7 @@ def config_file(backbone: Path, parquet: dict[str, str], tmp_path_factory: pytes
     return path
 
 
-@pytest.fixture(scope="module", params=["lora", "tuned", "authors"])
+@pytest.fixture(scope="module", params=["lora", "text_alone", "tuned", "authors"])
 def served(
     request: pytest.FixtureRequest, config_file: Path, backbone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Served:

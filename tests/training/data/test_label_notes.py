@@ -1,0 +1,68 @@
+"""Notes on labels."""
+
+from __future__ import annotations
+
+import pytest
+
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
+
+
+def notes_of(*labels: object, several: bool = False) -> list[str]:
+    return [*spelling_notes(spellings_of([{"label": label} for label in labels], several))]
+
+
+@pytest.mark.parametrize("labels", [(), ("a", "b", "a"), (1, "1", 2), (None, "", float("nan"), "a"), ("\u200ba",) * 2])
+def test_labels_of_one_spelling_each_need_no_note(labels: tuple[object, ...]) -> None:
+    assert notes_of(*labels) == []
+
+
+def test_a_note_counts_the_spellings_of_each_merged_label() -> None:
+    labels = ["tea", "caf\u00e9", "cafe\u0301", "cafe\u0301", " tea", "milk", 1, 1.0]
+
+    assert notes_of(*labels) == [
+        "merged labels that look alike: 'tea' (2 rows, 1 as 'tea', 1 as ' tea'), "
+        "'caf\u00e9' (3 rows, 2 as 'cafe\\u0301', 1 as 'caf\\xe9'), '1' (2 rows, 1 as '1', 1 as '1.0')"
+    ]
+
+
+def test_the_labels_of_a_list_and_of_joined_text_are_counted_one_by_one() -> None:
+    assert notes_of(["tea", None], "milk|tea\u200b", several=True) == [
+        "merged labels that look alike: 'tea' (2 rows, 1 as 'tea', 1 as 'tea\\u200b')"
+    ]
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "None", "<NA>", "null", "n/a"])
+def test_a_word_that_reads_like_an_empty_cell_is_named(word: str) -> None:
+    assert notes_of(word, "a") == [f"these words are labels: {word}; leave their cells empty if they mean no label"]
+
+
+def test_of_many_merged_labels_ten_are_listed() -> None:
+    spellings = Spellings({(f"label {number}", text): 1 for number in range(12) for text in "xy"})
+
+    (note,) = spelling_notes(spellings)
+
+    assert "'label 9' (2 rows" in note
+    assert note.endswith(" and 2 more")
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [(None, "3"), ("", "3"), (b"picture", "3"), (" a.png", "3 ('a.png')"), ("\udcff.png", "3 ('\\udcff.png')")],
+)
+def test_a_row_has_the_name_of_its_picture(image: object, name: str) -> None:
+    assert row_name(3, image) == name
+
+
+@pytest.mark.parametrize(
+    ("rows", "are_kept", "note"),
+    [
+        (["3"], False, "1 row has no label and was left out: row 3"),
+        (["3", "7 (a.png)"], False, "2 rows have no label and were left out: rows 3, 7 (a.png)"),
+        (["3", "4"], True, "2 rows have no label and were kept, as items to which no label applies: rows 3, 4"),
+        ([str(row) for row in range(1_200)], False, "1,200 rows have no label and were left out: rows 0, 1, 2, 3"),
+    ],
+)
+def test_a_note_says_how_many_rows_have_no_label_and_what_becomes_of_them(
+    rows: list[str], are_kept: bool, note: str
+) -> None:
+    assert unlabelled_note(rows, are_kept).startswith(note)

@@ -1,0 +1,19 @@
+"""The command `mora-train`, also `python -m training`."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+
+def main() -> None:
+    """Load the commands, then run one. Ctrl-C while they load ends the process without a traceback."""
+    interrupt = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    from training.cli import app
+
+    signal.signal(signal.SIGINT, interrupt)
+    app()
+
+
+if __name__ == "__main__":
+    main()
