@@ -48,18 +48,12 @@ def groups_of_copies(items: Iterable[Example]) -> list[list[Example]]:
 
 
 def find_repeats(splits: Items) -> list[Repeats]:
-    """The pictures and the whole items that repeat, within each split and in each pair of splits."""
+    """The items that repeat, within each split and in each pair of splits, and the pictures of further repeats."""
     places = [*((name,) for name in splits), *combinations(splits, 2)]
-    kinds: dict[str, Callable[[Example], Hashable]] = {
-        "same picture": lambda item: item.picture,
-        "same item": lambda item: (item.picture or item.image, _normal_text(item)),
-    }
-    return [
-        Repeats(kind, place, groups)
-        for kind, key in kinds.items()
-        for place in places
-        if (groups := _repeated(splits, place, key))
-    ]
+    items = [Repeats("same item", place, _repeated(splits, place, _item_key)) for place in places]
+    pictures = [Repeats("same picture", place, _repeated(splits, place, lambda item: item.picture)) for place in places]
+    beside = [picture for picture, item in zip(pictures, items, strict=True) if picture.groups != item.groups]
+    return [repeats for repeats in [*beside, *items] if repeats.groups]
 
 
 def leaks(splits: Items) -> list[str]:
@@ -100,6 +94,10 @@ def _repeated(splits: Items, names: tuple[str, ...], key: Callable[[Example], Ha
             if (value := key(item)) is not None:
                 groups.setdefault(value, []).append((name, item))
     return [group for group in groups.values() if len(group) > 1 and len({name for name, _ in group}) == len(names)]
+
+
+def _item_key(item: Example) -> Hashable:
+    return item.picture or item.image, _normal_text(item)
 
 
 def _normal_text(item: Example) -> str | None:

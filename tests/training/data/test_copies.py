@@ -66,9 +66,9 @@ def test_repeated_pictures_and_items_are_counted_within_and_across_splits() -> N
 def test_of_many_groups_a_few_are_named() -> None:
     items = [item(row, f"picture {row % 40}") for row in range(200)]
 
-    (repeat, _) = find_repeats({"train": items})
+    (repeat,) = find_repeats({"train": items})  # the pictures repeat only as whole items do, so they have no entry
 
-    assert (len(repeat.groups), repeat.rows) == (40, 200)
+    assert (repeat.kind, len(repeat.groups), repeat.rows) == ("same item", 40, 200)
     assert repeat.shown().endswith("; and 38 more")
 
 

@@ -68,7 +68,7 @@ def test_items_that_repeat_are_counted_and_named(
 
     output = printed(make_config(missing={}), data)
 
-    kind = "same picture" if repeated["image"] else "same item"
+    kind = "same item"
     lines = [cells(line, kind) for line in output.splitlines() if line.strip("\u2502 ").startswith(kind)]
     assert lines[0][:3] == ["train", "1", "2"]
     assert lines[1] == shown
