@@ -57,7 +57,8 @@ def test_scores_on_other_data_are_not_saved(run: Path, make_config: Make) -> Non
     trained, data = open_finished(run, flags, None, notes.append)
     metrics, saved = evaluate_again(run, trained, data)
 
-    assert (saved, notes) == (False, [f"this is not the data that {run} was trained with"])
+    assert (saved, notes) == (False, [f"this is not the data that {run} was trained with", *data.notes])
+    assert any("9 of the 9 rows of test repeat rows of validation" in note for note in notes)  # it is the same file
     assert metrics["test"] == metrics["validation"] or metrics["test"]["overall"]["items"] == 9
     assert (run / "metrics.json").read_text() == before
 
