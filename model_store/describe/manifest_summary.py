@@ -12,6 +12,7 @@ _METRICS = {
     "items": "Items",
     "accuracy": "Accuracy",
     "macro_f1": "Macro-F1",
+    "log_loss": "Log loss",
     "auroc": "AUROC",
     "ece": "Calibration error",
     "ece_calibrated": "Calibration error as served",

@@ -66,7 +66,7 @@ def table_for(split: Split, task: str, config: MissingConfig, folder: Path | Non
         DataError: the configured table does not fit this split and setting.
         RunError: `folder` holds another table of the same name.
     """
-    natural, image_of = natural_table(split), _picture_numbers(split)
+    natural, image_of = natural_table(split), picture_numbers(split)
     if config.table is None:
         of_images = _of_images(natural, image_of)
         removed = np.where(of_images == Lacks.NOTHING, draw_table(of_images, config), Lacks.NOTHING)[image_of]
@@ -90,8 +90,8 @@ def draw_tables(config: TaskConfig, data: TaskData, folder: Path | None = None) 
     }
 
 
-def _picture_numbers(split: Split) -> Numbers:
-    """The number of each item's picture. Equal pictures are one, whatever file or row they are in."""
+def picture_numbers(split: Split) -> Numbers:
+    """(items,): the number of each item's picture. Equal pictures are one, whatever file or row they are in."""
     return _numbered(
         ("listed", listed) if item.picture is None else item.picture
         for item, listed in zip(split.items, _listed_numbers(split).tolist(), strict=True)

@@ -20,7 +20,7 @@ from training.data.missing import natural_table
 from training.data.splits import Split
 from training.export.onnx_graphs import GraphFiles
 from training.learning.batches import RawInputs
-from training.learning.evaluation import EncodedSplit
+from training.learning.encoded_split import EncodedSplit
 from training.learning.runs import TrainedTask
 from training.model.preprocessing import TokenBatch
 

@@ -17,7 +17,8 @@ from training.export.onnx_graphs import GraphFiles
 from training.export.onnx_model import OnnxModel
 from training.export.quantization import converted
 from training.learning.batches import Collator, RawInputs
-from training.learning.evaluation import EncodedSplit, score, selection_metric
+from training.learning.encoded_split import EncodedSplit
+from training.learning.evaluation import headline_metric, score
 from training.learning.runs import TrainedTask
 
 _BATCH = 16
@@ -61,7 +62,7 @@ class PrecisionChecker:
     def check(self, precision: Precision) -> PrecisionCheck:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
         config, expected = self.trained.config, self._expected
-        metric = selection_metric(config.problem, self.trained.labels, self.examples)
+        metric = headline_metric(config.problem, self.trained.labels, self.examples)
         try:
             files = converted(self.fp32, precision)
             model = self._model(files)
@@ -92,7 +93,8 @@ class PrecisionChecker:
         head = self.trained.model.head
         differences = {pattern: [torch.zeros(1)] for pattern in Pattern}
         for pattern, parts in differences.items():
-            parts.append((encoded.of_pattern(head, pattern)[0] - self._expected.of_pattern(head, pattern)[0]).flatten())
+            logits, expected = (each.of_pattern(head, pattern).logits for each in (encoded, self._expected))
+            parts.append((logits - expected).flatten())
         for pattern, item, logits in self.golden:
             differences[pattern].append(model.logits(item) - logits)
         return {pattern: float(torch.cat(parts).abs().max()) for pattern, parts in differences.items()}
@@ -102,7 +104,8 @@ class PrecisionChecker:
         head, problem, change = self.trained.model.head, self.trained.config.problem, {}
         for pattern in Pattern:
             before, after = (
-                score(*split.of_pattern(head, pattern), problem)[metric] for split in (self._expected, encoded)
+                score(answers.logits, answers.targets, problem)[metric]
+                for answers in (split.of_pattern(head, pattern) for split in (self._expected, encoded))
             )
             if before is not None and after is not None:
                 change[pattern] = round(100 * (after - before), 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,46 +14,99 @@ from torch.nn import functional
 from model_store import Calibration, Pattern, Problem
 
 BINS = 15
-_COOLEST, _HOTTEST, _STEPS = 0.05, 20.0, 200
+_FOLDS = 5
 _PRIOR_POSITIVES = 30  # weight of the mean F1 of all labels, as a number of positives
 _CANDIDATES = np.round(np.arange(0.02, 0.99, 0.01), 2)
+_LOG_TEMPERATURES = torch.linspace(-3.0, 3.0, 201, dtype=torch.float64)  # T from 0.05 to 20
+_ONE = 100  # the position of T = 1
+_COMMON_SPREAD = 0.5  # standard deviation of the common log temperature, around 0
+_OWN_SPREAD = 0.25  # standard deviation of a pattern's log temperature, around the common one
 
 
-def calibrate(answers: Mapping[Pattern, tuple[Tensor, Tensor]], problem: Problem) -> dict[Pattern, Calibration]:
-    """Temperature and thresholds of each pattern from its validation logits (N, C) and targets."""
+@dataclass(frozen=True)
+class Answers:
+    """Logits of the items that allow a presence pattern, with their targets.
+
+    Shapes:
+        logits: (n, C); targets: class indices (n,), or (n, C) of 0 and 1.
+        item: (n,), the row of each item in its split. A complete item is among the answers of every pattern.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    item: Tensor
+
+    def where(self, chosen: Tensor) -> Answers:
+        """The answers at these positions, or where this mask (n,) is true."""
+        return Answers(self.logits[chosen], self.targets[chosen], self.item[chosen])
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The answers of several splits; items of the same row share a fold of the cross-validation."""
+    columns = (torch.cat([getattr(part, name) for part in parts]) for name in ("logits", "targets", "item"))
+    return Answers(*columns)
+
+
+def calibrate(answers: Mapping[Pattern, Answers], problem: Problem) -> dict[Pattern, Calibration]:
+    """Temperature and thresholds of each pattern, from answers to items that did not train the model."""
     calibrations = {}
-    for pattern, (logits, targets) in answers.items():
-        temperature = fit_temperature(logits, targets, problem)
+    for pattern, temperature in fit_temperatures(answers, problem).items():
         thresholds = None
         if problem is Problem.MULTI_LABEL:
-            thresholds = fit_thresholds((logits.double() / temperature).sigmoid().numpy(), targets.numpy())
+            probabilities = (answers[pattern].logits.double() / temperature).sigmoid()
+            thresholds = fit_thresholds(probabilities.numpy(), answers[pattern].targets.numpy())
         calibrations[pattern] = Calibration(temperature=temperature, thresholds=thresholds)
     return calibrations
 
 
-def fit_temperature(logits: Tensor, targets: Tensor, problem: Problem) -> float:
-    """The T that minimises the negative log likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599).
+def fit_temperatures(answers: Mapping[Pattern, Answers], problem: Problem) -> dict[Pattern, float]:
+    """The temperature T of each pattern; 1 where it does not make held-out answers more likely.
 
-    The likelihood has one optimum in 1 / T, and each step of the search narrows the range around it. For one item, or
-    if every answer is right, the likelihood has no optimum, and T is 1.
+    T maximises the likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599) times a prior, which decides where
+    items are few: log T is normal around a common log temperature, and that one is normal around 0. Cross-validation
+    over the items decides whether a pattern's T is used.
+    """
+    losses = {pattern: _losses(each, problem) for pattern, each in answers.items()}  # (n, temperatures)
+    temperatures = _most_likely({pattern: rows.sum(dim=0) for pattern, rows in losses.items()})
+    gain = dict.fromkeys(losses, 0.0)  # log likelihood of the held-out answers over T = 1
+    for fold in range(_FOLDS):
+        held_out = {pattern: each.item % _FOLDS == fold for pattern, each in answers.items()}
+        others = _most_likely({pattern: rows[~held_out[pattern]].sum(dim=0) for pattern, rows in losses.items()})
+        for pattern, rows in losses.items():
+            total = rows[held_out[pattern]].sum(dim=0)
+            gain[pattern] += float(total[_ONE] - total[others[pattern]])
+    return {
+        pattern: float(_LOG_TEMPERATURES[chosen].exp()) if gain[pattern] > 0 else 1.0
+        for pattern, chosen in temperatures.items()
+    }
+
+
+def log_losses(logits: Tensor, targets: Tensor, problem: Problem) -> Tensor:
+    """Negative log likelihood (n,) of each item; for multi-label the sum over its labels."""
+    if problem is Problem.MULTI_LABEL:
+        targets = targets.to(logits.dtype)
+        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1)
+    return functional.cross_entropy(logits, targets, reduction="none")
+
+
+def _losses(answers: Answers, problem: Problem) -> Tensor:
+    """Negative log likelihood (n, temperatures) of each item at each temperature."""
+    logits, inverses = answers.logits.double(), (-_LOG_TEMPERATURES).exp()
+    return torch.stack([log_losses(logits * inverse, answers.targets, problem) for inverse in inverses], dim=1)
+
+
+def _most_likely(losses: Mapping[Pattern, Tensor]) -> dict[Pattern, int]:
+    """The position of each pattern's temperature in `_LOG_TEMPERATURES`, under the prior.
 
     Args:
-        logits: (N, C); targets: class indices (N,), or (N, C) of 0 and 1.
+        losses: (temperatures,), summed over items.
     """
-    right = (logits > 0) == (targets > 0) if problem is Problem.MULTI_LABEL else logits.argmax(dim=-1) == targets
-    if len(logits) < 2 or right.all():
-        return 1.0
-    logits = logits.double()
-    loss = functional.binary_cross_entropy_with_logits if problem is Problem.MULTI_LABEL else functional.cross_entropy
-    targets = targets.double() if problem is Problem.MULTI_LABEL else targets
-    inverse = torch.linspace(np.log(1 / _HOTTEST), np.log(1 / _COOLEST), _STEPS, dtype=torch.float64).exp()
-    for _ in range(3):  # each step searches between the neighbours of the best value so far
-        losses = torch.stack([loss(logits * value, targets) for value in inverse])
-        best = int(losses.argmin())
-        low, high = inverse[max(best - 1, 0)], inverse[min(best + 1, len(inverse) - 1)]
-        inverse = torch.linspace(float(low), float(high), 21, dtype=torch.float64)
-    optimum = inverse[int(torch.stack([loss(logits * value, targets) for value in inverse]).argmin())]
-    return float(1 / optimum) if loss(logits * optimum, targets) < loss(logits, targets) else 1.0
+    distance = _LOG_TEMPERATURES - _LOG_TEMPERATURES.unsqueeze(1)  # (common, own)
+    penalty = (distance / _OWN_SPREAD).square() / 2
+    costs = {pattern: loss + penalty for pattern, loss in losses.items()}  # (common, own)
+    prior = (_LOG_TEMPERATURES / _COMMON_SPREAD).square() / 2
+    common = int(torch.stack([prior, *(cost.amin(dim=1) for cost in costs.values())]).sum(dim=0).argmin())
+    return {pattern: int(cost[common].argmin()) for pattern, cost in costs.items()}
 
 
 def fit_thresholds(probabilities: NDArray[np.float64], targets: NDArray[np.float32]) -> tuple[float, ...]:

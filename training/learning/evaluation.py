@@ -2,113 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 from torchmetrics.functional import classification as metrics
 
 from model_store import Calibration, Pattern, Problem
-from training.data.examples import Example
-from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
-from training.data.splits import Split, TaskData
-from training.errors import DivergedError, first_few
-from training.learning.batches import Collator
-from training.learning.calibration import BINS
-from training.model.classifier import MissingModalityClassifier
+from training.data.missing import PATTERN_OF, Table
+from training.data.splits import Split
+from training.learning.calibration import BINS, log_losses
+from training.learning.encoded_split import EncodedSplit
 
 Scores = dict[str, float | None]  # None: no items, or undefined for them
 Calibrations = Mapping[Pattern, Calibration]
-_LACKS = {pattern: lacks for lacks, pattern in PATTERN_OF.items()}
-
-
-@dataclass(frozen=True)
-class EncodedSplit:
-    """Both towers' features of every item, from which a head answers under any missing table.
-
-    Shapes:
-        image, text: (N, P), of the absent input where an item lacks it; absent_image, absent_text: (P,).
-        targets: (N,) class indices, or (N, C) of 0 and 1.
-    """
-
-    image: Tensor
-    text: Tensor
-    absent_image: Tensor
-    absent_text: Tensor
-    targets: Tensor
-    natural: Table
-
-    @torch.no_grad()
-    def logits(self, head: nn.Linear, table: Table) -> Tensor:
-        """(N, C) without the modalities that the missing table takes away."""
-        lacks = torch.as_tensor(np.asarray(table, dtype=np.int64)).unsqueeze(1)  # (N, 1)
-        image = torch.where(lacks == Lacks.IMAGE, self.absent_image, self.image)
-        text = torch.where(lacks == Lacks.TEXT, self.absent_text, self.text)
-        return head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
-
-    def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
-        """The missing table that gives every item this pattern, and a mask (N,) of the items that allow it."""
-        has_image, has_text = self.natural != Lacks.IMAGE, self.natural != Lacks.TEXT
-        chosen = {Pattern.BOTH: has_image & has_text, Pattern.IMAGE: has_image, Pattern.TEXT: has_text}[pattern]
-        return np.full_like(self.natural, _LACKS[pattern]), chosen
-
-    def of_pattern(self, head: nn.Linear, pattern: Pattern) -> tuple[Tensor, Tensor]:
-        """Logits (n, C) and targets of the items that allow the pattern, without their other modality."""
-        table, chosen = self.under(pattern)
-        return self.logits(head, table)[chosen], self.targets[chosen]
-
-    def by_pattern(self, head: nn.Linear, hidden: Table) -> dict[Pattern, tuple[Tensor, Tensor]]:
-        """`of_pattern` for each pattern, of the items that allow it under the missing table `hidden`."""
-        visible = replace(self, natural=hidden)
-        return {pattern: visible.of_pattern(head, pattern) for pattern in Pattern}
-
-
-def encode_splits(model: MissingModalityClassifier, data: TaskData, collator: Collator) -> dict[str, EncodedSplit]:
-    """Encode the splits that are scored: validation and test."""
-    return {split.name: encode(model, split, collator) for split in (data.validation, data.test)}
-
-
-@torch.no_grad()
-def encode(model: MissingModalityClassifier, split: Split, collator: Collator, batch_size: int = 64) -> EncodedSplit:
-    """Run each tower once over a split, with a progress bar. Raises DivergedError if features are not finite."""
-    model.eval()
-    device = next(model.parameters()).device
-    image, text, targets = [], [], []
-    for start in track(range(0, len(split.items), batch_size), f"encoding {split.name}"):
-        items = split.items[start : start + batch_size]
-        batch = {name: value.to(device) for name, value in collator(items).items()}
-        image_row, text_row = batch.pop("image_row"), batch.pop("text_row")
-        targets.append(batch.pop("labels").cpu())
-        images, texts = model.features(**batch)
-        image.append(images[image_row].cpu())
-        text.append(texts[text_row].cpu())
-        for modality, features in (("image", image[-1]), ("text", text[-1])):
-            _check_finite(modality, features, items, split)
-        absent = images[-1].cpu(), texts[-1].cpu()
-    return EncodedSplit(torch.cat(image), torch.cat(text), *absent, torch.cat(targets), natural_table(split))
-
-
-def _check_finite(modality: str, features: Tensor, items: Sequence[Example], split: Split) -> None:
-    rows = [str(item.row) for item, finite in zip(items, features.isfinite().all(dim=-1), strict=True) if not finite]
-    if rows:
-        raise DivergedError(
-            f"{split.source}: the {modality} features of row {first_few(rows)} are not finite; check these rows "
-            "and the backbone, or train again with a lower train.learning_rate"
-        )
+_LEAST_DIFFERENCE = 1e-6  # of two scores: `score` rounds to six digits
 
 
 def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
-    """Accuracy, macro-F1 and expected calibration error; for two classes also AUROC. None where undefined.
+    """Accuracy, macro-F1, log loss and expected calibration error; for two classes also AUROC. None where undefined.
 
-    Multi-label: labels above 0.5 are predicted, accuracy is the share of exact sets, calibration is over every label.
+    Multi-label: labels above 0.5 are predicted, accuracy is the share of exact sets, log loss is summed over the labels
+    and calibration is over every label.
     """
     classes = logits.shape[1]
-    names = ["accuracy", "macro_f1", "ece"]
+    names = ["accuracy", "macro_f1", "log_loss", "ece"]
     if problem is Problem.SINGLE_LABEL and classes == 2:
         names.append("auroc")
     if len(logits) == 0 or not bool(logits.isfinite().all()):
@@ -129,6 +49,7 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
         }
         if classes == 2 and 0 < int(targets.sum()) < len(targets):
             values["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
+    values["log_loss"] = log_losses(logits, targets, problem).mean()
     rounded = {name: round(float(value), 6) for name, value in values.items()}
     return {"items": len(logits), **{name: rounded.get(name) for name in names}}
 
@@ -184,9 +105,24 @@ def _scores(logits: Tensor, targets: Tensor, table: Table, problem: Problem, cal
     return scores
 
 
-def selection_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
-    """The validation score that selects the best epoch: the usual one of the problem (METHOD: protocol)."""
+def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
+    """The score that reports name first: the usual one of the problem (METHOD: protocol)."""
     if problem is Problem.MULTI_LABEL:
         return "macro_f1"
     present = {label for item in split.items for label in item.labels}
     return "auroc" if len(labels) == 2 and present == set(labels) else "accuracy"
+
+
+def selection_score(scores: Scores, headline: str) -> float | None:
+    """The validation score that selects epochs and learning rates; the highest is the best, None is undefined.
+
+    It is the headline metric; of two equal ones, the model with the lower log loss has a score that is higher by less
+    than the metric's last digit. With two labels it is the negative log loss alone: AUROC does not notice a model that
+    gives every item the same label.
+    """
+    log_loss, metric = scores.get("log_loss"), scores[headline]
+    if metric is None or log_loss is None:  # runs of earlier versions have no log loss
+        return metric
+    if headline == "auroc":
+        return -log_loss
+    return metric - _LEAST_DIFFERENCE * log_loss / (1 + log_loss)

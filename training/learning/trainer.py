@@ -19,12 +19,14 @@ from training.data.missing import Table
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, MaskedExamples, RawInputs
-from training.learning.evaluation import score
+from training.learning.evaluation import headline_metric, score, selection_score
 from training.learning.run_folder import last_checkpoint
 from training.learning.trunk_outputs import open_or_build
 from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
 
+_EPOCHS, _STEPS = 20, 300  # the least
+_SMALLEST_BATCH, _LARGEST_BATCH = 16, 256
 _NEVER_DECAYED = ("magnitude", "gate", "bias")  # parts of names
 
 
@@ -107,22 +109,32 @@ def wait_for_all_processes() -> None:
         torch.distributed.barrier()
 
 
-def training_arguments(config: TaskConfig, folder: Path, metric: str) -> TrainingArguments:
-    """The Trainer's settings; the epoch with the best `metric` on validation is kept.
+def schedule(config: TaskConfig, items: int) -> tuple[int, int]:
+    """Epochs and batch size for a number of training items, so that a small training split gets 300 steps too."""
+    batch_size = config.train.batch_size or _LARGEST_BATCH
+    if config.train.batch_size is None:
+        while batch_size > _SMALLEST_BATCH and _EPOCHS * math.ceil(items / batch_size) < _STEPS:
+            batch_size //= 2
+    return config.train.epochs or max(_EPOCHS, math.ceil(_STEPS / math.ceil(items / batch_size))), batch_size
+
+
+def training_arguments(config: TaskConfig, items: int, folder: Path) -> TrainingArguments:
+    """The Trainer's settings for a number of training items; the epoch with the best selection score is kept.
 
     Raises:
         RunError: the processes that torchrun started cannot share a batch evenly.
     """
     train, has_gpu = config.train, torch.cuda.is_available()
+    epochs, batch_size = schedule(config, items)
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
-    if train.batch_size % processes:
-        problem = f"train.batch_size is {train.batch_size}, which {processes} processes cannot share evenly"
+    if batch_size % processes:
+        problem = f"train.batch_size is {batch_size}, which {processes} processes cannot share evenly"
         raise RunError(f"{problem}; choose a multiple of {processes}")
     arguments = TrainingArguments(
         output_dir=str(folder.resolve()),  # the trainer finds its best checkpoint by this path
-        num_train_epochs=train.epochs,
-        per_device_train_batch_size=train.batch_size // processes,
-        per_device_eval_batch_size=train.batch_size // processes,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size // processes,
+        per_device_eval_batch_size=batch_size // processes,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         adam_beta1=train.betas[0],
@@ -136,7 +148,7 @@ def training_arguments(config: TaskConfig, folder: Path, metric: str) -> Trainin
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
-        metric_for_best_model=metric,
+        metric_for_best_model="selection",
         logging_strategy="epoch",
         remove_unused_columns=False,
         label_names=["labels"],
@@ -183,6 +195,7 @@ def train(
     Returns:
         The Trainer's log.
     """
+    headline = headline_metric(config.problem, data.labels, data.validation)
     trainer = AdapterTrainer(
         config,
         model=model,
@@ -190,13 +203,14 @@ def train(
         data_collator=collator,
         train_dataset=MaskedExamples(data.train, tables["train"]),
         eval_dataset=MaskedExamples(data.validation, tables["validation"]),
-        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem),
+        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, headline),
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     return list(trainer.state.log_history)
 
 
-def _validation_scores(prediction: EvalPrediction, problem: Problem) -> dict[str, float]:
-    """The scores of the validation split, for the Trainer's log."""
+def _validation_scores(prediction: EvalPrediction, problem: Problem, headline: str) -> dict[str, float]:
+    """The scores of the validation split for the Trainer's log, with `selection`, which chooses the epoch."""
     scores = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
+    scores["selection"] = selection_score(scores, headline)
     return {name: value for name, value in scores.items() if value is not None}

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from training.config import TaskConfig, override
 from training.data.splits import TaskData
 from training.errors import ConfigError, DivergedError
-from training.learning.evaluation import selection_metric
+from training.learning.evaluation import headline_metric, selection_score
 from training.learning.run_folder import METRICS, is_finished, open_run, read_json
 from training.pipeline.fit import fit
 from training.report.comparison_report import OURS
@@ -78,7 +78,7 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(METHODS)}, or all")
-    metric = selection_metric(config.problem, data.labels, data.validation)
+    metric = headline_metric(config.problem, data.labels, data.validation)
     results = {}
     for name in methods:
         rate = config.train.learning_rate
@@ -103,7 +103,7 @@ def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, d
 
     def validation_score(rate: float) -> float | None:  # None: training diverged
         try:
-            return runs.metrics(name, rate, seed)["validation"]["overall"][metric]  # type: ignore[no-any-return]
+            return selection_score(runs.metrics(name, rate, seed)["validation"]["overall"], metric)
         except DivergedError as error:
             runs.announce(f"{name}: {error}")
             return None

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -21,7 +21,9 @@ from training.data.splits import TaskData
 from training.learning import run_folder
 from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import calibrate
-from training.learning.evaluation import EncodedSplit, encode_splits, evaluate_splits, selection_metric
+from training.learning.candidate import Candidate, adapted, better, probed
+from training.learning.encoded_split import SCORED
+from training.learning.evaluation import Calibrations, evaluate_splits
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import (
     collator_for,
@@ -31,6 +33,7 @@ from training.learning.trainer import (
     wait_for_all_processes,
 )
 from training.model.import_plan import ImportPlan
+from training.model.preprocessing import Preprocessor
 from training.model.towers import layer_counts
 from training.report.html_report import report_html
 from training.report.report_data import report_data
@@ -53,8 +56,7 @@ def fit(
         overwrite: discard the run in `folder`.
     """
     started = time.monotonic()
-    metric = selection_metric(config.problem, data.labels, data.validation)
-    arguments = training_arguments(config, folder / run_folder.CHECKPOINTS, metric)
+    arguments = training_arguments(config, len(data.train.items), folder / run_folder.CHECKPOINTS)
     with arguments.main_process_first(local=False):
         if overwrite and is_main_process():
             run_folder.discard(folder)
@@ -70,12 +72,18 @@ def fit(
     cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with arguments.main_process_first(local=False):
         collator = collator_for(model, preprocessor, config, data, cache_folder, announce)
+    probe = None
+    if config.train.probe:
+        probe = probed(config, data, tables, folder, collator, (model.image_split, model.text_split))
+        model.head.load_state_dict(probe.model.head.state_dict())
     history = train(model, collator, config, data, tables, arguments, checkpoint)
-    encoded = encode_splits(model, data, collator)
-    model.cpu().split_at(model.backbone, *first_tail_layers)
-    mix = pattern_shares(tables["train"])
-    trained = TrainedTask(config, data.labels, data.fingerprint, mix, {}, model, preprocessor)
-    return _conclude(folder, trained, data, tables, encoded, history, started)
+    chosen = trained = adapted(config, model, data, tables, collator)
+    if probe is not None:
+        chosen = better(probe, trained, tables["validation"])
+    if chosen is not trained:
+        announce(f"{config.method} does not beat the linear probe on validation, so the probe is the result")
+    chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
+    return _conclude(folder, chosen, probe, preprocessor, data, tables, history, started)
 
 
 def import_model(
@@ -93,33 +101,37 @@ def import_model(
     model, preprocessor = build(config, len(data.labels), folder)
     model.load_state_dict(plan.head)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
-    encoded = encode_splits(model, data, Collator(RawInputs(preprocessor), data.labels, config.problem))
-    model.cpu()
-    mix = pattern_shares(tables["train"])
-    trained = TrainedTask(config, data.labels, data.fingerprint, mix, {}, model, preprocessor)
-    return _conclude(folder, trained, data, tables, encoded, [], started)
+    collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
+    imported = adapted(config, model, data, tables, collator)
+    return _conclude(folder, imported, None, preprocessor, data, tables, [], started)
 
 
 def _conclude(
     folder: Path,
-    trained: TrainedTask,
+    chosen: Candidate,
+    probe: Candidate | None,
+    preprocessor: Preprocessor,
     data: TaskData,
     tables: dict[str, Table],
-    encoded: dict[str, EncodedSplit],
     history: list[dict[str, float]],
     started: float,
 ) -> TrainedTask:
-    """Calibrate, evaluate, report and save a task whose weights are final. `history` is the Trainer's log or empty."""
-    head, problem = trained.model.head, trained.config.problem
-    calibration = calibrate(encoded["validation"].by_pattern(head, tables["validation"]), problem)
-    trained = replace(trained, calibration=calibration)
-    metrics = evaluate_splits(head, encoded, tables, problem, calibration)
-    metrics["trainable_parameters"] = trained.model.trainable_parameters()
+    """Calibrate, evaluate, report and save a model whose weights are final.
+
+    Args:
+        probe: the linear probe, with which the report compares the model.
+        history: the Trainer's log, or empty.
+    """
+    trained = _calibrated(chosen, preprocessor, data, tables)
+    metrics: dict[str, Any] = _scores(chosen, trained.calibration, tables)
+    if probe is not None:
+        metrics["probe"] = _scores(probe, calibrate(probe.held_out, probe.config.problem), tables)
+    metrics["trainable_parameters"] = chosen.model.trainable_parameters()
     seconds = history[-1]["seconds"] if history else 0.0
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
-        report = report_html(report_data(trained, data, encoded["test"], tables["test"], metrics, history))
+        report = report_html(report_data(trained, data, chosen.encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
         run_folder.write_json(folder / run_folder.HISTORY, history)
         write_atomically(folder / run_folder.REPORT, report.encode())
@@ -127,3 +139,20 @@ def _conclude(
         run_folder.clean_up(folder)
     wait_for_all_processes()
     return trained
+
+
+def _calibrated(chosen: Candidate, preprocessor: Preprocessor, data: TaskData, tables: dict[str, Table]) -> TrainedTask:
+    return TrainedTask(
+        config=chosen.config,
+        labels=data.labels,
+        dataset_fingerprint=data.fingerprint,
+        training_mix=pattern_shares(tables["train"]),
+        calibration=calibrate(chosen.held_out, chosen.config.problem),
+        model=chosen.model,
+        preprocessor=preprocessor,
+    )
+
+
+def _scores(candidate: Candidate, calibrations: Calibrations, tables: dict[str, Table]) -> dict[str, Any]:
+    encoded = {name: candidate.encoded[name] for name in SCORED}
+    return evaluate_splits(candidate.model.head, encoded, tables, candidate.config.problem, calibrations)

@@ -13,7 +13,8 @@ from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
 from training.learning.batches import Collator, RawInputs
 from training.learning.cross_scenario import Grid
-from training.learning.evaluation import encode_splits, evaluate_splits
+from training.learning.encoded_split import encode_splits
+from training.learning.evaluation import evaluate_splits
 from training.learning.run_folder import (
     METRICS,
     MISSING_TABLES,

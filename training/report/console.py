@@ -39,7 +39,7 @@ def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassi
 def print_import_plan(console: Console, import_plan: ImportPlan, source: Path, data: TaskData) -> None:
     """Print the parts that an import takes over and the parts that it trains."""
     task, imported = import_plan.config, import_plan.imported
-    fitted = f"fitted on {len(data.train.items):,} items in {task.train.epochs} epochs, the towers as they are"
+    fitted = f"fitted on {len(data.train.items):,} items, the towers as they are"
     rows = {
         "task": f"{task.task} ({task.problem}, {len(data.labels)} labels)",
         "source": f"{source} ({_KINDS[imported.kind]})",

@@ -68,7 +68,7 @@ def report_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": _value, "picture": _picture}
+    environment.filters |= {"value": _value, "score": _score, "picture": _picture}
     return environment.get_template("report.html.jinja").render(
         report=report,
         patterns=list(Pattern),
@@ -130,6 +130,11 @@ def _value(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"
+
+
+def _score(value: float | None, metric: str) -> str:
+    """A score of metrics.json: a log loss in nats, all else as a count or a share."""
+    return f"{value:.4f}" if metric == "log_loss" and value is not None else _value(value)
 
 
 def _picture(image: bytes | Path) -> str:

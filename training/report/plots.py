@@ -72,7 +72,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], metric: str) -> str:
     points = points_of(f"eval_{metric}", _PERCENT)
     _line(scores, points, "validation", 1)
     if points:
-        best, value = max(points, key=lambda point: point[1])
+        selection = dict(points_of("eval_selection")) or dict(points)
+        best, value = max(points, key=lambda point: selection.get(point[0], -math.inf))
         label = f"best: {value:.2f} % after epoch {best:g}"
         scores.plot(best, value, "o", markersize=10, markerfacecolor="none", markeredgecolor=INK, label=label)
     losses.set(xlabel="epoch", ylabel="loss (nats)")

@@ -14,7 +14,8 @@ from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
 from training.learning.batches import MaskedExamples
 from training.learning.calibration import reliability
-from training.learning.evaluation import EncodedSplit, calibrated, score, selection_metric
+from training.learning.encoded_split import EncodedSplit
+from training.learning.evaluation import calibrated, headline_metric, score
 from training.learning.runs import TrainedTask
 from training.provenance import code_version, machine, public_config
 from training.report.html_report import Mistake, Report
@@ -33,7 +34,7 @@ def report_data(
 ) -> Report:
     """The report of a run, from its test split with the missing table, its metrics.json and the Trainer's log."""
     config, head, problem = trained.config, trained.model.head, trained.config.problem
-    metric = selection_metric(problem, trained.labels, data.validation)
+    metric = headline_metric(problem, trained.labels, data.validation)
     logits, confusion = encoded.logits(head, table), None
     if problem is Problem.SINGLE_LABEL:
         confusion = multiclass_confusion_matrix(logits, encoded.targets, len(trained.labels)).numpy()
@@ -50,10 +51,10 @@ def report_data(
         confusion=confusion,
         reliability={
             pattern: (
-                reliability(answers, targets, problem),
-                reliability(answers / trained.calibration[pattern].temperature, targets, problem),
+                reliability(answers.logits, answers.targets, problem),
+                reliability(answers.logits / trained.calibration[pattern].temperature, answers.targets, problem),
             )
-            for pattern, (answers, targets) in encoded.by_pattern(head, encoded.natural).items()
+            for pattern, answers in encoded.by_pattern(head, encoded.natural).items()
         },
         mistakes=_mistakes(trained, data.test, logits, encoded.targets, table),
         provenance={"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},

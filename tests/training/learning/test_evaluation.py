@@ -1,4 +1,7 @@
-"""Evaluation: scores for each presence pattern, and their confidence."""
+"""Evaluation: scores for each presence pattern, their confidence, and the score that selects an epoch.
+
+Covers training.learning.encoded_split.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from training.data.missing import Lacks
 from training.data.splits import load_data
 from training.errors import DivergedError
 from training.learning.batches import Collator, RawInputs
-from training.learning.evaluation import EncodedSplit, encode, evaluate
+from training.learning.encoded_split import EncodedSplit, encode
+from training.learning.evaluation import evaluate, headline_metric, score, selection_score
 from training.learning.runs import build
 
 HEAT = {Pattern.BOTH: 0.5, Pattern.IMAGE: 1.0, Pattern.TEXT: 2.0}
@@ -40,7 +44,7 @@ def test_confidence_is_the_mean_of_the_values_that_the_service_counts(problem: P
     views = evaluate(head, split, split.natural, problem, calibrations)
 
     for pattern in Pattern:
-        logits, _ = split.of_pattern(head, pattern)
+        logits = split.of_pattern(head, pattern).logits
         counted = [scores(row, problem, calibrations[pattern]).max() for row in logits.detach().numpy()]
         assert views[pattern]["confidence"] == pytest.approx(np.mean(counted), abs=1e-5)
     assert views["overall"]["confidence"] == views["both"]["confidence"]
@@ -88,3 +92,51 @@ def test_rows_whose_features_are_not_finite_are_named(
 
     with pytest.raises(DivergedError, match=f"the {modality} features of {rows}.* not finite"):
         encode(model, data.validation, collator)
+
+
+@pytest.mark.parametrize("headline", ["accuracy", "macro_f1"])
+def test_of_equal_scores_the_lower_log_loss_is_selected(headline: str) -> None:
+    epochs = [{headline: 0.5, "log_loss": loss} for loss in (0.7, 0.2, 30.0)]
+    better = {headline: 0.500001, "log_loss": 50.0}  # the least difference of two rounded scores
+
+    selected = [selection_score(scores, headline) for scores in [*epochs, better]]
+
+    assert sorted(range(4), key=lambda epoch: selected[epoch] or 0.0) == [2, 0, 1, 3]
+
+
+def test_with_two_labels_the_log_loss_selects() -> None:
+    """Both models put the items in the right order. The first gives every item the same label."""
+    targets = torch.tensor([0, 0, 1, 1])
+    first = torch.tensor([[3.0, 0.0], [3.0, 0.1], [3.0, 1.0], [3.0, 1.1]])
+    second = torch.tensor([[3.0, 0.0], [2.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+
+    scores = [score(logits, targets, Problem.SINGLE_LABEL) for logits in (first, second)]
+
+    assert [each["auroc"] for each in scores] == [1.0, 1.0]
+    assert [each["accuracy"] for each in scores] == [0.5, 1.0]
+    worse, better = (selection_score(each, "auroc") for each in scores)
+    assert worse is not None
+    assert better is not None
+    assert better > worse
+
+
+@pytest.mark.parametrize("headline", ["accuracy", "macro_f1", "auroc"])
+def test_an_undefined_score_selects_nothing(headline: str) -> None:
+    assert selection_score({headline: None, "log_loss": None}, headline) is None
+
+
+@pytest.mark.parametrize("headline", ["accuracy", "macro_f1", "auroc"])
+def test_a_run_of_an_earlier_version_without_log_loss_is_selected_by_its_metric(headline: str) -> None:
+    assert selection_score({headline: 0.75}, headline) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "expected"),
+    [("single_label", ["red", "blue", "green"], "accuracy"), ("multi_label", ["red", "blue", "green"], "macro_f1")],
+)
+def test_reports_name_the_usual_score_of_the_problem_first(
+    make_config: Callable[..., TaskConfig], problem: str, labels: list[str], expected: str
+) -> None:
+    data = load_data(make_config(problem=problem))
+
+    assert headline_metric(Problem(problem), tuple(labels), data.validation) == expected

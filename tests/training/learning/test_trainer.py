@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, RawInputs
 from training.learning.run_folder import read_json
 from training.learning.runs import build
-from training.learning.trainer import AdapterTrainer, collator_for, is_main_process, training_arguments
+from training.learning.trainer import AdapterTrainer, collator_for, is_main_process, schedule, training_arguments
 from training.learning.trunk_outputs import TrunkOutputs
 from training.model.objective import Objective
 from training.pipeline.fit import fit
@@ -27,7 +28,7 @@ Make = Callable[..., TaskConfig]
 def trainer_of(config: TaskConfig, folder: Path) -> AdapterTrainer:
     data = load_data(config)
     model, preprocessor = build(config, len(data.labels))
-    arguments = training_arguments(config, folder, "accuracy")
+    arguments = training_arguments(config, 24, folder)
     collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
     return AdapterTrainer(config, model=model, args=arguments, data_collator=collator, eval_dataset=[])
 
@@ -101,7 +102,7 @@ def test_a_batch_that_processes_cannot_share_is_refused(make_config: Make, tmp_p
     monkeypatch.setenv("WORLD_SIZE", "3")
 
     with pytest.raises(RunError, match="3 processes cannot share"):
-        training_arguments(make_config(), tmp_path, "accuracy")
+        training_arguments(make_config(), 24, tmp_path)
 
 
 def test_the_adapter_learns_at_a_share_of_the_heads_rate(make_config: Make, tmp_path: Path) -> None:
@@ -173,3 +174,26 @@ def test_the_last_good_checkpoint_is_kept(
     monkeypatch.undo()
     fit(config, load_data(config), tmp_path / "run")  # goes on from it
     assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["items"] == 12
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        (56, (75, 16)),
+        (70, (60, 16)),
+        (385, (20, 16)),
+        (2000, (20, 128)),
+        (60_000, (20, 256)),
+    ],
+)
+def test_a_small_training_split_gets_enough_steps(make_config: Make, items: int, expected: tuple[int, int]) -> None:
+    epochs, batch_size = schedule(make_config(train={}), items)
+
+    assert (epochs, batch_size) == expected
+    assert epochs * math.ceil(items / batch_size) >= 300
+
+
+def test_given_epochs_and_batches_are_kept(make_config: Make) -> None:
+    assert schedule(make_config(train={"epochs": 3, "batch_size": 256}), 56) == (3, 256)
+    assert schedule(make_config(train={"epochs": 3}), 56) == (3, 16)
+    assert schedule(make_config(train={"batch_size": 64}), 56) == (300, 64)

@@ -21,7 +21,9 @@ from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import load_data
 from training.learning.run_folder import read_json
+from training.learning.runs import load_trained
 from training.pipeline.fit import fit
+from training.pipeline.reopen import reopen
 
 Make = Callable[..., TaskConfig]
 SPLITS = ("train", "validation", "test")
@@ -189,3 +191,62 @@ def test_a_process_that_is_not_the_first_writes_nothing_of_its_own(
     fit(config, load_data(config), tmp_path / "run")
 
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "checkpoints"}  # the Trainer's own
+
+
+def described_method(run: Path) -> str:
+    return str(read_json(run / "task.json")["task_config"]["method"])
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_training_that_does_not_beat_the_probe_gives_the_probe(
+    make_config: Make, tmp_path: Path, problem: str
+) -> None:
+    train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-9, "probe": True}
+    config, notes = make_config(problem=problem, train=train), []
+
+    trained = fit(config, load_data(config), tmp_path / "run", notes.append)
+
+    assert any("does not beat the linear probe" in note for note in notes)
+    assert described_method(tmp_path / "run") == "head"
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    assert {name: metrics["probe"][name] for name in ("validation", "test")} == {
+        name: metrics[name] for name in ("validation", "test")
+    }
+    again = load_trained(tmp_path / "run")
+    assert again.model.head.weight.equal(trained.model.head.weight)
+    assert reopen(tmp_path / "run", config, load_data(config)).calibration == trained.calibration
+
+
+def test_a_training_from_the_probe_that_is_better_is_kept(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.pipeline.fit.better", lambda probe, trained, table: trained)
+    config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "probe": True})
+
+    fit(config, load_data(config), tmp_path, lambda _: None)
+
+    assert described_method(tmp_path) == "mora"
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["probe"]["test"]["overall"]["items"] == metrics["test"]["overall"]["items"]
+    assert metrics["probe"]["test"] != metrics["test"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (80, ("a red thing", "a blue thing")),
+        (120, ("cheap shoes", "old books and maps")),
+        (80, ("yes", "no")),
+    ],
+)
+def test_two_labels_that_texts_separate_are_learnt_with_default_values(
+    make_config: Make, tmp_path: Path, rows: int, words: tuple[str, str]
+) -> None:
+    table = tmp_path / "items.csv"
+    lines = [f"{words[row % 2]} {row // 2},{'ab'[row % 2]}\n" for row in range(rows)]
+    table.write_text("text,label\n" + "".join(lines))
+    config = make_config(data={"train": str(table), "image": None}, missing={}, train={})
+
+    fit(config, load_data(config), tmp_path / "run", lambda _: None)
+
+    assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["accuracy"] >= 0.98

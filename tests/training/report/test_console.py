@@ -67,4 +67,4 @@ def test_an_import_names_the_shared_layers_and_the_origin_of_the_head(make_confi
     assert "of 4 layers; layers below 2 are the backbone's" in text
     assert "of 3 layers; shared with no other" in text
     assert ("taken as it is" in text) is (head is not None)
-    assert ("fitted on 24 items in 2 epochs" in text) is (head is None)
+    assert ("fitted on 24 items, the towers" in text) is (head is None)

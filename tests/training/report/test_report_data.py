@@ -12,7 +12,7 @@ from training.config import TaskConfig
 from training.data.missing import draw_tables
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
-from training.learning.evaluation import encode
+from training.learning.encoded_split import encode
 from training.learning.runs import TrainedTask, build
 from training.report.report_data import report_data
 

@@ -1,0 +1,95 @@
+"""The choice between the linear probe and the trained model, and both candidates made from a real backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model_store import Pattern, Problem
+from training.config import TaskConfig
+from training.data.missing import draw_tables
+from training.data.splits import load_data
+from training.learning.batches import Collator, RawInputs
+from training.learning.candidate import Candidate, adapted, better, probed
+from training.learning.encoded_split import EncodedSplit
+from training.learning.runs import build
+from training.model.classifier import MissingModalityClassifier
+
+Make = Callable[..., TaskConfig]
+
+
+class Head(torch.nn.Module):
+    """Stands in for a model: only its head is used."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(2, 2, bias=False)
+        self.head.weight.data = torch.tensor([[weight, 0.0], [-weight, 0.0]])
+
+
+def candidate(make_config: Make, weight: float, right: int, wrong: int) -> Candidate:
+    """Answers a validation split of two labels: the image feature has the true label's sign in `right` items."""
+    sign = torch.tensor([1.0] * right + [-1.0] * wrong)
+    targets = torch.zeros(right + wrong, dtype=torch.long)
+    zero = torch.zeros(1)
+    split = EncodedSplit(sign.unsqueeze(1), sign.unsqueeze(1), zero, zero, targets, np.zeros(len(sign), dtype=np.int8))
+    model: MissingModalityClassifier = Head(weight)  # type: ignore[assignment]
+    return Candidate(make_config(), model, {"validation": split}, split.by_pattern(model.head, split.natural))
+
+
+@pytest.mark.parametrize(
+    ("probe", "trained", "wins"),
+    [
+        ((30, 10), (38, 2), True),
+        ((30, 10), (30, 10), False),
+        ((38, 2), (30, 10), False),
+        ((3, 1), (4, 0), False),  # four items do not show that the trained model is better
+    ],
+)
+def test_the_trained_model_is_kept_only_if_it_is_clearly_better(
+    make_config: Make, probe: tuple[int, int], trained: tuple[int, int], wins: bool
+) -> None:
+    candidates = [candidate(make_config, 1.0, *counts) for counts in (probe, trained)]
+
+    table = candidates[0].encoded["validation"].natural
+
+    assert better(*candidates, table) is candidates[wins]
+
+
+def test_overconfidence_alone_does_not_lose_because_temperatures_mend_it(make_config: Make) -> None:
+    probe, trained = candidate(make_config, 0.2, 60, 20), candidate(make_config, 20.0, 78, 2)
+
+    assert better(probe, trained, trained.encoded["validation"].natural) is trained
+
+
+def test_one_item_never_decides_for_the_trained_model(make_config: Make) -> None:
+    probe, trained = candidate(make_config, 1.0, 0, 1), candidate(make_config, 1.0, 1, 0)
+
+    assert better(probe, trained, trained.encoded["validation"].natural) is probe
+
+
+@pytest.mark.parametrize("problem", Problem)
+def test_the_probe_is_a_head_on_the_frozen_backbone(make_config: Make, tmp_path: Path, problem: Problem) -> None:
+    config = make_config(problem=problem.value)
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
+    tables = draw_tables(config, data)
+
+    probe = probed(config, data, tables, tmp_path, collator, (model.image_split, model.text_split))
+    trained = adapted(config, model, data, tables, collator)
+
+    assert (probe.config.method, trained.config.method) == ("head", "mora")
+    assert probe.model.trainable_parameters() == sum(value.numel() for value in probe.model.head.parameters())
+    assert len(probe.held_out[Pattern.BOTH].item) > len(trained.held_out[Pattern.BOTH].item)  # also of train
+    for name in ("validation", "test"):  # the adapter begins at the frozen backbone
+        torch.testing.assert_close(probe.encoded[name].image, trained.encoded[name].image)
+    again, _ = build(probe.config, len(data.labels))
+    again.load_state_dict(probe.model.state_dict())
+    features = replace(probe.encoded["test"]).features(tables["test"])
+    torch.testing.assert_close(again.head(features), probe.model.head(features))

@@ -1,0 +1,124 @@
+"""The linear probe on synthetic features: its optimum, its folds and its choice of penalty and balance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model_store import Pattern, Problem
+from training.data.missing import Lacks
+from training.learning.encoded_split import EncodedSplit
+from training.learning.evaluation import score
+from training.learning.probe import Probe, fit_probe
+
+SINGLE, MULTI = Problem.SINGLE_LABEL, Problem.MULTI_LABEL
+
+
+def split(items: int, seed: int, text_scale: float = 1.0, holes: float = 0.0, noise: float = 1.0) -> EncodedSplit:
+    """Three classes, which image and text features (4,) both show, and constants for what is absent."""
+    rng = torch.Generator().manual_seed(seed)
+    targets = torch.randint(3, (items,), generator=rng)
+    centres = 2 * torch.eye(3, 4)[targets]
+    image, text = (centres + noise * torch.randn(items, 4, generator=rng) for _ in range(2))
+    lacks = torch.randint(1, 3, (items,), generator=rng) * (torch.rand(items, generator=rng) < holes)
+    return EncodedSplit(
+        image,
+        text_scale * text,
+        torch.full((4,), 0.5),
+        torch.full((4,), -text_scale),
+        targets,
+        lacks.numpy().astype(np.int8),
+    )
+
+
+def probe_of(
+    train: EncodedSplit, validation: EncodedSplit, problem: Problem = SINGLE, groups: np.ndarray | None = None
+) -> Probe:
+    encoded = {"train": train, "validation": validation}
+    tables = {name: each.natural for name, each in encoded.items()}
+    groups = np.arange(len(train.targets)) if groups is None else groups
+    return fit_probe(encoded, tables, groups, 3, problem, modality_dropout=0.5)
+
+
+def accuracy(probe: Probe, test: EncodedSplit) -> float:
+    return score(test.logits(probe.head, test.natural), test.targets, SINGLE)["accuracy"] or 0.0
+
+
+@pytest.mark.parametrize(("items", "holes"), [(30, 0.0), (60, 0.4), (300, 0.2)])
+def test_the_probe_separates_what_its_features_separate(items: int, holes: float) -> None:
+    probe = probe_of(split(items, 0, holes=holes, noise=0.4), split(20, 1, noise=0.4))
+
+    assert accuracy(probe, split(400, 2, noise=0.4)) > 0.97
+
+
+@pytest.mark.parametrize("text_scale", [0.01, 1.0, 100.0])
+def test_the_size_of_a_towers_features_does_not_matter(text_scale: float) -> None:
+    train, validation, test = (split(60, seed, text_scale) for seed in (0, 1, 2))
+    same = (split(60, seed) for seed in (0, 1, 2))
+
+    probe, expected = probe_of(train, validation), probe_of(*[next(same), next(same)])
+
+    logits = test.logits(probe.head, test.natural)
+    torch.testing.assert_close(logits, split(60, 2).logits(expected.head, test.natural), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("noise", [0.3, 8.0])
+def test_noisier_features_get_a_stronger_penalty(noise: float) -> None:
+    clear = probe_of(split(60, 0, noise=0.8), split(60, 1, noise=0.8)).penalty
+
+    penalty = probe_of(split(60, 0, noise=noise), split(60, 1, noise=noise)).penalty
+
+    assert (penalty > clear) is (noise > 1)
+
+
+def test_each_held_out_answer_is_of_a_head_that_did_not_see_the_item() -> None:
+    """Random labels: only a head that saw an item could know its label."""
+    noise, rng = split(100, 0, noise=100.0), torch.Generator().manual_seed(5)
+    train = replace(noise, targets=torch.randint(3, (100,), generator=rng))
+
+    held_out = probe_of(train, split(40, 1, noise=0.2)).held_out[Pattern.BOTH]
+
+    of_train = held_out.where(torch.arange(len(held_out.item)) >= 40)
+    assert sorted(of_train.item.tolist()) == list(range(100))
+    assert float((of_train.logits.argmax(dim=1) == of_train.targets).float().mean()) < 0.5
+
+
+def test_items_of_one_group_are_held_out_together() -> None:
+    """Ten copies of each of ten items with random labels: only a head that saw a copy could know its label."""
+    rng = torch.Generator().manual_seed(0)
+    image, text = (torch.randn(10, 4, generator=rng).repeat(10, 1) for _ in range(2))
+    targets = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 0]).repeat(10)
+    copies = EncodedSplit(image, text, torch.zeros(4), torch.zeros(4), targets, np.zeros(100, dtype=np.int8))
+    validation = split(12, 3)
+
+    def known(groups: np.ndarray) -> float:
+        answers = probe_of(copies, validation, groups=groups).held_out[Pattern.BOTH]
+        own = answers.where(torch.arange(len(answers.item)) >= 12)
+        return float((own.logits.argmax(dim=1) == own.targets).float().mean())
+
+    assert known(np.arange(100) // 7) > 0.6
+    assert known(np.arange(100) % 10) < 0.6
+
+
+def test_patterns_that_no_item_has_have_no_held_out_answers() -> None:
+    splits = (split(30, 0), split(10, 1))
+    texts = [replace(each, natural=np.full_like(each.natural, Lacks.IMAGE)) for each in splits]
+
+    held_out = probe_of(*texts).held_out
+
+    assert [len(held_out[pattern].item) for pattern in (Pattern.BOTH, Pattern.IMAGE, Pattern.TEXT)] == [0, 0, 40]
+
+
+def test_a_multi_label_probe_answers_each_label_for_itself() -> None:
+    splits = (split(80, seed, noise=0.3) for seed in (0, 1, 2))
+    train, validation, test = (
+        replace(each, targets=torch.nn.functional.one_hot(each.targets, 3).float()) for each in splits
+    )
+
+    probe = probe_of(train, validation, MULTI)
+
+    selected = test.logits(probe.head, test.natural) > 0
+    assert float((selected == (test.targets > 0)).float().mean()) > 0.97

@@ -1,0 +1,95 @@
+"""Models that may be published: the linear probe and the trained one, and the choice between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model_store import Pattern
+from training.config import TaskConfig
+from training.data.missing import Table, picture_numbers
+from training.data.splits import TaskData
+from training.learning.batches import Collator
+from training.learning.calibration import Answers, calibrate, log_losses
+from training.learning.encoded_split import SCORED, EncodedSplit, encode_splits
+from training.learning.evaluation import calibrated
+from training.learning.probe import fit_probe
+from training.learning.runs import build
+from training.model.classifier import MissingModalityClassifier
+
+_CLEAR = 2.0  # standard errors
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model with its features of every split.
+
+    `config` builds the model again. `held_out` are answers to items that the model was not trained on; they calibrate
+    it.
+    """
+
+    config: TaskConfig
+    model: MissingModalityClassifier
+    encoded: Mapping[str, EncodedSplit]
+    held_out: Mapping[Pattern, Answers]
+
+
+def adapted(
+    config: TaskConfig,
+    model: MissingModalityClassifier,
+    data: TaskData,
+    tables: Mapping[str, Table],
+    collator: Collator,
+) -> Candidate:
+    """A trained model, which its answers to the validation split calibrate."""
+    encoded = encode_splits(model, data, collator)
+    head = model.cpu().head
+    return Candidate(config, model, encoded, encoded["validation"].by_pattern(head, tables["validation"]))
+
+
+def probed(
+    config: TaskConfig,
+    data: TaskData,
+    tables: Mapping[str, Table],
+    folder: Path,
+    collator: Collator,
+    first_tail_layers: tuple[int, int],
+) -> Candidate:
+    """The linear probe on the frozen backbone, whatever the configured method.
+
+    Args:
+        folder: the run, which holds the towers of an imported task.
+        first_tail_layers: of both towers, for the collator's trunk outputs.
+    """
+    config = config.model_copy(update={"method": "head"})
+    model, _ = build(config, len(data.labels), folder)
+    model.split_at(model.backbone, *first_tail_layers)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    encoded = encode_splits(model, data, collator, ("train", *SCORED))
+    groups, dropout = picture_numbers(data.train), config.train.modality_dropout
+    probe = fit_probe(encoded, tables, groups, len(data.labels), config.problem, dropout)
+    model.cpu().head.load_state_dict(probe.head.state_dict())
+    return Candidate(config, model, encoded, probe.held_out)
+
+
+def better(probe: Candidate, trained: Candidate, table: Table) -> Candidate:
+    """The trained model if its validation answers are clearly more likely than the probe's, else the probe.
+
+    "Clearly" is more than two standard errors of the mean difference of the items' log losses, after calibration.
+    """
+    difference = _validation_losses(probe, table) - _validation_losses(trained, table)
+    if len(difference) < 2:
+        return probe
+    error = difference.std() / math.sqrt(len(difference))
+    return trained if difference.mean() > _CLEAR * error else probe
+
+
+def _validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:
+    """(items,)"""
+    split, problem = candidate.encoded["validation"], candidate.config.problem
+    logits = split.logits(candidate.model.head, table).double()
+    return log_losses(calibrated(logits, table, calibrate(candidate.held_out, problem)), split.targets, problem)

@@ -1,0 +1,167 @@
+"""The linear probe: a regularised head over the frozen features. No trained model may be worse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from model_store import Pattern, Problem
+from training.data.missing import Lacks, Table
+from training.learning.calibration import Answers, joined, log_losses
+from training.learning.encoded_split import EncodedSplit
+
+FOLDS = 5
+_CROSS_FITTED = 2000  # items; with more, the validation split alone chooses the penalty
+_BALANCES = (0.6, 1.0, 1.7)
+_FIRST_PENALTY = 100.0  # at which the balances are compared
+_PENALTIES = tuple(10 ** (power / 2) for power in range(6, -7, -1))  # strongest first
+_SMALLEST = 1e-6  # root mean square
+_STEPS, _TOLERANCE = 50, 1e-5  # of L-BFGS for each penalty, and of the loss
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A head, and its answers to items that it was not fitted on.
+
+    `held_out` has the validation split, and of a small training split also its items, each answered by a head that was
+    fitted without its fold.
+    """
+
+    head: nn.Linear
+    penalty: float
+    held_out: dict[Pattern, Answers]
+
+
+def fit_probe(
+    encoded: Mapping[str, EncodedSplit],
+    tables: Mapping[str, Table],
+    groups: NDArray[np.intp],
+    classes: int,
+    problem: Problem,
+    modality_dropout: float,
+) -> Probe:
+    """Fit the probe on the training split.
+
+    The log loss of held-out items under their missing table chooses the balance of the towers at one penalty, and then
+    the penalty: from the strongest on, until the loss rises. The held-out items are the validation split and,
+    of a training split of at most 2,000 items, five folds.
+
+    Args:
+        encoded, tables: of `train` and `validation`.
+        groups: (N,), the group of each training item; a group is never divided among folds.
+        modality_dropout: the weight of a complete item's answers without its image or text, as in training.
+    """
+    train, validation = (replace(encoded[name], natural=tables[name]) for name in ("train", "validation"))
+    rows = _rows(train, modality_dropout)
+    fold = torch.from_numpy(groups % FOLDS)
+    parts, views = [rows], [(validation, torch.ones(len(validation.targets), dtype=torch.bool))]
+    if len(groups) <= _CROSS_FITTED:
+        parts += [rows.where(fold[rows.item] != number) for number in range(FOLDS)]
+        views += [(train, fold == number) for number in range(FOLDS)]
+
+    def solved(searches: list[_Search], penalty: float) -> tuple[float, list[nn.Linear]]:
+        """The log loss of the held-out items, and the heads."""
+        heads = [search.solve(penalty) for search in searches]
+        return sum(_log_loss(head, *view, problem) for head, view in zip(heads, views, strict=True)), heads
+
+    candidates = [[_Search(part, classes, problem, balance) for part in parts] for balance in _BALANCES]
+    searches = min(candidates, key=lambda searches: solved(searches, _FIRST_PENALTY)[0])
+    least, penalty = math.inf, math.nan
+    heads: list[nn.Linear] = []
+    for weaker in _PENALTIES:
+        loss, solutions = solved(searches, weaker)
+        if not loss < least:
+            break
+        least, penalty, heads = loss, weaker, solutions
+    held_out = {
+        pattern: joined([_of_view(head, *view, pattern) for head, view in zip(heads, views, strict=True)])
+        for pattern in Pattern
+    }
+    return Probe(heads[0], penalty, held_out)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Features (N, 2P) with targets, weights (N,) and the row of each item in its split (N,)."""
+
+    features: Tensor
+    targets: Tensor
+    weight: Tensor
+    item: Tensor
+
+    def where(self, chosen: Tensor) -> _Rows:
+        return _Rows(self.features[chosen], self.targets[chosen], self.weight[chosen], self.item[chosen])
+
+
+class _Search:
+    """The head that minimises `mean loss + penalty / (4 P) * |W|^2`. Each search starts at the solution before.
+
+    W is the weight over centred features, in which the image tower has the root mean square `balance` and the text
+    tower 1 / `balance`: the penalty is weaker for the tower with the larger features.
+    """
+
+    def __init__(self, rows: _Rows, classes: int, problem: Problem, balance: float) -> None:
+        self._targets, self._share, self._problem = rows.targets, rows.weight / rows.weight.sum(), problem
+        self._mean = rows.features.mean(dim=0)
+        towers = (rows.features - self._mean).reshape(len(rows.features), 2, -1)  # (N, 2, P)
+        size = towers.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp_min(_SMALLEST)  # 0: no item has the modality
+        size = size / torch.tensor([balance, 1 / balance]).reshape(1, 2, 1)
+        self._inputs, self._size = (towers / size).flatten(1), size.expand(1, *towers.shape[1:]).flatten()
+        self._scaled = nn.Linear(self._inputs.shape[1], classes)
+        nn.init.zeros_(self._scaled.weight)
+        nn.init.zeros_(self._scaled.bias)
+
+    def solve(self, penalty: float) -> nn.Linear:
+        optimizer = torch.optim.LBFGS(
+            self._scaled.parameters(), max_iter=_STEPS, tolerance_change=_TOLERANCE, line_search_fn="strong_wolfe"
+        )
+
+        def loss() -> float:
+            optimizer.zero_grad()
+            fit = self._share @ log_losses(self._scaled(self._inputs), self._targets, self._problem)
+            value = fit + penalty / (2 * self._inputs.shape[1]) * self._scaled.weight.square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+            return float(value.detach())
+
+        optimizer.step(loss)  # type: ignore[no-untyped-call]
+        return self.head()
+
+    @torch.no_grad()
+    def head(self) -> nn.Linear:
+        """The solution as a head over unscaled features."""
+        head = nn.Linear(self._scaled.in_features, self._scaled.out_features)
+        head.weight.copy_(self._scaled.weight / self._size)
+        head.bias.copy_(self._scaled.bias - head.weight @ self._mean)
+        return head
+
+
+def _rows(encoded: EncodedSplit, modality_dropout: float) -> _Rows:
+    """The items as they come, and the complete ones also without their text and without their image."""
+    complete = torch.from_numpy(encoded.natural == Lacks.NOTHING)
+    item = torch.arange(len(complete))
+    features, items, weights = [encoded.features(encoded.natural)], [item], [1 - modality_dropout * complete.float()]
+    if modality_dropout:
+        for pattern in (Pattern.IMAGE, Pattern.TEXT):
+            features.append(encoded.features(encoded.under(pattern)[0])[complete])
+            items.append(item[complete])
+            weights.append(torch.full((int(complete.sum()),), modality_dropout / 2))
+    chosen = torch.cat(items)
+    return _Rows(torch.cat(features), encoded.targets[chosen], torch.cat(weights), chosen)
+
+
+def _log_loss(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, problem: Problem) -> float:
+    """The summed log loss of the chosen items as they come."""
+    logits = encoded.logits(head, encoded.natural)[chosen]
+    return float(log_losses(logits, encoded.targets[chosen], problem).sum())
+
+
+def _of_view(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, pattern: Pattern) -> Answers:
+    """The answers to those of the chosen items that allow the pattern."""
+    answers = encoded.of_pattern(head, pattern)
+    return answers.where(chosen[answers.item])
