@@ -13,7 +13,9 @@ class DescribedApp(FastAPI):
     """FastAPI, whose OpenAPI document also has the components of `service.api.openapi`."""
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document."""
+        """The OpenAPI document. FastAPI keeps the one that was made first."""
+        if self.openapi_schema is not None:
+            return self.openapi_schema
         document = super().openapi()
         for kind, named in components().items():
             made = document["components"].get(kind, {})
@@ -25,9 +27,7 @@ class DescribedApp(FastAPI):
 
 
 def _refer(operation: dict[str, Any]) -> None:
-    parameters = operation.setdefault("parameters", [])
-    if REQUEST_ID not in parameters:
-        parameters.append(REQUEST_ID)
+    operation.setdefault("parameters", []).append(REQUEST_ID)
     for response in operation["responses"].values():
         if "$ref" in response:
             response.pop("description", None)  # FastAPI's own, which would replace the component's
