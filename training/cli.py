@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +27,7 @@ from training.export.onnx_graphs import export_single_file
 from training.learning.cross_scenario import cross_scenario
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report
 from training.learning.runs import TrainedTask
-from training.learning.trainer import is_main_process
+from training.learning.trainer import is_main_process, process_count
 from training.model.backbones import empty_backbone, load_backbone_config
 from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import plan_import
@@ -115,7 +114,7 @@ CHANGEABLE = (
 @app.callback()
 def one_process(context: typer.Context) -> None:
     """Refuse commands under torchrun whose processes would all write the same files."""
-    command, processes = context.invoked_subcommand, int(os.environ.get("WORLD_SIZE", "1"))
+    command, processes = context.invoked_subcommand, process_count()
     if processes > 1 and command not in ("fit", "compare"):
         raise ConfigError(f"`mora-train {command}` runs in one process, not in {processes}; start it without torchrun")
 

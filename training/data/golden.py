@@ -49,7 +49,6 @@ def small_png(image: bytes | Path) -> bytes:
     with picture_errors(image):
         small = decode(image)
     small.thumbnail((_GOLDEN_EDGE, _GOLDEN_EDGE))
-    small.info.clear()  # comments and profiles, which Pillow would save again
     return _png(small)
 
 

@@ -44,7 +44,7 @@ class Split:
         """SHA-256 over texts, labels and the content of images."""
         return self._digest(lambda item: item.picture or b"")
 
-    @cached_property
+    @property
     def old_fingerprint(self) -> str:
         """The fingerprint that earlier versions gave a run: a file of an image counted by its name and size."""
         return self._digest(_old_key)
@@ -83,7 +83,8 @@ class TaskData:
 
     def has_fingerprint(self, fingerprint: object) -> bool:
         """Whether a run with this fingerprint was trained on this data, also if an earlier version made the run."""
-        return fingerprint in (self.fingerprint, _joined(split.old_fingerprint for split in self.splits().values()))
+        old = (split.old_fingerprint for split in self.splits().values())
+        return fingerprint == self.fingerprint or fingerprint == _joined(old)
 
 
 def _joined(fingerprints: Iterable[str]) -> str:

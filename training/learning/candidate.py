@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from model_store import Pattern
+from model_store import Calibration, Pattern
 from training.config import TaskConfig
 from training.data.missing import Table, picture_numbers
 from training.data.splits import TaskData
@@ -36,6 +37,11 @@ class Candidate:
     model: MissingModalityClassifier
     encoded: Mapping[str, EncodedSplit]
     held_out: Mapping[Pattern, Answers]
+
+    @cached_property
+    def calibration(self) -> dict[Pattern, Calibration]:
+        """Temperature and thresholds of each pattern."""
+        return calibrate(self.held_out, self.config.problem)
 
 
 def adapted(
@@ -92,4 +98,4 @@ def _validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:
     """(items,)"""
     split, problem = candidate.encoded["validation"], candidate.config.problem
     logits = split.logits(candidate.model.head, table).double()
-    return log_losses(calibrated(logits, table, calibrate(candidate.held_out, problem)), split.targets, problem)
+    return log_losses(calibrated(logits, table, candidate.calibration), split.targets, problem)

@@ -103,6 +103,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """The number of processes that torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def wait_for_all_processes() -> None:
     """Return once every process that torchrun started has come here."""
     if torch.distributed.is_initialized():
@@ -126,7 +131,7 @@ def training_arguments(config: TaskConfig, items: int, folder: Path) -> Training
     """
     train, has_gpu = config.train, torch.cuda.is_available()
     epochs, batch_size = schedule(config, items)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun
+    processes = process_count()
     if batch_size % processes:
         problem = f"train.batch_size is {batch_size}, which {processes} processes cannot share evenly"
         raise RunError(f"{problem}; choose a multiple of {processes}")

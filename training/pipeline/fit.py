@@ -20,10 +20,9 @@ from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
 from training.learning.batches import Collator, RawInputs
-from training.learning.calibration import calibrate
 from training.learning.candidate import Candidate, adapted, better, probed
 from training.learning.encoded_split import SCORED
-from training.learning.evaluation import Calibrations, evaluate_splits
+from training.learning.evaluation import evaluate_splits
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import (
     collator_for,
@@ -122,10 +121,10 @@ def _conclude(
         probe: the linear probe, with which the report compares the model.
         history: the Trainer's log, or empty.
     """
-    trained = _calibrated(chosen, preprocessor, data, tables)
-    metrics: dict[str, Any] = _scores(chosen, trained.calibration, tables)
+    trained = _trained_task(chosen, preprocessor, data, tables)
+    metrics: dict[str, Any] = _scores(chosen, tables)
     if probe is not None:
-        metrics["probe"] = _scores(probe, calibrate(probe.held_out, probe.config.problem), tables)
+        metrics["probe"] = _scores(probe, tables)
     metrics["trainable_parameters"] = chosen.model.trainable_parameters()
     seconds = history[-1]["seconds"] if history else 0.0
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
@@ -141,18 +140,20 @@ def _conclude(
     return trained
 
 
-def _calibrated(chosen: Candidate, preprocessor: Preprocessor, data: TaskData, tables: dict[str, Table]) -> TrainedTask:
+def _trained_task(
+    chosen: Candidate, preprocessor: Preprocessor, data: TaskData, tables: dict[str, Table]
+) -> TrainedTask:
     return TrainedTask(
         config=chosen.config,
         labels=data.labels,
         dataset_fingerprint=data.fingerprint,
         training_mix=pattern_shares(tables["train"]),
-        calibration=calibrate(chosen.held_out, chosen.config.problem),
+        calibration=chosen.calibration,
         model=chosen.model,
         preprocessor=preprocessor,
     )
 
 
-def _scores(candidate: Candidate, calibrations: Calibrations, tables: dict[str, Table]) -> dict[str, Any]:
+def _scores(candidate: Candidate, tables: dict[str, Table]) -> dict[str, Any]:
     encoded = {name: candidate.encoded[name] for name in SCORED}
-    return evaluate_splits(candidate.model.head, encoded, tables, candidate.config.problem, calibrations)
+    return evaluate_splits(candidate.model.head, encoded, tables, candidate.config.problem, candidate.calibration)

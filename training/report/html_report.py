@@ -143,6 +143,5 @@ def _picture(image: bytes | Path) -> str:
     with picture_errors(image):
         small = decode(image)
     small.thumbnail((_PICTURE_EDGE, _PICTURE_EDGE))
-    small.info.clear()  # comments and profiles, which Pillow would save again
     small.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
