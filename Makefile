@@ -24,7 +24,7 @@ BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench screenshots lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check screenshots lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ docs-serve: $(EVERYTHING) ## Show the documentation on port 8001 and build it ag
 
 bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
+
+# A machine without a package index has no .venv; python3 then needs the packages of the extras gpu, train and bench.
+gpu-check: ## Check training and serving on the NVIDIA GPU of this machine; under 8 minutes (GPU_CHECK=--dry-run: on the CPU)
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,python3) -m benchmarks.gpu.check $(GPU_CHECK)
 
 screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chromium
 	$(BIN)/python -m examples.screenshots docs/images

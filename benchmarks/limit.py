@@ -38,8 +38,8 @@ from service.settings import Settings
 class Bare:
     """The four graphs of one precision, each in its own session."""
 
-    def __init__(self, store: Store, task: str, precision: Precision, threads: int) -> None:
-        graphs = store.manifest(task, 1).graphs[precision]
+    def __init__(self, store: Store, task: str, version: int, precision: Precision, threads: int) -> None:
+        graphs = store.manifest(task, version).graphs[precision]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -66,7 +66,7 @@ def per_second(jobs: Sequence[Callable[[], None]], workers: int, seconds: float)
     done: list[float] = []
 
     def work() -> None:
-        while time.perf_counter() < start + seconds:
+        while not done or time.perf_counter() < start + seconds:
             with taking:
                 job = next(todo)
             job()
@@ -102,7 +102,7 @@ def measure(store: Path, precision: str, seconds: float) -> dict[str, Any]:
     text = _prepared(model, mix.text)
     setups, best = {}, 0.0
     for threads, workers in sorted({(cores, 1), (1, cores), (cores, cores)}):
-        bare = Bare(opened, task, Precision(precision), threads)
+        bare = Bare(opened, task, 1, Precision(precision), threads)
         jobs = [partial(bare.run, item) for item in inputs]
         per_second(jobs, workers, seconds / 5)  # warm-up
         found = {

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,7 @@ def write_backbone(folder: Path, tiny: bool) -> None:
     CLIPModel(config).save_pretrained(folder)
 
 
-def write_config(folder: Path, task: str) -> TaskConfig:
+def write_config(folder: Path, task: str, precisions: Sequence[str]) -> TaskConfig:
     """A configuration of a small single-label task whose data is written into `folder`."""
     rows = [
         {"image": jpeg(number), "text": f"a drawing of {label}", "label": label} for number, label in enumerate(_LABELS)
@@ -81,7 +82,7 @@ def write_config(folder: Path, task: str) -> TaskConfig:
             "labels": _LABELS,
             "data": {split: str(folder / f"{split}.parquet") for split in ("train", "validation", "test")},
             # Random weights have no accuracy to lose.
-            "export": {"accuracy_budget": 100, "precisions": ["int8", *(["fp16"] if has_cuda() else [])]},
+            "export": {"accuracy_budget": 100, "precisions": precisions},
         }
     )
 
@@ -98,15 +99,16 @@ def as_if_trained(config: TaskConfig, data: TaskData, seed: int) -> TrainedTask:
     return TrainedTask(config, data.labels, data.fingerprint, mix, calibration, model.eval(), preprocessor)
 
 
-def write_merged(folder: Path, trained: TrainedTask) -> None:
-    """The merged task as plain files: for transformers, and as one ONNX model."""
+def write_merged(folder: Path, trained: TrainedTask, single_file: bool) -> None:
+    """The merged task as plain files: for transformers and, if `single_file`, as one ONNX model."""
     model = trained.model
     model.backbone.save_pretrained(folder)
     save_file(
         {name: value.detach().clone() for name, value in model.head.named_parameters()}, folder / "head.safetensors"
     )
     (folder / "labels.json").write_text(json.dumps(trained.labels))
-    (folder / "model.onnx").write_bytes(export_single_file(model))
+    if single_file:
+        (folder / "model.onnx").write_bytes(export_single_file(model))
 
 
 def main(
@@ -117,7 +119,7 @@ def main(
     console = Console()
     console.print("a CLIP with random weights", "(tiny)" if tiny else "(ViT-B/16)")
     write_backbone(folder / "backbone", tiny)
-    config = write_config(folder, "task-1")
+    config = write_config(folder, "task-1", ["int8", *(["fp16"] if has_cuda() else [])])
     data = load_data(config)
     console.print("exporting the first task")
     first = as_if_trained(config, data, seed=1)
@@ -126,7 +128,7 @@ def main(
     shutil.copytree(folder / "one", folder / "eight")
     console.print("exporting the first task as one ONNX model")
     shutil.copytree(folder / "backbone", folder / "merged", ignore=shutil.ignore_patterns("*.safetensors"))
-    write_merged(folder / "merged", first)
+    write_merged(folder / "merged", first, single_file=True)
     for number in range(2, TASKS + 1):
         console.print(f"exporting the tails of task {number} of {TASKS}")
         task = config.model_copy(update={"task": f"task-{number}"})

@@ -91,8 +91,8 @@ class Settings(BaseSettings):
     """Requests that may wait for each encoder, and for preparation; further requests are refused."""
     timeout_ms: PositiveInt = 10_000
     """Deadline of a request that has no `timeout_ms` of its own, in milliseconds."""
-    max_batch_tokens: PositiveInt = 512
-    """Maximum number of tokens in one encoder run; a 224-pixel image in patches of 16 has 197."""
+    max_batch_tokens: PositiveInt | None = None
+    """Tokens of one encoder run (a 224-pixel image in patches of 16 has 197); by default 512, and 16384 on a GPU."""
     max_batch_cells: PositiveInt = 256
     """Maximum answers of one `POST /classify/batch` (inputs times tasks) or `/v2` request (items)."""
     cache_bytes: NonNegativeInt = 0

@@ -13,12 +13,15 @@ from service.inference.forward import Admission, TowerInput
 from service.inference.input_queue import InputQueue
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
+from service.models.graphs import has_cuda
 from service.models.head import Vector
 from service.models.loaded_model import Model
 from service.models.preparation import Prepared
 from service.settings import Settings, usable_cores
 from service.telemetry.metrics import Metrics
 
+_CPU_BATCH_TOKENS = 512
+_GPU_BATCH_TOKENS = 16_384
 Encoded: TypeAlias = Done[list[Vector]] | None  # features (P,) in each of several models; None: absent modality
 
 
@@ -30,11 +33,12 @@ class Encoders:
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        batch_tokens = settings.max_batch_tokens or (_GPU_BATCH_TOKENS if has_cuda() else _CPU_BATCH_TOKENS)
         cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
 
         def make(encoder: str) -> Batcher:
             parallel = settings.encoder_workers or usable_cores()
-            queue = InputQueue(settings.queue_size, settings.max_batch_tokens, parallel)
+            queue = InputQueue(settings.queue_size, batch_tokens, parallel)
             observe = metrics.batch_size.labels(encoder).observe
             batcher = Batcher(encoder, queue, settings.encoder_workers or 1, cache, observe)
             metrics.queue_depth.labels(encoder).set_function(lambda: batcher.waiting)

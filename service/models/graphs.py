@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -32,6 +33,14 @@ class Contract(NamedTuple):
 Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # an OrtValue is in the memory of the graphs' device
 
 _CUDA = "CUDAExecutionProvider"
+_CUDA_OPTIONS = {
+    "use_tf32": "0",  # fp32 answers as on a CPU; fp16 is there for speed
+    "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search would run again for each batch size
+}
+_NO_CUDA = (
+    "there is a GPU, but ONNX Runtime cannot use it; install CUDA 13 and cuDNN 9 (pip install '.[gpu,cuda]'), "
+    "or hide the GPU with CUDA_VISIBLE_DEVICES="
+)
 _IMAGE_HIDDEN = Port("image_hidden", "tensor(float)", 3)  # (B, N, Dv)
 _TEXT_HIDDEN = Port("text_hidden", "tensor(float)", 3)  # (B, L, Dt)
 IMAGE_TRUNK = Contract((Port("pixel_values", "tensor(float)", 4),), _IMAGE_HIDDEN)
@@ -63,6 +72,9 @@ class Graph:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         with refusing("signature"):
             self._session = onnxruntime.InferenceSession(data, options, providers=providers())
+        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
+        if has_cuda() and self.device == "cpu":  # the runtime prints an error and falls back to the CPU
+            raise RefusedError("load", _NO_CUDA)
         # A fallback to the CPU would hide the failure of a graph on the GPU. Only the fallback needs the file's bytes,
         # which are a second copy of the weights.
         self._session.disable_fallback()
@@ -71,7 +83,6 @@ class Graph:
         _check_ports((contract.output,), self._session.get_outputs())
         self.input_names = [port.name for port in contract.inputs]
         self._output = contract.output.name
-        self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
         self.sha256 = sha256
         length = self._session.get_outputs()[0].shape[1]
         self.tokens = length if isinstance(length, int) else None
@@ -105,20 +116,26 @@ def on_host(array: Array) -> NDArray[Any]:
 
 @functools.cache
 def has_cuda() -> bool:
-    """Whether ONNX Runtime is built with CUDA and the machine has an NVIDIA driver.
+    """Whether ONNX Runtime is built with CUDA and the driver shows a GPU (`CUDA_VISIBLE_DEVICES=` hides it).
 
-    Without this check, ONNX Runtime would log an error for every session.
+    Without this check, ONNX Runtime would log an error for every session. Loads the CUDA libraries of Python packages.
     """
+    if _CUDA not in onnxruntime.get_available_providers():
+        return False
     try:
-        ctypes.CDLL("libcuda.so.1")
+        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
     except OSError:
         return False
-    return _CUDA in onnxruntime.get_available_providers()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+        return False
+    with contextlib.redirect_stdout(None):  # libraries that it does not find may be on the system
+        onnxruntime.preload_dlls()
+    return True
 
 
-def providers() -> list[str]:
+def providers() -> list[str | tuple[str, dict[str, str]]]:
     """The execution providers of this machine, fastest first."""
-    return [_CUDA, "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
+    return [(_CUDA, _CUDA_OPTIONS), "CPUExecutionProvider"] if has_cuda() else ["CPUExecutionProvider"]
 
 
 @functools.cache

@@ -98,6 +98,13 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         super().log(logs, start_time)
 
 
+def use_deterministic_kernels() -> None:
+    """On a GPU, sum in a fixed order, so that two runs with one seed agree to the bit. On a CPU they always do."""
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's first product is computed
+        torch.use_deterministic_algorithms(True)
+
+
 def is_main_process() -> bool:
     """Whether this process writes and publishes: it is the only one, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"

@@ -29,6 +29,7 @@ from training.learning.trainer import (
     is_main_process,
     train,
     training_arguments,
+    use_deterministic_kernels,
     wait_for_all_processes,
 )
 from training.model.import_plan import ImportPlan
@@ -63,6 +64,7 @@ def fit(
         checkpoint = run_folder.last_checkpoint(folder / run_folder.CHECKPOINTS)
         tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES if is_main_process() else None)
     set_seed(config.train.seed)
+    use_deterministic_kernels()
     model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device)
     first_tail_layers = model.image_split, model.text_split

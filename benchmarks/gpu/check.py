@@ -1,0 +1,144 @@
+"""Run every check on this machine's GPU and write benchmarks/results/gpu.md.
+
+    python -m benchmarks.gpu.check [--dry-run] [--only STEP]
+
+Needs no package index, no `.git` folder and no Docker.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+ROOT = Path(__file__).parents[2]
+_RESULTS, _DRY_RESULTS = ROOT / "benchmarks" / "results" / "gpu.md", ROOT / "build" / "benchmarks" / "gpu.md"
+_MODELS = "models"  # the step that the steps below it need
+_STEPS = {  # module: title and time limit in seconds
+    "installation": ("The installation and the shipped store", 120),
+    "training": ("Training", 180),
+    _MODELS: ("Models of the other checks", 240),
+    "answers": ("Answers of the GPU and of the CPU", 150),
+    "throughput": ("Throughput and latency", 300),
+    "replacement": ("Memory when a version is replaced", 120),
+}
+_PACKAGES = ("torch", "transformers", "onnxruntime-gpu", "onnxruntime", "litserve")
+_ERROR_LINES = 25
+
+
+@dataclass(frozen=True)
+class Result:
+    """The section of one step."""
+
+    title: str
+    text: str
+    seconds: float
+    passed: bool
+
+
+def main(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Run every step on the CPU with small towers; writes below build/.")
+    ] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Run these steps; may be repeated.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the results.")] = None,
+) -> None:
+    """Check training and serving on the GPU of this machine, in under eight minutes."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the running step is stopped
+    names = only or list(_STEPS)
+    if unknown := set(names) - set(_STEPS):
+        raise typer.BadParameter(f"no step is called {', '.join(sorted(unknown))}; the steps are {', '.join(_STEPS)}")
+    if not dry_run and shutil.which("nvidia-smi") is None:
+        raise typer.BadParameter("nvidia-smi is not installed, so there is no NVIDIA GPU; --dry-run runs on the CPU")
+    console, file = Console(soft_wrap=True), output or (_DRY_RESULTS if dry_run else _RESULTS)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    started, clock, results = datetime.now(UTC), time.monotonic(), list[Result]()
+    with tempfile.TemporaryDirectory(prefix="mora-gpu-") as folder:
+        for name in names:
+            console.rule(_STEPS[name][0])
+            results.append(_run(name, Path(folder), dry_run))
+            console.print(results[-1].text, markup=False)
+            minutes = (time.monotonic() - clock) / 60
+            file.write_text(_page(results, started, minutes), encoding="utf-8")  # kept if a later step is killed
+    console.print(f"{minutes:.1f} minutes; written to {file}", highlight=False)
+    if failed := [result.title for result in results if not result.passed]:
+        console.print(f"failed: {', '.join(failed)}", style="red", markup=False)
+        raise typer.Exit(1)
+
+
+def _run(name: str, folder: Path, dry_run: bool) -> Result:
+    title, limit = _STEPS[name]
+    command = [sys.executable, "-m", f"benchmarks.gpu.{name}", str(folder), *(["--dry-run"] if dry_run else [])]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({"CUDA_VISIBLE_DEVICES": ""} if dry_run else {})}
+    clock = time.monotonic()
+    with tempfile.TemporaryFile("w+") as errors:
+        # A separate session, so that the servers of a step are stopped with it.
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        try:
+            text, status = process.communicate(timeout=limit)[0], f"exit status {process.returncode}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            text, status = process.communicate()[0], f"stopped after {limit} s"
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        seconds = time.monotonic() - clock
+        if process.returncode != 0:
+            errors.seek(0)
+            last = "\n".join(errors.read().splitlines()[-_ERROR_LINES:])
+            text += f"\n**Failed** ({status}).\n\n```\n{last}\n```\n"
+    return Result(title, text, seconds, process.returncode == 0)
+
+
+def _page(results: list[Result], started: datetime, minutes: float) -> str:
+    versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
+    command = "make gpu-check" + (f" GPU_CHECK={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else "")
+    lines = [
+        "# On a GPU",
+        "",
+        f"`{command}`, {started:%Y-%m-%d}, {minutes:.1f} minutes.",
+        "",
+        f"- Machine: {gpu()}; {len(os.sched_getaffinity(0))} cores",
+        f"- Versions: Python {sys.version.split()[0]}, {versions}",
+        "",
+        "| check | result | seconds |\n|---|---|---|",
+        *(f"| {each.title} | {'passed' if each.passed else '**failed**'} | {each.seconds:.0f} |" for each in results),
+    ]
+    for each in results:
+        lines += ["", f"## {each.title}", "", each.text.strip()]
+    return "\n".join(lines) + "\n"
+
+
+def gpu() -> str:
+    """Name, driver and memory of the GPU, or that there is none."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") == "" or shutil.which("nvidia-smi") is None:
+        return "no GPU"
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    name, memory, driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip().split(", ")
+    return f"{name}, {memory}, driver {driver}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+if __name__ == "__main__":
+    typer.run(main)

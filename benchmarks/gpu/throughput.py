@@ -1,0 +1,140 @@
+"""Ours in fp32 and fp16, PyTorch in fp16 behind LitServe, and the bare runtime, on the mix of requests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from benchmarks.gpu.arguments import DryRun, Folder
+from benchmarks.limit import Bare, per_second
+from benchmarks.load import Load, MeasurementError, closed_loop
+from benchmarks.meter import Meter
+from benchmarks.mix import Mix, read_mix
+from benchmarks.servers import Program, scores, serving
+from benchmarks.stages import profile
+from model_store import Precision, Store
+from service.api.item import Item
+from service.inference.forward import stack
+from service.models.loading import Loader
+from service.models.preparation import Prepared, Tokens
+from service.settings import Settings
+
+_CONCURRENCIES = (1, 16, 64)
+_GOAL = 1.5  # ours fp16 over PyTorch fp16 behind LitServe, 64 at once
+_COMPARED = 12
+_MAX_SCORE_DIFFERENCE = 0.02
+_PRECISIONS = (Precision.FP16, Precision.FP32)
+
+
+def main(folder: Folder, dry_run: DryRun = False) -> None:
+    """Print a table of items a second and latencies, the time of each stage, and the ratios."""
+    console, mix, seconds = Console(stderr=True, soft_wrap=True), read_mix(), 0.5 if dry_run else 4.0
+    cores = len(os.sched_getaffinity(0))
+    programs = [_ours(folder, precision) for precision in _PRECISIONS]
+    programs += [_rival(folder, "float32" if dry_run else "float16", count) for count in _workers(cores, dry_run)]
+    loads: dict[str, dict[int, Load]] = {}
+    stages: dict[str, dict[str, float]] = {}
+    reference, faults = None, []
+    print("| server | at once | items a second | median ms | p99 ms |\n|---|---|---|---|---|")
+    for program in programs:
+        try:
+            with serving(program) as server:
+                answers = scores(server.url, [item.body for item in mix.items[:_COMPARED]])
+                reference = reference or answers
+                loads[program.name], stages[program.name] = _measure(console, program, server.url, server.base, seconds)
+        except MeasurementError as error:
+            faults.append(f"{program.name}: {error}")
+            continue
+        pairs = zip(reference, answers, strict=True)
+        difference = max(
+            abs(first[label] - answer[label]) for first, answer in pairs for label in first.keys() & answer
+        )
+        if difference > _MAX_SCORE_DIFFERENCE:
+            faults.append(f"{program.name}: a score differs from the first server's by {difference:.3f}")
+        for at_once, load in loads[program.name].items():
+            latencies = f"{load.percentile(0.5):.1f} | {load.percentile(0.99):.1f}"
+            print(f"| {program.name} | {at_once} | {load.per_second:.0f} | {latencies} |", flush=True)
+    for precision in _PRECISIONS:
+        for batch in _CONCURRENCIES:
+            rate = _bare(folder, precision, mix, batch, seconds / 2)
+            print(f"| bare runtime {precision}, prepared inputs | batches of {batch} | {rate:.0f} | | |", flush=True)
+    print("\nMean milliseconds of each stage, and mean batch, at the highest load:\n")
+    for name, values in stages.items():
+        if values:
+            print(f"- {name}: {', '.join(f'{stage} {value:.2f}' for stage, value in values.items())}")
+    rivals = [each[_CONCURRENCIES[-1]].per_second for name, each in loads.items() if name.startswith("PyTorch")]
+    if rivals and programs[0].name in loads:
+        ratio = loads[programs[0].name][_CONCURRENCIES[-1]].per_second / max(rivals)
+        verdict = "reached" if ratio >= _GOAL else "not reached"
+        print(f"\nOurs fp16 over the best set-up of the rival, {_CONCURRENCIES[-1]} at once: {ratio:.2f}", end=" ")
+        print(f"(goal {_GOAL}: {verdict}).")
+    if faults:
+        sys.exit("\n".join(faults))
+
+
+def _measure(
+    console: Console, program: Program, url: str, base: str, seconds: float
+) -> tuple[dict[int, Load], dict[str, float]]:
+    meter, bodies = Meter(console), [item.body for item in read_mix().items]
+    closed_loop(url, bodies, _CONCURRENCIES[-1], seconds)  # warm-up: every batch size
+    loads, is_ours = {}, program.name.startswith("ours")
+    for at_once in _CONCURRENCIES[:-1]:
+        loads[at_once] = meter.closed(f"{program.name}, {at_once} at once", url, bodies, at_once, seconds)
+    last, name = _CONCURRENCIES[-1], f"{program.name}, {_CONCURRENCIES[-1]} at once"
+    if not is_ours:
+        loads[last] = meter.closed(name, url, bodies, last, seconds)
+        return loads, {}
+    with profile(base) as stages:
+        loads[last] = meter.closed(name, url, bodies, last, seconds)
+    return loads, stages
+
+
+def _workers(cores: int, dry_run: bool) -> list[int]:
+    return [1] if dry_run else sorted({1, min(4, cores), min(8, cores)})
+
+
+def _ours(folder: Path, precision: Precision) -> Program:
+    arguments = ("-m", "service", "run", "--store", str(folder / "store"), "--precision", precision)
+    return Program(f"ours {precision}", arguments, "/readyz", "/classify")
+
+
+def _rival(folder: Path, dtype: str, workers: int) -> Program:
+    arguments = ("-m", "benchmarks.torch_lit", "--models", str(folder), "--dtype", dtype, "--workers", str(workers))
+    name = f"PyTorch {dtype} behind LitServe, {workers} worker{'s' if workers > 1 else ''}"
+    return Program(name, arguments, "/health", "/predict")
+
+
+def _bare(folder: Path, precision: Precision, mix: Mix, batch: int, seconds: float) -> float:
+    """Items a second of the graphs alone, with prepared inputs in batches of the mix."""
+    store = Store(folder / "store")
+    settings = Settings.model_validate({"store": store.root, "precision": precision.value})
+    model = Loader(store, settings).load("task-1", 2)
+    prepared = [model.prepare(Item(item.image, item.text)) for item in mix.items]
+    bare = Bare(store, "task-1", 2, precision, len(os.sched_getaffinity(0)))
+    parts = iter(prepared)
+    jobs = [partial(_run_batch, bare, part) for part in iter(lambda: [*islice(parts, batch)], [])]
+    jobs = jobs[: len(prepared) // batch]  # whole batches
+    per_second(jobs, 1, seconds)  # warm-up
+    return batch * per_second(jobs, 1, seconds)
+
+
+def _run_batch(bare: Bare, items: list[Prepared]) -> None:
+    pixels = [item.pixel_values for item in items if item.pixel_values is not None]
+    tokens = [item.tokens for item in items if item.tokens is not None]
+    if pixels:
+        bare.run(Prepared(stack(pixels), None, 0.0, 0.0, 0.0))
+    if tokens:
+        last = np.concatenate([each.last_token for each in tokens])
+        ids = stack([each.input_ids for each in tokens]).astype(np.int64)
+        bare.run(Prepared(None, Tokens(ids, last, False), 0.0, 0.0, 0.0))
+
+
+if __name__ == "__main__":
+    typer.run(main)
