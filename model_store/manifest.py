@@ -209,12 +209,14 @@ class ManifestDraft(_Frozen):
     def tolerance(self, precision: Precision) -> float:
         """The largest accepted difference between the logits of a golden example and PyTorch's.
 
-        For int8 and fp16 it is at least twice the largest error measured at export, because the kernels of other
-        processors round differently.
+        For int8 it is at least twice the largest error measured at export, because the kernels of other processors
+        round differently. For fp16 it is at least four times that error: the export measures it on a CPU, which
+        multiplies in fp32, and on a GPU it was up to three times as large (benchmarks/results/gpu.md).
         """
         if precision is Precision.FP32:
             return self.golden_tolerance
-        return max(self.golden_tolerance, 2 * (self.graphs[precision].largest_error() or 0.0))
+        factor = 4 if precision is Precision.FP16 else 2
+        return max(self.golden_tolerance, factor * (self.graphs[precision].largest_error() or 0.0))
 
     def files(self) -> dict[str, Blob]:
         """Every blob of this version by file name, such as `fp32/image_trunk.onnx`. A blob may have several names."""

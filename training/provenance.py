@@ -20,7 +20,10 @@ _ROOT = Path(__file__).parents[1]
 
 def code_version() -> str:
     """The version of the distribution, with the commit if the code is a checkout."""
-    version = importlib.metadata.version("mora-serve")
+    try:
+        version = importlib.metadata.version("mora-serve")
+    except importlib.metadata.PackageNotFoundError:  # a checkout that is run without being installed
+        version = "unknown"
     try:
         commit, top = _git("describe", "--always", "--dirty", "--exclude=*"), _git("rev-parse", "--show-toplevel")
     except (OSError, subprocess.CalledProcessError):  # git is not installed, or the code is not a checkout

@@ -27,7 +27,7 @@ from rich.console import Console
 ROOT = Path(__file__).parents[2]
 _RESULTS, _DRY_RESULTS = ROOT / "benchmarks" / "results" / "gpu.md", ROOT / "build" / "benchmarks" / "gpu.md"
 _MODELS = "models"  # the step that the steps below it need
-_STEPS = {  # module: title and time limit in seconds
+STEPS = {  # module: title and time limit in seconds
     "installation": ("The installation and the shipped store", 120),
     "training": ("Training", 180),
     _MODELS: ("Models of the other checks", 240),
@@ -58,9 +58,9 @@ def main(
 ) -> None:
     """Check training and serving on the GPU of this machine, in under eight minutes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the running step is stopped
-    names = only or list(_STEPS)
-    if unknown := set(names) - set(_STEPS):
-        raise typer.BadParameter(f"no step is called {', '.join(sorted(unknown))}; the steps are {', '.join(_STEPS)}")
+    names = only or list(STEPS)
+    if unknown := set(names) - set(STEPS):
+        raise typer.BadParameter(f"no step is called {', '.join(sorted(unknown))}; the steps are {', '.join(STEPS)}")
     if not dry_run and shutil.which("nvidia-smi") is None:
         raise typer.BadParameter("nvidia-smi is not installed, so there is no NVIDIA GPU; --dry-run runs on the CPU")
     console, file = Console(soft_wrap=True), output or (_DRY_RESULTS if dry_run else _RESULTS)
@@ -68,7 +68,7 @@ def main(
     started, clock, results = datetime.now(UTC), time.monotonic(), list[Result]()
     with tempfile.TemporaryDirectory(prefix="mora-gpu-") as folder:
         for name in names:
-            console.rule(_STEPS[name][0])
+            console.rule(STEPS[name][0])
             results.append(_run(name, Path(folder), dry_run))
             console.print(results[-1].text, markup=False)
             minutes = (time.monotonic() - clock) / 60
@@ -80,14 +80,19 @@ def main(
 
 
 def _run(name: str, folder: Path, dry_run: bool) -> Result:
-    title, limit = _STEPS[name]
-    command = [sys.executable, "-m", f"benchmarks.gpu.{name}", str(folder), *(["--dry-run"] if dry_run else [])]
+    title, limit = STEPS[name]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({"CUDA_VISIBLE_DEVICES": ""} if dry_run else {})}
     clock = time.monotonic()
     with tempfile.TemporaryFile("w+") as errors:
         # A separate session, so that the servers of a step are stopped with it.
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+            step_command(name, folder, dry_run),
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
         )
         try:
             text, status = process.communicate(timeout=limit)[0], f"exit status {process.returncode}"
@@ -103,6 +108,11 @@ def _run(name: str, folder: Path, dry_run: bool) -> Result:
             last = "\n".join(errors.read().splitlines()[-_ERROR_LINES:])
             text += f"\n**Failed** ({status}).\n\n```\n{last}\n```\n"
     return Result(title, text, seconds, process.returncode == 0)
+
+
+def step_command(name: str, folder: Path, dry_run: bool) -> list[str]:
+    """The command of one step."""
+    return [sys.executable, "-m", f"benchmarks.gpu.{name}", str(folder), *(["--dry-run"] if dry_run else [])]
 
 
 def _page(results: list[Result], started: datetime, minutes: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,11 +28,13 @@ _LEAST_ACCURACY = 0.6  # of three labels that are equally frequent
 def main(folder: Folder, dry_run: DryRun = False) -> None:
     """Train on pictures and texts of the shipped drawings, of which every third item lacks one."""
     config = _config(folder, _DRY_ROWS if dry_run else _ROWS, epochs=2 if dry_run else 10)
-    data = load_data(config)
+    with redirect_stdout(sys.stderr):  # progress
+        data = load_data(config)
     scores, weights, seconds = [], [], []
     for run in ("first", "second"):
         clock = time.monotonic()
-        fit(config, data, folder / run, announce=lambda note: print(note, file=sys.stderr))
+        with redirect_stdout(sys.stderr):
+            fit(config, data, folder / run)
         seconds.append(time.monotonic() - clock)
         scores.append(json.loads((folder / run / "metrics.json").read_text())["test"])
         weights.append(load_file(folder / run / "adapter.safetensors"))
