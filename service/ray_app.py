@@ -88,4 +88,4 @@ class Replica:
             if task not in engine.catalog.live:
                 refusal = engine.catalog.refusal(task)
                 raise RuntimeError(f"{task}: its deployed version was refused: {refusal.reason if refusal else '?'}")
-        await engine.check_ready()
+        engine.check_ready()

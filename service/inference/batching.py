@@ -16,9 +16,10 @@ import structlog
 
 from service.errors import internal, queue_full
 from service.inference.forward import Admission, TowerInput, forward
-from service.inference.input_queue import InputQueue, QueuedInput, Run, padded_tokens
+from service.inference.input_queue import InputQueue, QueuedInput, Run
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
+from service.models.graphs import Graph
 from service.models.head import Vector
 
 _STUCK_SECONDS = 5.0  # time limit for a run to stop
@@ -57,20 +58,20 @@ class Batcher:
             inputs = self._queue.inputs
             return max(0, len(inputs) - self._free(inputs[0].admission.alone)) if inputs else 0
 
-    def check(self, admission: Admission) -> None:
+    def check(self, trunk: Graph, admission: Admission) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if an input would be refused now."""
         with self._changed:
-            self._queue.input_to_evict(admission, self._free(admission.alone))
+            self._queue.input_to_evict(trunk, admission, self._free(admission.alone))
 
     async def run(self, item: TowerInput) -> Done[list[Vector]]:
         """Features (P,) of the input in each of its tails. Raises the errors of `check`."""
         with self._changed:
-            evicted = self._queue.input_to_evict(item.admission, self._free(item.admission.alone))
+            evicted = self._queue.input_to_evict(item.trunk, item.admission, self._free(item.admission.alone))
             if evicted is not None:
                 self._queue.inputs.remove(evicted)
                 evicted.fail(queue_full(self._queue.seconds_ahead(item.admission)))
             queued = QueuedInput(item)
-            self._queue.inputs.append(queued)
+            self._queue.add(queued)
             self._changed.notify()
         try:
             return await asyncio.wrap_future(queued.future)
@@ -78,13 +79,16 @@ class Batcher:
             self._drop(queued)
             raise
 
-    async def probe(self) -> None:
-        """Return once a thread has taken an empty job, which goes to the front of the queue."""
+    def is_stalled(self, seconds: float) -> bool:
+        """Whether for so long inputs waited or ran, and no run started or ended."""
         with self._changed:
-            queued = QueuedInput(None)
-            self._queue.inputs.insert(0, queued)
-            self._changed.notify()
-        await asyncio.wrap_future(queued.future)
+            busy = self._queue.inputs or any(not run.abandoned for run in self._queue.runs)
+            return bool(busy) and time.perf_counter() - self._queue.last_progress > seconds
+
+    def refuses_everything(self, seconds: float) -> bool:
+        """Whether for so long every input was refused."""
+        with self._changed:
+            return self._queue.refuses_everything(seconds)
 
     def close(self) -> None:
         """Finish running batches and drop waiting inputs."""
@@ -169,20 +173,19 @@ class Batcher:
 
     def _forward(self, batch: list[QueuedInput], run: Run) -> list[Done[list[Vector]] | Exception]:
         """The outcome of each input. A failing batch runs again in halves, so that only the faulty input fails."""
-        inputs = [queued.input for queued in batch if queued.input]
+        inputs = [queued.input for queued in batch]
         started = time.perf_counter()
         try:
-            features = forward(inputs, self._cache, run.options) if inputs else [[]]
+            features = forward(inputs, self._cache, run.options)
         except Exception as error:  # of any kind: the thread and the other inputs continue
             if len(batch) == 1 or run.options.terminate:
                 return [error for _ in batch]
             middle = len(batch) // 2
             return self._forward(batch[:middle], run) + self._forward(batch[middle:], run)
         seconds = time.perf_counter() - started
-        if inputs:
-            self._observe(len(inputs))
-            with self._changed:
-                self._queue.run_time.learn(padded_tokens(batch), seconds)
+        self._observe(len(inputs))
+        with self._changed:
+            self._queue.learn(batch, seconds)
         return [
             Done(vectors, started - queued.submitted, seconds) for queued, vectors in zip(batch, features, strict=True)
         ]

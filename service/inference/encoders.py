@@ -49,9 +49,11 @@ class Encoders:
     def check(self, models: Sequence[Model], item: Item, deadline: float) -> None:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if the item would be refused now."""
         if item.image is not None:
-            self.image.check(_admission(models[0], models[0].image_tower.trunk.tokens or 1, deadline))
+            trunk = models[0].image_tower.trunk
+            self.image.check(trunk, _admission(models[0], trunk.tokens or 1, deadline))
         if item.text is not None:
-            self.text.check(_admission(models[0], 1, deadline))  # its number of tokens is not known yet
+            # The number of its tokens is not known yet.
+            self.text.check(models[0].text_tower.trunk, _admission(models[0], 1, deadline))
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> tuple[Encoded, Encoded]:
         """The image and text features of an item in models that share their trunks. Raises the errors of `check`."""
@@ -74,10 +76,6 @@ class Encoders:
         finally:  # if one tower refuses its input, the features of the other are not needed
             image_run.cancel()
             text_run.cancel()
-
-    async def probe(self) -> None:
-        """Return once both encoders have taken an empty job."""
-        await asyncio.gather(self.image.probe(), self.text.probe())
 
     def close(self) -> None:
         """Finish running batches and drop waiting inputs."""

@@ -27,7 +27,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 
-PROBE_SECONDS = 5.0  # time limit of `Engine.check_ready`
+STALL_SECONDS = 5.0  # without progress, or with refusals only, until the service is not ready
 _NONFINITE_BEFORE_RECHECK = 5  # after this many answers that are not finite, a version is checked again
 
 
@@ -132,18 +132,18 @@ class Engine:
         record.add(Stage.HEAD, time.perf_counter() - start)
         return Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
 
-    async def check_ready(self) -> None:
+    def check_ready(self) -> None:
         """Return if the service would answer a request. Raises ServiceError `draining`, `no_model` or `stalled`."""
         if self._is_draining:
             raise ServiceError(Code.DRAINING, "The service is about to stop; ask another instance.")
         if not self.catalog.live:
             raise no_model()
-        try:
-            async with asyncio.timeout(PROBE_SECONDS):
-                await asyncio.gather(self.preparation.probe(), self.encoders.probe())
-        except TimeoutError as error:
+        encoders = (self.encoders.image, self.encoders.text)
+        if any(part.is_stalled(STALL_SECONDS) for part in (self.preparation, *encoders)):
             detail = "A job has waited for seconds; ask another instance, and restart this one if it stays so."
-            raise ServiceError(Code.STALLED, detail) from error
+            raise ServiceError(Code.STALLED, detail)
+        if any(encoder.refuses_everything(STALL_SECONDS) for encoder in encoders):
+            raise ServiceError(Code.STALLED, "Every request has been refused for seconds; ask another instance.")
 
     def drain(self) -> None:
         """Report from now on that the service is not ready. It still answers requests."""

@@ -28,6 +28,7 @@ class Workers:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}")
         self._max_unfinished = threads + queue_size
         self._unfinished: set[Future[Any]] = set()
+        self._last_progress = 0.0  # when a job last started or ended, or came to idle threads
 
     def check(self) -> None:
         """Raises ServiceError `queue_full` if a job would be refused now."""
@@ -37,25 +38,27 @@ class Workers:
     async def run(self, job: Callable[[], T]) -> Done[T]:
         """Run `job` on one of the threads. Raises ServiceError `queue_full` if too many jobs wait already."""
         self.check()
-        return await self._submit(job)
-
-    async def probe(self) -> None:
-        """Return once a thread has taken an empty job, which queues behind all others."""
-        await self._submit(lambda: None)
-
-    def close(self) -> None:
-        """Finish running jobs and drop waiting ones."""
-        self._executor.shutdown(cancel_futures=True)
-
-    async def _submit(self, job: Callable[[], T]) -> Done[T]:
         submitted = time.perf_counter()
+        if not self._unfinished:
+            self._last_progress = submitted
 
         def timed() -> Done[T]:
-            started = time.perf_counter()
-            result = job()
+            started = self._last_progress = time.perf_counter()
+            try:
+                result = job()
+            finally:
+                self._last_progress = time.perf_counter()
             return Done(result, started - submitted, time.perf_counter() - started)
 
         future = self._executor.submit(timed)
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)  # runs even if the waiting request was cancelled
         return await asyncio.wrap_future(future)
+
+    def is_stalled(self, seconds: float) -> bool:
+        """Whether for so long jobs waited or ran, and none started or ended."""
+        return bool(self._unfinished) and time.perf_counter() - self._last_progress > seconds
+
+    def close(self) -> None:
+        """Finish running jobs and drop waiting ones."""
+        self._executor.shutdown(cancel_futures=True)

@@ -53,7 +53,7 @@ async def live() -> Live:
 @router.get("/health/ready")
 async def ready(engine: EngineDep) -> Ready:
     """A task is loaded, and the threads that answer requests accept work."""
-    await engine.check_ready()
+    engine.check_ready()
     return Ready()
 
 
@@ -111,7 +111,7 @@ def _metadata(model: Model) -> ModelMetadata:
 
 
 async def _ready(engine: Engine, model: Model) -> ModelReady:
-    await engine.check_ready()
+    engine.check_ready()
     return ModelReady(name=model.manifest.task)
 
 

@@ -144,7 +144,7 @@ async def livez() -> Health:
 @router.get("/readyz")
 async def readyz(engine: EngineDep) -> Health:
     """A task is loaded, and the threads that answer requests accept work."""
-    await engine.check_ready()
+    engine.check_ready()
     return Health()
 
 

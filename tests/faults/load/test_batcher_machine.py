@@ -32,7 +32,6 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batcher: Batcher = self.made(QUEUE, BATCH)
         self.numbers = iter(range(1, 10**6))
         self.under_way: dict[int, asyncio.Task[float]] = {}
-        self.probes: list[asyncio.Task[None]] = []
         self.given_up: set[int] = set()  # they may keep their place until a thread looks at the queue again
         self.is_closed = False
 
@@ -41,7 +40,7 @@ class BatcherMachine(RuleBasedStateMachine):
             if not self.is_closed:
                 self.closes()
         finally:
-            left = [*self.under_way.values(), *self.probes, *asyncio.all_tasks(self.loop)]  # where an assertion failed
+            left = [*self.under_way.values(), *asyncio.all_tasks(self.loop)]  # where an assertion failed
             for task in left:
                 task.cancel()
             self.loop.run_until_complete(asyncio.wait(left) if left else asyncio.sleep(0))
@@ -63,12 +62,6 @@ class BatcherMachine(RuleBasedStateMachine):
             else:
                 assert waiting < QUEUE, f"taken while {waiting} waited"
                 self.under_way[number] = task
-
-    @precondition(lambda self: not self.is_closed and self.waiting() < QUEUE)
-    @rule()
-    def probes_it(self) -> None:
-        self.probes.append(self.loop.create_task(self.batcher.probe()))
-        self.settle()
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data())
@@ -93,7 +86,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.is_closed = True
         self.gate.open()
         self.loop.run_until_complete(asyncio.to_thread(self.batcher.close))
-        if tasks := [*self.under_way.values(), *self.probes]:
+        if tasks := [*self.under_way.values()]:
             _, forgotten = self.loop.run_until_complete(asyncio.wait(tasks, timeout=HANG_SECONDS))
             for task in forgotten:
                 task.cancel()
@@ -118,11 +111,10 @@ class BatcherMachine(RuleBasedStateMachine):
                 assert str(task.exception()) == "poison"
             else:
                 assert task.result() == expected(number), f"{number} was given {task.result()}"
-        self.probes = [task for task in self.probes if not task.done()]
 
     def waiting(self) -> int:
         """Requests that no run has taken yet."""
-        return len(self.under_way.keys() - self.gate.seen) + len(self.probes)
+        return len(self.under_way.keys() - self.gate.seen)
 
     def settle(self, *asking: asyncio.Task[float]) -> None:
         """Until the thread waits at the gate or has nothing left to do."""
@@ -132,7 +124,7 @@ class BatcherMachine(RuleBasedStateMachine):
             self.check_answers()
             if self.gate.inside is not None:
                 return
-            if all(task.done() for task in (*self.under_way.values(), *self.probes, *asking)):
+            if all(task.done() for task in (*self.under_way.values(), *asking)):
                 self.given_up.clear()
                 return
             assert time.monotonic() < deadline, "a request was forgotten"

@@ -24,6 +24,7 @@ from service.errors import Code, ServiceError
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
 from service.inference.input_queue import InputQueue, choose
+from service.inference.run_statistics import RunTime
 from service.inference.trunk_cache import TrunkCache
 
 
@@ -338,7 +339,8 @@ def test_a_run_that_does_not_stop_is_replaced_by_another_thread(monkeypatch, eve
         batcher, held = make([]), Held()
         stuck = await occupy(batcher, held)
         stuck.cancel()
-        await asyncio.wait_for(batcher.probe(), 10)
+        await asyncio.sleep(0.2)
+        assert not batcher.is_stalled(0.1)
         done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
         assert done.result[0].tolist() == [7]
         held.release.set()
@@ -356,11 +358,13 @@ def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_r
         return text(trunk, (), [1], alone=True, deadline=time.perf_counter() + 3600 * hours)
 
     async def scenario() -> None:
-        batcher._queue.run_time.learn(1, 3600)
-        with pytest.raises(ServiceError) as caught:
-            await batcher.run(within(hours=0.5))
-        assert (caught.value.code, caught.value.retry_after_seconds) == (Code.DEADLINE_UNREACHABLE, 1)
+        for graph in (trunk, held):
+            batcher._queue.run_times.setdefault(graph, RunTime()).learn(1, 3600)
         busy = await occupy(batcher, held)
+        with pytest.raises(ServiceError) as caught:
+            await batcher.run(within(hours=1.5))
+        assert caught.value.code is Code.DEADLINE_UNREACHABLE
+        assert caught.value.retry_after_seconds == pytest.approx(3600, rel=0.1)
         waiting = [asyncio.create_task(batcher.run(within(hours=7.5))) for _ in range(5)]
         await asyncio.sleep(0)
         with pytest.raises(ServiceError) as caught:  # one run and five inputs are ahead of it
@@ -373,6 +377,62 @@ def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_r
         await asyncio.to_thread(batcher.close)
 
     batcher, trunk, held = make([]), Stub(), Held()
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("limit_seconds", [2, 1, 0.5])
+def test_an_idle_encoder_never_refuses_whatever_it_has_learned(limit_seconds):
+    async def scenario() -> None:
+        batcher._queue.run_times.setdefault(trunk, RunTime()).learn(1, 4.0)
+        for _ in range(10):
+            item = text(trunk, (Stub(last_of),), [7], deadline=time.perf_counter() + limit_seconds)
+            assert (await batcher.run(item)).result[0].tolist() == [7]
+        await asyncio.to_thread(batcher.close)
+
+    batcher, trunk = make([]), Stub()
+    asyncio.run(scenario())
+
+
+def test_a_slow_backbone_does_not_make_a_fast_one_look_slow():
+    def within_a_minute(trunk: Stub) -> TowerInput:
+        return text(trunk, (Stub(last_of),), [7], deadline=time.perf_counter() + 60)
+
+    async def scenario() -> None:
+        batcher._queue.run_times.setdefault(slow, RunTime()).learn(1, 3600)
+        batcher._queue.run_times.setdefault(held, RunTime()).learn(1, 0.001)
+        busy = await occupy(batcher, held)
+        waiting = asyncio.create_task(batcher.run(within_a_minute(fast)))
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as caught:
+            await batcher.run(within_a_minute(slow))
+        assert caught.value.code is Code.DEADLINE_UNREACHABLE
+        held.release.set()
+        await busy
+        assert (await waiting).result[0].tolist() == [7]
+        await asyncio.to_thread(batcher.close)
+
+    batcher, slow, fast, held = make([]), Stub(), Stub(), Held()
+    asyncio.run(scenario())
+
+
+def test_an_encoder_that_refuses_everything_for_a_while_says_so():
+    async def scenario() -> None:
+        batcher._queue.run_times.setdefault(held, RunTime()).learn(1, 3600)
+        busy = await occupy(batcher, held)
+        for _ in range(5):
+            with pytest.raises(ServiceError):
+                batcher.check(held, Admission("one", 1, deadline=time.perf_counter() + 60))
+            await asyncio.sleep(0.03)
+        assert batcher.refuses_everything(0.1)
+        assert not batcher.refuses_everything(60)
+        admitted = asyncio.create_task(batcher.run(text(Stub(), (), [1])))  # without a deadline
+        await asyncio.sleep(0)
+        assert not batcher.refuses_everything(0.1)
+        held.release.set()
+        await asyncio.gather(busy, admitted)
+        await asyncio.to_thread(batcher.close)
+
+    batcher, held = make([]), Held()
     asyncio.run(scenario())
 
 

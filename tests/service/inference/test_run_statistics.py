@@ -26,6 +26,33 @@ def test_the_estimate_is_zero_at_first_and_old_runs_fade():
     assert run_time.seconds(0) == 0.0
 
 
+@pytest.mark.parametrize("slow", [3.0, 60.0, 3600.0])
+def test_one_slow_run_is_forgotten_after_a_few_usual_ones(slow):
+    run_time = RunTime()
+    for seconds in [slow, *[0.001] * 25]:
+        run_time.learn(10, seconds)
+    assert run_time.seconds(10) < 0.01
+
+    for seconds in [slow, *[0.001] * 5]:
+        run_time.learn(10, seconds)
+    assert run_time.seconds(10) < 0.01
+
+
+def test_runs_that_stay_slower_become_the_estimate():
+    run_time = RunTime()
+    for seconds in [0.001] * 100 + [0.1] * 300:
+        run_time.learn(10, seconds)
+    assert run_time.seconds(10) == pytest.approx(0.1, rel=0.05)
+
+
+@pytest.mark.parametrize(("pause", "share"), [(10, 0.5), (20, 0.25), (600, 0.0)])
+def test_an_estimate_fades_while_no_run_ends(clock, pause, share):
+    run_time = RunTime()
+    run_time.learn(10, 4.0)
+    clock[0] += pause
+    assert run_time.seconds(10) == pytest.approx(4.0 * share, abs=1e-6)
+
+
 def test_every_run_adds_its_fixed_cost():
     run_time = RunTime()
     for tokens in (10, 20, 30, 40):

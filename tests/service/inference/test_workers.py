@@ -17,12 +17,27 @@ def test_jobs_beyond_the_queue_are_refused_at_once():
         with pytest.raises(ServiceError) as caught:
             await workers.run(release.wait)
         assert caught.value.code is Code.QUEUE_FULL
-        probe = asyncio.create_task(workers.probe())
-        await asyncio.sleep(0.05)
-        assert not probe.done()
         release.set()
-        await asyncio.gather(*accepted, probe)
+        await asyncio.gather(*accepted)
         assert (await workers.run(lambda: 7)).result == 7
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_threads_without_progress_are_stalled_only_while_they_have_work():
+    async def scenario() -> None:
+        workers, release = Workers("test", threads=1, queue_size=2), threading.Event()
+        assert not workers.is_stalled(0.05)
+        accepted = [asyncio.create_task(workers.run(release.wait)) for _ in range(2)]
+        await asyncio.sleep(0.02)
+        assert not workers.is_stalled(60)
+        await asyncio.sleep(0.1)
+        assert workers.is_stalled(0.05)
+        release.set()
+        await asyncio.gather(*accepted)
+        await asyncio.sleep(0.1)
+        assert not workers.is_stalled(0.05)
         workers.close()
 
     asyncio.run(scenario())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 
@@ -40,8 +41,9 @@ def test_probes_answer_and_are_not_counted_as_requests(client, sample):
 def test_ready_fails_when_an_encoder_takes_no_work(shelf, serve, monkeypatch, occupied, encoder):
     shelf.publish("fruit")
     client = serve(shelf.store, encoder_workers=1)
-    monkeypatch.setattr("service.inference.engine.PROBE_SECONDS", 0.05)
+    monkeypatch.setattr("service.inference.engine.STALL_SECONDS", 0.05)
     with occupied(client, encoder):
+        time.sleep(0.1)
         response = client.get("/readyz")
     assert (response.status_code, response.json()["code"]) == (503, "stalled")
     assert client.get("/livez").status_code == 200
