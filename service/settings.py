@@ -26,16 +26,12 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from model_store import DEFAULT_STORE
 from model_store.items.pictures import MAX_PIXELS
 from model_store.messages import describe_field_error
+from service.cores import usable_cores
 
 PREFIX = "MORA_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\\\s]+")
 _PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on; a container may have fewer than its machine."""
-    return len(os.sched_getaffinity(0))
 
 
 class Settings(BaseSettings):

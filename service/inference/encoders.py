@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from model_store import Precision
 from service.api.item import Item
+from service.cores import usable_cores
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
 from service.inference.input_queue import InputQueue
@@ -17,7 +18,7 @@ from service.models.graphs import has_cuda
 from service.models.head import Vector
 from service.models.loaded_model import Model
 from service.models.preparation import Prepared
-from service.settings import Settings, usable_cores
+from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
 _CPU_BATCH_TOKENS = 512

@@ -11,12 +11,12 @@ import pyarrow as pa
 import ray
 
 from model_store import StoreError
+from service.cores import usable_cores
 from service.labelling.bulk import LabelledPart, PartLabeller
 from service.labelling.job import Part
 from service.labelling.planning import Plan
 from service.labelling.rows import DataSetError
 from service.models.refusal import RefusedError
-from service.settings import usable_cores
 
 _OBJECT_STORE_BYTES = 100_000_000  # room for names of parts
 

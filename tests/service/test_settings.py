@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from service.settings import Settings, check_names, read_settings, usable_cores
+from service.cores import usable_cores
+from service.settings import Settings, check_names, read_settings
 
 
 def test_every_setting_is_described():
