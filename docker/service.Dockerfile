@@ -56,6 +56,7 @@ ENV PATH=/opt/mora/bin:/usr/local/bin:/usr/bin:/bin \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     PYTHONDONTWRITEBYTECODE=1 \
     MORA_HOST=0.0.0.0 \
+    MORA_ALLOWED_HOSTS=* \
     MORA_STORE=/store \
     MORA_LOG_FORMAT=json
 USER 10001:10001

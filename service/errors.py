@@ -52,7 +52,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found", 404, "No such path"
     METHOD_NOT_ALLOWED = "method_not_allowed", 405, "The path does not take this method"
     BAD_HTTP = "bad_http", 400, "The request is not HTTP/1.1", "", {"Connection": "close"}
-    BAD_HOST = "bad_host", 400, "The Host header is missing or invalid"
+    BAD_HOST = "bad_host", 400, "The Host header is missing, invalid or not allowed"
     HEADERS_TOO_LARGE = "headers_too_large", 431, "The headers are too large", "", {"Connection": "close"}
     UNAUTHORIZED = "unauthorized", 401, "The request has no valid key", "", {"WWW-Authenticate": "Bearer"}
     RATE_LIMITED = "rate_limited", 429, "The client asks too often"

@@ -31,6 +31,7 @@ from service.cores import usable_cores
 PREFIX = "MORA_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\\\s]+")
+_HOST_PATTERN = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]{2,45}\]")
 _PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 
 
@@ -53,6 +54,9 @@ class Settings(BaseSettings):
     """Path prefix under which a reverse proxy publishes the service, such as `/mora`, removed by the proxy or not."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=tuple)
     """Web pages that may use the service: their origins, separated by commas, or `*`; by default only its own pages."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=tuple)
+    """Host names that the service answers for, separated by commas, such as `*.shop.example`, or `*`; by default any,
+    but only loopback names on a loopback address."""
     api_keys_file: Path | None = None
     """File of API keys (`mora-serve hash-key`), read again when it changes; by default no key is needed."""
     rate_limit: NonNegativeFloat = 0.0
@@ -119,13 +123,18 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _origins(cls, value: object) -> object:
-        names = value.split(",") if isinstance(value, str) else value
-        if not isinstance(names, list | tuple):
-            return value
-        origins = [_origin(str(name).strip()) for name in names if str(name).strip()]
+        origins = tuple(map(_origin, _listed(value)))
         if "*" in origins and len(origins) > 1:
             raise ValueError("* allows every origin; leave out the others")
-        return tuple(origins)
+        return origins
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _hosts(cls, value: object) -> object:
+        for name in (names := _listed(value)):
+            if name != "*" and not _HOST_PATTERN.fullmatch(name):
+                raise ValueError(f"{name} is not a host name, an address or `*.` and a domain; give no scheme or port")
+        return names
 
     @field_validator("traces_endpoint")
     @classmethod
@@ -136,6 +145,14 @@ class Settings(BaseSettings):
             except metadata.PackageNotFoundError as error:
                 raise ValueError("traces need the extra otel (pip install '.[otel]')") from error
         return endpoint
+
+
+def _listed(value: object) -> tuple[str, ...]:
+    """The parts of a text that are separated by commas, or the items of a list. Raises ValueError."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list | tuple):
+        raise ValueError("give names, separated by commas")
+    return tuple(str(part).strip() for part in parts if str(part).strip())
 
 
 def _origin(text: str) -> str:

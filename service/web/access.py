@@ -15,12 +15,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import Code, ServiceError
 from service.telemetry.record import RequestRecord
+from service.web.hosts import AllowedHosts
 from service.web.keys import ApiKeys
 from service.web.problems import problem_response
 
 _PROBES = ("/livez", "/readyz")
-_HOST = re.compile(r"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
+_ANY_HOST = AllowedHosts("*")
 _ROUNDING = 1e-3  # part of a token that may be missing because clocks round; the client owes it
 
 
@@ -50,18 +51,25 @@ class RateLimit:
 class Access:
     """ASGI middleware inside `Observation`, whose record it uses.
 
-    It checks the path that is routed. The Host header is checked and otherwise ignored.
+    It checks the path that is routed.
 
     Args:
+        hosts: the host names that the service answers for. Probes may name any, such as the address of a pod.
         keys: the accepted keys; None accepts every request.
         limit: for each key. Without keys all clients share it, because an address may be that of a proxy.
         open_paths: need no key and do not count against the limit, like the probes.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: ApiKeys | None, limit: RateLimit | None, open_paths: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        hosts: AllowedHosts,
+        keys: ApiKeys | None,
+        limit: RateLimit | None,
+        open_paths: Collection[str] = (),
     ) -> None:
         self._app = app
+        self._hosts = hosts
         self._keys = keys
         self._limit = limit
         self._open_paths = frozenset([*_PROBES, *open_paths])
@@ -82,7 +90,7 @@ class Access:
 
     def _admit(self, scope: Scope, record: RequestRecord) -> None:
         """Raises ServiceError for a request that is refused."""
-        _check_host(scope)
+        (_ANY_HOST if scope["path"] in _PROBES else self._hosts).check(scope)
         if scope["path"] in self._open_paths:
             return
         if self._keys is not None:
@@ -92,14 +100,6 @@ class Access:
             if seconds > 0:
                 detail = "Send requests less often; Retry-After gives the wait in seconds."
                 raise ServiceError(Code.RATE_LIMITED, detail, math.ceil(seconds))
-
-
-def _check_host(scope: Scope) -> None:
-    hosts = Headers(scope=scope).getlist("host")
-    if not hosts and scope.get("http_version") == "1.0":  # HTTP/1.0 does not require this header
-        return
-    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
-        raise ServiceError(Code.BAD_HOST, "Send one Host header: a name or an address, and optionally a port.")
 
 
 def _identify(scope: Scope, keys: ApiKeys) -> str:

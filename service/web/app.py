@@ -30,6 +30,7 @@ from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.cors import Cors
 from service.web.described_app import DescribedApp
 from service.web.head_as_get import HeadAsGet
+from service.web.hosts import AllowedHosts
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.parsing import RequestParser
@@ -115,7 +116,8 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: ApiKeys | None) -> C
     limits = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
     app.add_middleware(SlowBodies, **limits, metrics=metrics)
     limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
-    app.add_middleware(Access, keys=keys, limit=limit, open_paths=page.page_paths())
+    hosts = AllowedHosts(settings.allowed_hosts)
+    app.add_middleware(Access, hosts=hosts, keys=keys, limit=limit, open_paths=page.page_paths())
     app.add_middleware(Observation, metrics=metrics)
     close_traces = _trace(app, settings)
     if settings.root_path:

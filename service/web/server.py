@@ -25,6 +25,7 @@ from service.inference.engine import Engine
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.web.connections import Connection, Connections
+from service.web.hosts import AllowedHosts
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
@@ -117,7 +118,8 @@ class Server(uvicorn.Server):
             sys.exit(1)
 
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
-        config = _config(_metrics_app(self._service.state.metrics), self._settings.host, port)
+        app = _metrics_app(self._service.state.metrics, AllowedHosts(self._settings.allowed_hosts))
+        config = _config(app, self._settings.host, port)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(lambda: Connection(config, self._connections, {}), config.host, port)
@@ -135,19 +137,20 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     )
 
 
-def _metrics_app(metrics: Metrics) -> ASGIApp:
+def _metrics_app(metrics: Metrics, hosts: AllowedHosts) -> ASGIApp:
     """The application on the metrics port. It answers `/metrics` only and needs no API key."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = uuid.uuid4().hex
-        if scope["path"] != "/metrics":
-            error = ServiceError(Code.NOT_FOUND, "This port has only /metrics.")
-            response = problem_response(error, request_id)
-        elif scope["method"] not in ("GET", "HEAD"):
-            error = ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
-            response = problem_response(error, request_id, {"Allow": "GET, HEAD"})
-        else:
-            response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        try:
+            hosts.check(scope)
+            if scope["path"] != "/metrics":
+                raise ServiceError(Code.NOT_FOUND, "This port has only /metrics.")
+            if scope["method"] not in ("GET", "HEAD"):
+                raise ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
+        except ServiceError as error:
+            headers = {"Allow": "GET, HEAD"} if error.code is Code.METHOD_NOT_ALLOWED else None
+            response = problem_response(error, uuid.uuid4().hex, headers)
         await response(scope, receive, send)
 
     return app

@@ -104,7 +104,8 @@ def _running(store: Path, settings: dict[str, object], planted: str = "") -> Ite
     command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
     is_quiet = settings.get("log_level") in ("warning", "error")
     port = _free_port() if is_quiet else 0
-    for name, value in {"port": port, "poll_seconds": 0.05, "intra_op_threads": 1, **settings}.items():
+    defaults = {"port": port, "poll_seconds": 0.05, "intra_op_threads": 1, "allowed_hosts": "*"}
+    for name, value in {**defaults, **settings}.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=_ROOT)
     killer = threading.Timer(_START_SECONDS, process.kill)

@@ -111,3 +111,26 @@ def test_a_path_prefix_has_no_last_slash(text, prefix):
 def test_what_is_no_path_prefix_is_an_error(text):
     with pytest.raises(ValueError, match=r"^--root-path \(MORA_ROOT_PATH\): a path prefix begins with a slash"):
         read_settings({"root_path": text})
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("shop.example", ("shop.example",)),
+        (" shop.example , *.shop.example,", ("shop.example", "*.shop.example")),
+        ("*", ("*",)),
+        ("10.0.0.7,[::1]", ("10.0.0.7", "[::1]")),
+        ("", ()),
+    ],
+)
+def test_allowed_hosts_are_names_separated_by_commas(monkeypatch, text, hosts):
+    monkeypatch.setenv("MORA_ALLOWED_HOSTS", text)
+    assert read_settings({}).allowed_hosts == hosts
+
+
+@pytest.mark.parametrize(
+    "text", ["http://shop.example", "shop.example:8000", "shop.*", "*shop.example", "a b", "shop..example"]
+)
+def test_a_host_that_cannot_match_is_a_start_up_error(text):
+    with pytest.raises(ValueError, match=r"^--allowed-hosts \(MORA_ALLOWED_HOSTS\): [^\n]+$"):
+        read_settings({"allowed_hosts": text})

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from service.errors import Code
 from service.web.access import Access
+from service.web.hosts import AllowedHosts
 from service.web.keys import key_line
 from service.web.page import page_paths
 
@@ -117,7 +118,7 @@ def test_a_websocket_is_closed_before_it_reaches_a_route():
         async def __call__(self, scope, receive, send) -> None:
             await send({"type": "websocket.accept"})
 
-    client = TestClient(Access(Accepting(), keys=None, limit=None))
+    client = TestClient(Access(Accepting(), AllowedHosts(), keys=None, limit=None))
     with pytest.raises(WebSocketDisconnect), client.websocket_connect("/livez"):
         pass
 
