@@ -70,11 +70,15 @@ def hash_key(
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Read the key from standard input instead of creating one.")
     ] = False,
+    task: Annotated[
+        list[str] | None, typer.Option(help="A task that the key may use; may be repeated. Without it, all.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="Last day of the key in UTC, such as 2027-01-31.")] = None,
 ) -> None:
     """Print the line of MORA_API_KEYS_FILE for a key. A new key is shown once, on standard error."""
     key = sys.stdin.readline().rstrip("\r\n") if stdin else make_key()
     try:
-        line = key_line(name, key)
+        line = key_line(name, key, task or (), expires)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if not stdin:

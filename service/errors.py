@@ -55,6 +55,7 @@ class Code(StrEnum):
     BAD_HOST = "bad_host", 400, "The Host header is missing, invalid or not allowed"
     HEADERS_TOO_LARGE = "headers_too_large", 431, "The headers are too large", "", {"Connection": "close"}
     UNAUTHORIZED = "unauthorized", 401, "The request has no valid key", "", {"WWW-Authenticate": "Bearer"}
+    FORBIDDEN = "forbidden", 403, "The key does not allow this"
     RATE_LIMITED = "rate_limited", 429, "The client asks too often"
     SLOW_CLIENT = "slow_client", 408, "The body came too slowly"
     QUEUE_FULL = "queue_full", 503, "The service is at its limit"
@@ -81,6 +82,11 @@ class ServiceError(Exception):
         self.code = code
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+
+
+def forbidden_task() -> ServiceError:
+    """The error for a task that the client's key may not use, whether it exists or not."""
+    return ServiceError(Code.FORBIDDEN, "The key does not allow this task; GET /tasks lists those that it allows.")
 
 
 def queue_full(seconds: float = 0.0) -> ServiceError:

@@ -15,7 +15,7 @@ import numpy as np
 from service.api.answers import Answer, Classification, Embedding, Explanation
 from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
-from service.errors import Code, ServiceError, no_model
+from service.errors import Code, ServiceError, forbidden_task, no_model
 from service.inference.encoders import Encoders
 from service.inference.explanation import explain
 from service.inference.workers import Workers
@@ -84,7 +84,11 @@ class Engine:
 
     async def find(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
         """The live model of a task, or the given version of it, loaded now if necessary. Raises ServiceError."""
+        if task is not None and not record.allows(task):  # first, so that nobody learns which tasks exist
+            raise forbidden_task()
         live = self.catalog.find(task)
+        if not record.allows(live.manifest.task):
+            raise forbidden_task()
         if version is None:
             return live
         name = live.manifest.task

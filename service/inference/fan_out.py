@@ -11,7 +11,7 @@ import structlog
 from service.api.answers import Answer, BatchClassification
 from service.api.item import Batch, Item
 from service.api.problems import problem_of
-from service.errors import ServiceError, internal
+from service.errors import ServiceError, forbidden_task, internal
 from service.inference.engine import Engine
 from service.models.loaded_model import Model
 from service.telemetry.record import RequestRecord
@@ -23,7 +23,7 @@ _log = structlog.get_logger()
 
 async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) -> BatchClassification:
     """A cell for each input and task; an error fills its own cell only."""
-    models = [_find(engine, task) for task in batch.tasks]
+    models = [_find(engine, task, record) for task in batch.tasks]
     rows = await answer_all(engine, models, batch.inputs, batch.top_k, record)
     return BatchClassification(
         results=[
@@ -61,7 +61,9 @@ async def answer_all(
     return await asyncio.gather(*map(row, items))
 
 
-def _find(engine: Engine, task: str) -> Model | ServiceError:
+def _find(engine: Engine, task: str, record: RequestRecord) -> Model | ServiceError:
+    if not record.allows(task):
+        return forbidden_task()
     try:
         return engine.catalog.find(task)
     except ServiceError as error:

@@ -47,6 +47,7 @@ class RequestRecord:
     pattern: Pattern | None = None
     deadline: float = math.inf  # of time.perf_counter
     client: str | None = None  # the name of its API key
+    allowed_tasks: frozenset[str] | None = None  # by its API key; None: all
     problem: str | None = None  # the reason in mora_rejected_total
     stage_seconds: dict[Stage, float] = field(default_factory=dict)
     runs: list[StageRun] = field(default_factory=list)  # in the order of their end
@@ -59,6 +60,10 @@ class RequestRecord:
     def allow(self, milliseconds: float) -> None:
         """Set the deadline, counted from the request's arrival."""
         self.deadline = self.started + milliseconds / 1000
+
+    def allows(self, task: str) -> bool:
+        """Whether the client may use a task."""
+        return self.allowed_tasks is None or task in self.allowed_tasks
 
     def add(self, stage: Stage, seconds: float, started: float | None = None) -> None:
         """Add a run of a stage. `started` is by time.perf_counter(); by default the run ends now."""

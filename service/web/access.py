@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.errors import Code, ServiceError
 from service.telemetry.record import RequestRecord
 from service.web.hosts import AllowedHosts
-from service.web.keys import ApiKeys
+from service.web.keys import ApiKeys, Client
 from service.web.problems import problem_response
 
 _PROBES = ("/livez", "/readyz")
@@ -94,7 +94,10 @@ class Access:
         if scope["path"] in self._open_paths:
             return
         if self._keys is not None:
-            record.client = _identify(scope, self._keys)
+            client = _identify(scope, self._keys)
+            record.client, record.allowed_tasks = client.name, client.tasks
+            if client.tasks is not None and scope["path"] == "/metrics":
+                raise ServiceError(Code.FORBIDDEN, "A key for some tasks cannot read the metrics of all.")
         if self._limit is not None:
             seconds = self._limit.take(record.client or "")
             if seconds > 0:
@@ -102,10 +105,12 @@ class Access:
                 raise ServiceError(Code.RATE_LIMITED, detail, math.ceil(seconds))
 
 
-def _identify(scope: Scope, keys: ApiKeys) -> str:
+def _identify(scope: Scope, keys: ApiKeys) -> Client:
     headers = Headers(scope=scope).getlist("authorization")
     bearer = _BEARER.fullmatch(headers[0]) if len(headers) == 1 else None
     client = keys.client_of(bearer[1].encode()) if bearer else None
     if client is None:
         raise ServiceError(Code.UNAUTHORIZED, "Send one Authorization header: `Bearer` and a key of this service.")
+    if client.has_expired():
+        raise ServiceError(Code.UNAUTHORIZED, "The key has expired; ask the operator of the service for a new one.")
     return client

@@ -37,7 +37,7 @@ from service.web.parsing import RequestParser
 from service.web.path_prefix import PathPrefix, check_prefix
 from service.web.problems import problem_response
 from service.web.query import refuse_query
-from service.web.routes import router, scrape
+from service.web.routes import check_scope, router, scrape
 from service.web.showcase import Showcase
 from service.web.slow_bodies import SlowBodies
 
@@ -90,7 +90,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
-        dependencies=[Depends(refuse_query)],
+        dependencies=[Depends(check_scope), Depends(refuse_query)],
         generate_unique_id_function=lambda route: route.name,
         telemetry=_NO_TELEMETRY,
     )

@@ -25,6 +25,7 @@ from service.api.answers import (
 from service.api.openapi import batch_body, failures, item_body
 from service.api.problems import ProblemDetails
 from service.api.requests import ClassifyRequest, EmbedRequest
+from service.errors import forbidden_task
 from service.inference.engine import Engine
 from service.inference.fan_out import classify_batch
 from service.telemetry.metrics import Metrics
@@ -45,6 +46,13 @@ def _app_state(name: str) -> object:
 async def _record(request: Request) -> RequestRecord:
     record: RequestRecord = request.state.record
     return record
+
+
+async def check_scope(request: Request) -> None:
+    """Raises ServiceError `forbidden` for a path of a task that the client's key does not allow."""
+    task, record = request.path_params.get("task"), request.state.record
+    if task is not None and not record.allows(task):
+        raise forbidden_task()
 
 
 EngineDep = Annotated[Engine, _app_state("engine")]
@@ -90,9 +98,9 @@ async def batch(request: Request, parser: ParserDep, engine: EngineDep, record: 
 
 
 @router.get("/tasks")
-async def tasks(engine: EngineDep) -> TaskList:
-    """Every loaded task."""
-    models = [model for _, model in sorted(engine.catalog.live.items())]
+async def tasks(engine: EngineDep, record: RecordDep) -> TaskList:
+    """Every loaded task that the client may use."""
+    models = [model for task, model in sorted(engine.catalog.live.items()) if record.allows(task)]
     return TaskList(tasks=[TaskSummary(**dict(model.manifest), precision=model.precision) for model in models])
 
 

@@ -169,3 +169,68 @@ def test_the_main_port_has_no_metrics_if_they_have_their_own_port(shelf, serve):
     client = serve(shelf.store, metrics_port=0)
     assert client.get("/metrics").status_code == 404
     assert "/metrics" not in client.get("/openapi.json").json()["paths"]
+
+
+@pytest.fixture
+def scoped(shelf, serve, tmp_path):
+    """A service with the tasks `fruit` and `tags`; the key allows `fruit` alone."""
+    shelf.publish("fruit")
+    shelf.publish("tags")
+    path = tmp_path / "scoped"
+    path.write_text(key_line("shop", KEY, ["fruit"]))
+    client = serve(shelf.store, api_keys_file=path)
+    client.headers.update(SHOP)
+    return client
+
+
+@pytest.mark.parametrize("task", ["tags", "nothing"])
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/classify", {"task": "TASK", "text": "red"}),
+        ("POST", "/classify", {"task": "TASK", "version": 1, "text": "red"}),
+        ("POST", "/embed", {"task": "TASK", "text": "red"}),
+        ("GET", "/tasks/TASK", None),
+        ("GET", "/tasks/TASK/versions", None),
+        ("GET", "/tasks/TASK/report", None),
+        ("GET", "/tasks/TASK/examples", None),
+        ("GET", "/tasks/TASK/examples/0/image", None),
+        ("GET", "/v2/models/TASK", None),
+        ("GET", "/v2/models/TASK/versions/1", None),
+        ("GET", "/v2/models/TASK/ready", None),
+        (
+            "POST",
+            "/v2/models/TASK/infer",
+            {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}]},
+        ),
+        ("GET", "/metrics", None),
+    ],
+)
+def test_a_key_for_some_tasks_reaches_no_other_and_does_not_learn_whether_it_exists(scoped, method, path, body, task):
+    response = scoped.request(
+        method, path.replace("TASK", task), json=body and {**body, **({"task": task} if "task" in body else {})}
+    )
+
+    assert response.status_code == 403
+    assert "does not allow" in response.text or "metrics" in response.text
+
+
+def test_a_key_for_some_tasks_uses_and_lists_those(scoped):
+    assert scoped.post("/classify", json={"task": "fruit", "text": "red"}).status_code == 200
+    assert scoped.get("/v2/models/fruit/ready").status_code == 200
+    assert [task["task"] for task in scoped.get("/tasks").json()["tasks"]] == ["fruit"]
+    cells = scoped.post("/classify/batch", json={"tasks": ["fruit", "tags"], "inputs": [{"text": "red"}]}).json()[
+        "results"
+    ][0]
+    assert [cell.get("code") for cell in cells] == [None, "forbidden"]
+
+
+def test_an_expired_key_is_refused(shelf, serve, tmp_path):
+    shelf.publish("fruit")
+    path = tmp_path / "expired"
+    path.write_text(key_line("shop", KEY, expires="2020-02-29"))
+
+    response = serve(shelf.store, api_keys_file=path).get("/tasks", headers=SHOP)
+
+    assert (response.status_code, response.json()["code"]) == (401, "unauthorized")
+    assert "expired" in response.json()["detail"]

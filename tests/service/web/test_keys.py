@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.web.keys import ApiKeys, key_line, make_key, parse_keys
+from service.web.keys import ApiKeys, Client, key_line, make_key, parse_keys
 
 KEY, OTHER = "shop-key-0123456789", "blog-key-0123456789"
 
@@ -28,28 +29,26 @@ def path(tmp_path):
 
 def test_a_key_belongs_to_the_client_on_its_line(path):
     keys = ApiKeys(path)
-    assert keys.client_of(KEY.encode()) == "shop"
-    assert keys.client_of(OTHER.encode()) == "blog"
+    assert keys.client_of(KEY.encode()) == Client("shop")
+    assert keys.client_of(OTHER.encode()) == Client("blog")
     for wrong in (b"", b"shop", KEY[:-1].encode(), digest(KEY), digest(KEY).hex().encode()):
         assert keys.client_of(wrong) is None
 
 
 def test_a_client_may_have_several_keys_so_that_one_can_be_replaced():
     lines = "\n".join([key_line("shop", KEY), key_line("shop", OTHER)])
-    assert parse_keys(Path("keys"), lines.encode()) == {digest(KEY): "shop", digest(OTHER): "shop"}
+    assert parse_keys(Path("keys"), lines.encode()) == {digest(KEY): Client("shop"), digest(OTHER): Client("shop")}
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "holds no key"),
-        (b"# no key\n", "holds no key"),
         (f"\nshop {KEY}".encode(), "line 2 "),
         (key_line("shop", KEY).encode()[:-1], "line 1 "),
         (b"shop " + b"A" * 64, "line 1 "),
         (b"a b " + b"0" * 64, "line 1 "),
         (b"\xff\x00", "line 1 "),
-        (f"{key_line('shop', KEY)}\n{key_line('blog', KEY)}".encode(), "line 2 .*another name"),
+        (f"{key_line('shop', KEY)}\n{key_line('blog', KEY)}".encode(), "line 2 .*another line"),
     ],
 )
 def test_an_invalid_file_is_refused_with_the_line_number_and_without_its_content(content, problem):
@@ -63,25 +62,85 @@ def test_a_changed_file_is_reloaded(path, events):
     path.write_text(key_line("blog", OTHER))
     keys.refresh()
     assert keys.client_of(KEY.encode()) is None
-    assert keys.client_of(OTHER.encode()) == "blog"
+    assert keys.client_of(OTHER.encode()) == Client("blog")
     assert events == [{"event": "api_keys_loaded", "log_level": "info", "clients": ["blog"]}]
 
 
 def test_an_unusable_file_keeps_the_previous_keys_and_is_logged_once(path, events):
     good = path.read_bytes()
     keys = ApiKeys(path)
-    for break_it in (path.unlink, lambda: path.write_bytes(b"half a li"), lambda: path.write_bytes(b"")):
+    for break_it in (path.unlink, lambda: path.write_bytes(b"half a li")):
         break_it()
         keys.refresh()
         keys.refresh()
-        assert keys.client_of(KEY.encode()) == "shop"
-    assert [event["event"] for event in events] == ["api_keys_unusable"] * 3
+        assert keys.client_of(KEY.encode()) == Client("shop")
+    assert [event["event"] for event in events] == ["api_keys_unusable"] * 2
 
     path.write_bytes(good)
     keys.refresh()
     path.unlink()
     keys.refresh()
-    assert len(events) == 4, "a problem that occurs again after it was solved is logged again"
+    assert len(events) == 3, "a problem that occurs again after it was solved is logged again"
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"# all keys are revoked\n"])
+def test_a_file_without_keys_revokes_all(path, events, content):
+    keys = ApiKeys(path)
+    path.write_bytes(content)
+    keys.refresh()
+    assert [keys.client_of(key.encode()) for key in (KEY, OTHER)] == [None, None]
+    assert [(event["event"], event["log_level"]) for event in events][-1] == ("api_keys_revoked", "error")
+
+
+LINE = key_line("shop", KEY)
+
+
+@pytest.mark.parametrize(
+    ("options", "client"),
+    [
+        ("", Client("shop")),
+        (" tasks=fruit", Client("shop", frozenset({"fruit"}))),
+        (
+            "  tasks=fruit,tags expires=2027-01-31 # until then",
+            Client("shop", frozenset({"fruit", "tags"}), date(2027, 1, 31)),
+        ),
+        (" expires=2027-01-31\ttasks=a.b_c-1", Client("shop", frozenset({"a.b_c-1"}), date(2027, 1, 31))),
+    ],
+)
+def test_a_line_may_name_tasks_and_a_last_day(options, client):
+    assert parse_keys(Path("keys"), f"{LINE}{options}".encode()) == {digest(KEY): client}
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (" tasks=", "tasks="),
+        (" tasks=Fruit", "names of tasks"),
+        (" tasks=a,,b", "names of tasks"),
+        (" tasks=a tasks=b", "at most once"),
+        (" task=a", "at most once"),
+        (" expires=31.1.2027", "2027-01-31"),
+        (" expires=20270131", "2027-01-31"),
+        (" expires=2027-02-30", "exists"),
+        ("tasks=a", "hash-key NAME"),
+    ],
+)
+def test_an_invalid_option_is_refused(options, problem):
+    with pytest.raises(ValueError, match=f"line 1.*{problem}"):
+        parse_keys(Path("keys"), f"{LINE}{options}".encode())
+
+
+@pytest.mark.parametrize(("days", "expired"), [(-1, True), (0, False), (1, False), (None, False)])
+def test_a_key_is_valid_to_the_end_of_its_last_day(days, expired):
+    last_day = None if days is None else datetime.now(UTC).date() + timedelta(days=days)
+    assert Client("shop", None, last_day).has_expired() is expired
+
+
+def test_hash_key_writes_the_options():
+    options = ["--task", "fruit", "--task", "tags", "--expires", "2027-01-31"]
+    result = CliRunner().invoke(app, ["hash-key", "shop", "--stdin", *options], input=f"{KEY}\n")
+    assert result.stdout == f"{LINE} tasks=fruit,tags expires=2027-01-31\n"
+    assert CliRunner().invoke(app, ["hash-key", "shop", "--expires", "soon"]).exit_code == 2
 
 
 def test_the_problem_of_an_invalid_file_names_the_file_and_the_cure(path, events):
@@ -113,7 +172,7 @@ def test_a_new_key_is_shown_once_and_its_line_accepts_it(tmp_path):
     (tmp_path / "keys").write_text(result.stdout)
     assert len(key) >= 40
     assert key not in result.stdout
-    assert ApiKeys(tmp_path / "keys").client_of(key.encode()) == "shop"
+    assert ApiKeys(tmp_path / "keys").client_of(key.encode()) == Client("shop")
     assert CliRunner().invoke(app, ["hash-key", "shop"]).stdout != result.stdout
 
 
