@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     rate_burst: PositiveInt = 20
     """Requests that `MORA_RATE_LIMIT` lets through at once."""
     max_connections: PositiveInt = 1024
-    """Maximum number of open connections, or fewer if the open-file limit is lower; others are closed at once."""
+    """Maximum number of open connections, or fewer if the open-file limit is lower; others get 503 or are closed."""
     header_seconds: PositiveFloat = 10.0
     """Time limit for a client to send its headers, in seconds."""
     body_idle_seconds: PositiveFloat = 10.0

@@ -54,7 +54,7 @@ class Metrics:
             "mora_slow_client", "Clients that were too slow with their headers, their body or their answer."
         )
         self.connections_refused = counter(
-            "mora_connections_refused", "Connections closed because there were too many."
+            "mora_connections_refused", "Connections that got 503 or were closed because there were too many."
         )
         self.model_loads = counter("mora_model_loads", "Versions loaded or refused.", ["task", "result"])
         self.model_refused = gauge(

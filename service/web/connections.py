@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 import time
 from typing import cast
@@ -13,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.errors import Code, ServiceError
+from service.errors import Code, ServiceError, queue_full
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
@@ -26,10 +27,17 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 _MAX_CHUNKS = 65_536  # of one body; each costs time, however short it is
 _OTHER_FILES = 128  # open files that are reserved for other uses than connections
+_REFUSED_SHARE = 0.25  # of the limit: further connections that are refused with an answer
+_REFUSED_FILES = 64  # of the files reserved for other uses, those that such connections may take
 
 
 class Connections(ServerState):
-    """The open connections of a server, on all its ports."""
+    """The open connections of a server, on all its ports.
+
+    Attributes:
+        limit: maximum number of connections whose requests are read.
+        limit_with_refused: maximum number including those that are answered `503 queue_full`; others are closed.
+    """
 
     connections: set[Connection]  # type: ignore[assignment]
 
@@ -38,6 +46,7 @@ class Connections(ServerState):
         self.settings = settings
         self.metrics = metrics
         self.limit = connection_limit(settings.max_connections)
+        self.limit_with_refused = self.limit + min(_REFUSED_FILES, math.ceil(_REFUSED_SHARE * self.limit))
         self.draining = False
 
     def drain(self) -> None:
@@ -86,7 +95,10 @@ class Connection(HttpToolsProtocol):
         self._fault: ServiceError | None = None  # set once the connection has stopped reading
         if len(self.connections) > self.server_state.limit:
             self.server_state.metrics.connections_refused.inc()
-            transport.abort()
+            if len(self.connections) > self.server_state.limit_with_refused:
+                transport.abort()
+            else:  # after a standstill of the process, all waiting connections come at once
+                self._refuse(queue_full())
 
     @property
     def is_answering(self) -> bool:
