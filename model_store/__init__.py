@@ -19,7 +19,7 @@ try:
         Provenance,
         TextPreprocessing,
     )
-    from model_store.publishing import activate, collect_garbage, publish, rollback, sign
+    from model_store.publishing import activate, collect_garbage, publish, rollback, sign, withdraw
     from model_store.signing import TrustedKeys, read_signing_key, read_trusted_keys
     from model_store.store import DEFAULT_STORE, Store
 except KeyboardInterrupt:  # Ctrl-C while `mora-store` starts: no traceback
@@ -55,4 +55,5 @@ __all__ = [
     "read_trusted_keys",
     "rollback",
     "sign",
+    "withdraw",
 ]

@@ -196,6 +196,14 @@ def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_key
 
 
 @app.command()
+def withdraw(task: TaskArgument, store: StoreOption = DEFAULT_STORE) -> None:
+    """End the answers for TASK (404 `unknown_task`) without a restart, until `activate`. No file is removed."""
+    version = publishing.withdraw(_open(store), task)
+    cure = f"`mora-store activate {task} {version} --store {store}` undoes this"
+    typer.echo(f"{task}: withdrawn; services stop answering when they next check the store. {cure}")
+
+
+@app.command()
 def keygen(
     key: Annotated[
         Path, typer.Argument(metavar="KEY", help="File for the private key. The public key goes to KEY.pub.")
@@ -258,7 +266,7 @@ def _task_row(store: Store, task: str) -> dict[str, JsonValue]:
     try:
         row["live"] = store.live(task)
         if row["live"] is None:
-            return row
+            return {**row, "withdrawn": store.is_withdrawn(task)}
         manifest = store.manifest(task)
     except StoreError as error:
         return {**row, "error": str(error)}

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from model_store.errors import CorruptError, NotFoundError, StoreError
 from model_store.files import blob_of, digest_line, sync_directory, write_synced
 from model_store.manifest import Blob, Manifest, ManifestDraft
-from model_store.store import Store
+from model_store.store import WITHDRAWN, Store
 
 _SIGNATURE = "manifest.sig"
 
@@ -23,7 +23,7 @@ _SIGNATURE = "manifest.sig"
 def publish(
     store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes], signing_key: Ed25519PrivateKey | None = None
 ) -> Manifest:
-    """Add a new version of a task and make it live.
+    """Add a new version of a task and make it live, unless the task is withdrawn.
 
     If the process is killed, either the old or the new version is live. Files are staged and synced first. Then the
     blobs and the version are renamed to their final paths. `live` changes last.
@@ -54,7 +54,8 @@ def publish(
         sync_directory(staged)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
-        _set_live(store, draft.task, manifest.version, staging)
+        if not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
+            _set_live(store, draft.task, manifest.version, staging)
     return manifest
 
 
@@ -78,6 +79,27 @@ def rollback(store: Store, task: str) -> Manifest:
         manifest = store.verify(task, earlier[-1])
         _set_live(store, task, manifest.version, staging)
     return manifest
+
+
+def withdraw(store: Store, task: str) -> int:
+    """End the answers for a task until a version is activated. Returns the live version, or the newest one.
+
+    Raises NotFoundError if the task is withdrawn already or has no version.
+    """
+    with _writing(store) as staging:
+        versions = store.versions(task)
+        if store.is_withdrawn(task) or not versions:
+            problem = "is withdrawn already" if versions else "has no version, so nothing answers for it"
+            raise NotFoundError(f"task {task} {problem}")
+        try:
+            version = store.live(task) or versions[-1]
+        except CorruptError:  # `live` is damaged; services may still answer with the version that it named
+            version = versions[-1]
+        folder = _folder(store, "tasks", task)
+        write_synced(staging / WITHDRAWN, b"")
+        (staging / WITHDRAWN).replace(folder / WITHDRAWN)
+        sync_directory(folder)
+    return version
 
 
 def sign(store: Store, task: str, version: int | None, signing_key: Ed25519PrivateKey) -> Manifest:
@@ -181,7 +203,10 @@ def _make_directory(folder: Path) -> None:
 
 
 def _set_live(store: Store, task: str, version: int, staging: Path) -> None:
-    """Set `live`. If the number decreases, `newest` first records the highest one, so that no number is used twice."""
+    """Set `live` and end a withdrawal.
+
+    If the number decreases, `newest` first records the highest one, so that no number is used twice.
+    """
     task_folder = _folder(store, "tasks", task)
     try:
         newest = store.newest(task)
@@ -192,3 +217,5 @@ def _set_live(store: Store, task: str, version: int, staging: Path) -> None:
         write_synced(staging / name, f"{number}\n".encode())
         (staging / name).replace(task_folder / name)
         sync_directory(task_folder)
+    (task_folder / WITHDRAWN).unlink(missing_ok=True)
+    sync_directory(task_folder)

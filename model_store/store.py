@@ -21,6 +21,9 @@ _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
+WITHDRAWN = "withdrawn"  # empty file in a task's folder
+
+
 class Store:
     """A model store on disk: `blobs/sha256/<hex>`, `tasks/<task>/<version>/manifest.json`, `tasks/<task>/live`.
 
@@ -44,8 +47,12 @@ class Store:
         return sorted(int(path.name) for path in folder.iterdir() if _VERSION.fullmatch(path.name))
 
     def live(self, task: str) -> int | None:
-        """The version that services answer with, or None before the first activation."""
-        return self._number(task, "live")
+        """The version that services answer with, or None before the first activation and for a withdrawn task."""
+        return None if self.is_withdrawn(task) else self._number(task, "live")
+
+    def is_withdrawn(self, task: str) -> bool:
+        """Whether services must not answer for the task until a version is activated."""
+        return os.path.lexists(self._task_folder(task) / WITHDRAWN)
 
     def newest(self, task: str) -> int:
         """The highest version number that was ever published, also if that version was deleted since; 0 for none."""

@@ -35,7 +35,8 @@ def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
         label_count = len(labels) if isinstance(labels, list) else None
         total = size(count) if isinstance(count, int) else None
         numbers = _range(versions) if isinstance(versions, list) else None
-        _add(table, row["task"], row["live"], numbers, problem, label_count, total)
+        live = "withdrawn" if row.get("withdrawn") else row["live"]
+        _add(table, row["task"], live, numbers, problem, label_count, total)
     return table
 
 

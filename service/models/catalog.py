@@ -26,7 +26,8 @@ class Catalog:
     """The loaded models. `refresh`, `pinned` and `recheck` block and may be called from any thread.
 
     A task stays loaded when its folder or the whole store disappears: an answer from the last good version is better
-    than none. An intact version that fails its checks is refused for good; one that could not be read is tried again.
+    than none. Only `mora-store withdraw` ends its answers. An intact version that fails its checks is refused for good;
+    one that could not be read is tried again.
 
     Attributes:
         live: the live models by task. The mapping is replaced, never changed.
@@ -101,6 +102,8 @@ class Catalog:
     def _follow(self, task: str) -> None:
         pointer = problem = None
         try:
+            if self._store.is_withdrawn(task):
+                self._withdraw_task(task)
             pointer = self._store.live(task)
         except NotFoundError:  # a folder that is not a task, or a task that was just removed
             pass
@@ -117,6 +120,19 @@ class Catalog:
             self._switch(task, pointer)
         elif self._refusals.pop(task, None):
             self._metrics.model_refused.labels(task).set(0)
+
+    def _withdraw_task(self, task: str) -> None:
+        for key in [key for key in self._pinned if key[0] == task]:
+            del self._pinned[key]
+        if task in self.live:
+            model = self._remove_live(task)
+            _log.info("task_withdrawn", task=task, version=model.manifest.version)
+
+    def _remove_live(self, task: str) -> Model:
+        model = self.live[task]
+        self.live = {name: other for name, other in self.live.items() if name != task}
+        self._metrics.model_info.remove(*_identity(model))
+        return model
 
     def _switch(self, task: str, version: int) -> None:
         try:
@@ -141,8 +157,7 @@ class Catalog:
         self._pinned.pop((task, version), None)
         self._refuse(task, version, error, is_live)
         if is_live:
-            self.live = {name: other for name, other in self.live.items() if name != task}
-            self._metrics.model_info.remove(*_identity(model))
+            self._remove_live(task)
 
     def _load_pinned(self, task: str, version: int) -> Model:
         if (task, version) in self._refused:

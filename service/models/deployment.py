@@ -53,6 +53,9 @@ class DeployedStore(Store):
     def live(self, task: str) -> int | None:
         return self._deployed[task].version if task in self._deployed else None
 
+    def is_withdrawn(self, task: str) -> bool:
+        return False  # until the next deployment
+
     def read_manifest(self, task: str, version: int | None = None) -> tuple[Manifest, bytes]:
         manifest, content = super().read_manifest(task, version)
         digest, expected = blob_of(content).sha256, self._deployed[task].manifest_sha256

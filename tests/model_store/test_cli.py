@@ -419,3 +419,17 @@ def test_an_invalid_key_is_one_line_without_the_key(three_versions, run, tmp_pat
 
 def test_show_prints_a_manifest_or_asks_a_service(three_versions, run):
     assert run("show", "fruit", "--json", "--url", "http://127.0.0.1:1").exit_code == 2
+
+
+def test_withdraw_says_how_to_undo_it_and_list_shows_it(run, store, draft):
+    publish(store, *draft())
+
+    said = run("withdraw", "fruit")
+
+    assert said.exit_code == 0
+    assert f"mora-store activate fruit 1 --store {store.root}" in said.output
+    assert "withdrawn" in run("list").output
+    assert json.loads(run("list", "--json").output)[0]["withdrawn"] is True
+    assert run("withdraw", "fruit").exit_code == 1
+    assert run("activate", "fruit", 1).exit_code == 0
+    assert "withdrawn" not in run("list").output

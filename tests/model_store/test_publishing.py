@@ -19,6 +19,7 @@ from model_store import (
     publish,
     publishing,
     rollback,
+    withdraw,
 )
 
 
@@ -212,6 +213,44 @@ def test_activating_repairs_a_damaged_live_file(store, draft):
     activate(store, "fruit", 1)
 
     assert store.live("fruit") == 1
+
+
+def test_a_withdrawn_task_is_not_live_until_it_is_activated(store, draft):
+    for _ in range(3):
+        publish(store, *draft())
+    rollback(store, "fruit")
+
+    assert withdraw(store, "fruit") == 2
+    assert (store.live("fruit"), store.is_withdrawn("fruit"), store.versions("fruit")) == (None, True, [1, 2, 3])
+    with pytest.raises(NotFoundError, match="already"):
+        withdraw(store, "fruit")
+    with pytest.raises(NotFoundError, match="not live"):
+        rollback(store, "fruit")
+    assert publish(store, *draft()).version == 4
+    assert store.live("fruit") is None
+
+    activate(store, "fruit", 2)
+    assert (store.live("fruit"), store.is_withdrawn("fruit")) == (2, False)
+    assert publish(store, *draft()).version == store.live("fruit") == 5
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.unlink(), lambda path: path.write_text("x")], ids=["gone", "damaged"]
+)
+def test_a_task_without_a_readable_live_can_be_withdrawn(store, draft, damage):
+    publish(store, *draft())
+    damage(store.root / "tasks" / "fruit" / "live")
+
+    assert withdraw(store, "fruit") == 1
+    assert store.live("fruit") is None
+    activate(store, "fruit", 1)
+    assert store.live("fruit") == 1
+
+
+def test_a_task_that_does_not_exist_cannot_be_withdrawn(store, draft):
+    publish(store, *draft())
+    with pytest.raises(NotFoundError, match="no task"):
+        withdraw(store, "bread")
 
 
 @pytest.mark.parametrize("write", [activate, rollback, collect_garbage], ids=lambda function: function.__name__)

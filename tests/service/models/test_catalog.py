@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load, save
 
-from model_store import GoldenExample, blob_of, rollback
+from model_store import GoldenExample, activate, blob_of, rollback, withdraw
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings
@@ -60,6 +60,33 @@ def test_a_task_published_later_is_picked_up(shelf, serve):
     shelf.publish("tags")
     eventually(lambda: version(client, "tags") == 1)
     assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["fruit", "tags"]
+
+
+def test_a_withdrawn_task_is_unknown_until_it_is_activated(shelf, serve, sample, events):
+    shelf.publish("fruit", seed=1)
+    shelf.publish("fruit", seed=2)
+    shelf.publish("tags")
+    client = serve(shelf.store)
+    assert client.post("/classify", json={"task": "fruit", "version": 1, "text": "red"}).status_code == 200
+
+    withdraw(shelf.store, "fruit")
+
+    def answer(**fields: object) -> tuple[int, str | None]:
+        response = client.post("/classify", json={"task": "fruit", "text": "red", **fields})
+        return response.status_code, response.json().get("code")
+
+    eventually(lambda: answer() == (404, "unknown_task"))
+    assert answer(version=1) == answer(version=2) == (404, "unknown_task")
+    assert client.get("/tasks/fruit").status_code == 404
+    assert [task["task"] for task in client.get("/tasks").json()["tasks"]] == ["tags"]
+    assert 'mora_model_info{backbone="tiny/clip",precision="fp32",task="fruit"' not in client.get("/metrics").text
+    assert [event["version"] for event in events if event["event"] == "task_withdrawn"] == [2]
+    shelf.publish("fruit", seed=3)
+    assert version(client, "tags") == 1
+    assert answer() == (404, "unknown_task")
+
+    activate(shelf.store, "fruit", 1)
+    eventually(lambda: version(client) == 1)
 
 
 def test_loaded_versions_answer_when_the_store_or_a_task_disappears(shelf, serve):
