@@ -30,7 +30,7 @@ class Client(ServiceConnection):
         explain: bool = False,
         timeout_ms: int | None = None,
     ) -> Classification:
-        """Label one item from its image (a JPEG, PNG, WebP or AVIF file), its text, or both.
+        """Label one item from its image (a JPEG, PNG, WebP, AVIF or GIF file), its text, or both.
 
         Args:
             task: may be left out when exactly one task is loaded.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,12 +34,15 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import plan_import
 from training.model.preprocessing import Preprocessor
 from training.pipeline.compare import METHODS, Runs, compare
+from training.pipeline.cross_validation import cross_validate
 from training.pipeline.fit import fit, import_model
 from training.pipeline.reopen import evaluate_again, open_finished, reopen, write_grid
+from training.pipeline.search import discard_search, search, search_folder
 from training.report.comparison_report import write_comparison
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
 from training.report.html_report import published_report
 from training.report.overview import contact_sheet, print_overview
+from training.report.tuning_tables import print_folds, print_trials
 
 
 class OneLineErrors(OneLineUsageErrors):
@@ -86,6 +90,15 @@ errors = Console(stderr=True)
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the task; see training/configs/.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Run directory, as of `fit --output DIR`.")]
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)  # typer reports a ValueError
+    if not 0 < minutes < math.inf:
+        raise typer.BadParameter(f"{text} is not a number of minutes above 0")
+    return minutes
+
+
 BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id that replaces the configured one.")]
 StoreOption = Annotated[Path, typer.Option("--store", help="Model store to publish to.")]
 SignOption = Annotated[
@@ -99,6 +112,13 @@ SignOption = Annotated[
 ]
 OutputOption = Annotated[Path, typer.Option(help="Run directory: adapter, missing tables, metrics.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Discard the run in the run directory.")]
+SearchOption = Annotated[
+    float | None,
+    typer.Option(metavar="MINUTES", parser=_minutes, help="Search learning rate, depth and rank first, for so long."),
+]
+FoldsOption = Annotated[
+    int | None, typer.Option(metavar="K", min=2, help="Cross-validate with K fits instead; publishes nothing.")
+]
 PublishOption = Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")]
 WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 ANY_FIELD = (
@@ -137,14 +157,33 @@ def fit_command(
     publish: PublishOption = None,
     sign_with: SignOption = None,
     overwrite: OverwriteOption = False,
+    search: SearchOption = None,
+    folds: FoldsOption = None,
     backbone: BackboneOption = None,
 ) -> None:
     """Train, evaluate and, with --publish, put the task live.
 
     The same command given again resumes a killed run after its last epoch. A finished run is not trained again.
+
+    With --search, fits of other learning rates, depths and ranks come first, and the one that is best on the
+    validation split is trained. The test split is used for that last run alone.
+
+    With --folds, the configuration is scored by cross-validation, for data that is too small for one test split. No
+    model is kept or published; an ordinary `fit` trains one afterwards.
     """
+    if (search or folds) and process_count() > 1:
+        raise ConfigError("--search and --folds run in one process; start the command without torchrun")
+    others = {"--publish": publish, "--sign-with": sign_with, "--search": search}
+    if folds is not None and (given := [name for name, value in others.items() if value is not None]):
+        raise ConfigError(f"--folds keeps no model, so {given[0]} needs a command of its own, without --folds")
     task = _configured(config, context.args, backbone)
     data = _loaded(task)
+    if folds is not None:
+        print_folds(console, cross_validate(task, data, folds, output, _note, overwrite), folds)
+        console.print(f"no model is kept; `mora-train fit {config} --output DIR` trains one", soft_wrap=True)
+        return
+    if search is not None:
+        task = _searched(task, data, output, search, overwrite)
     trained = _finished(output, overwrite, task, data) or fit(task, data, output, _note, overwrite=overwrite)
     if is_main_process():  # one of the processes that torchrun starts
         _finish(trained, data, output, publish, sign_with)
@@ -332,6 +371,16 @@ def _loaded(task: TaskConfig) -> TaskData:
     data = load_data(task)
     _note(*data.notes)
     return data
+
+
+def _searched(task: TaskConfig, data: TaskData, output: Path, minutes: float, overwrite: bool) -> TaskConfig:
+    """The configuration that is best on the validation split."""
+    folder = search_folder(output)
+    if overwrite:
+        discard_search(folder)
+    found = search(task, data, folder, minutes, _note)
+    print_trials(console, found)
+    return found.config
 
 
 def _finished(run: Path, overwrite: bool, task: TaskConfig, data: TaskData) -> TrainedTask | None:

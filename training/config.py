@@ -109,6 +109,7 @@ class TrainConfig(_Frozen):
     modality_dropout: Share = 0.667  # weight of the answers to complete items whose image or text is hidden
     distillation: NonNegative = 0.5  # weight of the complete item's answer as a target for those answers
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
+    class_weights: Literal["none", "balanced"] = "none"  # balanced: every label counts the same, however rare it is
     probe: bool = False  # start at the linear probe on the frozen features, and keep it if training does not beat it
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 

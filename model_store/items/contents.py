@@ -7,7 +7,6 @@ import re
 
 TEXT = "text"
 _BEGINNINGS = {
-    b"GIF8": "a GIF",
     b"II*\0": "a TIFF picture",
     b"MM\0*": "a TIFF picture",
     b"\0\0\1\0": "an icon (ICO)",
@@ -30,7 +29,7 @@ _TEXT_BYTES = 4096
 
 
 def describe_content(data: bytes) -> str | None:
-    """The kind of a file with its article, such as "a GIF"; TEXT for other text; None if unknown or too short."""
+    """The kind of a file with its article, such as "a PDF"; TEXT for other text; None if unknown or too short."""
     if len(data) < _LEAST_BYTES:
         return None
     kinds = [kind for beginning, kind in _BEGINNINGS.items() if data.startswith(beginning)]

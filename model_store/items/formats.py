@@ -15,6 +15,7 @@ class PictureFormat(StrEnum):
     PNG = "PNG"
     WEBP = "WebP"
     AVIF = "AVIF"
+    GIF = "GIF"
 
     @property
     def media_type(self) -> str:
@@ -35,6 +36,8 @@ def format_of(head: bytes) -> PictureFormat | None:
         return PictureFormat.WEBP
     if head[4:8] == b"ftyp" and _AVIF_BRANDS & _brands(head):
         return PictureFormat.AVIF
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return PictureFormat.GIF
     return None
 
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from model_store.items.avif import still_picture
+from model_store.items import avif, gif
 from model_store.items.formats import PictureFormat
 
 _MAX_PARTS = 100_000  # more than any file has; a file of more would keep a core busy for long
@@ -28,7 +28,7 @@ def without_metadata(data: bytes, file_format: PictureFormat) -> tuple[bytes, Me
     """The file with the parts that its pixels need, and the EXIF and XMP that were removed.
 
     A damaged PNG or JPEG file keeps everything from the damage on. Raises ValueError for a file of too many parts, and
-    ValueError, LookupError or struct.error for a damaged AVIF file.
+    ValueError, LookupError or struct.error for a damaged AVIF or GIF file.
     """
     match file_format:
         case PictureFormat.PNG:
@@ -36,7 +36,9 @@ def without_metadata(data: bytes, file_format: PictureFormat) -> tuple[bytes, Me
         case PictureFormat.JPEG:
             return _jpeg(data)
         case PictureFormat.AVIF:
-            return still_picture(data), {}
+            return avif.still_picture(data), {}
+        case PictureFormat.GIF:
+            return gif.still_picture(data), {}
         case PictureFormat.WEBP:  # Pillow only copies its metadata
             return data, {}
 

@@ -15,6 +15,7 @@ from PIL import AvifImagePlugin, Image, ImageFile, features
 from model_store.items.avif import coded_pixels
 from model_store.items.contents import describe_content
 from model_store.items.formats import FORMATS, PictureFormat, format_of
+from model_store.items.gif import Box, clear_outside, partial_frame
 from model_store.items.metadata import orientation_of, without_metadata
 from model_store.items.pixels import (
     BAND_PIXELS,
@@ -36,7 +37,13 @@ _BYTES_A_ROW = 56  # of Pillow's resizing weights, for each row or column
 _WEBP_BYTES_PER_PIXEL = 16  # libwebp's canvas and working copy, Pillow's copy and the picture
 _AVIF_BYTES_PER_PIXEL = 11  # libavif's RGB, Pillow's copy and the picture
 _AVIF_BYTES_PER_CODED_PIXEL = 9  # the decoder's planes at 12 bits, and what it keeps of each block
-_DECODERS = {PictureFormat.JPEG: "jpg", PictureFormat.PNG: "zlib"}  # names of Pillow's features; others like the format
+_GIF_BYTES_PER_PIXEL = 6  # of a partial frame: the picture, the mask and the picture with alpha
+_DECODERS = {
+    PictureFormat.JPEG: "jpg",
+    PictureFormat.PNG: "zlib",
+    PictureFormat.WEBP: "webp",
+    PictureFormat.AVIF: "avif",
+}  # names of Pillow's features; Pillow always reads GIF
 _Resizing = tuple[tuple[int, int], Image.Resampling, tuple[float, float, float, float]]  # arguments of `resize`
 # Memory grows with the threads, by default one a core. Pillow has no argument for their number.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -100,8 +107,11 @@ def decode(
             whole = math.prod(picture.size)
             _check_pixels(whole, max_pixels)
             drafted = None if preprocessing is None else _draft(picture, preprocessing, orientation)
-            make_room(len(data) + _bytes_in_memory(picture, whole, preprocessing, sum(coded)))
+            frame = partial_frame(picture) if file_format is PictureFormat.GIF else None
+            make_room(len(data) + _bytes_in_memory(picture, whole, preprocessing, sum(coded), frame))
             picture.load()
+            if frame is not None:
+                clear_outside(picture, frame)
             if preprocessing is None:
                 upright = rgb_over_white(picture, orientation)
                 upright.info.clear()  # else Pillow would write parts of it into the files made of the picture
@@ -131,7 +141,8 @@ def _format_of(data: bytes) -> PictureFormat:
         kind = describe_content(data)
         message = f"Send a {FORMATS} file; an image is never fetched from a URL."
         raise PictureError(PictureProblem.FORMAT, f"{message} This is {kind}." if kind else message)
-    if not features.check(_DECODERS.get(file_format, file_format.lower())):
+    decoder = _DECODERS.get(file_format)
+    if decoder is not None and not features.check(decoder):
         message = f"Pillow was built without {file_format} here; install the wheel of Pillow, or send another format."
         raise PictureError(PictureProblem.DECODER, message)
     return file_format
@@ -152,12 +163,15 @@ def _draft(picture: ImageFile.ImageFile, preprocessing: ImagePreprocessing, orie
     return (width, height), Image.Resampling[preprocessing.resample.upper()], drafted[1]
 
 
-def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None, coded: int) -> int:
+def _bytes_in_memory(
+    picture: Image.Image, whole: int, preprocessing: ImagePreprocessing | None, coded: int, partial_frame: Box | None
+) -> int:
     """Peak memory of decoding and resizing, in bytes.
 
     Args:
         whole: the number of pixels at full scale.
         coded: the number of pixels of all coded pictures in an AVIF file.
+        partial_frame: of a GIF file.
     """
     pixels = picture.width * picture.height
     to_size = (0, 0) if preprocessing is None else resized_size(picture.size, preprocessing)
@@ -169,6 +183,8 @@ def _bytes_in_memory(picture: Image.Image, whole: int, preprocessing: ImagePrepr
         return _WEBP_BYTES_PER_PIXEL * pixels + made
     if picture.format == "AVIF":
         return _AVIF_BYTES_PER_PIXEL * pixels + _AVIF_BYTES_PER_CODED_PIXEL * coded + made
+    if partial_frame is not None:
+        return _GIF_BYTES_PER_PIXEL * pixels + made
     pixel_bytes = 1 if picture.mode in ("1", "L", "P") else 2 if picture.mode in WIDE_MODES else 4
     held = 2 * len(picture.getbands()) * whole if picture.info.get("progressive") else 0  # libjpeg's coefficients
     return pixel_bytes * pixels + held + made

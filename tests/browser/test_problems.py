@@ -60,7 +60,7 @@ def refused(page, place: str, *words: str) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"plain text", ("The image is not JPEG, PNG, WebP or AVIF.", "Send a JPEG, PNG, WebP or AVIF file")),
+        (b"plain text", ("The image is not JPEG, PNG, WebP, AVIF or GIF.", "Send a JPEG, PNG, WebP, AVIF or GIF file")),
         (PICTURE[:200], ("The image is damaged.", "damaged or cut short; send it whole.")),
         (
             PICTURE.ljust(300_000, b"\0"),

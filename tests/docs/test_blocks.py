@@ -41,6 +41,7 @@ NOT_RUN = {
     "mkdir": "for what a reader has",
     "mora-serve": "runs until stopped, makes keys, or needs Ray: tests/service",
     "mora-train": "trains on a reader's data: tests/training",
+    "node": "needs packages of npm: make client-test",
     "npm": "installs",
     "openssl": "needs a signed version: tests/model_store/test_signing.py",
     "pip": "installs",

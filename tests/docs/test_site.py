@@ -44,7 +44,7 @@ def test_every_page_of_the_reference_has_what_the_code_has(site):
     named = commands.keys() | {option for option in options if option.startswith("--")}
     assert [name for name in named if name not in page["commands"]] == []
     assert "POST /classify/batch" in page["http"]
-    assert "JPEG, PNG, WebP or AVIF" in page["http"]
+    assert "JPEG, PNG, WebP, AVIF or GIF" in page["http"]
     assert [name for name in TaskConfig.model_fields if name not in page["configuration"]] == []
     assert "hub id or a local directory" in page["configuration"]
     assert [name for name in Manifest.model_fields if name not in page["manifest"]] == []

@@ -53,4 +53,4 @@ def test_the_demo_fails_clearly_without_a_model(demo, tmp_path, monkeypatch, cap
 def test_the_demo_fails_clearly_when_a_request_is_refused(demo, tmp_path, capfd):
     (tmp_path / "b.png").write_bytes(b"no picture")
     assert demo.main() == 1
-    assert "JPEG, PNG, WebP or AVIF" in capfd.readouterr().err
+    assert "JPEG, PNG, WebP, AVIF or GIF" in capfd.readouterr().err

@@ -87,6 +87,19 @@ def webp_with(kind: bytes, content: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(data) - 8) + data[8:]
 
 
+def gif_blocks(label: int, content: bytes, size: int = 255) -> bytes:
+    """An extension of a GIF file, in blocks of a size."""
+    blocks = [content[start : start + size] for start in range(0, len(content), size)]
+    return b"!" + bytes([label]) + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+
+
+def gif_with(*extensions: bytes) -> bytes:
+    """The picture as a GIF with extensions before its frame."""
+    data = encoded("GIF")
+    start = 13 + (3 << (data[10] & 7) + 1)
+    return data[:start] + b"".join(extensions) + data[start:]
+
+
 def saying(data: bytes, width: int, height: int) -> bytes:
     """An AVIF file with another size in its header."""
     place = data.index(b"ispe") + 8
@@ -139,6 +152,15 @@ def with_large_metadata() -> dict[str, bytes]:
         "WebP with a large profile": encoded("WEBP", icc_profile=large),
         "WebP with large XMP": webp_with(b"XMP ", large),
         "WebP with an unknown chunk": webp_with(b"odd ", large),
+        "GIF with a large comment": gif_with(gif_blocks(0xFE, large)),
+        "GIF with 9,000 comments": gif_with(*[gif_blocks(0xFE, b"red", size=1)] * 9_000),
+        "GIF with large application data": gif_with(gif_blocks(0xFF, b"XMP DataXMP" + large)),
+        "GIF with an endless loop": gif_with(gif_blocks(0xFF, b"NETSCAPE2.0", 11)[:-1] + b"\3\1\0\0\0"),
+        "GIF with plain text": gif_with(gif_blocks(0x01, bytes(12) + large)),
+        "GIF with an unknown extension": gif_with(gif_blocks(0x99, large)),
+        "GIF with every disposal": gif_with(*[gif_blocks(0xF9, bytes([way << 2, 9, 9, 0])) for way in range(8)]),
+        "GIF with a graphic control of another length": gif_with(gif_blocks(0xF9, b"\1"), gif_blocks(0xF9, b"")),
+        "GIF before other content": encoded("GIF") + large,
         "AVIF with a large profile": encoded("AVIF", icc_profile=large),
         "AVIF with large XMP": encoded("AVIF", xmp=large),
         "AVIF with long EXIF": with_exif("AVIF", large),

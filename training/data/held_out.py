@@ -9,8 +9,10 @@ import numpy as np
 
 from training.data.copies import Items, groups_of_copies, named_rows
 from training.data.examples import Example
+from training.errors import first_few
 
 Group = Sequence[Example]  # of copies
+_MAX_LISTED = 10  # labels in a note
 
 
 def draw_held_out(items: Sequence[Example], shares: Mapping[str, float], seed: int) -> dict[int, str]:
@@ -18,21 +20,40 @@ def draw_held_out(items: Sequence[Example], shares: Mapping[str, float], seed: i
 
     Of each label, a split receives its share of the rows, in whole groups of copies. A group counts as of its rarest
     label. What a label lacks because its groups do not fit, later labels make up for. A group that is more than half
-    of its label's rows stays in train, as does the last group of every label.
+    of its label's rows stays in train, as does the last group of every label. Labels with too few rows for a whole row
+    in each split are pooled: a split receives its share of their rows, of whichever of these labels.
     """
-    counts = _labels(items)
-    by_label: dict[str, list[Group]] = {}
+    by_label, pooled = groups_by_label(items), list[Group]()
+    small = _small_labels(items, shares)
+    rng = np.random.default_rng(seed)
+    draw = _Draw(_labels(items), shares)
+    for label, groups in by_label.items():
+        order = [groups[number] for number in rng.permutation(len(groups))]
+        rows = sum(map(len, order))
+        movable = [group for group in order if len(group) == 1 or len(group) <= rows / 2]
+        if label in small:
+            pooled += movable
+        else:
+            draw.hold_out(movable)
+    draw.hold_out([pooled[number] for number in rng.permutation(len(pooled))])
+    draw.fill_empty([group for groups in by_label.values() for group in groups])
+    return draw.split_of
+
+
+def groups_by_label(items: Sequence[Example]) -> dict[str, list[Group]]:
+    """The groups of copies by label, sorted by label. A group counts as of its rarest label."""
+    counts, by_label = _labels(items), dict[str, list[Group]]()
     for group in groups_of_copies(items):
         rarest = min(_labels(group), key=lambda label: (counts[label], label), default="")
         by_label.setdefault(rarest, []).append(group)
-    rng = np.random.default_rng(seed)
-    draw = _Draw(counts, shares)
-    for _, groups in sorted(by_label.items()):
-        order = [groups[number] for number in rng.permutation(len(groups))]
-        rows = sum(map(len, order))
-        draw.hold_out([group for group in order if len(group) == 1 or len(group) <= rows / 2])
-    draw.fill_empty([group for _, groups in sorted(by_label.items()) for group in groups])
-    return draw.split_of
+    return dict(sorted(by_label.items()))
+
+
+def _small_labels(items: Sequence[Example], shares: Mapping[str, float]) -> list[str]:
+    """The labels that could give some of their rows, but not a whole row to each split."""
+    rows, by_label = _labels(items), groups_by_label(items)
+    candidates = [label for label, groups in by_label.items() if label and len(groups) > 1]
+    return [label for label in candidates if any(round(share * rows[label]) == 0 for share in shares.values())]
 
 
 def held_out_notes(source: str, splits: Items, shares: Mapping[str, float]) -> tuple[str, ...]:
@@ -44,6 +65,11 @@ def held_out_notes(source: str, splits: Items, shares: Mapping[str, float]) -> t
         notes.append(
             f"{sum(len(group) for _, group in groups):,} rows of {source} have the same picture as another row, or no "
             f"picture and the same text; each of these {len(groups):,} groups is whole in one split"
+        )
+    if pooled := _small_labels([item for items in splits.values() for item in items], shares):
+        notes.append(
+            f"labels with too few rows for their share in each split: {first_few(pooled, _MAX_LISTED)}; their rows "
+            f"were pooled and divided at random, so that {' or '.join(shares)} may lack some of these labels"
         )
     name, largest = max(groups, key=lambda group: len(group[1]), default=("train", []))
     if len(largest) > min(shares.values()) * sum(map(len, splits.values())):

@@ -81,12 +81,17 @@ def fit_temperatures(answers: Mapping[Pattern, Answers], problem: Problem) -> di
     }
 
 
-def log_losses(logits: Tensor, targets: Tensor, problem: Problem) -> Tensor:
-    """Negative log likelihood (n,) of each item; for multi-label the sum over its labels."""
+def log_losses(logits: Tensor, targets: Tensor, problem: Problem, weights: Tensor | None = None) -> Tensor:
+    """Negative log likelihood (n,) of each item; for multi-label the sum over its labels.
+
+    Args:
+        weights: (C,), class weights.
+    """
     if problem is Problem.MULTI_LABEL:
         targets = targets.to(logits.dtype)
-        return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=-1)
-    return functional.cross_entropy(logits, targets, reduction="none")
+        losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
+        return losses.sum(dim=-1)
+    return functional.cross_entropy(logits, targets, weight=weights, reduction="none")
 
 
 def _losses(answers: Answers, problem: Problem) -> Tensor:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
-from model_store import Calibration, Pattern
+from model_store import Calibration, Pattern, Problem
 from training.config import TaskConfig
 from training.data.missing import Table, picture_numbers
 from training.data.splits import TaskData
 from training.learning.batches import Collator
 from training.learning.calibration import Answers, calibrate, log_losses
+from training.learning.class_weights import remove_shift
 from training.learning.encoded_split import SCORED, EncodedSplit, encode_splits
 from training.learning.evaluation import calibrated
 from training.learning.probe import fit_probe
@@ -64,12 +65,14 @@ def probed(
     folder: Path,
     collator: Collator,
     first_tail_layers: tuple[int, int],
+    class_weights: torch.Tensor | None = None,
 ) -> Candidate:
     """The linear probe on the frozen backbone, whatever the configured method.
 
     Args:
         folder: the run, which holds the towers of an imported task.
         first_tail_layers: of both towers, for the collator's trunk outputs.
+        class_weights: (C,), of the loss.
     """
     config = config.model_copy(update={"method": "head"})
     model, _ = build(config, len(data.labels), folder)
@@ -77,9 +80,20 @@ def probed(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     encoded = encode_splits(model, data, collator, ("train", *SCORED))
     groups, dropout = picture_numbers(data.train), config.train.modality_dropout
-    probe = fit_probe(encoded, tables, groups, len(data.labels), config.problem, dropout)
+    probe = fit_probe(encoded, tables, groups, len(data.labels), config.problem, dropout, class_weights)
     model.cpu().head.load_state_dict(probe.head.state_dict())
     return Candidate(config, model, encoded, probe.held_out)
+
+
+def calibratable(candidate: Candidate, class_weights: torch.Tensor | None) -> Candidate:
+    """The candidate with scores that calibration can correct, after training with these weights (C,).
+
+    Of a single-label task, nothing changes: the weights decide which label is the answer, and a temperature corrects
+    the confidence. Of a multi-label task, thresholds decide, so the weights' shift of the scores is removed.
+    """
+    if class_weights is None or candidate.config.problem is Problem.SINGLE_LABEL:
+        return candidate
+    return replace(candidate, held_out=remove_shift(candidate.model.head, candidate.held_out, class_weights))
 
 
 def better(probe: Candidate, trained: Candidate, table: Table) -> Candidate:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics.functional import classification as metrics
 
 from model_store import Calibration, Pattern, Problem
+from training.config import TaskConfig
 from training.data.missing import PATTERN_OF, Table
 from training.data.splits import Split
 from training.learning.calibration import BINS, log_losses
@@ -113,16 +114,22 @@ def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> 
     return "auroc" if len(labels) == 2 and present == set(labels) else "accuracy"
 
 
-def selection_score(scores: Scores, headline: str) -> float | None:
+def selection_metric(config: TaskConfig, labels: tuple[str, ...], split: Split) -> str:
+    """The metric that selects epochs: the headline metric; with class weights macro-F1, which counts labels alike."""
+    is_balanced = config.train.class_weights == "balanced"
+    return "macro_f1" if is_balanced else headline_metric(config.problem, labels, split)
+
+
+def selection_score(scores: Scores, name: str) -> float | None:
     """The validation score that selects epochs and learning rates; the highest is the best, None is undefined.
 
-    It is the headline metric; of two equal ones, the model with the lower log loss has a score that is higher by less
-    than the metric's last digit. With two labels it is the negative log loss alone: AUROC does not notice a model that
-    gives every item the same label.
+    It is the selection metric; of two equal ones, the model with the lower log loss has a score that is higher by less
+    than the metric's last digit. In place of AUROC it is the negative log loss alone: AUROC does not notice a model
+    that gives every item the same label.
     """
-    log_loss, metric = scores.get("log_loss"), scores[headline]
+    log_loss, metric = scores.get("log_loss"), scores[name]
     if metric is None or log_loss is None:  # runs of earlier versions have no log loss
         return metric
-    if headline == "auroc":
+    if name == "auroc":
         return -log_loss
     return metric - _LEAST_DIFFERENCE * log_loss / (1 + log_loss)

@@ -45,6 +45,7 @@ def fit_probe(
     classes: int,
     problem: Problem,
     modality_dropout: float,
+    class_weights: Tensor | None = None,
 ) -> Probe:
     """Fit the probe on the training split.
 
@@ -56,6 +57,7 @@ def fit_probe(
         encoded, tables: of `train` and `validation`.
         groups: (N,), the group of each training item; a group is never divided among folds.
         modality_dropout: the weight of a complete item's answers without its image or text, as in training.
+        class_weights: (C,), of the loss and of the held-out log loss.
     """
     train, validation = (replace(encoded[name], natural=tables[name]) for name in ("train", "validation"))
     rows = _rows(train, modality_dropout)
@@ -68,9 +70,11 @@ def fit_probe(
     def solved(searches: list[_Search], penalty: float) -> tuple[float, list[nn.Linear]]:
         """The log loss of the held-out items, and the heads."""
         heads = [search.solve(penalty) for search in searches]
-        return sum(_log_loss(head, *view, problem) for head, view in zip(heads, views, strict=True)), heads
+        return sum(
+            _log_loss(head, *view, problem, class_weights) for head, view in zip(heads, views, strict=True)
+        ), heads
 
-    candidates = [[_Search(part, classes, problem, balance) for part in parts] for balance in _BALANCES]
+    candidates = [[_Search(part, classes, problem, balance, class_weights) for part in parts] for balance in _BALANCES]
     searches = min(candidates, key=lambda searches: solved(searches, _FIRST_PENALTY)[0])
     least, penalty = math.inf, math.nan
     heads: list[nn.Linear] = []
@@ -106,8 +110,11 @@ class _Search:
     tower 1 / `balance`: the penalty is weaker for the tower with the larger features.
     """
 
-    def __init__(self, rows: _Rows, classes: int, problem: Problem, balance: float) -> None:
+    def __init__(
+        self, rows: _Rows, classes: int, problem: Problem, balance: float, class_weights: Tensor | None
+    ) -> None:
         self._targets, self._share, self._problem = rows.targets, rows.weight / rows.weight.sum(), problem
+        self._class_weights = class_weights
         self._mean = rows.features.mean(dim=0)
         towers = (rows.features - self._mean).reshape(len(rows.features), 2, -1)  # (N, 2, P)
         size = towers.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp_min(_SMALLEST)  # 0: no item has the modality
@@ -124,7 +131,8 @@ class _Search:
 
         def loss() -> float:
             optimizer.zero_grad()
-            fit = self._share @ log_losses(self._scaled(self._inputs), self._targets, self._problem)
+            logits = self._scaled(self._inputs)
+            fit = self._share @ log_losses(logits, self._targets, self._problem, self._class_weights)
             value = fit + penalty / (2 * self._inputs.shape[1]) * self._scaled.weight.square().sum()
             value.backward()  # type: ignore[no-untyped-call]
             return float(value.detach())
@@ -155,10 +163,12 @@ def _rows(encoded: EncodedSplit, modality_dropout: float) -> _Rows:
     return _Rows(torch.cat(features), encoded.targets[chosen], torch.cat(weights), chosen)
 
 
-def _log_loss(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, problem: Problem) -> float:
+def _log_loss(
+    head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, problem: Problem, class_weights: Tensor | None
+) -> float:
     """The summed log loss of the chosen items as they come."""
     logits = encoded.logits(head, encoded.natural)[chosen]
-    return float(log_losses(logits, encoded.targets[chosen], problem).sum())
+    return float(log_losses(logits, encoded.targets[chosen], problem, class_weights).sum())
 
 
 def _of_view(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, pattern: Pattern) -> Answers:

@@ -36,6 +36,8 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
         del settings["imported"]  # older runs do not have this field
     if not config.train.probe:
         del settings["train"]["probe"]  # nor this one
+    if config.train.class_weights == "none":
+        del settings["train"]["class_weights"]  # nor this one
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)

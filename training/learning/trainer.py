@@ -19,7 +19,7 @@ from training.data.missing import Table
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, MaskedExamples, RawInputs
-from training.learning.evaluation import headline_metric, score, selection_score
+from training.learning.evaluation import score, selection_metric, selection_score
 from training.learning.run_folder import last_checkpoint
 from training.learning.trunk_outputs import open_or_build
 from training.model.classifier import MissingModalityClassifier
@@ -207,7 +207,7 @@ def train(
     Returns:
         The Trainer's log.
     """
-    headline = headline_metric(config.problem, data.labels, data.validation)
+    selection = selection_metric(config, data.labels, data.validation)
     trainer = AdapterTrainer(
         config,
         model=model,
@@ -215,14 +215,14 @@ def train(
         data_collator=collator,
         train_dataset=MaskedExamples(data.train, tables["train"]),
         eval_dataset=MaskedExamples(data.validation, tables["validation"]),
-        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, headline),
+        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, selection),
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     return list(trainer.state.log_history)
 
 
-def _validation_scores(prediction: EvalPrediction, problem: Problem, headline: str) -> dict[str, float]:
+def _validation_scores(prediction: EvalPrediction, problem: Problem, selection: str) -> dict[str, float]:
     """The scores of the validation split for the Trainer's log, with `selection`, which chooses the epoch."""
     scores = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
-    scores["selection"] = selection_score(scores, headline)
+    scores["selection"] = selection_score(scores, selection)
     return {name: value for name, value in scores.items() if value is not None}

@@ -122,9 +122,11 @@ def open_or_build(
 
 
 def _contents(data: TaskData) -> tuple[list[Any], list[Any]]:
-    """The distinct images, and the distinct texts sorted by length, of all splits; the absent input, None, is last."""
+    """The distinct images and texts of all splits, however the items are divided; the absent input, None, is last."""
     items = [item for split in data.splits().values() for item in split.items]
-    images = dict.fromkeys(item.image for item in items if item.image is not None)
+    images = dict.fromkeys(
+        item.image for item in sorted(items, key=lambda item: item.picture or b"") if item.image is not None
+    )
     texts = dict.fromkeys(item.text for item in items if item.text is not None)
     return [*images, None], [*sorted(texts, key=lambda text: (len(text), text)), None]
 

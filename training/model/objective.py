@@ -18,6 +18,8 @@ class Objective:
     table hides stays hidden. Distillation adds the cross entropy of the two partial answers to the complete answer.
     """
 
+    class_weights: Tensor | None = None  # (C,), of the true labels; for multi-label of the items that have a label
+
     def __init__(self, problem: Problem, modality_dropout: float, distillation: float) -> None:
         self._problem = problem
         self._modality_dropout = modality_dropout
@@ -33,9 +35,10 @@ class Objective:
             complete: (B,), which items have both modalities.
             labels: (B,) class indices, or (B, C) of 0 and 1.
         """
-        loss = self._each(logits, labels)
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        loss = self._each(logits, labels, weights)
         if self._modality_dropout:
-            masked = (self._each(image_alone, labels) + self._each(text_alone, labels)) / 2
+            masked = (self._each(image_alone, labels, weights) + self._each(text_alone, labels, weights)) / 2
             loss = torch.where(complete, torch.lerp(loss, masked, self._modality_dropout), loss)
         if self._distillation:
             whole = logits.detach()
@@ -44,8 +47,9 @@ class Objective:
             loss = loss + self._distillation * torch.where(complete, taught, torch.zeros_like(taught))
         return loss.mean()
 
-    def _each(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _each(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The loss of each item (B,)."""
         if self._problem is Problem.MULTI_LABEL:
-            return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=-1)
-        return functional.cross_entropy(logits, targets, reduction="none")
+            losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
+            return losses.mean(dim=-1)
+        return functional.cross_entropy(logits, targets, weight=weights, reduction="none")

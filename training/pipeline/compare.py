@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from pydantic import JsonValue
 from training.config import TaskConfig, override
 from training.data.splits import TaskData
 from training.errors import ConfigError, DivergedError
-from training.learning.evaluation import headline_metric, selection_score
-from training.learning.run_folder import METRICS, is_finished, open_run, read_json
-from training.pipeline.fit import fit
+from training.learning.evaluation import headline_metric, selection_metric, selection_score
+from training.pipeline.kept_runs import metrics_of
+from training.pipeline.ladder_search import best, rates_around, search_ladder
 from training.report.comparison_report import OURS
 
 _PLAIN: dict[str, JsonValue] = {
@@ -41,8 +40,6 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     "ours-head": {"method": "head"},
     OURS: {},
 }
-_STEP = 10**0.5  # ratio of neighbouring learning rates in a search
-_WIDENINGS = 3  # rates that the search may add beyond the first three
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
 
 
@@ -59,12 +56,9 @@ class Runs:
         """The metrics of a method at a learning rate. The run is trained unless it is finished."""
         folder = self.folder / "runs" / f"{name}_lr{rate:.3g}_seed{seed}"
         config = variant(self.config, name, rate, seed)
-        if is_finished(folder):
-            open_run(folder, config, self.data)  # raises RunError if its configuration is another one
-        else:
-            self.announce(f"{name}: learning rate {rate:.3g}, seed {seed}")
-            fit(config, self.data, folder, self.announce, self.trunk_cache)
-        return read_json(folder / METRICS)
+        return metrics_of(
+            config, self.data, folder, self.announce, self.trunk_cache, f"{name}: learning rate {rate:.3g}, seed {seed}"
+        )
 
     @property
     def trunk_cache(self) -> Path:
@@ -84,7 +78,7 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
         rate = config.train.learning_rate
         searched: dict[float, float | None] = {}
         if search:
-            rate, searched = search_rate(runs, name, seeds[0], metric)
+            rate, searched = search_rate(runs, name, seeds[0])
         results[name] = {
             "learning_rate": rate,
             "searched": {f"{tried:.3g}": score for tried, score in sorted(searched.items())},
@@ -95,11 +89,13 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     return {**header, "methods": results}
 
 
-def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, dict[float, float | None]]:
+def search_rate(runs: Runs, name: str, seed: int) -> tuple[float, dict[float, float | None]]:
     """The learning rate with the best validation score, and the score of every rate that was tried.
 
     Three neighbouring rates are tried first, then rates beyond an edge while the best rate is at that edge.
     """
+
+    metric = selection_metric(runs.config, runs.data.labels, runs.data.validation)
 
     def validation_score(rate: float) -> float | None:  # None: training diverged
         try:
@@ -109,14 +105,8 @@ def search_rate(runs: Runs, name: str, seed: int, metric: str) -> tuple[float, d
             return None
 
     centre = runs.config.train.learning_rate * (_FULL if name == "full" else 1.0)
-    scores = {rate: validation_score(rate) for rate in (centre / _STEP, centre, centre * _STEP)}
-    for _ in range(_WIDENINGS):
-        best = _best(scores)
-        if best not in (min(scores), max(scores)):
-            break
-        beyond = best / _STEP if best == min(scores) else best * _STEP
-        scores[beyond] = validation_score(beyond)
-    return _best(scores), scores
+    scores = search_ladder(*rates_around(centre), validation_score)
+    return best(scores), scores
 
 
 def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
@@ -137,8 +127,3 @@ def variant(config: TaskConfig, name: str, rate: float, seed: int) -> TaskConfig
         if getattr(config.missing, split).table is None:
             changes[f"missing.{split}.seed"] = seed
     return override(config, [f"--{field}={'null' if value is None else value}" for field, value in changes.items()])
-
-
-def _best(scores: Mapping[float, float | None]) -> float:
-    """The rate of the highest score; the lowest rate of equal ones."""
-    return max(scores, key=lambda rate: (-math.inf if (score := scores[rate]) is None else score, -rate))

@@ -20,7 +20,8 @@ from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
 from training.learning.batches import Collator, RawInputs
-from training.learning.candidate import Candidate, adapted, better, probed
+from training.learning.candidate import Candidate, adapted, better, calibratable, probed
+from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits
 from training.learning.runs import TrainedTask, build, save_trained
@@ -73,12 +74,17 @@ def fit(
     cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with arguments.main_process_first(local=False):
         collator = collator_for(model, preprocessor, config, data, cache_folder, announce)
+    weights = None
+    if config.train.class_weights == "balanced":
+        weights = balanced_weights(collator.targets(data.train.items), config.problem, len(data.labels))
+        model.objective.class_weights = weights
     probe = None
     if config.train.probe:
-        probe = probed(config, data, tables, folder, collator, (model.image_split, model.text_split))
+        probe = probed(config, data, tables, folder, collator, (model.image_split, model.text_split), weights)
         model.head.load_state_dict(probe.model.head.state_dict())
+        probe = calibratable(probe, weights)
     history = train(model, collator, config, data, tables, arguments, checkpoint)
-    chosen = trained = adapted(config, model, data, tables, collator)
+    chosen = trained = calibratable(adapted(config, model, data, tables, collator), weights)
     if probe is not None:
         chosen = better(probe, trained, tables["validation"])
     if chosen is not trained:

@@ -273,7 +273,8 @@ def test_a_decompression_bomb_is_refused_from_its_header(target, reliability):
         (png_of_zeros(50_000, 50_000)[:60], "pixels"),
         (flat((16_383, 3_060), "WEBP", "RGB", lossless=True, quality=0, method=0), "pixels"),
         (flat((7_100, 7_100), "JPEG", quality=1)[:130_000], "pixels"),
-        (flat((3_000, 3_000), "GIF", "P"), "image_format"),
+        (flat((7_100, 7_100), "GIF", "P"), "pixels"),
+        (flat((1, 1), "GIF", "P").replace(b",\0\0\0\0\1\0\1\0", b",\0\0\0\0\xff\xff\xff\xff"), "pixels"),
         (flat((3_000, 3_000), "TIFF", "1", compression="group4"), "image_format"),
     ]
     worst, sizes = 0, []
@@ -341,7 +342,9 @@ def written_formats() -> Iterator[tuple[str, bytes]]:
 
 
 def test_the_file_name_does_not_decide_the_format(target, reliability):
-    files = [(name, data) for name, data in written_formats() if name not in ("PNG", "JPEG", "WEBP", "AVIF", "MPO")]
+    files = [
+        (name, data) for name, data in written_formats() if name not in ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "MPO")
+    ]
     files += [("SVG", b"<svg xmlns='http://www.w3.org/2000/svg'/>"), ("EPS", b"%!PS-Adobe-3.0 EPSF-3.0\n")]
     files += [("HTML", b"<html></html>"), ("FITS", b"SIMPLE  =                    T"), ("ELF", b"\x7fELF")]
     assert len({name for name, _ in files}) >= 20
@@ -377,7 +380,10 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
 def test_a_damaged_picture_is_answered_or_refused(target, counts, reliability):
     chance, seen = random.Random(0), dict.fromkeys((200, 413, 415, 422), 0)  # noqa: S311
     picture = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
-    files = [encoded(picture, name, **more) for name, more in [("PNG", {}), ("JPEG", {}), ("WEBP", {}), ("AVIF", {})]]
+    files = [
+        encoded(picture, name, **more)
+        for name, more in [("PNG", {}), ("JPEG", {}), ("WEBP", {}), ("AVIF", {}), ("GIF", {})]
+    ]
     files += [encoded(picture, "JPEG", progressive=True), encoded(picture, "WEBP", lossless=True)]
     files += [encoded(picture.convert("P"), "PNG"), encoded(picture.convert("CMYK"), "JPEG")]
     number = counts(300, 120_000)
@@ -403,7 +409,7 @@ def odd_pictures() -> Iterator[tuple[str, bytes, int]]:
     gradient = Image.linear_gradient("L").resize((48, 32))
     colour = Image.merge("RGB", [gradient, gradient.rotate(180), ImageOps.invert(gradient)])
     for size in [(1, 1), (1, 2), (2, 1), (1, 5_000), (5_000, 1), (3, 3), (17, 16)]:
-        for name in ("PNG", "JPEG", "WEBP", "AVIF"):
+        for name in ("PNG", "JPEG", "WEBP", "AVIF", "GIF"):
             yield f"{name} {size}", encoded(Image.new("RGB", size, "red"), name), 200
     yield "PNG 1 x 65535", flat((1, 65_535), "PNG"), 200
     yield "JPEG 65500 x 1", flat((65_500, 1), "JPEG"), 200
@@ -412,6 +418,8 @@ def odd_pictures() -> Iterator[tuple[str, bytes, int]]:
         yield f"PNG {mode}", encoded(colour.convert("L").convert(mode) if mode == "I;16" else colour.convert(mode)), 200
     for mode in ("L", "CMYK", "RGB"):
         yield f"JPEG {mode}", encoded(colour.convert(mode), "JPEG", progressive=mode == "L"), 200
+    yield "GIF interlaced", encoded(colour.convert("P"), "GIF", interlace=True), 200
+    yield "GIF without a frame", b"GIF89a\4\0\4\0\0\0\0;", 422
     yield "WebP lossless", encoded(colour.convert("RGBA"), "WEBP", lossless=True), 200
     for number in range(1, 10):
         exif = Image.Exif()
@@ -444,7 +452,7 @@ def labels(target: Target, data: bytes) -> list:
     return reply.json["labels"]
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "GIF"])
 def test_an_animation_is_classified_by_its_first_frame(target, file_format):
     gradient = Image.linear_gradient("L").resize((20, 20)).convert("RGB")
     frames = [gradient, gradient.rotate(90), gradient.rotate(180)]

@@ -29,6 +29,7 @@ TOO_LARGE = {
     "progressive JPEG": 7_000,
     "WebP": 7_000,
     "AVIF": 7_000,
+    "partial GIF": 7_000,
 }  # under MORA_MAX_IMAGE_PIXELS all the same
 ALLOWED = {PictureProblem.FORMAT, PictureProblem.PIXELS, PictureProblem.UNDECODABLE}
 PREPROCESSING = ImagePreprocessing(

@@ -128,7 +128,7 @@ def test_health_and_metadata(client):
 
 BAD_ITEMS = [
     ("image", [b"", PICTURE[:60], PICTURE], "422", "Item 1: The PNG file is damaged", "decode"),
-    ("image", [PICTURE, b"", b"GIF89a"], "415", "Item 2: Send a JPEG", "image_format"),
+    ("image", [PICTURE, b"", b"BM"], "415", "Item 2: Send a JPEG", "image_format"),
     ("text", [b"red", b"red", b"\xff"], "422", "Item 2: Send UTF-8", "bad_text"),
     ("text", [b"red", b"", b""], "422", "Item 1: Give an image, a text, or both", "missing_input"),
     ("text", [b"red", b"a" * 70_000, b"a"], "413", "Item 1: A text may have", "text_too_large"),

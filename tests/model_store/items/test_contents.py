@@ -19,7 +19,6 @@ def encoded(file_format: str) -> bytes:
 @pytest.mark.parametrize(
     ("file_format", "kind"),
     [
-        ("GIF", "a GIF"),
         ("BMP", "a BMP picture"),
         ("TIFF", "a TIFF picture"),
         ("ICO", "an icon (ICO)"),

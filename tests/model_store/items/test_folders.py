@@ -19,7 +19,7 @@ def read(folder: Path) -> tuple[list[str], dict[str, list[str]]]:
     return [row["image"] for row in folder_rows(folder, skipped.add)], skipped.paths
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP", "AVIF", "GIF"])
 @pytest.mark.parametrize("name", ["1", "1.txt", "1.JPG", "1.jfif", "deep/er/1.dat", "1.jpg.part", "1.mp4"])
 def test_content_makes_a_file_a_picture_not_its_name(tmp_path, file_format, name):
     path = tmp_path / "cat" / name

@@ -34,12 +34,18 @@ def test_avif_is_told_from_other_files_of_its_container_by_its_brands(head, is_a
 
 
 @pytest.mark.parametrize(
-    "head", [b"", b"\xff\xd8", b"GIF89a", b"BM", b"II*\0", b"RIFF\0\0\0\0WAVE", b"picture", b"\0\0"]
+    "head", [b"", b"\xff\xd8", b"GIF88a", b"BM", b"II*\0", b"RIFF\0\0\0\0WAVE", b"picture", b"\0\0"]
 )
 def test_other_content_has_no_format(head):
     assert format_of(head) is None
 
 
 def test_the_names_for_people_and_for_browsers_follow_one_list():
-    assert FORMATS == "JPEG, PNG, WebP or AVIF"
-    assert [each.media_type for each in PictureFormat] == ["image/jpeg", "image/png", "image/webp", "image/avif"]
+    assert FORMATS == "JPEG, PNG, WebP, AVIF or GIF"
+    assert [each.media_type for each in PictureFormat] == [
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "image/avif",
+        "image/gif",
+    ]

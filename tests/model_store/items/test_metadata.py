@@ -36,7 +36,7 @@ def test_odd_or_large_metadata_changes_no_pixel(name):
     np.testing.assert_array_equal(np.asarray(decode(PICTURES[name])), np.asarray(decode(plain)))
 
 
-@pytest.mark.parametrize("name", [name for name in PICTURES if name.startswith(("PNG", "JPEG"))])
+@pytest.mark.parametrize("name", [name for name in PICTURES if name.startswith(("PNG", "JPEG", "GIF with"))])
 def test_what_pillow_opens_is_as_short_as_without_metadata(name):
     file_format = PictureFormat(name.partition(" ")[0])
 
@@ -107,5 +107,5 @@ def test_a_damaged_file_is_still_refused(data):
 
 
 def test_a_decoded_picture_carries_no_metadata_into_files_made_of_it():
-    for file_format in ("PNG", "JPEG", "WEBP", "AVIF"):
+    for file_format in ("PNG", "JPEG", "WEBP", "AVIF", "GIF"):
         assert decode(encoded(file_format, icc_profile=b"profile", exif=tiff((MAKER, LONG, 1, b"1234")))).info == {}

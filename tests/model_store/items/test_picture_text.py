@@ -56,7 +56,7 @@ def test_a_picture_is_read_in_every_spelling(spelling):
     assert picture_from_text(SPELLINGS[spelling]) == PICTURE
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "GIF"])
 def test_every_format_identifies_itself(file_format):
     data = encoded(file_format)
 

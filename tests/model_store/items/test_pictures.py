@@ -181,7 +181,7 @@ def test_a_small_jpeg_is_decoded_at_full_scale(size):
     np.testing.assert_array_equal(reduced, whole)
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("file_format", ["PNG", "WEBP", "AVIF", "GIF"])
 def test_other_formats_are_decoded_at_full_scale(file_format):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
 
@@ -254,7 +254,9 @@ def test_a_picture_is_turned_upright():
         assert decode(file_of(picture, file_format, exif=exif)).size == (20, 30)
 
 
-@pytest.mark.parametrize(("file_format", "options"), [("WEBP", {"lossless": True}), ("PNG", {}), ("AVIF", {})])
+@pytest.mark.parametrize(
+    ("file_format", "options"), [("WEBP", {"lossless": True}), ("PNG", {}), ("AVIF", {}), ("GIF", {})]
+)
 def test_only_the_first_frame_is_decoded(file_format, options):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     data = file_of(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
@@ -281,7 +283,7 @@ def test_a_picture_that_resizing_would_enlarge_too_much_is_refused():
     assert caught.value.problem is PictureProblem.PIXELS
 
 
-@pytest.mark.parametrize("file_format", ["BMP", "GIF", "TIFF"])
+@pytest.mark.parametrize("file_format", ["BMP", "ICO", "TIFF"])
 def test_other_formats_are_refused(file_format):
     data = file_of(Image.new("RGB", (4, 4)), file_format)
     for read in (decode, media_type_of):
@@ -290,7 +292,7 @@ def test_other_formats_are_refused(file_format):
         assert caught.value.problem is PictureProblem.FORMAT
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "AVIF", "GIF"])
 def test_the_media_type_follows_from_the_first_bytes(file_format):
     assert media_type_of(file_of(Image.new("RGB", (4, 4)), file_format)) == f"image/{file_format.lower()}"
 

@@ -72,7 +72,7 @@ def as_parquet(folder, pixels):
 def as_folder(folder, pixels):
     write_data_set(folder, pixels, "path")
     (folder / ".hidden.png").write_bytes(b"")
-    (folder / "more" / "z.JPG").write_bytes(b"GIF89a")
+    (folder / "more" / "z.JPG").write_bytes(b"BM")
     return folder
 
 
@@ -350,7 +350,7 @@ def test_failed_rows_are_listed_and_the_other_rows_are_labelled(run, place, tmp_
     ]
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF", "GIF"])
 def test_a_folder_is_read_by_content_and_other_files_are_named(run, place, tmp_path, kind):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     for name in ("a", "b.JPG", "c.txt", "deep/d.jfif"):
@@ -372,7 +372,7 @@ def test_a_folder_is_read_by_content_and_other_files_are_named(run, place, tmp_p
 
 def test_the_command_fails_if_every_row_fails(run, place, tmp_path):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.png").write_bytes(b"GIF89a")
+    (tmp_path / "in" / "a.png").write_bytes(b"BM")
 
     done = run(tmp_path / "in", "--task", "fruit", "--output", tmp_path / "out.jsonl", *place)
 

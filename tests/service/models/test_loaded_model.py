@@ -76,10 +76,10 @@ def test_a_format_that_pillow_was_built_without_is_refused_as_its_format(kind, m
     ("data", "limits", "code", "detail"),
     [
         (
-            b"GIF89a",
+            b"BM",
             {},
             Code.IMAGE_FORMAT,
-            "Send a JPEG, PNG, WebP or AVIF file; an image is never fetched from a URL.",
+            "Send a JPEG, PNG, WebP, AVIF or GIF file; an image is never fetched from a URL.",
         ),
         (
             png((40, 40)),

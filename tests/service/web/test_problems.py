@@ -79,7 +79,7 @@ BODIES = [
     (item(image="QUJD\n"), 422, "bad_base64"),
     (item(image="QUJ"), 422, "bad_base64"),
     (item(image="data:text/plain;base64,QUJD"), 422, "bad_base64"),
-    (picture(b"GIF89a" + bytes(64)), 415, "image_format"),
+    (picture(b"BM" + bytes(64)), 415, "image_format"),
     (picture(encoded(file_format="TIFF")), 415, "image_format"),
     (picture(encoded(file_format="EPS")), 415, "image_format"),
     (picture(b"a"), 415, "image_format"),

@@ -42,6 +42,9 @@ def seeds() -> list[bytes]:
         ),
         encoded(colours, "WEBP", save_all=True, append_images=[smooth.resize((64, 48))]),
         *(encoded(colours.convert(mode), "AVIF", exif=turned) for mode in ("L", "RGB", "RGBA")),
+        *(encoded(colours.convert("P"), "GIF", interlace=interlace) for interlace in (True, False)),
+        encoded(colours.convert("P"), "GIF", transparency=3, comment=b"red"),
+        encoded(colours, "GIF", save_all=True, append_images=[smooth.resize((64, 48))], disposal=2),
         encoded(colours, "AVIF", save_all=True, append_images=[colours]),
     ]
 
@@ -76,7 +79,7 @@ def bombs() -> list[bytes]:
         _avif_of_more_than_it_says(),
         encoded(Image.new("1", (1, 60_000)), "PNG"),  # resized, it is nearly a million pixels high, which is allowed
         encoded(Image.new("1", (1, 200_000)), "PNG"),  # and this would be millions
-        encoded(plain.resize((3_000, 3_000)), "GIF"),
+        *(_gif_that_says(canvas, frame) for canvas, frame in ((65_535, 8), (8, 65_535), (7_000, 8), (8, 13_000))),
         encoded(Image.new("1", (12_000, 12_000)), "TIFF", compression="group4"),
         encoded(plain, "PNG", save_all=True, append_images=[Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(200)]),
     ]
@@ -91,6 +94,8 @@ LARGEST = {
     "progressive JPEG": 4_900,
     "WebP": 2_900,
     "AVIF": 2_600,
+    "GIF": 7_000,
+    "partial GIF": 4_300,
 }  # that are allowed: edges
 
 
@@ -100,6 +105,11 @@ def large(kind: str, edge: int) -> bytes:
         return encoded(Image.new("L", (edge, edge)), "PNG")
     if kind == "RGBA PNG":
         return encoded(Image.new("RGBA", (edge, edge), (9, 9, 9, 99)), "PNG")
+    if kind == "GIF":
+        return encoded(Image.new("P", (edge, edge)), "GIF")
+    if kind == "partial GIF":
+        data = encoded(Image.new("P", (1, 1)), "GIF")
+        return data[:6] + struct.pack("<HH", edge, edge) + data[10:]
     if kind == "AVIF":
         return encoded(Image.new("RGB", (edge, edge)), "AVIF", subsampling="4:4:4", speed=10)
     if kind == "WebP":
@@ -149,6 +159,12 @@ def _webp_that_says(width: int, height: int) -> bytes:
     place = data.index(b"VP8L") + 9
     data[place : place + 4] = struct.pack("<I", (width - 1) | (height - 1) << 14)
     return bytes(data)
+
+
+def _gif_that_says(canvas: int, frame: int) -> bytes:
+    """Its frame is disposed of by its colour, for which a decoder may make room at once."""
+    header, palette = struct.pack("<6sHHBBB", b"GIF89a", canvas, canvas, 0x80, 0, 0), bytes(3) + b"\xff\xff\xff"
+    return header + palette + b"!\xf9\4\x09\0\0\1\0" + struct.pack("<sHHHHB", b",", 0, 0, frame, frame, 0) + b"\2\0;"
 
 
 def _avif_that_says(width: int, height: int) -> bytes:

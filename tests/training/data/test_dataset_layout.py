@@ -257,7 +257,7 @@ def test_a_picture_that_cannot_be_decoded_is_named_once_for_all_its_plots(
         load_data(config_of(make_config, "mmimdb", tmp_path))
 
     assert str(error.value).count("images/0000001.jpeg") == 1
-    assert str(error.value).endswith("is not a JPEG, PNG, WebP or AVIF file; replace the file")
+    assert str(error.value).endswith("is not a JPEG, PNG, WebP, AVIF or GIF file; replace the file")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_memes_without_labels_are_refused_with_the_release_that_has_labels(
         ({"text": "x", "label": 0}, "has no column image"),
         ({"image": b"", "text": "x", "label": 2}, "row 1 has label 2; the task has labels 0 to 1"),
         ({"image": b"", "text": "x", "label": "pizza"}, "row 1 has label 'pizza'"),
-        ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG, WebP or AVIF file"),
+        ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG, WebP, AVIF or GIF file"),
     ],
 )
 def test_an_unusable_arrow_file_is_refused_with_the_reason(

@@ -130,3 +130,51 @@ def test_a_text_of_many_rows_stays_in_one_split_and_is_named() -> None:
 
 def test_without_copies_only_the_sizes_are_noted() -> None:
     assert len(held_out_notes("shop.csv", split_of(pictures(2, 20, 1)), SHARES)) == 1
+
+
+def labelled(sizes: dict[str, int]) -> list[Example]:
+    """Rows without copies, so many of each label."""
+    labels = [label for label, count in sizes.items() for _ in range(count)]
+    return [Example(row, None, f"text {row}", (label,)) for row, label in enumerate(labels, start=1)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "validation", "test"),
+    [
+        ({f"label {number}": 2 for number in range(100)}, 20, 40),
+        ({f"label {number}": 3 for number in range(50)}, 15, 30),
+        ({f"label {number}": 5 for number in range(8)}, 4, 8),
+        ({"a": 40, "b": 20, **{f"rare {number}": 2 for number in range(20)}}, 10, 20),
+        ({**{f"single {number}": 1 for number in range(30)}, **{f"pair {number}": 2 for number in range(20)}}, 4, 8),
+        ({"a": 2, "b": 2}, 1, 1),
+    ],
+)
+def test_labels_of_few_rows_are_pooled(sizes: dict[str, int], validation: int, test: int) -> None:
+    """A label of two rows has no share of its own in either split."""
+    items = labelled(sizes)
+
+    splits = split_of(items)
+
+    assert [len(splits["validation"]), len(splits["test"])] == [validation, test]
+    assert {item.labels[0] for item in splits["train"]} == {*sizes}
+    assert splits == split_of(items)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "named"),
+    [
+        ({"a": 40, "b": 40, "x": 2, "y": 3}, "x, y"),
+        ({"a": 40, "b": 40, "x": 5, "single": 1}, "x"),
+        ({f"label {number:02}": 2 for number in range(30)}, "label 00, label 01"),
+    ],
+)
+def test_the_labels_that_are_pooled_are_named(sizes: dict[str, int], named: str) -> None:
+    (note,) = [note for note in held_out_notes("shop.csv", split_of(labelled(sizes)), SHARES) if "pooled" in note]
+
+    assert note.startswith(f"labels with too few rows for their share in each split: {named}")
+    assert note.endswith("divided at random, so that validation or test may lack some of these labels")
+
+
+@pytest.mark.parametrize("sizes", [{"a": 40, "b": 6}, {"a": 10, "single": 1}, {"a": 6, "b": 6, "c": 6}])
+def test_without_labels_of_few_rows_none_are_pooled(sizes: dict[str, int]) -> None:
+    assert not any("pooled" in note for note in held_out_notes("shop.csv", split_of(labelled(sizes)), SHARES))

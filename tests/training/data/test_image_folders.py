@@ -144,8 +144,9 @@ def test_two_folders_of_one_split_are_refused(make_config: Make, pets: Callable[
         ("cat/deep/list.csv", b"a,b\n", "files that are no pictures (1): cat/deep/list.csv"),
         ("cat/cut.png", encoded("PNG")[:90], "pictures, each of which is damaged or cut short (1): cat/cut.png"),
         ("dog/cut.jpg", encoded("JPEG")[:-90], "pictures, each of which is damaged or cut short (1): dog/cut.jpg"),
-        ("cat/1.gif", b"GIF89a", "pictures, each of which is not a JPEG, PNG, WebP or AVIF file (1): cat/1.gif"),
-        ("cat/empty.jpg", b"", "pictures, each of which is not a JPEG, PNG, WebP or AVIF file (1): cat/empty.jpg"),
+        ("cat/1.gif", b"GIF89a", "pictures, each of which is damaged or cut short (1): cat/1.gif"),
+        ("cat/1.bmp", b"BM6\0\0", "pictures, each of which is not a JPEG, PNG, WebP, AVIF or GIF file (1): cat/1.bmp"),
+        ("cat/empty.jpg", b"", "pictures, each of which is not a JPEG, PNG, WebP, AVIF or GIF file (1): cat/empty.jpg"),
         ("bird/1.txt", b"some words", "folders without pictures (1): bird/"),
     ],
 )

@@ -94,7 +94,7 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
     assert "3 rows to mend" in message
     assert "row 4: photo 'photos/gone.png' does not exist" in message
     assert "leave the cell empty" in message
-    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG, WebP or AVIF file; replace it, or leave" in message
+    assert "row 6: photo 'photos/text.png' is not a JPEG, PNG, WebP, AVIF or GIF file; replace it, or leave" in message
     assert "row 31: neither photo nor caption is given" in message
     assert message.endswith("\n  1 row has no label and was left out: row 32 ('photos/7.png')")
 
@@ -177,7 +177,7 @@ def test_a_csv_in_another_encoding_is_refused(make_config: Make, tmp_path: Path)
         ("long.png", "has more than 50,000,000 pixels, before or after it is resized"),
         ("tall.jpg", "has more than 50,000,000 pixels, before or after it is resized"),
         ("huge.png", "has more than 50,000,000 pixels, before or after it is resized"),
-        ("drawing.bmp", "is not a JPEG, PNG, WebP or AVIF file"),
+        ("drawing.bmp", "is not a JPEG, PNG, WebP, AVIF or GIF file"),
     ],
 )
 def test_an_unusable_picture_is_refused_before_training(
@@ -211,6 +211,9 @@ ODD_PICTURES |= {
         ("JPEG", "CMYK", {}),
         ("JPEG", "YCbCr", {}),
         ("WEBP", "RGBA", {"save_all": True, "append_images": [PICTURE]}),
+        ("GIF", "P", {"transparency": 3, "interlace": True}),
+        ("GIF", "L", {"save_all": True, "append_images": [PICTURE], "disposal": 2}),
+        ("GIF", "RGBA", {}),
         ("AVIF", "RGBA", {}),
         ("AVIF", "L", {"save_all": True, "append_images": [PICTURE]}),
     )
@@ -249,7 +252,7 @@ def test_a_picture_is_checked_as_it_is_used(
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-99])])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "AVIF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "AVIF", "GIF"])
 def test_a_picture_that_changes_after_the_check_is_named(
     make_config: Make, tmp_path: Path, preprocessor: Preprocessor, kind: str, change: Callable[[Path], object]
 ) -> None:

@@ -15,7 +15,7 @@ from training.config import TaskConfig
 from training.data.missing import draw_tables
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
-from training.learning.candidate import Candidate, adapted, better, probed
+from training.learning.candidate import Candidate, adapted, better, calibratable, probed
 from training.learning.encoded_split import EncodedSplit
 from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
@@ -93,3 +93,25 @@ def test_the_probe_is_a_head_on_the_frozen_backbone(make_config: Make, tmp_path:
     again.load_state_dict(probe.model.state_dict())
     features = replace(probe.encoded["test"]).features(tables["test"])
     torch.testing.assert_close(again.head(features), probe.model.head(features))
+
+
+@pytest.mark.parametrize("problem", Problem)
+def test_after_training_with_class_weights_thresholds_or_temperatures_are_fitted(
+    make_config: Make, tmp_path: Path, problem: Problem
+) -> None:
+    config = make_config(problem=problem.value)
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
+    trained = adapted(config, model, data, draw_tables(config, data), collator)
+    before = model.head.bias.detach().clone()
+
+    weighted = calibratable(trained, torch.tensor([1.0, 4.0, 9.0]))
+
+    assert calibratable(trained, None) is trained
+    assert (weighted is trained) is (problem is Problem.SINGLE_LABEL)
+    if problem is Problem.MULTI_LABEL:
+        shift = before - model.head.bias
+        for pattern in Pattern:
+            expected = trained.held_out[pattern].logits - shift
+            torch.testing.assert_close(weighted.held_out[pattern].logits, expected)

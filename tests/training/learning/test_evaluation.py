@@ -20,7 +20,7 @@ from training.data.splits import load_data
 from training.errors import DivergedError
 from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import EncodedSplit, encode
-from training.learning.evaluation import evaluate, headline_metric, score, selection_score
+from training.learning.evaluation import evaluate, headline_metric, score, selection_metric, selection_score
 from training.learning.runs import build
 
 HEAT = {Pattern.BOTH: 0.5, Pattern.IMAGE: 1.0, Pattern.TEXT: 2.0}
@@ -140,3 +140,21 @@ def test_reports_name_the_usual_score_of_the_problem_first(
     data = load_data(make_config(problem=problem))
 
     assert headline_metric(Problem(problem), tuple(labels), data.validation) == expected
+
+
+@pytest.mark.parametrize(
+    ("problem", "class_weights", "expected"),
+    [
+        ("single_label", "none", "accuracy"),
+        ("single_label", "balanced", "macro_f1"),
+        ("multi_label", "none", "macro_f1"),
+        ("multi_label", "balanced", "macro_f1"),
+    ],
+)
+def test_with_class_weights_macro_f1_selects(
+    make_config: Callable[..., TaskConfig], problem: str, class_weights: str, expected: str
+) -> None:
+    config = make_config(problem=problem, train={"class_weights": class_weights})
+    data = load_data(config)
+
+    assert selection_metric(config, data.labels, data.validation) == expected

@@ -10,6 +10,7 @@ import torch
 
 from model_store import Pattern, Problem
 from training.data.missing import Lacks
+from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import EncodedSplit
 from training.learning.evaluation import score
 from training.learning.probe import Probe, fit_probe
@@ -122,3 +123,33 @@ def test_a_multi_label_probe_answers_each_label_for_itself() -> None:
 
     selected = test.logits(probe.head, test.natural) > 0
     assert float((selected == (test.targets > 0)).float().mean()) > 0.97
+
+
+@pytest.mark.parametrize("problem", list(Problem))
+@pytest.mark.parametrize("rare", [3, 6, 12])
+def test_class_weights_let_the_probe_answer_rare_labels(problem: Problem, rare: int) -> None:
+    """Of the third label, few items are in train."""
+
+    def tailed(items: int, seed: int, kept: int) -> EncodedSplit:
+        whole = split(items, seed, noise=1.2)
+        chosen = torch.ones(items, dtype=torch.bool)
+        chosen[(whole.targets == 2).nonzero().flatten()[kept:]] = False
+        targets = whole.targets[chosen]
+        targets = torch.nn.functional.one_hot(targets, 3).float() if problem is MULTI else targets
+        natural = whole.natural[chosen.numpy()]
+        return replace(whole, image=whole.image[chosen], text=whole.text[chosen], targets=targets, natural=natural)
+
+    train, validation, test = tailed(300, 0, rare), tailed(60, 1, 2), tailed(600, 2, 600)
+    encoded = {"train": train, "validation": validation}
+    tables = {name: each.natural for name, each in encoded.items()}
+    weights = balanced_weights(train.targets, problem, 3)
+
+    def recall(class_weights: torch.Tensor | None) -> float:
+        groups = np.arange(len(train.targets))
+        probe = fit_probe(encoded, tables, groups, 3, problem, 0.5, class_weights)
+        logits = test.logits(probe.head, test.natural)
+        is_rare = test.targets[:, 2] > 0 if problem is MULTI else test.targets == 2
+        is_answer = logits[:, 2] > 0 if problem is MULTI else logits.argmax(dim=1) == 2
+        return float(is_answer[is_rare].float().mean())
+
+    assert recall(weights) > recall(None) + 0.05

@@ -123,3 +123,14 @@ def test_cleaning_up_leaves_the_results(tmp_path: Path) -> None:
 def test_a_missing_report_is_named_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"report\.html cannot be read .*--overwrite"):
         read_report(tmp_path)
+
+
+def test_a_run_from_before_class_weights_is_one_without_them(make_config: Make, tmp_path: Path) -> None:
+    config = make_config()
+    data = load_data(config)
+    open_run(tmp_path, config, data)
+
+    assert "class_weights" not in read_json(tmp_path / "config.json")["config"]["train"]
+    open_run(tmp_path, make_config(train={**config.train.model_dump(), "class_weights": "none"}), data)
+    with pytest.raises(RunError, match=r"train\.class_weights was None, now balanced"):
+        open_run(tmp_path, make_config(train={**config.train.model_dump(), "class_weights": "balanced"}), data)

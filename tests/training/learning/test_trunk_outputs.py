@@ -164,3 +164,25 @@ def test_only_one_process_of_a_training_writes_the_cache(make_config: Make, tmp_
     assert of_another_process() is None
     assert sorted(tmp_path.iterdir()) == left
     assert said == []
+
+
+@pytest.mark.parametrize("moved", [1, 5, 9])
+def test_other_divisions_of_the_same_items_share_the_files(make_config: Make, tmp_path: Path, moved: int) -> None:
+    """As the folds of a cross-validation are."""
+    model, preprocessor, data = parts(make_config())
+    train, test = data.train.items, data.test.items
+    other = dataclasses.replace(
+        data,
+        train=dataclasses.replace(data.train, items=[*test[:moved], *train[moved:]]),
+        test=dataclasses.replace(data.test, items=[*test[moved:], *train[:moved]]),
+    )
+
+    first = open_or_build(model, preprocessor, data, tmp_path, print)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second = open_or_build(model, preprocessor, other, tmp_path, print)
+
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files
+    assert first is not None
+    assert second is not None
+    for name, value in first.images(train).items():
+        torch.testing.assert_close(second.images(train)[name], value)

@@ -75,3 +75,28 @@ def test_distillation_has_no_gradient_through_the_complete_answer(logits_of: dic
     assert image.grad is not None
     assert image.grad[COMPLETE].any()
     assert not image.grad[~COMPLETE].any()
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [0.2, 1.0, 5.0], [10.0, 0.1, 1.0]])
+@pytest.mark.parametrize("problem", list(Problem))
+def test_class_weights_weigh_the_true_labels_alone(
+    problem: Problem, weights: list[float], logits_of: dict, logits: torch.Tensor
+) -> None:
+    is_multi = problem is Problem.MULTI_LABEL
+    labels = functional.one_hot(LABELS, 3).float() if is_multi else LABELS
+    plain, weighted, taught = Objective(problem, 0.5, 0.0), Objective(problem, 0.5, 0.0), Objective(problem, 0.5, 1.0)
+    weighted.class_weights = taught.class_weights = torch.tensor(weights)
+
+    def loss(objective: Objective, which: slice) -> torch.Tensor:
+        alone_of = [each[which] for each in alone(logits_of)]
+        return objective(logits[which], *alone_of, COMPLETE[which], labels[which])
+
+    for item in range(4):
+        which = slice(item, item + 1)
+        without, by_weight = loss(plain, which), loss(weighted, which)
+        if is_multi:
+            assert (by_weight > without) == (weights[LABELS[item]] > 1)
+        else:
+            torch.testing.assert_close(by_weight, weights[LABELS[item]] * without)
+        added = loss(taught, which) - by_weight
+        torch.testing.assert_close(added, loss(Objective(problem, 0.5, 1.0), which) - without)

@@ -131,6 +131,9 @@ PICTURES: dict[str, tuple[Image.Image, str, dict[str, Any]]] = {
     "large progressive JPEG": (smooth("RGB", (1003, 619)), "JPEG", {"progressive": True}),
     "WebP": (smooth("RGB", (300, 200)), "WEBP", {}),
     "transparent WebP": (smooth("RGBA", (48, 36)), "WEBP", {"lossless": True}),
+    "GIF": (smooth("RGB", (300, 200)), "GIF", {}),
+    "transparent GIF": (smooth("P", (48, 36)), "GIF", {"transparency": 3}),
+    "animated GIF": (smooth("P", (48, 36)), "GIF", {"save_all": True, "append_images": [smooth("L", (48, 36))]}),
     "animated WebP": (smooth("RGB", (48, 36)), "WEBP", {"save_all": True, "append_images": [smooth("L", (48, 36))]}),
 }
 
@@ -274,8 +277,8 @@ def test_a_tokenizer_that_keeps_case_is_not_changed(siglip_with: Callable[..., P
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"no picture", "is not a JPEG, PNG, WebP or AVIF file"),
-        (b"BM" + bytes(60), "is not a JPEG, PNG, WebP or AVIF file"),
+        (b"no picture", "is not a JPEG, PNG, WebP, AVIF or GIF file"),
+        (b"BM" + bytes(60), "is not a JPEG, PNG, WebP, AVIF or GIF file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "is damaged or cut short"),
     ],
 )

@@ -16,7 +16,7 @@ from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, DivergedError, RunError
-from training.pipeline import compare as comparison
+from training.pipeline import kept_runs
 from training.pipeline.compare import METHODS, Runs, compare, variant
 
 Make = Callable[..., TaskConfig]
@@ -49,7 +49,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
         ran.append((folder.name.partition("_")[0], rate, config.train.seed))
         run_with(folder, 1 - abs(np.log(rate / 0.003)) / 10)
 
-    monkeypatch.setattr(comparison, "fit", score)
+    monkeypatch.setattr(kept_runs, "fit", score)
     return ran
 
 
@@ -110,7 +110,7 @@ def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: 
     def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
         run_with(folder, None if config.train.learning_rate > 0.02 else 0.5)
 
-    monkeypatch.setattr(comparison, "fit", score)
+    monkeypatch.setattr(kept_runs, "fit", score)
 
     result = compared(make_config(train={"learning_rate": 0.01}), tmp_path, ["lora"])["methods"]["lora"]
 
@@ -127,7 +127,7 @@ def test_a_rate_at_which_training_diverges_is_announced_and_not_chosen(
             raise DivergedError("training diverged in epoch 1")
         run_with(folder, 0.5)
 
-    monkeypatch.setattr(comparison, "fit", score)
+    monkeypatch.setattr(kept_runs, "fit", score)
     config, notes = make_config(train={"learning_rate": 0.01}), []
 
     runs = Runs(config, load_data(config), tmp_path, notes.append)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -250,3 +252,24 @@ def test_two_labels_that_texts_separate_are_learnt_with_default_values(
     fit(config, load_data(config), tmp_path / "run", lambda _: None)
 
     assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["accuracy"] >= 0.98
+
+
+@pytest.mark.parametrize("probe", [True, False])
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_run_with_class_weights_differs_from_one_without(
+    make_config: Make, tmp_path: Path, problem: str, probe: bool
+) -> None:
+    def trained(class_weights: str) -> dict[str, torch.Tensor]:
+        train = {"epochs": 1, "batch_size": 8, "probe": probe, "class_weights": class_weights}
+        config = make_config(problem=problem, train=train, labels=["blue", "green", "red", "never seen"])
+        data = load_data(config)
+        rarer = [item for item in data.train.items if "blue" not in item.labels or item.row % 4 == 3]
+        data = dataclasses.replace(data, train=dataclasses.replace(data.train, items=rarer))
+        task = fit(config, data, tmp_path / class_weights)
+        assert read_json(tmp_path / class_weights / "metrics.json")["test"]["overall"]["log_loss"] is not None
+        return task.model.head.state_dict()
+
+    weighted, plain = trained("balanced"), trained("none")
+
+    assert all(value.isfinite().all() for value in weighted.values())
+    assert not torch.equal(weighted["bias"], plain["bias"])
