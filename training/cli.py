@@ -287,7 +287,7 @@ def export(
 ) -> None:
     """Merge the adapter, write the ONNX graphs, and check on every presence pattern that they agree with PyTorch.
 
-    A precision other than fp32 is written if it lowers no pattern's validation score by more than a budget, in points:
+    A precision other than fp32 is written if it is expected to cost no pattern more than a budget, in points:
     --export.precisions "\\[int8, fp16]" --export.accuracy_budget 0.5
     """
     trained, data = open_finished(run, context.args, backbone, _note)

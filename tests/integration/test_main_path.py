@@ -120,7 +120,7 @@ def published(
             "missing": {"train": {"ratio": 0.5}},
             "mora": {"parametrization": "identity"},
             "train": {"epochs": 2, "batch_size": 8},
-            "export": {"accuracy_budget": 100},  # of nine validation items one is 11 points
+            "export": {"accuracy_budget": 100},  # int8 is published, whatever it costs this random backbone
         }
         (folder / f"{task}.yaml").write_text(yaml.safe_dump(config))
         line = [folder / f"{task}.yaml", "--output", folder / task, "--publish", folder / "store"]
