@@ -404,19 +404,22 @@ def _published_report(trained: TrainedTask, run: Path) -> bytes | None:
 
 
 def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None, max_loss: float) -> None:
-    """Publish a version and, unless it is worse than the live one, make it live; otherwise exit with 3."""
+    """Publish a version. It becomes live unless it is worse than the live one or the task is withdrawn: exit with 3."""
     store = Store(root)
     decision = decide(store, bundle.draft, bundle.test_scores, max_loss)
     for line in decision.comparison:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _note(*decision.warnings)
     manifest = publish_to_store(store, bundle.draft, bundle.blobs, signing_key, make_live=not decision.worse)
-    version = f"{manifest.task} version {manifest.version}"
-    if not decision.worse:
+    version, problem = f"{manifest.task} version {manifest.version}", None
+    if decision.worse:
+        problem = f"worse than the live one by more than --max-loss {max_loss:g}: {', '.join(decision.worse)}"
+    elif store.is_withdrawn(manifest.task):
+        problem = "the task is withdrawn"
+    if problem is None:
         console.print(f"{version} is live in {root}")
         return
     activate = f"mora-store activate {manifest.task} {manifest.version} --store {shlex.quote(str(root))}"
-    problem = f"worse than the live one by more than --max-loss {max_loss:g}: {', '.join(decision.worse)}"
     message = f"{version} is published in {root}, but is not live ({problem}); to make it live: {activate}"
     errors.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(NOT_LIVE)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 import training.cli
-from model_store import ItemScores, Pattern, blob_of
+from model_store import ItemScores, Pattern, blob_of, withdraw
 from model_store.cli import app as mora_store
 from tests.support.tiny import Shelf
 from training.cli import NOT_LIVE, app
@@ -253,6 +253,21 @@ def test_a_version_that_is_not_worse_by_more_than_it_may_is_live(
     assert result.exit_code == 0, result.output
     assert "fruit version 2 is live in" in result.output
     assert shelf.store.live("fruit") == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "import", "publish"])
+def test_a_version_of_a_withdrawn_task_is_not_live(
+    publishing: Callable[..., Result], shelf: Shelf, command: str
+) -> None:
+    assert publishing(command, 45).exit_code == 0
+    withdraw(shelf.store, "fruit")
+
+    result = publishing(command, 50)
+
+    assert result.exit_code == NOT_LIVE
+    assert "is not live (the task is withdrawn); to make it live: mora-store activate fruit 2 --store" in result.stderr
+    assert "is live in" not in result.output
+    assert shelf.store.live("fruit") is None
 
 
 def test_a_first_version_below_the_majority_label_is_live_and_named_so(

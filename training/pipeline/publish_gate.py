@@ -20,11 +20,11 @@ Scores = Mapping[Pattern, Sequence[float | None]]
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a version becomes live, and what the user is told.
+    """Whether a version may become live, and what the user is told.
 
     `comparison` is the comparison with the live version, or the reason why there is none; `warnings` is that with the
-    majority label. `worse` names the patterns on which the version is worse than the live one, and is empty if it
-    becomes live.
+    majority label. `worse` names the patterns on which the version is worse than the live one, which it then must not
+    replace.
     """
 
     comparison: tuple[str, ...]
@@ -116,13 +116,13 @@ def _comparable(store: Store, draft: ManifestDraft, scores: ItemScores | None) -
 
 def _live(store: Store, task: str) -> tuple[Manifest, ItemScores | None]:
     try:
-        version = store.live(task)
+        version, is_withdrawn = store.live(task), store.is_withdrawn(task)
     except NotFoundError:
-        version = None
+        version, is_withdrawn = None, False
     except StoreError as error:
         raise _NotComparableError(f"it is not known which one is live: {error}") from error
     if version is None:
-        raise _NotComparableError("the task has none")
+        raise _NotComparableError("the task is withdrawn" if is_withdrawn else "the task has none")
     try:
         manifest = store.manifest(task, version)
         return manifest, store.test_scores(manifest)

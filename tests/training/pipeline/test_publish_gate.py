@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model_store import ItemScores, ManifestDraft, Pattern, Problem, Store, blob_of, publish
+from model_store import ItemScores, ManifestDraft, Pattern, Problem, Store, blob_of, publish, withdraw
 from tests.support.tiny import Shelf, TinyDraft
 from training.pipeline.publish_gate import decide
 
@@ -138,6 +138,10 @@ def lose_live(store: Store) -> None:
     (store.root / "tasks/fruit/live").unlink()
 
 
+def withdraw_task(store: Store) -> None:
+    withdraw(store, "fruit")
+
+
 def break_live(store: Store) -> None:
     (store.root / "tasks/fruit/live").write_text("many\n")
 
@@ -168,6 +172,7 @@ def scores_path(store: Store) -> Path:
     ("damage", "reason"),
     [
         (lose_live, "the task has none"),
+        (withdraw_task, "the task is withdrawn"),
         (break_live, "it is not known which one is live: tasks/fruit/live does not hold a version number"),
         (point_nowhere, "version 7 cannot be read: task fruit has no version 7"),
         (damage_manifest, "version 1 cannot be read: tasks/fruit/1/manifest.json is not a valid manifest"),
