@@ -123,7 +123,7 @@ def main(
     data = load_data(config)
     console.print("exporting the first task")
     first = as_if_trained(config, data, seed=1)
-    bundle = export_task(first, {"validation": {}, "test": {}}, data.validation, b"<html></html>")
+    bundle = export_task(first, {"validation": {}, "test": {}}, data, b"<html></html>")
     manifest = publish(Store(folder / "one"), bundle.draft, bundle.blobs)
     shutil.copytree(folder / "one", folder / "eight")
     console.print("exporting the first task as one ONNX model")

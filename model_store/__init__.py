@@ -3,6 +3,7 @@
 try:
     from model_store.errors import CorruptError, NotFoundError, StoreError, UntrustedError
     from model_store.files import blob_of
+    from model_store.item_scores import ItemScores
     from model_store.manifest import (
         Backbone,
         Blob,
@@ -15,6 +16,7 @@ try:
         Padding,
         Pattern,
         Precision,
+        PrecisionEffect,
         Problem,
         Provenance,
         TextPreprocessing,
@@ -34,12 +36,14 @@ __all__ = [
     "GoldenExample",
     "Graphs",
     "ImagePreprocessing",
+    "ItemScores",
     "Manifest",
     "ManifestDraft",
     "NotFoundError",
     "Padding",
     "Pattern",
     "Precision",
+    "PrecisionEffect",
     "Problem",
     "Provenance",
     "Store",

@@ -108,12 +108,27 @@ class TextPreprocessing(_Frozen):
         return self
 
 
+class PrecisionEffect(_Frozen):
+    """The effect of a precision on the answers to items of one presence pattern, compared with fp32.
+
+    `expected_loss` is the expected loss of accuracy (multi-label: of the items' F1) in points, and
+    `expected_loss_interval` its 95 % interval.
+    """
+
+    items: PositiveInt
+    changed_answers: Annotated[int, Field(ge=0)]  # items whose label, or set of labels, is another one
+    mean_logit_error: Annotated[FiniteFloat, Field(ge=0)]
+    expected_loss: Annotated[FiniteFloat, Field(ge=0)]
+    expected_loss_interval: tuple[FiniteFloat, FiniteFloat]
+
+
 class Graphs(_Frozen):
-    """The four ONNX graphs of one precision, and their errors as measured at export on the validation split.
+    """The four ONNX graphs of one precision, and their errors as measured at export.
 
     `max_logit_error` is the largest difference of a logit. fp32 is compared with PyTorch, other precisions with fp32.
-    `metric_change` is the change of the metric that selected the best epoch, from fp32 to this precision. It is in
-    points: -0.5 means that an accuracy fell from 80.0 % to 79.5 %.
+    `metric_change` is the change of the accuracy (multi-label: of the mean F1 of an item's labels) from fp32 to this
+    precision. It is in points: -0.5 means that the accuracy fell from 80.0 % to 79.5 %. Versions of schema 1 have the
+    change of the metric that selected the best epoch.
     """
 
     image_trunk: Blob
@@ -122,6 +137,7 @@ class Graphs(_Frozen):
     text_tail: Blob
     max_logit_error: dict[Pattern, Annotated[FiniteFloat, Field(ge=0)]]
     metric_change: dict[Pattern, FiniteFloat] = {}
+    effects: dict[Pattern, PrecisionEffect] = {}  # of the patterns that items of the data can have
 
     def blobs(self) -> dict[str, Blob]:
         """The graphs by name: `image_trunk`, `image_tail`, `text_trunk`, `text_tail`."""
@@ -163,9 +179,12 @@ class Provenance(_Frozen):
 
 
 class ManifestDraft(_Frozen):
-    """A manifest without a version number, which the store assigns."""
+    """A manifest without a version number, which the store assigns.
 
-    schema_version: Literal[1] = 1
+    Schema 2 adds `test_scores` and `Graphs.effects`. A release that knows only schema 1 refuses it.
+    """
+
+    schema_version: Literal[1, 2] = 2
     task: TaskName
     problem: Problem
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -181,6 +200,7 @@ class ManifestDraft(_Frozen):
     metrics: dict[str, dict[str, dict[str, float | None]]] = {}  # split -> "overall" or pattern -> metric
     training_mix: dict[Pattern, Annotated[float, Field(ge=0, le=1)]]  # share of the training items
     report: Blob | None = None  # HTML: how the version was trained, and its scores
+    test_scores: Blob | None = None  # JSON, `ItemScores`: how right each answer to the test items is
     provenance: Provenance
 
     @model_validator(mode="after")
@@ -232,6 +252,8 @@ class ManifestDraft(_Frozen):
                 files[f"golden/{number}"] = example.image
         if self.report is not None:
             files["report.html"] = self.report
+        if self.test_scores is not None:
+            files["test_scores.json"] = self.test_scores
         return files
 
     def blobs(self) -> list[Blob]:

@@ -21,7 +21,12 @@ _SIGNATURE = "manifest.sig"
 
 
 def publish(
-    store: Store, draft: ManifestDraft, blobs: Mapping[str, bytes], signing_key: Ed25519PrivateKey | None = None
+    store: Store,
+    draft: ManifestDraft,
+    blobs: Mapping[str, bytes],
+    signing_key: Ed25519PrivateKey | None = None,
+    *,
+    make_live: bool = True,
 ) -> Manifest:
     """Add a new version of a task and make it live, unless the task is withdrawn.
 
@@ -31,6 +36,7 @@ def publish(
     Args:
         blobs: content by SHA-256; blobs that the store already holds may be left out.
         signing_key: signs the version before it becomes visible.
+        make_live: False leaves the live version as it is; `activate` makes the new one live.
 
     Raises:
         StoreError: a blob of the draft is neither in `blobs` nor in the store, or does not match its digest.
@@ -54,7 +60,7 @@ def publish(
         sync_directory(staged)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
-        if not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
+        if make_live and not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
             _set_live(store, draft.task, manifest.version, staging)
     return manifest
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from model_store.errors import CorruptError, NotFoundError, UntrustedError
 from model_store.files import digest_line, read_beneath
+from model_store.item_scores import ItemScores
 from model_store.manifest import TASK_NAME, Blob, Manifest
 from model_store.messages import describe_validation_error
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
@@ -116,6 +117,17 @@ class Store:
             self.read(blob)
         return manifest
 
+    def test_scores(self, manifest: Manifest) -> ItemScores | None:
+        """How right the answers to the test items are; None for a version without scores. Raises CorruptError."""
+        if manifest.test_scores is None:
+            return None
+        try:
+            return ItemScores.model_validate_json(self.read(manifest.test_scores))
+        except ValidationError as error:
+            problem = "; ".join(describe_validation_error(error)[:3])
+            name = f"test_scores.json of {manifest.task} version {manifest.version}"
+            raise CorruptError(f"{name} is not valid: {problem}; publish the version again", "manifest") from error
+
     def _check_signature(self, trusted: TrustedKeys, content: bytes, task: str, version: int) -> None:
         signature = self.signature(task, version)
         if signature is None:
@@ -145,8 +157,11 @@ class Store:
 
 
 def _problem(error: ValidationError) -> str:
-    if any(problem["loc"] == ("schema_version",) for problem in error.errors()):
-        return "has the format (schema_version) of another release of this program"
+    for problem in error.errors():
+        if problem["loc"] == ("schema_version",):
+            schema = problem["input"]
+            number = f" {schema}" if isinstance(schema, int) and 0 <= schema < 1000 else ""
+            return f"has the format (schema_version{number}) of another release of this program; this one reads 1 and 2"
     return f"is not a valid manifest: {'; '.join(describe_validation_error(error)[:3])}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +27,7 @@ from training.errors import ConfigError, TrainingError
 from training.export.bundle import Bundle, export_task
 from training.export.onnx_graphs import export_single_file
 from training.learning.cross_scenario import cross_scenario
+from training.learning.item_scores import read_item_scores
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report
 from training.learning.runs import TrainedTask
 from training.learning.trainer import is_main_process, process_count
@@ -36,6 +38,7 @@ from training.model.preprocessing import Preprocessor
 from training.pipeline.compare import METHODS, Runs, compare
 from training.pipeline.cross_validation import cross_validate
 from training.pipeline.fit import fit, import_model
+from training.pipeline.publish_gate import decide
 from training.pipeline.reopen import evaluate_again, open_finished, reopen, write_grid
 from training.pipeline.search import discard_search, search, search_folder
 from training.report.comparison_report import write_comparison
@@ -99,6 +102,13 @@ def _minutes(text: str) -> float:
     return minutes
 
 
+def _points(text: str) -> float:
+    points = float(text)  # typer reports a ValueError
+    if not points >= 0:  # also NaN
+        raise typer.BadParameter(f"{text} is not a number of points from 0 on")
+    return points
+
+
 BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id that replaces the configured one.")]
 StoreOption = Annotated[Path, typer.Option("--store", help="Model store to publish to.")]
 SignOption = Annotated[
@@ -120,11 +130,20 @@ FoldsOption = Annotated[
     int | None, typer.Option(metavar="K", min=2, help="Cross-validate with K fits instead; publishes nothing.")
 ]
 PublishOption = Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")]
+MaxLossOption = Annotated[
+    float,
+    typer.Option(
+        metavar="POINTS",
+        parser=_points,
+        help="A version that is worse than the live one by more, on any presence pattern, does not become live.",
+    ),
+]
 WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 ANY_FIELD = (
     "Any field of the configuration is a flag too, with dots for groups and a YAML value: --train.epochs 3 "
     '--mora.rank=8 --export.precisions "\\[int8, fp16]" --labels "\\[bag, hat]" --data.text null'
 )
+NOT_LIVE = 3  # exit status: the version is published, but the live one stays
 CHANGEABLE = (
     "The fields --data.*, --export.* and --publish.* of the configuration are flags too: --data.test PATH "
     "--publish.examples false"
@@ -155,6 +174,7 @@ def fit_command(
     config: ConfigFile,
     output: OutputOption,
     publish: PublishOption = None,
+    max_loss: MaxLossOption = 1.0,
     sign_with: SignOption = None,
     overwrite: OverwriteOption = False,
     search: SearchOption = None,
@@ -163,7 +183,8 @@ def fit_command(
 ) -> None:
     """Train, evaluate and, with --publish, put the task live.
 
-    The same command given again resumes a killed run after its last epoch. A finished run is not trained again.
+    The same command given again resumes a killed run after its last epoch. A finished run is not trained again. A
+    version that is clearly worse than the live one is published, but does not become live; the exit status is then 3.
 
     With --search, fits of other learning rates, depths and ranks come first, and the one that is best on the
     validation split is trained. The test split is used for that last run alone.
@@ -186,7 +207,7 @@ def fit_command(
         task = _searched(task, data, output, search, overwrite)
     trained = _finished(output, overwrite, task, data) or fit(task, data, output, _note, overwrite=overwrite)
     if is_main_process():  # one of the processes that torchrun starts
-        _finish(trained, data, output, publish, sign_with)
+        _finish(trained, data, output, publish, sign_with, max_loss)
 
 
 @app.command("import", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -201,6 +222,7 @@ def import_command(
         Path | None, typer.Option(metavar="FILE", help="safetensors with weight (C, 2P) and bias (C,), used unchanged.")
     ] = None,
     publish: PublishOption = None,
+    max_loss: MaxLossOption = 1.0,
     sign_with: SignOption = None,
     overwrite: OverwriteOption = False,
     backbone: BackboneOption = None,
@@ -228,7 +250,7 @@ def import_command(
     print_import_plan(console, import_plan, source, data)
     trained = _finished(output, overwrite, import_plan.config, data)
     trained = trained or import_model(import_plan, data, output, _note, overwrite)
-    _finish(trained, data, output, publish, sign_with)
+    _finish(trained, data, output, publish, sign_with, max_loss)
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)
@@ -302,7 +324,7 @@ def export(
 ) -> None:
     """Merge the adapter, write the ONNX graphs, and check on every presence pattern that they agree with PyTorch.
 
-    A precision other than fp32 is written if it lowers no pattern's validation score by more than a budget, in points:
+    A precision other than fp32 is written if it is expected to cost no pattern more than a budget, in points:
     --export.precisions "\\[int8, fp16]" --export.accuracy_budget 0.5
     """
     trained, data = open_finished(run, context.args, backbone, _note)
@@ -319,12 +341,16 @@ def publish(
     context: typer.Context,
     run: RunFolder,
     store: StoreOption = DEFAULT_STORE,
+    max_loss: MaxLossOption = 1.0,
     sign_with: SignOption = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Export a finished run and make it the live version of its task; a running service picks it up by itself."""
+    """Export a finished run and make it the live version of its task; a running service picks it up by itself.
+
+    A version that is clearly worse than the live one does not become live, and the exit status is 3.
+    """
     trained, data = open_finished(run, context.args, backbone, _note)
-    _publish(store, _export(trained, data, run), sign_with)
+    _publish(store, _export(trained, data, run), sign_with, max_loss)
 
 
 @app.command("data", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -359,7 +385,7 @@ def _message(error: Exception) -> str | None:
 
 def _note(*texts: str) -> None:
     for text in texts if is_main_process() else ():
-        errors.print(f"note: {text}", style="yellow", markup=False)
+        errors.print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:
@@ -393,15 +419,21 @@ def _finished(run: Path, overwrite: bool, task: TaskConfig, data: TaskData) -> T
 
 
 def _finish(
-    trained: TrainedTask, data: TaskData, run: Path, store: Path | None, signing_key: Ed25519PrivateKey | None
+    trained: TrainedTask,
+    data: TaskData,
+    run: Path,
+    store: Path | None,
+    signing_key: Ed25519PrivateKey | None,
+    max_loss: float,
 ) -> None:
     print_metrics(console, read_json(run / METRICS))
     if store is not None:
-        _publish(store, _export(trained, data, run), signing_key)
+        _publish(store, _export(trained, data, run), signing_key, max_loss)
 
 
 def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
-    bundle = export_task(trained, read_json(run / METRICS), data.validation, _published_report(trained, run))
+    report, test_scores = _published_report(trained, run), read_item_scores(run)
+    bundle = export_task(trained, read_json(run / METRICS), data, report, test_scores)
     for precision_check in bundle.precision_checks:
         console.print(str(precision_check), markup=False, highlight=False, soft_wrap=True)
     return bundle
@@ -418,9 +450,26 @@ def _published_report(trained: TrainedTask, run: Path) -> bytes | None:
     return report
 
 
-def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None) -> None:
-    manifest = publish_to_store(Store(root), bundle.draft, bundle.blobs, signing_key)
-    console.print(f"{manifest.task} version {manifest.version} is live in {root}")
+def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None, max_loss: float) -> None:
+    """Publish a version. It becomes live unless it is worse than the live one or the task is withdrawn: exit with 3."""
+    store = Store(root)
+    decision = decide(store, bundle.draft, bundle.test_scores, max_loss)
+    for line in decision.comparison:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _note(*decision.warnings)
+    manifest = publish_to_store(store, bundle.draft, bundle.blobs, signing_key, make_live=not decision.worse)
+    version, problem = f"{manifest.task} version {manifest.version}", None
+    if decision.worse:
+        problem = f"worse than the live one by more than --max-loss {max_loss:g}: {', '.join(decision.worse)}"
+    elif store.is_withdrawn(manifest.task):
+        problem = "the task is withdrawn"
+    if problem is None:
+        console.print(f"{version} is live in {root}")
+        return
+    activate = f"mora-store activate {manifest.task} {manifest.version} --store {shlex.quote(str(root))}"
+    message = f"{version} is published in {root}, but is not live ({problem}); to make it live: {activate}"
+    errors.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(NOT_LIVE)
 
 
 if __name__ == "__main__":  # for torchrun -m training.cli

@@ -118,7 +118,7 @@ class ExportConfig(_Frozen):
     """The precisions that are published beside fp32 if they pass their accuracy check."""
 
     precisions: tuple[Literal["int8", "fp16"], ...] = ("int8",)  # int8 is for CPUs, fp16 for GPUs
-    accuracy_budget: NonNegative = 0.5  # points of the validation score that a precision may cost, on any pattern
+    accuracy_budget: NonNegative = 0.5  # points of accuracy that a precision may be expected to cost, on any pattern
 
 
 class PublishConfig(_Frozen):

@@ -44,7 +44,7 @@ def _make(folder: Path, dry_run: bool) -> tuple[Bundle, Manifest]:
     config = write_config(folder, "task-1", ("fp16",))
     data = load_data(config)
     first = as_if_trained(config, data, seed=1)
-    bundle = export_task(first, {"validation": {}, "test": {}}, data.validation, b"<html></html>")
+    bundle = export_task(first, {"validation": {}, "test": {}}, data, b"<html></html>")
     store = Store(folder / "store")
     other = sibling(bundle, as_if_trained(config, data, seed=2))
     publish(store, other.draft, other.blobs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from model_store.describe.front_matter import as_yaml, front_matter
 from model_store.describe.manifest_summary import (
@@ -21,6 +21,7 @@ from model_store.manifest import Manifest, Pattern, Problem
 
 # Markup inside a line: CommonMark, GitHub's tables and links, formulas, HTML.
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~$@]|:(?=//)|(?<=www)\.")
+_SCORES = {Problem.SINGLE_LABEL: "accuracy", Problem.MULTI_LABEL: "mean F1 of an item's labels"}
 _PRESENT = {"overall": "overall", "both": "image and text", "image": "image only", "text": "text only"}
 
 
@@ -111,11 +112,29 @@ def _precisions(manifest: Manifest) -> str:
         "Largest logit error",
         *(f"Change, {_PRESENT[pattern]}" for pattern in Pattern),
     ]
+    if manifest.schema_version == 1:
+        items, score = "the validation split", "score that the best epoch was chosen by"
+    else:
+        items, score = "items of all splits", _SCORES[manifest.problem]
     intro = (
-        "Measured at export on the validation split: how far a logit was from PyTorch's (fp32) or from fp32's (the "
-        "others), and by how many points the score that the best epoch was chosen by changed against fp32."
+        f"Measured at export on {items}: how far a logit was from PyTorch's (fp32) or from fp32's (the others), and by "
+        f"how many points the {score} changed against fp32."
     )
-    return f"{intro}\n\n{_table(columns, rows)}"
+    return "\n\n".join([intro, _table(columns, rows), *_effects(manifest)])
+
+
+def _effects(manifest: Manifest) -> Iterator[str]:
+    """Of each precision below fp32: the items whose answer changed, and the expected loss."""
+    rows = []
+    for precision, graphs in manifest.graphs.items():
+        for pattern, effect in graphs.effects.items():
+            low, high = effect.expected_loss_interval
+            loss = f"{effect.expected_loss:.2f} ({low:.2f} to {high:.2f})"
+            changed = f"{effect.changed_answers} of {effect.items}"
+            rows.append([precision, _PRESENT[pattern], changed, f"{effect.mean_logit_error:.1e}", loss])
+    if rows:
+        yield "Answers that differ from fp32's, and the loss that is to be expected, in points with a 95 % interval:"
+        yield _table(["Precision", "Items with", "Answers changed", "Mean logit error", "Expected loss"], rows)
 
 
 def _limits(manifest: Manifest) -> list[str]:

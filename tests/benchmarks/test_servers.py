@@ -61,10 +61,10 @@ def test_a_batch_body_asks_every_task_about_one_item() -> None:
 
 def test_tasks_that_share_exported_trunks_pass_the_checks_of_the_service(tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone", tiny=True)
-    config = write_config(tmp_path, "task-1")
+    config = write_config(tmp_path, "task-1", ["int8"])
     data = load_data(config)
     metrics: dict[str, object] = {"validation": {}, "test": {}}
-    first = export_task(as_if_trained(config, data, seed=1), metrics, data.validation, b"<html></html>")
+    first = export_task(as_if_trained(config, data, seed=1), metrics, data, b"<html></html>")
     second = sibling(first, as_if_trained(config.model_copy(update={"task": "task-2"}), data, seed=2))
 
     store = Store(tmp_path / "store")

@@ -120,7 +120,7 @@ def published(
             "missing": {"train": {"ratio": 0.5}},
             "mora": {"parametrization": "identity"},
             "train": {"epochs": 2, "batch_size": 8},
-            "export": {"accuracy_budget": 100},  # of nine validation items one is 11 points
+            "export": {"accuracy_budget": 100},  # int8 is published, whatever it costs this random backbone
         }
         (folder / f"{task}.yaml").write_text(yaml.safe_dump(config))
         line = [folder / f"{task}.yaml", "--output", folder / task, "--publish", folder / "store"]
@@ -225,7 +225,7 @@ def test_export_writes_graphs_that_stand_alone(published: tuple[Path, Path], tmp
     done = command("mora-train", *line)
 
     assert done.returncode == 0, done.stderr
-    assert "fp16 accepted (accuracy both " in done.stdout
+    assert "fp16 accepted\n  both: " in done.stdout
     names = {path.name for path in tmp_path.iterdir()}
     assert {
         "image_trunk.fp32.onnx",
@@ -235,4 +235,5 @@ def test_export_writes_graphs_that_stand_alone(published: tuple[Path, Path], tmp
         "manifest.json",
         "head.safetensors",
         "report.html",
+        "test_scores.json",
     } <= names

@@ -252,9 +252,9 @@ def test_a_manifest_with_many_faults_is_one_line_too(three_versions, run):
 
 def test_the_error_for_a_manifest_of_another_release_names_the_cause(three_versions, run):
     path = three_versions.root / "tasks/fruit/3/manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
 
-    assert_one_line_error(run("show", "fruit"), "of another release of this program; publish the version again")
+    assert_one_line_error(run("show", "fruit"), "schema_version 99", "publish the version again")
 
 
 def test_an_unknown_task_or_version_is_reported_with_the_known_ones(three_versions, run):

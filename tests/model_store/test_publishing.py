@@ -47,6 +47,28 @@ def test_versions_count_up_and_the_newest_is_live(store, draft):
     assert store.live("fruit") == 3
 
 
+@pytest.mark.parametrize("live", [1, 2, 3])
+def test_a_version_may_be_published_without_becoming_live(store, draft, live):
+    for _ in range(3):
+        publish(store, *draft())
+    activate(store, "fruit", live)
+
+    published = publish(store, *draft(tail="worse"), make_live=False)
+
+    assert (published.version, store.live("fruit"), store.newest("fruit")) == (4, live, 4)
+    assert store.verify("fruit", 4) == published
+    assert publish(store, *draft(), make_live=False).version == 5
+    assert activate(store, "fruit", 4) == published
+    assert store.live("fruit") == 4
+
+
+def test_a_first_version_that_does_not_become_live_can_be_activated(store, draft):
+    published = publish(store, *draft(), make_live=False)
+
+    assert store.live("fruit") is None
+    assert activate(store, "fruit", 1) == published
+
+
 def test_a_number_is_not_used_again_after_its_folder_was_deleted(store, draft):
     for _ in range(2):
         publish(store, *draft())

@@ -18,11 +18,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from model_store import (
     CorruptError,
+    ItemScores,
     ManifestDraft,
     NotFoundError,
     Pattern,
     Precision,
     Store,
+    blob_of,
     collect_garbage,
     publish,
     publishing,
@@ -66,12 +68,74 @@ def test_the_measured_error_of_a_precision_is_kept_and_widens_its_tolerance(stor
     assert manifest.tolerance(Precision.FP16) == manifest.tolerance(Precision.FP32) == manifest.golden_tolerance
 
 
-def test_a_manifest_without_metric_change_is_read(draft):
+@pytest.mark.parametrize("missing", [("metric_change",), ("effects",), ("metric_change", "effects")])
+def test_a_manifest_without_measured_effects_is_read(draft, missing):
     manifest, _ = draft()
     content = manifest.model_dump(mode="json")
-    del content["graphs"]["fp32"]["metric_change"]
+    for field in missing:
+        del content["graphs"]["fp32"][field]
 
     assert ManifestDraft.model_validate(content) == manifest
+
+
+def test_a_version_of_schema_1_is_read(store, published):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    content = json.loads(path.read_text()) | {"schema_version": 1}
+    del content["test_scores"], content["graphs"]["fp32"]["effects"]
+    path.with_name("manifest.sha256").unlink()
+    path.write_text(json.dumps(content))
+
+    manifest = store.verify("fruit")
+
+    assert (manifest.schema_version, manifest.test_scores) == (1, None)
+    assert store.test_scores(manifest) is None
+    assert manifest.files() == published.files()
+
+
+@pytest.mark.parametrize("schema", [0, 3, 99, -1, 10**18, "2", None, 1.5, [2]])
+def test_a_manifest_of_another_release_is_refused_with_the_schemas_that_are_read(store, published, schema):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": schema}))
+
+    with pytest.raises(CorruptError, match=r"another release of this program; this one reads 1 and 2") as caught:
+        store.verify("fruit")
+
+    assert len(str(caught.value)) < 200
+
+
+SCORES = {
+    "metric": "accuracy",
+    "items": "a" * 64,
+    "majority_label": "apple",
+    "majority": [1, 0],
+    "patterns": {"both": [1, None], "image": [0, 1], "text": [None, None]},
+}
+
+
+def publish_with_scores(store, draft, content):
+    manifest, blobs = draft()
+    blob = blob_of(content)
+    return publish(store, manifest.model_copy(update={"test_scores": blob}), {**blobs, blob.sha256: content})
+
+
+def test_test_scores_are_a_file_of_their_version(store, draft):
+    manifest = publish_with_scores(store, draft, json.dumps(SCORES).encode())
+
+    assert store.test_scores(manifest) == ItemScores.model_validate(SCORES)
+    assert manifest.files()["test_scores.json"] == manifest.test_scores
+    assert collect_garbage(store) == {}
+    (store.root / "blobs/sha256" / manifest.test_scores.sha256).write_bytes(b"changed")
+    assert reason_of_refusal(store) == "size"
+    with pytest.raises(CorruptError):
+        store.test_scores(manifest)
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1, 0]", b"not json", b"\xff", json.dumps(SCORES | {"rows": 2}).encode()])
+def test_test_scores_of_another_form_are_refused(store, draft, content):
+    manifest = publish_with_scores(store, draft, content)
+
+    with pytest.raises(CorruptError, match=r"test_scores\.json of fruit version 1 is not valid: .*publish the version"):
+        store.test_scores(manifest)
 
 
 def test_every_single_bit_flip_is_found(store, published):
@@ -228,7 +292,7 @@ def test_every_cut_of_a_manifest_is_refused(store, published):
 def test_the_refusal_of_a_manifest_names_the_missing_field(store, published):
     path = store.root / "tasks/fruit/1/manifest.json"
     whole = json.loads(path.read_text())
-    optional = {"schema_version", "golden_tolerance", "metrics", "report"}
+    optional = {"schema_version", "golden_tolerance", "metrics", "report", "test_scores"}
     for field in whole.keys() - optional:
         path.write_text(json.dumps({name: value for name, value in whole.items() if name != field}))
         with pytest.raises(CorruptError, match=field):
@@ -253,7 +317,7 @@ def test_an_invalid_manifest_is_refused(store, published, content):
         {"task": "vegetables"},
         {"version": 2},
         {"version": "../1"},
-        {"schema_version": 2},
+        {"schema_version": 3},
         {"unknown": 1},
         {"labels": ["apple", "apple"]},
         {"labels": ["apple"]},

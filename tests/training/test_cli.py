@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
+from click.testing import Result
 from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 import training.cli
-from training.cli import app
+from model_store import ItemScores, Pattern, blob_of, withdraw
+from model_store.cli import app as mora_store
+from tests.support.tiny import Shelf
+from training.cli import NOT_LIVE, app
 from training.config import TaskConfig
 from training.data.splits import Split, TaskData
 from training.errors import ConfigError
+from training.export.bundle import Bundle
 
 
 @pytest.mark.parametrize(
@@ -174,3 +181,108 @@ def test_the_notes_of_several_processes_are_printed_once(
 
     assert result.stderr.count("note: the data has faults") == notes
     assert "stopped here" in result.stderr
+
+
+def bundle(shelf: Shelf, right: int, seed: int = 1) -> Bundle:
+    """A version that answers the first ones of 50 test items right."""
+    answers = tuple(float(row < right) for row in range(50))
+    scores = ItemScores(
+        metric="accuracy",
+        items="a" * 64,
+        majority_label="apple",
+        majority=(1.0,) * 10 + (0.0,) * 40,
+        patterns=dict.fromkeys(Pattern, answers),
+    )
+    draft, content = shelf.draft(seed=seed), scores.model_dump_json().encode()
+    manifest = draft.manifest.model_copy(update={"test_scores": blob_of(content)})
+    return Bundle(manifest, {**draft.blobs, blob_of(content).sha256: content}, (), scores)
+
+
+@pytest.fixture
+def publishing(monkeypatch: pytest.MonkeyPatch, shelf: Shelf, tmp_path: Path) -> Callable[..., Result]:
+    """`publishing(command, right, *options)`: the result of a command that publishes this version."""
+
+    def run(command: str, right: int, *options: str) -> Result:
+        line = {
+            "fit": ["fit", "t.yaml", "--output", "run", "--publish"],
+            "import": ["import", "t.yaml", "source", "--output", "run", "--publish"],
+            "publish": ["publish", "run", "--store"],
+        }[command]
+        monkeypatch.setattr(training.cli, "_export", lambda *_: bundle(shelf, right))
+        return CliRunner().invoke(app, [*line, str(shelf.store.root), *options])
+
+    for name in ("load_config", "load_data", "plan_import", "print_import_plan", "_finished", "print_metrics"):
+        monkeypatch.setattr(training.cli, name, MagicMock())
+    monkeypatch.setattr(training.cli, "read_json", MagicMock())
+    monkeypatch.setattr(training.cli, "open_finished", lambda *_: (None, None))
+    return run
+
+
+@pytest.mark.parametrize("command", ["fit", "import", "publish"])
+def test_a_worse_version_is_published_but_not_live(
+    publishing: Callable[..., Result], shelf: Shelf, command: str
+) -> None:
+    assert publishing(command, 45).exit_code == 0
+
+    worse = publishing(command, 5)
+
+    root = shelf.store.root
+    assert worse.exit_code == NOT_LIVE == 3
+    assert worse.stderr.splitlines()[-1] == (
+        f"fruit version 2 is published in {root}, but is not live (worse than the live one by more than --max-loss 1: "
+        f"image and text, image only, text only); to make it live: mora-store activate fruit 2 --store {root}"
+    )
+    assert "note: image only: the version is no better than always answering 'apple'" in worse.stderr
+    assert (shelf.store.live("fruit"), shelf.store.versions("fruit")) == (1, [1, 2])
+    activate = worse.stderr.split("mora-store ")[-1].split()
+    assert CliRunner().invoke(mora_store, activate).exit_code == 0
+    assert shelf.store.live("fruit") == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "import", "publish"])
+@pytest.mark.parametrize(
+    ("right", "options"), [(46, ()), (45, ()), (5, ("--max-loss", "90")), (5, ("--max-loss", "inf"))]
+)
+def test_a_version_that_is_not_worse_by_more_than_it_may_is_live(
+    publishing: Callable[..., Result], shelf: Shelf, command: str, right: int, options: tuple[str, ...]
+) -> None:
+    assert publishing(command, 45).exit_code == 0
+
+    result = publishing(command, right, *options)
+
+    assert result.exit_code == 0, result.output
+    assert "fruit version 2 is live in" in result.output
+    assert shelf.store.live("fruit") == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "import", "publish"])
+def test_a_version_of_a_withdrawn_task_is_not_live(
+    publishing: Callable[..., Result], shelf: Shelf, command: str
+) -> None:
+    assert publishing(command, 45).exit_code == 0
+    withdraw(shelf.store, "fruit")
+
+    result = publishing(command, 50)
+
+    assert result.exit_code == NOT_LIVE
+    assert "is not live (the task is withdrawn); to make it live: mora-store activate fruit 2 --store" in result.stderr
+    assert "is live in" not in result.output
+    assert shelf.store.live("fruit") is None
+
+
+def test_a_first_version_below_the_majority_label_is_live_and_named_so(
+    publishing: Callable[..., Result], shelf: Shelf
+) -> None:
+    result = publishing("publish", 0)
+
+    assert (result.exit_code, shelf.store.live("fruit")) == (0, 1)
+    assert "note: text only: the version is worse than always answering 'apple': 0.0 % against 20.0 %" in result.stderr
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "many", ""])
+def test_the_loss_is_a_number_from_0_on(publishing: Callable[..., Result], shelf: Shelf, value: str) -> None:
+    result = publishing("publish", 45, f"--max-loss={value}")
+
+    assert result.exit_code == 2
+    assert "--max-loss" in result.stderr
+    assert shelf.store.tasks() == []

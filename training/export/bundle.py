@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,21 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from model_store import Backbone, Blob, GoldenExample, Graphs, ManifestDraft, Pattern, Precision, Provenance, blob_of
+from model_store import (
+    Backbone,
+    Blob,
+    GoldenExample,
+    Graphs,
+    ItemScores,
+    ManifestDraft,
+    Pattern,
+    Precision,
+    Provenance,
+    blob_of,
+)
 from training.data.examples import Example
 from training.data.golden import golden_items
-from training.data.splits import Split
+from training.data.splits import TaskData
 from training.errors import ExportError
 from training.export.onnx_graphs import GraphFiles, export_graphs
 from training.export.onnx_model import OnnxModel, absent_features, logit_errors, reference_logits
@@ -29,11 +41,15 @@ MAX_LOGIT_ERROR = 1e-4
 
 @dataclass(frozen=True)
 class Bundle:
-    """A task ready to be published: its manifest without a version, blobs by SHA-256, and the precision checks."""
+    """A task ready to be published: its manifest without a version, blobs by SHA-256, and the precision checks.
+
+    `test_scores` are those of the run, if it has them.
+    """
 
     draft: ManifestDraft
     blobs: dict[str, bytes]
     precision_checks: tuple[PrecisionCheck, ...]
+    test_scores: ItemScores | None = None
 
     def write(self, folder: Path) -> None:
         """Write graphs, head, absent features, tokenizer, manifest and, if it is published, report into a folder."""
@@ -45,19 +61,26 @@ class Bundle:
         (folder / "manifest.json").write_text(self.draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, report: bytes | None) -> Bundle:
+def export_task(
+    trained: TrainedTask,
+    metrics: dict[str, Any],
+    data: TaskData,
+    report: bytes | None,
+    test_scores: ItemScores | None = None,
+) -> Bundle:
     """Merge the adapter and export the task, at fp32 and at each configured precision that is accurate enough.
 
     Args:
         metrics: the run's metrics.json.
-        examples: the validation split. ONNX is compared with PyTorch on it, and each precision with fp32. The golden
-            examples are taken from it, or made up if `publish.examples` is false.
+        data: ONNX is compared with PyTorch on its validation split, and each precision with fp32 on all splits. The
+            golden examples are taken from validation, or made up if `publish.examples` is false.
         report: the run's report.html as it is published, if it is.
+        test_scores: the run's, if it has them.
 
     Raises:
         ExportError: a logit of the graphs differs from the merged PyTorch model's by more than 1e-4.
     """
-    model, preprocessor = trained.model.cpu().eval(), trained.preprocessor
+    model, preprocessor, examples = trained.model.cpu().eval(), trained.preprocessor, data.validation
     model.adapter.merge()
     files = export_graphs(model)
     absent = absent_features(trained)
@@ -73,12 +96,13 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
     blobs, config = Blobs(), trained.config
     shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
     golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
-    checker = PrecisionChecker(trained, files, absent, examples, golden)
+    checker = PrecisionChecker(trained, files, absent, data, golden)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
-    graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
+    graphs = {Precision.FP32: _graphs(files, blobs, max_logit_error=errors)}
     for check in precision_checks:
         if check.files is not None:
-            graphs[check.precision] = _graphs(check.files, blobs, check.max_logit_error, check.change)
+            measured = {"max_logit_error": check.max_logit_error, "metric_change": check.change}
+            graphs[check.precision] = _graphs(check.files, blobs, **measured, effects=check.effects)
     draft = ManifestDraft(
         task=config.task,
         problem=config.problem,
@@ -94,6 +118,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         metrics={name: metrics[name] for name in ("validation", "test")},
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
         report=None if report is None else blobs.add(report),
+        test_scores=None if test_scores is None else blobs.add(test_scores.model_dump_json().encode()),
         provenance=Provenance(
             code_version=code_version(),
             created_at=datetime.now(UTC),
@@ -104,12 +129,12 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         ),
     )
     blobs.add(preprocessor.tokenizer_file())
-    return Bundle(draft, blobs, precision_checks)
+    return Bundle(draft, blobs, precision_checks, test_scores)
 
 
-def _graphs(files: GraphFiles, blobs: Blobs, errors: dict[Pattern, float], change: dict[Pattern, float]) -> Graphs:
+def _graphs(files: GraphFiles, blobs: Blobs, **measured: Mapping[Pattern, object]) -> Graphs:
     stored = {name: blobs.add(data) for name, data in files.items()}
-    return Graphs(max_logit_error=errors, metric_change=change, **stored)
+    return Graphs.model_validate(stored | measured)
 
 
 def _golden(pattern: Pattern, item: Example, logits: Tensor, blobs: Blobs) -> GoldenExample:

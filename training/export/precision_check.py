@@ -3,52 +3,73 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model_store import Pattern, Precision
+from model_store import Pattern, Precision, PrecisionEffect, Problem
 from training.data.examples import Example
-from training.data.splits import Split
+from training.data.splits import Split, TaskData
 from training.export.onnx_graphs import GraphFiles
 from training.export.onnx_model import OnnxModel
+from training.export.precision_effect import precision_effect, score_change
 from training.export.quantization import converted
 from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import EncodedSplit
-from training.learning.evaluation import headline_metric, score
+from training.learning.paired import PairedDifference
 from training.learning.runs import TrainedTask
 
 _BATCH = 16
+_MOST_ITEMS = 1000  # more would take minutes and hardly narrow the intervals
+_LEAST_ITEMS = 2  # of a pattern; one item has no interval
+
+Metric = Literal["accuracy", "F1"]  # F1: the mean of the items' F1
 
 
 @dataclass(frozen=True)
 class PrecisionCheck:
-    """The effect of one precision on a task's answers on its validation split.
+    """The effect of one precision on a task's answers, by presence pattern.
 
-    `change` is the difference from fp32 in points of `metric`: -0.5 for an accuracy that fell from 80.0 % to 79.5 %.
+    `effects` and `change` have the patterns that items of the data can have. `change` is the change of `metric` in
+    points, on the items.
     `max_logit_error` is the largest absolute difference of a logit from fp32's. `problem` is the reason why the
     precision is not published.
     """
 
     precision: Precision
-    metric: str
-    change: dict[Pattern, float]
-    max_logit_error: dict[Pattern, float]
-    files: GraphFiles | None
+    metric: Metric
+    files: GraphFiles | None = None
     problem: str | None = None
+    effects: dict[Pattern, PrecisionEffect] = field(default_factory=dict)
+    change: dict[Pattern, float] = field(default_factory=dict)
+    max_logit_error: dict[Pattern, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         outcome = "accepted" if self.problem is None else f"not published, {self.problem}"
-        changes = ", ".join(f"{pattern} {change:+.2f}" for pattern, change in self.change.items())
-        return f"{self.precision} {outcome}" + (f" ({self.metric} {changes} points)" if changes else "")
+        skipped = [pattern for pattern in Pattern if pattern not in self.effects]
+        lines = [self._line(pattern, effect) for pattern, effect in self.effects.items()]
+        if self.effects and skipped:
+            lines.append(f"{' and '.join(skipped)}: not checked, because the data has no such items or only one")
+        return "\n  ".join([f"{self.precision} {outcome}", *lines])
+
+    def _line(self, pattern: Pattern, effect: PrecisionEffect) -> str:
+        low, high = effect.expected_loss_interval
+        return (
+            f"{pattern}: {effect.changed_answers} of {effect.items:,} answers changed, {self.metric} "
+            f"{self.change[pattern]:+.2f} points, expected loss {effect.expected_loss:.2f} points (95 % interval "
+            f"{low:.2f} to {high:.2f}), logit error {effect.mean_logit_error:.2g} on average and "
+            f"{self.max_logit_error[pattern]:.2g} at most"
+        )
 
 
 @dataclass(frozen=True)
 class PrecisionChecker:
-    """Runs graphs of other precisions on the validation split, beside the fp32 graphs.
+    """Runs graphs of other precisions on the items of all splits, beside the fp32 graphs.
 
     `golden` holds the items of the golden examples with their logits (C,).
     """
@@ -56,34 +77,48 @@ class PrecisionChecker:
     trained: TrainedTask
     fp32: GraphFiles
     absent: dict[str, Tensor]
-    examples: Split
+    data: TaskData
     golden: Sequence[tuple[Pattern, Example, Tensor]]
 
     def check(self, precision: Precision) -> PrecisionCheck:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
-        config, expected = self.trained.config, self._expected
-        metric = headline_metric(config.problem, self.trained.labels, self.examples)
+        expected = self._expected
+        metric: Metric = "F1" if self.trained.config.problem is Problem.MULTI_LABEL else "accuracy"
         try:
             files = converted(self.fp32, precision)
             model = self._model(files)
             batch_size = 1 if precision is Precision.INT8 else _BATCH  # one at a time, as the service runs it
-            encoded = model.encode(self.examples, expected.targets, precision, batch_size)
+            encoded = model.encode(self._items, expected.targets, precision, batch_size)
             errors = self._errors(model, encoded)
         except Exception as error:  # converters and runtimes raise any exception; fp32 is published anyway
             reason = str(error).partition("\n")[0]
             failed = f"its graphs cannot be made or run here: {type(error).__name__}: {reason}"
-            return PrecisionCheck(precision, metric, {}, {}, None, failed)
-        change = self._change(encoded, metric)
-        problem = _problem(change, errors, config.export.accuracy_budget)
-        return PrecisionCheck(precision, metric, change, errors, files if problem is None else None, problem)
+            return PrecisionCheck(precision, metric, problem=failed)
+        if not all(map(math.isfinite, errors.values())):
+            return PrecisionCheck(precision, metric, problem="its logits are not finite", max_logit_error=errors)
+        effects, changes = self._effects(encoded)
+        problem = _problem(effects, changes, self.trained.config.export.accuracy_budget)
+        points = {pattern: round(100 * change.mean, 4) for pattern, change in changes.items()}
+        return PrecisionCheck(precision, metric, files if problem is None else None, problem, effects, points, errors)
+
+    @cached_property
+    def _items(self) -> Split:
+        """The items of all splits; of a large data set a part, first of those that were not trained on."""
+        chosen: list[Example] = []
+        for split in (self.data.validation, self.data.test, self.data.train):
+            items = [*split.items]
+            if len(chosen) + len(items) > _MOST_ITEMS:
+                random.Random(0).shuffle(items)  # noqa: S311 - a file may be sorted by label
+            chosen += items[: _MOST_ITEMS - len(chosen)]
+        return Split("all", self.data.train.source, chosen)
 
     @cached_property
     def _expected(self) -> EncodedSplit:
-        """The split as the fp32 graphs encode it."""
+        """The items as the fp32 graphs encode them."""
         trained = self.trained
         collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
-        targets = collator.targets(self.examples.items)
-        return self._model(self.fp32).encode(self.examples, targets, Precision.FP32, _BATCH)
+        targets = collator.targets(self._items.items)
+        return self._model(self.fp32).encode(self._items, targets, Precision.FP32, _BATCH)
 
     def _model(self, files: GraphFiles) -> OnnxModel:
         return OnnxModel(files, self.absent, self.trained)
@@ -99,25 +134,30 @@ class PrecisionChecker:
             differences[pattern].append(model.logits(item) - logits)
         return {pattern: float(torch.cat(parts).abs().max()) for pattern, parts in differences.items()}
 
-    def _change(self, encoded: EncodedSplit, metric: str) -> dict[Pattern, float]:
-        """In points, of the patterns that some item of the split has."""
-        head, problem, change = self.trained.model.head, self.trained.config.problem, {}
+    def _effects(self, encoded: EncodedSplit) -> tuple[dict[Pattern, PrecisionEffect], dict[Pattern, PairedDifference]]:
+        """Effect and change of the score by pattern, with the other modality of complete items hidden."""
+        head, effects, changes = self.trained.model.head, {}, {}
         for pattern in Pattern:
-            before, after = (
-                score(answers.logits, answers.targets, problem)[metric]
-                for answers in (split.of_pattern(head, pattern) for split in (self._expected, encoded))
-            )
-            if before is not None and after is not None:
-                change[pattern] = round(100 * (after - before), 4)
-        return change
+            calibration = self.trained.calibration[pattern]
+            reference, logits = self._expected.of_pattern(head, pattern), encoded.of_pattern(head, pattern).logits
+            if len(logits) >= _LEAST_ITEMS:
+                effects[pattern] = precision_effect(reference, logits, calibration)
+                changes[pattern] = score_change(reference, logits, calibration)
+        return effects, changes
 
 
-def _problem(change: dict[Pattern, float], errors: dict[Pattern, float], budget: float) -> str | None:
-    if not all(map(math.isfinite, errors.values())):
-        return "its logits are not finite"
-    unknown = [pattern for pattern in Pattern if pattern not in change]
-    if unknown:
-        return f"no validation item shows its effect on {' and '.join(unknown)}"
-    if min(change.values()) < -budget:
-        return f"it costs more than export.accuracy_budget, {budget:g} points"
+def _problem(
+    effects: dict[Pattern, PrecisionEffect], changes: dict[Pattern, PairedDifference], budget: float
+) -> str | None:
+    """Why the precision is refused: its expected loss may exceed the budget, or its loss on the items proves it."""
+    if not effects:
+        return "the data has too few items to show its effect"
+    costly = [
+        pattern
+        for pattern, effect in effects.items()
+        if effect.expected_loss_interval[1] > budget or -100 * changes[pattern].high > budget
+    ]
+    if costly:
+        where = " and ".join(costly)
+        return f"its loss with {where} may be above export.accuracy_budget, {budget:g} points"
     return None

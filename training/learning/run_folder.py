@@ -21,6 +21,7 @@ ADAPTER = "adapter.safetensors"  # adapter and head
 HEAD = "head.safetensors"  # of LoRA and DoRA; their adapter is in PEFT's files
 TOWERS = "towers.safetensors"  # of an imported task: weights that replace the backbone's
 METRICS = "metrics.json"
+TEST_SCORES = "test_scores.json"  # of each item; runs of earlier versions do not have it
 REPORT = "report.html"
 HISTORY = "history.json"  # the Trainer's log
 MISSING_TABLES = "missing_tables"

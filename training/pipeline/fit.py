@@ -24,6 +24,7 @@ from training.learning.candidate import Candidate, adapted, better, calibratable
 from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits
+from training.learning.item_scores import item_scores, write_item_scores
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import (
     collator_for,
@@ -140,6 +141,7 @@ def _conclude(
     if is_main_process():
         report = report_html(report_data(trained, data, chosen.encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
+        write_item_scores(folder, item_scores(trained, data, chosen.encoded["test"]))
         run_folder.write_json(folder / run_folder.HISTORY, history)
         write_atomically(folder / run_folder.REPORT, report.encode())
         run_folder.write_json(folder / run_folder.METRICS, metrics)  # last: it marks the run as finished

@@ -15,6 +15,7 @@ from training.learning.batches import Collator, RawInputs
 from training.learning.cross_scenario import Grid
 from training.learning.encoded_split import encode_splits
 from training.learning.evaluation import evaluate_splits
+from training.learning.item_scores import item_scores, write_item_scores
 from training.learning.run_folder import (
     METRICS,
     MISSING_TABLES,
@@ -82,6 +83,7 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     scores = evaluate_splits(head, encoded, tables, config.problem, trained.calibration)
     metrics = read_json(folder / METRICS) | scores
     if is_own_data:
+        write_item_scores(folder, item_scores(trained, data, encoded["test"]))
         write_json(folder / METRICS, metrics)
     return metrics, is_own_data
 

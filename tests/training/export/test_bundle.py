@@ -78,7 +78,7 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
         }
     )
     trained, data = trained_task(config)
-    bundle = export_task(trained, METRICS, data.validation, REPORT)
+    bundle = export_task(trained, METRICS, data, REPORT)
     graphs = bundle.draft.graphs[Precision.FP32]
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
     files = {name: bundle.blobs[getattr(graphs, name).sha256] for name in names}
@@ -252,7 +252,7 @@ def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest
 
     monkeypatch.setattr(training.export.bundle, "export_graphs", wrong)
     with pytest.raises(ExportError, match="nothing is published"):
-        export_task(trained, METRICS, data.validation, REPORT)
+        export_task(trained, METRICS, data, REPORT)
 
 
 def test_a_model_that_diverged_is_refused(make_config: Make) -> None:
@@ -261,7 +261,7 @@ def test_a_model_that_diverged_is_refused(make_config: Make) -> None:
         trained.model.head.bias.fill_(torch.nan)
 
     with pytest.raises(ExportError, match="training diverged"):
-        export_task(trained, METRICS, data.validation, REPORT)
+        export_task(trained, METRICS, data, REPORT)
 
 
 def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -> None:
@@ -270,7 +270,7 @@ def test_a_split_without_images_still_exports_every_pattern(make_config: Make) -
         data.validation, items=[dataclasses.replace(i, image=None) for i in data.validation.items if i.text]
     )
 
-    bundle = export_task(trained, METRICS, texts_only, REPORT)
+    bundle = export_task(trained, METRICS, dataclasses.replace(data, validation=texts_only), REPORT)
 
     assert {example.pattern for example in bundle.draft.golden} == set(Pattern)
 
@@ -298,7 +298,7 @@ def test_the_single_file_equals_pytorch(exported: Exported) -> None:
 def test_other_methods_are_exported_alike(make_config: Make, method: str) -> None:
     trained, data = trained_task(make_config(method=method))
 
-    draft = export_task(trained, METRICS, data.validation, REPORT).draft
+    draft = export_task(trained, METRICS, data, REPORT).draft
 
     assert max(draft.graphs[Precision.FP32].max_logit_error.values()) < 1e-4
     assert draft.backbone.image_first_tail_layer == (0 if method == "full" else 2)
@@ -307,7 +307,7 @@ def test_other_methods_are_exported_alike(make_config: Make, method: str) -> Non
 def test_siglip_is_exported_with_its_padding(make_config: Make, tiny_siglip) -> None:
     trained, data = trained_task(make_config(backbone=str(tiny_siglip), export={"accuracy_budget": 100}))
 
-    draft = export_task(trained, METRICS, data.validation, REPORT).draft
+    draft = export_task(trained, METRICS, data, REPORT).draft
 
     assert max(draft.graphs[Precision.FP32].max_logit_error.values()) < 1e-4
     assert 1e-4 < max(draft.graphs[Precision.INT8].max_logit_error.values()) < 0.1
@@ -328,7 +328,7 @@ def test_calibration_and_report_are_published(exported: Exported) -> None:
 def test_without_examples_golden_inputs_are_made_up(make_config: Make) -> None:
     trained, data = trained_task(make_config(publish={"examples": False}))
 
-    bundle = export_task(trained, METRICS, data.validation, None)
+    bundle = export_task(trained, METRICS, data, None)
 
     draft = bundle.draft
     assert {example.pattern for example in draft.golden} == set(Pattern)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 import onnx
 import pytest
@@ -39,9 +40,15 @@ class Task:
         config = self.trained.config.model_copy(update={"export": export, **fields})
         return dataclasses.replace(self.trained, config=config)
 
-    def check(self, trained: TrainedTask, examples: Split | None = None) -> PrecisionCheck:
-        examples = examples or self.data.validation
-        return PrecisionChecker(trained, self.files, ABSENT, examples, []).check(Precision.INT8)
+    def check(self, trained: TrainedTask, data: TaskData | None = None) -> PrecisionCheck:
+        return PrecisionChecker(trained, self.files, ABSENT, data or self.data, []).check(Precision.INT8)
+
+    def answers_to(self, items: Sequence[Example], pattern: Pattern) -> int:
+        """The number of items that allow the pattern."""
+        return sum(
+            (item.image is not None or pattern is Pattern.TEXT) and (item.text is not None or pattern is Pattern.IMAGE)
+            for item in items
+        )
 
     def model(self, files: GraphFiles | None = None) -> OnnxModel:
         return OnnxModel(files or self.files, ABSENT, self.trained)
@@ -61,17 +68,31 @@ def task(tiny_backbone, parquet) -> Task:
 
 
 @pytest.fixture
-def exported(task: Task, monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainedTask, Split], Bundle]:
+def exported(task: Task, monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainedTask], Bundle]:
     monkeypatch.setattr(training.export.bundle, "export_graphs", lambda model: task.files)
-    return lambda trained, examples: export_task(trained, {"validation": {}, "test": {}}, examples, b"<html></html>")
+    return lambda trained: export_task(trained, {"validation": {}, "test": {}}, task.data, b"<html></html>")
 
 
-def labelled_as_answered(task: Task) -> Split:
-    """Validation items with both modalities, labelled with the model's answers, so that every answer is right."""
-    complete = [item for item in task.data.validation.items if item.image is not None and item.text is not None]
-    answers = [task.trained.labels[int(task.model().logits(item).argmax())] for item in complete]
-    items = [dataclasses.replace(item, labels=(label,)) for item, label in zip(complete, answers, strict=True)]
-    return dataclasses.replace(task.data.validation, items=items)
+def changed(data: TaskData, change: Callable[[Example], Example | None]) -> TaskData:
+    """The data with each item changed, or left out."""
+    items = {
+        name: [each for item in split.items if (each := change(item)) is not None]
+        for name, split in data.splits().items()
+    }
+    splits = {name: dataclasses.replace(split, items=items[name]) for name, split in data.splits().items()}
+    return dataclasses.replace(data, **splits)
+
+
+def without_image(item: Example) -> Example | None:
+    return None if item.text is None else dataclasses.replace(item, image=None)
+
+
+def without_text(item: Example) -> Example | None:
+    return None if item.image is None else dataclasses.replace(item, text=None)
+
+
+def never_both(item: Example) -> Example | None:
+    return (without_text if item.row % 2 else without_image)(item)
 
 
 def ending_in(kind: str, data: bytes) -> bytes:
@@ -97,19 +118,24 @@ def failing(fp32: GraphFiles, _: Precision) -> GraphFiles:
 
 
 def test_an_accepted_precision_is_published_with_its_cost(task: Task, exported) -> None:
-    trained = task.with_budget(ANY_LOSS, ("int8", "fp16"))
-
-    bundle = exported(trained, task.data.validation)
+    bundle = exported(task.with_budget(ANY_LOSS, ("int8", "fp16")))
 
     draft = ManifestDraft.model_validate_json(bundle.draft.model_dump_json())
     assert list(draft.graphs) == [Precision.FP32, Precision.INT8, Precision.FP16]
-    assert draft.graphs[Precision.FP32].metric_change == {}
+    fp32 = draft.graphs[Precision.FP32]
+    assert fp32.metric_change == fp32.effects == {}
     for check in bundle.precision_checks:
         graphs = draft.graphs[check.precision]
-        assert graphs.metric_change == check.change
-        assert set(graphs.metric_change) == set(graphs.max_logit_error) == set(Pattern)
-        assert max(graphs.max_logit_error.values()) > max(draft.graphs[Precision.FP32].max_logit_error.values())
-        assert str(check).startswith(f"{check.precision} accepted (accuracy both ")
+        assert (graphs.metric_change, graphs.effects) == (check.change, check.effects)
+        assert set(graphs.metric_change) == set(graphs.effects) == set(graphs.max_logit_error) == set(Pattern)
+        assert max(graphs.max_logit_error.values()) > max(fp32.max_logit_error.values())
+        first, *lines = str(check).splitlines()
+        assert first == f"{check.precision} accepted"
+        assert re.fullmatch(
+            r"  both: \d+ of \d+ answers changed, accuracy [+-]\d+\.\d\d points, expected loss \d+\.\d\d points "
+            r"\(95 % interval \d+\.\d\d to \d+\.\d\d\), logit error \S+ on average and \S+ at most",
+            lines[0],
+        )
     assert {blob.sha256 for blob in draft.blobs()} <= bundle.blobs.keys()
 
 
@@ -118,22 +144,44 @@ def test_a_precision_that_costs_more_than_the_budget_is_not_published(
 ) -> None:
     monkeypatch.setattr(training.export.precision_check, "converted", far_off)
 
-    bundle = exported(task.with_budget(0), labelled_as_answered(task))
+    bundle = exported(task.with_budget(0.5))
 
     (check,) = bundle.precision_checks
-    assert check.change[Pattern.BOTH] < 0
-    assert "not published, it costs more than export.accuracy_budget, 0 points (accuracy both -" in str(check)
+    assert check.effects[Pattern.BOTH].expected_loss > 0.5
+    assert "int8 not published, its loss with both" in str(check)
+    assert "may be above export.accuracy_budget, 0.5 points\n  both: " in str(check)
     assert list(bundle.draft.graphs) == [Precision.FP32]
     assert {blob.sha256 for blob in bundle.draft.blobs()} == set(bundle.blobs)
 
 
-@pytest.mark.parametrize("budget", [0, ANY_LOSS])
+@pytest.mark.parametrize("budget", [0, 0.5, ANY_LOSS])
 def test_the_budget_decides(task: Task, monkeypatch: pytest.MonkeyPatch, budget: float) -> None:
     monkeypatch.setattr(training.export.precision_check, "converted", far_off)
 
-    check = task.check(task.with_budget(budget), labelled_as_answered(task))
+    check = task.check(task.with_budget(budget))
 
     assert (check.problem is None) == (check.files is not None) == (budget == ANY_LOSS)
+
+
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_the_items_of_all_splits_are_compared(task: Task, pattern: Pattern) -> None:
+    items = [item for split in task.data.splits().values() for item in split.items]
+
+    check = task.check(task.with_budget(ANY_LOSS))
+
+    assert check.effects[pattern].items == task.answers_to(items, pattern) > len(task.data.validation.items)
+
+
+def test_of_a_large_data_set_items_that_were_not_trained_on_come_first(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = [*task.data.validation.items, *task.data.test.items]
+    monkeypatch.setattr(training.export.precision_check, "_MOST_ITEMS", len(held_out) + 3)
+
+    effects = task.check(task.with_budget(ANY_LOSS)).effects
+
+    counts = {pattern: task.answers_to(held_out, pattern) for pattern in Pattern}
+    assert all(0 <= effects[pattern].items - counts[pattern] <= 3 for pattern in Pattern)
 
 
 @pytest.mark.parametrize(
@@ -154,23 +202,55 @@ def test_a_precision_that_cannot_be_used_has_a_reason(
     assert str(check) == f"int8 not published, {says}" or conversion is overflowing
 
 
-def test_a_precision_without_items_of_a_pattern_is_not_published(task: Task) -> None:
-    texts_only = [dataclasses.replace(item, image=None) for item in task.data.validation.items if item.text]
+@pytest.mark.parametrize(
+    ("change", "skipped"),
+    [
+        (without_image, [Pattern.BOTH, Pattern.IMAGE]),
+        (without_text, [Pattern.BOTH, Pattern.TEXT]),
+        (never_both, [Pattern.BOTH]),
+    ],
+)
+def test_patterns_that_the_data_does_not_have_are_skipped_with_a_note(
+    task: Task, change: Callable[[Example], Example | None], skipped: list[Pattern]
+) -> None:
+    check = task.check(task.with_budget(ANY_LOSS), changed(task.data, change))
 
-    check = task.check(task.with_budget(ANY_LOSS), dataclasses.replace(task.data.validation, items=texts_only))
+    assert check.problem is None
+    assert list(check.effects) == list(check.change) == [pattern for pattern in Pattern if pattern not in skipped]
+    note = f"  {' and '.join(skipped)}: not checked, because the data has no such items or only one"
+    assert str(check).splitlines()[-1] == note
 
-    assert check.problem == "no validation item shows its effect on both and image"
+
+@pytest.mark.parametrize("change", [without_image, without_text, never_both])
+def test_a_precision_is_refused_by_the_patterns_that_the_data_has(
+    task: Task, monkeypatch: pytest.MonkeyPatch, change: Callable[[Example], Example | None]
+) -> None:
+    monkeypatch.setattr(training.export.precision_check, "converted", far_off)
+
+    check = task.check(task.with_budget(0.5), changed(task.data, change))
+
+    assert check.problem is not None
+    assert check.problem.startswith(f"its loss with {next(iter(check.effects))}")
 
 
-def test_a_multi_label_task_is_judged_by_its_f1(task: Task) -> None:
-    check = task.check(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL))
+def test_a_precision_that_no_item_shows_is_not_published(task: Task) -> None:
+    one = changed(task.data, lambda item: item if item is task.data.test.items[0] else None)
 
-    assert check.metric == "macro_f1"
-    assert set(check.change) == set(Pattern)
+    assert task.check(task.with_budget(ANY_LOSS), one).problem == "the data has too few items to show its effect"
+
+
+def test_a_multi_label_task_is_checked_by_the_f1_of_its_items(task: Task) -> None:
+    calibration = dict.fromkeys(Pattern, Calibration(thresholds=(0.5, 0.4, 0.3)))
+    trained = dataclasses.replace(task.with_budget(ANY_LOSS, problem=Problem.MULTI_LABEL), calibration=calibration)
+
+    check = task.check(trained)
+
+    assert set(check.change) == set(check.effects) == set(Pattern)
+    assert "answers changed, F1 " in str(check)
 
 
 def test_only_fp32_is_exported_if_no_precision_is_configured(task: Task, exported) -> None:
-    bundle = exported(task.with_budget(ANY_LOSS, ()), task.data.validation)
+    bundle = exported(task.with_budget(ANY_LOSS, ()))
 
     assert bundle.precision_checks == ()
     assert list(bundle.draft.graphs) == [Precision.FP32]
@@ -190,7 +270,8 @@ def test_a_split_is_encoded_as_each_item_alone(task: Task) -> None:
 
 
 def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
-    texts = [dataclasses.replace(item, image=None) for item in task.data.validation.items if item.text]
+    items = [item for split in task.data.splits().values() for item in split.items]
+    texts = [dataclasses.replace(item, image=None) for item in items if item.text]
     lower = task.model(converted(task.files, Precision.INT8))
     differences = [float((lower.logits(item) - task.model().logits(item)).abs().max()) for item in texts]
 

@@ -176,6 +176,7 @@ def test_three_processes_write_each_file_once(config_file: Callable[..., Path], 
         "metrics.json",
         "report.html",
         "task.json",
+        "test_scores.json",
         *tables,
     }
     assert done.stderr.count("note: the frozen layers' outputs take") == 1

@@ -49,8 +49,36 @@ def test_a_run_that_moved_is_evaluated_on_data_that_moved(run: Path, make_config
     assert read_json(moved / "metrics.json")["test"] == before["test"]
 
 
+def test_evaluating_gives_an_older_run_the_scores_of_its_test_items(run: Path) -> None:
+    scores = run / "test_scores.json"
+    before = scores.read_bytes()
+    scores.unlink()
+
+    result = CliRunner().invoke(app, ["evaluate", str(run)])
+
+    assert result.exit_code == 0, result.output
+    assert scores.read_bytes() == before
+
+
+def test_a_run_is_compared_with_its_own_version(run: Path, tmp_path: Path) -> None:
+    store, shared = tmp_path / "store", ["--export.precisions", "[]", "--store", str(tmp_path / "store")]
+    first = CliRunner().invoke(app, ["publish", str(run), *shared])
+    again = CliRunner().invoke(app, ["publish", str(run), *shared])
+    (run / "test_scores.json").unlink()
+    older = CliRunner().invoke(app, ["publish", str(run), *shared])
+
+    assert [result.exit_code for result in (first, again, older)] == [0, 0, 0]
+    assert "not compared with a live version: the task has none" in first.output
+    assert "compared with version 1, which is live, on the same test items (accuracy):" in again.output
+    assert "not compared with a live version: an earlier release made this run" in older.output
+    manifests = [Store(store).verify("colors", version) for version in (1, 2, 3)]
+    assert manifests[0].test_scores == manifests[1].test_scores is not None
+    assert manifests[2].test_scores is None
+    assert Store(store).live("colors") == 3
+
+
 def test_scores_on_other_data_are_not_saved(run: Path, make_config: Make) -> None:
-    before = (run / "metrics.json").read_text()
+    before = (run / "metrics.json").read_text(), (run / "test_scores.json").read_text()
     notes: list[str] = []
     flags = ["--data.test", str(make_config().data.validation)]
 
@@ -60,7 +88,7 @@ def test_scores_on_other_data_are_not_saved(run: Path, make_config: Make) -> Non
     assert (saved, notes) == (False, [f"this is not the data that {run} was trained with", *data.notes])
     assert any("9 of the 9 rows of test repeat rows of validation" in note for note in notes)  # it is the same file
     assert metrics["test"] == metrics["validation"] or metrics["test"]["overall"]["items"] == 9
-    assert (run / "metrics.json").read_text() == before
+    assert ((run / "metrics.json").read_text(), (run / "test_scores.json").read_text()) == before
 
 
 def test_only_data_export_and_publish_can_be_changed_after_training(run: Path, make_config: Make) -> None:
