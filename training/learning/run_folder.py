@@ -13,8 +13,8 @@ from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.errors import RunError
-from training.model import peft_adapter
-from training.model.peft_adapter import RUN_DESCRIPTION
+from training.model.file_names import CONFIG as ADAPTER_CONFIG
+from training.model.file_names import RUN_DESCRIPTION
 
 CONFIG = "config.json"  # configuration, labels and fingerprint of the data at the start of the run
 ADAPTER = "adapter.safetensors"  # adapter and head
@@ -71,9 +71,17 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS).is_file() and description_file(folder).is_file()
 
 
+def require_finished(folder: Path) -> None:
+    """Raise RunError unless the folder holds a finished run."""
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder; name the DIR of `mora-train fit --output DIR`")
+    if not is_finished(folder):
+        raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
+
+
 def description_file(folder: Path) -> Path:
     """The file that describes a trained task; older runs have it under PEFT's name."""
-    return folder / (RUN_DESCRIPTION if (folder / RUN_DESCRIPTION).is_file() else peft_adapter.CONFIG)
+    return folder / (RUN_DESCRIPTION if (folder / RUN_DESCRIPTION).is_file() else ADAPTER_CONFIG)
 
 
 def last_checkpoint(folder: Path) -> str | None:

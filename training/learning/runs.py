@@ -15,8 +15,8 @@ from training.errors import RunError
 from training.learning.run_folder import ADAPTER, HEAD, TOWERS, description_file, read_json, write_json
 from training.model.backbones import load_backbone
 from training.model.classifier import MissingModalityClassifier
+from training.model.file_names import RUN_DESCRIPTION, WEIGHTS
 from training.model.methods import LowRank
-from training.model.peft_adapter import RUN_DESCRIPTION, WEIGHTS
 from training.model.preprocessing import Preprocessor
 from training.model.towers import Backbone, layer_counts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, MaskedExamples, RawInputs
 from training.learning.evaluation import headline_metric, score, selection_score
+from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import last_checkpoint
 from training.learning.trunk_outputs import open_or_build
 from training.model.classifier import MissingModalityClassifier
@@ -96,16 +96,6 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
             self._earlier_seconds = float(history[-1]["seconds"]) if history else 0.0
         logs["seconds"] = round(self._earlier_seconds + time.monotonic() - self._session_started, 2)
         super().log(logs, start_time)
-
-
-def is_main_process() -> bool:
-    """Whether this process writes and publishes: it is the only one, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def process_count() -> int:
-    """The number of processes that torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait_for_all_processes() -> None:

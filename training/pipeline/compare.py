@@ -14,33 +14,11 @@ from pydantic import JsonValue
 from training.config import TaskConfig, override
 from training.data.splits import TaskData
 from training.errors import ConfigError, DivergedError
+from training.learning.compared_methods import METHODS
 from training.learning.evaluation import headline_metric, selection_score
 from training.learning.run_folder import METRICS, is_finished, open_run, read_json
 from training.pipeline.fit import fit
-from training.report.comparison_report import OURS
 
-_PLAIN: dict[str, JsonValue] = {
-    "mora.without": None,
-    "train.adapter_rate": 1.0,
-    "mora.dropout": 0.1,
-    "train.modality_dropout": 0.0,
-    "train.distillation": 0.0,
-}
-_OFFICIAL: dict[str, JsonValue] = {**_PLAIN, "method": "mora", "mora.parametrization": "official"}
-METHODS: dict[str, dict[str, JsonValue]] = {
-    "head": {**_PLAIN, "method": "head"},
-    "bitfit": {**_PLAIN, "method": "bitfit"},
-    "lora": {**_PLAIN, "method": "lora"},
-    "dora": {**_PLAIN, "method": "dora"},
-    "full": {**_PLAIN, "method": "full"},
-    "mora-official": _OFFICIAL,
-    "mora-identity": {**_PLAIN, "method": "mora", "mora.parametrization": "identity"},
-    "mora-without-shared": {**_OFFICIAL, "mora.without": "shared"},
-    "mora-without-specific": {**_OFFICIAL, "mora.without": "specific"},
-    "mora-without-gram": {**_OFFICIAL, "mora.without": "gram"},
-    "ours-head": {"method": "head"},
-    OURS: {},
-}
 _STEP = 10**0.5  # ratio of neighbouring learning rates in a search
 _WIDENINGS = 3  # rates that the search may add beyond the first three
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower

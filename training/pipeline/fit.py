@@ -23,10 +23,10 @@ from training.learning.batches import Collator, RawInputs
 from training.learning.candidate import Candidate, adapted, better, probed
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits
+from training.learning.processes import is_main_process
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import (
     collator_for,
-    is_main_process,
     train,
     training_arguments,
     wait_for_all_processes,

@@ -19,9 +19,9 @@ from training.learning.run_folder import (
     METRICS,
     MISSING_TABLES,
     clean_up,
-    is_finished,
     open_run,
     read_json,
+    require_finished,
     write_json,
 )
 from training.learning.runs import TrainedTask, load_trained
@@ -37,10 +37,7 @@ def open_finished(
         RunError: the folder holds no finished run, or its data has changed.
         ConfigError: a flag is wrong, or names a field that cannot be changed after training.
     """
-    if not folder.is_dir():
-        raise RunError(f"{folder} is not a folder; name the DIR of `mora-train fit --output DIR`")
-    if not is_finished(folder):
-        raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
+    require_finished(folder)
     trained = load_trained(folder, backbone)
     changeable = ("--data.", "--export.", "--publish.")
     others = [flag for flag in flags if flag.startswith("--") and not flag.startswith(changeable)]
