@@ -7,6 +7,7 @@ configuration and the data are checked.
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -342,8 +343,7 @@ def _note(*texts: str) -> None:
 
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:
-    config = load_config(path, flags)
-    return config if backbone is None else config.model_copy(update={"backbone": backbone})
+    return load_config(path, flags if backbone is None else [*flags, f"--backbone={json.dumps(backbone)}"])
 
 
 def _loaded(task: TaskConfig) -> TaskData:

@@ -11,6 +11,7 @@ from typing import Any
 
 from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
+from training.config_paths import absolute
 from training.data.splits import TaskData
 from training.errors import RunError
 from training.model.file_names import CONFIG as ADAPTER_CONFIG
@@ -31,7 +32,7 @@ _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "train
 
 def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another run."""
-    settings = config.model_dump(mode="json", exclude={"export", "publish"})  # which may change after training
+    settings = absolute(config.model_dump(mode="json", exclude={"export", "publish"}))  # these may change afterwards
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
     if not config.train.probe:
@@ -39,6 +40,7 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)
+        absolute(earlier.get("config", {}))  # older runs have relative paths
         if data.has_fingerprint(earlier.get("data")):
             start["data"] = earlier["data"]
         changed = [name for name, value in start.items() if earlier.get(name) != value]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from model_store import Calibration, Pattern
 from training.config import TaskConfig
+from training.config_paths import absolute, from_here
 from training.errors import RunError
 from training.learning.run_folder import ADAPTER, HEAD, TOWERS, description_file, read_json, write_json
 from training.model.backbones import load_backbone
@@ -83,7 +84,7 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
         "dataset_fingerprint": trained.dataset_fingerprint,
         "training_mix": trained.training_mix,
         "calibration": {pattern.value: value.model_dump() for pattern, value in trained.calibration.items()},
-        "task_config": config.model_dump(mode="json"),
+        "task_config": absolute(config.model_dump(mode="json")),
     }
     write_json(folder / RUN_DESCRIPTION, description)
 
@@ -92,7 +93,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     """Read a finished run; `backbone` is the new path of its backbone, if that has moved. Raises RunError."""
     description = read_json(description_file(folder))
     try:
-        config = TaskConfig.model_validate(description["task_config"])
+        config = TaskConfig.model_validate(from_here(description["task_config"]))
         labels, fingerprint, mix = (description[name] for name in ("labels", "dataset_fingerprint", "training_mix"))
         calibration = {Pattern(name): Calibration(**values) for name, values in description["calibration"].items()}
         if backbone is not None:
