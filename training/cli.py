@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +27,11 @@ from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, TrainingError
 from training.learning.compared_methods import METHODS
+from training.learning.cut_texts import cut_text_notes
 from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
 from training.model.backbone_sizes import check_backbone
-from training.model.input_preview import open_preview
+from training.model.input_preview import local_preview, open_preview
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
 
 if TYPE_CHECKING:
@@ -319,9 +321,12 @@ def data_command(
     tables = draw_tables(task, data)
     from training.report.overview import contact_sheet, print_overview
 
-    print_overview(task, data, tables, console)
-    if output is not None:
-        contact_sheet(data, tables["train"], open_preview(task.backbone)).save(output, "PNG")
+    preview = local_preview(task.backbone) if output is None else open_preview(task.backbone)
+    unmeasured = f"texts were not measured: the tokenizer.json of {task.backbone} is not on this machine"
+    notes = [unmeasured] if preview is None else cut_text_notes(data, preview)
+    print_overview(task, replace(data, notes=(*data.notes, *notes)), tables, console)
+    if output is not None and preview is not None:
+        contact_sheet(data, tables["train"], preview).save(output, "PNG")
         console.print(f"examples of train as the model sees them: {output}", soft_wrap=True)
 
 
@@ -349,7 +354,7 @@ def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfi
 def _loaded(task: TaskConfig) -> TaskData:
     check_backbone(task)
     data = load_data(task)
-    _note(*data.notes)
+    _note(*data.notes, *cut_text_notes(data, open_preview(task.backbone)))
     return data
 
 

@@ -151,7 +151,7 @@ def test_several_values_follow_one_option_and_the_rest_are_fields(
 
     def loaded(path: Path, flags: list[str]) -> Any:
         calls["flags"] = flags
-        return TaskConfig.model_construct(task="a")
+        return TaskConfig.model_construct(task="a", backbone="b")
 
     monkeypatch.setattr(training.cli, "load_config", loaded)
     monkeypatch.setattr(
@@ -162,6 +162,8 @@ def test_several_values_follow_one_option_and_the_rest_are_fields(
     monkeypatch.setattr("training.pipeline.compare.compare", compared)
     monkeypatch.setattr("training.report.comparison_report.write_comparison", written)
     monkeypatch.setattr(training.cli, "check_backbone", lambda task: None)
+    monkeypatch.setattr(training.cli, "open_preview", lambda backbone: None)
+    monkeypatch.setattr(training.cli, "cut_text_notes", lambda data, preview: [])
 
     result = CliRunner().invoke(app, ["compare", "task.yaml", "--output", str(tmp_path / "out"), *words])
 
@@ -219,6 +221,8 @@ def test_the_notes_of_several_processes_are_printed_once(
     monkeypatch.setattr("training.cli.load_data", loaded)
     monkeypatch.setattr(f"training.pipeline.{command}.{command}", stop)
     monkeypatch.setattr("training.cli.check_backbone", lambda task: None)
+    monkeypatch.setattr("training.cli.open_preview", lambda backbone: None)
+    monkeypatch.setattr("training.cli.cut_text_notes", lambda data, preview: [])
 
     result = CliRunner().invoke(app, [command, "task.yaml", "--output", "run-of-no-task"])
 
