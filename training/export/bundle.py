@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +15,12 @@ from model_store import Backbone, Blob, GoldenExample, Graphs, ManifestDraft, Pa
 from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import Split
-from training.errors import ExportError
 from training.export.onnx_graphs import GraphFiles, export_graphs
-from training.export.onnx_model import OnnxModel, absent_features, logit_errors, reference_logits
+from training.export.onnx_model import OnnxModel, absent_features, measure_parity, reference_logits
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.learning.runs import TrainedTask
 from training.model.towers import feature_size
 from training.provenance import code_version, package_versions, public_config, public_path
-
-MAX_LOGIT_ERROR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -55,27 +51,21 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         report: the run's report.html as it is published, if it is.
 
     Raises:
+        DivergedError: the model's logits are not finite, or too large to be compared.
         ExportError: a logit of the graphs differs from the merged PyTorch model's by more than 1e-4.
     """
     model, preprocessor = trained.model.cpu().eval(), trained.preprocessor
     model.adapter.merge()
     files = export_graphs(model)
     absent = absent_features(trained)
-    errors = logit_errors(OnnxModel(files, absent, trained), trained, examples)
-    worst = max(errors.values())
-    if not math.isfinite(worst):
-        raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
-    if worst > MAX_LOGIT_ERROR:
-        raise ExportError(
-            f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
-            "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
-        )
+    parity = measure_parity(OnnxModel(files, absent, trained), trained, examples)
+    parity.check(trained.config)
     blobs, config = Blobs(), trained.config
     shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
     golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
     checker = PrecisionChecker(trained, files, absent, examples, golden)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
-    graphs = {Precision.FP32: _graphs(files, blobs, errors, {})}
+    graphs = {Precision.FP32: _graphs(files, blobs, parity.error, {})}
     for check in precision_checks:
         if check.files is not None:
             graphs[check.precision] = _graphs(check.files, blobs, check.max_logit_error, check.change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,11 @@ def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> 
         return "macro_f1"
     present = {label for item in split.items for label in item.labels}
     return "auroc" if len(labels) == 2 and present == set(labels) else "accuracy"
+
+
+def chance_log_loss(problem: Problem, classes: int) -> float:
+    """The log loss of an answer that gives every label the same score."""
+    return classes * math.log(2) if problem is Problem.MULTI_LABEL else math.log(classes)
 
 
 def selection_score(scores: Scores, headline: str) -> float | None:

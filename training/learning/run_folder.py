@@ -12,6 +12,7 @@ from typing import Any
 from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
 from training.config_paths import absolute
+from training.data.row_digests import first_change, row_digests
 from training.data.splits import TaskData
 from training.errors import RunError
 from training.model.file_names import CONFIG as ADAPTER_CONFIG
@@ -21,6 +22,7 @@ CONFIG = "config.json"  # configuration, labels and fingerprint of the data at t
 ADAPTER = "adapter.safetensors"  # adapter and head
 HEAD = "head.safetensors"  # of LoRA and DoRA; their adapter is in PEFT's files
 TOWERS = "towers.safetensors"  # of an imported task: weights that replace the backbone's
+ROWS = "data_rows.json"  # a digest of each row of the data at the start; runs of earlier versions do not have it
 METRICS = "metrics.json"
 REPORT = "report.html"
 HISTORY = "history.json"  # the Trainer's log
@@ -47,13 +49,23 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
         if changed:
             fields = ", ".join(_differences(earlier.get("config", {}), settings)[:5])
             other = f"other {' and '.join(changed)}{f' ({fields})' if fields else ''}"
+            if "data" in changed:
+                other += f": {data_change(folder, data)}"
             cure = "give the configuration and data that it started with, choose another --output, or add --overwrite"
             raise RunError(f"{folder} holds a run with {other}; {cure}")
         return
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} holds files, but no run; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / ROWS, row_digests(data))
     write_json(folder / CONFIG, start)
+
+
+def data_change(folder: Path, data: TaskData) -> str:
+    """The first row that has changed since the run began, in words."""
+    if not (folder / ROWS).is_file():
+        return "which row is not known, because an earlier version made the run"
+    return first_change(read_json(folder / ROWS), data) or "every row is the same, but the splits differ"
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], group: str = "") -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from model_store import Calibration, Pattern
+from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
 from training.config_paths import absolute, from_here
 from training.errors import RunError
@@ -71,9 +73,10 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
     config, model = trained.config, trained.model
     if isinstance(model.adapter, LowRank):
         model.adapter.save(folder, config.backbone)
-        save_file(model.head.state_dict(), folder / HEAD)
+        write_atomically(folder / HEAD, safetensors.torch.save(model.head.state_dict()))
     else:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / ADAPTER)
+        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        write_atomically(folder / ADAPTER, safetensors.torch.save(state))
     image_layers, text_layers = layer_counts(model.backbone)
     description = {
         "adapted_layers": {

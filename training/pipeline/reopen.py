@@ -19,6 +19,7 @@ from training.learning.run_folder import (
     METRICS,
     MISSING_TABLES,
     clean_up,
+    data_change,
     open_run,
     read_json,
     require_finished,
@@ -49,7 +50,7 @@ def open_finished(
     data = load_data(config.model_copy(update={"labels": trained.labels}))
     if not data.has_fingerprint(trained.dataset_fingerprint):
         if not any(flag.startswith("--data.") for flag in flags):
-            problem = f"the data of {folder}, or the way it is split, has changed since it was trained"
+            problem = f"the data of {folder} has changed since it was trained: {data_change(folder, data)}"
             raise RunError(f"{problem}; add --data.test PATH to use it")
         announce(f"this is not the data that {folder} was trained with")
         for note in data.notes:
