@@ -82,6 +82,7 @@ def export_task(trained: TrainedTask, metrics: dict[str, Any], examples: Split, 
         calibration=trained.calibration,
         golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
+        intervals=metrics.get("intervals", {}),  # runs of earlier versions have none
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
         report=None if report is None else blobs.add(report),
         provenance=Provenance(

@@ -19,6 +19,7 @@ from training.config import TaskConfig
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
+from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
 from training.learning.candidate import Candidate, adapted, better, probed
 from training.learning.encoded_split import SCORED
@@ -123,6 +124,7 @@ def _conclude(
     """
     trained = _trained_task(chosen, preprocessor, data, tables)
     metrics: dict[str, Any] = _scores(chosen, tables)
+    metrics["baselines"] = baselines(data, trained.config.problem)
     if probe is not None:
         metrics["probe"] = _scores(probe, tables)
     metrics["trainable_parameters"] = chosen.model.trainable_parameters()

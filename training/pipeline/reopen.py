@@ -11,6 +11,7 @@ from training.data.mask_files import mask_name
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
+from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
 from training.learning.cross_scenario import Grid
 from training.learning.encoded_split import encode_splits
@@ -78,7 +79,7 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     encoded, tables = encode_splits(trained.model, data, collator), draw_tables(config, data)
     head = trained.model.cpu().head
     scores = evaluate_splits(head, encoded, tables, config.problem, trained.calibration)
-    metrics = read_json(folder / METRICS) | scores
+    metrics = read_json(folder / METRICS) | scores | {"baselines": baselines(data, config.problem)}
     if is_own_data:
         write_json(folder / METRICS, metrics)
     return metrics, is_own_data

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from model_store.describe.manifest_summary import metric_columns
 from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.model.backbone_sizes import adapter_parameters, first_tail_layers, read_sizes
+from training.report.scores import count, legend, metric_title, shown
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from training.learning.cross_scenario import Grid
@@ -81,13 +83,23 @@ def _method(task: TaskConfig) -> str:
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """Print the test scores of metrics.json, overall and per presence pattern."""
-    columns = list(metrics["test"]["overall"])
-    table = Table("items present", *(Column(name, justify="right") for name in columns), title="test")
-    for pattern, scores in metrics["test"].items():
-        cells = [scores.get(column) for column in columns]
-        table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
+    """Print the test scores of metrics.json: a column for each view of the test split, with 95 % intervals."""
+    scores = {view: row for view, row in metrics["test"].items() if row["items"]}
+    intervals = metrics.get("intervals", {}).get("test", {})
+    baselines = metrics.get("baselines", {})
+    headings = [f"{view}\n{count(row['items'])} items" for view, row in scores.items()]
+    table = Table("", *(Column(heading, justify="right") for heading in headings), title="test, in percent")
+    for name in metric_columns(scores.values()):
+        if name == "items":
+            continue
+        cells = (shown(name, row.get(name), intervals.get(view, {}).get(name)) for view, row in scores.items())
+        table.add_row(metric_title(name, baselines.get("metric")), *cells)
+        for baseline in ("majority", "chance") if name == baselines.get("metric") else ():
+            values = (baselines["test"][view][baseline] for view in scores)
+            table.add_row(f"  {baseline}", *(shown(name, value, None) for value in values), style="dim")
     console.print(table)
+    for line in legend(metrics, "test"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_grid(console: Console, grid: Grid) -> None:
