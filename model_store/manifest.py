@@ -198,6 +198,7 @@ class ManifestDraft(_Frozen):
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=3)]
     golden_tolerance: PositiveFloat = 1e-3
     metrics: dict[str, dict[str, dict[str, float | None]]] = {}  # split -> "overall" or pattern -> metric
+    intervals: dict[str, dict[str, dict[str, tuple[FiniteFloat, FiniteFloat]]]] = {}  # of 95 %, as `metrics`
     training_mix: dict[Pattern, Annotated[float, Field(ge=0, le=1)]]  # share of the training items
     report: Blob | None = None  # HTML: how the version was trained, and its scores
     test_scores: Blob | None = None  # JSON, `ItemScores`: how right each answer to the test items is

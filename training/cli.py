@@ -1,18 +1,22 @@
-"""`mora-train`: data, show, fit, import, evaluate, compare, export, publish."""
+"""`mora-train`: data, show, fit, import, evaluate, compare, export, publish.
+
+Torch and transformers take seconds to import. So the commands that train import their modules themselves, after the
+configuration and the data are checked.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rich.console import Console
-from rich.markdown import Markdown
 from safetensors import SafetensorError
 from typer.core import TyperCommand
 
@@ -24,28 +28,17 @@ from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, TrainingError
-from training.export.bundle import Bundle, export_task
-from training.export.onnx_graphs import export_single_file
-from training.learning.cross_scenario import cross_scenario
-from training.learning.item_scores import read_item_scores
-from training.learning.run_folder import METRICS, is_finished, read_json, read_report
-from training.learning.runs import TrainedTask
-from training.learning.trainer import is_main_process, process_count
-from training.model.backbones import empty_backbone, load_backbone_config
-from training.model.classifier import MissingModalityClassifier
-from training.model.import_plan import plan_import
-from training.model.preprocessing import Preprocessor
-from training.pipeline.compare import METHODS, Runs, compare
-from training.pipeline.cross_validation import cross_validate
-from training.pipeline.fit import fit, import_model
-from training.pipeline.publish_gate import decide
-from training.pipeline.reopen import evaluate_again, open_finished, reopen, write_grid
-from training.pipeline.search import discard_search, search, search_folder
-from training.report.comparison_report import write_comparison
+from training.learning.compared_methods import METHODS
+from training.learning.cut_texts import cut_text_notes
+from training.learning.processes import is_main_process, process_count
+from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
+from training.model.backbone_sizes import check_backbone
+from training.model.input_preview import local_preview, open_preview
 from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
-from training.report.html_report import published_report
-from training.report.overview import contact_sheet, print_overview
-from training.report.tuning_tables import print_folds, print_trials
+
+if TYPE_CHECKING:
+    from training.export.bundle import Bundle
+    from training.learning.runs import TrainedTask
 
 
 class OneLineErrors(OneLineUsageErrors):
@@ -163,9 +156,7 @@ def show(context: typer.Context, config: ConfigFile, backbone: BackboneOption = 
     """Print the layers and the number of parameters that would be trained. Needs the backbone's config.json alone."""
     task = _configured(config, context.args, backbone)
     labels = task.labels or load_data(task).labels
-    with torch.device("meta"):
-        model = MissingModalityClassifier(empty_backbone(load_backbone_config(task.backbone)), task, len(labels))
-    print_shown(console, task, model, len(labels))
+    print_shown(console, task, len(labels))
 
 
 @app.command("fit", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -200,11 +191,16 @@ def fit_command(
     task = _configured(config, context.args, backbone)
     data = _loaded(task)
     if folds is not None:
+        from training.pipeline.cross_validation import cross_validate
+        from training.report.tuning_tables import print_folds
+
         print_folds(console, cross_validate(task, data, folds, output, _note, overwrite), folds)
         console.print(f"no model is kept; `mora-train fit {config} --output DIR` trains one", soft_wrap=True)
         return
     if search is not None:
         task = _searched(task, data, output, search, overwrite)
+    from training.pipeline.fit import fit
+
     trained = _finished(output, overwrite, task, data) or fit(task, data, output, _note, overwrite=overwrite)
     if is_main_process():  # one of the processes that torchrun starts
         _finish(trained, data, output, publish, sign_with, max_loss)
@@ -244,7 +240,11 @@ def import_command(
     A head in SOURCE or in --head is used unchanged; list `labels` in its order. Without a head, one is fitted on the
     training data. Layers that equal the backbone's stay shared with its other tasks.
     """
-    import_plan = plan_import(_configured(config, context.args, backbone), source, head)
+    task = _configured(config, context.args, backbone)
+    from training.model.import_plan import plan_import
+    from training.pipeline.fit import import_model
+
+    import_plan = plan_import(task, source, head)
     data = _loaded(import_plan.config)
     _note(*import_plan.notes)
     print_import_plan(console, import_plan, source, data)
@@ -271,6 +271,11 @@ def evaluate(
     flags = [str(word) for word in runs[len(folders) :]]
     if not folders:
         raise ConfigError(f"DIR comes first, then flags such as {flags[0]}")
+    for folder in folders:
+        require_finished(folder)
+    from training.learning.cross_scenario import cross_scenario
+    from training.pipeline.reopen import evaluate_again, open_finished, write_grid
+
     opened = [(folder, *open_finished(folder, flags, backbone, _note)) for folder in folders]
     if grid:
         scores = cross_scenario([(folder.name, trained, data) for folder, trained, data in opened])
@@ -305,12 +310,18 @@ def compare_command(
         raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
     folder = output or Path("runs") / f"compare-{task.task}"
     names = list(METHODS) if methods == ["all"] else methods
-    runs = Runs(task, _loaded(task), folder, _note)
+    data = _loaded(task)
+    from training.pipeline.compare import Runs, compare
+    from training.report.comparison_report import write_comparison
+
+    runs = Runs(task, data, folder, _note)
     comparison = compare(runs, names, list(dict.fromkeys(seeds)), search == "learning_rate")
     if is_main_process():
         command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
         command += ["--output", str(folder), *(["--backbone", backbone] if backbone else []), *context.args]
         write_comparison(folder, comparison, command)
+        from rich.markdown import Markdown
+
         console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
 
 
@@ -327,6 +338,10 @@ def export(
     A precision other than fp32 is written if it is expected to cost no pattern more than a budget, in points:
     --export.precisions "\\[int8, fp16]" --export.accuracy_budget 0.5
     """
+    require_finished(run)
+    from training.export.onnx_graphs import export_single_file
+    from training.pipeline.reopen import open_finished
+
     trained, data = open_finished(run, context.args, backbone, _note)
     bundle = _export(trained, data, run)
     bundle.write(output)
@@ -349,6 +364,9 @@ def publish(
 
     A version that is clearly worse than the live one does not become live, and the exit status is 3.
     """
+    require_finished(run)
+    from training.pipeline.reopen import open_finished
+
     trained, data = open_finished(run, context.args, backbone, _note)
     _publish(store, _export(trained, data, run), sign_with, max_loss)
 
@@ -357,25 +375,29 @@ def publish(
 def data_command(
     context: typer.Context,
     config: ConfigFile,
-    output: Annotated[Path | None, typer.Option(help="PNG of examples; by default TASK-examples.png.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw examples as the model sees them.")] = None,
     backbone: BackboneOption = None,
 ) -> None:
-    """Count the items and labels of the data, and draw examples as the model would see them."""
+    """Count the items and labels of the data, note what looks like a mistake and, with --output, draw examples."""
     task = _configured(config, context.args, backbone)
     data = load_data(task)
     tables = draw_tables(task, data)
-    print_overview(task, data, tables, console)
-    sheet = output or Path(f"{task.task}-examples.png")
-    preprocessor = Preprocessor(task.backbone, load_backbone_config(task.backbone))
-    contact_sheet(data, tables["train"], preprocessor).save(sheet, "PNG")
-    console.print(f"examples of train as the model sees them: {sheet}", soft_wrap=True)
+    from training.report.overview import contact_sheet, print_overview
+
+    preview = local_preview(task.backbone) if output is None else open_preview(task.backbone)
+    unmeasured = f"texts were not measured: the tokenizer.json of {task.backbone} is not on this machine"
+    notes = [unmeasured] if preview is None else cut_text_notes(data, preview)
+    print_overview(task, replace(data, notes=(*data.notes, *notes)), tables, console)
+    if output is not None and preview is not None:
+        contact_sheet(data, tables["train"], preview).save(output, "PNG")
+        console.print(f"examples of train as the model sees them: {output}", soft_wrap=True)
 
 
 def _message(error: Exception) -> str | None:
     """The cause and the cure; None for a bug in this program, which keeps its traceback."""
     if isinstance(error, OSError):
         return describe_os_error(error)
-    if isinstance(error, torch.OutOfMemoryError):
+    if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
         return "the GPU has too little memory; give the command again with a smaller batch, --train.batch_size 64"
     if isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error):  # both report a full disk
         cause = str(error).partition("\n")[0]
@@ -389,18 +411,21 @@ def _note(*texts: str) -> None:
 
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:
-    config = load_config(path, flags)
-    return config if backbone is None else config.model_copy(update={"backbone": backbone})
+    return load_config(path, flags if backbone is None else [*flags, f"--backbone={json.dumps(backbone)}"])
 
 
 def _loaded(task: TaskConfig) -> TaskData:
+    check_backbone(task)
     data = load_data(task)
-    _note(*data.notes)
+    _note(*data.notes, *cut_text_notes(data, open_preview(task.backbone)))
     return data
 
 
 def _searched(task: TaskConfig, data: TaskData, output: Path, minutes: float, overwrite: bool) -> TaskConfig:
     """The configuration that is best on the validation split."""
+    from training.pipeline.search import discard_search, search, search_folder
+    from training.report.tuning_tables import print_trials
+
     folder = search_folder(output)
     if overwrite:
         discard_search(folder)
@@ -413,6 +438,8 @@ def _finished(run: Path, overwrite: bool, task: TaskConfig, data: TaskData) -> T
     """The run of an earlier command, unless it is to be trained again."""
     if overwrite or not is_finished(run):
         return None
+    from training.pipeline.reopen import reopen
+
     trained = reopen(run, task, data)
     console.print(f"{run} is finished; nothing to train (--overwrite trains again)")
     return trained
@@ -432,6 +459,9 @@ def _finish(
 
 
 def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
+    from training.export.bundle import export_task
+    from training.learning.item_scores import read_item_scores
+
     report, test_scores = _published_report(trained, run), read_item_scores(run)
     bundle = export_task(trained, read_json(run / METRICS), data, report, test_scores)
     for precision_check in bundle.precision_checks:
@@ -440,6 +470,8 @@ def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
 
 
 def _published_report(trained: TrainedTask, run: Path) -> bytes | None:
+    from training.report.html_report import published_report
+
     settings = trained.config.publish
     if not settings.report:
         return None
@@ -452,6 +484,8 @@ def _published_report(trained: TrainedTask, run: Path) -> bytes | None:
 
 def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None, max_loss: float) -> None:
     """Publish a version. It becomes live unless it is worse than the live one or the task is withdrawn: exit with 3."""
+    from training.pipeline.publish_gate import decide
+
     store = Store(root)
     decision = decide(store, bundle.draft, bundle.test_scores, max_loss)
     for line in decision.comparison:

@@ -16,6 +16,7 @@ from model_store.items.labels import label_of
 from model_store.items.rows import encoding_fault
 from model_store.manifest import TaskName
 from model_store.messages import describe_field_error, describe_os_error
+from training.config_paths import start_from_file
 from training.errors import ConfigError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,7 +34,10 @@ class _Frozen(BaseModel):
 
 
 class DataConfig(_Frozen):
-    """The files with the items, and the columns of image, text and label."""
+    """The files with the items, and the columns of image, text and label.
+
+    In a YAML file, relative paths start from its folder; in flags, from the working directory.
+    """
 
     train: str | None = None  # a parquet, csv or jsonl file, an image folder, or `owner/name:split` of a hub
     validation: str | None = None  # like train; left out: a random share of train
@@ -166,6 +170,8 @@ class TaskConfig(_Frozen):
 def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:
     """Read a YAML file; flags such as `--train.epochs 3` or `--train.epochs=3` replace its fields.
 
+    Paths in the file start from its folder, those in flags from the working directory.
+
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, missing or out of range; the message names it.
     """
@@ -181,16 +187,18 @@ def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:
         raise ConfigError(f"cannot read the configuration {path}: {_yaml_fault(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a YAML mapping (`task: NAME` and so on); see training/configs/ for examples")
-    return _validated(values, flags, str(path))
+    start_from_file(values, path, given=_set_fields(values, flags))
+    return _validated(values, str(path))
 
 
 def override(config: TaskConfig, flags: Sequence[str]) -> TaskConfig:
     """The configuration with the fields replaced that flags name, as in `load_config`. Raises ConfigError."""
-    return _validated(config.model_dump(mode="json"), flags, "with these flags, the run's configuration")
-
-
-def _validated(values: dict[str, Any], flags: Sequence[str], name: str) -> TaskConfig:
+    values = config.model_dump(mode="json")
     _set_fields(values, flags)
+    return _validated(values, "with these flags, the run's configuration")
+
+
+def _validated(values: dict[str, Any], name: str) -> TaskConfig:
     try:
         return TaskConfig.model_validate(values)
     except ValidationError as error:
@@ -198,9 +206,9 @@ def _validated(values: dict[str, Any], flags: Sequence[str], name: str) -> TaskC
         raise ConfigError(f"{name} is not a valid task configuration: {complaints}") from error
 
 
-def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> None:
-    """Set the field that each flag names to the flag's YAML value. Raises ConfigError."""
-    words = iter(flags)
+def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> list[str]:
+    """Set the field that each flag names to the flag's YAML value; returns these names. Raises ConfigError."""
+    words, names = iter(flags), []
     for word in words:
         name, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--") or not name:
@@ -212,13 +220,15 @@ def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> None:
             raise ConfigError(f"flag {word} needs a value, as in --train.epochs 3") from None
         except yaml.YAMLError as error:
             raise ConfigError(f"flag --{name}: {text!r} is not a YAML value; put it in quotes") from error
-        *groups, field = name.replace("-", "_").split(".")
+        names.append(name.replace("-", "_"))
+        *groups, field = names[-1].split(".")
         fields = values
         for group in groups:
             fields = fields.setdefault(group, {})
             if not isinstance(fields, dict):
                 raise ConfigError(f"flag --{name}: {group} has no fields; give --{group} VALUE")
         fields[field] = value
+    return names
 
 
 def _yaml_fault(error: yaml.YAMLError) -> str:

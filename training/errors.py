@@ -38,6 +38,10 @@ class PictureFaultError(DataError):
         self.fault = fault
 
 
+class EmptyItemError(DataError):
+    """A row has neither an image nor a text."""
+
+
 class BackboneError(TrainingError):
     """The backbone cannot be loaded or cannot be adapted as configured."""
 

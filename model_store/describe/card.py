@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator
 
 from model_store.describe.front_matter import as_yaml, front_matter
 from model_store.describe.manifest_summary import (
+    FEW_ITEMS,
     adaptation,
     approach,
     calibration_rows,
     data_sources,
+    interval_of,
     logit_error,
     metric_columns,
     metric_name,
 )
-from model_store.describe.tables import number, plain, size
+from model_store.describe.tables import plain, score, size
 from model_store.manifest import Manifest, Pattern, Problem
 
 # Markup inside a line: CommonMark, GitHub's tables and links, formulas, HTML.
@@ -67,10 +69,20 @@ def _patterns(manifest: Manifest) -> str:
         "*Overall* is the split with the missing modalities of the training configuration; the other rows are every "
         "item that has what they need, with the other modality taken away."
     )
+    if manifest.intervals:
+        intro += " The 95 % interval of a score stands in brackets."
+    if any(0 < (row.get("items") or 0) < FEW_ITEMS for rows in manifest.metrics.values() for row in rows.values()):
+        intro += f" An asterisk marks fewer than {FEW_ITEMS} items, of which each moves a score by points."
     tables = []
     for split, rows in manifest.metrics.items():
         names = metric_columns(rows.values())
-        cells = [[_PRESENT.get(key, key), *(number(row.get(name)) for name in names)] for key, row in rows.items()]
+        cells = [
+            [
+                _PRESENT.get(key, key),
+                *(score(name, row.get(name), interval_of(manifest, split, key, name)) for name in names),
+            ]
+            for key, row in rows.items()
+        ]
         scores = _table(["Items with", *(metric_name(manifest, name) for name in names)], cells)
         tables.append(f"**{_text(split)}**\n\n{scores}")
     return "\n\n".join([intro, *(tables or ["No scores were recorded."])])

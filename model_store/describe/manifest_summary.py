@@ -8,9 +8,11 @@ from typing import NamedTuple
 from model_store.manifest import Backbone, Graphs, Manifest, Pattern, Problem
 
 _SPLITS = ("train", "validation", "test")
-_METRICS = {
+FEW_ITEMS = 50  # below which a score says little; such counts are marked
+METRIC_NAMES = {
     "items": "Items",
     "accuracy": "Accuracy",
+    "exact_match": "Exact match",
     "macro_f1": "Macro-F1",
     "log_loss": "Log loss",
     "auroc": "AUROC",
@@ -43,10 +45,15 @@ def metric_columns(rows: Iterable[Mapping[str, float | None]]) -> list[str]:
 
 
 def metric_name(manifest: Manifest, metric: str) -> str:
-    """A metric in words. The accuracy of a multi-label task is the share of exact matches."""
+    """A metric in words. Earlier versions named the share of exact matches of a multi-label task its accuracy."""
     if metric == "accuracy" and manifest.problem is Problem.MULTI_LABEL:
-        return "Exact match"
-    return _METRICS.get(metric, metric)
+        metric = "exact_match"
+    return METRIC_NAMES.get(metric, metric)
+
+
+def interval_of(manifest: Manifest, split: str, view: str, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of a score, or None if none was computed."""
+    return manifest.intervals.get(split, {}).get(view, {}).get(metric)
 
 
 def approach(manifest: Manifest) -> str:

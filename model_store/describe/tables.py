@@ -10,7 +10,15 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from model_store.describe.manifest_summary import adaptation, calibration_rows, logit_error, metric_columns
+from model_store.describe.manifest_summary import (
+    FEW_ITEMS,
+    adaptation,
+    calibration_rows,
+    interval_of,
+    logit_error,
+    metric_columns,
+    metric_name,
+)
 from model_store.manifest import Manifest
 
 _SHOWN_LABELS = 8
@@ -69,11 +77,15 @@ def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
 
 
 def _metrics(manifest: Manifest) -> Table:
-    names = metric_columns(row for rows in manifest.metrics.values() for row in rows.values())
-    table = _table("Split", "Items with", *names, title="Metrics")
+    views = list(dict.fromkeys(view for rows in manifest.metrics.values() for view in rows))
+    title = f"Metrics{', with 95 % intervals' if manifest.intervals else ''} (* fewer than {FEW_ITEMS} items)"
+    table = _table("Split", "Metric", *views, title=title)
     for split, rows in manifest.metrics.items():
-        for pattern, row in rows.items():
-            _add(table, split, pattern, *(number(row.get(name)) for name in names))
+        for name in metric_columns(rows.values()):
+            cells = (
+                score(name, rows.get(view, {}).get(name), interval_of(manifest, split, view, name)) for view in views
+            )
+            _add(table, split, metric_name(manifest, name), *cells)
     return table
 
 
@@ -113,6 +125,13 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.0f}" if value.is_integer() and value > 1 else f"{value:.4f}"
+
+
+def score(metric: str, value: float | None, interval: tuple[float, float] | None) -> str:
+    """A score with its interval, if it has one; a number of items with `*` if these are few."""
+    if metric == "items" and value is not None:
+        return f"{value:.0f}{'*' if 0 < value < FEW_ITEMS else ''}"
+    return number(value) + ("" if interval is None else f" ({interval[0]:.4f}\u2013{interval[1]:.4f})")
 
 
 def _range(versions: Sequence[object]) -> str:

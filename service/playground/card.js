@@ -8,6 +8,7 @@ const PATTERNS = { both: "image and text", image: "image only", text: "text only
 const METRICS = {
   items: "items",
   accuracy: "accuracy",
+  exact_match: "exact match",
   macro_f1: "macro-F1",
   macro_f1_calibrated: "macro-F1, calibrated thresholds",
   ece: "calibration error",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+import yaml
 from click.testing import Result
 from safetensors import SafetensorError
 from typer.testing import CliRunner
@@ -46,6 +50,49 @@ def test_an_error_of_the_machine_is_one_line_with_the_cure(
     assert result.exit_code == 1
     assert says in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+SHOWN = [
+    ["--help"],
+    ["fit", "--help"],
+    ["compare", "--help"],
+    ["show", "{task}"],
+    ["data", "{task}"],
+    ["data", "{task}", "--output", "{folder}/examples.png"],
+]
+REFUSED = [
+    ["fit", "gone.yaml", "--output", "{folder}/run"],
+    ["compare", "{task}", "--train.epoch", "3"],
+    ["fit", "{task}", "--output", "{folder}/run", "--backbone", "{folder}"],
+    ["fit", "{task}", "--output", "{folder}/run", "--mora.first_layer", "7"],
+    ["show", "{task}", "--mora.target_modules", "[qkv]"],
+    ["fit", "{task}", "--output", "{folder}/run", "--data.train", "{folder}/wrong.csv"],
+    ["compare", "{task}", "--data.text", "caption"],
+    ["evaluate", "{folder}/gone"],
+    ["publish", "{folder}"],
+]
+
+
+@pytest.fixture
+def task_file(make_config: Callable[..., TaskConfig], tmp_path: Path) -> Path:
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump(json.loads(make_config().model_dump_json())))
+    (tmp_path / "wrong.csv").write_text("image,text,label\ngone.png,a,red\n")
+    return path
+
+
+@pytest.mark.parametrize("line", [*SHOWN, *REFUSED], ids=" ".join)
+def test_what_needs_no_training_imports_no_torch(task_file: Path, line: list[str]) -> None:
+    code = (
+        "import sys\nfrom training.__main__ import main\n"
+        "try:\n    main()\nfinally:\n    print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    words = [word.format(task=task_file, folder=task_file.parent) for word in line]
+
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+
+    assert done.stdout.splitlines()[-1] == "[]", done.stderr
+    assert (done.returncode, done.stderr[:6]) == ((0, "") if line in SHOWN else (1, "error:"))
 
 
 def test_a_wrong_signing_key_is_refused_before_the_configuration_is_read(tmp_path: Path) -> None:
@@ -110,7 +157,7 @@ def test_several_values_follow_one_option_and_the_rest_are_fields(
 
     def loaded(path: Path, flags: list[str]) -> Any:
         calls["flags"] = flags
-        return TaskConfig.model_construct(task="a")
+        return TaskConfig.model_construct(task="a", backbone="b")
 
     monkeypatch.setattr(training.cli, "load_config", loaded)
     monkeypatch.setattr(
@@ -118,8 +165,11 @@ def test_several_values_follow_one_option_and_the_rest_are_fields(
         "load_data",
         lambda task: TaskData((), *(Split(name, "", []) for name in ("train", "validation", "test"))),
     )
-    monkeypatch.setattr(training.cli, "compare", compared)
-    monkeypatch.setattr(training.cli, "write_comparison", written)
+    monkeypatch.setattr("training.pipeline.compare.compare", compared)
+    monkeypatch.setattr("training.report.comparison_report.write_comparison", written)
+    monkeypatch.setattr(training.cli, "check_backbone", lambda task: None)
+    monkeypatch.setattr(training.cli, "open_preview", lambda backbone: None)
+    monkeypatch.setattr(training.cli, "cut_text_notes", lambda data, preview: [])
 
     result = CliRunner().invoke(app, ["compare", "task.yaml", "--output", str(tmp_path / "out"), *words])
 
@@ -175,7 +225,10 @@ def test_the_notes_of_several_processes_are_printed_once(
     values = {"task": "t", "problem": "single_label", "backbone": "b", "data": {"train": "t.csv"}}
     monkeypatch.setattr("training.cli.load_config", lambda *_: TaskConfig.model_validate(values))
     monkeypatch.setattr("training.cli.load_data", loaded)
-    monkeypatch.setattr(f"training.cli.{command}", stop)
+    monkeypatch.setattr(f"training.pipeline.{command}.{command}", stop)
+    monkeypatch.setattr("training.cli.check_backbone", lambda task: None)
+    monkeypatch.setattr("training.cli.open_preview", lambda backbone: None)
+    monkeypatch.setattr("training.cli.cut_text_notes", lambda data, preview: [])
 
     result = CliRunner().invoke(app, [command, "task.yaml", "--output", "run-of-no-task"])
 

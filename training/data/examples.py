@@ -13,7 +13,7 @@ from model_store.items.pictures import PictureError, decode
 from model_store.items.rows import Row
 from model_store.messages import describe_os_error
 from training.config import DataConfig, TaskConfig
-from training.errors import DataError, PictureFaultError, picture_fault
+from training.errors import DataError, EmptyItemError, PictureFaultError, picture_fault
 
 # CLIP's usual preprocessing, because the backbone is not loaded yet. Like training, it refuses very elongated pictures.
 _PREPROCESSING = ImagePreprocessing(
@@ -46,7 +46,9 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
         raise DataError(f"column {data.text} holds {type(text).__name__}, not text; set data.text")
     if image is None and text is None:
         columns = " nor ".join(filter(None, (data.image, data.text)))
-        raise DataError(f"neither {columns} is given; fill one in or remove the row")
+        is_one = data.image is None or data.text is None
+        empty = f"{columns} is empty; fill it in" if is_one else f"neither {columns} is given; fill one in"
+        raise EmptyItemError(f"{empty} or remove the row")
     try:
         "".join([text or "", *labels]).encode()
     except UnicodeEncodeError as error:

@@ -1,19 +1,23 @@
-"""Notes for the user on labels: rows without one, labels that look alike, and labels that look like an empty cell."""
+"""Notes for the user on labels: rows without one, labels that look alike, and labels that look like a mistake."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from model_store.items.cells import is_missing
 from model_store.items.labels import label_cells, label_of
 from model_store.items.rows import Row
+from training.data.empty_words import reads_as_empty
 from training.errors import first_few
 
 Spellings = Counter[tuple[str, str]]  # number of rows by label and by the text in the file
 _MAX_LISTED = 10
 _MAX_PATH = 80  # characters
-_EMPTY_WORDS = {"nan", "nat", "na", "n/a", "<na>", "null", "none"}
+_SEPARATOR = re.compile(r"\s*[|;,/]\s*")
+_LIST = re.compile(r"[\[({].*[\])}]")
 
 
 def spellings_of(rows: Iterable[Row], several: bool) -> Spellings:
@@ -30,8 +34,54 @@ def spelling_notes(spellings: Spellings) -> Iterator[str]:
     merged = [_merged(label, texts) for label, texts in written.items() if len(texts) > 1]
     if merged:
         yield f"merged labels that look alike: {first_few(merged, _MAX_LISTED)}"
-    if words := [label for label in written if label.lower() in _EMPTY_WORDS]:
+    if words := [label for label in written if reads_as_empty(label)]:
         yield f"these words are labels: {first_few(words, _MAX_LISTED)}; leave their cells empty if they mean no label"
+
+
+def similar_notes(counts: Mapping[str, int]) -> Iterator[str]:
+    """Which labels differ only in upper and lower case, or in forms of the same characters such as full width."""
+    groups: dict[str, list[str]] = {}
+    for label in counts:
+        groups.setdefault(unicodedata.normalize("NFKC", label).casefold(), []).append(label)
+    similar = [" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups.values()]
+    similar = [words for words, group in zip(similar, groups.values(), strict=True) if len(group) > 1]
+    if similar:
+        yield (
+            f"labels that differ only in case or in the form of characters: {first_few(similar, _MAX_LISTED)}; "
+            "write them alike if they are one label"
+        )
+
+
+def joined_notes(counts: Mapping[str, int], column: str, is_multi: bool) -> Iterator[str]:
+    """Which labels look like a list that was joined into one text, such as `red|round` or `['red', 'round']`.
+
+    Commas, semicolons and slashes also occur in names. There, a label is listed if a part of it is a label too, or a
+    part of another label.
+    """
+    parts = {label: [part for part in _SEPARATOR.split(label) if part] for label in counts}
+    known = Counter(part for label, several in parts.items() for part in {*several, label})
+    joined = [
+        label
+        for label, several in parts.items()
+        if _LIST.fullmatch(label) or "|" in label or (len(several) > 1 and any(known[part] > 1 for part in several))
+    ]
+    if joined:
+        cure = 'a csv file joins labels by "|"' if is_multi else "if they are, set problem: multi_label"
+        rows = sum(counts[label] for label in joined)
+        shown = first_few([repr(label) for label in joined], _MAX_LISTED)
+        yield f"labels of {rows:,} rows of column {column} look like lists in one text: {shown}; {cure}"
+
+
+def unseen_notes(labels: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Which labels no item of a split has. Its scores say nothing about them.
+
+    Args:
+        counts: of `validation` and `test`, the items by label.
+    """
+    for split, of_label in counts.items():
+        if unseen := [label for label in labels if not of_label.get(label)]:
+            shown = first_few(unseen, _MAX_LISTED)
+            yield f"no item of {split} has {len(unseen):,} of the {len(labels):,} labels: {shown}"
 
 
 def unlabelled_note(rows: Sequence[str], are_kept: bool) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from training.config import MissingConfig
@@ -40,6 +39,8 @@ def read_mask(path: Path, images: Sequence[int]) -> NDArray[np.int8]:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
         elif path.suffix == ".pt":
+            import torch  # here, because it takes over a second, and most tables are drawn
+
             values = torch.load(path, map_location="cpu", weights_only=True).numpy()
         else:
             raise ValueError("its name must end in .pt or .npy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from io import BytesIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from model_store import Pattern
 from model_store.atomic_file import write_atomically
 from training.config import MissingConfig, TaskConfig
+from training.data.examples import Example
 from training.data.mask_files import check_name, mask_name, read_mask
 from training.data.splits import Split, TaskData
 from training.errors import DataError, RunError
@@ -30,6 +32,13 @@ PATTERN_OF = {Lacks.NOTHING: Pattern.BOTH, Lacks.TEXT: Pattern.IMAGE, Lacks.IMAG
 Table = NDArray[np.int8]  # (items,) of Lacks
 Numbers = NDArray[np.intp]  # (items,): the number of each item's image
 _ROUNDING = 0.005  # tolerance for the ratio of a table that was read
+
+
+def masked(item: Example, lacks: int) -> Example:
+    """The item without the modality that an entry of a missing table takes away."""
+    image = None if lacks == Lacks.IMAGE else item.image
+    text = None if lacks == Lacks.TEXT else item.text
+    return replace(item, image=image, text=text)
 
 
 def natural_table(split: Split) -> Table:

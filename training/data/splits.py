@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,9 +21,19 @@ from training.data.copies import groups_of_copies, leaks
 from training.data.examples import Example, item_from_row
 from training.data.held_out import draw_held_out, held_out_notes
 from training.data.image_folders import split_folders, split_notes
-from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
+from training.data.label_notes import (
+    Spellings,
+    joined_notes,
+    row_name,
+    similar_notes,
+    spelling_notes,
+    spellings_of,
+    unlabelled_note,
+    unseen_notes,
+)
 from training.data.tables import Source, listed, read_rows
-from training.errors import DataError, PictureFaultError, first_few
+from training.data.text_notes import empty_column_notes, empty_word_notes, repeat_notes
+from training.errors import DataError, EmptyItemError, PictureFaultError, first_few
 
 _MAX_LISTED = 10  # labels in a note
 
@@ -108,7 +118,7 @@ def load_data(config: TaskConfig) -> TaskData:
     _check_labels(labels, [*splits.values()])
     if rare := [label for label in labels if counts[label] < 2]:
         notes += (f"too rare in train to be learnt (0 or 1 items): {first_few(rare, _MAX_LISTED)}",)
-    return TaskData(labels, **splits, notes=notes)
+    return TaskData(labels, **splits, notes=(*notes, *_content_notes(labels, splits, config)))
 
 
 def load_split(name: str, source: str, config: TaskConfig) -> Split:
@@ -142,7 +152,7 @@ def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
     is_multi = config.problem is not Problem.SINGLE_LABEL
     items: list[Example] = []
     unlabelled: list[str] = []
-    faults: dict[Hashable, str] = {}
+    faults: dict[Hashable, tuple[int, DataError]] = {}
     for number, row in enumerate(track(read.rows, f"checking {name}"), start=1):
         try:
             item = item_from_row(number, row, read.folder, config)
@@ -155,12 +165,14 @@ def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
                 read.skipped.add(row["image"], f"pictures, each of which {fault.fault}")
                 continue
             group = row.get("group")  # a broken image with several texts is one fault
-            faults.setdefault(number if group is None else (group, str(fault)), f"row {number}: {fault}")
+            faults.setdefault(number if group is None else (group, str(fault)), (number, fault))
+    if len(faults) > 1 and not items and all(isinstance(fault, EmptyItemError) for _, fault in faults.values()):
+        raise DataError(f"{source} ({name}): {_empty_columns(config)}")
     if faults:
         count = f"{len(faults)} rows" if len(faults) > 1 else "1 row"
         summary = f"{source} ({name}) has {count} to mend (row 1 is the first item, below any header)"
         left_out = [] if is_multi or not unlabelled else [f"  {unlabelled_note(unlabelled, are_kept=False)}"]
-        raise DataError("\n".join([f"{summary}:", listed([*faults.values()]), *left_out]))
+        raise DataError("\n".join([f"{summary}:", listed(_by_fault(faults.values())), *left_out]))
     notes = tuple(read.skipped.lines(source))
     if unlabelled and not items:
         cure = "set data.label to the column of the labels, or name another file"
@@ -169,6 +181,23 @@ def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
         message = f"{source} ({name}) has no rows; give it items, or name another file"
         raise DataError("\n".join([message, *notes]))
     return Split(name, source, items, spellings_of(read.rows, is_multi), tuple(unlabelled), notes)
+
+
+def _by_fault(faults: Iterable[tuple[int, DataError]]) -> list[str]:
+    """A line for each fault, with the rows that have it."""
+    rows: dict[str, list[str]] = {}
+    for number, fault in faults:
+        rows.setdefault(str(fault), []).append(str(number))
+    return [f"row{'s' if numbers[1:] else ''} {first_few(numbers)}: {fault}" for fault, numbers in rows.items()]
+
+
+def _empty_columns(config: TaskConfig) -> str:
+    """The fault of a split without an image and a text in any row."""
+    fields = {"data.image": config.data.image, "data.text": config.data.text}
+    given = {field: column for field, column in fields.items() if column is not None}
+    is_one = len(given) == 1
+    columns = f"column {' and '.join(given.values())} is" if is_one else f"columns {' and '.join(given.values())} are"
+    return f"{columns} empty in every row; name {'another' if is_one else 'others'} as {' and '.join(given)}"
 
 
 def hold_out(train: Split, shares: Mapping[str, float], seed: int) -> tuple[Split, dict[str, Split]]:
@@ -196,6 +225,20 @@ def _label_notes(splits: Sequence[Split], config: TaskConfig) -> tuple[str, ...]
         if split.unlabelled
     ]
     return (*notes, *spelling_notes(sum((split.spellings for split in splits), Spellings())))
+
+
+def _content_notes(labels: tuple[str, ...], splits: Mapping[str, Split], config: TaskConfig) -> Iterator[str]:
+    """Notes on what looks like a mistake in labels, texts and columns, and on rows that repeat."""
+    is_multi, data = config.problem is not Problem.SINGLE_LABEL, config.data
+    counts = {name: Counter(label for item in split.items for label in item.labels) for name, split in splits.items()}
+    total = sum(counts.values(), Counter[str]())
+    yield from similar_notes(total)
+    yield from joined_notes(total, data.label, is_multi)
+    yield from unseen_notes(labels, {name: counts[name] for name in ("validation", "test")})
+    for name, split in splits.items():
+        yield from empty_column_notes(name, split.items, data)
+        yield from empty_word_notes(name, split.items, data.text)
+        yield from repeat_notes(name, split.items)
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:

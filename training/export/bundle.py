@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -28,15 +27,12 @@ from model_store import (
 from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import TaskData
-from training.errors import ExportError
 from training.export.onnx_graphs import GraphFiles, export_graphs
-from training.export.onnx_model import OnnxModel, absent_features, logit_errors, reference_logits
+from training.export.onnx_model import OnnxModel, absent_features, measure_parity, reference_logits
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.learning.runs import TrainedTask
 from training.model.towers import feature_size
 from training.provenance import code_version, package_versions, public_config, public_path
-
-MAX_LOGIT_ERROR = 1e-4
 
 
 @dataclass(frozen=True)
@@ -78,27 +74,21 @@ def export_task(
         test_scores: the run's, if it has them.
 
     Raises:
+        DivergedError: the model's logits are not finite, or too large to be compared.
         ExportError: a logit of the graphs differs from the merged PyTorch model's by more than 1e-4.
     """
     model, preprocessor, examples = trained.model.cpu().eval(), trained.preprocessor, data.validation
     model.adapter.merge()
     files = export_graphs(model)
     absent = absent_features(trained)
-    errors = logit_errors(OnnxModel(files, absent, trained), trained, examples)
-    worst = max(errors.values())
-    if not math.isfinite(worst):
-        raise ExportError("the model's logits are not finite: training diverged. Lower train.learning_rate")
-    if worst > MAX_LOGIT_ERROR:
-        raise ExportError(
-            f"the exported graphs differ from PyTorch by {worst:.1e} in a logit, more than {MAX_LOGIT_ERROR:.0e}; "
-            "nothing is published. Check the versions of torch and onnxruntime against constraints.txt"
-        )
+    parity = measure_parity(OnnxModel(files, absent, trained), trained, examples)
+    parity.check(trained.config)
     blobs, config = Blobs(), trained.config
     shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
     golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
     checker = PrecisionChecker(trained, files, absent, data, golden)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
-    graphs = {Precision.FP32: _graphs(files, blobs, max_logit_error=errors)}
+    graphs = {Precision.FP32: _graphs(files, blobs, max_logit_error=parity.error)}
     for check in precision_checks:
         if check.files is not None:
             measured = {"max_logit_error": check.max_logit_error, "metric_change": check.change}
@@ -116,6 +106,7 @@ def export_task(
         calibration=trained.calibration,
         golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
+        intervals=metrics.get("intervals", {}),  # runs of earlier versions have none
         training_mix={Pattern(name): share for name, share in trained.training_mix.items()},
         report=None if report is None else blobs.add(report),
         test_scores=None if test_scores is None else blobs.add(test_scores.model_dump_json().encode()),

@@ -19,6 +19,7 @@ from training.data.golden import pattern_items
 from training.data.missing import natural_table
 from training.data.splits import Split
 from training.export.onnx_graphs import GraphFiles
+from training.export.parity import Parity
 from training.learning.batches import RawInputs
 from training.learning.encoded_split import EncodedSplit
 from training.learning.runs import TrainedTask
@@ -99,14 +100,15 @@ def reference_logits(trained: TrainedTask, items: list[Example]) -> Tensor:
     return trained.model.head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
 
-def logit_errors(onnx_model: OnnxModel, trained: TrainedTask, examples: Split) -> dict[Pattern, float]:
-    """Largest absolute difference of a logit from PyTorch's, per presence pattern."""
-    errors = {}
+def measure_parity(onnx_model: OnnxModel, trained: TrainedTask, examples: Split) -> Parity:
+    """Compare logits with PyTorch's, per presence pattern."""
+    errors, largest = {}, {}
     for pattern in Pattern:
         items = pattern_items(examples, pattern)[:_CHECKED_ITEMS]
-        logits = torch.stack([onnx_model.logits(item) for item in items])
-        errors[pattern] = float((logits - reference_logits(trained, items)).abs().max())
-    return errors
+        logits, expected = torch.stack([onnx_model.logits(item) for item in items]), reference_logits(trained, items)
+        errors[pattern] = float((logits - expected).abs().max())
+        largest[pattern] = float(expected.abs().max())
+    return Parity(errors, largest)
 
 
 def absent_features(trained: TrainedTask) -> dict[str, Tensor]:

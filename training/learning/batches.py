@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +10,7 @@ from torch.utils.data import Dataset
 
 from model_store import Problem
 from training.data.examples import Example
-from training.data.missing import Lacks, Table
+from training.data.missing import Table, masked
 from training.data.splits import Split
 from training.errors import naming_row
 from training.model.preprocessing import Preprocessor
@@ -30,10 +29,7 @@ class MaskedExamples(Dataset[Example]):
         return len(self.split.items)
 
     def __getitem__(self, index: int) -> Example:
-        item, lacks = self.split.items[index], self.table[index]
-        image = None if lacks == Lacks.IMAGE else item.image
-        text = None if lacks == Lacks.TEXT else item.text
-        return replace(item, image=image, text=text)
+        return masked(self.split.items[index], self.table[index])
 
 
 class Inputs(Protocol):

@@ -27,9 +27,9 @@ class Grid:
 
 
 def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
-    """Test every run on complete items and on each missing type at each ratio, drawn with the run's own test seed.
+    """Test every run on the items as given and on each missing type at each ratio, drawn with the run's own test seed.
 
-    The ratios are those of the runs' test splits, or 0.7 if all of these are complete.
+    The ratios are those of the runs' test splits, or 0.7 if none of these hides more.
 
     Args:
         runs: the name, task and data of each run.
@@ -59,4 +59,4 @@ def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
 
 def _named(setting: MissingConfig) -> str:
     """A kind of missingness in words."""
-    return f"{setting.type} {setting.ratio:.0%}" if setting.ratio else "complete"
+    return f"{setting.type} {setting.ratio:.0%}" if setting.ratio else "as given"

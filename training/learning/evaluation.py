@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ from training.data.missing import PATTERN_OF, Table
 from training.data.splits import Split
 from training.learning.calibration import BINS, log_losses
 from training.learning.encoded_split import EncodedSplit
+from training.learning.intervals import Interval
+from training.learning.score_statistics import score_intervals
 
 Scores = dict[str, float | None]  # None: no items, or undefined for them
 Calibrations = Mapping[Pattern, Calibration]
@@ -25,11 +28,11 @@ _LEAST_DIFFERENCE = 1e-6  # of two scores: `score` rounds to six digits
 def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
     """Accuracy, macro-F1, log loss and expected calibration error; for two classes also AUROC. None where undefined.
 
-    Multi-label: labels above 0.5 are predicted, accuracy is the share of exact sets, log loss is summed over the labels
-    and calibration is over every label.
+    Multi-label: labels above 0.5 are predicted, `exact_match`, the share of exact sets, is in place of accuracy, log
+    loss is summed over the labels and calibration is over every label.
     """
     classes = logits.shape[1]
-    names = ["accuracy", "macro_f1", "log_loss", "ece"]
+    names = ["exact_match" if problem is Problem.MULTI_LABEL else "accuracy", "macro_f1", "log_loss", "ece"]
     if problem is Problem.SINGLE_LABEL and classes == 2:
         names.append("auroc")
     if len(logits) == 0 or not bool(logits.isfinite().all()):
@@ -37,7 +40,7 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
     if problem is Problem.MULTI_LABEL:
         probabilities, truth = logits.sigmoid(), targets.int()
         values = {
-            "accuracy": metrics.multilabel_exact_match(probabilities, truth, classes),
+            "exact_match": metrics.multilabel_exact_match(probabilities, truth, classes),
             "macro_f1": metrics.multilabel_f1_score(probabilities, truth, classes, average="macro"),
             "ece": metrics.binary_calibration_error(probabilities.flatten(), truth.flatten(), n_bins=BINS),
         }
@@ -62,26 +65,53 @@ def evaluate_splits(
     problem: Problem,
     calibrations: Calibrations,
 ) -> dict[str, Any]:
-    """Scores of each encoded split, overall and per presence pattern."""
-    return {name: evaluate(head, split, tables[name], problem, calibrations) for name, split in encoded.items()}
+    """Scores of each encoded split, overall and per presence pattern; under `intervals` their 95 % intervals."""
+    results = {name: evaluate(head, split, tables[name], problem, calibrations) for name, split in encoded.items()}
+    scores, intervals = ({name: result[part] for name, result in results.items()} for part in (0, 1))
+    return {**scores, "intervals": intervals}
 
 
 def evaluate(
     head: nn.Linear, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
-) -> dict[str, Scores]:
+) -> tuple[dict[str, Scores], dict[str, dict[str, Interval]]]:
     """Scores under the configured table (`overall`), and under each presence pattern on every item that allows it.
 
     `ece_calibrated` is the calibration error of the served scores, which each pattern's temperature has scaled. Of a
     multi-label task, `macro_f1_calibrated` is the F1 of the labels that the service selects by each pattern's
     thresholds. `confidence` is the mean highest served score, which the service exports as
     `mora_prediction_confidence`: lower confidence on live traffic indicates that the data has drifted.
+
+    Returns:
+        By view the scores, and the 95 % intervals of those that are defined.
     """
+    views = _views(head, encoded, table, problem, calibrations)
+    scores = {name: _scores(view, problem) for name, view in views.items()}
+    return scores, {name: _intervals(scores[name], view, problem) for name, view in views.items()}
+
+
+class _View(NamedTuple):
+    """The answers to the items of one view: raw logits, served logits, and of multi-label the selected labels."""
+
+    logits: Tensor
+    targets: Tensor
+    served: Tensor
+    selected: Tensor | None
+
+
+def _views(
+    head: nn.Linear, encoded: EncodedSplit, table: Table, problem: Problem, calibrations: Calibrations
+) -> dict[str, _View]:
     everything = np.ones(len(table), dtype=bool)
-    views = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
-    return {
-        name: _scores(encoded.logits(head, view)[chosen], encoded.targets[chosen], view[chosen], problem, calibrations)
-        for name, (view, chosen) in views.items()
-    }
+    tables = {"overall": (table, everything), **{pattern.value: encoded.under(pattern) for pattern in Pattern}}
+    views = {}
+    for name, (hidden, chosen) in tables.items():
+        logits = encoded.logits(head, hidden)[chosen]
+        served, selected = calibrated(logits, hidden[chosen], calibrations), None
+        if problem is Problem.MULTI_LABEL:
+            thresholds = [calibrations[PATTERN_OF[lacks]].thresholds for lacks in hidden[chosen]]
+            selected = served.sigmoid() >= torch.tensor(thresholds).reshape(logits.shape)
+        views[name] = _View(logits, encoded.targets[chosen], served, selected)
+    return views
 
 
 def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tensor:
@@ -90,20 +120,25 @@ def calibrated(logits: Tensor, table: Table, calibrations: Calibrations) -> Tens
     return logits / temperature.unsqueeze(1)
 
 
-def _scores(logits: Tensor, targets: Tensor, table: Table, problem: Problem, calibrations: Calibrations) -> Scores:
-    scores = score(logits, targets, problem)
-    served = calibrated(logits, table, calibrations)
-    scores["ece_calibrated"] = score(served, targets, problem)["ece"]
+def _scores(view: _View, problem: Problem) -> Scores:
+    scores = score(view.logits, view.targets, problem)
+    scores["ece_calibrated"] = score(view.served, view.targets, problem)["ece"]
     scores["confidence"] = None
-    if scores["accuracy"] is not None:
-        probabilities = served.sigmoid() if problem is Problem.MULTI_LABEL else served.softmax(dim=-1)
+    if scores["log_loss"] is not None:
+        is_multi = problem is Problem.MULTI_LABEL
+        probabilities = view.served.sigmoid() if is_multi else view.served.softmax(dim=-1)
         scores["confidence"] = round(float(probabilities.max(dim=-1).values.mean()), 6)
-        if problem is Problem.MULTI_LABEL:
-            thresholds = torch.tensor([calibrations[PATTERN_OF[lacks]].thresholds for lacks in table])  # (N, C)
-            selected = (probabilities >= thresholds).int()
-            f1 = metrics.multilabel_f1_score(selected, targets.int(), logits.shape[1], average="macro")
+        if view.selected is not None:
+            classes = view.logits.shape[1]
+            f1 = metrics.multilabel_f1_score(view.selected.int(), view.targets.int(), classes, average="macro")
             scores["macro_f1_calibrated"] = round(float(f1), 6)
     return scores
+
+
+def _intervals(scores: Scores, view: _View, problem: Problem) -> dict[str, Interval]:
+    if scores["log_loss"] is None:
+        return {}
+    return score_intervals(scores, view.logits, view.served, view.selected, view.targets, problem)
 
 
 def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
@@ -112,6 +147,11 @@ def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> 
         return "macro_f1"
     present = {label for item in split.items for label in item.labels}
     return "auroc" if len(labels) == 2 and present == set(labels) else "accuracy"
+
+
+def chance_log_loss(problem: Problem, classes: int) -> float:
+    """The log loss of an answer that gives every label the same score."""
+    return classes * math.log(2) if problem is Problem.MULTI_LABEL else math.log(classes)
 
 
 def selection_metric(config: TaskConfig, labels: tuple[str, ...], split: Split) -> str:

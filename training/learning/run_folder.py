@@ -11,15 +11,18 @@ from typing import Any
 
 from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
+from training.config_paths import absolute
+from training.data.row_digests import first_change, row_digests
 from training.data.splits import TaskData
 from training.errors import RunError
-from training.model import peft_adapter
-from training.model.peft_adapter import RUN_DESCRIPTION
+from training.model.file_names import CONFIG as ADAPTER_CONFIG
+from training.model.file_names import RUN_DESCRIPTION
 
 CONFIG = "config.json"  # configuration, labels and fingerprint of the data at the start of the run
 ADAPTER = "adapter.safetensors"  # adapter and head
 HEAD = "head.safetensors"  # of LoRA and DoRA; their adapter is in PEFT's files
 TOWERS = "towers.safetensors"  # of an imported task: weights that replace the backbone's
+ROWS = "data_rows.json"  # a digest of each row of the data at the start; runs of earlier versions do not have it
 METRICS = "metrics.json"
 TEST_SCORES = "test_scores.json"  # of each item; runs of earlier versions do not have it
 REPORT = "report.html"
@@ -32,7 +35,7 @@ _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "train
 
 def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     """Make `folder` the run of this configuration on this data. Raises RunError when it holds another run."""
-    settings = config.model_dump(mode="json", exclude={"export", "publish"})  # which may change after training
+    settings = absolute(config.model_dump(mode="json", exclude={"export", "publish"}))  # these may change afterwards
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
     if not config.train.probe:
@@ -42,19 +45,30 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)
+        absolute(earlier.get("config", {}))  # older runs have relative paths
         if data.has_fingerprint(earlier.get("data")):
             start["data"] = earlier["data"]
         changed = [name for name, value in start.items() if earlier.get(name) != value]
         if changed:
             fields = ", ".join(_differences(earlier.get("config", {}), settings)[:5])
             other = f"other {' and '.join(changed)}{f' ({fields})' if fields else ''}"
+            if "data" in changed:
+                other += f": {data_change(folder, data)}"
             cure = "give the configuration and data that it started with, choose another --output, or add --overwrite"
             raise RunError(f"{folder} holds a run with {other}; {cure}")
         return
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} holds files, but no run; choose another --output")
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / ROWS, row_digests(data))
     write_json(folder / CONFIG, start)
+
+
+def data_change(folder: Path, data: TaskData) -> str:
+    """The first row that has changed since the run began, in words."""
+    if not (folder / ROWS).is_file():
+        return "which row is not known, because an earlier version made the run"
+    return first_change(read_json(folder / ROWS), data) or "every row is the same, but the splits differ"
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], group: str = "") -> list[str]:
@@ -74,9 +88,17 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS).is_file() and description_file(folder).is_file()
 
 
+def require_finished(folder: Path) -> None:
+    """Raise RunError unless the folder holds a finished run."""
+    if not folder.is_dir():
+        raise RunError(f"{folder} is not a folder; name the DIR of `mora-train fit --output DIR`")
+    if not is_finished(folder):
+        raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
+
+
 def description_file(folder: Path) -> Path:
     """The file that describes a trained task; older runs have it under PEFT's name."""
-    return folder / (RUN_DESCRIPTION if (folder / RUN_DESCRIPTION).is_file() else peft_adapter.CONFIG)
+    return folder / (RUN_DESCRIPTION if (folder / RUN_DESCRIPTION).is_file() else ADAPTER_CONFIG)
 
 
 def last_checkpoint(folder: Path) -> str | None:

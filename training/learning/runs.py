@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from model_store import Calibration, Pattern
+from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
+from training.config_paths import absolute, from_here
 from training.errors import RunError
 from training.learning.run_folder import ADAPTER, HEAD, TOWERS, description_file, read_json, write_json
 from training.model.backbones import load_backbone
 from training.model.classifier import MissingModalityClassifier
+from training.model.file_names import RUN_DESCRIPTION, WEIGHTS
 from training.model.methods import LowRank
-from training.model.peft_adapter import RUN_DESCRIPTION, WEIGHTS
 from training.model.preprocessing import Preprocessor
 from training.model.towers import Backbone, layer_counts
 
@@ -70,9 +73,10 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
     config, model = trained.config, trained.model
     if isinstance(model.adapter, LowRank):
         model.adapter.save(folder, config.backbone)
-        save_file(model.head.state_dict(), folder / HEAD)
+        write_atomically(folder / HEAD, safetensors.torch.save(model.head.state_dict()))
     else:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, folder / ADAPTER)
+        state = {name: value.contiguous() for name, value in model.state_dict().items()}
+        write_atomically(folder / ADAPTER, safetensors.torch.save(state))
     image_layers, text_layers = layer_counts(model.backbone)
     description = {
         "adapted_layers": {
@@ -83,7 +87,7 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
         "dataset_fingerprint": trained.dataset_fingerprint,
         "training_mix": trained.training_mix,
         "calibration": {pattern.value: value.model_dump() for pattern, value in trained.calibration.items()},
-        "task_config": config.model_dump(mode="json"),
+        "task_config": absolute(config.model_dump(mode="json")),
     }
     write_json(folder / RUN_DESCRIPTION, description)
 
@@ -92,7 +96,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     """Read a finished run; `backbone` is the new path of its backbone, if that has moved. Raises RunError."""
     description = read_json(description_file(folder))
     try:
-        config = TaskConfig.model_validate(description["task_config"])
+        config = TaskConfig.model_validate(from_here(description["task_config"]))
         labels, fingerprint, mix = (description[name] for name in ("labels", "dataset_fingerprint", "training_mix"))
         calibration = {Pattern(name): Calibration(**values) for name, values in description["calibration"].items()}
         if backbone is not None:

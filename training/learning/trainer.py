@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch.nn.utils import get_total_norm
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 
 from model_store import Problem
 from training.config import TaskConfig
@@ -19,7 +20,10 @@ from training.data.missing import Table
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, MaskedExamples, RawInputs
-from training.learning.evaluation import score, selection_metric, selection_score
+from training.learning.checkpoints import whole_checkpoint
+from training.learning.epoch_lines import EpochLines
+from training.learning.evaluation import chance_log_loss, score, selection_metric, selection_score
+from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import last_checkpoint
 from training.learning.trunk_outputs import open_or_build
 from training.model.classifier import MissingModalityClassifier
@@ -27,6 +31,7 @@ from training.model.preprocessing import Preprocessor
 
 _EPOCHS, _STEPS = 20, 300  # the least
 _SMALLEST_BATCH, _LARGEST_BATCH = 16, 256
+_DIVERGED = 10  # log losses of a random answer
 _NEVER_DECAYED = ("magnitude", "gate", "bias")  # parts of names
 
 
@@ -76,8 +81,21 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
             raise self._diverged(self.state.global_step, "the logits of the validation split are not finite")
         return scores
 
+    def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
+        """Write a checkpoint. Raises RunError, and leaves no part of it, if the disk is full."""
+        with whole_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+            super()._save_checkpoint(*arguments, **options)
+
+    def check_kept_epoch(self, chance: float) -> None:
+        """Raise DivergedError if the kept epoch's validation log loss is many times that of a random answer."""
+        scores = [entry for entry in self.state.log_history if "eval_selection" in entry]
+        kept = max(scores, key=lambda entry: float(entry["eval_selection"]))
+        loss = float(kept["eval_log_loss"])
+        if loss > _DIVERGED * chance:
+            problem = f"the validation log loss is {loss:.3g}, and that of a random answer {chance:.3g}"
+            raise self._diverged(int(kept["step"]), problem)
+
     def _diverged(self, step: int, problem: str) -> DivergedError:
-        self.callback_handler.on_train_end(self.args, self.state, self.control)  # ends the line of the progress bar
         epoch = math.ceil(step * self.args.num_train_epochs / self.state.max_steps)
         cures = f"lower train.learning_rate (it is {self._train_config.learning_rate:g})"
         if self._train_config.precision != "fp32":
@@ -86,7 +104,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         return DivergedError(
             f"training diverged in epoch {epoch}, step {step} of {self.state.max_steps}: {problem}; {cures}, or check "
             "the backbone and the pictures (`mora-train data`), and give another --output or --overwrite"
-            + (f" (the last good checkpoint stays in {kept})" if kept else "")
+            + (f" (the last checkpoint stays in {kept})" if kept else "")
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -103,16 +121,6 @@ def use_deterministic_kernels() -> None:
     if torch.cuda.is_available():
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's first product is computed
         torch.use_deterministic_algorithms(True)
-
-
-def is_main_process() -> bool:
-    """Whether this process writes and publishes: it is the only one, or the first of those that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def process_count() -> int:
-    """The number of processes that torchrun started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def wait_for_all_processes() -> None:
@@ -165,6 +173,8 @@ def training_arguments(config: TaskConfig, items: int, folder: Path) -> Training
         remove_unused_columns=False,
         label_names=["labels"],
         report_to="none",
+        disable_tqdm=True,  # EpochLines has the progress bar
+        log_level="error",
         dataloader_pin_memory=has_gpu,
         ddp_find_unused_parameters=False,
         ddp_timeout=24 * 3600,  # seconds; other processes wait while the first fills the trunk cache
@@ -217,7 +227,15 @@ def train(
         eval_dataset=MaskedExamples(data.validation, tables["validation"]),
         compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, selection),
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.remove_callback(PrinterCallback)
+    lines = EpochLines(selection, Console())
+    trainer.add_callback(lines)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    finally:
+        lines.on_train_end()  # also after an error, whose message comes below the last line
+    trainer.check_kept_epoch(chance_log_loss(config.problem, len(data.labels)))
+    lines.print_kept(trainer.state)
     return list(trainer.state.log_history)
 
 

@@ -151,13 +151,18 @@ def _cached(path: Path, contents: list[Any], compute: Callable[[], Iterable[Tens
     tokens, starts = path.with_suffix(".f32"), path.with_suffix(".starts.npy")
     if not starts.exists():
         lengths, unfinished = [0], path.with_suffix(".part.npy")
-        with unfinished.open("wb") as file:
-            for row in compute():
-                lengths.append(len(row))
-                file.write(row.contiguous().numpy().tobytes())
-        unfinished.replace(tokens)
-        np.save(unfinished, np.cumsum(lengths))
-        unfinished.replace(starts)  # last: once it exists, both files are complete
+        try:
+            with unfinished.open("wb") as file:
+                for row in compute():
+                    lengths.append(len(row))
+                    file.write(row.contiguous().numpy().tobytes())
+            unfinished.replace(tokens)
+            np.save(unfinished, np.cumsum(lengths))
+            unfinished.replace(starts)  # last: once it exists, both files are complete
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            tokens.unlink(missing_ok=True)
+            raise
     begin = np.load(starts)
     mapped = np.memmap(tokens, dtype=np.float32, mode="r").reshape(int(begin[-1]), -1)
     return _Outputs(mapped, begin, {content: row for row, content in enumerate(contents)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,7 +11,7 @@ from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, Siglip
 from transformers.utils.logging import disable_progress_bar
 
 from training.errors import BackboneError, first_few
-from training.model.foreign_files import foreign_file, foreign_folder
+from training.model.backbone_files import unreachable
 from training.model.towers import Backbone
 
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
@@ -24,7 +23,7 @@ def load_backbone_config(backbone: str) -> BackboneConfig:
     try:
         config = AutoConfig.from_pretrained(backbone)
     except (OSError, ValueError) as error:
-        raise BackboneError(_unreachable(backbone)) from error
+        raise BackboneError(unreachable(backbone)) from error
     if type(config) not in _MODELS:
         raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
     if isinstance(config, SiglipConfig):
@@ -73,23 +72,8 @@ def _load(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
             backbone, dtype=torch.float32, attn_implementation="sdpa", output_loading_info=True, **options
         )
     except (KeyError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # also for weights that do not fit
-        raise BackboneError(_unreachable(backbone)) from error
+        raise BackboneError(unreachable(backbone)) from error
     lacking = sorted(keys["missing_keys"])
     if lacking:  # transformers would fill them with random values
         raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; copy the whole model again")
     return model, sorted(keys["unexpected_keys"])
-
-
-def _unreachable(backbone: str) -> str:
-    """The message for a backbone that cannot be loaded."""
-    if Path(backbone).exists():
-        unreadable = [path for path in Path(backbone).glob("*") if not os.access(path, os.R_OK)]
-        if unreadable:  # `save_pretrained` writes weights that only their owner may read
-            return f"backbone: this user may not read {unreadable[0]}; try chmod a+r"
-        reason = foreign_folder(Path(backbone)) if Path(backbone).is_dir() else foreign_file(Path(backbone))
-        problem = f"backbone: {backbone} does not hold a whole transformers model"
-        return f"{problem}; copy config.json and model.safetensors{f' ({reason})' if reason else ''}"
-    return (
-        f"backbone: {backbone} is neither a directory nor a model on the hub; check the name, the network "
-        "and HF_HUB_OFFLINE, or give a local directory"
-    )

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.config import MoRAConfig, TaskConfig
+from training.config import TaskConfig
 from training.errors import BackboneError
+from training.model.backbone_sizes import first_tail_layers
 from training.model.methods import adapt
 from training.model.objective import Objective
 from training.model.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
@@ -27,11 +28,7 @@ class MissingModalityClassifier(nn.Module):
         super().__init__()
         backbone.requires_grad_(False)
         image_layers, text_layers = backbone.vision_model.encoder.layers, backbone.text_model.encoder.layers
-        image_split, text_split = 0, 0
-        if config.imported is not None:
-            image_split, text_split = config.imported.first_image_layer, config.imported.first_text_layer
-        elif config.method != "full":
-            image_split, text_split = split_layers(len(image_layers), len(text_layers), config.mora)
+        image_split, text_split = first_tail_layers(config, len(image_layers), len(text_layers))
         adapted_layers = [*image_layers[image_split:]], [*text_layers[text_split:]]
         self.adapter = adapt(config.method, backbone, *adapted_layers, config.mora)
         self.head = nn.Linear(2 * feature_size(backbone), classes)
@@ -121,15 +118,3 @@ class MissingModalityClassifier(nn.Module):
     def trainable_parameters(self) -> int:
         """The number of trained parameters."""
         return sum(value.numel() for value in self.state_dict().values())
-
-
-def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tuple[int, int]:
-    """The first adapted layer of each tower, so that both have the same number of adapted layers."""
-    shallower = min(image_layers, text_layers)
-    first = config.first_layer if config.first_layer is not None else max(shallower - 2, 0)
-    if first >= shallower:
-        raise BackboneError(
-            f"mora.first_layer is {first}, but the shallower tower has {shallower} layers, 0 to {shallower - 1}"
-        )
-    adapted = shallower - first
-    return image_layers - adapted, text_layers - adapted

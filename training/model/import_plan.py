@@ -12,8 +12,8 @@ from torch import Tensor
 
 from training.config import ImportedConfig, TaskConfig
 from training.errors import SourceError
+from training.model.backbone_sizes import split_layers
 from training.model.backbones import load_backbone
-from training.model.classifier import split_layers
 from training.model.import_source import Head, read_head, read_source
 from training.model.towers import Backbone, layer_counts
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from training.errors import BackboneError, PreprocessingMissingError, SourceError, first_few
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
+from training.model.file_names import CONFIG, RUN_DESCRIPTION
 from training.model.foreign_files import WEIGHT_SUFFIXES, foreign_file, foreign_folder
-from training.model.peft_adapter import CONFIG, RUN_DESCRIPTION, merge_adapter, refuse_image_classifier
+from training.model.peft_adapter import merge_adapter, refuse_image_classifier
 from training.model.peft_merge import unknown_fields
 from training.model.preprocessing import Preprocessor
 from training.model.source_files import read_description, read_tensors

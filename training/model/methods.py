@@ -11,8 +11,8 @@ from torch import nn
 
 from training.config import Method, MoRAConfig
 from training.errors import BackboneError
+from training.model.file_names import WEIGHTS
 from training.model.mora import MoRAAdapter, projections
-from training.model.peft_adapter import WEIGHTS
 from training.model.towers import Backbone
 
 _PEFT_MODEL = "base_model."  # PeftModel's prefix to the names of a LoraModel, which is its base model

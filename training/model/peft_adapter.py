@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from training.errors import SourceError, first_few
+from training.model.file_names import CONFIG, WEIGHTS
 from training.model.peft_merge import MERGE_IT, check_backbone, configuration, merge
 from training.model.source_files import read_description, read_tensors
 from training.model.towers import Backbone
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-RUN_DESCRIPTION = "task.json"  # in a run folder; older runs have the same content in CONFIG
 _PREFIX = "base_model.model."
 _KEEP_THE_BACKBONE = (None, True, False, "gaussian", "eva", "orthogonal", "mica")  # values of init_lora_weights
 _WHOLE_MODELS = ("CLIPModel", "SiglipModel")

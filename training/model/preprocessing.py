@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import torch
 from PIL import Image
-from pydantic import ValidationError
-from tokenizers import normalizers
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPConfig, PreTrainedTokenizerFast, SiglipConfig
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -19,8 +17,8 @@ from transformers.utils import cached_file
 from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
 from model_store.items.pictures import pixel_values
 from model_store.items.pixels import fit, normalised
-from model_store.messages import describe_validation_error
-from training.errors import BackboneError, PreprocessingMissingError, picture_errors
+from training.errors import PreprocessingMissingError, picture_errors
+from training.model.input_settings import image_preprocessing, lower_cased
 
 _WHITE = Image.new("RGB", (64, 64), "white")
 
@@ -49,7 +47,9 @@ class Preprocessor:
             cause = str(error).partition(". ")[0]
             message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({cause})"
             raise PreprocessingMissingError(f"{message}; copy it from the model's repository on the hub") from error
-        self._image = _image_preprocessing(image_processor)
+        self._image = image_preprocessing(
+            image_processor.to_dict() | {"do_center_crop": bool(image_processor.do_center_crop)}
+        )
         self._white = torch.from_numpy(normalised(fit(_WHITE, self._image), self._image))
         self.max_length = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
         self._padding: Padding | None = None
@@ -81,16 +81,6 @@ class Preprocessor:
         last = encoded["attention_mask"].sum(dim=1) - 1
         return TokenBatch(encoded["input_ids"], last if self._padding is None else last.fill_(self.max_length - 1))
 
-    def picture_of(self, pixel_values: Tensor) -> Image.Image:
-        """The picture that the model sees: `pixel_values` (3, H, W) with the normalisation undone."""
-        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (self._image.mean, self._image.std))
-        pixels = ((pixel_values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
-        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
-
-    def words_of(self, input_ids: Tensor) -> str:
-        """The text of token ids (L,), without special tokens."""
-        return str(self._tokenizer.decode(input_ids, skip_special_tokens=True)).strip()
-
     def tokenizer_file(self) -> bytes:
         """The tokenizer as one `tokenizers` JSON file."""
         tokenizer = copy.deepcopy(self._tokenizer.backend_tokenizer)
@@ -106,26 +96,6 @@ class Preprocessor:
     def image_description(self) -> ImagePreprocessing:
         """The settings by which the service prepares images in the same way."""
         return self._image
-
-
-def _image_preprocessing(processor: CLIPImageProcessorPil | SiglipImageProcessorPil) -> ImagePreprocessing:
-    """The settings of transformers' processor. Raises BackboneError for settings that the service does not know."""
-    usual = processor.do_resize and processor.do_rescale and processor.do_normalize
-    if not usual or abs(processor.rescale_factor * 255 - 1) > 1e-9:
-        raise BackboneError("backbone: preprocessor_config.json must resize, rescale by 1/255 and normalise")
-    size, crop = dict(processor.size), processor.crop_size if processor.do_center_crop else None
-    try:
-        return ImagePreprocessing(
-            shortest_edge=size.get("shortest_edge"),
-            exact_size=(size["height"], size["width"]) if size.get("height") else None,
-            crop=(crop["height"], crop["width"]) if crop else None,
-            resample=Image.Resampling(processor.resample).name.lower(),  # type: ignore[arg-type]
-            mean=tuple(processor.image_mean),
-            std=tuple(processor.image_std),
-        )
-    except ValidationError as error:
-        problem = "; ".join(describe_validation_error(error))
-        raise BackboneError(f"backbone: preprocessor_config.json cannot be served: {problem}") from error
 
 
 def _clip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
@@ -148,7 +118,5 @@ def _siglip_tokenizer(backbone: str) -> PreTrainedTokenizerFast:
     if tokenizer.pad_token_id is None:
         raise ValueError("tokenizer_config.json names no pad_token")
     if tokenizer.init_kwargs.get("do_lower_case", True):
-        pipeline = tokenizer.backend_tokenizer
-        rest = [] if pipeline.normalizer is None else [pipeline.normalizer]
-        pipeline.normalizer = normalizers.Sequence([normalizers.Lowercase(), *rest])
+        tokenizer.backend_tokenizer.normalizer = lower_cased(tokenizer.backend_tokenizer)
     return tokenizer

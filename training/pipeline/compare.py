@@ -13,33 +13,11 @@ from pydantic import JsonValue
 from training.config import TaskConfig, override
 from training.data.splits import TaskData
 from training.errors import ConfigError, DivergedError
+from training.learning.compared_methods import METHODS
 from training.learning.evaluation import headline_metric, selection_metric, selection_score
 from training.pipeline.kept_runs import metrics_of
 from training.pipeline.ladder_search import best, rates_around, search_ladder
-from training.report.comparison_report import OURS
 
-_PLAIN: dict[str, JsonValue] = {
-    "mora.without": None,
-    "train.adapter_rate": 1.0,
-    "mora.dropout": 0.1,
-    "train.modality_dropout": 0.0,
-    "train.distillation": 0.0,
-}
-_OFFICIAL: dict[str, JsonValue] = {**_PLAIN, "method": "mora", "mora.parametrization": "official"}
-METHODS: dict[str, dict[str, JsonValue]] = {
-    "head": {**_PLAIN, "method": "head"},
-    "bitfit": {**_PLAIN, "method": "bitfit"},
-    "lora": {**_PLAIN, "method": "lora"},
-    "dora": {**_PLAIN, "method": "dora"},
-    "full": {**_PLAIN, "method": "full"},
-    "mora-official": _OFFICIAL,
-    "mora-identity": {**_PLAIN, "method": "mora", "mora.parametrization": "identity"},
-    "mora-without-shared": {**_OFFICIAL, "mora.without": "shared"},
-    "mora-without-specific": {**_OFFICIAL, "mora.without": "specific"},
-    "mora-without-gram": {**_OFFICIAL, "mora.without": "gram"},
-    "ours-head": {"method": "head"},
-    OURS: {},
-}
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
 
 

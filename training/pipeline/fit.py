@@ -19,16 +19,17 @@ from training.config import TaskConfig
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
+from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
 from training.learning.candidate import Candidate, adapted, better, calibratable, probed
 from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits
 from training.learning.item_scores import item_scores, write_item_scores
+from training.learning.processes import is_main_process
 from training.learning.runs import TrainedTask, build, save_trained
 from training.learning.trainer import (
     collator_for,
-    is_main_process,
     train,
     training_arguments,
     use_deterministic_kernels,
@@ -132,6 +133,7 @@ def _conclude(
     """
     trained = _trained_task(chosen, preprocessor, data, tables)
     metrics: dict[str, Any] = _scores(chosen, tables)
+    metrics["baselines"] = baselines(data, trained.config.problem)
     if probe is not None:
         metrics["probe"] = _scores(probe, tables)
     metrics["trainable_parameters"] = chosen.model.trainable_parameters()

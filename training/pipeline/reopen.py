@@ -11,6 +11,7 @@ from training.data.mask_files import mask_name
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
+from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
 from training.learning.cross_scenario import Grid
 from training.learning.encoded_split import encode_splits
@@ -20,9 +21,10 @@ from training.learning.run_folder import (
     METRICS,
     MISSING_TABLES,
     clean_up,
-    is_finished,
+    data_change,
     open_run,
     read_json,
+    require_finished,
     write_json,
 )
 from training.learning.runs import TrainedTask, load_trained
@@ -38,10 +40,7 @@ def open_finished(
         RunError: the folder holds no finished run, or its data has changed.
         ConfigError: a flag is wrong, or names a field that cannot be changed after training.
     """
-    if not folder.is_dir():
-        raise RunError(f"{folder} is not a folder; name the DIR of `mora-train fit --output DIR`")
-    if not is_finished(folder):
-        raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
+    require_finished(folder)
     trained = load_trained(folder, backbone)
     changeable = ("--data.", "--export.", "--publish.")
     others = [flag for flag in flags if flag.startswith("--") and not flag.startswith(changeable)]
@@ -53,7 +52,7 @@ def open_finished(
     data = load_data(config.model_copy(update={"labels": trained.labels}))
     if not data.has_fingerprint(trained.dataset_fingerprint):
         if not any(flag.startswith("--data.") for flag in flags):
-            problem = f"the data of {folder}, or the way it is split, has changed since it was trained"
+            problem = f"the data of {folder} has changed since it was trained: {data_change(folder, data)}"
             raise RunError(f"{problem}; add --data.test PATH to use it")
         announce(f"this is not the data that {folder} was trained with")
         for note in data.notes:
@@ -81,7 +80,7 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     encoded, tables = encode_splits(trained.model, data, collator), draw_tables(config, data)
     head = trained.model.cpu().head
     scores = evaluate_splits(head, encoded, tables, config.problem, trained.calibration)
-    metrics = read_json(folder / METRICS) | scores
+    metrics = read_json(folder / METRICS) | scores | {"baselines": baselines(data, config.problem)}
     if is_own_data:
         write_item_scores(folder, item_scores(trained, data, encoded["test"]))
         write_json(folder / METRICS, metrics)

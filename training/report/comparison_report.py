@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from training.learning.compared_methods import OURS
 from training.learning.run_folder import write_json
 from training.provenance import machine
 from training.report.plots import VIEWS, method_plot
 
-OURS = "ours"  # the method of the unchanged configuration
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # two-sided, 1 to 9 degrees of freedom
 _PERCENT = 100
 

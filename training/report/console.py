@@ -3,33 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
+from model_store.describe.manifest_summary import metric_columns
 from training.config import TaskConfig
 from training.data.splits import TaskData
-from training.learning.cross_scenario import Grid
-from training.model.classifier import MissingModalityClassifier
-from training.model.import_plan import ImportPlan
+from training.model.backbone_sizes import adapter_parameters, first_tail_layers, read_sizes
+from training.report.scores import count, legend, metric_title, shown
+
+if TYPE_CHECKING:  # these modules import torch, which takes seconds
+    from training.learning.cross_scenario import Grid
+    from training.model.import_plan import ImportPlan
 
 _KINDS = {"peft": "PEFT adapter", "transformers": "fine-tuned checkpoint", "authors": "file of MoRA's authors"}
 
 
-def print_shown(console: Console, task: TaskConfig, model: MissingModalityClassifier, classes: int) -> None:
-    """Print the adapted layers and the trained parameters of a configuration."""
-    trained = model.trainable_parameters()
-    head = sum(value.numel() for value in model.head.parameters())
-    total = head + sum(value.numel() for value in model.backbone.parameters())
-    vision, text = model.backbone.config.vision_config, model.backbone.config.text_config
+def print_shown(console: Console, task: TaskConfig, classes: int) -> None:
+    """Print the adapted layers and the trained parameters of a configuration. Raises BackboneError."""
+    sizes = read_sizes(task.backbone)
+    adapter, head = adapter_parameters(task, sizes), (2 * sizes.features + 1) * classes
+    added = adapter if task.method in ("mora", "lora", "dora") else 0
+    trained, total = adapter + head, sizes.parameters() + added + head
+    image_split, text_split = first_tail_layers(task, sizes.image.layers, sizes.text.layers)
     rows = {
         "task": f"{task.task} ({task.problem}, {classes} labels)",
         "backbone": task.backbone,
         "method": _method(task),
-        "image layers": f"{model.image_split} to {vision.num_hidden_layers - 1} of width {vision.hidden_size}",
-        "text layers": f"{model.text_split} to {text.num_hidden_layers - 1} of width {text.hidden_size}",
-        "adapter parameters": f"{trained - head:,}",
+        "image layers": f"{image_split} to {sizes.image.layers - 1} of width {sizes.image.width}",
+        "text layers": f"{text_split} to {sizes.text.layers - 1} of width {sizes.text.width}",
+        "adapter parameters": f"{adapter:,}",
         "head parameters": f"{head:,}",
         "trainable parameters": f"{trained:,}  ({trained / total:.3%} of {total:,})",
     }
@@ -78,13 +83,23 @@ def _method(task: TaskConfig) -> str:
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """Print the test scores of metrics.json, overall and per presence pattern."""
-    columns = list(metrics["test"]["overall"])
-    table = Table("items present", *(Column(name, justify="right") for name in columns), title="test")
-    for pattern, scores in metrics["test"].items():
-        cells = [scores.get(column) for column in columns]
-        table.add_row(pattern, *("-" if v is None else f"{v:.4f}" if isinstance(v, float) else str(v) for v in cells))
+    """Print the test scores of metrics.json: a column for each view of the test split, with 95 % intervals."""
+    scores = {view: row for view, row in metrics["test"].items() if row["items"]}
+    intervals = metrics.get("intervals", {}).get("test", {})
+    baselines = metrics.get("baselines", {})
+    headings = [f"{view}\n{count(row['items'])} items" for view, row in scores.items()]
+    table = Table("", *(Column(heading, justify="right") for heading in headings), title="test, in percent")
+    for name in metric_columns(scores.values()):
+        if name == "items":
+            continue
+        cells = (shown(name, row.get(name), intervals.get(view, {}).get(name)) for view, row in scores.items())
+        table.add_row(metric_title(name, baselines.get("metric")), *cells)
+        for baseline in ("majority", "chance") if name == baselines.get("metric") else ():
+            values = (baselines["test"][view][baseline] for view in scores)
+            table.add_row(f"  {baseline}", *(shown(name, value, None) for value in values), style="dim")
     console.print(table)
+    for line in legend(metrics, "test"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_grid(console: Console, grid: Grid) -> None:

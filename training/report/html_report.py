@@ -21,6 +21,7 @@ from model_store.items.pictures import decode
 from training.errors import picture_errors
 from training.learning.calibration import Bins
 from training.report.plots import INK, PAPER, confusion_matrix, learning_curves, reliability_diagram, robustness_curve
+from training.report.scores import count, legend, metric_title, shown
 
 _MOST_CONFUSED = 10  # pairs of labels
 _PICTURE_EDGE = 192  # pixels
@@ -68,7 +69,8 @@ def report_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"value": _value, "score": _score, "picture": _picture}
+    environment.filters |= {"value": _value, "picture": _picture}
+    environment.globals |= {"shown": shown, "count": count, "metric_title": metric_title, "legend": legend}
     return environment.get_template("report.html.jinja").render(
         report=report,
         patterns=list(Pattern),
@@ -130,11 +132,6 @@ def _value(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{100 * value:.2f}"
-
-
-def _score(value: float | None, metric: str) -> str:
-    """A score of metrics.json: a log loss in nats, all else as a count or a share."""
-    return f"{value:.4f}" if metric == "log_loss" and value is not None else _value(value)
 
 
 def _picture(image: bytes | Path) -> str:

@@ -19,10 +19,10 @@ from model_store import Pattern
 from training.config import TaskConfig
 from training.data.arrow_files import MASKS, masks_beside
 from training.data.copies import Repeats, find_repeats
-from training.data.missing import PATTERN_OF, Lacks, Table, natural_table
+from training.data.missing import PATTERN_OF, Lacks, Table, masked, natural_table
 from training.data.splits import TaskData
-from training.learning.batches import MaskedExamples, RawInputs
-from training.model.preprocessing import Preprocessor
+from training.errors import naming_row
+from training.model.input_preview import InputPreview
 
 _MAX_LABELS = 30
 _EXAMPLES, _COLUMNS = 24, 6
@@ -75,17 +75,17 @@ def _by_repeat(repeats: Sequence[Repeats]) -> Grid:
     return grid
 
 
-def contact_sheet(data: TaskData, table: Table, preprocessor: Preprocessor) -> Image.Image:
+def contact_sheet(data: TaskData, table: Table, preview: InputPreview) -> Image.Image:
     """A sheet of evenly spaced training examples, as the model sees them under the missing table.
 
     The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens.
     """
-    items, inputs, cells = MaskedExamples(data.train, table), RawInputs(preprocessor), []
+    items, cells = data.train.items, []
     for number in np.unique(np.linspace(0, len(items) - 1, _EXAMPLES).round().astype(int)):
-        item = items[number]
-        picture = preprocessor.picture_of(inputs.image(item))
-        tokens = preprocessor.texts([item.text]).input_ids[0]
-        cells.append(_cell(picture, preprocessor.words_of(tokens), ", ".join(item.labels)))
+        item = masked(items[number], table[number])
+        with naming_row(item.row):
+            picture = preview.picture(item.image)
+        cells.append(_cell(picture, preview.words(item.text), ", ".join(item.labels)))
     width, height = cells[0].size
     sheet = Image.new("RGB", (_COLUMNS * width + _MARGIN, -(-len(cells) // _COLUMNS) * height), "gainsboro")
     for index, cell in enumerate(cells):

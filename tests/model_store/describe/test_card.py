@@ -6,6 +6,7 @@ Covers model_store.describe.front_matter, model_store.describe.manifest_summary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from huggingface_hub import ModelCard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from rich.console import Console
 from typer.testing import CliRunner
 
 from model_store import DEFAULT_STORE, Backbone, Manifest, Precision, Problem, Store, publish
 from model_store.cli import app
 from model_store.describe.card import model_card
 from model_store.describe.front_matter import as_yaml, front_matter
+from model_store.describe.tables import summary
 
 GOLDEN = Path(__file__).parent / "clipart-category.md"
 HOSTILE = [
@@ -231,3 +234,32 @@ def test_the_command_prints_the_card_or_writes_it_to_a_file(
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == model_card(manifest)
     assert gone.exit_code == 1
     assert gone.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("items", "cell", "has_legend"),
+    [(12.0, "12&#42;", True), (49.0, "49&#42;", True), (50.0, "50", False), (0.0, "0", False)],
+)
+def test_scores_have_intervals_and_few_items_are_marked(
+    manifest: Manifest, items: float, cell: str, has_legend: bool
+) -> None:
+    scores = {"test": {"text": {"items": items, "macro_f1": 0.75}}}
+    intervals = {"test": {"text": {"macro_f1": (0.5, 0.875)}}}
+
+    page = model_card(changed(manifest, metrics=scores, intervals=intervals))
+
+    assert f"| text only | {cell} | 0.7500 (0.5000\u20130.8750) |" in page
+    assert ("An asterisk marks fewer than 50 items" in page) is has_legend
+    assert "The 95 % interval of a score stands in brackets." in page
+
+
+def test_the_summary_has_the_intervals_too(manifest: Manifest) -> None:
+    scores = {"test": {"text": {"items": 12.0, "macro_f1": 0.75}, "image": {"items": 0.0, "macro_f1": None}}}
+    described = changed(manifest, metrics=scores, intervals={"test": {"text": {"macro_f1": (0.5, 0.875)}}})
+    console = Console(file=StringIO(), width=200)
+
+    console.print(summary(described, is_live=True, signature="none"))
+
+    rows = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in console.file.getvalue().splitlines()]
+    assert ["test", "Items", "12*", "0"] in rows
+    assert ["test", "Macro-F1", "0.7500 (0.5000\u20130.8750)", "-"] in rows

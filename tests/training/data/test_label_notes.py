@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
+from training.data.label_notes import (
+    Spellings,
+    joined_notes,
+    row_name,
+    similar_notes,
+    spelling_notes,
+    spellings_of,
+    unlabelled_note,
+    unseen_notes,
+)
 
 
 def notes_of(*labels: object, several: bool = False) -> list[str]:
@@ -66,3 +75,64 @@ def test_a_note_says_how_many_rows_have_no_label_and_what_becomes_of_them(
     rows: list[str], are_kept: bool, note: str
 ) -> None:
     assert unlabelled_note(rows, are_kept).startswith(note)
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        (["Cat", "cat", "dog"], "'Cat' (1) and 'cat' (1)"),
+        (["STRASSE", "straße", "b"], "'STRASSE' (1) and 'straße' (1)"),
+        (["\uff21", "a", "b"], "'\uff21' (1) and 'a' (1)"),
+        (["x", "X", "y", "Y"], "'x' (1) and 'X' (1), 'y' (1) and 'Y' (1)"),
+    ],
+)
+def test_labels_that_differ_only_in_case_or_form_are_named(labels: list[str], groups: str) -> None:
+    (note,) = similar_notes(dict.fromkeys(labels, 1))
+
+    assert note.startswith(f"labels that differ only in case or in the form of characters: {groups}; write them alike")
+
+
+@pytest.mark.parametrize("labels", [[], ["cat", "dog"], ["a b", "ab"], ["1", "l"]])
+def test_other_labels_are_not(labels: list[str]) -> None:
+    assert [*similar_notes(dict.fromkeys(labels, 1))] == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "joined"),
+    [
+        (["a|b", "c"], "'a|b'"),
+        (["red,blue", "blue, green", "red"], "'red,blue', 'blue, green'"),
+        (["red;blue", "red", "x"], "'red;blue'"),
+        (["['a', 'b']", "c"], "\"['a', 'b']\""),
+        (["{a}", "(b)", "c"], "'{a}', '(b)'"),
+        (["x/y", "y", "z"], "'x/y'"),
+    ],
+)
+@pytest.mark.parametrize(("is_multi", "cure"), [(False, "set problem: multi_label"), (True, 'joins labels by "|"')])
+def test_labels_that_look_like_lists_are_named(labels: list[str], joined: str, is_multi: bool, cure: str) -> None:
+    (note,) = joined_notes(dict.fromkeys(labels, 2), "tags", is_multi)
+
+    assert f"of column tags look like lists in one text: {joined}; " in note
+    assert cure in note
+
+
+@pytest.mark.parametrize(
+    "labels", [["Home, Garden & Tools", "Music"], ["AC/DC", "Abba"], ["Portland, OR", "Boston, MA"], ["a b", "a"]]
+)
+def test_names_with_separators_are_not_lists(labels: list[str]) -> None:
+    assert [*joined_notes(dict.fromkeys(labels, 2), "tags", is_multi=False)] == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "notes"),
+    [
+        ({"validation": {"a": 1, "b": 2}, "test": {"a": 1, "b": 1}}, []),
+        (
+            {"validation": {"a": 1}, "test": {"b": 1}},
+            ["no item of validation has 1 of the 2 labels: b", "no item of test has 1 of the 2 labels: a"],
+        ),
+        ({"validation": {"a": 1, "b": 1}, "test": {}}, ["no item of test has 2 of the 2 labels: a, b"]),
+    ],
+)
+def test_labels_that_a_scored_split_lacks_are_named(counts: dict[str, dict[str, int]], notes: list[str]) -> None:
+    assert [*unseen_notes(["a", "b"], counts)] == notes

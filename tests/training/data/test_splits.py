@@ -100,12 +100,82 @@ def test_every_faulty_row_is_named_with_its_cure(make_config: Make, shop: Path) 
 
 
 def test_of_many_faulty_rows_ten_are_listed(make_config: Make, tmp_path: Path) -> None:
-    (tmp_path / "bad.csv").write_text("image,text,label\n" + "gone.png,words,a\n" * 500)
+    rows = [f"gone-{number}.png,words,a\n" for number in range(500)]
+    (tmp_path / "bad.csv").write_text("image,text,label\n" + "".join(rows))
 
     with pytest.raises(DataError, match="500 rows to mend") as error:
         load_split("train", str(tmp_path / "bad.csv"), make_config())
 
     assert len(str(error.value).splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({}, "columns image and text are empty in every row; name others as data.image and data.text"),
+        ({"image": None}, "column text is empty in every row; name another as data.text"),
+        ({"text": None}, "column image is empty in every row; name another as data.image"),
+    ],
+)
+@pytest.mark.parametrize("cell", ["", "  ", "\u200b"])
+def test_an_empty_column_is_one_message(
+    make_config: Make, tmp_path: Path, fields: dict[str, None], says: str, cell: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("image,text,label\n" + f"{cell},{cell},a\n" * 80)
+    config = make_config(data={"train": str(path), **fields})
+
+    with pytest.raises(DataError) as error:
+        load_data(config)
+
+    assert str(error.value) == f"{path} (train): {says}"
+
+
+def test_rows_with_one_fault_are_one_line(make_config: Make, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("image,text,label\n" + ",words,a\n" + "gone.png,,a\n" * 9 + ",,b\n" * 2)
+
+    with pytest.raises(DataError) as error:
+        load_split("train", str(path), make_config())
+
+    lines = str(error.value).splitlines()
+    assert [line.split(":")[0] for line in lines[1:]] == ["  rows 2, 3, 4 and 6 more", "  rows 11, 12"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (
+            ["{},a", "{},b", "{},A"] * 8,
+            "in case or in the form of characters: 'a' (8) and 'A' (8)",
+        ),
+        (["{},a|b", "{},a", "{},c"] * 8, "labels of 8 rows of column label look like lists in one text: 'a|b'"),
+        (["{},a", "{},b"] * 12 + ["{},c"] * 2, "no item of validation has 1 of the 3 labels: c"),
+        (["{},a", "{},b", "NA,a"] * 8, "texts of train read like an empty cell: 'NA' ("),
+        (
+            ["{},a", "{},b", "same,b", "same,a"] * 8,
+            "of train with the same picture and text have different labels",
+        ),
+    ],
+)
+def test_what_looks_like_a_mistake_is_noted(make_config: Make, tmp_path: Path, rows: list[str], says: str) -> None:
+    path = tmp_path / "rows.csv"
+    lines = [row.format(f"text {number}") for number, row in enumerate(rows)]
+    path.write_text("\n".join(["text,label", *lines]))
+
+    notes = load_data(make_config(data={"train": str(path), "image": None})).notes
+
+    assert any(says in note for note in notes), notes
+    assert not any("\n" in note for note in notes)
+
+
+def test_ordinary_data_has_no_such_notes(make_config: Make, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(["text,label", *(f"text {number},{'ab'[number % 2]}" for number in range(40))]))
+
+    notes = load_data(make_config(data={"train": str(path), "image": None})).notes
+
+    assert notes == (f"held out of {path}: 4 for validation, 8 for test",)
 
 
 def test_an_unknown_label_in_test_names_its_row(make_config: Make, tmp_path: Path) -> None:

@@ -24,12 +24,13 @@ from training.cli import app
 from training.config import TaskConfig
 from training.data.examples import Example
 from training.data.splits import TaskData, load_data
-from training.errors import ExportError
+from training.errors import DivergedError, ExportError
 from training.export.bundle import Bundle, export_task
 from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file
 from training.export.quantization import converted
 from training.learning.batches import Collator, RawInputs
 from training.learning.runs import TrainedTask, build
+from training.model.classifier import MissingModalityClassifier
 
 Make = Callable[..., TaskConfig]
 MIX = {"both": 0.4, "image": 0.3, "text": 0.3}
@@ -255,12 +256,34 @@ def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest
         export_task(trained, METRICS, data, REPORT)
 
 
-def test_a_model_that_diverged_is_refused(make_config: Make) -> None:
+def nan_in_the_head(model: MissingModalityClassifier) -> None:
+    model.head.bias[0] = torch.nan
+
+
+def nan_in_the_text_tower(model: MissingModalityClassifier) -> None:
+    model.backbone.text_projection.weight[0, 0] = torch.nan
+
+
+def huge_logits(model: MissingModalityClassifier) -> None:
+    model.head.weight.mul_(1e9)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (nan_in_the_head, r"the logits of both are not finite, so training diverged"),
+        (nan_in_the_text_tower, r"the logits of \w+ are not finite, so training diverged"),
+        (huge_logits, r"the logits of both reach \d\.\de\+\d\d, so training diverged"),
+    ],
+)
+def test_a_model_that_diverged_is_refused_as_such(
+    make_config: Make, spoil: Callable[[MissingModalityClassifier], None], says: str
+) -> None:
     trained, data = trained_task(make_config())
     with torch.no_grad():
-        trained.model.head.bias.fill_(torch.nan)
+        spoil(trained.model)
 
-    with pytest.raises(ExportError, match="training diverged"):
+    with pytest.raises(DivergedError, match=says + r".* lower train\.learning_rate \(it is 0\.01\)"):
         export_task(trained, METRICS, data, REPORT)
 
 

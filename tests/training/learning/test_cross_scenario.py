@@ -36,7 +36,7 @@ def test_runs_are_rows_and_kinds_of_missingness_columns(make_config: Make, tmp_p
     assert result.exit_code == 0, result.output
     grid = json.loads((tmp_path / "grid" / "grid.json").read_text())
     assert grid["trained_on"] == ["text: text 50%", "image: image 50%"]
-    assert grid["tested_on"] == ["complete", "text 70%", "image 70%", "both 70%"]
+    assert grid["tested_on"] == ["as given", "text 70%", "image 70%", "both 70%"]
     assert "both 70%" in (tmp_path / "grid" / "grid.svg").read_text()
     for run, row in zip(runs, grid["scores"], strict=True):
         assert row[3] == read_json(run / "metrics.json")["test"]["overall"]["accuracy"]  # the run's own test setting

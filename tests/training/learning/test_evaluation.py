@@ -41,7 +41,7 @@ def test_confidence_is_the_mean_of_the_values_that_the_service_counts(problem: P
     calibrations = {pattern: Calibration(temperature=HEAT[pattern], thresholds=THRESHOLDS[problem]) for pattern in HEAT}
     split, head = encoded(problem, 12, Lacks.NOTHING), torch.nn.Linear(8, 3)
 
-    views = evaluate(head, split, split.natural, problem, calibrations)
+    views, _ = evaluate(head, split, split.natural, problem, calibrations)
 
     for pattern in Pattern:
         logits = split.of_pattern(head, pattern).logits
@@ -54,7 +54,7 @@ def test_confidence_without_items_is_none() -> None:
     calibrations = {pattern: Calibration() for pattern in Pattern}
     split = encoded(Problem.SINGLE_LABEL, 6, Lacks.IMAGE)
 
-    views = evaluate(torch.nn.Linear(8, 3), split, split.natural, Problem.SINGLE_LABEL, calibrations)
+    views, _ = evaluate(torch.nn.Linear(8, 3), split, split.natural, Problem.SINGLE_LABEL, calibrations)
 
     assert views["image"]["confidence"] is None
     assert views["text"]["confidence"] is not None

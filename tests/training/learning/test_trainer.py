@@ -1,4 +1,7 @@
-"""The Trainer's settings: learning rates, decay, processes, precision, the cache of frozen layers."""
+"""The Trainer's settings: learning rates, decay, processes, precision, the cache of frozen layers.
+
+Covers training.learning.processes.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from training.config import TaskConfig
 from training.data.splits import load_data
 from training.errors import DivergedError, RunError
 from training.learning.batches import Collator, RawInputs
+from training.learning.processes import is_main_process
 from training.learning.run_folder import read_json
 from training.learning.runs import build
-from training.learning.trainer import AdapterTrainer, collator_for, is_main_process, schedule, training_arguments
+from training.learning.trainer import AdapterTrainer, collator_for, schedule, training_arguments
 from training.learning.trunk_outputs import TrunkOutputs
 from training.model.objective import Objective
 from training.pipeline.fit import fit
@@ -197,3 +201,24 @@ def test_given_epochs_and_batches_are_kept(make_config: Make) -> None:
     assert schedule(make_config(train={"epochs": 3, "batch_size": 256}), 56) == (3, 256)
     assert schedule(make_config(train={"epochs": 3}), 56) == (3, 16)
     assert schedule(make_config(train={"batch_size": 64}), 56) == (300, 64)
+
+
+@pytest.mark.parametrize(
+    ("losses", "selections", "diverged"),
+    [([0.5, 99.0], [2.0, 1.0], False), ([99.0, 50.0], [1.0, 2.0], True), ([11.0], [0.0], False), ([12.0], [0.0], True)],
+)
+def test_a_kept_epoch_far_above_chance_is_divergence(
+    make_config: Make, tmp_path: Path, losses: list[float], selections: list[float], diverged: bool
+) -> None:
+    trainer = trainer_of(make_config(train={"epochs": 2, "batch_size": 8, "learning_rate": 5.0}), tmp_path)
+    trainer.state.max_steps = 6
+    trainer.state.log_history = [
+        {"eval_log_loss": loss, "eval_selection": selection, "step": 3 * (number + 1)}
+        for number, (loss, selection) in enumerate(zip(losses, selections, strict=True))
+    ]
+
+    if not diverged:
+        trainer.check_kept_epoch(1.15)
+        return
+    with pytest.raises(DivergedError, match=rf"diverged in epoch {len(losses)}, .* lower train.learning_rate .it is 5"):
+        trainer.check_kept_epoch(1.15)

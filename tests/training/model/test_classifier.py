@@ -7,33 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from training.config import MoRAConfig, TaskConfig
+from training.config import TaskConfig
 from training.errors import BackboneError
 from training.learning.runs import build
-from training.model.classifier import split_layers
 
 Make = Callable[..., TaskConfig]
-
-
-@pytest.mark.parametrize(
-    ("layers", "first", "tails"),
-    [
-        ((12, 12), None, (10, 10)),
-        ((12, 12), 8, (8, 8)),
-        ((24, 12), 10, (22, 10)),
-        ((4, 3), 0, (1, 0)),
-        ((1, 1), None, (0, 0)),
-    ],
-)
-def test_both_towers_have_as_many_adapted_layers(
-    layers: tuple[int, int], first: int | None, tails: tuple[int, int]
-) -> None:
-    assert split_layers(*layers, MoRAConfig(first_layer=first)) == tails
-
-
-def test_a_first_layer_that_the_shallower_tower_lacks_is_refused() -> None:
-    with pytest.raises(BackboneError, match=r"mora\.first_layer is 12, but the shallower tower has 12 layers, 0 to 11"):
-        split_layers(24, 12, MoRAConfig(first_layer=12))
 
 
 def test_answers_do_not_depend_on_the_split_and_absent_inputs_share_a_row(make_config: Make) -> None:

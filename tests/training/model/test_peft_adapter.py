@@ -26,8 +26,8 @@ from transformers import (
 
 from training.errors import SourceError
 from training.model.backbones import load_backbone, load_backbone_config
+from training.model.file_names import CONFIG, WEIGHTS
 from training.model.import_source import read_source
-from training.model.peft_adapter import CONFIG, WEIGHTS
 from training.model.preprocessing import Preprocessor
 from training.model.towers import Backbone
 

@@ -112,7 +112,7 @@ def test_a_run_of_data_that_has_changed_is_refused_with_the_cure(run: Path, monk
 
     monkeypatch.setattr("training.pipeline.reopen.load_data", changed)
 
-    with pytest.raises(RunError, match=r"has changed since it was trained; add --data\.test PATH"):
+    with pytest.raises(RunError, match=r"has changed since it was trained: row \d+ .*; add --data\.test PATH"):
         open_finished(run, [], None, print)
 
 

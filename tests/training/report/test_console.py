@@ -1,4 +1,7 @@
-"""Tables on the terminal: missing scores, methods in words, the parts of an import."""
+"""Tables on the terminal: missing scores, methods in words, the parts of an import.
+
+Covers training.report.scores.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,6 @@ from rich.console import Console
 
 from training.config import ImportedConfig, TaskConfig
 from training.data.splits import load_data
-from training.model.backbones import empty_backbone, load_backbone_config
-from training.model.classifier import MissingModalityClassifier
 from training.model.import_plan import ImportPlan
 from training.report.console import print_import_plan, print_metrics, print_shown
 
@@ -26,13 +27,48 @@ def printed(write: Callable[[Console], None]) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_a_score_that_is_undefined_is_a_dash() -> None:
-    test = {"overall": {"items": 3, "accuracy": 0.5}, "image": {"items": 0, "accuracy": None}}
+def rows_of(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in text.splitlines() if "\u2502" in line]
+
+
+def test_a_view_without_items_is_left_out_and_an_undefined_score_is_a_dash() -> None:
+    test = {
+        "overall": {"items": 60, "accuracy": 0.5, "auroc": None},
+        "image": {"items": 0, "accuracy": None, "auroc": None},
+        "text": {"items": 60, "accuracy": 0.25, "auroc": None},
+    }
 
     text = printed(lambda console: print_metrics(console, {"test": test}))
 
-    rows = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in text.splitlines() if "\u2502" in line]
-    assert rows == [["overall", "3", "0.5000"], ["image", "0", "-"]]
+    assert rows_of(text) == [["Accuracy", "50.0", "25.0"], ["AUROC", "-", "-"]]
+    assert "image" not in text
+    assert "60 items" in text
+    assert "*" not in text
+
+
+@pytest.mark.parametrize(("metric", "name"), [("accuracy", "Accuracy"), ("exact_match", "Exact match")])
+def test_scores_have_intervals_and_the_headline_has_baselines(metric: str, name: str) -> None:
+    metrics = {
+        "test": {"overall": {"items": 16, metric: 0.75, "log_loss": 0.5}},
+        "intervals": {"test": {"overall": {metric: [0.505, 0.898], "log_loss": [0.25, 1.0]}}},
+        "baselines": {
+            "metric": metric,
+            "majority_labels": ["a", "b", "c", "d"],
+            "test": {"overall": {"majority": 0.5, "chance": None}},
+        },
+    }
+
+    text = printed(lambda console: print_metrics(console, metrics))
+
+    assert rows_of(text) == [
+        [f"{name} (headline)", "75.0 (50.5\u201389.8)"],
+        ["majority", "50.0"],
+        ["chance", "-"],
+        ["Log loss", "0.500 (0.250\u20131.000)"],
+    ]
+    assert "16* items" in text
+    assert "* fewer than 50 items" in text
+    assert "every item is answered with a, b, c and 1 more" in text
 
 
 @pytest.mark.parametrize(
@@ -44,11 +80,7 @@ def test_a_score_that_is_undefined_is_a_dash() -> None:
     ],
 )
 def test_the_method_is_described(make_config: Make, fields: dict, says: str) -> None:
-    task = make_config(**fields)
-    with torch.device("meta"):
-        model = MissingModalityClassifier(empty_backbone(load_backbone_config(task.backbone)), task, 3)
-
-    text = printed(lambda console: print_shown(console, task, model, 3))
+    text = printed(lambda console: print_shown(console, make_config(**fields), 3))
 
     assert any(line.split("method")[-1].strip() == says for line in text.splitlines() if "method" in line)
     assert "image layers" in text

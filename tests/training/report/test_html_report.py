@@ -107,9 +107,32 @@ def test_every_section_exists_and_every_link_leads_to_a_section(report: Report) 
     ]  # fmt: skip
     assert [f"#{heading}" for heading in headings] == page.values("href")
     assert page.count("figure") == page.count("figcaption") == page.count("svg") == 1 + 1 + 3 + 1
-    for text in ("81.25", "1,234", "98,765", "12.5 seconds", "1.250", "98.77 %", "2 cores", "epochs: 2", "a red pear"):
+    for text in ("81.2", "1,234", "98,765", "12.5 seconds", "1.250", "98.77 %", "2 cores", "epochs: 2", "a red pear"):
         assert text in page.text
     assert re.search(r"pear\s+apple|apple\s+pear\s+3\s+37\.50", page.text)
+
+
+@pytest.mark.parametrize("items", [12, 49, 50])
+def test_scores_have_intervals_baselines_and_a_mark_for_few_items(report: Report, items: int) -> None:
+    views = {view: {"items": items, "accuracy": 0.75} for view in ("overall", "text")}
+    intervals = {view: {"accuracy": (0.461, 0.914)} for view in views}
+    baselines = {view: {"majority": 0.4, "chance": 0.25} for view in views}
+    metrics = {
+        **report.metrics,
+        "test": views,
+        "validation": views,
+        "intervals": {"test": intervals, "validation": intervals},
+        "baselines": {"metric": "accuracy", "majority_labels": ["pear"], "test": baselines, "validation": baselines},
+    }
+
+    text = " ".join(Page(report_html(replace(report, metrics=metrics))).text.split())
+
+    assert text.count("75.0 (46.1\u201391.4)") == 4
+    assert "46.1 to 91.4" in text
+    assert "The majority answer scores 40.0 overall, chance 25.0." in text
+    assert "every item is answered with pear" in text
+    assert (f"{items}* items" in text) is (items < 50)
+    assert ("* fewer than 50 items" in text) is (items < 50)
 
 
 def test_the_same_run_has_the_same_report(report: Report) -> None:

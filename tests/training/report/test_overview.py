@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,11 @@ from training.config import TaskConfig
 from training.data.examples import Example
 from training.data.missing import Lacks, table_for
 from training.data.splits import Split, TaskData, load_data
-from training.model.backbones import load_backbone_config
-from training.model.preprocessing import Preprocessor
+from training.model.input_preview import open_preview
 from training.report.overview import contact_sheet, print_overview
 
 Make = Callable[..., TaskConfig]
 SPLITS = ("train", "validation", "test")
-
-
-@pytest.fixture(scope="module")
-def preprocessor(tiny_backbone: Path) -> Preprocessor:
-    return Preprocessor(str(tiny_backbone), load_backbone_config(str(tiny_backbone)))
 
 
 def printed(config: TaskConfig, data: TaskData) -> str:
@@ -120,49 +114,28 @@ def test_a_label_in_brackets_is_not_read_as_markup(make_config: Make) -> None:
 
 
 def test_the_sheet_shows_the_pixels_and_tokens_that_the_table_leaves(
-    make_config: Make, preprocessor: Preprocessor, png: Callable[..., bytes]
+    make_config: Make, tiny_backbone: Path, png: Callable[..., bytes]
 ) -> None:
+    preview = open_preview(str(tiny_backbone))
     items = [Example(row, png(1), "red " * 50, ("red",)) for row in (1, 2, 3)]
     split = Split("train", "made", items)
     table = np.array([Lacks.NOTHING, Lacks.IMAGE, Lacks.TEXT], dtype=np.int8)
 
-    sheet = contact_sheet(TaskData(("red", "blue"), split, split, split), table, preprocessor)
+    sheet = contact_sheet(TaskData(("red", "blue"), split, split, split), table, preview)
 
-    size = preprocessor.image(None).shape[-1]
+    size = preview.picture(None).width
     cell_width = (sheet.width - 8) // 6
     pictures = [
         np.asarray(sheet.crop((column * cell_width + 8, 8, column * cell_width + 8 + size, 8 + size)))
         for column in range(3)
     ]
-    seen = np.asarray(preprocessor.picture_of(preprocessor.image(png(1))))
+    seen = np.asarray(preview.picture(png(1)))
     assert (pictures[0] == seen).all()
     assert (pictures[1] == 255).all()
     assert (pictures[2] == seen).all()
     texts = [np.asarray(sheet.crop((p * cell_width, 8 + size, (p + 1) * cell_width, 90 + size))) for p in range(3)]
     assert (texts[0] == texts[1]).all()
     assert (texts[0] != texts[2]).any()
-
-
-def test_a_picture_is_shown_as_it_was_before_normalisation(
-    preprocessor: Preprocessor, png: Callable[..., bytes]
-) -> None:
-    size = preprocessor.image(None).shape[-1]
-    picture = preprocessor.picture_of(preprocessor.image(png(3, (size, size))))
-
-    assert picture.size == (size, size)
-    with Image.open(BytesIO(png(3, (size, size)))) as original:
-        difference = np.abs(np.asarray(picture, dtype=int) - np.asarray(original.convert("RGB"), dtype=int))
-    assert difference.max() <= 1
-
-
-def test_words_are_decoded_from_truncated_tokens(preprocessor: Preprocessor) -> None:
-    long = preprocessor.texts(["red " * 500]).input_ids[0]
-
-    words = preprocessor.words_of(long).split()
-
-    assert set(words) == {"red"}
-    assert 0 < len(words) <= preprocessor.max_length
-    assert preprocessor.words_of(preprocessor.texts([None]).input_ids[0]) == ""
 
 
 @pytest.fixture
@@ -185,15 +158,13 @@ def test_the_command_prints_counts_and_writes_a_png(config_file: Path, tmp_path:
         assert image.format == "PNG"
 
 
-def test_without_output_the_sheet_is_named_after_the_task(
-    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_output_nothing_is_written(config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     result = CliRunner().invoke(app, ["data", str(config_file), "--missing.train.ratio", "0"])
 
     assert result.exit_code == 0, result.output
-    assert (tmp_path / "colors-examples.png").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [config_file.name]
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,13 @@ HISTORY = [
     {"epoch": 3.0, "train_loss": 0.7, "seconds": 3.0},
 ]
 FIGURES: dict[str, Callable[[], str]] = {
-    "heat map": lambda: heat_map(Grid("macro_f1", ("text 50%",), ("complete", "image 90%"), ((0.5, 0.25),))),
+    "heat map": lambda: heat_map(Grid("macro_f1", ("text 50%",), ("as given", "image 90%"), ((0.5, 0.25),))),
     "methods": lambda: method_plot({"mora": {"overall": [0.5, 0.75], "image": [None, 0.5]}, "lora": {}}, "auroc"),
     "curves": lambda: learning_curves(HISTORY, "accuracy"),
     "reliability": lambda: reliability_diagram(BINS, BINS),
     "robustness": lambda: robustness_curve({"text": [(0, 0.9), (1, 0.5)], "both": [(0, 0.9)]}, "accuracy"),
     "confusion": lambda: confusion_matrix(np.array([[5, 1], [0, 9]]), ["apple", "pear"]),
-    "no grid": lambda: heat_map(Grid("macro_f1", ("complete",), ("complete",), ((0.0,),))),
+    "no grid": lambda: heat_map(Grid("macro_f1", ("as given",), ("as given",), ((0.0,),))),
     "no methods": lambda: method_plot({}, "auroc"),
     "no curves": lambda: learning_curves([], "accuracy"),
     "no bins": lambda: reliability_diagram(NO_BINS, NO_BINS),
@@ -119,7 +119,7 @@ def test_an_empty_figure_says_that_nothing_was_recorded() -> None:
 
 
 def test_cells_show_scores_in_percent() -> None:
-    grid = Grid("macro_f1", ("text 50%",), ("complete", "image 90%"), ((0.6123, 0.25),))
+    grid = Grid("macro_f1", ("text 50%",), ("as given", "image 90%"), ((0.6123, 0.25),))
 
     written = texts(heat_map(grid))
 

@@ -1,0 +1,47 @@
+"""Notes for the user on texts that look like an empty cell, on empty columns, and on rows that repeat."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from training.config import DataConfig
+from training.data.copies import find_repeats
+from training.data.empty_words import reads_as_empty
+from training.data.examples import Example
+from training.errors import first_few
+
+_MAX_LISTED = 10
+
+
+def empty_word_notes(split: str, items: Sequence[Example], column: str | None) -> Iterator[str]:
+    """Which texts of a split read like an empty cell, and how often."""
+    words = Counter(item.text.strip() for item in items if item.text is not None and reads_as_empty(item.text))
+    if words:
+        shown = first_few([f"{word!r} ({count:,})" for word, count in words.most_common()], _MAX_LISTED)
+        rows = first_few([str(item.row) for item in items if item.text and item.text.strip() in words])
+        cure = f"leave these cells of column {column} empty if they mean no text"
+        yield f"{words.total():,} texts of {split} read like an empty cell: {shown}; {cure} (rows {rows})"
+
+
+def empty_column_notes(split: str, items: Sequence[Example], data: DataConfig) -> Iterator[str]:
+    """Which configured column of a split is empty in every row."""
+    for field, column, values in (
+        ("image", data.image, [item.image for item in items]),
+        ("text", data.text, [item.text for item in items]),
+    ):
+        if column is not None and all(value is None for value in values):
+            cure = f"set data.{field} to another column, or to null"
+            yield f"column {column} is empty in all {len(items):,} rows of {split}; {cure}"
+
+
+def repeat_notes(split: str, items: Sequence[Example]) -> Iterator[str]:
+    """Rows of a split with the same picture and text, and those of them whose labels differ."""
+    for repeats in find_repeats({split: items}):
+        if repeats.kind != "same item":
+            continue
+        yield f"{repeats.rows:,} rows of {split} have the picture and text of another row ({repeats.shown()})"
+        differing = [group for group in repeats.groups if len({frozenset(item.labels) for _, item in group}) > 1]
+        if differing:
+            shown = repeats._replace(groups=differing).shown()
+            yield f"rows of {split} with the same picture and text have different labels ({shown}); correct them"

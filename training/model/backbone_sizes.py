@@ -1,0 +1,189 @@
+"""The sizes of a backbone, its adapted layers and its number of parameters, counted without building a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from training.config import MoRAConfig, TaskConfig
+from training.errors import BackboneError
+from training.model.backbone_files import read_config
+
+# The values that transformers' configurations have where config.json has none.
+_SHARED = {"num_hidden_layers": 12, "intermediate_size": 3072, "hidden_size": 768}
+_VISION = {**_SHARED, "num_channels": 3, "image_size": 224}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "clip": {
+        "projection_dim": 512,
+        "vision_config": {**_VISION, "patch_size": 32},
+        "text_config": {
+            **_SHARED,
+            "hidden_size": 512,
+            "intermediate_size": 2048,
+            "vocab_size": 49408,
+            "max_position_embeddings": 77,
+        },
+    },
+    "siglip": {
+        "vision_config": {**_VISION, "patch_size": 16},
+        "text_config": {**_SHARED, "vocab_size": 32000, "max_position_embeddings": 64},
+    },
+}
+_SQUARE, _OTHERS = ("k_proj", "out_proj", "q_proj", "v_proj"), ("fc1", "fc2")  # the linear modules of a layer
+
+
+class Tower(NamedTuple):
+    """One tower: equal layers, and the parameters outside of them."""
+
+    layers: int
+    width: int
+    intermediate: int
+    outside_layers: int
+
+    def layer_parameters(self) -> int:
+        """Four projections, two norms, and an MLP, all with biases."""
+        return 4 * self.width**2 + 2 * self.width * self.intermediate + self.layer_biases() + 2 * self.width
+
+    def layer_biases(self) -> int:
+        """The biases of the projections, the norms and the MLP."""
+        return 7 * self.width + self.intermediate
+
+
+@dataclass(frozen=True)
+class BackboneSizes:
+    """The towers of a backbone, and the size P of both towers' features."""
+
+    image: Tower
+    text: Tower
+    features: int
+    logit_parameters: int  # the scale, and SigLIP's bias, of the pretraining's logits
+
+    def parameters(self) -> int:
+        """The number of parameters without an adapter."""
+        towers = (tower.outside_layers + tower.layers * tower.layer_parameters() for tower in (self.image, self.text))
+        return sum(towers) + self.logit_parameters
+
+
+def read_sizes(backbone: str) -> BackboneSizes:
+    """The sizes in a backbone's config.json. Raises BackboneError."""
+    values = read_config(backbone)
+    family = values.get("model_type")
+    is_plain = all(not values.get(f"{tower}_config_dict") for tower in ("vision", "text"))  # of old releases
+    if family not in _DEFAULTS or not is_plain:
+        values = _as_transformers_reads_it(backbone)
+        family = str(values["model_type"])
+    vision, text = (_DEFAULTS[family][name] | (values.get(name) or {}) for name in ("vision_config", "text_config"))
+    if family == "clip":
+        return _clip(vision, text, values.get("projection_dim", _DEFAULTS["clip"]["projection_dim"]))
+    text.setdefault("projection_size", text["hidden_size"])
+    if text["projection_size"] != vision["hidden_size"] or not vision.get("vision_use_head", True):
+        _as_transformers_reads_it(backbone)  # raises, with the reason
+    return _siglip(vision, text)
+
+
+def _as_transformers_reads_it(backbone: str) -> dict[str, Any]:
+    from training.model.backbones import load_backbone_config  # imports torch, which few backbones need here
+
+    values: dict[str, Any] = load_backbone_config(backbone).to_dict()
+    return values
+
+
+def _clip(vision: Mapping[str, int], text: Mapping[str, int], features: int) -> BackboneSizes:
+    width, words = vision["hidden_size"], text["hidden_size"]
+    image_outside = (
+        _patches(vision) * width + 2 * width + 4 * width + width * features
+    )  # class token, norms, projection
+    text_outside = _token_embeddings(text) + 2 * words + words * features
+    return BackboneSizes(
+        _tower(vision, _patch_weights(vision) + image_outside), _tower(text, text_outside), features, 1
+    )
+
+
+def _siglip(vision: Mapping[str, int], text: Mapping[str, int]) -> BackboneSizes:
+    width, words = vision["hidden_size"], text["hidden_size"]
+    pooling = width + 4 * (width**2 + width) + 2 * width * vision["intermediate_size"] + vision["intermediate_size"]
+    image_outside = _patch_weights(vision) + width + _patches(vision) * width + 2 * width + pooling + 3 * width
+    text_outside = _token_embeddings(text) + 2 * words + (words + 1) * text["projection_size"]
+    return BackboneSizes(_tower(vision, image_outside), _tower(text, text_outside), width, 2)
+
+
+def _tower(values: Mapping[str, int], outside_layers: int) -> Tower:
+    return Tower(values["num_hidden_layers"], values["hidden_size"], values["intermediate_size"], outside_layers)
+
+
+def _patches(vision: Mapping[str, int]) -> int:
+    return int((vision["image_size"] // vision["patch_size"]) ** 2)
+
+
+def _patch_weights(vision: Mapping[str, int]) -> int:
+    return int(vision["num_channels"] * vision["patch_size"] ** 2 * vision["hidden_size"])
+
+
+def _token_embeddings(text: Mapping[str, int]) -> int:
+    return (text["vocab_size"] + text["max_position_embeddings"]) * text["hidden_size"]
+
+
+def split_layers(image_layers: int, text_layers: int, config: MoRAConfig) -> tuple[int, int]:
+    """The first adapted layer of each tower, so that both have the same number of adapted layers."""
+    shallower = min(image_layers, text_layers)
+    first = config.first_layer if config.first_layer is not None else max(shallower - 2, 0)
+    if first >= shallower:
+        raise BackboneError(
+            f"mora.first_layer is {first}, but the shallower tower has {shallower} layers, 0 to {shallower - 1}"
+        )
+    adapted = shallower - first
+    return image_layers - adapted, text_layers - adapted
+
+
+def first_tail_layers(config: TaskConfig, image_layers: int, text_layers: int) -> tuple[int, int]:
+    """The first layer of each tower that belongs to the task. Raises BackboneError."""
+    if config.imported is not None:
+        return config.imported.first_image_layer, config.imported.first_text_layer
+    return (0, 0) if config.method == "full" else split_layers(image_layers, text_layers, config.mora)
+
+
+def adapter_parameters(config: TaskConfig, sizes: BackboneSizes) -> int:
+    """The number of trained parameters besides the head. Raises BackboneError for missing layers or modules."""
+    first = first_tail_layers(config, sizes.image.layers, sizes.text.layers)
+    towers = [(tower, tower.layers - split) for tower, split in zip((sizes.image, sizes.text), first, strict=True)]
+    match config.method:
+        case "head":
+            return 0
+        case "full":
+            return sizes.parameters() - sizes.logit_parameters
+        case "bitfit":
+            return sum(layers * tower.layer_biases() for tower, layers in towers)
+        case "lora" | "dora":
+            targets, rank = len(_targets(config.mora)), config.mora.rank
+            magnitude = 1 if config.method == "dora" else 0
+            return sum(layers * targets * (2 * rank + magnitude) * tower.width for tower, layers in towers)
+        case "mora":
+            return sum(layers * _mora_parameters(tower, config.mora) for tower, layers in towers)
+
+
+def check_backbone(config: TaskConfig) -> None:
+    """Raise BackboneError, before any long work, unless the backbone can be adapted as configured."""
+    adapter_parameters(config, read_sizes(config.backbone))
+
+
+def _mora_parameters(tower: Tower, config: MoRAConfig) -> int:
+    """Of one layer of a tower: its shared factor, and the magnitudes, gate and specific factors of each projection."""
+    factor, projection = tower.width * config.rank, 0
+    if config.without != "shared":
+        projection += tower.width + (1 if config.parametrization == "identity" else 0)
+    if config.without != "specific":
+        projection += 2 * factor + tower.width
+    return (0 if config.without == "shared" else factor) + len(_targets(config)) * projection
+
+
+def _targets(config: MoRAConfig) -> set[str]:
+    """The configured target modules. Raises BackboneError when one does not exist or is not square."""
+    targets = set(config.target_modules)
+    missing = ", ".join(name for name in config.target_modules if name not in (*_SQUARE, *_OTHERS))
+    if missing:
+        existing = ", ".join(sorted((*_SQUARE, *_OTHERS)))
+        raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {existing}")
+    if other := [name for name in config.target_modules if name in _OTHERS]:
+        raise BackboneError(f"mora.target_modules: {other[0]} is not square; MoRA adapts attention projections only")
+    return targets
