@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +20,9 @@ from training.learning.encoded_split import EncodedSplit
 
 FOLDS = 5
 _CROSS_FITTED = 2000  # items; with more, the validation split alone chooses the penalty
-_BALANCES = (0.6, 1.0, 1.7)
-_FIRST_PENALTY = 100.0  # at which the balances are compared
-_PENALTIES = tuple(10 ** (power / 2) for power in range(6, -7, -1))  # strongest first
+_BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
+_EQUAL = 3  # the position of balance 1
+_PENALTIES = tuple(10 ** (power / 2) for power in range(7, -7, -1))  # strongest first
 _SMALLEST = 1e-6  # root mean square
 _STEPS, _TOLERANCE = 50, 1e-5  # of L-BFGS for each penalty, and of the loss
 
@@ -48,9 +50,10 @@ def fit_probe(
 ) -> Probe:
     """Fit the probe on the training split.
 
-    The log loss of held-out items under their missing table chooses the balance of the towers at one penalty, and then
-    the penalty: from the strongest on, until the loss rises. The held-out items are the validation split and,
-    of a training split of at most 2,000 items, five folds.
+    The log loss of held-out items under their missing table chooses the balance of the towers and the penalty. For a
+    balance, the penalty is lowered from the strongest on until the loss rises. From equal towers on, the balance is
+    moved while the loss falls. The held-out items are the validation split and, of a training split of at most 2,000
+    items, five folds.
 
     Args:
         encoded, tables: of `train` and `validation`.
@@ -65,25 +68,45 @@ def fit_probe(
         parts += [rows.where(fold[rows.item] != number) for number in range(FOLDS)]
         views += [(train, fold == number) for number in range(FOLDS)]
 
-    def solved(searches: list[_Search], penalty: float) -> tuple[float, list[nn.Linear]]:
-        """The log loss of the held-out items, and the heads."""
-        heads = [search.solve(penalty) for search in searches]
-        return sum(_log_loss(head, *view, problem) for head, view in zip(heads, views, strict=True)), heads
+    @cache
+    def solved(position: int) -> _Solution:
+        """The best solution at the balance of this position."""
+        searches = [_Search(part, classes, problem, _BALANCES[position]) for part in parts]
+        best = _Solution(math.inf, math.nan, [])
+        for penalty in _PENALTIES:
+            heads = [search.solve(penalty) for search in searches]
+            loss = sum(_log_loss(head, *view, problem) for head, view in zip(heads, views, strict=True))
+            if not loss < best.loss:
+                break
+            best = _Solution(loss, penalty, heads)
+        return best
 
-    candidates = [[_Search(part, classes, problem, balance) for part in parts] for balance in _BALANCES]
-    searches = min(candidates, key=lambda searches: solved(searches, _FIRST_PENALTY)[0])
-    least, penalty = math.inf, math.nan
-    heads: list[nn.Linear] = []
-    for weaker in _PENALTIES:
-        loss, solutions = solved(searches, weaker)
-        if not loss < least:
-            break
-        least, penalty, heads = loss, weaker, solutions
+    position = _lowest(lambda position: solved(position).loss)
+    _, penalty, heads = solved(position)
     held_out = {
         pattern: joined([_of_view(head, *view, pattern) for head, view in zip(heads, views, strict=True)])
         for pattern in Pattern
     }
     return Probe(heads[0], penalty, held_out)
+
+
+class _Solution(NamedTuple):
+    """The summed log loss of the held-out items, the penalty, and the heads: of all rows first, then without a fold."""
+
+    loss: float
+    penalty: float
+    heads: list[nn.Linear]
+
+
+def _lowest(loss: Callable[[int], float]) -> int:
+    """The position in `_BALANCES` from which neither neighbour has a lower loss, found by walking from the middle."""
+    position = _EQUAL
+    while True:
+        neighbours = [near for near in (position, position - 1, position + 1) if 0 <= near < len(_BALANCES)]
+        best = min(neighbours, key=loss)
+        if best == position:
+            return position
+        position = best
 
 
 @dataclass(frozen=True)
@@ -102,8 +125,8 @@ class _Rows:
 class _Search:
     """The head that minimises `mean loss + penalty / (4 P) * |W|^2`. Each search starts at the solution before.
 
-    W is the weight over centred features, in which the image tower has the root mean square `balance` and the text
-    tower 1 / `balance`: the penalty is weaker for the tower with the larger features.
+    W is the weight over centred features with root mean square 1, in which the image tower is larger than the text
+    tower by the square of `balance`: the penalty is weaker for the tower with the larger features.
     """
 
     def __init__(self, rows: _Rows, classes: int, problem: Problem, balance: float) -> None:
@@ -111,7 +134,8 @@ class _Search:
         self._mean = rows.features.mean(dim=0)
         towers = (rows.features - self._mean).reshape(len(rows.features), 2, -1)  # (N, 2, P)
         size = towers.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp_min(_SMALLEST)  # 0: no item has the modality
-        size = size / torch.tensor([balance, 1 / balance]).reshape(1, 2, 1)
+        share = torch.tensor([balance, 1 / balance])
+        size = size / (share / share.square().mean().sqrt()).reshape(1, 2, 1)
         self._inputs, self._size = (towers / size).flatten(1), size.expand(1, *towers.shape[1:]).flatten()
         self._scaled = nn.Linear(self._inputs.shape[1], classes)
         nn.init.zeros_(self._scaled.weight)

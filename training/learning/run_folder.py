@@ -34,8 +34,9 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     settings = config.model_dump(mode="json", exclude={"export", "publish"})  # which may change after training
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
-    if not config.train.probe:
-        del settings["train"]["probe"]  # nor this one
+    for field, without in (("probe", False), ("patience", None)):  # nor these
+        if settings["train"][field] is without:
+            del settings["train"][field]
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch.nn.utils import get_total_norm
-from transformers import EvalPrediction, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainingArguments
 
 from model_store import Problem
 from training.config import TaskConfig
@@ -153,6 +153,7 @@ def training_arguments(config: TaskConfig, items: int, folder: Path) -> Training
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # the epochs without a better score are counted on
         metric_for_best_model="selection",
         logging_strategy="epoch",
         remove_unused_columns=False,
@@ -200,7 +201,7 @@ def train(
     Returns:
         The Trainer's log.
     """
-    headline = headline_metric(config.problem, data.labels, data.validation)
+    headline, patience = headline_metric(config.problem, data.labels, data.validation), config.train.patience
     trainer = AdapterTrainer(
         config,
         model=model,
@@ -210,6 +211,8 @@ def train(
         eval_dataset=MaskedExamples(data.validation, tables["validation"]),
         compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, headline),
     )
+    if patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(math.ceil(patience * arguments.num_train_epochs)))
     trainer.train(resume_from_checkpoint=checkpoint)
     return list(trainer.state.log_history)
 
