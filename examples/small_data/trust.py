@@ -14,12 +14,11 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import track
-from sklearn.linear_model import LogisticRegression
 
 from examples.small_data.packages import PackageError
 from examples.small_data.prepare import BACKBONE, write_sets
 from examples.small_data.sets import SETS, TooFewItemsError
-from examples.small_data.trust_tables import by_chance, page_with, tables
+from examples.small_data.trust_tables import NoMarkersError, by_chance, page_with, tables
 from model_store.atomic_file import write_atomically
 from training.data.splits import TaskData
 from training.errors import TrainingError
@@ -49,7 +48,7 @@ def trust(
             console.print(write_sets(folder))
         results = fit_all(folder, processes, console)
         page.write_text(page_with(page.read_text(encoding="utf-8"), tables(results)), encoding="utf-8")
-    except (FitError, PackageError, TooFewItemsError, TrainingError, OSError) as error:
+    except (FitError, NoMarkersError, PackageError, TooFewItemsError, TrainingError, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False)
         raise typer.Exit(1) from None
     console.print(f"wrote the tables of {page}")
@@ -58,7 +57,7 @@ def trust(
 def fit_all(folder: Path, processes: int, console: Console) -> list[dict[str, Any]]:
     """The results of every set and split, in the order of the sets; the largest sets are fitted first."""
     runs = [(small_set.name, seed) for small_set in SETS for seed in SPLITS]
-    (folder / "trust").mkdir(exist_ok=True)
+    (folder / "trust").mkdir(parents=True, exist_ok=True)
     spawned = get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(processes, spawned, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = {pool.submit(result_of, folder, *run): run for run in runs}
@@ -129,6 +128,8 @@ def scores(folder: Path, name: str, run: Path) -> dict[str, Any]:
 
 def regression(trained: TrainedTask, data: TaskData) -> float:
     """Test accuracy of scikit-learn's logistic regression at default values, on the frozen backbone's features."""
+    from sklearn.linear_model import LogisticRegression  # of the extra `trust`
+
     config = trained.config.model_copy(update={"method": "head"})
     frozen, preprocessor = build(config, len(data.labels))
     collator = Collator(RawInputs(preprocessor), data.labels, config.problem)

@@ -17,7 +17,7 @@ DRAWS = 50
 
 
 class NoMarkersError(Exception):
-    """A page has no place for the tables."""
+    """A page has no lines to write the tables between."""
 
 
 def by_chance(logits: Tensor) -> float | None:
@@ -39,7 +39,8 @@ def by_chance(logits: Tensor) -> float | None:
 def tables(results: Sequence[dict[str, Any]]) -> str:
     """Both tables, with the machine and the versions."""
     seeds = sorted({result["seed"] for result in results})
-    heading = f"On {machine()}, scikit-learn {version('scikit-learn')}. `data.seed` {', '.join(map(str, seeds))}."
+    command = f"`make trust`, `data.seed` {', '.join(map(str, seeds))}"
+    heading = f"{command}. On {machine()}, scikit-learn {version('scikit-learn')}."
     return "\n".join([heading, "", *accuracies(results), "", *confidences(results)])
 
 

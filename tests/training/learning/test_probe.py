@@ -65,6 +65,22 @@ def test_the_size_of_a_towers_features_does_not_matter(text_scale: float) -> Non
     torch.testing.assert_close(logits, split(60, 2).logits(expected.head, test.natural), atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("informative", ["image", "text", "both"])
+def test_a_tower_that_shows_nothing_has_little_weight(informative: str) -> None:
+    """The balance of the towers follows the held-out items."""
+
+    def made(items: int, seed: int) -> EncodedSplit:
+        both, noise = split(items, seed, noise=0.8), split(items, seed + 50, noise=0.8)
+        silent = {"image": {"text": noise.text}, "text": {"image": noise.image}, "both": {}}[informative]
+        return replace(both, **silent)
+
+    probe = probe_of(made(45, 0), made(15, 1))
+
+    image, text = probe.head.weight.square().sum(dim=0).reshape(2, -1).sum(dim=1).sqrt().tolist()
+    assert image > 3 * text if informative == "image" else image < 3 * text
+    assert text > 3 * image if informative == "text" else text < 3 * image
+
+
 @pytest.mark.parametrize("noise", [0.3, 8.0])
 def test_noisier_features_get_a_stronger_penalty(noise: float) -> None:
     clear = probe_of(split(60, 0, noise=0.8), split(60, 1, noise=0.8)).penalty
