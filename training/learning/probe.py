@@ -19,10 +19,10 @@ from training.learning.calibration import Answers, joined, log_losses
 from training.learning.encoded_split import EncodedSplit
 
 FOLDS = 5
-_CROSS_FITTED = 2000  # items; with more, the validation split alone chooses the penalty
+CROSS_FITTED = 2000  # items; with more, validation alone chooses the penalty, and a sample of this size the balance
 _BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
-_EQUAL = 3  # the position of balance 1
-_PENALTIES = tuple(10 ** (power / 2) for power in range(7, -7, -1))  # strongest first
+_PENALTIES = tuple(10 ** (power / 2) for power in range(7, -5, -1))  # strongest first
+_LEAST_GAIN = 1e-3  # of the mean log loss of held-out items, for which the search goes on
 _SMALLEST = 1e-6  # root mean square
 _STEPS, _TOLERANCE = 50, 1e-5  # of L-BFGS for each penalty, and of the loss
 
@@ -51,9 +51,9 @@ def fit_probe(
     """Fit the probe on the training split.
 
     The log loss of held-out items under their missing table chooses the balance of the towers and the penalty. For a
-    balance, the penalty is lowered from the strongest on until the loss rises. From equal towers on, the balance is
-    moved while the loss falls. The held-out items are the validation split and, of a training split of at most 2,000
-    items, five folds.
+    balance, the penalty is lowered from the strongest on while the loss falls. From equal towers on, the balance is
+    moved while it falls. The held-out items are the validation split and, of a training split of at most 2,000
+    items, five folds. Of a larger one, 2,000 random items choose the balance.
 
     Args:
         encoded, tables: of `train` and `validation`.
@@ -61,28 +61,27 @@ def fit_probe(
         modality_dropout: the weight of a complete item's answers without its image or text, as in training.
     """
     train, validation = (replace(encoded[name], natural=tables[name]) for name in ("train", "validation"))
-    rows = _rows(train, modality_dropout)
-    fold = torch.from_numpy(groups % FOLDS)
+    rows, is_small = _rows(train, modality_dropout), len(groups) <= CROSS_FITTED
     parts, views = [rows], [(validation, torch.ones(len(validation.targets), dtype=torch.bool))]
-    if len(groups) <= _CROSS_FITTED:
-        parts += [rows.where(fold[rows.item] != number) for number in range(FOLDS)]
-        views += [(train, fold == number) for number in range(FOLDS)]
+    for fold in _folds(groups) if is_small else ():
+        parts.append(rows.where(~fold[rows.item]))
+        views.append((train, fold))
 
-    @cache
-    def solved(position: int) -> _Solution:
-        """The best solution at the balance of this position."""
-        searches = [_Search(part, classes, problem, _BALANCES[position]) for part in parts]
-        best = _Solution(math.inf, math.nan, [])
+    def solve(parts: list[_Rows], balance: float) -> _Solution:
+        searches, best = [_Search(part, classes, problem, balance) for part in parts], _Solution(math.inf, math.nan, [])
         for penalty in _PENALTIES:
             heads = [search.solve(penalty) for search in searches]
-            loss = sum(_log_loss(head, *view, problem) for head, view in zip(heads, views, strict=True))
-            if not loss < best.loss:
+            losses = torch.cat([_log_losses(head, *view, problem) for head, view in zip(heads, views, strict=True)])
+            loss = float(losses.mean())
+            if not loss < best.loss - _LEAST_GAIN:
                 break
             best = _Solution(loss, penalty, heads)
         return best
 
-    position = _lowest(lambda position: solved(position).loss)
-    _, penalty, heads = solved(position)
+    sample = parts if is_small else [_sampled(rows, len(groups))]
+    solution = cache(lambda balance: solve(sample, balance))
+    balance = _lowest(lambda balance: solution(balance).loss)
+    _, penalty, heads = solution(balance) if is_small else solve(parts, balance)
     held_out = {
         pattern: joined([_of_view(head, *view, pattern) for head, view in zip(heads, views, strict=True)])
         for pattern in Pattern
@@ -90,22 +89,34 @@ def fit_probe(
     return Probe(heads[0], penalty, held_out)
 
 
+def _folds(groups: NDArray[np.intp]) -> list[Tensor]:
+    """Masks (N,) of the items of each fold. A fold that would have no items, or all of them, is left out."""
+    folds = [torch.from_numpy(groups % FOLDS == number) for number in range(FOLDS)]
+    return [fold for fold in folds if fold.any() and not fold.all()]
+
+
+def _sampled(rows: _Rows, items: int) -> _Rows:
+    """The rows of random items."""
+    order = torch.randperm(items, generator=torch.Generator().manual_seed(0))
+    return rows.where(torch.isin(rows.item, order[:CROSS_FITTED]))
+
+
 class _Solution(NamedTuple):
-    """The summed log loss of the held-out items, the penalty, and the heads: of all rows first, then without a fold."""
+    """The mean log loss of the held-out items, the penalty, and the heads: of all rows first, then without a fold."""
 
     loss: float
     penalty: float
     heads: list[nn.Linear]
 
 
-def _lowest(loss: Callable[[int], float]) -> int:
-    """The position in `_BALANCES` from which neither neighbour has a lower loss, found by walking from the middle."""
-    position = _EQUAL
+def _lowest(loss: Callable[[float], float]) -> float:
+    """The balance whose neighbours in `_BALANCES` have no lower loss, found by walking from the middle."""
+    position = _BALANCES.index(1.0)
     while True:
-        neighbours = [near for near in (position, position - 1, position + 1) if 0 <= near < len(_BALANCES)]
-        best = min(neighbours, key=loss)
-        if best == position:
-            return position
+        near = [each for each in (position, position - 1, position + 1) if 0 <= each < len(_BALANCES)]
+        best = min(near, key=lambda each: loss(_BALANCES[each]))
+        if loss(_BALANCES[best]) > loss(_BALANCES[position]) - _LEAST_GAIN:
+            return _BALANCES[position]
         position = best
 
 
@@ -179,10 +190,9 @@ def _rows(encoded: EncodedSplit, modality_dropout: float) -> _Rows:
     return _Rows(torch.cat(features), encoded.targets[chosen], torch.cat(weights), chosen)
 
 
-def _log_loss(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, problem: Problem) -> float:
-    """The summed log loss of the chosen items as they come."""
-    logits = encoded.logits(head, encoded.natural)[chosen]
-    return float(log_losses(logits, encoded.targets[chosen], problem).sum())
+def _log_losses(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, problem: Problem) -> Tensor:
+    """The log loss (n,) of each of the chosen items as they come."""
+    return log_losses(encoded.logits(head, encoded.natural)[chosen], encoded.targets[chosen], problem)
 
 
 def _of_view(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, pattern: Pattern) -> Answers:

@@ -119,6 +119,29 @@ def test_items_of_one_group_are_held_out_together() -> None:
     assert known(np.arange(100) % 10) < 0.6
 
 
+@pytest.mark.parametrize("groups", [[0] * 30, [3] * 29 + [4], [*range(3)] * 10], ids=["one", "two", "three"])
+def test_few_groups_leave_few_folds(groups: list[int]) -> None:
+    probe = probe_of(split(30, 0, noise=0.4), split(10, 1, noise=0.4), groups=np.array(groups))
+
+    held_out = len(probe.held_out[Pattern.BOTH].item)
+    assert held_out == (10 if len(set(groups)) == 1 else 40)
+    assert accuracy(probe, split(200, 2, noise=0.4)) > 0.9
+
+
+@pytest.mark.parametrize("most", [10, 20, 50])
+def test_of_many_items_a_sample_chooses_the_balance_and_all_are_fitted(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    train, validation, test = split(300, 0, noise=1.5), split(100, 1, noise=1.5), split(400, 2, noise=1.5)
+    cross_fitted = accuracy(probe_of(train, validation), test)
+    monkeypatch.setattr("training.learning.probe.CROSS_FITTED", most)
+
+    probe = probe_of(train, validation)
+
+    assert len(probe.held_out[Pattern.BOTH].item) == 100
+    assert accuracy(probe, test) > cross_fitted - 0.02
+
+
 def test_patterns_that_no_item_has_have_no_held_out_answers() -> None:
     splits = (split(30, 0), split(10, 1))
     texts = [replace(each, natural=np.full_like(each.natural, Lacks.IMAGE)) for each in splits]

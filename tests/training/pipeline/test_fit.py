@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from training.cli import app
-from training.config import TaskConfig
+from training.config import TaskConfig, TrainConfig
 from training.data.splits import load_data
 from training.learning.candidate import Choice
 from training.learning.run_folder import read_json
@@ -282,7 +282,8 @@ def test_two_labels_that_texts_separate_are_learnt_with_default_values(
     table = tmp_path / "items.csv"
     lines = [f"{words[row % 2]} {row // 2},{'ab'[row % 2]}\n" for row in range(rows)]
     table.write_text("text,label\n" + "".join(lines))
-    config = make_config(data={"train": str(table), "image": None}, missing={}, train={})
+    train = TrainConfig().model_dump()
+    config = make_config(data={"train": str(table), "image": None}, missing={}, train=train)
 
     fit(config, load_data(config), tmp_path / "run", lambda _: None)
 
