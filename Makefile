@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PORT ?= 8000
 SBOM_OF ?= $(BIN)/python
 FAULTS ?= tests/faults
+SMALL_DATA ?= build/small_data
 
 # gpu where Linux on x86-64 has an NVIDIA driver; `make setup ACCELERATOR=gpu` (or cpu) decides otherwise.
 ACCELERATOR ?= $(shell test "$$(uname -sm)" = "Linux x86_64" \
@@ -21,10 +22,11 @@ OTHER_RUNTIME := $(if $(filter gpu,$(ACCELERATOR)),onnxruntime,onnxruntime_gpu)
 SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
 EVERYTHING := $(VENV)/.installed-everything-$(ACCELERATOR)
 BENCH := $(VENV)/.installed-bench-$(ACCELERATOR)
+TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check screenshots lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench trust gpu-check screenshots lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +91,9 @@ bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare
 gpu-check: ## Check training and serving on the NVIDIA GPU of this machine; under 8 minutes (GPU_CHECK=--dry-run: on the CPU)
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,python3) -m benchmarks.gpu.check $(GPU_CHECK)
 
+trust: $(TRUST) ## Fit ten small data sets beside logistic regression; writes docs/method.md; about 40 minutes on 2 cores
+	HF_HUB_OFFLINE=1 $(BIN)/python -m examples.small_data.trust $(SMALL_DATA)
+
 screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chromium
 	$(BIN)/python -m examples.screenshots docs/images
 
@@ -119,6 +124,10 @@ $(EVERYTHING): pyproject.toml constraints.txt | $(BIN)/python
 
 $(BENCH): pyproject.toml constraints.txt | $(BIN)/python
 	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)bench)
+	@touch $(SERVING) $(EVERYTHING)
+
+$(TRUST): pyproject.toml constraints.txt | $(BIN)/python
+	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)trust)
 	@touch $(SERVING) $(EVERYTHING)
 
 $(FUZZ): pyproject.toml constraints.txt | $(BIN)/python

@@ -80,7 +80,13 @@ def bench(
                     "backbone": str(folder / "backbone"),
                     "data": {split: str(path) for split, path in paths.items()},
                     "missing": {split: {"ratio": ratio} for split in paths},
-                    "train": {"epochs": epochs, "batch_size": 16, "cache_trunk": cached},
+                    "train": {
+                        "epochs": epochs,
+                        "batch_size": 16,
+                        "cache_trunk": cached,
+                        "probe": False,
+                        "patience": None,
+                    },
                 }
             )
             data = load_data(config)

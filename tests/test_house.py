@@ -87,7 +87,7 @@ def test_a_dependency_that_is_run_has_both_bounds_and_its_pin_between_them():
         assert operators == ["<", ">="], requirement
         assert pins()[normal(requirement.name)] in requirement.specifier, requirement
 
-    assert extras.keys() == RUNTIME_EXTRAS | {"bench", "dev", "docs", "fuzz"}
+    assert extras.keys() == RUNTIME_EXTRAS | {"bench", "dev", "docs", "fuzz", "trust"}
 
 
 def test_both_runtimes_have_one_version():

@@ -103,9 +103,10 @@ class TrainConfig(_Frozen):
     """Optimisation: AdamW, cosine schedule with warm-up."""
 
     epochs: PositiveInt | None = None  # left out: 20, or as many as 300 steps need
+    patience: PositiveShare | None = 0.25  # end after this share of the epochs without a better score; null: never
     batch_size: PositiveInt | None = None  # left out: 256, or as little as 300 steps in 20 epochs need, but at least 16
-    learning_rate: PositiveFloat = 1e-2  # of the head
-    adapter_rate: PositiveFloat = 0.1  # learning rate of the adapter, as a multiple of the head's
+    learning_rate: PositiveFloat = 3e-4  # of the head: low, because it starts at the probe's optimum; without, 1e-2
+    adapter_rate: PositiveFloat = 3.0  # the adapter's rate as a multiple of the head's; without the probe 0.1
     weight_decay: NonNegative = 0.02
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
@@ -114,7 +115,7 @@ class TrainConfig(_Frozen):
     distillation: NonNegative = 0.5  # weight of the complete item's answer as a target for those answers
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every label counts the same, however rare it is
-    probe: bool = False  # start at the linear probe on the frozen features, and keep it if training does not beat it
+    probe: bool = True  # start at the linear probe on the frozen features, and keep it if training does not beat it
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 

@@ -19,9 +19,10 @@ def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[[Path
 
 @pytest.fixture
 def make_config(tiny_backbone: Path, parquet: dict[str, str]) -> Callable[..., TaskConfig]:
-    """`make_config(**fields)`: a configuration of the made task."""
+    """`make_config(**fields)`: a configuration of the made task, without the probe and early stopping by default."""
 
     def make(**fields: Any) -> TaskConfig:
+        train = fields.pop("train", {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2})
         data = {**parquet, "label": "labels" if fields.get("problem") == "multi_label" else "label"}
         missing = {"type": "both", "ratio": 0.5}
         values = {
@@ -30,7 +31,7 @@ def make_config(tiny_backbone: Path, parquet: dict[str, str]) -> Callable[..., T
             "backbone": str(tiny_backbone),
             "data": data,
             "missing": {"train": missing, "validation": missing, "test": missing},
-            "train": {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2},
+            "train": {"probe": False, "patience": None, **train},
             **fields,
         }
         return TaskConfig.model_validate(values)

@@ -35,6 +35,14 @@ def test_show_counts_the_parameters_that_the_paper_counts(name: str, trainable: 
     assert line.split()[2] == trainable
 
 
+@pytest.mark.parametrize("name", ["mmimdb", "food101", "hateful_memes"])
+def test_the_papers_configurations_have_the_papers_training(name: str) -> None:
+    train = load_config(CONFIGS / f"{name}.yaml").train
+
+    assert (train.probe, train.patience) == (False, None)
+    assert (train.learning_rate, train.adapter_rate, train.modality_dropout, train.distillation) == (0.01, 1, 0, 0)
+
+
 def test_dotted_flags_override(tmp_path: Path) -> None:
     config = load_config(CONFIGS / "mmimdb.yaml", ["--train.epochs", "3", "--mora.rank=8", "--missing.test.ratio", "0"])
 

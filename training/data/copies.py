@@ -8,6 +8,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.data.examples import Example
 
 _SHOWN_GROUPS, _SHOWN_ROWS = 2, 2
@@ -45,6 +48,12 @@ def groups_of_copies(items: Iterable[Example]) -> list[list[Example]]:
     for item in items:
         groups.setdefault(copy_key(item), []).append(item)
     return [*groups.values()]
+
+
+def copy_numbers(items: Iterable[Example]) -> NDArray[np.intp]:
+    """(items,): the number of each item's group of copies."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(copy_key(item), len(numbers)) for item in items], dtype=np.intp)
 
 
 def find_repeats(splits: Items) -> list[Repeats]:

@@ -14,6 +14,7 @@ from torch.nn import functional
 from model_store import Calibration, Pattern, Problem
 
 BINS = 15
+FEW_ITEMS = 50  # with fewer, the prior decides more of a pattern's temperature than its items
 _FOLDS = 5
 _PRIOR_POSITIVES = 30  # weight of the mean F1 of all labels, as a number of positives
 _CANDIDATES = np.round(np.arange(0.02, 0.99, 0.01), 2)
@@ -60,25 +61,30 @@ def calibrate(answers: Mapping[Pattern, Answers], problem: Problem) -> dict[Patt
 
 
 def fit_temperatures(answers: Mapping[Pattern, Answers], problem: Problem) -> dict[Pattern, float]:
-    """The temperature T of each pattern; 1 where it does not make held-out answers more likely.
+    """The temperature T of each pattern; 1 where it does not clearly make held-out answers more likely.
 
     T maximises the likelihood of `logits / T` (Guo et al. 2017, arXiv 1706.04599) times a prior, which decides where
     items are few: log T is normal around a common log temperature, and that one is normal around 0. Cross-validation
-    over the items decides whether a pattern's T is used.
+    over the items decides whether a pattern's T is used: its gain over T = 1 must exceed a standard error.
     """
     losses = {pattern: _losses(each, problem) for pattern, each in answers.items()}  # (n, temperatures)
     temperatures = _most_likely({pattern: rows.sum(dim=0) for pattern, rows in losses.items()})
-    gain = dict.fromkeys(losses, 0.0)  # log likelihood of the held-out answers over T = 1
+    gains: dict[Pattern, list[Tensor]] = {pattern: [] for pattern in losses}  # log likelihood of items over T = 1
     for fold in range(_FOLDS):
         held_out = {pattern: each.item % _FOLDS == fold for pattern, each in answers.items()}
         others = _most_likely({pattern: rows[~held_out[pattern]].sum(dim=0) for pattern, rows in losses.items()})
         for pattern, rows in losses.items():
-            total = rows[held_out[pattern]].sum(dim=0)
-            gain[pattern] += float(total[_ONE] - total[others[pattern]])
+            own = rows[held_out[pattern]]
+            gains[pattern].append(own[:, _ONE] - own[:, others[pattern]])
     return {
-        pattern: float(_LOG_TEMPERATURES[chosen].exp()) if gain[pattern] > 0 else 1.0
+        pattern: float(_LOG_TEMPERATURES[chosen].exp()) if _is_clear(torch.cat(gains[pattern])) else 1.0
         for pattern, chosen in temperatures.items()
     }
+
+
+def _is_clear(gains: Tensor) -> bool:
+    """Whether the sum of the items' gains (n,) exceeds its standard error."""
+    return len(gains) > 1 and float(gains.sum()) > float(gains.std()) * len(gains) ** 0.5
 
 
 def log_losses(logits: Tensor, targets: Tensor, problem: Problem, weights: Tensor | None = None) -> Tensor:

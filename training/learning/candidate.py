@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from model_store import Calibration, Pattern, Problem
 from training.config import TaskConfig
-from training.data.missing import Table, picture_numbers
+from training.data.copies import copy_numbers
+from training.data.missing import Table
 from training.data.splits import TaskData
 from training.learning.batches import Collator
 from training.learning.calibration import Answers, calibrate, log_losses
@@ -43,6 +45,10 @@ class Candidate:
     def calibration(self) -> dict[Pattern, Calibration]:
         """Temperature and thresholds of each pattern."""
         return calibrate(self.held_out, self.config.problem)
+
+    def calibration_items(self) -> dict[str, int]:
+        """The number of held-out items that each pattern's temperature is fitted on."""
+        return {pattern.value: len(answers.item) for pattern, answers in self.held_out.items()}
 
 
 def adapted(
@@ -79,7 +85,7 @@ def probed(
     model.split_at(model.backbone, *first_tail_layers)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     encoded = encode_splits(model, data, collator, ("train", *SCORED))
-    groups, dropout = picture_numbers(data.train), config.train.modality_dropout
+    groups, dropout = copy_numbers(data.train.items), config.train.modality_dropout
     probe = fit_probe(encoded, tables, groups, len(data.labels), config.problem, dropout, class_weights)
     model.cpu().head.load_state_dict(probe.head.state_dict())
     return Candidate(config, model, encoded, probe.held_out)
@@ -96,16 +102,45 @@ def calibratable(candidate: Candidate, class_weights: torch.Tensor | None) -> Ca
     return replace(candidate, held_out=remove_shift(candidate.model.head, candidate.held_out, class_weights))
 
 
-def better(probe: Candidate, trained: Candidate, table: Table) -> Candidate:
-    """The trained model if its validation answers are clearly more likely than the probe's, else the probe.
+@dataclass(frozen=True)
+class Choice:
+    """The linear probe against the trained model, by their calibrated log losses on validation.
 
-    "Clearly" is more than two standard errors of the mean difference of the items' log losses, after calibration.
+    `gain` is the mean of the probe's loss minus the trained model's, and `error` its standard error over the items.
     """
+
+    probe: Candidate
+    trained: Candidate
+    gain: float
+    error: float
+
+    @property
+    def best(self) -> Candidate:
+        """The trained model if its gain is clear: more than two standard errors. Else the probe."""
+        return self.trained if self.gain > _CLEAR * self.error else self.probe
+
+    def summary(self) -> dict[str, Any]:
+        """The result and its reason, for metrics.json."""
+        error = round(self.error, 6) if math.isfinite(self.error) else None
+        return {"result": self._name, "log_loss_gain": round(self.gain, 6), "standard_error": error}
+
+    def __str__(self) -> str:
+        method, direction = self.trained.config.method, "lower" if self.gain > 0 else "higher"
+        reason = f"on validation the log loss of {method} is {abs(self.gain):.3f} {direction}"
+        if self.gain > 0:
+            reason += f" (standard error {self.error:.3f}; more than two of them count)"
+        return f"{self._name} is the result: {reason}"
+
+    @property
+    def _name(self) -> str:
+        return self.trained.config.method if self.best is self.trained else "the linear probe"
+
+
+def choose(probe: Candidate, trained: Candidate, table: Table) -> Choice:
+    """Compare both on the validation split under its missing table."""
     difference = _validation_losses(probe, table) - _validation_losses(trained, table)
-    if len(difference) < 2:
-        return probe
-    error = difference.std() / math.sqrt(len(difference))
-    return trained if difference.mean() > _CLEAR * error else probe
+    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    return Choice(probe, trained, float(difference.mean()), error)
 
 
 def _validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:

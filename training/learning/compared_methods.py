@@ -8,6 +8,8 @@ OURS = "ours"  # the method of the unchanged configuration
 
 _PLAIN: dict[str, JsonValue] = {
     "mora.without": None,
+    "train.probe": False,
+    "train.patience": None,
     "train.adapter_rate": 1.0,
     "mora.dropout": 0.1,
     "train.modality_dropout": 0.0,

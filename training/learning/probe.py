@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +19,10 @@ from training.learning.calibration import Answers, joined, log_losses
 from training.learning.encoded_split import EncodedSplit
 
 FOLDS = 5
-_CROSS_FITTED = 2000  # items; with more, the validation split alone chooses the penalty
-_BALANCES = (0.6, 1.0, 1.7)
-_FIRST_PENALTY = 100.0  # at which the balances are compared
-_PENALTIES = tuple(10 ** (power / 2) for power in range(6, -7, -1))  # strongest first
+CROSS_FITTED = 2000  # items; with more, validation alone chooses the penalty, and a sample of this size the balance
+_BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
+_PENALTIES = tuple(10 ** (power / 2) for power in range(7, -5, -1))  # strongest first
+_LEAST_GAIN = 1e-3  # of the mean log loss of held-out items, for which the search goes on
 _SMALLEST = 1e-6  # root mean square
 _STEPS, _TOLERANCE = 50, 1e-5  # of L-BFGS for each penalty, and of the loss
 
@@ -49,9 +51,10 @@ def fit_probe(
 ) -> Probe:
     """Fit the probe on the training split.
 
-    The log loss of held-out items under their missing table chooses the balance of the towers at one penalty, and then
-    the penalty: from the strongest on, until the loss rises. The held-out items are the validation split and,
-    of a training split of at most 2,000 items, five folds.
+    The log loss of held-out items under their missing table chooses the balance of the towers and the penalty. For a
+    balance, the penalty is lowered from the strongest on while the loss falls. From equal towers on, the balance is
+    moved while it falls. The held-out items are the validation split and, of a training split of at most 2,000
+    items, five folds. Of a larger one, 2,000 random items choose the balance.
 
     Args:
         encoded, tables: of `train` and `validation`.
@@ -60,34 +63,66 @@ def fit_probe(
         class_weights: (C,), of the loss and of the held-out log loss.
     """
     train, validation = (replace(encoded[name], natural=tables[name]) for name in ("train", "validation"))
-    rows = _rows(train, modality_dropout)
-    fold = torch.from_numpy(groups % FOLDS)
+    rows, is_small = _rows(train, modality_dropout), len(groups) <= CROSS_FITTED
     parts, views = [rows], [(validation, torch.ones(len(validation.targets), dtype=torch.bool))]
-    if len(groups) <= _CROSS_FITTED:
-        parts += [rows.where(fold[rows.item] != number) for number in range(FOLDS)]
-        views += [(train, fold == number) for number in range(FOLDS)]
+    for fold in _folds(groups) if is_small else ():
+        parts.append(rows.where(~fold[rows.item]))
+        views.append((train, fold))
 
-    def solved(searches: list[_Search], penalty: float) -> tuple[float, list[nn.Linear]]:
-        """The log loss of the held-out items, and the heads."""
-        heads = [search.solve(penalty) for search in searches]
-        return sum(
-            _log_loss(head, *view, problem, class_weights) for head, view in zip(heads, views, strict=True)
-        ), heads
+    def solve(parts: list[_Rows], balance: float) -> _Solution:
+        searches, best = (
+            [_Search(part, classes, problem, balance, class_weights) for part in parts],
+            _Solution(math.inf, math.nan, []),
+        )
+        for penalty in _PENALTIES:
+            heads = [search.solve(penalty) for search in searches]
+            losses = [_log_losses(head, *view, problem, class_weights) for head, view in zip(heads, views, strict=True)]
+            loss = float(torch.cat(losses).mean())
+            if not loss < best.loss - _LEAST_GAIN:
+                break
+            best = _Solution(loss, penalty, heads)
+        return best
 
-    candidates = [[_Search(part, classes, problem, balance, class_weights) for part in parts] for balance in _BALANCES]
-    searches = min(candidates, key=lambda searches: solved(searches, _FIRST_PENALTY)[0])
-    least, penalty = math.inf, math.nan
-    heads: list[nn.Linear] = []
-    for weaker in _PENALTIES:
-        loss, solutions = solved(searches, weaker)
-        if not loss < least:
-            break
-        least, penalty, heads = loss, weaker, solutions
+    sample = parts if is_small else [_sampled(rows, len(groups))]
+    solution = cache(lambda balance: solve(sample, balance))
+    balance = _lowest(lambda balance: solution(balance).loss)
+    _, penalty, heads = solution(balance) if is_small else solve(parts, balance)
     held_out = {
         pattern: joined([_of_view(head, *view, pattern) for head, view in zip(heads, views, strict=True)])
         for pattern in Pattern
     }
     return Probe(heads[0], penalty, held_out)
+
+
+def _folds(groups: NDArray[np.intp]) -> list[Tensor]:
+    """Masks (N,) of the items of each fold. A fold that would have no items, or all of them, is left out."""
+    folds = [torch.from_numpy(groups % FOLDS == number) for number in range(FOLDS)]
+    return [fold for fold in folds if fold.any() and not fold.all()]
+
+
+def _sampled(rows: _Rows, items: int) -> _Rows:
+    """The rows of random items."""
+    order = torch.randperm(items, generator=torch.Generator().manual_seed(0))
+    return rows.where(torch.isin(rows.item, order[:CROSS_FITTED]))
+
+
+class _Solution(NamedTuple):
+    """The mean log loss of the held-out items, the penalty, and the heads: of all rows first, then without a fold."""
+
+    loss: float
+    penalty: float
+    heads: list[nn.Linear]
+
+
+def _lowest(loss: Callable[[float], float]) -> float:
+    """The balance whose neighbours in `_BALANCES` have no lower loss, found by walking from the middle."""
+    position = _BALANCES.index(1.0)
+    while True:
+        near = [each for each in (position, position - 1, position + 1) if 0 <= each < len(_BALANCES)]
+        best = min(near, key=lambda each: loss(_BALANCES[each]))
+        if loss(_BALANCES[best]) > loss(_BALANCES[position]) - _LEAST_GAIN:
+            return _BALANCES[position]
+        position = best
 
 
 @dataclass(frozen=True)
@@ -106,8 +141,8 @@ class _Rows:
 class _Search:
     """The head that minimises `mean loss + penalty / (4 P) * |W|^2`. Each search starts at the solution before.
 
-    W is the weight over centred features, in which the image tower has the root mean square `balance` and the text
-    tower 1 / `balance`: the penalty is weaker for the tower with the larger features.
+    W is the weight over centred features with root mean square 1, in which the image tower is larger than the text
+    tower by the square of `balance`: the penalty is weaker for the tower with the larger features.
     """
 
     def __init__(
@@ -118,7 +153,8 @@ class _Search:
         self._mean = rows.features.mean(dim=0)
         towers = (rows.features - self._mean).reshape(len(rows.features), 2, -1)  # (N, 2, P)
         size = towers.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp_min(_SMALLEST)  # 0: no item has the modality
-        size = size / torch.tensor([balance, 1 / balance]).reshape(1, 2, 1)
+        share = torch.tensor([balance, 1 / balance])
+        size = size / (share / share.square().mean().sqrt()).reshape(1, 2, 1)
         self._inputs, self._size = (towers / size).flatten(1), size.expand(1, *towers.shape[1:]).flatten()
         self._scaled = nn.Linear(self._inputs.shape[1], classes)
         nn.init.zeros_(self._scaled.weight)
@@ -163,12 +199,12 @@ def _rows(encoded: EncodedSplit, modality_dropout: float) -> _Rows:
     return _Rows(torch.cat(features), encoded.targets[chosen], torch.cat(weights), chosen)
 
 
-def _log_loss(
+def _log_losses(
     head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, problem: Problem, class_weights: Tensor | None
-) -> float:
-    """The summed log loss of the chosen items as they come."""
+) -> Tensor:
+    """The log loss (n,) of each of the chosen items as they come."""
     logits = encoded.logits(head, encoded.natural)[chosen]
-    return float(log_losses(logits, encoded.targets[chosen], problem, class_weights).sum())
+    return log_losses(logits, encoded.targets[chosen], problem, class_weights)
 
 
 def _of_view(head: nn.Linear, encoded: EncodedSplit, chosen: Tensor, pattern: Pattern) -> Answers:

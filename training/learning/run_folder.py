@@ -38,10 +38,9 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     settings = absolute(config.model_dump(mode="json", exclude={"export", "publish"}))  # these may change afterwards
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
-    if not config.train.probe:
-        del settings["train"]["probe"]  # nor this one
-    if config.train.class_weights == "none":
-        del settings["train"]["class_weights"]  # nor this one
+    for field, without in (("probe", False), ("patience", None), ("class_weights", "none")):  # nor these
+        if settings["train"][field] == without:
+            del settings["train"][field]
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch.nn.utils import get_total_norm
-from transformers import EvalPrediction, PrinterCallback, Trainer, TrainingArguments
+from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainingArguments
 
 from model_store import Problem
 from training.config import TaskConfig
@@ -168,6 +168,7 @@ def training_arguments(config: TaskConfig, items: int, folder: Path) -> Training
         save_strategy="epoch",
         save_total_limit=2,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # the epochs without a better score are counted on
         metric_for_best_model="selection",
         logging_strategy="epoch",
         remove_unused_columns=False,
@@ -217,7 +218,7 @@ def train(
     Returns:
         The Trainer's log.
     """
-    selection = selection_metric(config, data.labels, data.validation)
+    selection, patience = selection_metric(config, data.labels, data.validation), config.train.patience
     trainer = AdapterTrainer(
         config,
         model=model,
@@ -227,6 +228,8 @@ def train(
         eval_dataset=MaskedExamples(data.validation, tables["validation"]),
         compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, selection),
     )
+    if patience is not None:
+        trainer.add_callback(EarlyStoppingCallback(math.ceil(patience * arguments.num_train_epochs)))
     trainer.remove_callback(PrinterCallback)
     lines = EpochLines(selection, Console())
     trainer.add_callback(lines)

@@ -19,6 +19,7 @@ from training.pipeline.kept_runs import metrics_of
 from training.pipeline.ladder_search import best, rates_around, search_ladder
 
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
+_PAPER_RATE = 1e-2  # METHOD: official configurations
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Runs:
 
 
 def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
-    """The content of comparison.json. Without `search`, every method has the learning rate of the configuration."""
+    """The content of comparison.json. Without `search`, every method has its `start_rate`."""
     config, data = runs.config, runs.data
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
@@ -53,7 +54,7 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     metric = headline_metric(config.problem, data.labels, data.validation)
     results = {}
     for name in methods:
-        rate = config.train.learning_rate
+        rate = start_rate(config, name)
         searched: dict[float, float | None] = {}
         if search:
             rate, searched = search_rate(runs, name, seeds[0])
@@ -65,6 +66,13 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     shutil.rmtree(runs.trunk_cache, ignore_errors=True)
     header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
     return {**header, "methods": results}
+
+
+def start_rate(config: TaskConfig, name: str) -> float:
+    """The configured learning rate; if none is, the paper's for methods without the probe: the default is too low."""
+    is_plain = METHODS[name].get("train.probe") is False
+    is_given = "learning_rate" in config.train.model_fields_set
+    return _PAPER_RATE if is_plain and not is_given else config.train.learning_rate
 
 
 def search_rate(runs: Runs, name: str, seed: int) -> tuple[float, dict[float, float | None]]:
@@ -82,7 +90,7 @@ def search_rate(runs: Runs, name: str, seed: int) -> tuple[float, dict[float, fl
             runs.announce(f"{name}: {error}")
             return None
 
-    centre = runs.config.train.learning_rate * (_FULL if name == "full" else 1.0)
+    centre = start_rate(runs.config, name) * (_FULL if name == "full" else 1.0)
     scores = search_ladder(*rates_around(centre), validation_score)
     return best(scores), scores
 

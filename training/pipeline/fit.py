@@ -6,7 +6,7 @@ A killed `fit` resumes at its last checkpoint.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from training.data.splits import TaskData
 from training.learning import run_folder
 from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
-from training.learning.candidate import Candidate, adapted, better, calibratable, probed
+from training.learning.calibration import FEW_ITEMS
+from training.learning.candidate import Candidate, Choice, adapted, calibratable, choose, probed
 from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import SCORED
-from training.learning.evaluation import evaluate_splits
+from training.learning.evaluation import evaluate_splits, headline_metric
 from training.learning.item_scores import item_scores, write_item_scores
 from training.learning.processes import is_main_process
 from training.learning.runs import TrainedTask, build, save_trained
@@ -86,13 +87,12 @@ def fit(
         model.head.load_state_dict(probe.model.head.state_dict())
         probe = calibratable(probe, weights)
     history = train(model, collator, config, data, tables, arguments, checkpoint)
-    chosen = trained = calibratable(adapted(config, model, data, tables, collator), weights)
+    chosen, choice = calibratable(adapted(config, model, data, tables, collator), weights), None
     if probe is not None:
-        chosen = better(probe, trained, tables["validation"])
-    if chosen is not trained:
-        announce(f"{config.method} does not beat the linear probe on validation, so the probe is the result")
+        choice = choose(probe, chosen, tables["validation"])
+        chosen = choice.best
     chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
-    return _conclude(folder, chosen, probe, preprocessor, data, tables, history, started)
+    return _conclude(folder, chosen, choice, preprocessor, data, tables, history, started, announce)
 
 
 def import_model(
@@ -112,35 +112,39 @@ def import_model(
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
     imported = adapted(config, model, data, tables, collator)
-    return _conclude(folder, imported, None, preprocessor, data, tables, [], started)
+    return _conclude(folder, imported, None, preprocessor, data, tables, [], started, announce)
 
 
 def _conclude(
     folder: Path,
     chosen: Candidate,
-    probe: Candidate | None,
+    choice: Choice | None,
     preprocessor: Preprocessor,
     data: TaskData,
     tables: dict[str, Table],
     history: list[dict[str, float]],
     started: float,
+    announce: Callable[[str], None],
 ) -> TrainedTask:
     """Calibrate, evaluate, report and save a model whose weights are final.
 
     Args:
-        probe: the linear probe, with which the report compares the model.
+        choice: the comparison of the model with the linear probe.
         history: the Trainer's log, or empty.
     """
     trained = _trained_task(chosen, preprocessor, data, tables)
     metrics: dict[str, Any] = _scores(chosen, tables)
     metrics["baselines"] = baselines(data, trained.config.problem)
-    if probe is not None:
-        metrics["probe"] = _scores(probe, tables)
+    metrics["calibration_items"] = chosen.calibration_items()
+    if choice is not None:
+        metrics["probe"] = _scores(choice.probe, tables) | choice.summary()
     metrics["trainable_parameters"] = chosen.model.trainable_parameters()
     seconds = history[-1]["seconds"] if history else 0.0
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
+        for note in _notes(choice, metrics, headline_metric(trained.config.problem, data.labels, data.validation)):
+            announce(note)
         report = report_html(report_data(trained, data, chosen.encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
         write_item_scores(folder, item_scores(trained, data, chosen.encoded["test"]))
@@ -150,6 +154,18 @@ def _conclude(
         run_folder.clean_up(folder)
     wait_for_all_processes()
     return trained
+
+
+def _notes(choice: Choice | None, metrics: dict[str, Any], headline: str) -> Iterator[str]:
+    """The yardstick and the reason of the result; patterns with too few items to be calibrated."""
+    if choice is not None:
+        scores = {split: metrics["probe"][split]["overall"][headline] for split in SCORED}
+        known = (f"{score:.4f} on {split}" for split, score in scores.items() if score is not None)
+        yield f"{headline} of the linear probe on the frozen features: {', '.join(known) or 'undefined'}"
+        yield str(choice)
+    for pattern, items in metrics["calibration_items"].items():
+        if 0 < items < FEW_ITEMS:
+            yield f"{pattern}: {items} held-out items are too few to calibrate by themselves; {FEW_ITEMS} are enough"
 
 
 def _trained_task(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.data.copies import copy_key, find_repeats, groups_of_copies, leaks
+from training.data.copies import copy_key, copy_numbers, find_repeats, groups_of_copies, leaks
 from training.data.examples import Example
 
 
@@ -39,6 +39,19 @@ def test_groups_and_their_items_keep_the_order_of_the_rows() -> None:
     items = [item(1, "cat"), item(2, None, "thanks"), item(3, "cat"), item(4, "dog"), item(5, None, "thanks")]
 
     assert [[each.row for each in group] for group in groups_of_copies(items)] == [[1, 3], [2, 5], [4]]
+
+
+@pytest.mark.parametrize(
+    ("items", "numbers"),
+    [
+        ([item(1, "cat"), item(2, "dog"), item(3, "cat"), item(4, "cat", "again")], [0, 1, 0, 0]),
+        ([item(1, None, "thanks"), item(2, "cat", "thanks"), item(3, None, " thanks")], [0, 1, 0]),
+        ([item(1, None, "a"), item(2, None, "b"), item(3, None, "a", "other")], [0, 1, 0]),
+        ([], []),
+    ],
+)
+def test_copies_have_one_number(items: list[Example], numbers: list[int]) -> None:
+    assert copy_numbers(items).tolist() == numbers
 
 
 def test_repeated_pictures_and_items_are_counted_within_and_across_splits() -> None:

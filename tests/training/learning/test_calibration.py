@@ -82,6 +82,15 @@ def test_a_temperature_that_does_not_help_held_out_items_is_not_used() -> None:
     assert temperature_of(logits, torch.tensor([0, 0, 0, 0, 1] * 8)) == 1.0  # as confident as it is right
 
 
+@pytest.mark.parametrize("items", [10, 40, 200])
+def test_scores_that_are_right_are_seldom_changed(items: int) -> None:
+    """Their labels are drawn from them, so a temperature could only fit noise."""
+    temperatures = [temperature_of(*drawn(seed, items)) for seed in range(30)]
+
+    assert sum(temperature != 1.0 for temperature in temperatures) <= 6
+    assert all(0.4 < temperature < 2.5 for temperature in temperatures)
+
+
 def test_without_items_scores_stay_unchanged() -> None:
     nothing = {pattern: answers(torch.zeros(0, 3), torch.zeros(0, 3)) for pattern in Pattern}
 

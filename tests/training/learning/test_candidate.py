@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from training.config import TaskConfig
 from training.data.missing import draw_tables
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
-from training.learning.candidate import Candidate, adapted, better, calibratable, probed
+from training.learning.candidate import Candidate, adapted, calibratable, choose, probed
 from training.learning.encoded_split import EncodedSplit
 from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
@@ -56,21 +57,43 @@ def test_the_trained_model_is_kept_only_if_it_is_clearly_better(
 ) -> None:
     candidates = [candidate(make_config, 1.0, *counts) for counts in (probe, trained)]
 
-    table = candidates[0].encoded["validation"].natural
+    choice = choose(*candidates, candidates[0].encoded["validation"].natural)
 
-    assert better(*candidates, table) is candidates[wins]
+    assert choice.best is candidates[wins]
+    assert choice.summary()["result"] == ("mora" if wins else "the linear probe")
+    assert (choice.gain > 0) is (trained[0] > probe[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "trained", "reason"),
+    [
+        ("mora", (38, 2), "mora is the result: on validation the log loss of mora is 0.* lower .standard error 0."),
+        ("lora", (31, 9), "the linear probe is the result: on validation the log loss of lora is 0.* lower .standard"),
+        ("head", (20, 20), "the linear probe is the result: on validation the log loss of head is 0.* higher$"),
+    ],
+)
+def test_the_choice_names_the_result_and_the_reason(
+    make_config: Make, method: str, trained: tuple[int, int], reason: str
+) -> None:
+    probe = candidate(make_config, 1.0, 30, 10)
+    other = replace(candidate(make_config, 1.0, *trained), config=make_config(method=method))
+
+    assert re.match(reason, str(choose(probe, other, probe.encoded["validation"].natural)))
 
 
 def test_overconfidence_alone_does_not_lose_because_temperatures_mend_it(make_config: Make) -> None:
     probe, trained = candidate(make_config, 0.2, 60, 20), candidate(make_config, 20.0, 78, 2)
 
-    assert better(probe, trained, trained.encoded["validation"].natural) is trained
+    assert choose(probe, trained, trained.encoded["validation"].natural).best is trained
 
 
 def test_one_item_never_decides_for_the_trained_model(make_config: Make) -> None:
     probe, trained = candidate(make_config, 1.0, 0, 1), candidate(make_config, 1.0, 1, 0)
 
-    assert better(probe, trained, trained.encoded["validation"].natural) is probe
+    choice = choose(probe, trained, trained.encoded["validation"].natural)
+
+    assert choice.best is probe
+    assert choice.summary()["standard_error"] is None
 
 
 @pytest.mark.parametrize("problem", Problem)

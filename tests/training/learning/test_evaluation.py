@@ -95,13 +95,41 @@ def test_rows_whose_features_are_not_finite_are_named(
 
 
 @pytest.mark.parametrize("headline", ["accuracy", "macro_f1"])
-def test_of_equal_scores_the_lower_log_loss_is_selected(headline: str) -> None:
-    epochs = [{headline: 0.5, "log_loss": loss} for loss in (0.7, 0.2, 30.0)]
-    better = {headline: 0.500001, "log_loss": 50.0}  # the least difference of two rounded scores
+@pytest.mark.parametrize("value", [0.0, 0.5, 0.999998])
+def test_of_equal_scores_the_lower_log_loss_is_selected(headline: str, value: float) -> None:
+    epochs = [{headline: value, "log_loss": loss} for loss in (0.7, 0.2, 30.0)]
+    better = {headline: value + 1e-6, "log_loss": 50.0}  # the least difference of two rounded scores
 
     selected = [selection_score(scores, headline) for scores in [*epochs, better]]
 
     assert sorted(range(4), key=lambda epoch: selected[epoch] or 0.0) == [2, 0, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("problem", "headline", "classes", "value"),
+    [
+        (Problem.SINGLE_LABEL, "accuracy", 3, 1.0),
+        (Problem.SINGLE_LABEL, "auroc", 2, 1.0),
+        (Problem.MULTI_LABEL, "macro_f1", 2, 1.0),
+        (Problem.MULTI_LABEL, "macro_f1", 4, 0.0),
+        (Problem.SINGLE_LABEL, "accuracy", 5, 0.0),
+        (Problem.SINGLE_LABEL, "auroc", 2, 0.0),
+    ],
+)
+def test_of_models_with_equal_answers_the_more_likely_one_is_selected(
+    problem: Problem, headline: str, classes: int, value: float
+) -> None:
+    """All models are right in every item, or wrong in every item, with another confidence each."""
+    true = torch.eye(classes).repeat(3, 1)
+    targets = true if problem is Problem.MULTI_LABEL else true.argmax(dim=1)
+    direction = (2 * true - 1) * (1.0 if value else -1.0)
+
+    models = [score(size * direction, targets, problem) for size in (0.1, 1.0, 3.0)]
+
+    assert [each[headline] for each in models] == [value] * 3
+    selected = [selection_score(each, headline) or 0.0 for each in models]
+    assert sorted(selected, reverse=not value) == selected
+    assert len(set(selected)) == 3
 
 
 def test_with_two_labels_the_log_loss_selects() -> None:

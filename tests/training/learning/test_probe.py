@@ -66,6 +66,22 @@ def test_the_size_of_a_towers_features_does_not_matter(text_scale: float) -> Non
     torch.testing.assert_close(logits, split(60, 2).logits(expected.head, test.natural), atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("informative", ["image", "text", "both"])
+def test_a_tower_that_shows_nothing_has_little_weight(informative: str) -> None:
+    """The balance of the towers follows the held-out items."""
+
+    def made(items: int, seed: int) -> EncodedSplit:
+        both, noise = split(items, seed, noise=0.8), split(items, seed + 50, noise=0.8)
+        silent = {"image": {"text": noise.text}, "text": {"image": noise.image}, "both": {}}[informative]
+        return replace(both, **silent)
+
+    probe = probe_of(made(45, 0), made(15, 1))
+
+    image, text = probe.head.weight.square().sum(dim=0).reshape(2, -1).sum(dim=1).sqrt().tolist()
+    assert image > 3 * text if informative == "image" else image < 3 * text
+    assert text > 3 * image if informative == "text" else text < 3 * image
+
+
 @pytest.mark.parametrize("noise", [0.3, 8.0])
 def test_noisier_features_get_a_stronger_penalty(noise: float) -> None:
     clear = probe_of(split(60, 0, noise=0.8), split(60, 1, noise=0.8)).penalty
@@ -102,6 +118,29 @@ def test_items_of_one_group_are_held_out_together() -> None:
 
     assert known(np.arange(100) // 7) > 0.6
     assert known(np.arange(100) % 10) < 0.6
+
+
+@pytest.mark.parametrize("groups", [[0] * 30, [3] * 29 + [4], [*range(3)] * 10], ids=["one", "two", "three"])
+def test_few_groups_leave_few_folds(groups: list[int]) -> None:
+    probe = probe_of(split(30, 0, noise=0.4), split(10, 1, noise=0.4), groups=np.array(groups))
+
+    held_out = len(probe.held_out[Pattern.BOTH].item)
+    assert held_out == (10 if len(set(groups)) == 1 else 40)
+    assert accuracy(probe, split(200, 2, noise=0.4)) > 0.9
+
+
+@pytest.mark.parametrize("most", [10, 20, 50])
+def test_of_many_items_a_sample_chooses_the_balance_and_all_are_fitted(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    train, validation, test = split(300, 0, noise=1.5), split(100, 1, noise=1.5), split(400, 2, noise=1.5)
+    cross_fitted = accuracy(probe_of(train, validation), test)
+    monkeypatch.setattr("training.learning.probe.CROSS_FITTED", most)
+
+    probe = probe_of(train, validation)
+
+    assert len(probe.held_out[Pattern.BOTH].item) == 100
+    assert accuracy(probe, test) > cross_fitted - 0.02
 
 
 def test_patterns_that_no_item_has_have_no_held_out_answers() -> None:

@@ -47,6 +47,26 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
         open_run(run, config, fewer)
 
 
+@pytest.mark.parametrize(
+    ("train", "absent"),
+    [
+        ({"probe": False, "patience": None}, {"probe", "patience"}),
+        ({"probe": False, "patience": 0.5}, {"probe"}),
+        ({"probe": True, "patience": None}, {"patience"}),
+        ({"probe": True, "patience": 0.5}, set()),
+    ],
+)
+def test_fields_without_effect_are_left_out_as_in_runs_of_earlier_versions(
+    make_config: Make, tmp_path: Path, train: dict[str, object], absent: set[str]
+) -> None:
+    config = make_config(train=train)
+
+    open_run(tmp_path / "run", config, load_data(config))
+
+    start = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert {"probe", "patience"} - start["config"]["train"].keys() == absent
+
+
 @pytest.mark.parametrize("name", ["train", "validation", "test"])
 def test_a_run_of_an_earlier_version_goes_on_with_its_data(make_config: Make, tmp_path: Path, name: str) -> None:
     """Its configuration has no `publish`, and its fingerprint counts image files by name and size."""

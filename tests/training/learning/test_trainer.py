@@ -5,6 +5,7 @@ Covers training.learning.processes.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -195,6 +196,23 @@ def test_a_small_training_split_gets_enough_steps(make_config: Make, items: int,
 
     assert (epochs, batch_size) == expected
     assert epochs * math.ceil(items / batch_size) >= 300
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs", "trained"),
+    [(0.25, 8, 3), (0.5, 8, 5), (0.01, 8, 2), (None, 8, 8), (0.9, 1, 1)],
+)
+def test_training_ends_after_epochs_without_a_better_score(
+    make_config: Make, tmp_path: Path, patience: float | None, epochs: int, trained: int
+) -> None:
+    """At this rate nothing changes, so the first epoch is the best."""
+    train = {"epochs": epochs, "batch_size": 24, "learning_rate": 1e-20, "patience": patience}
+    config = make_config(method="head", train=train)
+
+    fit(config, load_data(config), tmp_path / "run")
+
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [entry["epoch"] for entry in history if "eval_selection" in entry] == [*range(1, trained + 1)]
 
 
 def test_given_epochs_and_batches_are_kept(make_config: Make) -> None:

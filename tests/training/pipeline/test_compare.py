@@ -17,7 +17,7 @@ from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, DivergedError, RunError
 from training.pipeline import kept_runs
-from training.pipeline.compare import METHODS, Runs, compare, variant
+from training.pipeline.compare import METHODS, Runs, compare, start_rate, variant
 
 Make = Callable[..., TaskConfig]
 
@@ -73,6 +73,23 @@ def test_full_fine_tuning_is_searched_a_hundred_times_lower(make_config: Make, t
     compared(make_config(train={"learning_rate": 0.3}), tmp_path, ["full"])
 
     assert [rate for _, rate, _ in scored][:3] == [0.000949, 0.003, 0.00949]
+
+
+@pytest.mark.parametrize("method", ["lora", "head", "mora-official", "mora-without-gram"])
+def test_methods_without_the_probe_begin_at_the_papers_rate_unless_one_is_given(make_config: Make, method: str) -> None:
+    assert start_rate(make_config(train={}), method) == 1e-2
+    assert start_rate(make_config(train={"learning_rate": 0.05}), method) == 0.05
+    assert start_rate(make_config(train={}), "ours") == make_config(train={}).train.learning_rate
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if not name.startswith("ours")])
+def test_published_methods_are_compared_without_the_probe(make_config: Make, method: str) -> None:
+    config = make_config(train={"probe": True, "patience": 0.25})
+
+    train = variant(config, method, 0.01, 0).train
+
+    assert (train.probe, train.patience) == (False, None)
+    assert variant(config, "ours", 0.01, 0).train.probe
 
 
 def test_a_seed_draws_the_same_tables_for_every_method(make_config: Make) -> None:
@@ -146,7 +163,7 @@ def test_a_seed_that_diverges_ends_the_comparison(make_config: Make, tmp_path: P
 
 
 def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:
-    config = make_config(train={"epochs": 1, "batch_size": 8}).model_dump(mode="json")
+    config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}).model_dump(mode="json")
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(config))
     line = ["compare", str(tmp_path / "task.yaml"), "--methods", "head", "ours", "--seeds", "0", "1"]
     line += ["--search", "nothing", "--output", str(tmp_path / "out")]

@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from training.cli import app
-from training.config import TaskConfig
+from training.config import TaskConfig, TrainConfig
 from training.data.splits import load_data
+from training.learning.candidate import Choice
 from training.learning.run_folder import read_json
 from training.learning.runs import load_trained
 from training.pipeline.fit import fit
@@ -200,18 +201,32 @@ def described_method(run: Path) -> str:
     return str(read_json(run / "task.json")["task_config"]["method"])
 
 
-@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.parametrize(
+    ("method", "problem"),
+    [
+        ("mora", "single_label"),
+        ("mora", "multi_label"),
+        ("lora", "single_label"),
+        ("bitfit", "multi_label"),
+        ("full", "single_label"),
+        ("head", "single_label"),
+    ],
+)
 def test_a_training_that_does_not_beat_the_probe_gives_the_probe(
-    make_config: Make, tmp_path: Path, problem: str
+    make_config: Make, tmp_path: Path, method: str, problem: str
 ) -> None:
     train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-9, "probe": True}
-    config, notes = make_config(problem=problem, train=train), []
+    config, notes = make_config(method=method, problem=problem, train=train), []
 
     trained = fit(config, load_data(config), tmp_path / "run", notes.append)
 
-    assert any("does not beat the linear probe" in note for note in notes)
-    assert described_method(tmp_path / "run") == "head"
     metrics = read_json(tmp_path / "run" / "metrics.json")
+    score = metrics["probe"]["test"]["overall"]["macro_f1" if problem == "multi_label" else "accuracy"]
+    assert any("linear probe on the frozen features" in note and f"{score:.4f} on test" in note for note in notes)
+    reason = f"the linear probe is the result: on validation the log loss of {method}"
+    assert any(note.startswith(reason) for note in notes)
+    assert described_method(tmp_path / "run") == "head"
+    assert metrics["probe"]["result"] == "the linear probe"
     assert {name: metrics["probe"][name] for name in ("validation", "test")} == {
         name: metrics[name] for name in ("validation", "test")
     }
@@ -220,18 +235,40 @@ def test_a_training_that_does_not_beat_the_probe_gives_the_probe(
     assert reopen(tmp_path / "run", config, load_data(config)).calibration == trained.calibration
 
 
+@pytest.mark.parametrize("method", ["mora", "lora", "head"])
 def test_a_training_from_the_probe_that_is_better_is_kept(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    monkeypatch.setattr("training.pipeline.fit.better", lambda probe, trained, table: trained)
-    config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "probe": True})
+    monkeypatch.setattr(Choice, "best", property(lambda choice: choice.trained))
+    train = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-3, "probe": True}
+    config, notes = make_config(method=method, train=train), []
 
-    fit(config, load_data(config), tmp_path, lambda _: None)
+    fit(config, load_data(config), tmp_path, notes.append)
 
-    assert described_method(tmp_path) == "mora"
+    assert described_method(tmp_path) == method
     metrics = read_json(tmp_path / "metrics.json")
     assert metrics["probe"]["test"]["overall"]["items"] == metrics["test"]["overall"]["items"]
     assert metrics["probe"]["test"] != metrics["test"]
+    assert metrics["probe"]["result"] == method
+    assert any(note.startswith(f"{method} is the result") for note in notes)
+
+
+@pytest.mark.parametrize(("few", "noted"), [(1, []), (20, ["both"]), (1000, ["both", "image", "text"])])
+def test_patterns_with_too_few_items_to_calibrate_are_named(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int, noted: list[str]
+) -> None:
+    """The probe answers nine validation items and, by cross-fitting, 24 of train; half of all items are incomplete."""
+    monkeypatch.setattr("training.pipeline.fit.FEW_ITEMS", few)
+    config, notes = make_config(train={"epochs": 1, "learning_rate": 1e-9, "probe": True}), []
+
+    fit(config, load_data(config), tmp_path, notes.append)
+
+    items = read_json(tmp_path / "metrics.json")["calibration_items"]
+    named = [note for note in notes if "too few to calibrate" in note]
+    assert named == [
+        f"{pattern}: {items[pattern]} held-out items are too few to calibrate by themselves; {few} are enough"
+        for pattern in noted
+    ]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +285,8 @@ def test_two_labels_that_texts_separate_are_learnt_with_default_values(
     table = tmp_path / "items.csv"
     lines = [f"{words[row % 2]} {row // 2},{'ab'[row % 2]}\n" for row in range(rows)]
     table.write_text("text,label\n" + "".join(lines))
-    config = make_config(data={"train": str(table), "image": None}, missing={}, train={})
+    train = TrainConfig().model_dump()
+    config = make_config(data={"train": str(table), "image": None}, missing={}, train=train)
 
     fit(config, load_data(config), tmp_path / "run", lambda _: None)
 
