@@ -55,8 +55,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=tuple)
     """Web pages that may use the service: their origins, separated by commas, or `*`; by default only its own pages."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(default_factory=tuple)
-    """Host names that the service answers for, separated by commas, such as `*.shop.example`, or `*`; by default any,
-    but only loopback names on a loopback address."""
+    """Accepted host names, separated by commas, or `*`; by default any, but only loopback names on loopback."""
     api_keys_file: Path | None = None
     """File of API keys (`mora-serve hash-key`), read again when it changes; by default no key is needed."""
     rate_limit: NonNegativeFloat = 0.0
