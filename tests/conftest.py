@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -111,14 +110,6 @@ def parquet_of(png: Callable[..., bytes]) -> Callable[[Path], dict[str, str]]:
     return write
 
 
-@functools.cache
-def _share_operators_of_the_exporter() -> None:
-    """`torch.onnx.export` translates its library of operators again for each graph: once a process is enough."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
-
-
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random CLIP with towers of different width and depth, its tokenizer and image processor."""
@@ -126,7 +117,6 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-    _share_operators_of_the_exporter()
     folder = tmp_path_factory.mktemp("backbone")
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     vocabulary = [
@@ -176,7 +166,6 @@ def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import SiglipConfig, SiglipModel
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    _share_operators_of_the_exporter()
     folder = tmp_path_factory.mktemp("siglip")
     tokenizer = _siglip_tokenizer()
     tokenizer.save(str(folder / "tokenizer.json"))

@@ -241,6 +241,7 @@ def import_command(
     training data. Layers that equal the backbone's stay shared with its other tasks.
     """
     task = _configured(config, context.args, backbone)
+    check_backbone(task)
     from training.model.import_plan import plan_import
     from training.pipeline.fit import import_model
 

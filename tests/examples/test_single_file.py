@@ -66,7 +66,7 @@ def exported(request, tmp_path_factory, tiny_backbone, tiny_siglip, parquet_of) 
     }
     mix = {"both": 0.4, "image": 0.3, "text": 0.3}
     trained = TrainedTask(config, data.labels, data.fingerprint, mix, heat, model.eval(), preprocessor)
-    bundle = export_task(trained, {"validation": {}, "test": {}}, data.validation, None)
+    bundle = export_task(trained, {"validation": {}, "test": {}}, data, None)
     bundle.write(folder)
     (folder / "model.onnx").write_bytes(export_single_file(trained.model))
     publish(Store(folder / "store"), bundle.draft, bundle.blobs, None)

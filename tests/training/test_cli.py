@@ -68,6 +68,7 @@ REFUSED = [
     ["show", "{task}", "--mora.target_modules", "[qkv]"],
     ["fit", "{task}", "--output", "{folder}/run", "--data.train", "{folder}/wrong.csv"],
     ["compare", "{task}", "--data.text", "caption"],
+    ["import", "{task}", "lora", "--output", "{folder}/run", "--backbone", "nobody/no-such-model"],
     ["evaluate", "{folder}/gone"],
     ["publish", "{folder}"],
 ]

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import onnx
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from training.model.classifier import MissingModalityClassifier
 
 BATCH = Dim("batch", min=1, max=4096)
 GraphFiles = dict[str, bytes]  # `image_trunk`, `image_tail`, `text_trunk` and `text_tail` as ONNX
+_Registry: Any = ONNXRegistry
+_from_torchlib = _Registry.from_torchlib
 _LAST_TOKEN = torch.tensor([4, 3])  # of the two example texts
 
 
@@ -74,7 +80,7 @@ def _length(merged: MissingModalityClassifier) -> Dim:
 
 def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: list[dict[int, Dim]]) -> bytes:
     """ONNX bytes of a module with one output; `shapes` gives the dynamic dimensions of each input."""
-    with warnings.catch_warnings():
+    with _operators_translated_once(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's deprecations concern its own code
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program: Any = torch.onnx.export(
@@ -88,6 +94,21 @@ def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: l
             verbose=False,
         )
     return canonical_bytes(program.model_proto)
+
+
+@contextmanager
+def _operators_translated_once() -> Iterator[None]:
+    """Let exports share one registry of operators: torch makes a new one for each, which takes half a second."""
+    _Registry.from_torchlib = staticmethod(_registry)
+    try:
+        yield
+    finally:
+        _Registry.from_torchlib = _from_torchlib
+
+
+@functools.cache
+def _registry(opset_version: int) -> object:
+    return _from_torchlib(opset_version=opset_version)
 
 
 def canonical_bytes(model: onnx.ModelProto) -> bytes:

@@ -93,18 +93,18 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         loss = float(kept["eval_log_loss"])
         if loss > _DIVERGED * chance:
             problem = f"the validation log loss is {loss:.3g}, and that of a random answer {chance:.3g}"
-            raise self._diverged(int(kept["step"]), problem)
+            raise self._diverged(int(kept["step"]), problem, has_good_checkpoint=False)
 
-    def _diverged(self, step: int, problem: str) -> DivergedError:
+    def _diverged(self, step: int, problem: str, has_good_checkpoint: bool = True) -> DivergedError:
         epoch = math.ceil(step * self.args.num_train_epochs / self.state.max_steps)
         cures = f"lower train.learning_rate (it is {self._train_config.learning_rate:g})"
         if self._train_config.precision != "fp32":
             cures += ", set train.precision to fp32"
-        kept = last_checkpoint(Path(self.args.output_dir))
+        kept = last_checkpoint(Path(self.args.output_dir)) if has_good_checkpoint else None
         return DivergedError(
             f"training diverged in epoch {epoch}, step {step} of {self.state.max_steps}: {problem}; {cures}, or check "
             "the backbone and the pictures (`mora-train data`), and give another --output or --overwrite"
-            + (f" (the last checkpoint stays in {kept})" if kept else "")
+            + (f" (the last good checkpoint stays in {kept})" if kept else "")
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -40,7 +40,7 @@ def test_a_run_folder_of_another_configuration_or_other_data_is_not_reused(make_
     with pytest.raises(RunError, match=r"other config \(mora\.rank was \d+, now 2\)"):
         open_run(run, make_config(mora={"rank": 2}), data)
     fewer = dataclasses.replace(data, train=Split("train", "made", data.train.items[1:]))
-    with pytest.raises(RunError, match="other data: row 1 of made is new"):
+    with pytest.raises(RunError, match="other data: row 1 of made is gone"):
         open_run(run, config, fewer)
     (run / "data_rows.json").unlink()
     with pytest.raises(RunError, match="other data: which row is not known"):
@@ -84,7 +84,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_its_data(make_config: Make, tm
 
     split = data.splits()[name]
     fewer = dataclasses.replace(data, **{name: Split(name, "made", split.items[1:])})
-    with pytest.raises(RunError, match="other data: row 1 of made is new"):
+    with pytest.raises(RunError, match="other data: row 1 of made is gone"):
         open_run(run, config, fewer)
     (run / "data_rows.json").unlink()
     with pytest.raises(RunError, match="other data: which row is not known"):

@@ -51,7 +51,13 @@ def test_a_run_writes_adapter_tables_and_metrics(make_config: Make, tmp_path: Pa
 
     metrics = read_json(tmp_path / "metrics.json")
     assert set(metrics["test"]) == {"overall", "both", "image", "text"}
-    assert {"accuracy", "macro_f1", "ece"} <= set(metrics["test"]["overall"])
+    share = "accuracy" if problem == "single_label" else "exact_match"
+    assert {share, "macro_f1", "ece"} <= set(metrics["test"]["overall"])
+    intervals, baselines = metrics["intervals"]["test"], metrics["baselines"]
+    for view, scores in metrics["test"].items():
+        assert set(intervals[view]) == {name for name, value in scores.items() if value is not None} - {"items"}
+        assert set(baselines["test"][view]) == {"majority", "chance"}
+    assert baselines["metric"] == ("accuracy" if problem == "single_label" else "macro_f1")
     assert metrics["test"]["overall"]["items"] == 12
     assert metrics["test"]["image"]["items"] == 10  # 3 and 10 of 0..11 have no image
     state = load_file(tmp_path / "adapter.safetensors")
@@ -121,7 +127,7 @@ def test_two_processes_have_the_losses_of_one(config_file: Callable[..., Path], 
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("│ overall ") == 1  # one process prints
+        assert done.stdout.count("│ Accuracy") == 1  # one process prints
         histories[processes] = json.loads((run / "history.json").read_text())
 
     states = [load_file(tmp_path / str(processes) / "adapter.safetensors") for processes in (1, 2)]
@@ -173,6 +179,7 @@ def test_three_processes_write_each_file_once(config_file: Callable[..., Path], 
     assert files == {
         "adapter.safetensors",
         "config.json",
+        "data_rows.json",
         "history.json",
         "metrics.json",
         "report.html",
@@ -194,7 +201,7 @@ def test_a_process_that_is_not_the_first_writes_nothing_of_its_own(
 
     fit(config, load_data(config), tmp_path / "run")
 
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "checkpoints"}  # the Trainer's own
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.json", "data_rows.json", "checkpoints"}
 
 
 def described_method(run: Path) -> str:

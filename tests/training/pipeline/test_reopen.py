@@ -77,6 +77,27 @@ def test_a_run_is_compared_with_its_own_version(run: Path, tmp_path: Path) -> No
     assert Store(store).live("colors") == 3
 
 
+@pytest.mark.parametrize("name", ["train.parquet", "./train.parquet"])
+def test_a_run_with_relative_paths_is_opened_from_another_directory(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder = Path(str(make_config().data.train)).parent
+    data = {split: str(Path(name).with_stem(split)) for split in ("train", "validation", "test")}
+    monkeypatch.chdir(folder)
+    config = make_config(data={**data, "label": "label"}, method="head", train={"epochs": 1, "batch_size": 8})
+    fit(config, load_data(config), tmp_path / "run", lambda _: None)
+    reopen(tmp_path / "run", config, load_data(config))
+    monkeypatch.chdir(tmp_path)
+
+    trained, _ = open_finished(tmp_path / "run", [], None, print)
+    reopened = reopen(
+        tmp_path / "run", make_config(method="head", train={"epochs": 1, "batch_size": 8}), load_data(make_config())
+    )
+
+    assert trained.config.data.train == str(folder / "train.parquet")
+    assert reopened.config.data.test == str(folder / "test.parquet")
+
+
 def test_scores_on_other_data_are_not_saved(run: Path, make_config: Make) -> None:
     before = (run / "metrics.json").read_text(), (run / "test_scores.json").read_text()
     notes: list[str] = []
