@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,22 +17,13 @@ from model_store.items.folders import Skipped
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
+from training.data.content_notes import content_notes
 from training.data.copies import groups_of_copies, leaks
 from training.data.examples import Example, item_from_row
 from training.data.held_out import draw_held_out, held_out_notes
 from training.data.image_folders import split_folders, split_notes
-from training.data.label_notes import (
-    Spellings,
-    joined_notes,
-    row_name,
-    similar_notes,
-    spelling_notes,
-    spellings_of,
-    unlabelled_note,
-    unseen_notes,
-)
+from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
 from training.data.tables import Source, listed, read_rows
-from training.data.text_notes import empty_column_notes, empty_word_notes, repeat_notes
 from training.errors import DataError, EmptyItemError, PictureFaultError, first_few
 
 _MAX_LISTED = 10  # labels in a note
@@ -118,7 +109,11 @@ def load_data(config: TaskConfig) -> TaskData:
     _check_labels(labels, [*splits.values()])
     if rare := [label for label in labels if counts[label] < 2]:
         notes += (f"too rare in train to be learnt (0 or 1 items): {first_few(rare, _MAX_LISTED)}",)
-    return TaskData(labels, **splits, notes=(*notes, *_content_notes(labels, splits, config)))
+    return TaskData(
+        labels,
+        **splits,
+        notes=(*notes, *content_notes(labels, {name: split.items for name, split in splits.items()}, config)),
+    )
 
 
 def load_split(name: str, source: str, config: TaskConfig) -> Split:
@@ -225,20 +220,6 @@ def _label_notes(splits: Sequence[Split], config: TaskConfig) -> tuple[str, ...]
         if split.unlabelled
     ]
     return (*notes, *spelling_notes(sum((split.spellings for split in splits), Spellings())))
-
-
-def _content_notes(labels: tuple[str, ...], splits: Mapping[str, Split], config: TaskConfig) -> Iterator[str]:
-    """Notes on what looks like a mistake in labels, texts and columns, and on rows that repeat."""
-    is_multi, data = config.problem is not Problem.SINGLE_LABEL, config.data
-    counts = {name: Counter(label for item in split.items for label in item.labels) for name, split in splits.items()}
-    total = sum(counts.values(), Counter[str]())
-    yield from similar_notes(total)
-    yield from joined_notes(total, data.label, is_multi)
-    yield from unseen_notes(labels, {name: counts[name] for name in ("validation", "test")})
-    for name, split in splits.items():
-        yield from empty_column_notes(name, split.items, data)
-        yield from empty_word_notes(name, split.items, data.text)
-        yield from repeat_notes(name, split.items)
 
 
 def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:

@@ -90,7 +90,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         """Raise DivergedError if the kept epoch's validation log loss is many times that of a random answer."""
         scores = [entry for entry in self.state.log_history if "eval_selection" in entry]
         kept = max(scores, key=lambda entry: float(entry["eval_selection"]))
-        loss = float(kept["eval_log_loss"])
+        loss = float(kept.get("eval_log_loss", 0.0))  # the log of an earlier version has none
         if loss > _DIVERGED * chance:
             problem = f"the validation log loss is {loss:.3g}, and that of a random answer {chance:.3g}"
             raise self._diverged(int(kept["step"]), problem, has_good_checkpoint=False)

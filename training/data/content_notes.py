@@ -1,17 +1,33 @@
-"""Notes for the user on texts that look like an empty cell, on empty columns, and on rows that repeat."""
+"""Notes for the user on what looks like a mistake in a task's labels, texts and columns, and on rows that repeat."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from training.config import DataConfig
+from model_store import Problem
+from training.config import DataConfig, TaskConfig
 from training.data.copies import find_repeats
 from training.data.empty_words import reads_as_empty
 from training.data.examples import Example
+from training.data.label_notes import joined_notes, similar_notes, unseen_notes
 from training.errors import first_few
 
 _MAX_LISTED = 10
+
+
+def content_notes(labels: Sequence[str], splits: Mapping[str, Sequence[Example]], config: TaskConfig) -> Iterator[str]:
+    """All notes on the items of `train`, `validation` and `test`."""
+    is_multi, data = config.problem is not Problem.SINGLE_LABEL, config.data
+    counts = {name: Counter(label for item in items for label in item.labels) for name, items in splits.items()}
+    total = sum(counts.values(), Counter[str]())
+    yield from similar_notes(total)
+    yield from joined_notes(total, data.label, is_multi)
+    yield from unseen_notes(labels, {name: counts[name] for name in ("validation", "test")})
+    for name, items in splits.items():
+        yield from empty_column_notes(name, items, data)
+        yield from empty_word_notes(name, items, data.text)
+        yield from repeat_notes(name, items)
 
 
 def empty_word_notes(split: str, items: Sequence[Example], column: str | None) -> Iterator[str]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import pytest
 
 from training.config import DataConfig
+from training.data.content_notes import empty_column_notes, empty_word_notes, repeat_notes
 from training.data.empty_words import reads_as_empty
 from training.data.examples import Example
-from training.data.text_notes import empty_column_notes, empty_word_notes, repeat_notes
 
 DATA = DataConfig(train="rows.csv", image="photo", text="caption")
 
