@@ -37,7 +37,7 @@ def empty_word_notes(split: str, items: Sequence[Example], column: str | None) -
         shown = first_few([f"{word!r} ({count:,})" for word, count in words.most_common()], _MAX_LISTED)
         rows = first_few([str(item.row) for item in items if item.text and item.text.strip() in words])
         cure = f"leave these cells of column {column} empty if they mean no text"
-        yield f"{words.total():,} texts of {split} read like an empty cell: {shown}; {cure} (rows {rows})"
+        yield f"texts of {split} that read like an empty cell: {shown}; {cure} (rows {rows})"
 
 
 def empty_column_notes(split: str, items: Sequence[Example], data: DataConfig) -> Iterator[str]:

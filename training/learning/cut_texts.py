@@ -19,8 +19,7 @@ def cut_text_notes(data: TaskData, preview: InputPreview) -> list[str]:
         if cut:
             rows = first_few([str(item.row) for item in cut], _MAX_LISTED)
             notes.append(
-                f"{len(cut):,} of the {len(items):,} texts of {name} ({len(cut) / len(items):.0%}) are longer than the "
-                f"{preview.max_length} tokens that the backbone reads, and are cut there: rows {rows}; put the words "
-                "that decide first"
+                f"texts of {name} that are cut at the {preview.max_length} tokens that the backbone reads: {len(cut):,} of "
+                f"{len(items):,} ({len(cut) / len(items):.0%}), rows {rows}; put the words that decide first"
             )
     return notes

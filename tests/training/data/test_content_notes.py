@@ -34,7 +34,9 @@ def test_other_texts_do_not(text: str) -> None:
 def test_texts_that_stand_for_nothing_are_counted_by_word() -> None:
     (note,) = empty_word_notes("train", items_of("NA", "a hat", "-", None, "NA"), "caption")
 
-    assert note.startswith("3 texts of train read like an empty cell: 'NA' (2), '-' (1); leave these cells of column ")
+    assert note.startswith(
+        "texts of train that read like an empty cell: 'NA' (2), '-' (1); leave these cells of column "
+    )
     assert note.endswith("caption empty if they mean no text (rows 1, 3, 5)")
     assert [*empty_word_notes("train", items_of("a hat", None), "caption")] == []
 

@@ -151,7 +151,7 @@ def test_rows_with_one_fault_are_one_line(make_config: Make, tmp_path: Path) -> 
         ),
         (["{},a|b", "{},a", "{},c"] * 8, "labels of 8 rows of column label look like lists in one text: 'a|b'"),
         (["{},a", "{},b"] * 12 + ["{},c"] * 2, "no item of validation has 1 of the 3 labels: c"),
-        (["{},a", "{},b", "NA,a"] * 8, "texts of train read like an empty cell: 'NA' ("),
+        (["{},a", "{},b", "NA,a"] * 8, "texts of train that read like an empty cell: 'NA' ("),
         (
             ["{},a", "{},b", "same,b", "same,a"] * 8,
             "of train with the same picture and text have different labels",

@@ -31,8 +31,10 @@ def test_a_text_that_fits_exactly_is_not_cut(preview: InputPreview) -> None:
 
     assert cut_text_notes(data_of(fits, None, ""), preview) == []
     (note,) = cut_text_notes(data_of(fits, None, f"{fits} red"), preview)
-    assert note.startswith(f"1 of the 2 texts of train (50%) are longer than the {preview.max_length} tokens that the ")
-    assert "cut there: rows 3;" in note
+    assert note == (
+        f"texts of train that are cut at the {preview.max_length} tokens that the backbone reads: 1 of 2 (50%), rows 3; "
+        "put the words that decide first"
+    )
 
 
 @pytest.mark.parametrize("texts", [(), (None, None), ("a red picture",)])
