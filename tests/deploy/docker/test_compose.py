@@ -195,7 +195,7 @@ def test_prometheus_sees_both_replicas_and_what_they_answered(stack):
     patterns = {"image", "text", "both"}
     assert wait_until(lambda: {series["metric"]["modalities"] for series in stack.query(asked)} >= patterns, 60)
     versions = stack.query("count by (task, version) (mora_model_info)")
-    assert ("clipart-category", "3") in {(one["metric"]["task"], one["metric"]["version"]) for one in versions}
+    assert ("clipart-category", "4") in {(one["metric"]["task"], one["metric"]["version"]) for one in versions}
     assert wait_until(lambda: stack.query("task_modalities:mora_requests:rate5m"), 60)
 
 
@@ -206,7 +206,7 @@ def test_a_provoked_alert_fires(stack):
     firing = 'ALERTS{alertname="MoraLoadRefused", alertstate="firing", task="clipart-category"}'
     try:
         assert wait_until(lambda: stack.query(firing), 60)
-        assert classify(stack, task="clipart-category", text="a red apple")["version"] == 3
+        assert classify(stack, task="clipart-category", text="a red apple")["version"] == 4
     finally:
         as_publisher(stack, "printf 3 >{task}/next && mv {task}/next {task}/live && rm -r {task}/9")
     assert wait_until(lambda: not stack.query(firing), 60)
