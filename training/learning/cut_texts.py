@@ -18,8 +18,7 @@ def cut_text_notes(data: TaskData, preview: InputPreview) -> list[str]:
         cut = [item for item, length in zip(items, lengths, strict=True) if length > preview.max_length]
         if cut:
             rows = first_few([str(item.row) for item in cut], _MAX_LISTED)
-            notes.append(
-                f"texts of {name} that are cut at the {preview.max_length} tokens that the backbone reads: {len(cut):,} of "
-                f"{len(items):,} ({len(cut) / len(items):.0%}), rows {rows}; put the words that decide first"
-            )
+            share = f"{len(cut):,} of {len(items):,} ({len(cut) / len(items):.0%}), rows {rows}"
+            limit = f"{preview.max_length} tokens that the backbone reads"
+            notes.append(f"texts of {name} that are cut at the {limit}: {share}; put the words that decide first")
     return notes

@@ -31,10 +31,10 @@ def test_a_text_that_fits_exactly_is_not_cut(preview: InputPreview) -> None:
 
     assert cut_text_notes(data_of(fits, None, ""), preview) == []
     (note,) = cut_text_notes(data_of(fits, None, f"{fits} red"), preview)
-    assert note == (
-        f"texts of train that are cut at the {preview.max_length} tokens that the backbone reads: 1 of 2 (50%), rows 3; "
-        "put the words that decide first"
+    assert note.startswith(
+        f"texts of train that are cut at the {preview.max_length} tokens that the backbone reads: 1 of 2"
     )
+    assert "1 of 2 (50%), rows 3; put the words" in note
 
 
 @pytest.mark.parametrize("texts", [(), (None, None), ("a red picture",)])
