@@ -22,7 +22,8 @@ FOLDS = 5
 CROSS_FITTED = 2000  # items; with more, validation alone chooses the penalty, and a sample of this size the balance
 _BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
 _PENALTIES = tuple(10 ** (power / 2) for power in range(7, -5, -1))  # strongest first
-_LEAST_GAIN = 1e-3  # of the mean log loss of held-out items, for which the search goes on
+_WORSE = 3  # penalties in a row that end the search: near the strongest, the loss may rise before it falls
+_LEAST_GAIN = 1e-3  # of the mean log loss of held-out items, for which the balance is moved
 _SMALLEST = 1e-6  # root mean square
 _STEPS, _TOLERANCE = 50, 1e-5  # of L-BFGS for each penalty, and of the loss
 
@@ -52,9 +53,9 @@ def fit_probe(
     """Fit the probe on the training split.
 
     The log loss of held-out items under their missing table chooses the balance of the towers and the penalty. For a
-    balance, the penalty is lowered from the strongest on while the loss falls. From equal towers on, the balance is
-    moved while it falls. The held-out items are the validation split and, of a training split of at most 2,000
-    items, five folds. Of a larger one, 2,000 random items choose the balance.
+    balance, the penalty is lowered from the strongest on until the loss no longer falls. From equal towers on, the
+    balance is moved while the loss falls. The held-out items are the validation split and, of a training split of at
+    most 2,000 items, five folds. Of a larger one, 2,000 random items choose the balance.
 
     Args:
         encoded, tables: of `train` and `validation`.
@@ -70,17 +71,16 @@ def fit_probe(
         views.append((train, fold))
 
     def solve(parts: list[_Rows], balance: float) -> _Solution:
-        searches, best = (
-            [_Search(part, classes, problem, balance, class_weights) for part in parts],
-            _Solution(math.inf, math.nan, []),
-        )
+        searches = [_Search(part, classes, problem, balance, class_weights) for part in parts]
+        best, worse = _Solution(math.inf, math.nan, []), 0
         for penalty in _PENALTIES:
             heads = [search.solve(penalty) for search in searches]
             losses = [_log_losses(head, *view, problem, class_weights) for head, view in zip(heads, views, strict=True)]
             loss = float(torch.cat(losses).mean())
-            if not loss < best.loss - _LEAST_GAIN:
+            if loss < best.loss:
+                best, worse = _Solution(loss, penalty, heads), 0
+            elif (worse := worse + 1) == _WORSE:
                 break
-            best = _Solution(loss, penalty, heads)
         return best
 
     sample = parts if is_small else [_sampled(rows, len(groups))]

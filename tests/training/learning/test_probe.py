@@ -82,13 +82,13 @@ def test_a_tower_that_shows_nothing_has_little_weight(informative: str) -> None:
     assert text > 3 * image if informative == "text" else text < 3 * image
 
 
-@pytest.mark.parametrize("noise", [0.3, 8.0])
+@pytest.mark.parametrize("noise", [3.0, 8.0, 20.0])
 def test_noisier_features_get_a_stronger_penalty(noise: float) -> None:
     clear = probe_of(split(60, 0, noise=0.8), split(60, 1, noise=0.8)).penalty
 
     penalty = probe_of(split(60, 0, noise=noise), split(60, 1, noise=noise)).penalty
 
-    assert (penalty > clear) is (noise > 1)
+    assert penalty > clear
 
 
 def test_each_held_out_answer_is_of_a_head_that_did_not_see_the_item() -> None:

@@ -145,7 +145,8 @@ def test_mixed_precision_trains(make_config: Make, tmp_path: Path) -> None:
 def test_a_diverging_training_ends_with_the_epoch_and_the_cure(
     make_config: Make, tmp_path: Path, method: str, rate: float, problem: str
 ) -> None:
-    config = make_config(method=method, train={"epochs": 2, "batch_size": 8, "learning_rate": rate})
+    train = {"epochs": 2, "batch_size": 8, "learning_rate": rate, "adapter_rate": 0.1}
+    config = make_config(method=method, train=train)
 
     with pytest.raises(DivergedError, match=f"diverged in {problem}; lower train.learning_rate .it is") as raised:
         fit(config, load_data(config), tmp_path / "run")
