@@ -129,11 +129,11 @@ def _run_batch(bare: Bare, items: list[Prepared]) -> None:
     pixels = [item.pixel_values for item in items if item.pixel_values is not None]
     tokens = [item.tokens for item in items if item.tokens is not None]
     if pixels:
-        bare.run(Prepared(stack(pixels), None, 0.0, 0.0, 0.0))
+        bare.run(Prepared(stack(pixels), None))
     if tokens:
         last = np.concatenate([each.last_token for each in tokens])
         ids = stack([each.input_ids for each in tokens]).astype(np.int64)
-        bare.run(Prepared(None, Tokens(ids, last, False), 0.0, 0.0, 0.0))
+        bare.run(Prepared(None, Tokens(ids, last, False)))
 
 
 if __name__ == "__main__":

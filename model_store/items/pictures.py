@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +58,6 @@ class PictureProblem(StrEnum):
     DECODER = "decoder"  # a format that Pillow was built without
     PIXELS = "pixels"  # more than the limit
     UNDECODABLE = "undecodable"  # damaged or cut short
-    MEMORY = "memory"  # decoding takes more memory than the budget
 
 
 class PictureError(Exception):
@@ -68,34 +69,65 @@ class PictureError(Exception):
 
 
 def pixel_values(
-    source: bytes | Path,
-    preprocessing: ImagePreprocessing,
-    max_pixels: int = MAX_PIXELS,
-    make_room: Callable[[int], object] = lambda _: None,
+    source: bytes | Path, preprocessing: ImagePreprocessing, max_pixels: int = MAX_PIXELS
 ) -> NDArray[np.float32]:
     """(3, H, W) of an encoded picture or its file. The arguments and errors are those of `decode`."""
-    return normalised(decode(source, max_pixels, preprocessing, make_room), preprocessing)
+    return normalised(decode(source, max_pixels, preprocessing), preprocessing)
 
 
 def decode(
-    source: bytes | Path,
-    max_pixels: int = MAX_PIXELS,
-    preprocessing: ImagePreprocessing | None = None,
-    make_room: Callable[[int], object] = lambda _: None,
+    source: bytes | Path, max_pixels: int = MAX_PIXELS, preprocessing: ImagePreprocessing | None = None
 ) -> Image.Image:
     """The first frame of a picture in one of FORMATS, upright, as RGB over white, without metadata.
 
     Args:
         preprocessing: if given, the picture is resized and cropped as by `fit`, without a second copy of a large
             picture. A JPEG of at least four times its resized size is decoded at 1/2, 1/4 or 1/8 of its scale.
-        make_room: called before decoding with the number of bytes that decoding will take; may block.
 
     Raises:
         PictureError: `FORMAT`; `PIXELS`, if the header gives too many pixels, or if resizing a very elongated picture
-            would enlarge it beyond the limit; `UNDECODABLE`; or the error of `make_room`.
+            would enlarge it beyond the limit; or `UNDECODABLE`.
         OSError: the file cannot be read.
     """
-    data = source.read_bytes() if isinstance(source, Path) else source
+    opened = _opened(source.read_bytes() if isinstance(source, Path) else source, max_pixels, preprocessing)
+    with opened as (picture, orientation, drafted, frame, _):
+        picture.load()
+        if frame is not None:
+            clear_outside(picture, frame)
+        if preprocessing is None:
+            upright = rgb_over_white(picture, orientation)
+            upright.info.clear()  # else Pillow would write parts of it into the files made of the picture
+            return upright
+        if drafted is not None:
+            resized = picture.convert("RGB").resize(*drafted)
+            return centre_crop(turned_upright(resized, orientation), preprocessing)
+        return fit(picture, preprocessing, orientation)
+
+
+def decoding_bytes(data: bytes, max_pixels: int = MAX_PIXELS, preprocessing: ImagePreprocessing | None = None) -> int:
+    """The memory that `decode` takes at its peak, from the picture's header. Raises the errors of `decode`."""
+    with _opened(data, max_pixels, preprocessing) as opened:
+        return opened.decoding_bytes
+
+
+def media_type_of(data: bytes) -> str:
+    """The media type of an encoded picture, such as image/png. Raises PictureError `FORMAT`."""
+    return _format_of(data).media_type
+
+
+class _Opened(NamedTuple):
+    """A picture whose header has been read."""
+
+    picture: ImageFile.ImageFile
+    orientation: int
+    drafted: _Resizing | None
+    frame: Box | None  # of a GIF, whose first frame covers a part of the canvas
+    decoding_bytes: int
+
+
+@contextmanager
+def _opened(data: bytes, max_pixels: int, preprocessing: ImagePreprocessing | None) -> Iterator[_Opened]:
+    """Read and check the header. Every error of the block is raised as a PictureError."""
     file_format = _format_of(data)
     try:
         coded = coded_pixels(data) if file_format is PictureFormat.AVIF else []
@@ -108,19 +140,11 @@ def decode(
             _check_pixels(whole, max_pixels)
             drafted = None if preprocessing is None else _draft(picture, preprocessing, orientation)
             frame = partial_frame(picture) if file_format is PictureFormat.GIF else None
-            make_room(len(data) + _bytes_in_memory(picture, whole, preprocessing, sum(coded), frame))
-            picture.load()
-            if frame is not None:
-                clear_outside(picture, frame)
-            if preprocessing is None:
-                upright = rgb_over_white(picture, orientation)
-                upright.info.clear()  # else Pillow would write parts of it into the files made of the picture
-                return upright
-            if drafted is not None:
-                resized = picture.convert("RGB").resize(*drafted)
-                return centre_crop(turned_upright(resized, orientation), preprocessing)
-            _check_pixels(math.prod(resized_size(upright_size(picture.size, orientation), preprocessing)), max_pixels)
-            return fit(picture, preprocessing, orientation)
+            if preprocessing is not None and drafted is None:
+                resized = resized_size(upright_size(picture.size, orientation), preprocessing)
+                _check_pixels(math.prod(resized), max_pixels)
+            in_memory = len(data) + _bytes_in_memory(picture, whole, preprocessing, sum(coded), frame)
+            yield _Opened(picture, orientation, drafted, frame, in_memory)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels(max_pixels) from error
     except PictureError:
@@ -128,11 +152,6 @@ def decode(
     except Exception as error:  # Pillow's plugins raise errors of many types for damaged files
         message = f"The {file_format} file is damaged or cut short; send it whole."
         raise PictureError(PictureProblem.UNDECODABLE, message) from error
-
-
-def media_type_of(data: bytes) -> str:
-    """The media type of an encoded picture, such as image/png. Raises PictureError `FORMAT`."""
-    return _format_of(data).media_type
 
 
 def _format_of(data: bytes) -> PictureFormat:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from service.api.answers import Answer, Classification, Embedding, Explanation
 from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError, forbidden_task, no_model
+from service.inference.deadline import in_time
 from service.inference.encoders import Encoders
 from service.inference.explanation import explain
-from service.inference.workers import Workers
+from service.inference.preparation import Preparation
+from service.inference.workers import Done, Workers
 from service.models.catalog import Catalog
 from service.models.head import Decision, Features
 from service.models.loaded_model import Model
@@ -27,6 +29,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 
+T = TypeVar("T")
 STALL_SECONDS = 5.0  # without progress, or with refusals only, until the service is not ready
 _NONFINITE_BEFORE_RECHECK = 5  # after this many answers that are not finite, a version is checked again
 
@@ -35,15 +38,14 @@ class Engine:
     """Answers requests with the models of a catalog.
 
     Attributes:
-        preparation: threads that decode and tokenize.
+        preparation: queues and threads that decode and tokenize.
         encoders: queues of the towers.
     """
 
     def __init__(self, catalog: Catalog, settings: Settings, metrics: Metrics) -> None:
         self.catalog = catalog
-        self.preparation = Workers("preparation", settings.preparation_workers, settings.queue_size)
+        self.preparation = Preparation(settings)
         self.encoders = Encoders(settings, metrics)
-        self._settings = settings
         self._metrics = metrics
         self._loading = Workers("loading", 1, settings.queue_size)
         self._is_draining = False
@@ -94,27 +96,25 @@ class Engine:
         name = live.manifest.task
         if loaded := self.catalog.loaded(name, version):
             return loaded
-        if math.isinf(record.deadline):  # a request without a body sets no deadline
-            record.allow(self._settings.timeout_ms)
-        async with self._in_time("loading", record):
+        async with in_time("loading", record.deadline, self._metrics):
             return (await self._loading.run(partial(self.catalog.pinned, name, version))).result
 
     async def prepare(self, models: Sequence[Model], item: Item, record: RequestRecord) -> Prepared:
         """Decode and tokenize an item once for models with equal `sharing`. Raises ServiceError."""
         self.encoders.check(models, item, record.deadline)  # a refused item is never decoded
-        submitted = time.perf_counter()
-        async with self._in_time("preparation", record):
-            done = await self.preparation.run(partial(models[0].prepare, item))
-        prepared = done.result
-        record.add(Stage.QUEUE, done.queue_seconds, submitted)
-        record.add(Stage.DECODE, prepared.decode_seconds, prepared.started)
-        record.add(Stage.TOKENIZE, prepared.tokenize_seconds, prepared.started + prepared.decode_seconds)
-        return prepared
+        self.preparation.check(item)
+        pixels = tokens = None
+        async with in_time("preparation", record.deadline, self._metrics):
+            if item.image is not None:
+                pixels = await _recorded(Stage.DECODE, self.preparation.decode(models[0], item.image), record)
+            if item.text is not None:
+                tokens = await _recorded(Stage.TOKENIZE, self.preparation.tokenize(models[0], item.text), record)
+        return Prepared(pixels, tokens)
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, record: RequestRecord) -> list[Features]:
         """Run a prepared item through the trunks once, and through each model's tails. Raises ServiceError."""
         submitted = time.perf_counter()
-        async with self._in_time("encoder", record):
+        async with in_time("encoder", record.deadline, self._metrics):
             image, text = await self.encoders.encode(models, prepared, record.deadline)
         record.add(Stage.QUEUE, max(done.queue_seconds for done in (image, text) if done), submitted)
         for stage, done in ((Stage.IMAGE_ENCODER, image), (Stage.TEXT_ENCODER, text)):
@@ -163,19 +163,6 @@ class Engine:
         self._loading.close()
         self.encoders.close()
 
-    @asynccontextmanager
-    async def _in_time(self, stage: str, record: RequestRecord) -> AsyncIterator[None]:
-        """Cancel the block at the request's deadline. Raises ServiceError `deadline`."""
-        limit = asyncio.timeout(record.deadline - time.perf_counter())
-        try:
-            async with limit:
-                yield
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            self._metrics.deadline.labels(stage).inc()
-            raise ServiceError(Code.DEADLINE, "The answer was not ready in time; timeout_ms allows more.") from error
-
     def _decision(self, model: Model, features: Features) -> Decision:
         """Scores and selected labels. Every few answers that are not finite start a recheck of the version."""
         try:
@@ -206,3 +193,12 @@ def _item(request: EmbedRequest, model: Model, record: RequestRecord) -> Item:
     item = Item(request.image, request.text)
     record.task, record.version, record.pattern = model.manifest.task, model.manifest.version, item.pattern
     return item
+
+
+async def _recorded(stage: Stage, job: Awaitable[Done[T]], record: RequestRecord) -> T:
+    """The result of a job. The record gets its wait and its run."""
+    submitted = time.perf_counter()
+    done = await job
+    record.add(Stage.QUEUE, done.queue_seconds, submitted)
+    record.add(stage, done.run_seconds, submitted + done.queue_seconds)
+    return done.result

@@ -38,6 +38,10 @@ class Workers:
     async def run(self, job: Callable[[], T]) -> Done[T]:
         """Run `job` on one of the threads. Raises ServiceError `queue_full` if too many jobs wait already."""
         self.check()
+        return await asyncio.wrap_future(self.submit(job))
+
+    def submit(self, job: Callable[[], T]) -> Future[Done[T]]:
+        """Run `job` on one of the threads, however many jobs wait."""
         submitted = time.perf_counter()
         if not self._unfinished:
             self._last_progress = submitted
@@ -53,7 +57,7 @@ class Workers:
         future = self._executor.submit(timed)
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)  # runs even if the waiting request was cancelled
-        return await asyncio.wrap_future(future)
+        return future
 
     def is_stalled(self, seconds: float) -> bool:
         """Whether for so long jobs waited or ran, and none started or ended."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
 from service.models.head import Decision, Features, Head, Vector, scores, selected
-from service.models.preparation import MemoryBudget, Prepared, TextTokenizer, decode
+from service.models.preparation import Prepared, TextTokenizer, decode, decoding_bytes
 
 
 @dataclass(frozen=True)
@@ -42,25 +41,35 @@ class Model:
     tokenizer: TextTokenizer
     head: Head
     max_image_pixels: int
-    decoding: MemoryBudget
+    max_decode_bytes: int
 
     @property
     def sharing(self) -> object:
         """Equal for models that prepare an item in the same way and run it through the same trunks."""
         return self.image_tower.trunk, self.text_tower.trunk, self.manifest.image, self.manifest.text
 
+    def decoding_bytes(self, picture: bytes) -> int:
+        """The memory that `decode` takes at its peak, from the picture's header; blocking.
+
+        Raises ServiceError for a picture that is unusable or takes more than `max_decode_bytes`.
+        """
+        size_in_bytes = decoding_bytes(picture, self.manifest.image, self.max_image_pixels)
+        if size_in_bytes > self.max_decode_bytes:
+            detail = f"Decoding an image may take {self.max_decode_bytes} bytes; send fewer pixels, or a baseline JPEG."
+            raise ServiceError(Code.IMAGE_TOO_MANY_PIXELS, detail)
+        return size_in_bytes
+
+    def decode(self, picture: bytes) -> NDArray[np.float32]:
+        """`pixel_values` (1, 3, H, W) of a picture; blocking. Raises ServiceError for an unusable picture."""
+        return decode(picture, self.manifest.image, self.max_image_pixels)
+
     def prepare(self, item: Item) -> Prepared:
-        """Decode and tokenize; blocking. Raises ServiceError for an unusable picture."""
-        pixels = tokens = None
-        decode_seconds = tokenize_seconds = 0.0
-        start = time.perf_counter()
+        """Decode and tokenize, without waiting for memory; blocking. Raises ServiceError for an unusable picture."""
+        pixels = None
         if item.image is not None:
-            pixels = decode(item.image, self.manifest.image, self.max_image_pixels, self.decoding)
-            decode_seconds = time.perf_counter() - start
-        if item.text is not None:
-            tokens = self.tokenizer.tokenize(item.text)
-            tokenize_seconds = time.perf_counter() - start - decode_seconds
-        return Prepared(pixels, tokens, start, decode_seconds, tokenize_seconds)
+            self.decoding_bytes(item.image)
+            pixels = self.decode(item.image)
+        return Prepared(pixels, None if item.text is None else self.tokenizer.tokenize(item.text))
 
     def logits(self, features: Features) -> Vector:
         """(C,). Raises ServiceError `model_nonfinite` for NaN or infinity."""

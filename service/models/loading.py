@@ -15,7 +15,7 @@ from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK
 from service.models.head import read_head
 from service.models.loaded_model import Model, Tower
 from service.models.malloc import return_freed_memory
-from service.models.preparation import MemoryBudget, TextTokenizer
+from service.models.preparation import TextTokenizer
 from service.models.refusal import RefusedError, refusing
 from service.settings import Settings
 
@@ -41,7 +41,7 @@ class Loader:
         self._intra_op_threads = settings.intra_op_threads
         self._precision = settings.precision
         self._max_image_pixels = settings.max_image_pixels
-        self._decoding = MemoryBudget(settings.max_decode_bytes)
+        self._max_decode_bytes = settings.max_decode_bytes
 
     def load(self, task: str, version: int) -> Model:
         """A verified model, whose golden examples have run; blocking.
@@ -66,7 +66,7 @@ class Loader:
             tokenizer=tokenizer,
             head=linear_head,
             max_image_pixels=self._max_image_pixels,
-            decoding=self._decoding,
+            max_decode_bytes=self._max_decode_bytes,
         )
         self.run_golden_examples(model)
         return_freed_memory()

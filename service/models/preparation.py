@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from model_store import ImagePreprocessing, Padding
-from model_store.items.pictures import PictureError, PictureProblem, pixel_values
+from model_store.items import pictures
+from model_store.items.pictures import PictureError, PictureProblem
 from service.api.answers import Modalities
 from service.errors import Code, ServiceError
 
@@ -21,7 +21,6 @@ _PICTURE_CODES = {
     PictureProblem.DECODER: Code.IMAGE_FORMAT,
     PictureProblem.PIXELS: Code.IMAGE_TOO_MANY_PIXELS,
     PictureProblem.UNDECODABLE: Code.IMAGE_UNDECODABLE,
-    PictureProblem.MEMORY: Code.IMAGE_TOO_MANY_PIXELS,
 }
 
 
@@ -40,7 +39,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An item as its towers take it, and the time that preparing it took.
+    """An item as its towers take it.
 
     Shapes:
         pixel_values: (1, 3, H, W)
@@ -48,9 +47,6 @@ class Prepared:
 
     pixel_values: NDArray[np.float32] | None
     tokens: Tokens | None
-    started: float  # by time.perf_counter()
-    decode_seconds: float
-    tokenize_seconds: float
 
     @property
     def modalities(self) -> Modalities:
@@ -85,39 +81,21 @@ class TextTokenizer:
         return Tokens(input_ids, np.array([len(encoding.ids) - 1], np.int64), bool(encoding.overflowing))
 
 
-class MemoryBudget:
-    """A limit on the bytes of pictures that are decoded at the same time, granted in the order of arrival."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total_bytes = self._free_bytes = total_bytes
-        self._changed = threading.Condition()
-        self._first_waiting = threading.Lock()  # held by the oldest waiting thread, so that later threads wait behind
-
-    @contextmanager
-    def reserve(self, size_in_bytes: int) -> Iterator[None]:
-        """Blocks until the bytes are free. Raises PictureError `MEMORY` for more than the total."""
-        if size_in_bytes > self._total_bytes:
-            message = f"Decoding an image may take {self._total_bytes} bytes; send fewer pixels, or a baseline JPEG."
-            raise PictureError(PictureProblem.MEMORY, message)
-        with self._first_waiting, self._changed:
-            self._changed.wait_for(lambda: self._free_bytes >= size_in_bytes)
-            self._free_bytes -= size_in_bytes
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._free_bytes += size_in_bytes
-                self._changed.notify_all()
+def decoding_bytes(picture: bytes, image: ImagePreprocessing, max_pixels: int) -> int:
+    """The memory that `decode` takes at its peak, from the picture's header. Raises the errors of `decode`."""
+    with _service_errors():
+        return pictures.decoding_bytes(picture, max_pixels, image)
 
 
-def decode(picture: bytes, image: ImagePreprocessing, max_pixels: int, budget: MemoryBudget) -> NDArray[np.float32]:
+def decode(picture: bytes, image: ImagePreprocessing, max_pixels: int) -> NDArray[np.float32]:
     """`pixel_values` (1, 3, H, W) of an encoded picture; blocking. Raises ServiceError for an unusable picture."""
-    with ExitStack() as reserved_memory:
+    with _service_errors():
+        return pictures.pixel_values(picture, image, max_pixels)[None]
 
-        def reserve(size_in_bytes: int) -> None:
-            reserved_memory.enter_context(budget.reserve(size_in_bytes))
 
-        try:
-            return pixel_values(picture, image, max_pixels, reserve)[None]
-        except PictureError as error:
-            raise ServiceError(_PICTURE_CODES[error.problem], str(error)) from error
+@contextmanager
+def _service_errors() -> Iterator[None]:
+    try:
+        yield
+    except PictureError as error:
+        raise ServiceError(_PICTURE_CODES[error.problem], str(error)) from error

@@ -47,7 +47,9 @@ class Metrics:
         self.inflight_requests = gauge("mora_inflight_requests", "Requests being answered.")
         self.rejected = counter("mora_rejected", "Requests answered with a problem.", ["reason"])
         self.deadline = counter(
-            "mora_deadline", "Requests that reached their deadline in `loading`, `preparation` or `encoder`.", ["stage"]
+            "mora_deadline",
+            "Requests that reached their deadline in `parsing`, `loading`, `preparation` or `encoder`.",
+            ["stage"],
         )
         self.client_gone = counter("mora_client_gone", "Requests whose client left before the answer.")
         self.slow_clients = counter(

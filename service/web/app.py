@@ -64,7 +64,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         source = Store(settings.store, trusted) if store is None else store
         catalog = Catalog(source, Loader(source, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
-        app.state.parser = parser = RequestParser(settings, engine.preparation)
+        app.state.parser = parser = RequestParser(settings, metrics)
         app.state.showcase = showcase = Showcase(catalog, source, settings.queue_size)
         await _refresh(engine)
         watchers = [
@@ -118,7 +118,7 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: ApiKeys | None) -> C
     limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
     hosts = AllowedHosts(settings.allowed_hosts)
     app.add_middleware(Access, hosts=hosts, keys=keys, limit=limit, open_paths=page.page_paths())
-    app.add_middleware(Observation, metrics=metrics)
+    app.add_middleware(Observation, metrics=metrics, timeout_ms=settings.timeout_ms)
     close_traces = _trace(app, settings)
     if settings.root_path:
         check_prefix(settings.root_path, [route.path or "/" for route in iter_route_contexts(app.routes)])

@@ -19,17 +19,23 @@ _CLIENT_GONE = 499  # in the log and the metrics only, because the client has di
 
 
 class Observation:
-    """ASGI middleware. It also answers a request whose exception was not handled."""
+    """ASGI middleware. It also answers a request whose exception was not handled.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Args:
+        timeout_ms: deadline of a request until its body sets another, counted from its arrival.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, timeout_ms: int) -> None:
         self._app = app
         self._metrics = metrics
+        self._timeout_ms = timeout_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         record = scope.setdefault("state", {})["record"] = RequestRecord()
+        record.allow(self._timeout_ms)
         response = _Response(send, record, _client_request_id(scope))
         if scope["path"] in PROBES:
             await self._answer(scope, receive, response)

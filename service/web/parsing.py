@@ -1,4 +1,4 @@
-"""Reading and parsing of request bodies, off the event loop where that takes long; sets each request's deadline."""
+"""Reading and parsing of request bodies, off the event loop where that takes long; sets a request's own deadline."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from starlette.requests import Request
 
 from service.api.item import Batch
 from service.api.requests import EmbedRequest
+from service.inference.deadline import in_time
 from service.inference.workers import Workers
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
 from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 
 T = TypeVar("T")
 Form = TypeVar("Form", bound=EmbedRequest)
-_INLINE_BYTES = 4096  # parsing takes at most about 1 ms
-_THREADS = 4  # a long body does not block a short one; parsing holds Python's lock, so more threads are no faster
+_INLINE_BYTES = 2**18  # parsing takes about 1 ms; a thread would hold Python's lock for as long
+_THREADS = 4  # a long body does not block one less long; as they hold the lock, more threads are no faster
 
 
 class RequestParser:
     """Parses requests before the engine gets them.
 
-    A short body is parsed on the event loop, which is faster than a change of threads. Other bodies have threads of
-    their own, so that they do not wait while pictures are prepared. While the preparation queue is full, a request is
-    refused before its body is parsed.
-
-    Args:
-        preparation: the engine's threads and queue for preparation.
+    A short body is parsed on the event loop, so that it never waits for long ones. Long bodies have threads of their
+    own, so that they do not wait for pictures.
     """
 
-    def __init__(self, settings: Settings, preparation: Workers) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
-        self._preparation = preparation
+        self._metrics = metrics
         self._workers = Workers("parsing", _THREADS, settings.queue_size)
 
     async def item(self, form: type[Form], request: Request, record: RequestRecord) -> Form:
         """A request for one item. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
         job = partial(parse_request, form, body, request.headers["content-type"], self._settings.max_text_bytes)
-        parsed = await self._parse(job, record, inline=len(body) <= _INLINE_BYTES)
-        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
+        parsed = await self._parse(job, body, record)
+        if parsed.timeout_ms is not None:
+            record.allow(parsed.timeout_ms)
         return parsed
 
     async def batch(self, request: Request, record: RequestRecord) -> Batch:
         """A request for several items. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON,))
         job = partial(parse_batch, body, self._settings.max_text_bytes, self._settings.max_batch_cells)
-        parsed = await self._parse(job, record)
-        record.allow(parsed.timeout_ms or self._settings.timeout_ms)
+        parsed = await self._parse(job, body, record)
+        if parsed.timeout_ms is not None:
+            record.allow(parsed.timeout_ms)
         return parsed
 
     async def inference(self, request: Request, record: RequestRecord) -> Inference:
@@ -60,20 +60,22 @@ class RequestParser:
         body = await read_body(request, self._settings.max_body_bytes, (JSON, BINARY, ""))  # some clients send no type
         header_length = request.headers.get(HEADER_LENGTH)
         limits = self._settings.max_text_bytes, self._settings.max_batch_cells
-        parsed = await self._parse(partial(parse_inference, body, header_length, *limits), record)
-        microseconds = parsed.request.parameters.timeout
-        record.allow(microseconds / 1000 if microseconds else self._settings.timeout_ms)
+        parsed = await self._parse(partial(parse_inference, body, header_length, *limits), body, record)
+        if microseconds := parsed.request.parameters.timeout:
+            record.allow(microseconds / 1000)
         return parsed
 
     def close(self) -> None:
         """Finish running work and drop waiting work."""
         self._workers.close()
 
-    async def _parse(self, job: Callable[[], T], record: RequestRecord, inline: bool = False) -> T:
-        self._preparation.check()
-        if inline:
+    async def _parse(self, job: Callable[[], T], body: bytes, record: RequestRecord) -> T:
+        if len(body) <= _INLINE_BYTES:
             return job()
-        submitted = time.perf_counter()
-        done = await self._workers.run(job)
+        submitted, deadline = time.perf_counter(), record.deadline
+        if submitted > deadline:  # the body arrived slowly, and may set a later deadline than the default
+            deadline = submitted + self._settings.timeout_ms / 1000
+        async with in_time("parsing", deadline, self._metrics):
+            done = await self._workers.run(job)
         record.add(Stage.QUEUE, done.queue_seconds, submitted)
         return done.result

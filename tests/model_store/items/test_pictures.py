@@ -15,7 +15,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from model_store import ImagePreprocessing
 from model_store.items import pixels
-from model_store.items.pictures import PictureError, PictureProblem, decode, media_type_of, pixel_values
+from model_store.items.pictures import PictureError, PictureProblem, decode, decoding_bytes, media_type_of, pixel_values
 from model_store.items.pixels import fit, normalised
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -315,14 +315,33 @@ def test_a_file_and_its_bytes_give_the_same_picture(tmp_path):
     np.testing.assert_array_equal(pixel_values(path, CLIP), pixel_values(path.read_bytes(), CLIP))
 
 
-def test_an_error_of_make_room_stops_decoding():
-    data, refusal, asked = file_of(random_picture((40, 30))), PictureError(PictureProblem.MEMORY, "no room"), []
+def until_pixels(file_format: str) -> bytes:
+    """A picture of 40 x 30 whose file ends where its pixels begin."""
+    data = file_of(random_picture((40, 30)), file_format)
+    return data[: data.index({"PNG": b"IDAT", "JPEG": b"\xff\xda"}[file_format]) + 20]
 
-    def refuse(wanted_bytes):
-        asked.append(wanted_bytes)
-        raise refusal
 
-    with pytest.raises(PictureError) as caught:
-        pixel_values(data[: data.index(b"IDAT") + 8], CLIP, make_room=refuse)
-    assert caught.value is refusal
-    assert asked[0] >= 4 * 40 * 30
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("preprocessing", [None, CLIP])
+def test_the_memory_for_decoding_is_known_from_the_header(file_format, preprocessing):
+    assert decoding_bytes(until_pixels(file_format), preprocessing=preprocessing) >= 4 * 40 * 30
+    with pytest.raises(PictureError):
+        decode(until_pixels(file_format), preprocessing=preprocessing)
+
+
+@pytest.mark.parametrize(
+    ("data", "max_pixels", "problem"),
+    [
+        (b"II*\0", 10**6, PictureProblem.FORMAT),
+        (until_pixels("PNG"), 1_199, PictureProblem.PIXELS),
+        (until_pixels("JPEG"), 1_199, PictureProblem.PIXELS),
+        (file_of(Image.new("RGB", (1, 9_999))), 10**6, PictureProblem.PIXELS),  # after resizing
+        (b"\x89PNG\r\n\x1a\n", 10**6, PictureProblem.UNDECODABLE),
+        (b"RIFF\xff\0\0\0WEBPVP8 ", 10**6, PictureProblem.UNDECODABLE),
+    ],
+)
+def test_the_header_is_refused_as_by_decoding(data, max_pixels, problem):
+    for read in (decode, decoding_bytes):
+        with pytest.raises(PictureError) as caught:
+            read(data, max_pixels, CLIP)
+        assert caught.value.problem is problem

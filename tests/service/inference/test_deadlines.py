@@ -1,6 +1,6 @@
 """Deadlines: a request past its deadline is refused, dropped from the queue or stopped.
 
-Covers service.inference.engine, service.inference.encoders.
+Covers service.inference.engine, service.inference.encoders, service.inference.deadline.
 """
 
 from __future__ import annotations

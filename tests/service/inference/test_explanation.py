@@ -87,7 +87,7 @@ def test_the_modality_with_the_largest_part_carries_the_answer(shelf, task, imag
     head = Head(dict.fromkeys(Pattern, weight), biases, 0 * one, 0 * one)
     manifest = shelf.draft(task).manifest
     manifest = Manifest(version=1, **{name: getattr(manifest, name) for name in type(manifest).model_fields})
-    unused = dict.fromkeys(("image_tower", "text_tower", "tokenizer", "max_image_pixels", "decoding"))
+    unused = dict.fromkeys(("image_tower", "text_tower", "tokenizer", "max_image_pixels", "max_decode_bytes"))
     model = Model(manifest=manifest, precision=Precision.FP32, head=head, **unused)
 
     ranking = model.decide(Features(one, one)).ranked(manifest.labels, 2)

@@ -13,7 +13,6 @@ from model_store import ImagePreprocessing, Precision
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.loaded_model import Model
-from service.models.preparation import MemoryBudget
 from tests.support.odd_pictures import encoded, saying, with_large_metadata, with_odd_exif
 
 PICTURES = with_large_metadata() | with_odd_exif()
@@ -25,8 +24,7 @@ PREPROCESSING = ImagePreprocessing(
 def model(max_image_pixels: int = 1_000, decode_bytes: int = 10**8) -> Model:
     manifest: Any = SimpleNamespace(image=PREPROCESSING)
     unused: Any = None
-    budget = MemoryBudget(decode_bytes)
-    return Model(manifest, Precision.FP32, unused, unused, unused, unused, max_image_pixels, budget)
+    return Model(manifest, Precision.FP32, unused, unused, unused, unused, max_image_pixels, decode_bytes)
 
 
 def png(size: tuple[int, int] = (10, 10)) -> bytes:
@@ -101,7 +99,7 @@ def test_a_format_that_pillow_was_built_without_is_refused_as_its_format(kind, m
         ),
         (
             png(),
-            {"decode_bytes": 100},
+            {"max_image_pixels": 2_000, "decode_bytes": 100},
             Code.IMAGE_TOO_MANY_PIXELS,
             "Decoding an image may take 100 bytes; send fewer pixels, or a baseline JPEG.",
         ),
@@ -112,3 +110,14 @@ def test_a_picture_that_cannot_be_used_is_refused(data: bytes, limits: dict[str,
         model(**limits).prepare(Item(image=data))
 
     assert (refusal.value.code, refusal.value.detail) == (code, detail)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_a_picture_may_take_the_limit_and_not_a_byte_more(kind):
+    data = encoded(kind)
+    size_in_bytes = model(10**6).decoding_bytes(data)
+
+    assert model(10**6, size_in_bytes).decoding_bytes(data) == size_in_bytes
+    with pytest.raises(ServiceError) as refusal:
+        model(10**6, size_in_bytes - 1).decoding_bytes(data)
+    assert refusal.value.code is Code.IMAGE_TOO_MANY_PIXELS

@@ -11,6 +11,7 @@ from service.telemetry.metrics import Metrics
 from service.web.observation import Observation
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
+TIMEOUT_MS = 700
 END = {"type": "http.response.body", "body": b"answered"}
 
 
@@ -22,7 +23,7 @@ def observe(app, path: str = "/classify", headers: tuple[tuple[bytes, bytes], ..
     async def send(message: dict) -> None:
         sent.append(message)
 
-    asyncio.run(Observation(app, metrics)(scope, None, send))
+    asyncio.run(Observation(app, metrics, TIMEOUT_MS)(scope, None, send))
     return sent, metrics
 
 
@@ -92,3 +93,16 @@ def test_a_probe_is_counted_only_if_it_is_refused(events, status, is_counted):
 
     assert (requests(metrics, status) == 1) == is_counted
     assert bool(events) == is_counted
+
+
+@pytest.mark.parametrize("path", ["/classify", "/v2/models/fruit", "/livez", "/nowhere"])
+def test_every_request_has_a_deadline_from_its_arrival(path):
+    records = []
+
+    async def noting(scope, receive, send) -> None:
+        records.append(scope["state"]["record"])
+        await answering(scope, receive, send)
+
+    observe(noting, path)
+
+    assert records[0].deadline - records[0].started == pytest.approx(TIMEOUT_MS / 1000)

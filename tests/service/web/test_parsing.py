@@ -1,4 +1,4 @@
-"""The thread that parses a body, the request's deadline, and the refusal before parsing."""
+"""The thread that parses a body, and the request's deadline."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from starlette.requests import Request
 import service.web.parsing
 from service.api.requests import ClassifyRequest
 from service.errors import Code, ServiceError
-from service.inference.workers import Workers
 from service.settings import Settings
+from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 from service.web.parsing import RequestParser
 
@@ -25,84 +25,148 @@ def request(body: bytes) -> Request:
     return Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}, receive)
 
 
-def item(**fields: object) -> bytes:
-    return json.dumps({"text": "red", **fields}).encode()
+SHORT, LONG = 2**18, 2**18 + 1  # the longest body that is parsed on the event loop, and a longer one
+TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}
+FORMS = {"item": [ClassifyRequest], "batch": [], "inference": []}  # arguments of the method
+FIELDS = {
+    "item": {"text": "red"},
+    "batch": {"inputs": [{"text": "red"}], "tasks": ["fruit"]},
+    "inference": {"inputs": [TENSOR]},
+}
+OWN_DEADLINE = {
+    "item": {"timeout_ms": 60_000},
+    "batch": {"timeout_ms": 60_000},
+    "inference": {"parameters": {"timeout": 60_000_000}},
+}
+THREADS = 4
+PARSERS = {"item": "parse_request", "batch": "parse_batch", "inference": "parse_inference"}
+
+
+def body_of(method: str, size: int = 0, **fields: object) -> bytes:
+    return json.dumps({**FIELDS[method], **fields}).encode().ljust(size)
 
 
 @pytest.fixture
-def parse():
-    """`parse(body, method="item", form=...)`: the parsed request and its record."""
-    preparation = Workers("preparation", 1, 0)
-    parser = RequestParser(Settings(timeout_ms=700), preparation)
-
-    def run(body: bytes, method: str = "item", *form: type) -> tuple[object, RequestRecord]:
-        record = RequestRecord()
-        return asyncio.run(getattr(parser, method)(*form, request(body), record)), record
-
-    run.preparation = preparation
-    yield run
+def parser():
+    parser = RequestParser(Settings(timeout_ms=700, queue_size=1), Metrics())
+    yield parser
     parser.close()
-    preparation.close()
 
 
-@pytest.mark.parametrize(("size", "is_inline"), [(4096, True), (4097, False)])
-def test_a_short_body_is_parsed_on_the_event_loop_and_a_long_one_on_a_thread(parse, monkeypatch, size, is_inline):
+async def parse(parser: RequestParser, method: str, body: bytes, milliseconds: float = 700) -> RequestRecord:
+    """The record of a request with this default deadline, once its body is parsed."""
+    record = RequestRecord()
+    record.allow(milliseconds)
+    await getattr(parser, method)(*FORMS[method], request(body), record)
+    return record
+
+
+@pytest.mark.parametrize("method", FORMS)
+@pytest.mark.parametrize(("size", "is_inline"), [(SHORT, True), (LONG, False)])
+def test_a_short_body_is_parsed_on_the_event_loop_and_a_long_one_on_a_thread(
+    parser, monkeypatch, method, size, is_inline
+):
     threads = []
-    real = service.web.parsing.parse_request
+    real = getattr(service.web.parsing, PARSERS[method])
 
-    def noting(*arguments: object) -> ClassifyRequest:
+    def noting(*arguments: object) -> object:
         threads.append(threading.current_thread())
         return real(*arguments)
 
-    monkeypatch.setattr(service.web.parsing, "parse_request", noting)
+    monkeypatch.setattr(service.web.parsing, PARSERS[method], noting)
 
-    parsed, record = parse(item().ljust(size), "item", ClassifyRequest)
+    record = asyncio.run(parse(parser, method, body_of(method, size)))
 
-    assert parsed.text == "red"
     assert [thread is threading.main_thread() for thread in threads] == [is_inline]
     assert (Stage.QUEUE in record.stage_seconds) == (not is_inline)
 
 
+@pytest.mark.parametrize("size", [0, LONG])
 @pytest.mark.parametrize(
-    ("method", "form", "fields", "milliseconds"),
+    ("method", "fields", "milliseconds"),
     [
-        ("item", [ClassifyRequest], {"timeout_ms": 50}, 50),
-        ("item", [ClassifyRequest], {}, 700),
-        ("batch", [], {"timeout_ms": 50}, 50),
-        ("batch", [], {}, 700),
-        ("inference", [], {}, 700),
-        ("inference", [], {"parameters": {"timeout": 50_000}}, 50),
-        ("inference", [], {"parameters": {"timeout": 0}}, 700),
-        ("inference", [], {"parameters": {"timeout": None}}, 700),
+        ("item", {"timeout_ms": 50_000}, 50_000),
+        ("item", {}, 700),
+        ("batch", {"timeout_ms": 50_000}, 50_000),
+        ("batch", {}, 700),
+        ("inference", {}, 700),
+        ("inference", {"parameters": {"timeout": 50_000_000}}, 50_000),
+        ("inference", {"parameters": {"timeout": 0}}, 700),
+        ("inference", {"parameters": {"timeout": None}}, 700),
     ],
 )
-def test_a_request_has_its_own_deadline_or_the_settings(parse, method, form, fields, milliseconds):
-    tensor = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}
-    bodies = {
-        "item": item(**fields),
-        "batch": json.dumps({"inputs": [{"text": "red"}], "tasks": ["fruit"], **fields}).encode(),
-        "inference": json.dumps({"inputs": [tensor], **fields}).encode(),
-    }
-
-    _, record = parse(bodies[method], method, *form)
+def test_a_request_has_its_own_deadline_or_the_default(parser, method, fields, milliseconds, size):
+    record = asyncio.run(parse(parser, method, body_of(method, size, **fields)))
 
     assert record.deadline - record.started == pytest.approx(milliseconds / 1000)
 
 
-@pytest.mark.parametrize("body", [b"not json", b"not json".ljust(5000)])
-def test_a_request_is_refused_before_its_body_is_parsed_while_preparation_is_full(parse, body):
-    release = threading.Event()
+@pytest.fixture
+def busy(monkeypatch):
+    """Parsing of a body that contains `busy` takes until the event is set."""
+    let_go = threading.Event()
+    for name in PARSERS.values():
+        real = getattr(service.web.parsing, name)
 
+        def held(*arguments: object, real=real) -> object:
+            if any(b"busy" in argument for argument in arguments if isinstance(argument, bytes)):
+                let_go.wait()
+            return real(*arguments)
+
+        monkeypatch.setattr(service.web.parsing, name, held)
+    yield let_go
+    let_go.set()
+
+
+BUSY_BODY = body_of("item", LONG, task="busy")
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_a_short_body_does_not_wait_for_long_ones(parser, busy, method):
     async def scenario() -> None:
-        busy = asyncio.create_task(parse.preparation.run(release.wait))
+        long = [asyncio.create_task(parse(parser, "item", BUSY_BODY)) for _ in range(THREADS + 1)]
         await asyncio.sleep(0)
-        with pytest.raises(ServiceError) as caught:
-            await asyncio.to_thread(parse, body, "item", ClassifyRequest)
-        assert caught.value.code is Code.QUEUE_FULL
-        release.set()
-        await busy
+        await parse(parser, method, body_of(method, SHORT))
+        assert not any(task.done() for task in long)
+        busy.set()
+        await asyncio.gather(*long)
 
     asyncio.run(scenario())
-    with pytest.raises(ServiceError) as caught:
-        parse(body, "item", ClassifyRequest)
-    assert caught.value.code is Code.BAD_JSON
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_a_long_body_waits_for_a_thread_until_the_default_deadline(parser, busy, method):
+    async def scenario() -> None:
+        long = [asyncio.create_task(parse(parser, "item", BUSY_BODY, 60_000)) for _ in range(THREADS)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as caught:
+            await parse(parser, method, body_of(method, LONG, **OWN_DEADLINE[method]), 100)
+        assert caught.value.code is Code.DEADLINE
+        busy.set()
+        await asyncio.gather(*long)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("method", FORMS)
+def test_too_many_long_bodies_are_refused(parser, busy, method):
+    async def scenario() -> None:
+        long = [asyncio.create_task(parse(parser, "item", BUSY_BODY)) for _ in range(THREADS + 1)]
+        await asyncio.sleep(0)
+        with pytest.raises(ServiceError) as caught:
+            await parse(parser, method, body_of(method, LONG))
+        assert caught.value.code is Code.QUEUE_FULL
+        busy.set()
+        await asyncio.gather(*long)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("method", FORMS)
+@pytest.mark.parametrize("size", [0, LONG])
+def test_a_body_that_arrives_after_the_default_deadline_may_set_a_later_one(parser, method, size):
+    late = asyncio.run(parse(parser, method, body_of(method, size, **OWN_DEADLINE[method]), -1))
+    assert late.deadline - late.started == pytest.approx(60)
+
+    too_late = asyncio.run(parse(parser, method, body_of(method, size), -1))
+    assert too_late.deadline < too_late.started
