@@ -105,7 +105,8 @@ def scores(folder: Path, name: str, run: Path) -> dict[str, Any]:
     trained, data = open_finished(run, ["--data.train", str(folder / f"{name}.parquet")], str(BACKBONE), print)
     collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
     test = encode(trained.model, data.test, collator)
-    answers = test.by_pattern(trained.model.cpu().head, test.natural)
+    head, natural = trained.model.cpu().head, test.natural
+    answers = test.by_pattern(head, natural)
     confidence = {
         pattern.value: {
             "items": len(answers[pattern].item),
@@ -115,19 +116,23 @@ def scores(folder: Path, name: str, run: Path) -> dict[str, Any]:
         }
         for pattern in answers
     }
+    fitted, yardstick = test.logits(head, natural).argmax(dim=1) == test.targets, regression(trained, data)
     return {
         "rows": sum(len(split.items) for split in data.splits().values()),
         "labels": len(data.labels),
-        "regression": regression(trained, data),
+        "test_items": len(fitted),
+        "regression": float(yardstick.double().mean()),
         "probe": metrics["probe"]["test"]["overall"]["accuracy"],
-        "fit": metrics["test"]["overall"]["accuracy"],
+        "fit": float(fitted.double().mean()),
+        "only_regression": int((yardstick & ~fitted).sum()),
+        "only_fit": int((fitted & ~yardstick).sum()),
         "result": metrics["probe"]["result"],
         "confidence": confidence,
     }
 
 
-def regression(trained: TrainedTask, data: TaskData) -> float:
-    """Test accuracy of scikit-learn's logistic regression at default values, on the frozen backbone's features."""
+def regression(trained: TrainedTask, data: TaskData) -> torch.Tensor:
+    """Whether scikit-learn's logistic regression, on the frozen backbone's features, is right in each test item."""
     from sklearn.linear_model import LogisticRegression  # of the extra `trust`
 
     config = trained.config.model_copy(update={"method": "head"})
@@ -135,7 +140,7 @@ def regression(trained: TrainedTask, data: TaskData) -> float:
     collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
     train, test = (encode(frozen, split, collator) for split in (data.train, data.test))
     model = LogisticRegression(max_iter=2000).fit(train.features(train.natural), train.targets)
-    return float(model.score(test.features(test.natural), test.targets))
+    return torch.as_tensor(model.predict(test.features(test.natural))) == test.targets
 
 
 if __name__ == "__main__":

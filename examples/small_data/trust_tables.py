@@ -50,15 +50,23 @@ def accuracies(results: Sequence[dict[str, Any]]) -> list[str]:
         "| set | rows | labels | logistic regression | probe | `fit` | difference | adapter kept |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    means = []
+    means, variances = [], []
     for name in dict.fromkeys(result["set"] for result in results):
         own = [result for result in results if result["set"] == name]
-        mean = [100 * float(np.mean([result[column] for result in own])) for column in ("regression", "probe", "fit")]
-        means.append(mean)
+        means.append([float(np.mean([result[column] for result in own])) for column in ("regression", "probe", "fit")])
+        variances.append(sum(map(variance, own)) / len(own) ** 2)
         kept = sum(result["result"] != "the linear probe" for result in own)
-        lines.append(f"| `{name}` | {own[0]['rows']:,} | {own[0]['labels']} | {_scores(mean)} | {kept} of {len(own)} |")
-    lines.append(f"| mean | | | {_scores([float(value) for value in np.mean(means, axis=0)])} | |")
+        cells = f"{own[0]['rows']:,} | {own[0]['labels']} | {_scores(means[-1], variances[-1])}"
+        lines.append(f"| `{name}` | {cells} | {kept} of {len(own)} |")
+    mean = [float(value) for value in np.mean(means, axis=0)]
+    lines.append(f"| mean | | | {_scores(mean, sum(variances) / len(variances) ** 2)} | |")
     return lines
+
+
+def variance(result: dict[str, Any]) -> float:
+    """Of the difference of two accuracies on the same test items, from the items that only one of them has right."""
+    fit, regression, items = (result[name] for name in ("only_fit", "only_regression", "test_items"))
+    return float(fit + regression - (fit - regression) ** 2 / items) / items**2
 
 
 def confidences(results: Sequence[dict[str, Any]]) -> list[str]:
@@ -85,6 +93,8 @@ def page_with(page: str, content: str) -> str:
     return f"{before}{BEGIN}\n\n{content}\n\n{END}{after}"
 
 
-def _scores(percent: Sequence[float]) -> str:
-    regression, _, fit = percent
-    return " | ".join([*(f"{value:.1f}" for value in percent), f"{fit - regression:+.1f}"])
+def _scores(accuracies: Sequence[float], variance: float) -> str:
+    """Cells of the accuracies, and of the lead of `fit` over logistic regression with its 95 % interval."""
+    regression, _, fit = accuracies
+    lead, half = 100 * (fit - regression), 196 * variance**0.5
+    return " | ".join([*(f"{100 * value:.1f}" for value in accuracies), f"{lead:+.1f} ± {half:.1f}"])

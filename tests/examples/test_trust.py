@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,24 +22,36 @@ def result(name: str, seed: int, regression: float, fit: float, kept: str = "the
         "seed": seed,
         "rows": 1200,
         "labels": 3,
+        "test_items": 100,
         "regression": regression,
         "probe": 0.75,
         "fit": fit,
+        "only_regression": 10,
+        "only_fit": 10 + round(100 * (fit - regression)),
         "result": kept,
         "confidence": {"both": error, "image": error, "text": nothing if seed else error},
     }
 
 
 def test_accuracies_are_means_over_splits_and_the_last_row_over_sets() -> None:
-    results = [result("a", 0, 0.5, 0.6), result("a", 1, 0.6, 0.8, "mora"), result("b", 0, 0.9, 0.8)]
+    results = [result("a", 0, 0.5, 0.6), result("a", 1, 0.6, 0.8, "mora"), result("b", 0, 0.8, 0.8)]
 
     rows = accuracies(results)[2:]
 
     assert rows == [
-        "| `a` | 1,200 | 3 | 55.0 | 75.0 | 70.0 | +15.0 | 1 of 2 |",
-        "| `b` | 1,200 | 3 | 90.0 | 75.0 | 80.0 | -10.0 | 0 of 1 |",
-        "| mean | | | 72.5 | 75.0 | 75.0 | +2.5 | |",
+        "| `a` | 1,200 | 3 | 55.0 | 75.0 | 70.0 | +15.0 ± 7.9 | 1 of 2 |",
+        "| `b` | 1,200 | 3 | 80.0 | 75.0 | 80.0 | +0.0 ± 8.8 | 0 of 1 |",
+        "| mean | | | 67.5 | 75.0 | 75.0 | +7.5 ± 5.9 | |",
     ]
+
+
+@pytest.mark.parametrize(("fit", "regression", "items"), [(0, 0, 50), (5, 5, 100), (30, 10, 60), (1, 0, 4)], ids=str)
+def test_the_variance_is_that_of_the_paired_differences_of_the_items(fit: int, regression: int, items: int) -> None:
+    differences = np.repeat([1, -1, 0], [fit, regression, items - fit - regression])
+
+    variance = trust_tables.variance({"only_fit": fit, "only_regression": regression, "test_items": items})
+
+    assert variance == pytest.approx(differences.var() / items)
 
 
 def test_errors_of_confidence_are_counted_by_pattern_where_test_has_items() -> None:
