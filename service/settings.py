@@ -83,11 +83,11 @@ class Settings(BaseSettings):
     intra_op_threads: PositiveInt = Field(default_factory=usable_cores)
     """Threads of one encoder run; by default the number of usable cores."""
     preparation_workers: PositiveInt = Field(default_factory=usable_cores)
-    """Requests decoded and tokenized in parallel; by default the number of usable cores."""
+    """Pictures decoded in parallel, and long texts tokenized; by default the number of usable cores."""
     encoder_workers: PositiveInt | None = None
     """Parallel runs of each encoder; by default 1, and the usable cores for int8, whose inputs run one by one."""
     queue_size: NonNegativeInt = 64
-    """Requests that may wait for each encoder, and for preparation; further requests are refused."""
+    """Requests that may wait for each encoder, for decoding and for tokenizing; further requests are refused."""
     timeout_ms: PositiveInt = 10_000
     """Deadline of a request that has no `timeout_ms` of its own, in milliseconds."""
     max_batch_tokens: PositiveInt | None = None

@@ -5,6 +5,7 @@ Covers model_store.__main__, service.__main__, training.__main__.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,14 +22,17 @@ ROOT = Path(__file__).parents[2]
 INTERRUPTED = """
 import importlib.abc, os, runpy, signal, sys, time
 
+module, package = sys.argv[1:3]
+del sys.argv[1:3]
+
 class Interrupt(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name == sys.argv[2]:
+        if name == package:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(5)
 
 sys.meta_path.insert(0, Interrupt())
-runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
 
@@ -64,8 +68,8 @@ def test_a_usage_error_is_one_line(app: typer.Typer, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("module", "package"),
     [
-        ("training", "torch"),
-        ("training", "transformers"),
+        ("training", "pyarrow"),
+        ("training", "pydantic"),
         ("training", "typer"),
         ("service", "fastapi"),
         ("service", "onnxruntime"),
@@ -92,3 +96,21 @@ def test_a_loaded_command_leaves_ctrl_c_to_the_program(module: str) -> None:
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers", "onnxruntime"])
+def test_ctrl_c_while_training_loads_its_packages_is_one_line(
+    package: str, tmp_path: Path, tiny_backbone: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(40)))
+    values = {"task": "t", "problem": "single_label", "backbone": str(tiny_backbone)}
+    (tmp_path / "task.yaml").write_text(json.dumps({**values, "data": {"train": "rows.csv", "image": None}}))
+    words = ["fit", str(tmp_path / "task.yaml"), "--output", str(tmp_path / "run"), "--train.epochs", "1"]
+    words += ["--publish", str(tmp_path / "store")]
+    command = [sys.executable, "-c", INTERRUPTED, "training", package, *words]
+
+    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert "Traceback" not in stopped.stderr
