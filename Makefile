@@ -26,7 +26,7 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench trust gpu-check screenshots lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("model_store", "service", "training")
 # Private names of libraries, which modules here use as well.
-OF_LIBRARIES = {"_metadata", "_model_bytes", "_n_gpu", "_value"}
+OF_LIBRARIES = {"_metadata", "_model_bytes", "_n_gpu", "_name", "_value"}
 COVERS = re.compile(r"^Covers ([a-z_.]+(?:, [a-z_.]+)*)\.$", re.MULTILINE)
 
 

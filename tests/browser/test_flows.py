@@ -149,7 +149,7 @@ def test_a_task_is_chosen_and_linked_to(opened, shipped):
     until_ready(page)
     assert page.input_value("#task") == "clipart-keywords"
     expect(page.locator("#card-title")).to_have_text("About clipart-keywords")
-    expect(page.locator(".chips .live")).to_have_text("3 live")
+    expect(page.locator(".chips .live")).to_have_text("4 live")
     page.fill("#text", "a red apple")
     assert send(page)["task"] == "clipart-keywords"
 

@@ -8,7 +8,7 @@ import pytest
 
 from model_store import Store
 from service.errors import queue_full
-from service.inference.workers import Workers
+from service.inference.preparation import Preparation
 from service.web.keys import key_line
 from service.web.server import Server
 from tests.browser.driving import labels, send, until_ready
@@ -102,12 +102,12 @@ def test_an_empty_item_is_reported_beside_the_button(page):
 
 
 def test_an_overloaded_service_is_reported_with_the_time_to_wait(page, monkeypatch):
-    async def full(workers: Workers, job: object) -> None:
+    def full(preparation: Preparation, item: object) -> None:
         raise queue_full()
 
     page.fill("#text", "a red apple")
     with monkeypatch.context() as overload:
-        overload.setattr(Workers, "run", full)
+        overload.setattr(Preparation, "check", full)
         page.click("#send")
         refused(page, "send", "The service is at its limit.", "Try again in 1 second, at ", "Request id")
     assert send(page)["modalities"]["text"] == "used"

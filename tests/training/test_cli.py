@@ -265,10 +265,12 @@ def publishing(monkeypatch: pytest.MonkeyPatch, shelf: Shelf, tmp_path: Path) ->
         monkeypatch.setattr(training.cli, "_export", lambda *_: bundle(shelf, right))
         return CliRunner().invoke(app, [*line, str(shelf.store.root), *options])
 
-    for name in ("load_config", "load_data", "plan_import", "print_import_plan", "_finished", "print_metrics"):
+    for name in ("load_config", "load_data", "check_backbone", "print_import_plan", "_finished", "print_metrics"):
         monkeypatch.setattr(training.cli, name, MagicMock())
-    monkeypatch.setattr(training.cli, "read_json", MagicMock())
-    monkeypatch.setattr(training.cli, "open_finished", lambda *_: (None, None))
+    for name in ("read_json", "require_finished", "_loaded"):
+        monkeypatch.setattr(training.cli, name, MagicMock())
+    monkeypatch.setattr("training.model.import_plan.plan_import", MagicMock())
+    monkeypatch.setattr("training.pipeline.reopen.open_finished", lambda *_: (None, None))
     return run
 
 
