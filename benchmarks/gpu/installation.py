@@ -15,11 +15,9 @@ from benchmarks.gpu.arguments import DryRun, Folder
 from benchmarks.gpu.check import ROOT
 from benchmarks.gpu.memory import used_mib
 from benchmarks.mix import read_mix
-from benchmarks.servers import Program, post, serving
+from benchmarks.servers import ours, post, serving
 from model_store import DEFAULT_STORE, Store
 from service.models.graphs import has_cuda
-
-_SHIPPED = Program("the shipped store", ("-m", "service", "run", "--store", str(DEFAULT_STORE)), "/readyz", "/classify")
 
 
 def main(folder: Folder, dry_run: DryRun = False) -> None:
@@ -29,13 +27,13 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
     print(f"Packages of `pip install '.[{extra}]'`: {'; '.join(unmet) if unmet else 'all requirements are met'}.")
     print(f"ONNX Runtime {onnxruntime.__version__} offers {', '.join(onnxruntime.get_available_providers())}.\n")
     before = used_mib()
-    with serving(_SHIPPED) as server:
+    with serving(ours(DEFAULT_STORE, "auto")) as server:
         task = Store(DEFAULT_STORE).tasks()[0]
         for item in {item.pattern: item for item in read_mix().items}.values():
             answer = post(server.url, json.dumps({**item.fields, "task": task}).encode())
             best = answer["labels"][0]
             print(f"- {item.pattern}: {best['label']} {best['score']:.3f}, {answer['latency_ms']['total']:.1f} ms")
-        used = used_mib(server.pid) - before
+        used = used_mib(server) - before
     print(f"\n{'GPU memory' if has_cuda() else 'Memory'} of the service: {used:.0f} MiB.")
     if not dry_run and (unmet or not has_cuda() or used < 1):
         sys.exit("the service does not use the GPU, or a requirement is not met")

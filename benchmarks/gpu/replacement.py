@@ -13,8 +13,8 @@ from benchmarks.gpu.arguments import DryRun, Folder
 from benchmarks.gpu.memory import used_mib
 from benchmarks.load import closed_loop
 from benchmarks.mix import read_mix
-from benchmarks.servers import Program, Server, serving
-from model_store import Store
+from benchmarks.servers import Server, ours, serving
+from model_store import Precision, Store
 from model_store.publishing import activate
 from service.models.graphs import has_cuda
 
@@ -28,20 +28,19 @@ _AT_ONCE = 16
 def main(folder: Folder, dry_run: DryRun = False) -> None:
     """Print the memory after each switch, each after some load."""
     store = Store(folder / "store")
-    arguments = ("-m", "service", "run", "--store", str(store.root), "--precision", "fp32")
     bodies, seconds = [item.body for item in read_mix().items], 0.5 if dry_run else 2.0
     before = used_mib()
     print(f"{'GPU memory' if has_cuda() else 'Resident memory'} of the service in fp32, each time after")
     print(f"{seconds:g} s of load, {_AT_ONCE} at once. The versions share their trunks; tails and head differ.\n")
     print("| live version | MiB |\n|---|---|")
     sizes = []
-    with serving(Program("ours fp32", arguments, "/readyz", "/classify")) as server:
+    with serving(ours(store.root, Precision.FP32)) as server:
         for switch in range(_SWITCHES + 1):
             version = 2 - switch % 2
             activate(store, "task-1", version)
             _wait_for(server, version)
             closed_loop(server.url, bodies, _AT_ONCE, seconds)
-            sizes.append(used_mib(server.pid) - before)
+            sizes.append(used_mib(server) - before)
             print(f"| {version} | {sizes[-1]:.0f} |", flush=True)
     settled, later = max(sizes[:_WARM_UP]), max(sizes[_WARM_UP:])
     if later > _MAX_GROWTH * settled:

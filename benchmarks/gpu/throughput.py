@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from benchmarks.limit import Bare, per_second
 from benchmarks.load import Load, MeasurementError, closed_loop
 from benchmarks.meter import Meter
 from benchmarks.mix import Mix, read_mix
-from benchmarks.servers import Program, scores, serving
+from benchmarks.servers import Program, Server, ours, scores, serving
 from benchmarks.stages import profile
 from model_store import Precision, Store
 from service.api.item import Item
@@ -37,7 +38,8 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
     """Print a table of items a second and latencies, the time of each stage, and the ratios."""
     console, mix, seconds = Console(stderr=True, soft_wrap=True), read_mix(), 0.5 if dry_run else 4.0
     cores = len(os.sched_getaffinity(0))
-    programs = [_ours(folder, precision) for precision in _PRECISIONS]
+    bodies = [item.body for item in mix.items]
+    programs = [ours(folder / "store", precision) for precision in _PRECISIONS]
     programs += [_rival(folder, "float32" if dry_run else "float16", count) for count in _workers(cores, dry_run)]
     loads: dict[str, dict[int, Load]] = {}
     stages: dict[str, dict[str, float]] = {}
@@ -46,9 +48,9 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
     for program in programs:
         try:
             with serving(program) as server:
-                answers = scores(server.url, [item.body for item in mix.items[:_COMPARED]])
+                answers = scores(server.url, bodies[:_COMPARED])
                 reference = reference or answers
-                loads[program.name], stages[program.name] = _measure(console, program, server.url, server.base, seconds)
+                loads[program.name], stages[program.name] = _measure(Meter(console), program, server, bodies, seconds)
         except MeasurementError as error:
             faults.append(f"{program.name}: {error}")
             continue
@@ -62,8 +64,7 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
             latencies = f"{load.percentile(0.5):.1f} | {load.percentile(0.99):.1f}"
             print(f"| {program.name} | {at_once} | {load.per_second:.0f} | {latencies} |", flush=True)
     for precision in _PRECISIONS:
-        for batch in _CONCURRENCIES:
-            rate = _bare(folder, precision, mix, batch, seconds / 2)
+        for batch, rate in _bare(folder, precision, mix, seconds / 2):
             print(f"| bare runtime {precision}, prepared inputs | batches of {batch} | {rate:.0f} | | |", flush=True)
     print("\nMean milliseconds of each stage, and mean batch, at the highest load:\n")
     for name, values in stages.items():
@@ -80,29 +81,24 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
 
 
 def _measure(
-    console: Console, program: Program, url: str, base: str, seconds: float
+    meter: Meter, program: Program, server: Server, bodies: Sequence[bytes], seconds: float
 ) -> tuple[dict[int, Load], dict[str, float]]:
-    meter, bodies = Meter(console), [item.body for item in read_mix().items]
-    closed_loop(url, bodies, _CONCURRENCIES[-1], seconds)  # warm-up: every batch size
-    loads, is_ours = {}, program.name.startswith("ours")
-    for at_once in _CONCURRENCIES[:-1]:
-        loads[at_once] = meter.closed(f"{program.name}, {at_once} at once", url, bodies, at_once, seconds)
-    last, name = _CONCURRENCIES[-1], f"{program.name}, {_CONCURRENCIES[-1]} at once"
-    if not is_ours:
-        loads[last] = meter.closed(name, url, bodies, last, seconds)
-        return loads, {}
-    with profile(base) as stages:
-        loads[last] = meter.closed(name, url, bodies, last, seconds)
+    """The load at each number of requests at once, and the stages of our service at the highest."""
+
+    def closed(at_once: int) -> Load:
+        return meter.closed(f"{program.name}, {at_once} at once", server.url, bodies, at_once, seconds)
+
+    *fewer, most = _CONCURRENCIES
+    closed_loop(server.url, bodies, most, seconds)  # warm-up: every batch size
+    loads = {at_once: closed(at_once) for at_once in fewer}
+    no_stages: AbstractContextManager[dict[str, float]] = nullcontext({})
+    with profile(server.base) if program.name.startswith("ours") else no_stages as stages:
+        loads[most] = closed(most)
     return loads, stages
 
 
 def _workers(cores: int, dry_run: bool) -> list[int]:
     return [1] if dry_run else sorted({1, min(4, cores), min(8, cores)})
-
-
-def _ours(folder: Path, precision: Precision) -> Program:
-    arguments = ("-m", "service", "run", "--store", str(folder / "store"), "--precision", precision)
-    return Program(f"ours {precision}", arguments, "/readyz", "/classify")
 
 
 def _rival(folder: Path, dtype: str, workers: int) -> Program:
@@ -111,18 +107,18 @@ def _rival(folder: Path, dtype: str, workers: int) -> Program:
     return Program(name, arguments, "/health", "/predict")
 
 
-def _bare(folder: Path, precision: Precision, mix: Mix, batch: int, seconds: float) -> float:
-    """Items a second of the graphs alone, with prepared inputs in batches of the mix."""
+def _bare(folder: Path, precision: Precision, mix: Mix, seconds: float) -> Iterator[tuple[int, float]]:
+    """Batch sizes, and items a second of the graphs alone with prepared inputs of the mix in such batches."""
     store = Store(folder / "store")
     settings = Settings.model_validate({"store": store.root, "precision": precision.value})
     model = Loader(store, settings).load("task-1", 2)
     prepared = [model.prepare(Item(item.image, item.text)) for item in mix.items]
     bare = Bare(store, "task-1", 2, precision, len(os.sched_getaffinity(0)))
-    parts = iter(prepared)
-    jobs = [partial(_run_batch, bare, part) for part in iter(lambda: [*islice(parts, batch)], [])]
-    jobs = jobs[: len(prepared) // batch]  # whole batches
-    per_second(jobs, 1, seconds)  # warm-up
-    return batch * per_second(jobs, 1, seconds)
+    for batch in _CONCURRENCIES:
+        parts = [prepared[start : start + batch] for start in range(0, len(prepared) - batch + 1, batch)]
+        jobs = [partial(_run_batch, bare, part) for part in parts]
+        per_second(jobs, 1, seconds)  # warm-up
+        yield batch, batch * per_second(jobs, 1, seconds)
 
 
 def _run_batch(bare: Bare, items: list[Prepared]) -> None:

@@ -21,7 +21,7 @@ from service.web.problems import problem_response
 
 _PROBES = ("/livez", "/readyz")
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
-_ANY_HOST = AllowedHosts("*")
+_ANY_HOST = AllowedHosts(["*"])
 _ROUNDING = 1e-3  # part of a token that may be missing because clocks round; the client owes it
 
 

@@ -141,7 +141,6 @@ def _metrics_app(metrics: Metrics, hosts: AllowedHosts) -> ASGIApp:
     """The application on the metrics port. It answers `/metrics` only and needs no API key."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
         try:
             hosts.check(scope)
             if scope["path"] != "/metrics":
@@ -151,6 +150,8 @@ def _metrics_app(metrics: Metrics, hosts: AllowedHosts) -> ASGIApp:
         except ServiceError as error:
             headers = {"Allow": "GET, HEAD"} if error.code is Code.METHOD_NOT_ALLOWED else None
             response = problem_response(error, uuid.uuid4().hex, headers)
+        else:
+            response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
         await response(scope, receive, send)
 
     return app

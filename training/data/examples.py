@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ class Example:
     labels: tuple[str, ...]
     group: int | None = None  # number of the image in the split, for data that lists images with several texts
     picture: bytes | None = None  # SHA-256 of the encoded image; equal pictures are one, wherever they are
+
+
+def content_of(picture: bytes, text: str | None, labels: Iterable[str]) -> bytes:
+    """The parts of an item for a digest, each after its length, so that no two items have the same bytes."""
+    parts = (picture, (text or "").encode(), "\0".join(labels).encode())
+    return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 
 
 def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example | None:

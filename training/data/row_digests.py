@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.data.examples import Example
+from training.data.examples import Example, content_of
 from training.data.splits import Split, TaskData
 
 _DIGITS = 8
@@ -37,10 +37,7 @@ def _picture(item: Example) -> str:
 
 
 def _digest(item: Example) -> str:
-    digest = hashlib.sha256()
-    for part in (item.picture or b"", (item.text or "").encode(), "\0".join(item.labels).encode()):
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:_DIGITS]
+    return hashlib.sha256(content_of(item.picture or b"", item.text, item.labels)).hexdigest()[:_DIGITS]
 
 
 def _by_source(data: TaskData) -> dict[str, tuple[Split, list[Example]]]:

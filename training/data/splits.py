@@ -19,7 +19,7 @@ from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.content_notes import content_notes
 from training.data.copies import groups_of_copies, leaks
-from training.data.examples import Example, item_from_row
+from training.data.examples import Example, content_of, item_from_row
 from training.data.held_out import draw_held_out, held_out_notes
 from training.data.image_folders import split_folders, split_notes
 from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
@@ -53,8 +53,7 @@ class Split:
     def _digest(self, key_of: Callable[[Example], bytes]) -> str:
         digest = hashlib.sha256()
         for item in self.items:
-            for part in (key_of(item), (item.text or "").encode(), "\0".join(item.labels).encode()):
-                digest.update(len(part).to_bytes(8, "little") + part)
+            digest.update(content_of(key_of(item), item.text, item.labels))
         return digest.hexdigest()
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from model_store import ItemScores, Pattern, Problem
 from model_store.atomic_file import write_atomically
 from model_store.messages import describe_os_error, describe_validation_error
-from training.data.examples import Example
+from training.data.examples import Example, content_of
 from training.data.splits import TaskData
 from training.errors import RunError
 from training.learning.decisions import answer_scores
@@ -81,7 +81,4 @@ def _majority_score(item: Example, label: str) -> float:
 
 def _digest(item: Example) -> str:
     """SHA-256 over picture, text and labels, in whatever order they are listed."""
-    digest = hashlib.sha256()
-    for part in (item.picture or b"", (item.text or "").encode(), "\0".join(sorted(item.labels)).encode()):
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()
+    return hashlib.sha256(content_of(item.picture or b"", item.text, sorted(item.labels))).hexdigest()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model_store import Pattern, Problem
 from training.data.missing import Lacks, Table
+from training.errors import DivergedError
 from training.learning.calibration import Answers, joined, log_losses
 from training.learning.encoded_split import EncodedSplit
 
@@ -62,9 +63,15 @@ def fit_probe(
         groups: (N,), the group of each training item; a group is never divided among folds.
         modality_dropout: the weight of a complete item's answers without its image or text, as in training.
         class_weights: (C,), of the loss and of the held-out log loss.
+
+    Raises:
+        DivergedError: a feature is not finite.
     """
     train, validation = (replace(encoded[name], natural=tables[name]) for name in ("train", "validation"))
     rows, is_small = _rows(train, modality_dropout), len(groups) <= CROSS_FITTED
+    if not all(each.isfinite().all() for each in (rows.features, validation.features(validation.natural))):
+        cure = "check the backbone and the pictures (`mora-train data`)"
+        raise DivergedError(f"the frozen features, from which the linear probe starts, are not finite; {cure}")
     parts, views = [rows], [(validation, torch.ones(len(validation.targets), dtype=torch.bool))]
     for fold in _folds(groups) if is_small else ():
         parts.append(rows.where(~fold[rows.item]))

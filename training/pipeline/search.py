@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from model_store.describe.manifest_summary import FEW_ITEMS
 from training.config import MissingConfig, TaskConfig, override
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
@@ -27,7 +28,6 @@ RATE, FIRST_LAYER, RANK = "train.learning_rate", "mora.first_layer", "mora.rank"
 _RANKS = (1, 2, 4, 8, 16, 32)
 _ADAPTED_LAYERS = (1, 2, 3, 4, 6, 8, 12, 16, 24)
 _TRIALS = "search.json"
-_FEW_ITEMS = 50
 
 
 def search(config: TaskConfig, data: TaskData, folder: Path, minutes: float, announce: Callable[[str], None]) -> Found:
@@ -42,7 +42,7 @@ def search(config: TaskConfig, data: TaskData, folder: Path, minutes: float, ann
         DivergedError: training diverged at every trial.
     """
     trials = _Trials(config, data, folder, 60 * minutes, announce)
-    if (items := len(data.validation.items)) < _FEW_ITEMS:
+    if (items := len(data.validation.items)) < FEW_ITEMS:
         announce(f"validation has {items} items, so the best of several trials may be the best by chance")
     is_complete = False
     with suppress(_TimeIsUpError):

@@ -10,14 +10,15 @@ from rich.table import Column, Table
 
 from training.learning.trials import Found
 
-_SHOWN = ("items", "accuracy", "macro_f1", "macro_f1_calibrated", "auroc", "ece_calibrated")  # of folds
+_SHOWN = ("items", "accuracy", "exact_match", "macro_f1", "macro_f1_calibrated", "auroc", "ece_calibrated")  # of folds
 
 
 def print_trials(console: Console, found: Found) -> None:
     """Print the configurations that were tried, with their scores on the validation split."""
     fields, seconds = [*found.best.values], sum(trial.seconds for trial in found.trials)
     end = "no neighbour of the best is better" if found.is_complete else "the time is up"
-    metrics = list(dict.fromkeys([found.metric, "accuracy", "log_loss"]))
+    shares = [name for name in ("accuracy", "exact_match") if name in (found.best.scores or {})]
+    metrics = list(dict.fromkeys([found.metric, *shares, "log_loss"]))
     table = Table(
         "trial",
         *(Column(name.rpartition(".")[2], justify="right") for name in [*fields, *metrics, "seconds"]),

@@ -10,6 +10,7 @@ import torch
 
 from model_store import Pattern, Problem
 from training.data.missing import Lacks
+from training.errors import DivergedError
 from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import EncodedSplit
 from training.learning.evaluation import score
@@ -192,3 +193,13 @@ def test_class_weights_let_the_probe_answer_rare_labels(problem: Problem, rare: 
         return float(is_answer[is_rare].float().mean())
 
     assert recall(weights) > recall(None) + 0.05
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_features_that_are_not_finite_are_an_error(value: float, name: str) -> None:
+    splits = {"train": split(40, 0), "validation": split(20, 1)}
+    splits[name].image[3, 1] = value
+
+    with pytest.raises(DivergedError, match=r"frozen features, .* not finite"):
+        probe_of(**splits)

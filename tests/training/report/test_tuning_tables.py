@@ -59,3 +59,18 @@ def test_folds_are_a_mean_and_its_spread_over_those_where_the_score_is_defined(v
 
     assert text.count(f" {cell} ") == 2
     assert text.count(f" {4 * len(values)} ") == 2
+
+
+@pytest.mark.parametrize("share", ["accuracy", "exact_match"])
+def test_the_share_of_right_answers_is_shown_by_the_name_that_the_problem_gives_it(share: str) -> None:
+    config = TaskConfig(task="a", problem="multi_label", backbone="none", data={"train": "a.csv"})
+    tried = Trial({"train.learning_rate": 0.01}, {"macro_f1": 0.5, share: 0.4321}, 0.5, 30.0)
+    folds = {"overall": {"items": [4, 4], share: [0.25, 0.35]}}
+
+    trials = printed(lambda console: print_trials(console, Found([tried], config, "macro_f1", is_complete=True)))
+    spread = printed(lambda console: print_folds(console, folds, 2))
+
+    assert share in trials
+    assert "0.4321" in trials
+    assert share in spread
+    assert "30.0 ± 7.1" in spread
