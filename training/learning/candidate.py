@@ -26,6 +26,7 @@ from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
 
 _CLEAR = 2.0  # standard errors
+_LEAST_LOSS = 1e-3  # mean log loss of held-out items; no training improves a probe with a lower one
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class Candidate:
     def calibration(self) -> dict[Pattern, Calibration]:
         """Temperature and thresholds of each pattern."""
         return calibrate(self.held_out, self.config.problem)
+
+    @property
+    def is_perfect(self) -> bool:
+        """Whether the mean log loss of the held-out answers is below 0.001 under every presence pattern."""
+        losses = [
+            float(log_losses(answers.logits, answers.targets, self.config.problem).mean())
+            for answers in self.held_out.values()
+            if len(answers.item)
+        ]
+        return max(losses, default=math.inf) < _LEAST_LOSS
 
     def calibration_items(self) -> dict[str, int]:
         """The number of held-out items that each pattern's temperature is fitted on."""
@@ -107,24 +118,30 @@ class Choice:
     """The linear probe against the trained model, by their calibrated log losses on validation.
 
     `gain` is the mean of the probe's loss minus the trained model's, and `error` its standard error over the items.
+    `trained` is None if the probe left nothing to gain.
     """
 
     probe: Candidate
-    trained: Candidate
-    gain: float
-    error: float
+    trained: Candidate | None
+    gain: float = 0.0
+    error: float = math.inf
 
     @property
     def best(self) -> Candidate:
         """The trained model if its gain is clear: more than two standard errors. Else the probe."""
-        return self.trained if self.gain > _CLEAR * self.error else self.probe
+        return self.trained if self.trained is not None and self.gain > _CLEAR * self.error else self.probe
 
     def summary(self) -> dict[str, Any]:
         """The result and its reason, for metrics.json."""
+        if self.trained is None:
+            return {"result": self._name, "log_loss_gain": None, "standard_error": None}
         error = round(self.error, 6) if math.isfinite(self.error) else None
         return {"result": self._name, "log_loss_gain": round(self.gain, 6), "standard_error": error}
 
     def __str__(self) -> str:
+        if self.trained is None:
+            reason = f"its log loss on held-out items is below {_LEAST_LOSS}, so no adapter is trained"
+            return f"{self._name} is the result: {reason}"
         method, direction = self.trained.config.method, "lower" if self.gain > 0 else "higher"
         reason = f"on validation the log loss of {method} is {abs(self.gain):.3f} {direction}"
         if self.gain > 0:
@@ -133,7 +150,7 @@ class Choice:
 
     @property
     def _name(self) -> str:
-        return self.trained.config.method if self.best is self.trained else "the linear probe"
+        return "the linear probe" if self.best is self.probe else self.best.config.method
 
 
 def choose(probe: Candidate, trained: Candidate, table: Table) -> Choice:

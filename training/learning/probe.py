@@ -25,7 +25,7 @@ _BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
 _PENALTIES = tuple(10 ** (power / 2) for power in range(7, -5, -1))  # strongest first
 _WORSE = 3  # penalties in a row that end the search: near the strongest, the loss may rise before it falls
 _LEAST_GAIN = 1e-3  # of the mean log loss of held-out items, for which the balance is moved
-_SMALLEST = 1e-6  # root mean square
+_CONSTANT = 1e-4  # of a tower's features: a smaller spread is rounding, since no item has the modality
 _STEPS, _TOLERANCE = 50, 1e-5  # of L-BFGS for each penalty, and of the loss
 
 
@@ -159,9 +159,12 @@ class _Search:
         self._class_weights = class_weights
         self._mean = rows.features.mean(dim=0)
         towers = (rows.features - self._mean).reshape(len(rows.features), 2, -1)  # (N, 2, P)
-        size = towers.square().mean(dim=(0, 2), keepdim=True).sqrt().clamp_min(_SMALLEST)  # 0: no item has the modality
+        size = towers.square().mean(dim=(0, 2), keepdim=True).sqrt()
         share = torch.tensor([balance, 1 / balance])
+        level = rows.features.reshape(towers.shape).square().mean(dim=(0, 2), keepdim=True).sqrt()
+        is_constant = size <= _CONSTANT * level
         size = size / (share / share.square().mean().sqrt()).reshape(1, 2, 1)
+        size = size.masked_fill(is_constant, math.inf)  # weights of 0
         self._inputs, self._size = (towers / size).flatten(1), size.expand(1, *towers.shape[1:]).flatten()
         self._scaled = nn.Linear(self._inputs.shape[1], classes)
         nn.init.zeros_(self._scaled.weight)

@@ -86,11 +86,14 @@ def fit(
         probe = probed(config, data, tables, folder, collator, (model.image_split, model.text_split), weights)
         model.head.load_state_dict(probe.model.head.state_dict())
         probe = calibratable(probe, weights)
-    history = train(model, collator, config, data, tables, arguments, checkpoint)
-    chosen, choice = calibratable(adapted(config, model, data, tables, collator), weights), None
-    if probe is not None:
-        choice = choose(probe, chosen, tables["validation"])
-        chosen = choice.best
+    if probe is not None and probe.is_perfect:
+        history, chosen, choice = [], probe, Choice(probe, None)
+    else:
+        history = train(model, collator, config, data, tables, arguments, checkpoint)
+        chosen, choice = calibratable(adapted(config, model, data, tables, collator), weights), None
+        if probe is not None:
+            choice = choose(probe, chosen, tables["validation"])
+            chosen = choice.best
     chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
     return _conclude(folder, chosen, choice, preprocessor, data, tables, history, started, announce)
 

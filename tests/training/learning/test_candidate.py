@@ -16,7 +16,7 @@ from training.config import TaskConfig
 from training.data.missing import draw_tables
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
-from training.learning.candidate import Candidate, adapted, calibratable, choose, probed
+from training.learning.candidate import Candidate, Choice, adapted, calibratable, choose, probed
 from training.learning.encoded_split import EncodedSplit
 from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
@@ -41,6 +41,12 @@ def candidate(make_config: Make, weight: float, right: int, wrong: int) -> Candi
     split = EncodedSplit(sign.unsqueeze(1), sign.unsqueeze(1), zero, zero, targets, np.zeros(len(sign), dtype=np.int8))
     model: MissingModalityClassifier = Head(weight)  # type: ignore[assignment]
     return Candidate(make_config(), model, {"validation": split}, split.by_pattern(model.head, split.natural))
+
+
+def answering(make_config: Make, patterns: list[Pattern], *answers: float) -> Candidate:
+    """The candidate, whose held-out answers are to items of these patterns."""
+    made = candidate(make_config, answers[0], *map(int, answers[1:]))
+    return replace(made, held_out={pattern: made.held_out[pattern] for pattern in patterns})
 
 
 @pytest.mark.parametrize(
@@ -94,6 +100,25 @@ def test_one_item_never_decides_for_the_trained_model(make_config: Make) -> None
 
     assert choice.best is probe
     assert choice.summary()["standard_error"] is None
+
+
+def test_a_probe_whose_held_out_answers_are_certain_and_right_leaves_nothing_to_train(make_config: Make) -> None:
+    complete = [Pattern.BOTH]
+    assert answering(make_config, complete, 20.0, 40, 0).is_perfect
+    assert not answering(make_config, complete, 1.0, 40, 0).is_perfect  # right, but not certain
+    assert not answering(make_config, complete, 20.0, 39, 1).is_perfect
+    assert not answering(make_config, [], 20.0, 40, 0).is_perfect
+
+    choice = Choice(answering(make_config, complete, 20.0, 40, 0), None)
+
+    assert choice.best is choice.probe
+    assert choice.summary() == {"result": "the linear probe", "log_loss_gain": None, "standard_error": None}
+    assert str(choice).startswith("the linear probe is the result: its log loss on held-out items is below 0.001")
+
+
+def test_one_pattern_with_errors_is_something_to_train_for(make_config: Make) -> None:
+    assert answering(make_config, [Pattern.BOTH, Pattern.IMAGE], 20.0, 40, 0).is_perfect
+    assert not answering(make_config, [*Pattern], 20.0, 40, 0).is_perfect  # the texts tell nothing
 
 
 @pytest.mark.parametrize("problem", Problem)

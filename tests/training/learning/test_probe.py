@@ -83,6 +83,23 @@ def test_a_tower_that_shows_nothing_has_little_weight(informative: str) -> None:
     assert text > 3 * image if informative == "text" else text < 3 * image
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-7, 1e-5])
+@pytest.mark.parametrize("absent", ["image", "text"])
+def test_a_modality_that_no_item_has_gets_no_weight(absent: str, rounding: float) -> None:
+    """Its features differ by rounding only. A weight for them would make any training of the tower diverge."""
+
+    def made(items: int, seed: int) -> EncodedSplit:
+        constant = torch.tensor([0.3, -1.7, 0.01, 5.1])
+        features = constant + rounding * torch.randn(items, 4, generator=torch.Generator().manual_seed(seed))
+        return replace(split(items, seed, noise=0.4), **{absent: features, f"absent_{absent}": constant})
+
+    probe = probe_of(made(63, 0), made(15, 1))
+
+    image, text = probe.head.weight.reshape(3, 2, 4).unbind(dim=1)
+    assert not (image if absent == "image" else text).any()
+    assert accuracy(probe, made(100, 2)) > 0.9
+
+
 @pytest.mark.parametrize("noise", [3.0, 8.0, 20.0])
 def test_noisier_features_get_a_stronger_penalty(noise: float) -> None:
     clear = probe_of(split(60, 0, noise=0.8), split(60, 1, noise=0.8)).penalty

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from training.cli import app
 from training.config import TaskConfig, TrainConfig
 from training.data.splits import load_data
-from training.learning.candidate import Choice
+from training.learning.candidate import Candidate, Choice
 from training.learning.run_folder import read_json
 from training.learning.runs import load_trained
 from training.pipeline.fit import fit
@@ -298,6 +298,20 @@ def test_two_labels_that_texts_separate_are_learnt_with_default_values(
     fit(config, load_data(config), tmp_path / "run", lambda _: None)
 
     assert read_json(tmp_path / "run" / "metrics.json")["test"]["overall"]["accuracy"] >= 0.98
+
+
+def test_nothing_is_trained_if_the_probe_leaves_nothing_to_gain(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Candidate, "is_perfect", property(lambda _: True))
+    config, notes = make_config(train={"probe": True}), []
+
+    trained = fit(config, load_data(config), tmp_path, notes.append)
+
+    assert described_method(tmp_path) == "head"
+    assert json.loads((tmp_path / "history.json").read_text()) == []
+    assert any("so no adapter is trained" in note for note in notes)
+    assert reopen(tmp_path, config, load_data(config)).calibration == trained.calibration
 
 
 @pytest.mark.parametrize("probe", [True, False])
