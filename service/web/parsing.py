@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ from starlette.requests import Request
 
 from service.api.item import Batch
 from service.api.requests import EmbedRequest
-from service.inference.workers import Workers
+from service.inference.workers import Done, Workers
 from service.settings import Settings
 from service.telemetry.record import RequestRecord, Stage
 from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
@@ -20,6 +21,7 @@ from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inferenc
 T = TypeVar("T")
 Form = TypeVar("Form", bound=EmbedRequest)
 _INLINE_BYTES = 4096  # parsing takes at most about 1 ms
+_LARGE_BYTES = 1_000_000  # parsing takes several times this memory
 _THREADS = 4  # a long body does not block a short one; parsing holds Python's lock, so more threads are no faster
 
 
@@ -28,7 +30,7 @@ class RequestParser:
 
     A short body is parsed on the event loop, which is faster than a change of threads. Other bodies have threads of
     their own, so that they do not wait while pictures are prepared. While the preparation queue is full, a request is
-    refused before its body is parsed.
+    refused before its body is parsed. Large bodies are parsed one at a time, which limits the memory for it.
 
     Args:
         preparation: the engine's threads and queue for preparation.
@@ -38,12 +40,13 @@ class RequestParser:
         self._settings = settings
         self._preparation = preparation
         self._workers = Workers("parsing", _THREADS, settings.queue_size)
+        self._large = asyncio.Lock()
 
     async def item(self, form: type[Form], request: Request, record: RequestRecord) -> Form:
         """A request for one item. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON, MULTIPART))
         job = partial(parse_request, form, body, request.headers["content-type"], self._settings.max_text_bytes)
-        parsed = await self._parse(job, record, inline=len(body) <= _INLINE_BYTES)
+        parsed = await self._parse(job, record, len(body), is_inline=len(body) <= _INLINE_BYTES)
         record.allow(parsed.timeout_ms or self._settings.timeout_ms)
         return parsed
 
@@ -51,7 +54,7 @@ class RequestParser:
         """A request for several items. Raises ServiceError."""
         body = await read_body(request, self._settings.max_body_bytes, (JSON,))
         job = partial(parse_batch, body, self._settings.max_text_bytes, self._settings.max_batch_cells)
-        parsed = await self._parse(job, record)
+        parsed = await self._parse(job, record, len(body))
         record.allow(parsed.timeout_ms or self._settings.timeout_ms)
         return parsed
 
@@ -60,7 +63,8 @@ class RequestParser:
         body = await read_body(request, self._settings.max_body_bytes, (JSON, BINARY, ""))  # some clients send no type
         header_length = request.headers.get(HEADER_LENGTH)
         limits = self._settings.max_text_bytes, self._settings.max_batch_cells
-        parsed = await self._parse(partial(parse_inference, body, header_length, *limits), record)
+        job = partial(parse_inference, body, header_length, *limits)
+        parsed = await self._parse(job, record, len(body))
         microseconds = parsed.request.parameters.timeout
         record.allow(microseconds / 1000 if microseconds else self._settings.timeout_ms)
         return parsed
@@ -69,11 +73,22 @@ class RequestParser:
         """Finish running work and drop waiting work."""
         self._workers.close()
 
-    async def _parse(self, job: Callable[[], T], record: RequestRecord, inline: bool = False) -> T:
+    async def _parse(
+        self, job: Callable[[], T], record: RequestRecord, size_in_bytes: int, is_inline: bool = False
+    ) -> T:
         self._preparation.check()
-        if inline:
+        if is_inline:
             return job()
         submitted = time.perf_counter()
-        done = await self._workers.run(job)
-        record.add(Stage.QUEUE, done.queue_seconds, submitted)
+        done = await (self._alone(job) if size_in_bytes > _LARGE_BYTES else self._workers.run(job))
+        record.add(Stage.QUEUE, time.perf_counter() - submitted - done.run_seconds, submitted)
         return done.result
+
+    async def _alone(self, job: Callable[[], T]) -> Done[T]:
+        """Parse a large body. If its request is cancelled, the next one still waits for the thread to end."""
+        async with self._large:
+            parsing = asyncio.ensure_future(self._workers.run(job))
+            try:
+                return await asyncio.shield(parsing)
+            finally:
+                await asyncio.wait([parsing])
