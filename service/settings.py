@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     """Memory for the trunk outputs of repeated inputs, in bytes; 0 disables the cache."""
     max_body_bytes: PositiveInt = 20_000_000
     """Largest request body, in bytes."""
+    max_bodies_bytes: PositiveInt = 128_000_000
+    """Memory for all request bodies, in bytes, counted from their arrival to the answer; beyond it, bodies of over
+    64 KiB wait."""
     max_image_pixels: PositiveInt = MAX_PIXELS
     """Maximum number of pixels of an image, before and after resizing."""
     max_decode_bytes: PositiveInt = 160_000_000

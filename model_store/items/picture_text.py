@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import re
-from urllib.parse import unquote, unquote_to_bytes
 
 from model_store.items.contents import TEXT, describe_content
 from model_store.items.pictures import PictureError, media_type_of
 
 _PLAIN_URI = re.compile(r"data:image/[a-z0-9.+-]{1,32};base64,", re.IGNORECASE)
 _URI = re.compile(r"\s*data:([^,]{0,1000}),", re.IGNORECASE)
+_BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _LONE_SPACE = re.compile(r"\S +\S")
+_PIECE = 65_536  # characters; the words of a whole text could take many times its memory
 _SHOWN = 4096  # characters that tell what a text is
 _URL_SAFE = str.maketrans("-_", "+/")
 
@@ -47,9 +49,12 @@ def _read_leniently(text: str) -> bytes | None:
     if uri := _URI.match(text):
         text = text[uri.end() :]
         if "base64" not in [parameter.strip().lower() for parameter in uri[1].split(";")]:
-            return unquote_to_bytes(text)
-    text = unquote(text) if "%" in text else text
-    digits = "".join(text.split()).translate(_URL_SAFE).rstrip("=")
+            return _percent_decoded(text)
+    text = _percent_decoded(text).decode(errors="replace") if "%" in text else text
+    digits = "".join("".join(text[start : start + _PIECE].split()) for start in range(0, len(text), _PIECE))
+    if not digits.isascii():
+        return None
+    digits = digits.translate(_URL_SAFE).rstrip("=")
     try:
         data = base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except ValueError:
@@ -57,6 +62,18 @@ def _read_leniently(text: str) -> bytes | None:
     if "+" not in digits and _LONE_SPACE.search(text) and _is_picture(data):
         raise PictureTextError("The base64 has spaces in place of +, as from a form; write + as %2B, or send JSON.")
     return data
+
+
+def _percent_decoded(text: str) -> bytes:
+    """The bytes of a percent-encoded text; the text itself if any percent sign is not followed by two digits.
+
+    Quoted-printable is the same with another sign, and its decoder takes no more memory than the text. urllib takes
+    over a hundred bytes for each percent sign.
+    """
+    data = text.encode(errors="replace")
+    if b"%" not in data or _BAD_PERCENT.search(data):
+        return data
+    return binascii.a2b_qp(data.replace(b"=", b"=3D").replace(b"%", b"="))
 
 
 def _is_picture(data: bytes) -> bool:

@@ -45,6 +45,9 @@ class Metrics:
         self.queue_depth = gauge("mora_queue_depth", "Items waiting for an encoder.", ["encoder"])
         self.cache_requests = counter("mora_cache_requests", "Trunk outputs looked up: `hit` or `miss`.", ["result"])
         self.inflight_requests = gauge("mora_inflight_requests", "Requests being answered.")
+        self.inflight_body_bytes = gauge(
+            "mora_inflight_body_bytes", "Bytes of request bodies that have arrived and are not answered yet."
+        )
         self.rejected = counter("mora_rejected", "Requests answered with a problem.", ["reason"])
         self.deadline = counter(
             "mora_deadline",

@@ -26,6 +26,7 @@ from service.telemetry.metrics import Metrics, watch_event_loop_lag
 from service.telemetry.record import RequestRecord
 from service.web import open_inference, page
 from service.web.access import Access, RateLimit
+from service.web.body_budget import BodyBudget
 from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.cors import Cors
 from service.web.described_app import DescribedApp
@@ -113,6 +114,13 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: ApiKeys | None) -> C
     metrics: Metrics = app.state.metrics
     app.add_middleware(HeadAsGet)
     app.add_middleware(CancelOnDisconnect)
+    app.add_middleware(
+        BodyBudget,
+        total_bytes=settings.max_bodies_bytes,
+        largest_body_bytes=settings.max_body_bytes,
+        wait_seconds=settings.timeout_ms / 1000,
+        held=metrics.inflight_body_bytes,
+    )
     limits = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
     app.add_middleware(SlowBodies, **limits, metrics=metrics)
     limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None

@@ -14,6 +14,7 @@ from model_store.items.cells import is_missing
 from service.api.item import Batch, parse_item
 from service.api.requests import BatchRequest, EmbedRequest, check_item, check_names, validate
 from service.errors import Code, ServiceError
+from service.web.json_separators import has_more_separators
 from service.web.multipart import parse_multipart
 
 JSON = "application/json"
@@ -21,6 +22,9 @@ MULTIPART = "multipart/form-data"
 ItemForm = TypeVar("ItemForm", bound=EmbedRequest)
 _MAX_DEPTH = 32
 _MAX_DIGITS = 18
+_PART_BYTES = 32_768
+_MAX_SEPARATORS = 20_000
+_SEPARATORS_PER_CELL = 64  # an item of a batch has 6, so this leaves room for fields that are to be named in the error
 
 
 async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]) -> bytes:
@@ -33,12 +37,16 @@ async def read_body(request: Request, max_bytes: int, media_types: Sequence[str]
     content_length = request.headers.get("content-length", "0")
     if not content_length.isdecimal() or int(content_length[:20]) > max_bytes:
         raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
+    parts, size = [b""], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
             raise too_large
-    return bytes(body)
+        if len(parts[-1]) + len(part) <= _PART_BYTES:
+            parts[-1] += part  # so that tiny parts take no more memory than large ones
+        else:
+            parts.append(part)
+    return b"".join(parts)
 
 
 def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text_bytes: int) -> ItemForm:
@@ -57,15 +65,19 @@ def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text
 
 def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
     """Parse a request for several items from JSON; blocking. Raises ServiceError."""
-    request = validate(BatchRequest, parse_json(body), strict=True)
+    request = validate(BatchRequest, parse_json(body, max_cells), strict=True)
     if len(request.inputs) * len(request.tasks) > max_cells:
         raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
     inputs = [parse_item(fields, max_text_bytes) for fields in request.inputs]
     return Batch(inputs, request.tasks, request.top_k, request.timeout_ms)
 
 
-def parse_json(body: bytes) -> dict[str, JsonValue]:
-    """The JSON object of a body. Raises ServiceError."""
+def parse_json(body: bytes, max_cells: int = 1) -> dict[str, JsonValue]:
+    """The JSON object of a body, with room for `max_cells` items. Raises ServiceError."""
+    max_separators = max(_MAX_SEPARATORS, max_cells * _SEPARATORS_PER_CELL)
+    if has_more_separators(body, max_separators):
+        detail = f"JSON may have {max_separators} commas, colons and opening brackets; send several requests."
+        raise ServiceError(Code.BAD_JSON, detail)
     try:
         value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
     except json.JSONDecodeError as error:

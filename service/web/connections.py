@@ -145,6 +145,8 @@ class Connection(HttpToolsProtocol):
                     raised = ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and give the length of a body only once.")
                 self._refuse(raised)
                 return
+        if self._body_since is not None and self.cycle.body:
+            self.flow.pause_reading()  # until the application asks for more
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser. A request that asks for another protocol is parsed again, without its Upgrade header.

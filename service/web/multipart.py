@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -48,13 +50,13 @@ class _Form:
         self._header_name = b""
         self._header_value = b""
         self._disposition = b""
-        self._data = bytearray()
+        self._data = BytesIO()
 
     def part_begin(self) -> None:
         if len(self.parts) == self._max_parts:
             raise _bad(f"A form may have {self._max_parts} parts.")
         self._disposition = b""
-        self._data = bytearray()
+        self._data = BytesIO()
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
@@ -68,7 +70,7 @@ class _Form:
         self._header_name = self._header_value = b""
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
-        self._data += data[start:end]
+        self._data.write(memoryview(data)[start:end])
 
     def part_end(self) -> None:
         kind, options = parse_options_header(self._disposition)
@@ -77,7 +79,7 @@ class _Form:
             raise _bad("A part has no name.")
         if name in self.parts:
             raise _bad("Two parts have the same name.")
-        self.parts[name] = bytes(self._data)
+        self.parts[name] = self._data.getvalue()
 
     def end(self) -> None:
         self.complete = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from service.api.item import Batch
 from service.api.requests import EmbedRequest
 from service.inference.deadline import in_time
-from service.inference.workers import Workers
+from service.inference.workers import Done, Workers
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
@@ -22,6 +23,7 @@ from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inferenc
 T = TypeVar("T")
 Form = TypeVar("Form", bound=EmbedRequest)
 _INLINE_BYTES = 2**18  # parsing takes about 1 ms; a thread would hold Python's lock for as long
+_LARGE_BYTES = 1_000_000  # parsing takes several times this memory
 _THREADS = 4  # a long body does not block one less long; as they hold the lock, more threads are no faster
 
 
@@ -29,13 +31,14 @@ class RequestParser:
     """Parses requests before the engine gets them.
 
     A short body is parsed on the event loop, so that it never waits for long ones. Long bodies have threads of their
-    own, so that they do not wait for pictures.
+    own, so that they do not wait for pictures. Large bodies are parsed one at a time, which limits the memory for it.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
         self._workers = Workers("parsing", _THREADS, settings.queue_size)
+        self._large = asyncio.Lock()
 
     async def item(self, form: type[Form], request: Request, record: RequestRecord) -> Form:
         """A request for one item. Raises ServiceError."""
@@ -76,6 +79,15 @@ class RequestParser:
         if submitted > deadline:  # the body arrived slowly, and may set a later deadline than the default
             deadline = submitted + self._settings.timeout_ms / 1000
         async with in_time("parsing", deadline, self._metrics):
-            done = await self._workers.run(job)
-        record.add(Stage.QUEUE, done.queue_seconds, submitted)
+            done = await (self._alone(job) if len(body) > _LARGE_BYTES else self._workers.run(job))
+        record.add(Stage.QUEUE, time.perf_counter() - submitted - done.run_seconds, submitted)
         return done.result
+
+    async def _alone(self, job: Callable[[], T]) -> Done[T]:
+        """Parse a large body. If its request is cancelled, the next one still waits for the thread to end."""
+        async with self._large:
+            parsing = asyncio.ensure_future(self._workers.run(job))
+            try:
+                return await asyncio.shield(parsing)
+            finally:
+                await asyncio.wait([parsing])

@@ -24,9 +24,10 @@ from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.web.connections import Connection, Connections
+from service.web.connections import Connections
 from service.web.hosts import AllowedHosts
 from service.web.problems import problem_response
+from service.web.small_reads import SmallReads
 
 _log = structlog.get_logger()
 _TICKS_PER_SECOND = 10  # uvicorn's
@@ -122,7 +123,7 @@ class Server(uvicorn.Server):
         config = _config(app, self._settings.host, port)
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(lambda: Connection(config, self._connections, {}), config.host, port)
+            server = await loop.create_server(lambda: SmallReads(config, self._connections, {}), config.host, port)
         except OSError as error:
             _log.error("metrics_port_unusable", problem=_unusable(config.host, port, error))
             await self.lifespan.shutdown()
@@ -133,7 +134,14 @@ class Server(uvicorn.Server):
 
 def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
     return uvicorn.Config(
-        app, host=host, port=port, http=Connection, ws="none", log_config=None, log_level="warning", access_log=False
+        app,
+        host=host,
+        port=port,
+        http=SmallReads,  # type: ignore[arg-type]  # uvicorn only calls it
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
     )
 
 

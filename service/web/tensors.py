@@ -39,7 +39,7 @@ class Inference(NamedTuple):
 def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int, max_items: int) -> Inference:
     """Parse a body; blocking. Raises ServiceError, which names a faulty item by its index."""
     json_size = _json_size(header_length, len(body))
-    request = validate(InferenceRequest, parse_json(body[:json_size]), strict=True)
+    request = validate(InferenceRequest, parse_json(body[:json_size], max_items), strict=True)
     count = _item_count(request.inputs, max_items)
     rest = memoryview(body)[json_size:]
     columns: dict[str, Sequence[object]] = {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import textwrap
+import tracemalloc
 from io import BytesIO
 from urllib.parse import quote, quote_from_bytes
 
@@ -121,3 +123,28 @@ def test_a_plus_that_a_form_turned_into_a_space_is_not_lost_in_silence(prefix):
 
     with pytest.raises(PictureTextError, match=r"spaces in place of \+"):
         picture_from_text(prefix + text.replace("+", " ").rstrip("="))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["%25QUJD", "QUJD%", "QUJD%4", "%zzQUJD", "QUJD%\n", "%%51UJD", "data:image/png;base64,QUJD%", "data:,\ud800"],
+)
+def test_a_percent_sign_without_two_digits_is_not_left_out(text):
+    with pytest.raises(PictureTextError, match="Send base64"):
+        picture_from_text(text)
+
+
+@pytest.mark.parametrize("prefix", ["", "data:;base64,", "data:image/png,"])
+@pytest.mark.parametrize("unit", ["%", "%41", "%e2%80%80", "A ", "AA\n", "A\u3000", "%%%41", "=", "-_", "!", "%\n"])
+def test_no_spelling_takes_many_times_its_memory(unit, prefix):
+    text = prefix + unit * (1_000_000 // len(unit))
+
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(PictureTextError):
+            picture_from_text(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 10 * len(text)

@@ -13,6 +13,7 @@ from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError
 from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
+from service.web.tensors import parse_inference
 
 PICTURE = b"\x89PNG picture"
 
@@ -115,6 +116,66 @@ def test_a_batch_with_too_many_cells_is_refused():
     assert len(parse_batch(body, 100, 6).inputs) == 3
     with pytest.raises(ServiceError, match="may be 5"):
         parse_batch(body, 100, 5)
+
+
+def tensor(data: list) -> dict:
+    return {"name": "text", "shape": [len(data)], "datatype": "BYTES", "data": data}
+
+
+READERS = {
+    "item": lambda fields: parse_request(ClassifyRequest, json.dumps(fields).encode(), JSON, 10**7),
+    "batch": lambda fields: parse_batch(json.dumps({"inputs": [fields], "tasks": ["fruit"]}).encode(), 10**7, 256),
+    "inference": lambda fields: parse_inference(json.dumps(fields).encode(), None, 10**7, 256),
+    "binary inference": lambda fields: parse_inference(
+        json.dumps(fields).encode() + b"a" * 9, str(len(json.dumps(fields))), 10**7, 256
+    ),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    "value", [[[]] * 30_000, [{}] * 30_000, [""] * 30_000, [1] * 30_000, {str(name): 1 for name in range(30_000)}]
+)
+def test_json_of_many_values_is_refused_before_it_is_parsed(reader, value, monkeypatch):
+    monkeypatch.setattr(json, "loads", None)
+
+    with pytest.raises(ServiceError, match="may have 20000 commas, colons and opening brackets") as caught:
+        READERS[reader]({"text": value})
+
+    assert caught.value.code is Code.BAD_JSON
+
+
+@pytest.mark.parametrize("text", ["," * 100_000, '[{"a":1},' * 20_000, '\\"' * 30_000, "\\," * 30_000])
+def test_a_text_of_many_separators_is_one_value(text):
+    assert READERS["item"]({"text": text}).text == text
+    assert READERS["batch"]({"text": text}).inputs == [Item(text=text)]
+    assert READERS["inference"]({"inputs": [tensor([text])]}).items == [Item(text=text)]
+
+
+@pytest.mark.parametrize("max_cells", [256, 2_000])
+def test_the_largest_batch_has_room_for_unknown_fields_that_are_named(max_cells):
+    row = {f"column {number}": number for number in range(24)}
+    body = json.dumps({"inputs": [row] * max_cells, "tasks": ["fruit"]}).encode()
+
+    batch = parse_batch(body, 100, max_cells)
+
+    assert [error.code for error in batch.inputs] == [Code.EXTRA_FIELD] * max_cells
+    body = json.dumps({"inputs": [tensor([["red"]] * max_cells)]}).encode()
+    with pytest.raises(ServiceError, match="may have 1 to"):  # the number of items is checked after all values
+        parse_inference(body, None, 100, max_cells - 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 20_000, 50_000])
+def test_a_body_in_parts_of_any_size_is_read_as_it_was_sent(size):
+    body = bytes(range(256)) * 400
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    request = Request({"type": "http", "method": "POST", "headers": [(b"content-type", b"application/json")]}, receive)
+
+    assert asyncio.run(read_body(request, len(body), [JSON])) == body
 
 
 @pytest.mark.parametrize(("limit", "chunks_read"), [(30, 3), (29, 3), (10, 2), (9, 1)])

@@ -27,6 +27,7 @@ class Wire:
     def __init__(self) -> None:
         self.sent = b""
         self.is_closed = self.has_ended = False  # what was sent may end before the connection closes
+        self.is_reading = True
 
     def write(self, data: bytes) -> None:
         self.sent += data
@@ -47,9 +48,11 @@ class Wire:
         self.has_ended = True
 
     def pause_reading(self) -> None:
-        pass
+        self.is_reading = False
 
-    resume_reading = pause_reading
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
     abort = close
 
 
@@ -223,3 +226,59 @@ def test_an_answer_that_has_not_begun_announces_the_end_of_its_connection(has_be
     connection.cycle = SimpleNamespace(response_complete=False, response_started=has_begun, keep_alive=True)
     connection.end_after_this_request()
     assert connection.cycle.keep_alive == stays
+
+
+@pytest.mark.parametrize("framing", ["Content-Length", "Transfer-Encoding"])
+@pytest.mark.parametrize("size", [1, 1_000, 60_000])
+def test_a_connection_reads_no_more_of_a_body_until_the_application_asks(framing, size):
+    """So it holds only what arrived at once, and not up to the server's limit of 64 KiB."""
+    states = []
+
+    async def converse() -> None:
+        asked, may_ask = asyncio.Event(), asyncio.Event()
+
+        async def application(scope, receive, send) -> None:
+            await may_ask.wait()
+            states.append(wire.is_reading)
+            await receive()
+            asked.set()
+            await receive()
+
+        config = uvicorn.Config(application, ws="none", log_config=None)
+        connection = Connection(config, Connections(Settings(), Metrics()), {})
+        wire = Wire()
+        connection.connection_made(wire)
+        part = b"a" * size
+        head = ["POST / HTTP/1.1", "Host: a", f"{framing}: {'chunked' if framing[0] == 'T' else 100_000}", "", ""]
+        data = "\r\n".join(head).encode() + (b"%x\r\n%s\r\n" % (size, part) if framing[0] == "T" else part)
+        connection.data_received(data)
+        states.append(wire.is_reading)
+        may_ask.set()
+        await asked.wait()
+        await asyncio.sleep(0)
+        states.append(wire.is_reading)
+        connection.connection_lost(None)
+
+    asyncio.run(asyncio.wait_for(converse(), 10))
+
+    assert states == [False, False, True]
+
+
+@pytest.mark.parametrize("begun", [b"", b"5", b"5\r\n", b"5;a=b\r\n"])
+def test_reading_goes_on_while_the_application_waits_for_a_chunk_that_has_only_begun(begun):
+    async def converse() -> bool:
+        async def application(scope, receive, send) -> None:
+            await receive()
+
+        config = uvicorn.Config(application, ws="none", log_config=None)
+        connection = Connection(config, Connections(Settings(), Metrics()), {})
+        wire = Wire()
+        connection.connection_made(wire)
+        connection.data_received(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await asyncio.sleep(0)
+        connection.data_received(begun)
+        is_reading = wire.is_reading
+        connection.connection_lost(None)
+        return is_reading
+
+    assert asyncio.run(converse())

@@ -10,6 +10,7 @@ import pytest
 from starlette.requests import Request
 
 import service.web.parsing
+from service.api.item import Batch
 from service.api.requests import ClassifyRequest
 from service.errors import Code, ServiceError
 from service.settings import Settings
@@ -170,3 +171,64 @@ def test_a_body_that_arrives_after_the_default_deadline_may_set_a_later_one(pars
 
     too_late = asyncio.run(parse(parser, method, body_of(method, size), -1))
     assert too_late.deadline < too_late.started
+
+
+class Held:
+    """Stands in for the parsing of a batch: every run waits until it may end."""
+
+    def __init__(self) -> None:
+        self.running: list[int] = []
+        self.most_at_once = 0
+        self.may_end = threading.Event()
+
+    def __call__(self, body: bytes, *_: object) -> Batch:
+        self.running.append(len(body))
+        self.most_at_once = max(self.most_at_once, len(self.running))
+        self.may_end.wait(30)
+        self.running.remove(len(body))
+        return Batch([], [], 1, None)
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(1_000_001, 1), (3_000_000, 1), (1_000_000, 3)])
+def test_large_bodies_are_parsed_one_at_a_time(monkeypatch, size, at_once):
+    held = Held()
+    monkeypatch.setattr(service.web.parsing, "parse_batch", held)
+
+    async def scenario() -> None:
+        parser = RequestParser(Settings(), Metrics())
+        tasks = [asyncio.create_task(parser.batch(request(b" " * size), RequestRecord())) for _ in range(3)]
+        small = asyncio.create_task(parser.batch(request(b" " * 300_000), RequestRecord()))
+        while sorted(held.running) != [300_000, *[size] * at_once]:
+            await asyncio.sleep(0.01)
+        held.may_end.set()
+        await asyncio.gather(small, *tasks)
+        parser.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
+
+    assert held.most_at_once == at_once + 1
+
+
+@pytest.mark.parametrize("cancelled", [1, 2, 5])
+def test_a_large_body_whose_client_left_is_parsed_to_its_end_before_the_next(monkeypatch, cancelled):
+    held = Held()
+    monkeypatch.setattr(service.web.parsing, "parse_batch", held)
+
+    async def scenario() -> None:
+        parser = RequestParser(Settings(), Metrics())
+        tasks = []
+        for _ in range(cancelled):
+            tasks.append(asyncio.create_task(parser.batch(request(b" " * 1_000_001), RequestRecord())))
+            await asyncio.sleep(0.05)
+            tasks[-1].cancel()
+        await asyncio.sleep(0.05)
+        assert not tasks[0].done()  # the memory of its body is not free yet
+        tasks.append(asyncio.create_task(parser.batch(request(b" " * 1_000_002), RequestRecord())))
+        await asyncio.sleep(0.05)
+        assert held.running == [1_000_001]
+        held.may_end.set()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result) for result in results] == [asyncio.CancelledError] * cancelled + [Batch]
+        parser.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
