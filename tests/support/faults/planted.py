@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import service.cli
 import service.inference.batching
+import service.inference.preparation
 from service.models.graphs import Graph
 from service.settings import Settings
 from tests.support.tiny import VOCABULARY
@@ -100,6 +101,17 @@ def swaps() -> None:
         return found[1:] + found[:1]
 
     service.inference.batching.forward = swapping
+
+
+def shares() -> None:
+    """The same threads for pictures and for texts."""
+    make, shared = service.inference.preparation.Workers, []
+
+    def workers(*arguments: object) -> object:
+        shared.append(shared[0] if shared else make(*arguments))
+        return shared[0]
+
+    service.inference.preparation.Workers = workers
 
 
 def lies(app: FastAPI) -> None:
