@@ -9,7 +9,7 @@ from PIL import Image
 from model_store.manifest import ImagePreprocessing
 
 LARGE_PIXELS = 2**22  # a picture with more pixels is never copied whole
-BAND_PIXELS = 2**18  # of a large picture, converted to RGB together
+BAND_PIXELS = 2**14  # of a large picture, converted to RGB together, for which Pillow holds Python's lock
 WIDE_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _FLOAT_LEVELS = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)
 _UPRIGHT = {

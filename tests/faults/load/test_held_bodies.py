@@ -120,7 +120,7 @@ def test_a_large_body_waits_for_memory_and_is_refused_or_read(shelf, server, pat
 
 
 @pytest.mark.parametrize("sent", [0, 1, 1_000, 30_000])
-def test_clients_that_announce_large_bodies_and_do_not_send_them_lock_nobody_out(shelf, server, counts, sent):
+def test_clients_that_announce_large_bodies_and_do_not_send_them_do_not_block_others(shelf, server, counts, sent):
     shelf.publish("fruit")
     running = server(shelf.store)
 

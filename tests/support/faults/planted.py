@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import service.cli
 import service.inference.batching
+import service.inference.preparation
 import service.web.bodies
 from service.models.graphs import Graph
 from service.settings import Settings
@@ -106,6 +107,17 @@ def swaps() -> None:
 def parses_all() -> None:
     """JSON that is parsed however many values it has."""
     service.web.bodies.has_more_separators = lambda text, limit: False
+
+
+def shares() -> None:
+    """The same threads for pictures and for texts."""
+    make, shared = service.inference.preparation.Workers, []
+
+    def workers(*arguments: object) -> object:
+        shared.append(shared[0] if shared else make(*arguments))
+        return shared[0]
+
+    service.inference.preparation.Workers = workers
 
 
 def lies(app: FastAPI) -> None:
