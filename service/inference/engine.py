@@ -47,7 +47,8 @@ class Engine:
         self.preparation = Preparation(settings)
         self.encoders = Encoders(settings, metrics)
         self._metrics = metrics
-        self._loading = Workers("loading", 1, settings.queue_size)
+        self._following = Workers("following", 1, 0)
+        self._loading = Workers("loading", 1, settings.queue_size)  # of versions that clients pin, and rechecks
         self._is_draining = False
         self._nonfinite: Counter[tuple[str, int]] = Counter()
         self._rechecks: set[asyncio.Task[None]] = set()
@@ -155,11 +156,12 @@ class Engine:
 
     async def refresh(self) -> None:
         """Load versions that were published or activated since the last call."""
-        await self._loading.run(self.catalog.refresh)
+        await self._following.run(self.catalog.refresh)
 
     def close(self) -> None:
         """Finish running work and drop waiting work."""
         self.preparation.close()
+        self._following.close()
         self._loading.close()
         self.encoders.close()
 

@@ -23,7 +23,9 @@ _FAILED = "This version failed its checks when it was loaded; leave `version` ou
 
 
 class Catalog:
-    """The loaded models. `refresh`, `pinned` and `recheck` block and may be called from any thread.
+    """The loaded models. `refresh`, `pinned` and `recheck` block, and each may be called from a thread of its own.
+
+    Versions are loaded outside of the lock, so that `refresh` never waits for a version that a client pins.
 
     A task stays loaded when its folder or the whole store disappears: an answer from the last good version is better
     than none. Only `mora-store withdraw` ends its answers. An intact version that fails its checks is refused for good;
@@ -47,7 +49,7 @@ class Catalog:
         self._refused: set[tuple[str, int | None]] = set()  # versions that are never loaded again
         self._refusals: dict[str, Refusal] = {}  # of the versions that `live` points to now
         self._retry_at: dict[str, float] = {}  # time of the next attempt, after an error that may go away
-        self._loading = threading.Lock()
+        self._lock = threading.Lock()  # held while attributes change
 
     def find(self, task: str | None) -> Model:
         """The live model of a task, by default of the only loaded one. Raises ServiceError."""
@@ -75,35 +77,40 @@ class Catalog:
 
     def pinned(self, task: str, version: int) -> Model:
         """A version of a loaded task, loaded now if necessary; the oldest pinned version is evicted. Blocking."""
-        with self._loading:
-            model = self.loaded(task, version)
-            if model is None:
-                model = self._pinned[task, version] = self._load_pinned(task, version)
-                if len(self._pinned) > self._max_pinned_versions:
-                    self._pinned.popitem(last=False)
-            return model
+        if loaded := self.loaded(task, version):
+            return loaded
+        model = self._load_pinned(task, version)
+        with self._lock:
+            if loaded := self.loaded(task, version):  # it became live meanwhile
+                return loaded
+            if task in self.live:  # else the task was withdrawn meanwhile
+                self._pinned[task, version] = model
+            if len(self._pinned) > self._max_pinned_versions:
+                self._pinned.popitem(last=False)
+        _log.info("model_pinned", task=task, version=version)
+        return model
 
     def recheck(self, model: Model) -> None:
         """Run the golden examples of a loaded version again and unload it if one fails. Blocking."""
-        with self._loading:
-            try:
-                with refusing("load"):
-                    self.loader.run_golden_examples(model)
-            except (StoreError, RefusedError) as error:
-                if is_final(error):
+        try:
+            with refusing("load"):
+                self.loader.run_golden_examples(model)
+        except (StoreError, RefusedError) as error:
+            if is_final(error):
+                with self._lock:
                     self._withdraw(model, error)
 
     def refresh(self) -> None:
         """Load versions that were published or activated since the last call. Blocking."""
-        with self._loading:
-            for task in self._store.tasks():
-                self._follow(task)
+        for task in self._store.tasks():
+            self._follow(task)
 
     def _follow(self, task: str) -> None:
         pointer = problem = None
         try:
             if self._store.is_withdrawn(task):
-                self._withdraw_task(task)
+                with self._lock:
+                    self._withdraw_task(task)
             pointer = self._store.live(task)
         except NotFoundError:  # a folder that is not a task, or a task that was just removed
             pass
@@ -115,7 +122,8 @@ class Catalog:
         self._pointers[task] = pointer
         self._retry_at.pop(task, None)
         if problem is not None:
-            self._refuse(task, pointer, problem, is_live=True)
+            with self._lock:
+                self._refuse(task, pointer, problem, is_live=True)
         elif pointer is not None and (task not in self.live or self.live[task].manifest.version != pointer):
             self._switch(task, pointer)
         elif self._refusals.pop(task, None):
@@ -136,19 +144,21 @@ class Catalog:
 
     def _switch(self, task: str, version: int) -> None:
         try:
-            model = self._load(task, version)
+            model = self._pinned.get((task, version)) or self._load(task, version)
         except (StoreError, RefusedError) as error:
-            self._refuse(task, version, error, is_live=True)
+            with self._lock:
+                self._refuse(task, version, error, is_live=True)
             return
-        before = self.live.get(task)
-        self.live = {**self.live, task: model}
-        self._pinned.pop((task, version), None)
-        self._refusals.pop(task, None)
-        self._metrics.model_refused.labels(task).set(0)
-        self._metrics.model_info.labels(*_identity(model)).set(1)
-        self._metrics.show_training_baseline(model.manifest)
-        if before is not None:
-            self._metrics.model_info.remove(*_identity(before))
+        with self._lock:
+            before = self.live.get(task)
+            self.live = {**self.live, task: model}
+            self._pinned.pop((task, version), None)
+            self._refusals.pop(task, None)
+            self._metrics.model_refused.labels(task).set(0)
+            self._metrics.model_info.labels(*_identity(model)).set(1)
+            self._metrics.show_training_baseline(model.manifest)
+            if before is not None:
+                self._metrics.model_info.remove(*_identity(before))
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
 
     def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
@@ -163,14 +173,13 @@ class Catalog:
         if (task, version) in self._refused:
             raise ServiceError(Code.VERSION_REFUSED, _FAILED)
         try:
-            model = self._load(task, version)
+            return self._load(task, version)
         except NotFoundError as error:
             raise unknown_version() from error
         except (StoreError, RefusedError) as error:
-            self._refuse(task, version, error, is_live=False)
+            with self._lock:
+                self._refuse(task, version, error, is_live=False)
             raise ServiceError(Code.VERSION_REFUSED, _FAILED) from error
-        _log.info("model_pinned", task=task, version=version)
-        return model
 
     def _load(self, task: str, version: int) -> Model:
         start = time.perf_counter()
@@ -187,7 +196,7 @@ class Catalog:
             self._metrics.model_refused.labels(task).set(1)
         if is_final(error):
             self._refused.add((task, version))
-        else:
+        elif is_live:
             self._retry_at[task] = time.monotonic() + self._retry_seconds
         self._metrics.model_loads.labels(task, "refused").inc()
         _log.error("model_refused", task=task, version=version, reason=reason_of(error), problem=str(error))

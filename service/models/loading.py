@@ -25,9 +25,9 @@ _OTHER_PROCESSOR = "; if the export ran on another kind of processor, set MORA_P
 
 
 class Loader:
-    """Opens versions of a store's tasks, one at a time.
+    """Opens versions of a store's tasks; several threads may load at the same time.
 
-    Graphs and tokenizers that versions share are opened once. Each is dropped with the last version that uses it.
+    Versions share graphs and tokenizers. Each is dropped with the last version that uses it.
 
     Args:
         golden_seconds: time limit of one golden example. A version that needs longer is too slow to serve.
@@ -36,6 +36,7 @@ class Loader:
     def __init__(self, store: Store, settings: Settings, golden_seconds: float = 60.0) -> None:
         self.graphs = WeakValueDictionary[tuple[str, Contract], Graph]()
         self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
+        self._sharing = threading.Lock()
         self._store = store
         self._golden_seconds = golden_seconds
         self._intra_op_threads = settings.intra_op_threads
@@ -80,15 +81,17 @@ class Loader:
     def _graph(self, blob: Blob, contract: Contract) -> Graph:
         graph = self.graphs.get((blob.sha256, contract))
         if graph is None:
-            graph = Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
-            self.graphs[blob.sha256, contract] = graph
+            opened = Graph(self._store.read(blob), blob.sha256, contract, self._intra_op_threads)
+            with self._sharing:
+                graph = self.graphs.setdefault((blob.sha256, contract), opened)
         return graph
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
         tokenizer = self._tokenizers.get(text)
         if tokenizer is None:
-            tokenizer = TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
-            self._tokenizers[text] = tokenizer
+            opened = TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+            with self._sharing:
+                tokenizer = self._tokenizers.setdefault(text, opened)
         return tokenizer
 
     def _run_golden_example(self, model: Model, example: GoldenExample) -> None:

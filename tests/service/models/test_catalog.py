@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -337,8 +339,6 @@ def test_graphs_that_no_loaded_version_uses_are_dropped(shelf, serve):
 
 
 def test_no_request_is_lost_or_mixes_versions_while_versions_change(shelf, serve, oracle):
-    from concurrent.futures import ThreadPoolExecutor
-
     expected = {}
     for seed in (1, 2):
         expected[seed] = oracle("fruit", seed).scores(None, "a red apple")
@@ -358,3 +358,102 @@ def test_no_request_is_lost_or_mixes_versions_while_versions_change(shelf, serve
         seed = 1 if answer["version"] in (1, 3, 5) else 2
         scores = {label["label"]: label["score"] for label in answer["labels"]}
         assert scores == pytest.approx(expected[seed], abs=1e-5)
+
+
+@pytest.fixture
+def slow_pins(shelf, serve, monkeypatch):
+    """A service of fruit 2 and tags 1, which loads fruit 1 only once `let_go` is set."""
+    for seed in (1, 2):
+        shelf.publish("fruit", seed=seed)
+    shelf.publish("tags")
+    client = serve(shelf.store, queue_size=2, timeout_ms=30_000)
+    let_go, load = threading.Event(), Loader.load
+
+    def slowly(self, task, version):
+        if (task, version) == ("fruit", 1):
+            assert let_go.wait(60)
+        return load(self, task, version)
+
+    monkeypatch.setattr(Loader, "load", slowly)
+    yield client, let_go
+    let_go.set()
+
+
+def pin(client):
+    return client.post("/classify", json={"task": "fruit", "version": 1, "text": "red"})
+
+
+def test_the_store_is_followed_while_versions_that_clients_pin_are_loading(shelf, slow_pins, events):
+    client, let_go = slow_pins
+    with ThreadPoolExecutor(5) as pool:
+        pins = [pool.submit(pin, client) for _ in range(5)]  # one is loading, two wait, two are refused
+        eventually(lambda: sum(each.done() for each in pins) == 2)
+        shelf.publish("fruit", seed=3)
+        eventually(lambda: version(client) == 3)
+        rollback(shelf.store, "fruit")
+        eventually(lambda: version(client) == 2)
+        withdraw(shelf.store, "tags")
+        eventually(lambda: version(client, "tags") is None)
+        let_go.set()
+        answers = sorted((each.result().status_code, each.result().json().get("code", "")) for each in pins)
+
+    assert answers == [(200, "")] * 3 + [(503, "queue_full")] * 2
+    assert not [event for event in events if event["event"] == "store_unreadable"]
+
+
+def test_a_version_that_was_loading_when_its_task_was_withdrawn_is_not_kept(shelf, slow_pins):
+    client, let_go = slow_pins
+    catalog = client.app.state.engine.catalog
+    with ThreadPoolExecutor(1) as pool:
+        pinned = pool.submit(catalog.pinned, "fruit", 1)
+        withdraw(shelf.store, "fruit")
+        eventually(lambda: version(client) is None)
+        let_go.set()
+        assert pinned.result().manifest.version == 1
+
+    assert catalog.loaded("fruit", 1) is None
+
+
+def test_a_version_that_becomes_live_while_it_is_loading_is_kept_once(shelf, slow_pins):
+    client, let_go = slow_pins
+    catalog = client.app.state.engine.catalog
+    with ThreadPoolExecutor(1) as pool:
+        pinned = pool.submit(catalog.pinned, "fruit", 1)
+        activate(shelf.store, "fruit", 1)
+        let_go.set()
+        eventually(lambda: version(client) == 1)
+        model = pinned.result()
+
+    assert catalog.loaded("fruit", 1) is catalog.live["fruit"]
+    assert model.image_tower == catalog.live["fruit"].image_tower  # graphs are shared whichever thread opened them
+
+
+def test_a_rollback_to_a_pinned_version_does_not_load_it_again(shelf, serve):
+    for seed in (1, 2):
+        shelf.publish("fruit", seed=seed)
+    client = serve(shelf.store)
+    assert pin(client).status_code == 200
+    catalog = client.app.state.engine.catalog
+    pinned = catalog.loaded("fruit", 1)
+
+    rollback(shelf.store, "fruit")
+    eventually(lambda: version(client) == 1)
+
+    assert catalog.live["fruit"] is pinned
+    assert pin(client).json()["version"] == 1
+
+
+def test_a_pinned_version_that_cannot_be_read_does_not_disturb_the_live_one(shelf, serve, sample):
+    draft = shelf.draft("fruit", seed=1)
+    shelf.publish_draft(draft)
+    shelf.publish("fruit", seed=2)
+    client = serve(shelf.store)
+    (shelf.store.root / "blobs/sha256" / draft.manifest.head.sha256).unlink()
+    catalog = client.app.state.engine.catalog
+    live = catalog.live["fruit"]
+
+    assert pin(client).json()["code"] == "version_refused"
+
+    assert not catalog._retry_at
+    assert catalog.live["fruit"] is live
+    assert sample(client, 'mora_model_refused{task="fruit"}') == 0

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import service.cli
 import service.inference.batching
+import service.inference.engine
 import service.inference.preparation
 import service.web.bodies
 from service.models.graphs import Graph
@@ -102,6 +103,15 @@ def swaps() -> None:
         return found[1:] + found[:1]
 
     service.inference.batching.forward = swapping
+
+
+def follows_behind() -> None:
+    """The store is followed on the thread that loads the versions that clients pin."""
+
+    async def refresh(engine: service.inference.engine.Engine) -> None:
+        await engine._loading.run(engine.catalog.refresh)
+
+    service.inference.engine.Engine.refresh = refresh
 
 
 def parses_all() -> None:
