@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+
 from benchmarks.load import OK, REFUSED, Load, closed_loop, open_loop, percentile
 from tests.support.counting import counting_draft
 from tests.support.faults.asking import Reply, as_json, ask, get
+from tests.support.faults.planted import SLOW_SECONDS, SLOW_WORD
 from tests.support.faults.probing import probed
 
 EXPONENT = 8  # the text takes some 60 ms, about what four of its length take CLIP on one core
@@ -62,6 +65,47 @@ def test_control_work_on_the_event_loop_is_found(shelf, server, reliability):
     slowest = max(livez_ms)
     goal = f"found: /livez over {LIVEZ_MS} ms"
     reliability("*control*: work on the event loop", goal, f"{slowest:.0f} ms", slowest > LIVEZ_MS)
+
+
+def answered_after_a_slow_run(running, runs_before: int) -> tuple[float, int, int]:
+    """The seconds of a slow run, and how many of ten requests are answered right after it: in sequence, and at once."""
+    quick = as_json("/classify", {"text": "red", "timeout_ms": 2_000})
+    assert {answer.status for answer in ask(running.base, [quick] * runs_before)} <= {200}
+    started = time.perf_counter()
+    (slow,) = ask(running.base, [as_json("/classify", {"text": SLOW_WORD, "timeout_ms": 60_000})])
+    seconds = time.perf_counter() - started
+    assert slow.status == 200
+    in_sequence, together = ask(running.base, [quick] * 10, at_once=1), ask(running.base, [quick] * 10, at_once=10)
+    return seconds, *(sum(answer.status == 200 for answer in answers) for answers in (in_sequence, together))
+
+
+@pytest.mark.parametrize("runs_before", [0, 50])
+def test_requests_are_answered_right_after_a_slow_run(shelf, server, reliability, runs_before):
+    shelf.publish("fruit")
+    running = server(shelf.store, planted="stumbles", encoder_workers=1, log_level="error")
+
+    seconds, in_sequence, together = answered_after_a_slow_run(running, runs_before)
+
+    reliability(
+        f"10 requests with 2 s, right after a run of {SLOW_SECONDS:g} s that follows {runs_before} fast ones",
+        "all answered, in sequence and at once",
+        f"after {seconds:.1f} s: {in_sequence} of 10 in sequence, {together} of 10 at once",
+        in_sequence == together == 10,
+    )
+
+
+def test_control_an_estimate_that_never_falls_is_found(shelf, server, reliability):
+    shelf.publish("fruit")
+    running = server(shelf.store, planted="stumbles,never_forgets", encoder_workers=1, log_level="error")
+
+    _, in_sequence, _ = answered_after_a_slow_run(running, runs_before=50)
+
+    reliability(
+        "*control*: an idle encoder that refuses by the slowest run",
+        "found: refused",
+        f"{in_sequence} of 10 answered",
+        in_sequence < 10,
+    )
 
 
 def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, float, float]:

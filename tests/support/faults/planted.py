@@ -18,8 +18,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import service.cli
 import service.inference.batching
 import service.inference.engine
+import service.inference.input_queue
 import service.inference.preparation
+import service.inference.run_statistics
 import service.web.bodies
+from service.errors import deadline_unreachable
+from service.inference.forward import Admission
+from service.inference.input_queue import QueuedInput
 from service.models.graphs import Graph
 from service.settings import Settings
 from tests.support.tiny import VOCABULARY
@@ -27,6 +32,7 @@ from tests.support.tiny import VOCABULARY
 RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
 STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 1.5, 0.3, 2**18
 POISON = "of"  # a text with this word breaks the run it is in
+SLOW_WORD, SLOW_SECONDS = "square", 4.0
 
 _kept: list[bytes] = []
 
@@ -83,15 +89,28 @@ def fetches(body: bytes) -> None:
 
 def poison() -> None:
     """One text that breaks the run of an encoder."""
-    run, token = Graph.run_on_device, VOCABULARY.index(POISON)
 
-    def poisoned(graph: Graph, *inputs: object, **options: object) -> object:
+    def fail() -> None:
+        raise RuntimeError("planted")
+
+    _before_runs_with(POISON, fail)
+
+
+def stumbles() -> None:
+    """A word that makes the run of an encoder slow."""
+    _before_runs_with(SLOW_WORD, lambda: time.sleep(SLOW_SECONDS))
+
+
+def _before_runs_with(word: str, fault: Callable[[], None]) -> None:
+    run, token = Graph.run_on_device, VOCABULARY.index(word)
+
+    def faulty(graph: Graph, *inputs: object, **options: object) -> object:
         arrays = [given for given in inputs if isinstance(given, np.ndarray)]
         if any(ids.dtype == np.int64 and ids.ndim == 2 and (ids == token).any() for ids in arrays):
-            raise RuntimeError("planted")
+            fault()
         return run(graph, *inputs, **options)
 
-    Graph.run_on_device = poisoned
+    Graph.run_on_device = faulty
 
 
 def swaps() -> None:
@@ -103,6 +122,24 @@ def swaps() -> None:
         return found[1:] + found[:1]
 
     service.inference.batching.forward = swapping
+
+
+def never_forgets() -> None:
+    """The slowest run is the estimate for every run, and an idle encoder refuses too."""
+    queue = service.inference.input_queue.InputQueue
+    check, slowest = queue.input_to_evict, 0.0
+
+    def learn(self: object, tokens: int, seconds: float) -> None:
+        nonlocal slowest
+        slowest = max(slowest, seconds)
+
+    def input_to_evict(self: object, trunk: Graph, admission: Admission, free: int) -> QueuedInput | None:
+        if time.perf_counter() + slowest > admission.deadline:
+            raise deadline_unreachable(slowest)
+        return check(self, trunk, admission, free)
+
+    service.inference.run_statistics.RunTime.learn = learn
+    queue.input_to_evict = input_to_evict
 
 
 def follows_behind() -> None:
