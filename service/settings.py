@@ -99,8 +99,7 @@ class Settings(BaseSettings):
     max_body_bytes: PositiveInt = 20_000_000
     """Largest request body, in bytes."""
     max_bodies_bytes: PositiveInt = 128_000_000
-    """Memory for all request bodies, in bytes, counted from their arrival to the answer; beyond it, bodies of over
-    64 KiB wait."""
+    """Memory for all request bodies in flight, in bytes; beyond it, bodies of over 64 KiB wait."""
     max_image_pixels: PositiveInt = MAX_PIXELS
     """Maximum number of pixels of an image, before and after resizing."""
     max_decode_bytes: PositiveInt = 160_000_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import resource
 import time
 from typing import cast
@@ -27,8 +26,8 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 _MAX_CHUNKS = 65_536  # of one body; each costs time, however short it is
 _OTHER_FILES = 128  # open files that are reserved for other uses than connections
-_REFUSED_SHARE = 0.25  # of the limit: further connections that are refused with an answer
-_REFUSED_FILES = 64  # of the files reserved for other uses, those that such connections may take
+_REFUSED_FILES = 64  # of the files reserved for other uses, those that refused connections may take
+BACKLOG = 2048  # connections that the kernel keeps while the process stands still, and that then come at once
 
 
 class Connections(ServerState):
@@ -36,7 +35,8 @@ class Connections(ServerState):
 
     Attributes:
         limit: maximum number of connections whose requests are read.
-        limit_with_refused: maximum number including those that are answered `503 queue_full`; others are closed.
+        limit_with_refused: maximum number including those that are answered `503 queue_full`; others are closed. It
+            allows for as many connections as come at once after a standstill.
     """
 
     connections: set[Connection]  # type: ignore[assignment]
@@ -45,8 +45,7 @@ class Connections(ServerState):
         super().__init__()
         self.settings = settings
         self.metrics = metrics
-        self.limit = connection_limit(settings.max_connections)
-        self.limit_with_refused = self.limit + min(_REFUSED_FILES, math.ceil(_REFUSED_SHARE * self.limit))
+        self.limit, self.limit_with_refused = connection_limits(settings.max_connections)
         self.draining = False
 
     def drain(self) -> None:
@@ -64,10 +63,22 @@ class Connections(ServerState):
                 connection.transport.abort()
 
 
-def connection_limit(max_connections: int) -> int:
-    """The maximum number of connections, reduced to what the limit of open files allows."""
+def connection_limits(max_connections: int) -> tuple[int, int]:
+    """The maximum numbers of connections, without and with refused ones, as far as the limit of open files allows."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max_connections if files == resource.RLIM_INFINITY else max(1, min(max_connections, files - _OTHER_FILES))
+    if files == resource.RLIM_INFINITY:
+        return max_connections, max_connections + BACKLOG
+    limit = max(1, min(max_connections, files - _OTHER_FILES))
+    return limit, max(limit + 1, min(limit + BACKLOG, files - _OTHER_FILES + _REFUSED_FILES))
+
+
+def raise_file_limit(max_connections: int) -> None:
+    """Raise this process's limit of open files to what the connections need, as far as the system lets it."""
+    files, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = max_connections + BACKLOG + _OTHER_FILES
+    if files != resource.RLIM_INFINITY and files < needed:
+        allowed = needed if highest == resource.RLIM_INFINITY else min(needed, highest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, highest))
 
 
 class Connection(HttpToolsProtocol):
@@ -97,7 +108,7 @@ class Connection(HttpToolsProtocol):
             self.server_state.metrics.connections_refused.inc()
             if len(self.connections) > self.server_state.limit_with_refused:
                 transport.abort()
-            else:  # after a standstill of the process, all waiting connections come at once
+            else:
                 self._refuse(queue_full())
 
     @property

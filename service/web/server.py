@@ -24,7 +24,7 @@ from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.web.connections import Connections
+from service.web.connections import BACKLOG, Connections, raise_file_limit
 from service.web.hosts import AllowedHosts
 from service.web.problems import problem_response
 from service.web.small_reads import SmallReads
@@ -47,6 +47,7 @@ class Server(uvicorn.Server):
         super().__init__(_config(service, settings.host, settings.port))
         self._service = service
         self._settings = settings
+        raise_file_limit(settings.max_connections)
         self.server_state = self._connections = Connections(settings, service.state.metrics)
         self._stop_requested: float | None = None
         self._delay_seconds = 0.0
@@ -138,6 +139,7 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
         host=host,
         port=port,
         http=SmallReads,  # type: ignore[arg-type]  # uvicorn only calls it
+        backlog=BACKLOG,
         ws="none",
         log_config=None,
         log_level="warning",

@@ -99,7 +99,9 @@ class Running:
 
 
 @contextmanager
-def _running(store: Path, settings: dict[str, object], planted: str = "") -> Iterator[Running]:
+def _running(
+    store: Path, settings: dict[str, object], planted: str = "", open_files: int | None = None
+) -> Iterator[Running]:
     module = ["tests.support.faults.planted", planted] if planted else ["service.cli"]
     command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
     is_quiet = settings.get("log_level") in ("warning", "error")
@@ -107,6 +109,8 @@ def _running(store: Path, settings: dict[str, object], planted: str = "") -> Ite
     defaults = {"port": port, "poll_seconds": 0.05, "intra_op_threads": 1, "allowed_hosts": "*"}
     for name, value in {**defaults, **settings}.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
+    if open_files is not None:
+        command = ["sh", "-c", f'ulimit -n {open_files}; exec "$@"', "sh", *command]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=_ROOT)
     killer = threading.Timer(_START_SECONDS, process.kill)
     killer.start()
@@ -151,9 +155,16 @@ def _free_port() -> int:
 
 @pytest.fixture
 def server() -> Iterator[Callable[..., Running]]:
-    """`server(store, planted="", **settings)`: a running service, killed at the end of the test; see planted.py."""
+    """`server(store, planted="", open_files=None, **settings)`: a running service, killed at the end of the test.
+
+    `planted` names faults of planted.py. `open_files` is the number of files that it may open.
+    """
     with ExitStack() as stack:
-        yield lambda store, planted="", **settings: stack.enter_context(_running(store.root, settings, planted))
+
+        def start(store: Store, planted: str = "", open_files: int | None = None, **settings: object) -> Running:
+            return stack.enter_context(_running(store.root, settings, planted, open_files))
+
+        yield start
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import resource
 import select
 import socket
@@ -14,6 +13,7 @@ from contextlib import ExitStack
 import pytest
 
 from model_store import Store
+from service.web.connections import BACKLOG
 from service.web.keys import key_line
 from tests.support.faults.asking import scrape
 from tests.support.faults.raw_http import (
@@ -189,10 +189,10 @@ def test_slow_clients_do_not_disturb_others(impatient, counts, reliability):
 
 
 def test_connections_over_the_limit_are_answered_or_closed(shelf, server, counts, reliability):
-    number, allowed = counts(120, 2_000), counts(40, 500)
-    reserve = min(64, math.ceil(allowed / 4))
+    number, allowed = counts(200, 3_000), counts(40, 500)
+    files, reserve = counts((200, 96), (10_000, BACKLOG))
     shelf.publish("fruit")
-    running = server(shelf.store, max_connections=allowed, header_seconds=60)
+    running = server(shelf.store, open_files=files, max_connections=allowed, header_seconds=60)
     files = running.open_files
     with connect(running.port) as probe, ExitStack() as stack:
         probe.sendall(request("GET", "/livez"))
@@ -218,12 +218,9 @@ def test_connections_over_the_limit_are_answered_or_closed(shelf, server, counts
 
 def test_connections_leave_enough_file_descriptors_to_read_the_store(shelf, server, reliability):
     shelf.publish("fruit")
+    running = server(shelf.store, open_files=256, header_seconds=60)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    try:
-        running = server(shelf.store, header_seconds=60)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
     try:
         files = running.open_files
         with connect(running.port) as probe, ExitStack() as stack:

@@ -14,7 +14,7 @@ import uvicorn
 
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.web.connections import Connection, Connections, connection_limit
+from service.web.connections import BACKLOG, Connection, Connections, connection_limits, raise_file_limit
 
 INNER = b"GET /inner HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(INNER), INNER)
@@ -213,10 +213,41 @@ def test_a_web_page_can_read_the_answer_to_malformed_http(origins, allowed):
     assert (found and found[1]) == allowed
 
 
-@pytest.mark.parametrize(("files", "limit"), [(1024, 896), (256, 128), (100, 1), (resource.RLIM_INFINITY, 1000)])
-def test_some_open_files_are_reserved_for_other_uses(monkeypatch, files, limit):
+@pytest.mark.parametrize(
+    ("files", "limits"),
+    [
+        (resource.RLIM_INFINITY, (1000, 3048)),
+        (1_000_000, (1000, 3048)),
+        (2000, (1000, 1936)),
+        (1024, (896, 960)),
+        (256, (128, 192)),
+        (100, (1, 36)),
+        (50, (1, 2)),
+    ],
+)
+def test_some_open_files_are_reserved_for_other_uses(monkeypatch, files, limits):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    assert connection_limit(1000) == limit
+    assert connection_limits(1000) == limits
+
+
+@pytest.mark.parametrize(
+    ("files", "highest", "raised"),
+    [
+        (256, 1_000_000, 1000 + BACKLOG + 128),
+        (256, resource.RLIM_INFINITY, 1000 + BACKLOG + 128),
+        (256, 1024, 1024),
+        (1_000_000, 1_000_000, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    ],
+)
+def test_the_limit_of_open_files_is_raised_as_far_as_necessary(monkeypatch, files, highest, raised):
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, highest))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: limits.append(both))
+
+    raise_file_limit(1000)
+
+    assert limits == ([] if raised is None else [(raised, highest)])
 
 
 @pytest.mark.parametrize(("has_begun", "stays"), [(False, False), (True, True)])
