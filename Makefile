@@ -91,7 +91,7 @@ bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare
 gpu-check: ## Check training and serving on the NVIDIA GPU of this machine; under 8 minutes (GPU_CHECK=--dry-run: on the CPU)
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,python3) -m benchmarks.gpu.check $(GPU_CHECK)
 
-trust: $(TRUST) ## Fit ten small data sets beside logistic regression; writes docs/method.md; about 40 minutes on 2 cores
+trust: $(TRUST) ## Fit ten small data sets beside logistic regression; writes docs/method.md; over an hour on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m examples.small_data.trust $(SMALL_DATA)
 
 screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chromium

@@ -29,7 +29,6 @@ from training.learning.runs import TrainedTask, build
 from training.pipeline.reopen import open_finished
 
 ROOT = Path(__file__).parents[2]
-SPLITS = (0, 1, 2)  # values of data.seed
 
 
 class FitError(Exception):
@@ -41,7 +40,7 @@ def trust(
     page: Annotated[Path, typer.Option(help="Page whose tables are replaced.")] = ROOT / "docs" / "method.md",
     processes: Annotated[int, typer.Option(min=1, help="Fits at the same time, each with one thread.")] = 2,
 ) -> None:
-    """Fit every set with three splits. Give the same command again to go on; delete FOLDER/trust to start anew."""
+    """Fit every set with three or ten splits. Give the same command again to go on; delete FOLDER/trust to start anew."""
     console = Console()
     try:
         if not all((folder / f"{small_set.name}.parquet").is_file() for small_set in SETS):
@@ -56,7 +55,7 @@ def trust(
 
 def fit_all(folder: Path, processes: int, console: Console) -> list[dict[str, Any]]:
     """The results of every set and split, in the order of the sets; the largest sets are fitted first."""
-    runs = [(small_set.name, seed) for small_set in SETS for seed in SPLITS]
+    runs = [(small_set.name, seed) for small_set in SETS for seed in range(small_set.splits)]
     (folder / "trust").mkdir(parents=True, exist_ok=True)
     spawned = get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(processes, spawned, initializer=torch.set_num_threads, initargs=(1,)) as pool:

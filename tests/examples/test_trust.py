@@ -34,14 +34,14 @@ def result(name: str, seed: int, regression: float, fit: float, kept: str = "the
 
 
 def test_accuracies_are_means_over_splits_and_the_last_row_over_sets() -> None:
-    results = [result("a", 0, 0.5, 0.6), result("a", 1, 0.6, 0.8, "mora"), result("b", 0, 0.8, 0.8)]
+    results = [result("a", 0, 0.5, 0.6), result("a", 3, 0.6, 0.8, "mora"), result("b", 0, 0.8, 0.8)]
 
     rows = accuracies(results)[2:]
 
     assert rows == [
-        "| `a` | 1,200 | 3 | 55.0 | 75.0 | 70.0 | +15.0 ± 7.9 | 1 of 2 |",
-        "| `b` | 1,200 | 3 | 80.0 | 75.0 | 80.0 | +0.0 ± 8.8 | 0 of 1 |",
-        "| mean | | | 67.5 | 75.0 | 75.0 | +7.5 ± 5.9 | |",
+        "| `a` | 1,200 | 3 | 55.0 | 75.0 | 70.0 | +15.0 ± 7.9 | +10.0 | 1 of 2 |",
+        "| `b` | 1,200 | 3 | 80.0 | 75.0 | 80.0 | +0.0 ± 8.8 | +0.0 | 0 of 1 |",
+        "| mean | | | 67.5 | 75.0 | 75.0 | +7.5 ± 5.9 | +5.0 | |",
     ]
 
 
