@@ -40,7 +40,7 @@ def trust(
     page: Annotated[Path, typer.Option(help="Page whose tables are replaced.")] = ROOT / "docs" / "method.md",
     processes: Annotated[int, typer.Option(min=1, help="Fits at the same time, each with one thread.")] = 2,
 ) -> None:
-    """Fit every set with three or ten splits. Give the same command again to go on; delete FOLDER/trust to start anew."""
+    """Fit every set, with several splits. Give the same command again to go on; delete FOLDER/trust to start anew."""
     console = Console()
     try:
         if not all((folder / f"{small_set.name}.parquet").is_file() for small_set in SETS):

@@ -134,5 +134,5 @@ def test_the_tables_name_command_seeds_and_versions(monkeypatch: pytest.MonkeyPa
 
     text = trust_tables.tables([result("a", seed, 0.5, 0.5) for seed in (0, 1, 2)])
 
-    assert text.startswith("`make trust`, `data.seed` 0, 1, 2. On ")
+    assert text.startswith("`make trust`, `data.seed` from 0 on. On ")
     assert "scikit-learn 1.2.3" in text.splitlines()[0]
