@@ -8,11 +8,14 @@ import signal
 import subprocess
 import threading
 import time
+from base64 import b64encode
 from contextlib import contextmanager
 from datetime import datetime
+from statistics import median
 
 import urllib3
 
+from benchmarks.load import closed_loop
 from tests.deploy.docker.conftest import PROJECT, Stack, run
 from tests.support.faults.pictures import bombs
 from tests.support.steady_load import SteadyLoad
@@ -216,3 +219,42 @@ def as_publisher(stack: Stack, script: str) -> None:
     """Run a script where the store may be written to."""
     command = script.replace("{task}", "/store/tasks/clipart-category")
     run("docker", "run", "--rm", "-v", f"{PROJECT}_store:/store", "--entrypoint", "sh", "mora-serve", "-c", command)
+
+
+BY_HAND = {"MORA_INTRA_OP_THREADS": "1", "MORA_PREPARATION_WORKERS": "1", "MORA_ENCODER_WORKERS": "1"}
+ROUNDS, ROUND_SECONDS, CLIENTS = 4, 8, 8
+
+
+@contextmanager
+def one_cpu(name: str, port: int, **environment: str):
+    """The service's image with a quota of one CPU; the URL of /classify."""
+    variables = [word for pair in environment.items() for word in ("-e", "=".join(pair))]
+    limits = ["--cpus=1", "--read-only", "--tmpfs=/tmp", "-p", f"127.0.0.1:{port}:8000"]
+    run("docker", "run", "-d", "--rm", "--name", f"{PROJECT}-{name}", *limits, *variables, "mora-serve")
+    try:
+        assert wait_until(lambda: answers_readyz(port), 60)
+        yield f"http://127.0.0.1:{port}/classify"
+    finally:
+        run("docker", "kill", f"{PROJECT}-{name}", check=False)
+
+
+def answers_readyz(port: int) -> bool:
+    try:
+        return urllib3.request("GET", f"http://127.0.0.1:{port}/readyz", timeout=5, retries=False).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def test_a_quota_of_one_cpu_is_used_as_well_as_with_threads_set_by_hand(stack):
+    """The medians of alternating rounds, so that other load on the machine meets both alike."""
+    picture = b64encode(PICTURE).decode()
+    bodies = [json.dumps({"task": "clipart-category", **item}).encode() for item in (TEXT, {"image": picture})]
+    with one_cpu("auto", 18081) as automatic, one_cpu("by-hand", 18082, **BY_HAND) as by_hand:
+        rates = {url: [] for url in (automatic, by_hand)}
+        for _ in range(ROUNDS):
+            for url, found in rates.items():
+                found.append(closed_loop(url, bodies, CLIENTS, ROUND_SECONDS).per_second)
+
+    share = median(rates[automatic]) / median(rates[by_hand])
+    stack.figures["docker run --cpus=1, throughput over that with threads set by hand"] = f"{share:.2f}"
+    assert share >= 0.9
