@@ -26,7 +26,7 @@ from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
 
 _CLEAR = 2.0  # standard errors
-_LEAST_LOSS = 1e-3  # mean log loss of held-out items; no training improves a probe with a lower one
+_NEGLIGIBLE = 1e-3  # mean log loss of held-out items; no gain below it is worth an adapter
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Candidate:
             for answers in self.held_out.values()
             if len(answers.item)
         ]
-        return max(losses, default=math.inf) < _LEAST_LOSS
+        return max(losses, default=math.inf) < _NEGLIGIBLE
 
     def calibration_items(self) -> dict[str, int]:
         """The number of held-out items that each pattern's temperature is fitted on."""
@@ -128,8 +128,9 @@ class Choice:
 
     @property
     def best(self) -> Candidate:
-        """The trained model if its gain is clear: more than two standard errors. Else the probe."""
-        return self.trained if self.trained is not None and self.gain > _CLEAR * self.error else self.probe
+        """The trained model if its gain is clear, at least 0.001 and more than two standard errors. Else the probe."""
+        is_clear = self.gain > max(_NEGLIGIBLE, _CLEAR * self.error)
+        return self.trained if self.trained is not None and is_clear else self.probe
 
     def summary(self) -> dict[str, Any]:
         """The result and its reason, for metrics.json."""
@@ -140,12 +141,12 @@ class Choice:
 
     def __str__(self) -> str:
         if self.trained is None:
-            reason = f"its log loss on held-out items is below {_LEAST_LOSS}, so no adapter is trained"
+            reason = f"its log loss on held-out items is below {_NEGLIGIBLE}, so no adapter is trained"
             return f"{self._name} is the result: {reason}"
         method, direction = self.trained.config.method, "lower" if self.gain > 0 else "higher"
         reason = f"on validation the log loss of {method} is {abs(self.gain):.3f} {direction}"
         if self.gain > 0:
-            reason += f" (standard error {self.error:.3f}; more than two of them count)"
+            reason += f" (standard error {self.error:.3f}; more than two of them, and 0.001, count)"
         return f"{self._name} is the result: {reason}"
 
     @property

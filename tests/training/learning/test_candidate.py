@@ -93,6 +93,16 @@ def test_overconfidence_alone_does_not_lose_because_temperatures_mend_it(make_co
     assert choose(probe, trained, trained.encoded["validation"].natural).best is trained
 
 
+def test_a_negligible_gain_is_no_reason_for_an_adapter(make_config: Make) -> None:
+    probe, trained = candidate(make_config, 3.2, 40, 0), candidate(make_config, 5.0, 40, 0)
+
+    choice = choose(probe, trained, trained.encoded["validation"].natural)
+
+    assert 0 < choice.gain < 0.002
+    assert Choice(probe, trained, 0.0009, 0.0).best is probe
+    assert Choice(probe, trained, 0.0011, 0.0).best is trained
+
+
 def test_one_item_never_decides_for_the_trained_model(make_config: Make) -> None:
     probe, trained = candidate(make_config, 1.0, 0, 1), candidate(make_config, 1.0, 1, 0)
 
