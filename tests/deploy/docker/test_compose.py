@@ -205,13 +205,16 @@ def test_prometheus_sees_both_replicas_and_what_they_answered(stack):
 def test_a_provoked_alert_fires(stack):
     """A version under another number than its manifest says is made live: it is refused, and someone is told."""
     assert not stack.query('ALERTS{alertname="MoraLoadRefused"}')
-    as_publisher(stack, "cp -r {task}/3 {task}/9 && printf 9 >{task}/next && mv {task}/next {task}/live")
+    live = classify(stack, task="clipart-category", text="a red apple")["version"]
+    as_publisher(
+        stack, f"cp -r {{task}}/{live} {{task}}/9 && printf 9 >{{task}}/next && mv {{task}}/next {{task}}/live"
+    )
     firing = 'ALERTS{alertname="MoraLoadRefused", alertstate="firing", task="clipart-category"}'
     try:
         assert wait_until(lambda: stack.query(firing), 60)
-        assert classify(stack, task="clipart-category", text="a red apple")["version"] == 4
+        assert classify(stack, task="clipart-category", text="a red apple")["version"] == live
     finally:
-        as_publisher(stack, "printf 3 >{task}/next && mv {task}/next {task}/live && rm -r {task}/9")
+        as_publisher(stack, f"printf {live} >{{task}}/next && mv {{task}}/next {{task}}/live && rm -r {{task}}/9")
     assert wait_until(lambda: not stack.query(firing), 60)
 
 
