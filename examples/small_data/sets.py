@@ -9,7 +9,6 @@ from typing import Any
 
 from examples.small_data.items import Item
 
-
 TEST_SHARE = 0.2  # of the rows, which `mora-train fit` holds out
 
 
