@@ -29,7 +29,8 @@ class Preparation:
 
     def __init__(self, settings: Settings) -> None:
         threads, queue_size = settings.preparation_workers, settings.queue_size
-        self._decoding, self._tokenizing = (Workers(name, threads, queue_size) for name in ("decoding", "tokenizing"))
+        self._decoding = Workers("decoding", threads, queue_size, in_background=True)
+        self._tokenizing = Workers("tokenizing", threads, queue_size)
         self._memory = MemoryBudget(settings.max_decode_bytes)
         self._max_pictures = threads + queue_size
         self._pictures = 0  # in any step of `decode`

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from service.errors import queue_full
 
 T = TypeVar("T")
+_BACKGROUND = 10  # added to the nice value, so a thread gets about a tenth of the time of one without
 
 
 class Done(NamedTuple, Generic[T]):
@@ -22,10 +26,15 @@ class Done(NamedTuple, Generic[T]):
 
 
 class Workers:
-    """A fixed number of threads, and a limit on the number of waiting jobs."""
+    """A fixed number of threads, and a limit on the number of waiting jobs.
 
-    def __init__(self, name: str, threads: int, queue_size: int) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}")
+    Args:
+        in_background: whether other threads of the process get a core before these.
+    """
+
+    def __init__(self, name: str, threads: int, queue_size: int, in_background: bool = False) -> None:
+        initializer = _lower_priority if in_background else None
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}", initializer=initializer)
         self._max_unfinished = threads + queue_size
         self._unfinished: set[Future[Any]] = set()
         self._last_progress = 0.0  # when a job last started or ended, or came to idle threads
@@ -66,3 +75,10 @@ class Workers:
     def close(self) -> None:
         """Finish running jobs and drop waiting ones."""
         self._executor.shutdown(cancel_futures=True)
+
+
+def _lower_priority() -> None:
+    """Lower the priority of the current thread. Only Linux has a priority for each thread."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _BACKGROUND)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
@@ -62,3 +64,23 @@ def test_a_failed_or_cancelled_job_leaves_the_queue():
         workers.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a priority for each thread")
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("in_background", [True, False])
+def test_threads_in_the_background_have_a_lower_priority_than_the_others(threads, in_background):
+    workers = Workers("test", threads, 10, in_background)
+    together = threading.Barrier(threads)
+
+    def nice_value() -> int:
+        together.wait(10)  # so that each thread runs one job
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    jobs = [workers.submit(nice_value) for _ in range(threads)]
+    values = {job.result(10).result for job in jobs}
+    workers.close()
+
+    assert values == {min(19, own + 10)} if in_background else values == {own}
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
