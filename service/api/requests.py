@@ -141,12 +141,18 @@ def _nested_form(annotation: object) -> type[BaseModel] | None:
     return next(filter(None, map(_nested_form, get_args(annotation))), None)
 
 
+def check_text_size(size_in_bytes: int, max_text_bytes: int) -> None:
+    """Raises ServiceError `text_too_large`."""
+    if size_in_bytes > max_text_bytes:
+        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
+
+
 def check_item(item: Input, max_text_bytes: int) -> None:
     """Raises ServiceError for an item without image and text, and for a text that is too long or not Unicode."""
     if item.image is None and item.text is None:
         raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
-    if item.text is not None and _size_in_bytes(item.text) > max_text_bytes:
-        raise ServiceError(Code.TEXT_TOO_LARGE, f"A text may have {max_text_bytes} bytes of UTF-8; shorten it.")
+    if item.text is not None:
+        check_text_size(_size_in_bytes(item.text), max_text_bytes)
 
 
 def _size_in_bytes(text: str) -> int:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from model_store.items.cells import is_missing
 from service.api.item import Batch, parse_item
-from service.api.requests import BatchRequest, EmbedRequest, check_item, check_names, validate
+from service.api.requests import BatchRequest, EmbedRequest, check_item, check_names, check_text_size, validate
 from service.errors import Code, ServiceError
 from service.web.json_separators import has_more_separators
 from service.web.multipart import parse_multipart
@@ -56,6 +56,9 @@ def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text
     else:
         parts = parse_multipart(body, content_type, len(form.model_fields))
         check_names(form, parts)
+        text = parts.get("text", b"")
+        if not text.isspace():  # else it is missing
+            check_text_size(len(text), max_text_bytes)  # before it takes more memory as characters
         texts = {name: parse_utf8(part, f"{name}: ") for name, part in parts.items() if name != "image"}
         image = parts.get("image", b"")
         request = validate(form, {**texts, "image": None if image.isspace() else image}, strict=False)

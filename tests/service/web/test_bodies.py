@@ -49,6 +49,16 @@ def test_a_blank_text_is_absent_in_every_body(blank):
     assert [(request.image, request.text) for request in requests] == [(PICTURE, None)] * 3
 
 
+@pytest.mark.parametrize("text", [b"a" * 101, b"\xff" * 101, "é".encode() * 51, b" " * 200 + b"a"])
+def test_a_text_of_a_form_is_measured_before_it_is_decoded(text):
+    with pytest.raises(ServiceError) as caught:
+        parse_request(ClassifyRequest, form(text=text), "multipart/form-data; boundary=x", 100)
+    assert caught.value.code is Code.TEXT_TOO_LARGE
+
+    blank = parse_request(ClassifyRequest, form(image=PICTURE, text=b" " * 101), "multipart/form-data; boundary=x", 100)
+    assert blank.text is None
+
+
 @pytest.mark.parametrize("blank", [b"", b" ", b"\r\n\t"])
 def test_a_blank_image_of_a_form_is_absent(blank):
     request = parse_request(ClassifyRequest, form(image=blank, text=b"red"), "multipart/form-data; boundary=x", 100)
