@@ -56,12 +56,10 @@ def parse_request(form: type[ItemForm], body: bytes, content_type: str, max_text
     else:
         parts = parse_multipart(body, content_type, len(form.model_fields))
         check_names(form, parts)
-        text = parts.get("text", b"")
-        if not text.isspace():  # else it is missing
-            check_text_size(len(text), max_text_bytes)  # before it takes more memory as characters
+        parts = {name: b"" if name in ("image", "text") and part.isspace() else part for name, part in parts.items()}
+        check_text_size(len(parts.get("text", b"")), max_text_bytes)  # before it takes more memory as characters
         texts = {name: parse_utf8(part, f"{name}: ") for name, part in parts.items() if name != "image"}
-        image = parts.get("image", b"")
-        request = validate(form, {**texts, "image": None if image.isspace() else image}, strict=False)
+        request = validate(form, {**texts, "image": parts.get("image")}, strict=False)
     check_item(request, max_text_bytes)
     return request
 

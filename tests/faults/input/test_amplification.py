@@ -72,7 +72,7 @@ def cpu_seconds(running) -> float:
 def test_timing_bodies_of_many_values_are_refused_before_they_are_parsed(shelf, server, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
-    Client(running.port).send(b'{"text":"red"}')
+    cost(running, "/classify", JSON, b'{"text":"red"}', {})  # the first request costs more
     slowest, most, statuses = (0.0, ""), (0, ""), set()
 
     for name, *request in requests():
@@ -82,9 +82,9 @@ def test_timing_bodies_of_many_values_are_refused_before_they_are_parsed(shelf, 
 
     reliability(
         f"20 MB of values or parts, in {len(requests())} ways",
-        f"400 or 413, at most {MOST_SECONDS} s of a processor and +{MOST_BYTES // MB} MB each",
+        f"400, 413 or 422, at most {MOST_SECONDS} s of a processor and +{MOST_BYTES // MB} MB each",
         f"{sorted(statuses)}; {slowest[0]:.2f} s ({slowest[1]}), +{most[0] / MB:.0f} MB ({most[1]})",
-        statuses <= {400, 413} and slowest[0] <= MOST_SECONDS and most[0] <= MOST_BYTES,
+        statuses <= {400, 413, 422} and slowest[0] <= MOST_SECONDS and most[0] <= MOST_BYTES,
     )
 
 
