@@ -82,20 +82,24 @@ class Model:
 
     def logits(self, features: Features) -> Vector:
         """(C,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
-        logits = self.head.logits(features)
+        with _quiet():
+            logits = self.head.logits(features)
         _check_finite(logits)
         return logits
 
     def decide(self, features: Features) -> Decision:
         """Scores and selected labels. Raises ServiceError `model_nonfinite`."""
         calibration = self.manifest.calibration[features.pattern]
-        by_label = scores(self.logits(features), self.manifest.problem, calibration)
+        logits = self.logits(features)
+        with _quiet():
+            by_label = scores(logits, self.manifest.problem, calibration)
         _check_finite(by_label)
         return Decision(by_label, selected(by_label, calibration))
 
     def contributions(self, features: Features) -> Contributions:
         """The summands of the logits. Raises ServiceError `model_nonfinite`, also if only a summand is infinite."""
-        contributions = self.head.contributions(features)
+        with _quiet():
+            contributions = self.head.contributions(features)
         for part in contributions:
             _check_finite(part)
         return contributions
@@ -103,6 +107,11 @@ class Model:
     def golden_logits(self, item: Item, options: RunOptions) -> Vector:
         """(C,) of one item, without queues; blocking. Raises the errors of `prepare` and `logits`."""
         return self.logits(self.features(self.prepare(item), options))
+
+
+def _quiet() -> np.errstate:
+    """No warnings of overflows in the block: its result is checked."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _check_finite(values: NDArray[np.floating]) -> None:
