@@ -15,7 +15,7 @@ from service.models.catalog import Catalog
 from service.models.loaded_model import Model
 from service.telemetry.metrics import Metrics
 
-_FAILURES_BEFORE_CHECK = 5
+_FAILURES_BEFORE_RECHECK = 5
 
 
 class FailureWatch:
@@ -26,7 +26,7 @@ class FailureWatch:
         self._metrics = metrics
         self._checking = Workers("checking", 1, queue_size)
         self._failures: Counter[tuple[str, int]] = Counter()
-        self._checks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._rechecks: dict[tuple[str, int], asyncio.Task[None]] = {}
 
     @contextmanager
     def watching(self, models: Sequence[Model]) -> Iterator[None]:
@@ -49,10 +49,10 @@ class FailureWatch:
         if isinstance(error, ServiceError) and error.code is Code.MODEL_NONFINITE:
             self._metrics.nonfinite.labels(model.manifest.task).inc()
         self._failures[key] += 1
-        if self._failures[key] >= _FAILURES_BEFORE_CHECK and key not in self._checks:
+        if self._failures[key] >= _FAILURES_BEFORE_RECHECK and key not in self._rechecks:
             del self._failures[key]
-            self._checks[key] = check = asyncio.create_task(self._check(model))  # the cause may also be the input
-            check.add_done_callback(lambda _: self._checks.pop(key))
+            self._rechecks[key] = check = asyncio.create_task(self._check(model))  # the cause may also be the input
+            check.add_done_callback(lambda _: self._rechecks.pop(key))
 
     async def _check(self, model: Model) -> None:
         with suppress(ServiceError):  # the queue is full; later failures start another check

@@ -116,7 +116,7 @@ class PanicError(BaseException):
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [(PanicError("no entry found"), ValueError), (Exception("missing [UNK]"), Exception), (MemoryError(), MemoryError)],
+    [(PanicError("no entry found"), ValueError), (Exception("missing word"), Exception), (MemoryError(), MemoryError)],
 )
 def test_a_panic_of_the_tokenizer_is_an_exception_like_others(monkeypatch, error, raised):
     class Failing:
@@ -126,5 +126,5 @@ def test_a_panic_of_the_tokenizer_is_an_exception_like_others(monkeypatch, error
     tokenizer = TextTokenizer(tokenizer_json(), 10)
     monkeypatch.setattr(tokenizer, "_tokenizer", Failing())
 
-    with pytest.raises(raised, match=str(error)):
+    with pytest.raises(raised, match=str(error) or None):
         tokenizer.tokenize("red")
