@@ -19,7 +19,10 @@ class GoldenLimitError(RefusedError):
 
 
 def check_golden_limits(store: Store, manifest: Manifest, settings: Settings) -> None:
-    """Raises GoldenLimitError, or StoreError for a picture that cannot be read. A damaged picture passes."""
+    """Check that the golden pictures can be decoded here. A damaged picture passes: the load check refuses it.
+
+    Raises GoldenLimitError, RefusedError `load` for a format that this installation cannot read, or StoreError.
+    """
     for blob in dict.fromkeys(example.image for example in manifest.golden if example.image is not None):
         picture, limit = store.read(blob), settings.max_image_pixels
         try:
@@ -28,6 +31,8 @@ def check_golden_limits(store: Store, manifest: Manifest, settings: Settings) ->
             if error.problem is PictureProblem.PIXELS:
                 problem = f"has more pixels, before or after resizing, than MORA_MAX_IMAGE_PIXELS ({limit}); raise it"
                 raise GoldenLimitError(manifest, problem) from error
+            if error.problem is PictureProblem.DECODER:
+                raise RefusedError("load", str(error)) from error
             continue
         if needed > settings.max_decode_bytes:
             problem = f"needs more memory than MORA_MAX_DECODE_BYTES ({settings.max_decode_bytes})"
@@ -41,7 +46,7 @@ def check_live_versions(store: Store, settings: Settings) -> None:
     """
     with suppress(OSError):
         for task in store.tasks():
-            with suppress(StoreError, OSError):
+            with suppress(StoreError, OSError, RefusedError):
                 _check_live_version(store, task, settings)
 
 

@@ -50,7 +50,7 @@ class LoadCheck:
     def _run_golden_example(self, model: Model, example: GoldenExample) -> None:
         picture = None if example.image is None else self._store.read(example.image)
         item = Item(image=picture, text=example.text or None)
-        with refusing("golden_mismatch"):
+        with refusing("golden_mismatch", f"the golden example {example.pattern}"):
             if item.pattern is not example.pattern:
                 raise RefusedError("golden_mismatch", f"a golden example of {example.pattern} has {item.pattern}")
             logits = model.logits(self._answered(model, model.prepare(item)))
@@ -64,7 +64,7 @@ class LoadCheck:
     def _run_largest(self, model: Model) -> None:
         """Answer the largest item that a request can hold: its text is cut at `max_length` tokens."""
         max_length = model.manifest.text.max_length
-        with refusing("signature"):
+        with refusing("signature", f"a text of {max_length} tokens (max_length) with the most elongated picture"):
             tokens = model.tokenizer.tokenize("a picture of " * max_length)
             if (length := tokens.input_ids.shape[1]) > max_length:
                 message = f"the tokenizer cuts a text at {length} tokens, beyond its max_length of {max_length}"

@@ -58,17 +58,22 @@ def is_final(error: StoreError | RefusedError) -> bool:
 
 
 @contextmanager
-def refusing(reason: str) -> Iterator[None]:
+def refusing(reason: str, item: str = "") -> Iterator[None]:
     """Turn every exception of the block into a RefusedError: the libraries that open a model raise any kind.
 
     The RefusedError has `reason` if the exception proves that the content is at fault, else `load`.
+
+    Args:
+        item: the input that the block answers, for the message.
     """
     try:
         yield
     except (RefusedError, StoreError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the panics of Rust libraries are no Exceptions
-        message = f"{type(error).__name__}: {error}"
+        message = (
+            f"no answer to {item}: {type(error).__name__}: {error}" if item else f"{type(error).__name__}: {error}"
+        )
         if _is_shortage(error):
             raise ShortageError(message) from error
         raise RefusedError(reason if _proves_a_fault(error) else "load", message) from error

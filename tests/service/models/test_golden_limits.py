@@ -15,10 +15,10 @@ from service.settings import Settings
 from service.web.app import create_app
 
 
-def with_picture(draft, size: tuple[int, int]):
+def with_picture(draft, size: tuple[int, int], kind: str = "PNG"):
     """The draft with a golden picture of this size. The logits no longer fit, which no limit depends on."""
     file = BytesIO()
-    Image.new("RGB", size).save(file, "PNG")
+    Image.new("RGB", size).save(file, kind)
     blob = blob_of(file.getvalue())
     golden = tuple(
         example if example.image is None else example.model_copy(update={"image": blob})
@@ -62,6 +62,19 @@ def test_the_memory_that_the_message_asks_for_is_enough(shelf, size):
         create_app(Settings(store=shelf.store.root, max_decode_bytes=1))
 
     create_app(Settings(store=shelf.store.root, max_decode_bytes=int(str(caught.value).split()[-3])))
+
+
+@pytest.mark.parametrize(("kind", "decoder"), [("PNG", "zlib"), ("WEBP", "webp"), ("AVIF", "avif"), ("JPEG", "jpg")])
+def test_a_picture_that_this_installation_cannot_read_is_no_fault_of_the_version(shelf, monkeypatch, kind, decoder):
+    shelf.publish_draft(with_picture(shelf.draft("fruit"), (16, 16), kind))
+    monkeypatch.setattr("PIL.features.check", lambda name: name != decoder)
+    settings = Settings(store=shelf.store.root)
+    create_app(settings)
+
+    with pytest.raises(RefusedError, match="Pillow was built without (?i:" + kind + ")") as caught:
+        Loader(shelf.store, settings).load("fruit", 1)
+
+    assert caught.value.reason == "load"
 
 
 @pytest.mark.parametrize("damage", ["no store", "damaged picture", "manifest", "no task"])
