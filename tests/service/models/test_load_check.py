@@ -20,7 +20,7 @@ from service.models.loading import Loader
 from service.models.preparation import TextTokenizer
 from service.models.refusal import RefusedError, ShortageError, is_final
 from service.settings import Settings
-from tests.support.tiny import WIDTH, TinyTask, tokenizer_json
+from tests.support.tiny import FEATURES, WIDTH, TinyTask, tokenizer_json
 
 
 def loader(shelf, **settings: object) -> Loader:
@@ -64,19 +64,25 @@ def with_absent(draft, change):
     return with_blob(draft, data, absent_features=blob_of(data))
 
 
-def far_apart(draft):
-    """Infinite summands of finite logits: an enormous feature of an absent image, which no item without one has."""
+def with_infinite_summands(draft):
+    """Logits stay finite: nothing but the explanation multiplies the enormous features of an absent image."""
 
-    def larger(tensors: dict) -> dict:
-        return {**tensors, "image": tensors["image"] * np.float32(1e38)}
+    def blind(tensors: dict) -> dict:
+        weight = tensors["text.weight"].copy()
+        weight[:, :FEATURES] = 0
+        return {**tensors, "text.weight": weight}
 
-    def without_weight(tensors: dict) -> dict:
-        return {
-            **tensors,
-            "text.weight": np.concatenate([0 * tensors["text.weight"][:, :8], tensors["text.weight"][:, 8:]], 1),
-        }
-
-    return with_absent(with_head(draft, without_weight), larger)
+    changed = with_head(draft, blind)
+    tensors = load(changed.blobs[changed.manifest.head.sha256])
+    golden = []
+    for example in draft.manifest.golden:
+        if example.pattern is Pattern.TEXT:
+            features = np.concatenate([np.zeros(FEATURES), TinyTask().features(None, example.text)[1]])
+            logits = tensors["text.weight"] @ features + tensors["text.bias"]
+            example = example.model_copy(update={"logits": tuple(logits.tolist())})
+        golden.append(example)
+    enormous = np.full(FEATURES, 3e38, np.float32)
+    return with_absent(changed.replacing(golden=tuple(golden)), lambda tensors: {**tensors, "image": enormous})
 
 
 def with_tokenizer(draft, change):
@@ -96,7 +102,7 @@ FAULTS = {
     "one position fewer than max_length": lambda d, g: with_trunk(with_max_length(d, 9), g, positions=8),
     "max_length beyond the positions": lambda d, g: with_trunk(with_max_length(d, 77), g, positions=76),
     "a fixed length": lambda d, g: with_trunk(d, g, positions=0, length=5),
-    "infinite summands": lambda d, g: far_apart(d),
+    "infinite summands": lambda d, g: with_infinite_summands(d),
     "a word that the tokenizer lacks": lambda d, g: with_tokenizer(d, without_unknown_word),
 }
 
