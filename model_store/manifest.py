@@ -6,10 +6,19 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, PositiveInt, model_validator
 
 TASK_NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 TaskName = Annotated[str, Field(pattern=TASK_NAME)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+Layers = Annotated[int, Field(ge=1, le=1_000)]
+Pixels = Annotated[int, Field(ge=1, le=4_096)]  # of an edge
+Mean = Annotated[float, Field(ge=0, le=1)]  # of pixels in 0..1
+Deviation = Annotated[float, Field(ge=1e-3, le=1e3)]
+TextLength = Annotated[int, Field(ge=2, le=8_192)]  # tokens
+LogitError = Annotated[float, Field(ge=0, le=10)]  # with a larger one, golden examples would accept any answer
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Pattern(StrEnum):
@@ -51,24 +60,30 @@ class Backbone(_Frozen):
 
     name: str
     family: Literal["clip", "siglip"]
-    image_width: PositiveInt
-    text_width: PositiveInt
-    feature_size: PositiveInt  # P: both towers project to it
-    image_layers: PositiveInt
-    text_layers: PositiveInt
-    image_first_tail_layer: Annotated[int, Field(ge=0)]
-    text_first_tail_layer: Annotated[int, Field(ge=0)]
+    image_width: Width
+    text_width: Width
+    feature_size: Width  # P: both towers project to it
+    image_layers: Layers
+    text_layers: Layers
+    image_first_tail_layer: Count
+    text_first_tail_layer: Count
+
+    @model_validator(mode="after")
+    def _is_split_within_its_layers(self) -> Backbone:
+        if self.image_first_tail_layer > self.image_layers or self.text_first_tail_layer > self.text_layers:
+            raise ValueError("the first layer of a tail is beyond the layers of its tower")
+        return self
 
 
 class ImagePreprocessing(_Frozen):
     """The steps from a picture to `pixel_values`: RGB over white, resize, centre crop, scale to 0..1, normalise."""
 
-    shortest_edge: PositiveInt | None = None  # resize to this length and keep the aspect ratio
-    exact_size: tuple[PositiveInt, PositiveInt] | None = None  # or (height, width), whatever the aspect ratio
-    crop: tuple[PositiveInt, PositiveInt] | None = None  # (height, width)
+    shortest_edge: Pixels | None = None  # resize to this length and keep the aspect ratio
+    exact_size: tuple[Pixels, Pixels] | None = None  # or (height, width), whatever the aspect ratio
+    crop: tuple[Pixels, Pixels] | None = None  # (height, width)
     resample: Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    mean: tuple[Mean, Mean, Mean]
+    std: tuple[Deviation, Deviation, Deviation]
 
     @model_validator(mode="after")
     def _has_one_size(self) -> ImagePreprocessing:
@@ -90,15 +105,15 @@ class ImagePreprocessing(_Frozen):
 class Padding(_Frozen):
     """Tokens that are added after the end of a text, for a text tower that is not causal and was pretrained so."""
 
-    length: PositiveInt  # of every padded text, in tokens
-    token: Annotated[int, Field(ge=0)]
+    length: TextLength  # of every padded text
+    token: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class TextPreprocessing(_Frozen):
     """The steps from a text to `input_ids`: a `tokenizers` JSON file, truncation at `max_length`, optional padding."""
 
     tokenizer: Blob
-    max_length: PositiveInt  # tokens, start and end tokens included
+    max_length: TextLength  # start and end tokens included
     padding: Padding | None = None  # None for a causal tower: padding would not change its output
 
     @model_validator(mode="after")
@@ -116,9 +131,9 @@ class PrecisionEffect(_Frozen):
     """
 
     items: PositiveInt
-    changed_answers: Annotated[int, Field(ge=0)]  # items whose label, or set of labels, is another one
+    changed_answers: Count  # items whose label, or set of labels, is another one
     mean_logit_error: Annotated[FiniteFloat, Field(ge=0)]
-    expected_loss: Annotated[FiniteFloat, Field(ge=0)]
+    expected_loss: Annotated[float, Field(ge=0, le=100)]
     expected_loss_interval: tuple[FiniteFloat, FiniteFloat]
 
 
@@ -135,7 +150,7 @@ class Graphs(_Frozen):
     image_tail: Blob
     text_trunk: Blob
     text_tail: Blob
-    max_logit_error: dict[Pattern, Annotated[FiniteFloat, Field(ge=0)]]
+    max_logit_error: dict[Pattern, LogitError]
     metric_change: dict[Pattern, FiniteFloat] = {}
     effects: dict[Pattern, PrecisionEffect] = {}  # of the patterns that items of the data can have
 
@@ -154,8 +169,8 @@ class Calibration(_Frozen):
     A multi-label task has one threshold for each label. A single-label task has no thresholds.
     """
 
-    temperature: PositiveFloat = 1.0
-    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = None  # a label is selected from this score on
+    temperature: Annotated[float, Field(ge=0.01, le=100)] = 1.0
+    thresholds: tuple[Share, ...] | None = None  # a label is selected from this score on
 
 
 class GoldenExample(_Frozen):
@@ -195,11 +210,11 @@ class ManifestDraft(_Frozen):
     absent_features: Blob  # safetensors: `image` (P,) and `text` (P,), a tower's features of a missing input
     head: Blob  # safetensors: `<pattern>.weight` (C, 2P: image then text) and `<pattern>.bias` (C,)
     calibration: dict[Pattern, Calibration]
-    golden: Annotated[tuple[GoldenExample, ...], Field(min_length=3)]
-    golden_tolerance: PositiveFloat = 1e-3
-    metrics: dict[str, dict[str, dict[str, float | None]]] = {}  # split -> "overall" or pattern -> metric
+    golden: Annotated[tuple[GoldenExample, ...], Field(min_length=3, max_length=100)]
+    golden_tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    metrics: dict[str, dict[str, dict[str, FiniteFloat | None]]] = {}  # split -> "overall" or pattern -> metric
     intervals: dict[str, dict[str, dict[str, tuple[FiniteFloat, FiniteFloat]]]] = {}  # of 95 %, as `metrics`
-    training_mix: dict[Pattern, Annotated[float, Field(ge=0, le=1)]]  # share of the training items
+    training_mix: dict[Pattern, Share]  # share of the training items
     report: Blob | None = None  # HTML: how the version was trained, and its scores
     test_scores: Blob | None = None  # JSON, `ItemScores`: how right each answer to the test items is
     provenance: Provenance

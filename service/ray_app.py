@@ -13,6 +13,7 @@ from ray.serve.config import AutoscalingConfig
 from model_store import Store, StoreError, read_trusted_keys
 from service.inference.engine import Engine
 from service.models.deployment import DeployedStore, DeployedVersion, live_versions
+from service.models.golden_limits import check_live_versions
 from service.models.malloc import return_large_blocks
 from service.settings import PREFIX, RaySettings, Settings, check_names
 from service.telemetry.logs import configure_logging
@@ -30,7 +31,9 @@ def app(arguments: Mapping[str, object]) -> serve.Application:
     """
     check_names(os.environ, RaySettings)
     settings = RaySettings.model_validate(arguments)
-    deployed = live_versions(Store(settings.store, read_trusted_keys(settings.trusted_keys)))
+    store = Store(settings.store, read_trusted_keys(settings.trusted_keys))
+    deployed = live_versions(store)
+    check_live_versions(store, settings)
     validated = {name: getattr(settings, name) for name in arguments}
     environment = {name: value for name, value in os.environ.items() if name.upper().startswith(PREFIX)}
     replica = Replica.options(  # type: ignore[attr-defined]

@@ -143,16 +143,16 @@ def test_planted_faults_and_measured_times_are_fault_tests():
 @pytest.mark.parametrize(
     "source",
     [
-        "client.app.state.engine._rechecks",
-        "from service.inference.engine import _NONFINITE_BEFORE_RECHECK",
-        "monkeypatch.setattr('service.inference.engine._NONFINITE_BEFORE_RECHECK', 1)",
-        "monkeypatch.setattr(engine, '_NONFINITE_BEFORE_RECHECK', 1)",
-        "getattr(engine, '_rechecks')",
+        "watch._rechecks",
+        "from service.inference.failure_watch import _FAILURES_BEFORE_RECHECK",
+        "monkeypatch.setattr('service.inference.failure_watch._FAILURES_BEFORE_RECHECK', 1)",
+        "monkeypatch.setattr(watch, '_FAILURES_BEFORE_RECHECK', 1)",
+        "getattr(watch, '_rechecks')",
     ],
 )
 def test_a_private_name_is_found_however_it_is_reached(source):
     assert private_names_of_others(ast.parse(source), "service.web.app")
-    assert not private_names_of_others(ast.parse(source), "service.inference.engine")
+    assert not private_names_of_others(ast.parse(source), "service.inference.failure_watch")
 
 
 def test_a_docstring_names_the_modules_it_covers():

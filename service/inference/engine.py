@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
@@ -19,10 +16,11 @@ from service.errors import Code, ServiceError, forbidden_task, no_model
 from service.inference.deadline import in_time
 from service.inference.encoders import Encoders
 from service.inference.explanation import explain
+from service.inference.failure_watch import FailureWatch
 from service.inference.preparation import Preparation
 from service.inference.workers import Done, Workers
 from service.models.catalog import Catalog
-from service.models.head import Decision, Features
+from service.models.head import Features
 from service.models.loaded_model import Model
 from service.models.preparation import Prepared
 from service.settings import Settings
@@ -31,7 +29,6 @@ from service.telemetry.record import RequestRecord, Stage
 
 T = TypeVar("T")
 STALL_SECONDS = 5.0  # without progress, or with refusals only, until the service is not ready
-_NONFINITE_BEFORE_RECHECK = 5  # after this many answers that are not finite, a version is checked again
 
 
 class Engine:
@@ -48,10 +45,9 @@ class Engine:
         self.encoders = Encoders(settings, metrics)
         self._metrics = metrics
         self._following = Workers("following", 1, 0)
-        self._loading = Workers("loading", 1, settings.queue_size)  # of versions that clients pin, and rechecks
+        self._loading = Workers("loading", 1, settings.queue_size)  # of versions that clients pin
+        self._failures = FailureWatch(catalog, metrics, settings.queue_size)
         self._is_draining = False
-        self._nonfinite: Counter[tuple[str, int]] = Counter()
-        self._rechecks: set[asyncio.Task[None]] = set()
 
     async def classify(
         self, request: ClassifyRequest, record: RequestRecord, model: Model | None = None
@@ -74,7 +70,8 @@ class Engine:
         item = _item(request, model, record)
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
-        self._decision(model, features)  # logits are finite only if every feature is
+        with self._failures.watching([model]):
+            model.decide(features)  # logits are finite only if every feature is
         return Embedding(
             task=model.manifest.task,
             version=model.manifest.version,
@@ -105,18 +102,20 @@ class Engine:
         self.encoders.check(models, item, record.deadline)  # a refused item is never decoded
         self.preparation.check(item)
         pixels = tokens = None
-        async with in_time("preparation", record.deadline, self._metrics):
-            if item.image is not None:
-                pixels = await _recorded(Stage.DECODE, self.preparation.decode(models[0], item.image), record)
-            if item.text is not None:
-                tokens = await _recorded(Stage.TOKENIZE, self.preparation.tokenize(models[0], item.text), record)
+        with self._failures.watching(models):
+            async with in_time("preparation", record.deadline, self._metrics):
+                if item.image is not None:
+                    pixels = await _recorded(Stage.DECODE, self.preparation.decode(models[0], item.image), record)
+                if item.text is not None:
+                    tokens = await _recorded(Stage.TOKENIZE, self.preparation.tokenize(models[0], item.text), record)
         return Prepared(pixels, tokens)
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, record: RequestRecord) -> list[Features]:
         """Run a prepared item through the trunks once, and through each model's tails. Raises ServiceError."""
         submitted = time.perf_counter()
-        async with in_time("encoder", record.deadline, self._metrics):
-            image, text = await self.encoders.encode(models, prepared, record.deadline)
+        with self._failures.watching(models):
+            async with in_time("encoder", record.deadline, self._metrics):
+                image, text = await self.encoders.encode(models, prepared, record.deadline)
         record.add(Stage.QUEUE, max(done.queue_seconds for done in (image, text) if done), submitted)
         for stage, done in ((Stage.IMAGE_ENCODER, image), (Stage.TEXT_ENCODER, text)):
             if done is not None:
@@ -130,10 +129,11 @@ class Engine:
         """A model's answer to an encoded item. It is counted in the metrics. Raises ServiceError `model_nonfinite`."""
         start = time.perf_counter()
         manifest = model.manifest
-        decision = self._decision(model, features)
-        selected = [manifest.labels[index] for index in np.flatnonzero(decision.selected)]
+        with self._failures.watching([model]):
+            decision = model.decide(features)
+            selected = [manifest.labels[index] for index in np.flatnonzero(decision.selected)]
+            labels = decision.ranked(manifest.labels, top_k)
         self._metrics.count_prediction(manifest.task, features.pattern, selected, float(decision.scores.max()))
-        labels = decision.ranked(manifest.labels, top_k)
         record.add(Stage.HEAD, time.perf_counter() - start)
         return Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
 
@@ -163,29 +163,13 @@ class Engine:
         self.preparation.close()
         self._following.close()
         self._loading.close()
+        self._failures.close()
         self.encoders.close()
-
-    def _decision(self, model: Model, features: Features) -> Decision:
-        """Scores and selected labels. Every few answers that are not finite start a recheck of the version."""
-        try:
-            return model.decide(features)
-        except ServiceError:
-            manifest = model.manifest
-            self._metrics.nonfinite.labels(manifest.task).inc()
-            self._nonfinite[manifest.task, manifest.version] += 1
-            if self._nonfinite[manifest.task, manifest.version] % _NONFINITE_BEFORE_RECHECK == 0:
-                recheck = asyncio.create_task(self._recheck(model))  # the cause may also be the input
-                self._rechecks.add(recheck)  # the event loop keeps only a weak reference
-                recheck.add_done_callback(self._rechecks.discard)
-            raise
-
-    async def _recheck(self, model: Model) -> None:
-        with suppress(ServiceError):  # the loading queue is full; later answers start another recheck
-            await self._loading.run(partial(self.catalog.recheck, model))
 
     def _explain(self, model: Model, features: Features, answer: Answer, record: RequestRecord) -> Explanation:
         start = time.perf_counter()
-        explanation = explain(model, features, answer.labels)
+        with self._failures.watching([model]):
+            explanation = explain(model, features, answer.labels)
         record.add(Stage.HEAD, time.perf_counter() - start)
         return explanation
 

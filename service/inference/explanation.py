@@ -15,7 +15,7 @@ from service.models.loaded_model import Model
 
 def explain(model: Model, features: Features, ranking: Sequence[LabelScore]) -> Explanation:
     """Explain an answer's labels, which are ranked best first. Raises ServiceError `model_nonfinite`."""
-    manifest, parts = model.manifest, model.head.contributions(features)
+    manifest, parts = model.manifest, model.contributions(features)
     image, text = features
     index_of = {label: index for index, label in enumerate(manifest.labels)}
     indices = [index_of[label.label] for label in ranking]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import OrderedDict
@@ -13,9 +12,10 @@ import structlog
 from model_store import CorruptError, NotFoundError, Store, StoreError
 from service.api.answers import Refusal
 from service.errors import Code, ServiceError, no_model, unknown_version
+from service.models.back_off import BackOff
 from service.models.loaded_model import Model
 from service.models.loading import Loader
-from service.models.refusal import RefusedError, is_final, reason_of, refusing
+from service.models.refusal import RefusedError, ShortageError, is_final, reason_of, refusing
 from service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
@@ -28,8 +28,9 @@ class Catalog:
     Versions are loaded outside of the lock, so that `refresh` never waits for a version that a client pins.
 
     A task stays loaded when its folder or the whole store disappears: an answer from the last good version is better
-    than none. Only `mora-store withdraw` ends its answers. An intact version that fails its checks is refused for good;
-    one that could not be read is tried again.
+    than none. Only `mora-store withdraw` ends its answers. An intact version that fails its checks is refused for good.
+    After any other failure the version is tried again: the live one by `refresh`, within `retry_seconds`, and a pinned
+    one for the next request after that time. Pinned requests do not change the time of the live version's next attempt.
 
     Attributes:
         live: the live models by task. The mapping is replaced, never changed.
@@ -42,13 +43,12 @@ class Catalog:
         self.loader = loader
         self._metrics = metrics
         self._max_pinned_versions = max_pinned_versions
-        self._retry_seconds = retry_seconds
         self.live: Mapping[str, Model] = {}
         self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
         self._pointers: dict[str, int | None] = {}  # `live` of each task at the last refresh; None: unreadable
-        self._refused: set[tuple[str, int | None]] = set()  # versions that are never loaded again
         self._refusals: dict[str, Refusal] = {}  # of the versions that `live` points to now
-        self._retry_at: dict[str, float] = {}  # time of the next attempt, after an error that may go away
+        self._live_attempts = BackOff[str](retry_seconds)  # of the version that `live` points to
+        self._pinned_attempts = BackOff[tuple[str, int | None]](retry_seconds)
         self._lock = threading.Lock()  # held while attributes change
 
     def find(self, task: str | None) -> Model:
@@ -71,9 +71,15 @@ class Catalog:
         return self._refusals.get(task)
 
     def loaded(self, task: str, version: int) -> Model | None:
-        """A version, if it is live or pinned already."""
+        """A version, if it is live or pinned already.
+
+        Raises ServiceError `version_refused` if loading it failed and the next attempt is not due.
+        """
         live = self.live.get(task)
-        return live if live and live.manifest.version == version else self._pinned.get((task, version))
+        model = live if live and live.manifest.version == version else self._pinned.get((task, version))
+        if model is None and self._pinned_attempts.is_waiting((task, version)):
+            raise ServiceError(Code.VERSION_REFUSED, _FAILED)
+        return model
 
     def pinned(self, task: str, version: int) -> Model:
         """A version of a loaded task, loaded now if necessary; the oldest pinned version is evicted. Blocking."""
@@ -91,14 +97,19 @@ class Catalog:
         return model
 
     def recheck(self, model: Model) -> None:
-        """Run the golden examples of a loaded version again and unload it if one fails. Blocking."""
+        """Check a loaded version again and unload it if the check fails. Blocking.
+
+        A shortage, or a store that cannot be read, says nothing about the version, which stays loaded.
+        """
         try:
             with refusing("load"):
-                self.loader.run_golden_examples(model)
-        except (StoreError, RefusedError) as error:
-            if is_final(error):
-                with self._lock:
-                    self._withdraw(model, error)
+                self.loader.check(model)
+        except (StoreError, ShortageError) as error:
+            task, version = model.manifest.task, model.manifest.version
+            _log.warning("model_not_rechecked", task=task, version=version, problem=str(error))
+        except RefusedError as error:
+            with self._lock:
+                self._withdraw(model, error)
 
     def refresh(self) -> None:
         """Load versions that were published or activated since the last call. Blocking."""
@@ -116,17 +127,18 @@ class Catalog:
             pass
         except CorruptError as error:
             problem = error
-        is_due = time.monotonic() >= self._retry_at.get(task, math.inf)
-        if task in self._pointers and self._pointers[task] == pointer and not is_due:
+        if task not in self._pointers or self._pointers[task] != pointer:
+            self._pointers[task] = pointer
+            self._live_attempts.forget(task)
+        elif not self._live_attempts.is_due(task):
             return
-        self._pointers[task] = pointer
-        self._retry_at.pop(task, None)
         if problem is not None:
             with self._lock:
                 self._refuse(task, pointer, problem, is_live=True)
         elif pointer is not None and (task not in self.live or self.live[task].manifest.version != pointer):
             self._switch(task, pointer)
         elif self._refusals.pop(task, None):
+            self._live_attempts.forget(task)
             self._metrics.model_refused.labels(task).set(0)
 
     def _withdraw_task(self, task: str) -> None:
@@ -154,6 +166,7 @@ class Catalog:
             self.live = {**self.live, task: model}
             self._pinned.pop((task, version), None)
             self._refusals.pop(task, None)
+            self._live_attempts.forget(task)
             self._metrics.model_refused.labels(task).set(0)
             self._metrics.model_info.labels(*_identity(model)).set(1)
             self._metrics.show_training_baseline(model.manifest)
@@ -163,15 +176,12 @@ class Catalog:
 
     def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
         task, version = model.manifest.task, model.manifest.version
-        is_live = self.live.get(task) is model
         self._pinned.pop((task, version), None)
-        self._refuse(task, version, error, is_live)
-        if is_live:
+        self._refuse(task, version, error, is_live=self._pointers.get(task) == version)
+        if self.live.get(task) is model:
             self._remove_live(task)
 
     def _load_pinned(self, task: str, version: int) -> Model:
-        if (task, version) in self._refused:
-            raise ServiceError(Code.VERSION_REFUSED, _FAILED)
         try:
             return self._load(task, version)
         except NotFoundError as error:
@@ -185,7 +195,7 @@ class Catalog:
         start = time.perf_counter()
         with refusing("load"):
             model = self.loader.load(task, version)
-        self._refused.discard((task, version))
+        self._pinned_attempts.forget((task, version))
         self._metrics.model_load_duration.observe(time.perf_counter() - start)
         self._metrics.model_loads.labels(task, "loaded").inc()
         return model
@@ -194,10 +204,8 @@ class Catalog:
         if is_live:
             self._refusals[task] = Refusal(version, reason_of(error))
             self._metrics.model_refused.labels(task).set(1)
-        if is_final(error):
-            self._refused.add((task, version))
-        elif is_live:
-            self._retry_at[task] = time.monotonic() + self._retry_seconds
+            self._live_attempts.fail(task, is_final(error))
+        self._pinned_attempts.fail((task, version), is_final(error))
         self._metrics.model_loads.labels(task, "refused").inc()
         _log.error("model_refused", task=task, version=version, reason=reason_of(error), problem=str(error))
 

@@ -6,13 +6,14 @@ import contextlib
 import ctypes
 import functools
 import os
+import threading
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from service.models.refusal import RefusedError, refusing
+from service.models.refusal import RefusedError, ShortageError, refusing
 
 
 class Port(NamedTuple):
@@ -52,7 +53,8 @@ TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Por
 class Graph:
     """One ONNX graph ready to run; safe to run from several threads.
 
-    Raises RefusedError `signature` when the graph does not match the contract or cannot run on this machine.
+    Raises RefusedError: `signature` when the graph does not match the contract or uses what the runtime lacks, `load`
+    when the machine lacks memory or threads.
 
     Attributes:
         sha256: of the graph's bytes.
@@ -70,6 +72,7 @@ class Graph:
         options.log_severity_level = 4  # the exception describes the error
         # Weights in other files would be read unverified from the working directory; this folder has no files.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+        _check_threads(intra_op_threads)
         with refusing("signature"):
             self._session = onnxruntime.InferenceSession(data, options, providers=providers())
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
@@ -145,6 +148,26 @@ def _share_arena() -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     onnxruntime.create_and_register_allocator(memory, None)
+
+
+def _check_threads(count: int) -> None:
+    """Start and end `count` threads. Raises ShortageError.
+
+    ONNX Runtime never returns if the system refuses only some of the threads of a session.
+    """
+    let_go, started = threading.Event(), list[threading.Thread]()
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=let_go.wait)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError) as error:
+        cure = "raise the limits of threads and memory, or lower MORA_INTRA_OP_THREADS"
+        raise ShortageError(f"a graph needs {count} threads, and only {len(started)} start; {cure}") from error
+    finally:
+        let_go.set()
+        for thread in started:
+            thread.join()
 
 
 def _check_ports(expected: tuple[Port, ...], nodes: list[onnxruntime.NodeArg]) -> None:

@@ -12,7 +12,7 @@ from model_store import Manifest, Precision
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.graphs import Graph
-from service.models.head import Decision, Features, Head, Vector, scores, selected
+from service.models.head import Contributions, Decision, Features, Head, Vector, scores, selected
 from service.models.preparation import Prepared, TextTokenizer, decode, decoding_bytes
 
 
@@ -71,28 +71,50 @@ class Model:
             pixels = self.decode(item.image)
         return Prepared(pixels, None if item.text is None else self.tokenizer.tokenize(item.text))
 
-    def logits(self, features: Features) -> Vector:
-        """(C,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
-        logits = self.head.logits(features)
-        if not np.isfinite(logits).all():
-            raise ServiceError(
-                Code.MODEL_NONFINITE,
-                "The model's answer to this item is not finite; change the item, or ask for another version.",
-            )
-        return logits
-
-    def decide(self, features: Features) -> Decision:
-        """Scores and selected labels. Raises ServiceError `model_nonfinite`."""
-        calibration = self.manifest.calibration[features.pattern]
-        by_label = scores(self.logits(features), self.manifest.problem, calibration)
-        return Decision(by_label, selected(by_label, calibration))
-
-    def golden_logits(self, item: Item, options: RunOptions) -> Vector:
-        """(C,) of one item, without queues; blocking. Raises the errors of `prepare` and `logits`."""
-        prepared = self.prepare(item)
+    def features(self, prepared: Prepared, options: RunOptions) -> Features:
+        """(P,) of each present modality, without queues; blocking."""
         image = text = None
         if prepared.pixel_values is not None:
             image = self.image_tower.features(prepared.pixel_values, options=options)[0]
         if (tokens := prepared.tokens) is not None:
             text = self.text_tower.features(tokens.input_ids, tokens.last_token, options=options)[0]
-        return self.logits(Features(image, text))
+        return Features(image, text)
+
+    def logits(self, features: Features) -> Vector:
+        """(C,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
+        with _quiet():
+            logits = self.head.logits(features)
+        _check_finite(logits)
+        return logits
+
+    def decide(self, features: Features) -> Decision:
+        """Scores and selected labels. Raises ServiceError `model_nonfinite`."""
+        calibration = self.manifest.calibration[features.pattern]
+        logits = self.logits(features)
+        with _quiet():
+            by_label = scores(logits, self.manifest.problem, calibration)
+        _check_finite(by_label)
+        return Decision(by_label, selected(by_label, calibration))
+
+    def contributions(self, features: Features) -> Contributions:
+        """The summands of the logits. Raises ServiceError `model_nonfinite`, also if only a summand is infinite."""
+        with _quiet():
+            contributions = self.head.contributions(features)
+        for part in contributions:
+            _check_finite(part)
+        return contributions
+
+    def golden_logits(self, item: Item, options: RunOptions) -> Vector:
+        """(C,) of one item, without queues; blocking. Raises the errors of `prepare` and `logits`."""
+        return self.logits(self.features(self.prepare(item), options))
+
+
+def _quiet() -> np.errstate:
+    """No warnings of overflows in the block: its result is checked."""
+    return np.errstate(over="ignore", invalid="ignore")
+
+
+def _check_finite(values: NDArray[np.floating]) -> None:
+    if not np.isfinite(values).all():
+        detail = "The model's answer to this item is not finite; change the item, or ask for another version."
+        raise ServiceError(Code.MODEL_NONFINITE, detail)

@@ -75,8 +75,16 @@ class TextTokenizer:
         self._tokenizer.encode_special_tokens = True  # "<|endoftext|>" in a text is plain text
 
     def tokenize(self, text: str) -> Tokens:
-        """The tokens of a text. A text of more than `max_length` tokens is cut and keeps its end token."""
-        encoding = self._tokenizer.encode(text)
+        """The tokens of a text. A text of more than `max_length` tokens is cut and keeps its end token.
+
+        Raises ValueError, or another Exception of the library, if it cannot tokenize the text.
+        """
+        try:
+            encoding = self._tokenizer.encode(text)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of the library, which is no Exception
+            raise ValueError(f"the tokenizer failed: {error}") from error
         input_ids = np.array([encoding.ids], np.int64)
         return Tokens(input_ids, np.array([len(encoding.ids) - 1], np.int64), bool(encoding.overflowing))
 

@@ -69,7 +69,7 @@ class Metrics:
         )
         self.model_load_duration = histogram(
             "mora_model_load_duration_seconds",
-            "Time to read and verify one version and to run its golden examples.",
+            "Time to read and verify one version and to run its load check.",
             buckets=_LOAD_SECONDS,
         )
         self.model_info = gauge(

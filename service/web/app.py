@@ -20,6 +20,7 @@ from model_store.messages import describe_os_error
 from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.models.catalog import Catalog
+from service.models.golden_limits import check_live_versions
 from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics, watch_event_loop_lag
@@ -54,15 +55,17 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     Args:
         store: the model store; by default the folder of the settings.
 
-    Raises OSError, ValueError or StoreError for an unusable file of keys, ValueError for an unusable path prefix.
+    Raises OSError, ValueError or StoreError for an unusable file of keys, ValueError for an unusable path prefix or a
+    setting that refuses a golden picture of a live version.
     """
     metrics = Metrics()
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
     trusted = read_trusted_keys(settings.trusted_keys)
+    source = Store(settings.store, trusted) if store is None else store
+    check_live_versions(source, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        source = Store(settings.store, trusted) if store is None else store
         catalog = Catalog(source, Loader(source, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
         app.state.parser = parser = RequestParser(settings, metrics)

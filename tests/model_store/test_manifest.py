@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
-from model_store import Blob, Calibration, ImagePreprocessing, Padding, Pattern, Problem, TextPreprocessing
+from model_store import Blob, Calibration, ImagePreprocessing, Padding, Pattern, Problem, Store, TextPreprocessing
 from model_store.manifest import ManifestDraft
 
 COLOURS = {"resample": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
@@ -79,3 +81,55 @@ def test_examples_are_shown_unless_the_configuration_says_no(draft, config, show
     provenance = manifest.provenance.model_copy(update={"config": config})
 
     assert manifest.model_copy(update={"provenance": provenance}).shows_examples is shows
+
+
+BOUNDS = {
+    "temperature": (("calibration", "text", "temperature"), [1e-308, 0.009, 101, float("inf")], [0.01, 1, 100]),
+    "threshold": (("calibration", "both", "thresholds", 0), [-0.1, 1.1, float("nan")], [0, 0.5, 1]),
+    "max_length": (("text", "max_length"), [0, 1, 8_193, 10**9], [2, 77, 8_192]),
+    "shortest_edge": (("image", "shortest_edge"), [0, 4_097, 10**9], [1, 336, 4_096]),
+    "crop": (("image", "crop", 1), [0, 4_097], [1, 336, 4_096]),
+    "mean": (("image", "mean", 0), [-0.1, 1.1, 127, float("nan")], [0, 0.5, 1]),
+    "std": (("image", "std", 2), [1e-308, 0, 1e4, float("inf")], [0.01, 0.25, 1]),
+    "feature_size": (("backbone", "feature_size"), [0, 65_537, 10**9], [1, 512, 65_536]),
+    "layers": (("backbone", "image_layers"), [0, 1_001], [24, 1_000]),
+    "tail layer": (("backbone", "text_first_tail_layer"), [-1, 1_000], [0, 1]),
+    "golden_tolerance": (("golden_tolerance",), [0, 1.1, 1e30, float("inf")], [1e-6, 0.001, 1]),
+    "logit error": (("graphs", "fp32", "max_logit_error", "text"), [-1, 11, 1e30, float("nan")], [0, 0.5, 10]),
+    "share": (("training_mix", "both"), [-0.1, 1.1, float("nan")], [0, 0.5, 1]),
+    "metric": (("metrics", "test", "overall", "accuracy"), [float("nan"), float("inf")], [0.5, None]),
+}
+
+
+def changed(manifest: ManifestDraft, path: tuple[str | int, ...], value: object) -> str:
+    """The JSON of the manifest with another value in one field."""
+    fields = json.loads(manifest.model_dump_json())
+    fields["metrics"] = {"test": {"overall": {"accuracy": 0.5}}}
+    part = fields
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    return json.dumps(fields)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_field_beyond_its_bounds_is_refused(draft, name):
+    path, beyond, _ = BOUNDS[name]
+
+    for value in beyond:
+        with pytest.raises(ValidationError) as caught:
+            ManifestDraft.model_validate_json(changed(draft().manifest, path, value))
+        assert caught.value.errors()[0]["loc"][0] == path[0], value
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_field_within_its_bounds_is_accepted(draft, name):
+    path, _, within = BOUNDS[name]
+
+    for value in within:
+        ManifestDraft.model_validate_json(changed(draft().manifest, path, value))
+
+
+@pytest.mark.parametrize("task", Store().tasks())
+def test_the_manifests_of_the_shipped_store_are_within_the_bounds(task):
+    assert Store().manifest(task).task == task

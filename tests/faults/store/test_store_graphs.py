@@ -239,7 +239,11 @@ def test_graphs_that_break_their_contract_or_answer_wrongly_are_refused(shelf, s
 @pytest.mark.parametrize("name", ["two labels swapped", "one NaN weight"])
 def test_control_only_the_golden_examples_find_a_wrong_model_that_is_valid(shelf, server, monkeypatch, name):
     draft = FAULTY[name][1](shelf.draft(seed=SEED))
-    shelf.publish_draft(draft.replacing(golden_tolerance=1e30))
+    swapped = [
+        example.model_copy(update={"logits": (example.logits[1], example.logits[0], example.logits[2])})
+        for example in draft.manifest.golden
+    ]
+    shelf.publish_draft(draft.replacing(golden=tuple(swapped)))
 
     running = server(shelf.store)
 

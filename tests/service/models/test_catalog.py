@@ -454,6 +454,5 @@ def test_a_pinned_version_that_cannot_be_read_does_not_disturb_the_live_one(shel
 
     assert pin(client).json()["code"] == "version_refused"
 
-    assert not catalog._retry_at
     assert catalog.live["fruit"] is live
     assert sample(client, 'mora_model_refused{task="fruit"}') == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, Graph, has_cuda, on_host
 from service.models.loading import Loader
+from service.models.refusal import ShortageError
 from service.settings import Settings
 
 
@@ -54,3 +56,23 @@ def test_on_a_gpu_every_graph_runs_there_and_keeps_the_golden_answers(shelf):
 
     towers = (model.image_tower, model.text_tower)
     assert {graph.device for tower in towers for graph in (tower.trunk, tower.tail)} == {"cuda"}
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+def test_a_graph_is_not_opened_with_fewer_threads_than_it_needs(shelf, monkeypatch, allowed):
+    """ONNX Runtime would wait forever for the threads that did start."""
+    draft, start, started = shelf.draft(), threading.Thread.start, []
+    blob = draft.manifest.graphs["fp32"].image_tail
+
+    def limited(thread: threading.Thread) -> None:
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+
+    with pytest.raises(ShortageError, match=f"needs 4 threads, and only {allowed} start.* lower MORA_INTRA_OP_THREADS"):
+        Graph(draft.blobs[blob.sha256], blob.sha256, IMAGE_TAIL, intra_op_threads=4)
+
+    assert not any(thread.is_alive() for thread in started)

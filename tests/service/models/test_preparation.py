@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 
 from model_store import Padding
 from service.models.preparation import TextTokenizer
+from tests.support.tiny import tokenizer_json
 
 MAX_LENGTH = 12
 
@@ -107,3 +108,23 @@ def test_the_manifests_padding_replaces_the_tokenizer_files(ours, reference):
     for padding, end in [(None, []), (Padding(length=MAX_LENGTH, token=7), [7] * (MAX_LENGTH - 3))]:
         tokens = TextTokenizer(definition.to_str().encode(), MAX_LENGTH, padding).tokenize("red")
         assert tokens.input_ids.tolist() == [[*ours.tokenize("red").input_ids[0].tolist(), *end]]
+
+
+class PanicError(BaseException):
+    """Such as tokenizers raises for its own defects."""
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [(PanicError("no entry found"), ValueError), (Exception("missing word"), Exception), (MemoryError(), MemoryError)],
+)
+def test_a_panic_of_the_tokenizer_is_an_exception_like_others(monkeypatch, error, raised):
+    class Failing:
+        def encode(self, _: str) -> None:
+            raise error
+
+    tokenizer = TextTokenizer(tokenizer_json(), 10)
+    monkeypatch.setattr(tokenizer, "_tokenizer", Failing())
+
+    with pytest.raises(raised, match=str(error) or None):
+        tokenizer.tokenize("red")
