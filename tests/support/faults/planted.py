@@ -144,11 +144,8 @@ def never_forgets() -> None:
 
 def follows_behind() -> None:
     """The store is followed on the thread that loads the versions that clients pin."""
-
-    async def refresh(engine: service.inference.engine.Engine) -> None:
-        await engine._loading.run(engine.catalog.refresh)
-
-    service.inference.engine.Engine.refresh = refresh
+    shared = service.inference.engine.Workers("loading", 1, 1000)
+    service.inference.engine.Workers = lambda *_: shared
 
 
 def parses_all() -> None:
