@@ -1,7 +1,4 @@
-"""The token bucket, with a clock that the test sets.
-
-Covers service.web.access.
-"""
+"""The token bucket, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.web.access import RateLimit
+from service.web.rate_limit import RateLimit
 
 
 class Clock:
