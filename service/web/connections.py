@@ -143,6 +143,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._held_bytes = 0  # bytes since the parser's last callback for anything but a header
         self._keeps_alive = True
+        self._path = ""  # of a request on a spare connection
         self._fault: ServiceError | None = None  # set once the connection has stopped reading
         self.server_state.admit(self)
 
@@ -253,8 +254,10 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return  # `_parse` parses the request again
         is_spare = self.server_state.is_spare(self)
-        if is_spare and not self._asks_for_monitoring():
-            raise self._no_room()
+        if is_spare:
+            self._path = self._path_within_prefix()
+            if self._path not in MONITORING_PATHS:
+                raise self._no_room()
         self.expect_100_continue = self.expect_100_continue and version == "1.1"  # a 1.0 client takes it for the answer
         super().on_headers_complete()
         self._held_bytes = 0
@@ -291,9 +294,9 @@ class Connection(HttpToolsProtocol):
         else:
             self._answer(self._fault)
 
-    def _asks_for_monitoring(self) -> bool:
+    def _path_within_prefix(self) -> str:
         path = unquote(httptools.parse_url(self.url).path.decode("ascii"))
-        return path.removeprefix(self.server_state.settings.root_path or "") in MONITORING_PATHS
+        return path.removeprefix(self.server_state.settings.root_path or "")
 
     def _no_room(self) -> ServiceError:
         self.server_state.metrics.connections_refused.inc()
@@ -310,7 +313,8 @@ class Connection(HttpToolsProtocol):
     def _answer(self, fault: ServiceError) -> None:
         record = RequestRecord(problem=fault.code.reason)
         cors = cors_headers(self.server_state.settings.cors_origins, Headers(raw=self.headers or []))
-        response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id, **cors})
+        own = {"X-Request-ID": record.request_id, "Connection": "close"}
+        response = problem_response(fault, record.request_id, {**own, **cors}, self._path)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import sys
@@ -27,6 +28,7 @@ from service.inference.forward import Admission
 from service.inference.input_queue import QueuedInput
 from service.models.graphs import Graph
 from service.settings import Settings
+from service.web.connections import Connection, Connections
 from tests.support.tiny import VOCABULARY
 
 RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
@@ -149,6 +151,24 @@ def follows_behind() -> None:
         await engine._loading.run(engine.catalog.refresh)
 
     service.inference.engine.Engine.refresh = refresh
+
+
+def logs_directly() -> None:
+    """Log lines that are written where they are logged."""
+    root = logging.getLogger()
+    direct = logging.StreamHandler()
+    direct.setFormatter(root.handlers[0].formatter)
+    root.handlers = [direct]
+
+
+def closes_the_newest() -> None:
+    """Connections without a reserve: one over the limit is refused or closed before it can say what it wants."""
+
+    def admit(self: Connections, connection: Connection) -> None:
+        if len(self.connections) > self.limit:
+            connection.transport.abort()
+
+    Connections.admit = admit
 
 
 def parses_all() -> None:
