@@ -29,6 +29,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._rendering = ThreadPoolExecutor(1, "mora-metrics")
+        self._scrape: asyncio.Future[bytes] | None = None
+        self._scrape_has_begun = False
         ProcessCollector(registry=registry)
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
@@ -96,8 +98,18 @@ class Metrics:
         self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
 
     async def scrape(self) -> bytes:
-        """All metrics in Prometheus' text format, made on a thread: with many labels it takes a tenth of a second."""
-        return await asyncio.get_running_loop().run_in_executor(self._rendering, self.render)
+        """All metrics in Prometheus' text format, made on a thread: with many labels it takes a tenth of a second.
+
+        Requests that come before the thread begins share a text, so that many of them delay none.
+        """
+        if self._scrape is None or self._scrape_has_begun:
+            self._scrape_has_begun = False
+            self._scrape = asyncio.get_running_loop().run_in_executor(self._rendering, self._begin_scrape)
+        return await asyncio.shield(self._scrape)
+
+    def _begin_scrape(self) -> bytes:
+        self._scrape_has_begun = True
+        return self.render()
 
     def render(self) -> bytes:
         """The same; blocking."""

@@ -317,7 +317,8 @@ class Connection(HttpToolsProtocol):
         response = problem_response(fault, record.request_id, {**own, **cors}, self._path)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body))
+        body = b"" if self.parser.get_method() == b"HEAD" else bytes(response.body)
+        self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + body)
         conclude(record, self.server_state.metrics, response.status_code)
         self._headers_since = time.monotonic()
         self.transport.close()

@@ -305,8 +305,8 @@ class Crowd:
         return float(next(line for line in lines if line.startswith("mora_connections_refused_total")).split()[1])
 
 
-def get(target: str) -> bytes:
-    return f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+def get(target: str, method: str = "GET") -> bytes:
+    return f"{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
 
 
 def status_of(wire: Wire) -> int:
@@ -371,6 +371,21 @@ def test_a_probe_is_answered_however_many_connections_come_before_it(others, cou
     assert status_of(probe) == 200
     assert [wire.is_aborted for wire in strangers] == [True] * (count - 2) + [False] * 2
     assert crowd.refused == (count if others == get("/tasks") else count - 2)
+
+
+@pytest.mark.parametrize(("method", "has_body"), [("GET", True), ("HEAD", False), ("OPTIONS", True), ("PUT", True)])
+def test_a_refused_request_is_answered_in_the_form_of_its_method(method, has_body):
+    async def converse() -> Wire:
+        crowd = Crowd()
+        for _ in range(2):
+            crowd.join()
+        return crowd.join(get("/tasks", method))
+
+    head, _, body = asyncio.run(converse()).sent.partition(b"\r\n\r\n")
+
+    assert b" 503 " in head.splitlines()[0]
+    assert bool(body) == has_body
+    assert int(re.search(rb"content-length: (\d+)", head)[1]) > 0
 
 
 def test_a_spare_connection_without_a_request_is_refused_and_has_room_again_once_others_leave(monkeypatch):

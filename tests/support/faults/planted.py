@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -32,6 +33,7 @@ from service.web.connections import Connection, Connections
 from tests.support.tiny import VOCABULARY
 
 RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
+FOREVER_SECONDS = 600
 STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 1.5, 0.3, 2**18
 POISON = "of"  # a text with this word breaks the run it is in
 SLOW_WORD, SLOW_SECONDS = "square", 4.0
@@ -77,6 +79,26 @@ def blocks(body: bytes) -> None:
     """Work on the event loop, for which everybody waits."""
     if body:
         time.sleep(BLOCK_SECONDS)
+
+
+def sleeps(body: bytes) -> None:
+    """An event loop that never goes on."""
+    if body:
+        time.sleep(FOREVER_SECONDS)
+
+
+def spins(body: bytes) -> None:
+    """An event loop that never goes on, and uses the processor."""
+    while body:
+        pass
+
+
+def waits(body: bytes) -> None:
+    """An event loop that waits for a lock, which nobody releases."""
+    if body:
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
 
 
 def fetches(body: bytes) -> None:
@@ -199,7 +221,7 @@ def plant(names: list[str]) -> None:
     def planted(settings: Settings) -> FastAPI:
         app = create_app(settings)
         for name in names:
-            if name in ("raises", "stalls", "leaks", "blocks", "fetches"):
+            if name in ("raises", "stalls", "leaks", "blocks", "sleeps", "spins", "waits", "fetches"):
                 app.add_middleware(Watching, fault=globals()[name])
             elif name == "lies":
                 lies(app)
