@@ -133,10 +133,11 @@ class Server(uvicorn.Server):
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
         app = _metrics_app(self._service.state.metrics, AllowedHosts(self._settings.allowed_hosts))
         config = _config(app, self._settings.host, port)
+        connections = self._metrics_connections
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: SmallReads(config, self._metrics_connections, {}), config.host, port
+                lambda: SmallReads(config, connections, {}), config.host, port, backlog=connections.limit_with_spare
             )
         except OSError as error:
             _log.error("metrics_port_unusable", problem=_unusable(config.host, port, error))

@@ -81,7 +81,7 @@ def flood(port: int, number: int, data: bytes) -> Iterator[None]:
 
 
 def statuses(port: int, paths: list[str], count: int) -> Counter[int | str]:
-    """What so many probes got, each on a connection of its own."""
+    """What so many probes got, each on a connection of its own; `none` of a path for no answer in time."""
     found: Counter[int | str] = Counter()
     for path in itertools.islice(itertools.cycle(paths), count):
         try:
@@ -89,7 +89,7 @@ def statuses(port: int, paths: list[str], count: int) -> Counter[int | str]:
                 connection.sendall(request("GET", path))
                 found[read_answer(connection)[0]] += 1
         except TimeoutError:
-            found["none"] += 1
+            found[f"none of {path}"] += 1
         time.sleep(SECONDS_BETWEEN)
     return found
 
