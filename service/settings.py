@@ -59,11 +59,11 @@ class Settings(BaseSettings):
     api_keys_file: Path | None = None
     """File of API keys (`mora-serve hash-key`), read again when it changes; by default no key is needed."""
     rate_limit: NonNegativeFloat = 0.0
-    """Requests per second for each API key, or in total without API keys; 0 means no limit."""
+    """Answers per second for each API key, or in total without API keys; a batch has many; 0 means no limit."""
     rate_burst: PositiveInt = 20
-    """Requests that `MORA_RATE_LIMIT` lets through at once."""
+    """Answers that `MORA_RATE_LIMIT` lets through at once."""
     max_connections: PositiveInt = 1024
-    """Maximum number of open connections, or fewer if the open-file limit is lower; others get 503 or are closed."""
+    """Maximum number of connections, or fewer if the open-file limit is lower; beyond it, only probes are answered."""
     header_seconds: PositiveFloat = 10.0
     """Time limit for a client to send its headers, in seconds."""
     body_idle_seconds: PositiveFloat = 10.0

@@ -1,14 +1,12 @@
 """Access control before every route: the Host header, API keys and the rate limit.
 
-Without a key only the two probes and paths that hold no data are open.
+Without a key only the probes and paths that hold no data are open.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,35 +15,12 @@ from service.errors import Code, ServiceError
 from service.telemetry.record import RequestRecord
 from service.web.hosts import AllowedHosts
 from service.web.keys import ApiKeys, Client
+from service.web.monitoring_paths import METRICS, MONITORING_PATHS, PROBES
 from service.web.problems import problem_response
+from service.web.rate_limit import RateLimit
 
-_PROBES = ("/livez", "/readyz")
 _BEARER = re.compile(r"bearer +([\x21-\x7e]{1,256})", re.IGNORECASE)
 _ANY_HOST = AllowedHosts(["*"])
-_ROUNDING = 1e-3  # part of a token that may be missing because clocks round; the client owes it
-
-
-class RateLimit:
-    """A token bucket for each client. It holds `burst` tokens and gets `per_second` a second; a request takes one.
-
-    Args:
-        clock: monotonic seconds.
-    """
-
-    def __init__(self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # tokens, and the time of that value
-
-    def take(self, client: str) -> float:
-        """Take a token: 0.0, or the seconds until the next token."""
-        now = self._clock()
-        tokens, updated = self._buckets.get(client, (float(self._burst), now))
-        tokens = min(float(self._burst), tokens + (now - updated) * self._per_second)
-        has_token = tokens >= 1 - _ROUNDING
-        self._buckets[client] = (tokens - 1 if has_token else tokens), now
-        return 0.0 if has_token else (1 - tokens) / self._per_second
 
 
 class Access:
@@ -56,8 +31,9 @@ class Access:
     Args:
         hosts: the host names that the service answers for. Probes may name any, such as the address of a pod.
         keys: the accepted keys; None accepts every request.
-        limit: for each key. Without keys all clients share it, because an address may be that of a proxy.
-        open_paths: need no key and do not count against the limit, like the probes.
+        limit: for each key. Without keys all clients share it, because an address may be that of a proxy. Monitoring
+            does not count against it.
+        open_paths: need no key, like the probes.
     """
 
     def __init__(
@@ -72,7 +48,7 @@ class Access:
         self._hosts = hosts
         self._keys = keys
         self._limit = limit
-        self._open_paths = frozenset([*_PROBES, *open_paths])
+        self._open_paths = PROBES.union(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # no route accepts one
@@ -90,19 +66,17 @@ class Access:
 
     def _admit(self, scope: Scope, record: RequestRecord) -> None:
         """Raises ServiceError for a request that is refused."""
-        (_ANY_HOST if scope["path"] in _PROBES else self._hosts).check(scope)
-        if scope["path"] in self._open_paths:
-            return
+        path = scope["path"]
+        (_ANY_HOST if path in PROBES else self._hosts).check(scope)
         if self._keys is not None:
+            if path in self._open_paths:
+                return
             client = _identify(scope, self._keys)
             record.client, record.allowed_tasks = client.name, client.tasks
-            if client.tasks is not None and scope["path"] == "/metrics":
+            if client.tasks is not None and path == METRICS:
                 raise ServiceError(Code.FORBIDDEN, "A key for some tasks cannot read the metrics of all.")
-        if self._limit is not None:
-            seconds = self._limit.take(record.client or "")
-            if seconds > 0:
-                detail = "Send requests less often; Retry-After gives the wait in seconds."
-                raise ServiceError(Code.RATE_LIMITED, detail, math.ceil(seconds))
+        if self._limit is not None and path not in MONITORING_PATHS:
+            self._limit.charge(record.client or "")
 
 
 def _identify(scope: Scope, keys: ApiKeys) -> Client:

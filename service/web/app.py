@@ -26,7 +26,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics, watch_event_loop_lag
 from service.telemetry.record import RequestRecord
 from service.web import open_inference, page
-from service.web.access import Access, RateLimit
+from service.web.access import Access
 from service.web.body_budget import BodyBudget
 from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.cors import Cors
@@ -39,6 +39,7 @@ from service.web.parsing import RequestParser
 from service.web.path_prefix import PathPrefix, check_prefix
 from service.web.problems import problem_response
 from service.web.query import refuse_query
+from service.web.rate_limit import RateLimit
 from service.web.routes import check_scope, router, scrape
 from service.web.showcase import Showcase
 from service.web.slow_bodies import SlowBodies
@@ -63,14 +64,16 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     trusted = read_trusted_keys(settings.trusted_keys)
     source = Store(settings.store, trusted) if store is None else store
     check_live_versions(source, settings)
+    limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         catalog = Catalog(source, Loader(source, settings), metrics, settings.max_pinned_versions)
         app.state.engine = engine = Engine(catalog, settings, metrics)
-        app.state.parser = parser = RequestParser(settings, metrics)
+        app.state.parser = parser = RequestParser(settings, metrics, limit)
         app.state.showcase = showcase = Showcase(catalog, source, settings.queue_size)
         await _refresh(engine)
+        await metrics.scrape()  # so that its thread runs even if threads are short later
         watchers = [
             asyncio.create_task(_repeat(partial(_refresh, engine), settings.poll_seconds)),
             asyncio.create_task(watch_event_loop_lag(metrics.event_loop_lag)),
@@ -105,14 +108,16 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         app.include_router(scrape)
     app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.include_router(page.router)
-    close_traces = _add_middleware(app, settings, keys)
+    close_traces = _add_middleware(app, settings, keys, limit)
     app.exception_handler(ServiceError)(_on_service_error)
     app.exception_handler(HTTPException)(_on_http_exception)
     app.exception_handler(RequestValidationError)(_on_validation_error)
     return app
 
 
-def _add_middleware(app: FastAPI, settings: Settings, keys: ApiKeys | None) -> Callable[[], None]:
+def _add_middleware(
+    app: FastAPI, settings: Settings, keys: ApiKeys | None, limit: RateLimit | None
+) -> Callable[[], None]:
     """Add the middleware, the innermost first. Returns a blocking function that sends the last spans."""
     metrics: Metrics = app.state.metrics
     app.add_middleware(HeadAsGet)
@@ -126,7 +131,6 @@ def _add_middleware(app: FastAPI, settings: Settings, keys: ApiKeys | None) -> C
     )
     limits = {"idle_seconds": settings.body_idle_seconds, "total_seconds": settings.body_seconds}
     app.add_middleware(SlowBodies, **limits, metrics=metrics)
-    limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
     hosts = AllowedHosts(settings.allowed_hosts)
     app.add_middleware(Access, hosts=hosts, keys=keys, limit=limit, open_paths=page.page_paths())
     app.add_middleware(Observation, metrics=metrics, timeout_ms=settings.timeout_ms)

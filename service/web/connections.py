@@ -6,6 +6,7 @@ import asyncio
 import resource
 import time
 from typing import cast
+from urllib.parse import unquote
 
 import httptools
 from starlette.datastructures import Headers
@@ -19,6 +20,7 @@ from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 from service.web.cors import cors_headers
 from service.web.lingering import Lingering
+from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.observation import conclude
 from service.web.problems import problem_response
 
@@ -26,27 +28,58 @@ MAX_HEADERS = 100
 MAX_HEADER_BYTES = 16 * 1024
 _MAX_CHUNKS = 65_536  # of one body; each costs time, however short it is
 _OTHER_FILES = 128  # open files that are reserved for other uses than connections
-_REFUSED_FILES = 64  # of the files reserved for other uses, those that refused connections may take
+_SPARE_FILES = 64  # of the files reserved for other uses, those that spare connections may take
+_SPARE_SECONDS = 1.0  # for a spare connection to send a request
+_SCRAPERS = 16  # connections of the metrics port whose requests are all read
+METRICS_CONNECTIONS = 256  # of the metrics port, with the spare ones
 BACKLOG = 2048  # connections that the kernel keeps while the process stands still, and that then come at once
 
 
 class Connections(ServerState):
-    """The open connections of a server, on all its ports.
+    """The open connections of a port.
+
+    Connections beyond `limit` are spare ones. A spare connection gets one answer: the usual one for a monitoring path,
+    so that probes and scrapers need not wait until other clients leave; `503 queue_full` for any other path, or if no
+    request arrives within a second. Beyond `limit_with_spare` the oldest spare connection is closed for the newest. So
+    a probe, which sends its request at once, is answered however many connections other clients open.
 
     Attributes:
-        limit: maximum number of connections whose requests are read.
-        limit_with_refused: maximum number including those that are answered `503 queue_full`; others are closed. It
-            allows for as many connections as come at once after a standstill.
+        limit: maximum number of connections whose requests are all read.
+        limit_with_spare: maximum number of connections. It allows for as many as come at once after a standstill.
     """
 
     connections: set[Connection]  # type: ignore[assignment]
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, limits: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.settings = settings
         self.metrics = metrics
-        self.limit, self.limit_with_refused = connection_limits(settings.max_connections)
+        self.limit, self.limit_with_spare = limits or connection_limits(settings.max_connections)
         self.draining = False
+        self._spare: dict[Connection, None] = {}  # the oldest first
+
+    def admit(self, connection: Connection) -> None:
+        """Make room for a connection that has just been opened."""
+        if len(self.connections) <= self.limit:
+            return
+        self._spare[connection] = None
+        connection.loop.call_later(_SPARE_SECONDS, connection.refuse_if_idle)
+        if len(self.connections) > self.limit_with_spare:
+            closed = next((spare for spare in self._spare if not spare.is_answering), connection)
+            self.forget(closed)
+            if not closed.is_refused:
+                self.metrics.connections_refused.inc()
+            closed.transport.abort()
+
+    def forget(self, connection: Connection) -> None:
+        """Leave out a connection that is closed."""
+        self._spare.pop(connection, None)
+
+    def is_spare(self, connection: Connection) -> bool:
+        """Whether there are too many connections for all requests of this one to be read."""
+        if len(self.connections) <= self.limit:
+            self.forget(connection)
+        return connection in self._spare
 
     def drain(self) -> None:
         """Let each connection end with its current or next request."""
@@ -64,12 +97,19 @@ class Connections(ServerState):
 
 
 def connection_limits(max_connections: int) -> tuple[int, int]:
-    """The maximum numbers of connections, without and with refused ones, as far as the limit of open files allows."""
+    """The maximum numbers of connections, without and with spare ones, as far as the limit of open files allows."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return max_connections, max_connections + BACKLOG
     limit = max(1, min(max_connections, files - _OTHER_FILES))
-    return limit, max(limit + 1, min(limit + BACKLOG, files - _OTHER_FILES + _REFUSED_FILES))
+    return limit, max(limit + 1, min(limit + BACKLOG, files - _OTHER_FILES + _SPARE_FILES))
+
+
+def metrics_connection_limits(taken: int) -> tuple[int, int]:
+    """The same for the metrics port, beside so many connections of the other port."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    left = METRICS_CONNECTIONS if files == resource.RLIM_INFINITY else files - taken - _SPARE_FILES
+    return _SCRAPERS, max(2 * _SCRAPERS, min(METRICS_CONNECTIONS, left))
 
 
 def raise_file_limit(max_connections: int) -> None:
@@ -103,18 +143,23 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._held_bytes = 0  # bytes since the parser's last callback for anything but a header
         self._keeps_alive = True
+        self._path = ""  # of a request on a spare connection
         self._fault: ServiceError | None = None  # set once the connection has stopped reading
-        if len(self.connections) > self.server_state.limit:
-            self.server_state.metrics.connections_refused.inc()
-            if len(self.connections) > self.server_state.limit_with_refused:
-                transport.abort()
-            else:
-                self._refuse(queue_full())
+        self.server_state.admit(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server_state.forget(self)
+        super().connection_lost(exc)
 
     @property
     def is_answering(self) -> bool:
         """Whether a request has no complete answer yet."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the connection is read no further."""
+        return self._fault is not None
 
     def is_slow(self, now: float) -> bool:
         """Whether the client has exceeded a time limit."""
@@ -127,6 +172,12 @@ class Connection(HttpToolsProtocol):
         if not self.is_answering:
             limits += [(self._headers_since, settings.header_seconds), (self._body_since, settings.body_seconds)]
         return any(since is not None and now - since > seconds for since, seconds in limits)
+
+    def refuse_if_idle(self) -> None:
+        """Answer `503 queue_full` on a spare connection without a request."""
+        is_idle = self._headers_since is not None and not self.is_refused and not self.transport.is_closing()
+        if is_idle and self.server_state.is_spare(self):
+            self._refuse(self._no_room())
 
     def end_after_this_request(self) -> None:
         """Announce the end of the connection in the current answer, unless that has begun."""
@@ -202,11 +253,17 @@ class Connection(HttpToolsProtocol):
             raise ServiceError(Code.BAD_HTTP, "Send HTTP/1.1, and do not use this service as a proxy.")
         if self.parser.should_upgrade():
             return  # `_parse` parses the request again
+        is_spare = self.server_state.is_spare(self)
+        if is_spare:
+            self._path = self._path_within_prefix()
+            if self._path not in MONITORING_PATHS:
+                raise self._no_room()
         self.expect_100_continue = self.expect_100_continue and version == "1.1"  # a 1.0 client takes it for the answer
         super().on_headers_complete()
         self._held_bytes = 0
         self._headers_since, self._body_since = None, time.monotonic()
-        self._keeps_alive, self.cycle.keep_alive = self.cycle.keep_alive, False  # until the body is complete
+        self._keeps_alive = self.cycle.keep_alive and not is_spare
+        self.cycle.keep_alive = False  # until the body is complete
 
     def on_chunk_header(self) -> None:
         """The parser's callback."""
@@ -237,6 +294,14 @@ class Connection(HttpToolsProtocol):
         else:
             self._answer(self._fault)
 
+    def _path_within_prefix(self) -> str:
+        path = unquote(httptools.parse_url(self.url).path.decode("ascii"))
+        return path.removeprefix(self.server_state.settings.root_path or "")
+
+    def _no_room(self) -> ServiceError:
+        self.server_state.metrics.connections_refused.inc()
+        return queue_full()
+
     def _refuse(self, fault: ServiceError) -> None:
         """Stop reading. The malformed request gets its answer after the answers to earlier pipelined requests."""
         self._fault = fault
@@ -248,10 +313,12 @@ class Connection(HttpToolsProtocol):
     def _answer(self, fault: ServiceError) -> None:
         record = RequestRecord(problem=fault.code.reason)
         cors = cors_headers(self.server_state.settings.cors_origins, Headers(raw=self.headers or []))
-        response = problem_response(fault, record.request_id, {"X-Request-ID": record.request_id, **cors})
+        own = {"X-Request-ID": record.request_id, "Connection": "close"}
+        response = problem_response(fault, record.request_id, {**own, **cors}, self._path)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + bytes(response.body))
+        body = b"" if self.parser.get_method() == b"HEAD" else bytes(response.body)
+        self.transport.write(STATUS_LINE[response.status_code] + b"".join(lines) + b"\r\n" + body)
         conclude(record, self.server_state.metrics, response.status_code)
         self._headers_since = time.monotonic()
         self.transport.close()

@@ -10,11 +10,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import internal
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import SAFE_ID, RequestRecord
+from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-# Called every few seconds by probes and scrapers, which would dominate the metrics and the log; counted if refused.
-PROBES = ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready")
 _CLIENT_GONE = 499  # in the log and the metrics only, because the client has disconnected
 
 
@@ -37,7 +36,7 @@ class Observation:
         record = scope.setdefault("state", {})["record"] = RequestRecord()
         record.allow(self._timeout_ms)
         response = _Response(send, record, _client_request_id(scope))
-        if scope["path"] in PROBES:
+        if scope["path"] in MONITORING_PATHS:  # would dominate the metrics and the log; counted if refused
             await self._answer(scope, receive, response)
             if response.status is None or not 400 <= response.status < 500:
                 return

@@ -18,6 +18,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
+from service.web.rate_limit import RateLimit
 from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 
 T = TypeVar("T")
@@ -32,11 +33,15 @@ class RequestParser:
 
     A short body is parsed on the event loop, so that it never waits for long ones. Long bodies have threads of their
     own, so that they do not wait for pictures. Large bodies are parsed one at a time, which limits the memory for it.
+
+    Args:
+        limit: has taken one token for each request; a batch takes the rest here, where its size is known.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, limit: RateLimit | None = None) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._limit = limit
         self._workers = Workers("parsing", _THREADS, settings.queue_size)
         self._large = asyncio.Lock()
 
@@ -54,6 +59,7 @@ class RequestParser:
         body = await read_body(request, self._settings.max_body_bytes, (JSON,))
         job = partial(parse_batch, body, self._settings.max_text_bytes, self._settings.max_batch_cells)
         parsed = await self._parse(job, body, record)
+        self._charge(record, len(parsed.inputs) * len(parsed.tasks))
         if parsed.timeout_ms is not None:
             record.allow(parsed.timeout_ms)
         return parsed
@@ -64,6 +70,7 @@ class RequestParser:
         header_length = request.headers.get(HEADER_LENGTH)
         limits = self._settings.max_text_bytes, self._settings.max_batch_cells
         parsed = await self._parse(partial(parse_inference, body, header_length, *limits), body, record)
+        self._charge(record, len(parsed.items))
         if microseconds := parsed.request.parameters.timeout:
             record.allow(microseconds / 1000)
         return parsed
@@ -71,6 +78,10 @@ class RequestParser:
     def close(self) -> None:
         """Finish running work and drop waiting work."""
         self._workers.close()
+
+    def _charge(self, record: RequestRecord, cells: int) -> None:
+        if self._limit is not None:
+            self._limit.charge(record.client or "", cells, paid=1)
 
     async def _parse(self, job: Callable[[], T], body: bytes, record: RequestRecord) -> T:
         if len(body) <= _INLINE_BYTES:

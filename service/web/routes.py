@@ -159,7 +159,7 @@ async def readyz(engine: EngineDep) -> Health:
 @scrape.get("/metrics", response_class=Response)
 async def metrics(metrics: MetricsDep) -> Response:
     """Metrics in Prometheus' text format."""
-    return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/docs", include_in_schema=False)

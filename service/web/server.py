@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import uuid
 from types import FrameType
@@ -24,8 +23,16 @@ from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.web.connections import BACKLOG, Connections, raise_file_limit
+from service.web.connections import (
+    BACKLOG,
+    METRICS_CONNECTIONS,
+    Connections,
+    metrics_connection_limits,
+    raise_file_limit,
+)
+from service.web.exit_timer import ExitTimer
 from service.web.hosts import AllowedHosts
+from service.web.monitoring_paths import METRICS
 from service.web.problems import problem_response
 from service.web.small_reads import SmallReads
 
@@ -47,11 +54,15 @@ class Server(uvicorn.Server):
         super().__init__(_config(service, settings.host, settings.port))
         self._service = service
         self._settings = settings
-        raise_file_limit(settings.max_connections)
+        raise_file_limit(settings.max_connections + METRICS_CONNECTIONS)
         self.server_state = self._connections = Connections(settings, service.state.metrics)
+        limits = metrics_connection_limits(self._connections.limit_with_spare)
+        self._metrics_connections = Connections(settings, service.state.metrics, limits)
+        self._metrics_connections.tasks = self._connections.tasks  # the server waits for both
         self._stop_requested: float | None = None
         self._delay_seconds = 0.0
         self._drain_has_begun = False
+        self._exit_timer = ExitTimer()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self._check_address()
@@ -70,8 +81,10 @@ class Server(uvicorn.Server):
             os._exit(0)  # no connection is open, and loading a model cannot be interrupted
         if self._stop_requested is None:
             self._stop_requested = time.monotonic()
+            self._exit_timer.arm(self._settings.drain_seconds)  # first: the event loop may never go on
             self.engine.drain()
             self._connections.drain()
+            self._metrics_connections.drain()
             self._delay_seconds = 0.0 if sig == signal.SIGINT else self._settings.drain_delay_seconds
         else:
             self._delay_seconds = 0.0
@@ -80,17 +93,21 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
             self._connections.close_slow()
+            self._metrics_connections.close_slow()
         if self._stop_requested is not None:
-            if not self._drain_has_begun:  # not in the signal handler, where logging and threads are unsafe
+            if not self._drain_has_begun:  # not in the signal handler, where logging is unsafe
                 self._drain_has_begun = True
                 _log.info("draining", connections=len(self._connections.connections))
-                self._end_in_time()
             if time.monotonic() - self._stop_requested >= self._delay_seconds:
                 self.should_exit = True
-        return await super().on_tick(counter)
+        ends = await super().on_tick(counter)
+        self._metrics_connections.default_headers = self._connections.default_headers
+        return ends
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self.config.timeout_graceful_shutdown = max(0, int(self._seconds_left()) - _CLOSING_SECONDS)
+        for connection in list(self._metrics_connections.connections):
+            connection.shutdown()
         await super().shutdown(sockets)
 
     @property
@@ -102,12 +119,6 @@ class Server(uvicorn.Server):
     def _seconds_left(self) -> float:
         requested = time.monotonic() if self._stop_requested is None else self._stop_requested
         return requested + self._settings.drain_seconds - time.monotonic()
-
-    def _end_in_time(self) -> None:
-        """End the process at the deadline even if a thread does not end, for example one that loads a model."""
-        timer = threading.Timer(self._seconds_left(), os._exit, (0,))
-        timer.daemon = True
-        timer.start()
 
     async def _check_address(self) -> None:
         """Exit with an error if the port cannot be used, before models are loaded."""
@@ -122,9 +133,12 @@ class Server(uvicorn.Server):
     async def _open_metrics_port(self, port: int) -> asyncio.Server:
         app = _metrics_app(self._service.state.metrics, AllowedHosts(self._settings.allowed_hosts))
         config = _config(app, self._settings.host, port)
+        connections = self._metrics_connections
         loop = asyncio.get_running_loop()
         try:
-            server = await loop.create_server(lambda: SmallReads(config, self._connections, {}), config.host, port)
+            server = await loop.create_server(
+                lambda: SmallReads(config, connections, {}), config.host, port, backlog=connections.limit_with_spare
+            )
         except OSError as error:
             _log.error("metrics_port_unusable", problem=_unusable(config.host, port, error))
             await self.lifespan.shutdown()
@@ -153,7 +167,7 @@ def _metrics_app(metrics: Metrics, hosts: AllowedHosts) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         try:
             hosts.check(scope)
-            if scope["path"] != "/metrics":
+            if scope["path"] != METRICS:
                 raise ServiceError(Code.NOT_FOUND, "This port has only /metrics.")
             if scope["method"] not in ("GET", "HEAD"):
                 raise ServiceError(Code.METHOD_NOT_ALLOWED, "The Allow header names the methods of this path.")
@@ -161,7 +175,7 @@ def _metrics_app(metrics: Metrics, hosts: AllowedHosts) -> ASGIApp:
             headers = {"Allow": "GET, HEAD"} if error.code is Code.METHOD_NOT_ALLOWED else None
             response = problem_response(error, uuid.uuid4().hex, headers)
         else:
-            response = Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+            response = Response(await metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
         await response(scope, receive, send)
 
     return app

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from service.telemetry.record import RequestRecord
-from service.web.observation import PROBES
+from service.web.monitoring_paths import MONITORING_PATHS
 
 _EXPORT_SECONDS = 5.0
 _CLOSING_SECONDS = 2.0
@@ -60,7 +60,7 @@ class Tracing:
         self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in PROBES:
+        if scope["type"] != "http" or scope["path"] in MONITORING_PATHS:
             await self._app(scope, receive, send)
             return
         epoch = time.time_ns() - time.perf_counter_ns()  # spans need wall-clock times

@@ -100,11 +100,16 @@ class Running:
 
 @contextmanager
 def _running(
-    store: Path, settings: dict[str, object], planted: str = "", open_files: int | None = None
+    store: Path,
+    settings: dict[str, object],
+    planted: str = "",
+    open_files: int | None = None,
+    *,
+    reads_log: bool = True,
 ) -> Iterator[Running]:
     module = ["tests.support.faults.planted", planted] if planted else ["service.cli"]
     command = [sys.executable, "-m", *module, "run", "--store", str(store), "--log-format", "json"]
-    is_quiet = settings.get("log_level") in ("warning", "error")
+    is_quiet = not reads_log or settings.get("log_level") in ("warning", "error")
     port = _free_port() if is_quiet else 0
     defaults = {"port": port, "poll_seconds": 0.05, "intra_op_threads": 1, "allowed_hosts": "*"}
     for name, value in {**defaults, **settings}.items():
@@ -118,8 +123,11 @@ def _running(
     try:
         running.base = _base_once_it_takes_connections(process, port) if is_quiet else _base_it_says(running)
         killer.cancel()
-        reader = threading.Thread(target=lambda: running.events.extend(map(json.loads, process.stderr)), daemon=True)
-        reader.start()
+        if reads_log:
+            reader = threading.Thread(
+                target=lambda: running.events.extend(map(json.loads, process.stderr)), daemon=True
+            )
+            reader.start()
         yield running
     finally:
         killer.cancel()
@@ -157,12 +165,20 @@ def _free_port() -> int:
 def server() -> Iterator[Callable[..., Running]]:
     """`server(store, planted="", open_files=None, **settings)`: a running service, killed at the end of the test.
 
-    `planted` names faults of planted.py. `open_files` is the number of files that it may open.
+    `planted` names faults of planted.py. `open_files` is the number of files that it may open. With `reads_log=False`
+    nobody reads its standard error.
     """
     with ExitStack() as stack:
 
-        def start(store: Store, planted: str = "", open_files: int | None = None, **settings: object) -> Running:
-            return stack.enter_context(_running(store.root, settings, planted, open_files))
+        def start(
+            store: Store,
+            planted: str = "",
+            open_files: int | None = None,
+            *,
+            reads_log: bool = True,
+            **settings: object,
+        ) -> Running:
+            return stack.enter_context(_running(store.root, settings, planted, open_files, reads_log=reads_log))
 
         yield start
 

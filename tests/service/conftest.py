@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -14,6 +15,7 @@ from structlog.testing import capture_logs
 from model_store import Store
 from service.inference.forward import Admission, TowerInput
 from service.settings import Settings
+from service.telemetry.log_lines import LogLines
 from service.web.app import create_app
 from tests.support.closed_service import ClosedService, closed_service
 from tests.support.tiny import PICTURE, PIXELS, Shelf, TinyTask, graph
@@ -26,6 +28,10 @@ def events() -> Iterator[list]:
     """The log events of the service during a test."""
     with capture_logs() as events:
         yield events
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogLines):  # of a command that the test ran in this process
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,23 @@ def test_an_endless_request_does_not_prevent_the_exit(fruit, server):
         assert stop(running) == 0
 
 
+@pytest.mark.parametrize("planted", ["sleeps", "spins", "waits"])
+def test_sigterm_ends_a_service_whose_event_loop_stands_still(fruit, server, planted, reliability):
+    running = server(fruit, planted=planted, drain_delay_seconds=0, drain_seconds=2)
+    with connect(running.port) as connection:
+        connection.sendall(classify())
+        time.sleep(0.5)  # no answer tells that it stands still
+        started = time.monotonic()
+        code = stop(running)
+        seconds = time.monotonic() - started
+    reliability(
+        f"SIGTERM while the event loop {planted}",
+        "exit 0 after MORA_DRAIN_SECONDS, here 2 s",
+        f"exit {code} after {seconds:.1f} s",
+        code == 0 and seconds < EXIT_SECONDS,
+    )
+
+
 def test_ctrl_c_skips_the_drain_delay(fruit, server):
     running = server(fruit, drain_delay_seconds=60, drain_seconds=90)
     running.process.send_signal(signal.SIGINT)

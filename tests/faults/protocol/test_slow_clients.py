@@ -198,10 +198,10 @@ def test_connections_over_the_limit_are_answered_or_closed(shelf, server, counts
         probe.sendall(request("GET", "/livez"))
         assert read_answer(probe)[0] == 200
         others = [stack.enter_context(connect(running.port)) for _ in range(number)]
-        for connection in others[allowed - 1 : allowed - 1 + reserve]:
+        for connection in others[number - reserve :]:
             status, headers, _ = read_answer(connection)
             assert (status, "retry-after" in headers) == (503, True)
-        for connection in others[allowed - 1 + reserve :]:
+        for connection in others[allowed - 1 : number - reserve]:
             assert is_closed(connection)
         probe.sendall(request("GET", "/livez"))
         alive = read_answer(probe)[0] == 200
@@ -210,7 +210,7 @@ def test_connections_over_the_limit_are_answered_or_closed(shelf, server, counts
     refused = running.metric("mora_connections_refused_total")
     reliability(
         f"{number + 1} connections where {allowed} are allowed",
-        f"the next {reserve} answered 503, the rest closed, all counted, a probe on an open one answered, files closed",
+        f"the last {reserve} answered 503, the rest closed, all counted, a probe on an open one answered, files closed",
         f"{held} held, {refused:.0f} refused, probe answered: {alive}, files closed: {recovered}",
         alive and recovered and held <= allowed + reserve and refused == number + 1 - allowed,
     )

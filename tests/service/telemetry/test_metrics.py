@@ -6,6 +6,7 @@ docker/prometheus/tests/drift.yml has the alerts on the former.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from types import SimpleNamespace
 
@@ -91,3 +92,30 @@ def test_the_lag_is_the_maximum_of_the_last_fifteen_seconds(monkeypatch):
         asyncio.run(metrics.watch_event_loop_lag(gauge))
 
     assert seen == [0.0, 0.0, *[0.5] * 150, 0.01]
+
+
+@pytest.mark.parametrize("scrapes", [1, 2, 50])
+def test_scrapes_share_a_text_only_while_it_is_not_begun(monkeypatch, scrapes):
+    counted = metrics.Metrics()
+    begun, may_end, texts = threading.Event(), threading.Event(), []
+
+    def render() -> bytes:
+        begun.set()
+        may_end.wait(60)
+        texts.append(b"%d" % len(texts))
+        return texts[-1]
+
+    monkeypatch.setattr(counted, "render", render)
+
+    async def scrape() -> tuple[bytes, list[bytes]]:
+        first = asyncio.create_task(counted.scrape())
+        await asyncio.to_thread(begun.wait)
+        later = [asyncio.create_task(counted.scrape()) for _ in range(scrapes)]
+        given_up = asyncio.create_task(counted.scrape())
+        await asyncio.sleep(0)
+        given_up.cancel()
+        may_end.set()
+        return await first, await asyncio.gather(*later)
+
+    assert asyncio.run(scrape()) == (b"0", [b"1"] * scrapes)
+    assert len(texts) == 2

@@ -13,6 +13,7 @@ from service.errors import Code
 from service.web.access import Access
 from service.web.hosts import AllowedHosts
 from service.web.keys import key_line
+from service.web.monitoring_paths import PROBES
 from service.web.page import page_paths
 
 KEY, OTHER = "shop-key-0123456789", "blog-key-0123456789"
@@ -46,7 +47,7 @@ def test_every_route_needs_a_key_except_the_probes_and_the_page(locked):
     paths = [*paths_of(locked), *(("GET", path) for path in page_paths())]
     assert {("POST", "/classify"), ("GET", "/docs"), ("GET", "/metrics"), ("GET", "/openapi.json")} <= set(paths)
     open_to_all = {path for method, path in paths if locked.request(method, path).status_code != 401}
-    assert open_to_all == {"/livez", "/readyz", *page_paths()}
+    assert open_to_all == {*PROBES, *page_paths()}
 
 
 TRICKS = [

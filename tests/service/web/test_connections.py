@@ -14,8 +14,17 @@ import uvicorn
 
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
-from service.web.connections import BACKLOG, Connection, Connections, connection_limits, raise_file_limit
+from service.web.connections import (
+    BACKLOG,
+    METRICS_CONNECTIONS,
+    Connection,
+    Connections,
+    connection_limits,
+    metrics_connection_limits,
+    raise_file_limit,
+)
 
+PARTIAL = b"POST /outer HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{"
 INNER = b"GET /inner HTTP/1.1\r\nHost: a\r\n\r\n"
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(INNER), INNER)
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
@@ -27,6 +36,7 @@ class Wire:
     def __init__(self) -> None:
         self.sent = b""
         self.is_closed = self.has_ended = False  # what was sent may end before the connection closes
+        self.is_aborted = False
         self.is_reading = True
 
     def write(self, data: bytes) -> None:
@@ -53,7 +63,9 @@ class Wire:
     def resume_reading(self) -> None:
         self.is_reading = True
 
-    abort = close
+    def abort(self) -> None:
+        self.close()
+        self.is_aborted = True
 
 
 class Talk(NamedTuple):
@@ -248,6 +260,155 @@ def test_the_limit_of_open_files_is_raised_as_far_as_necessary(monkeypatch, file
     raise_file_limit(1000)
 
     assert limits == ([] if raised is None else [(raised, highest)])
+
+
+@pytest.mark.parametrize(
+    ("files", "limits"),
+    [
+        (resource.RLIM_INFINITY, (16, METRICS_CONNECTIONS)),
+        (1_000_000, (16, METRICS_CONNECTIONS)),
+        (1000 + BACKLOG + 128, (16, 64)),
+        (256, (16, 32)),
+        (50, (16, 32)),
+    ],
+)
+def test_the_metrics_port_has_connections_of_its_own(monkeypatch, files, limits):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    _, taken = connection_limits(1000)
+    assert metrics_connection_limits(taken) == limits
+
+
+class Crowd:
+    """Connections of one port: 2 of them, and 3 spare ones."""
+
+    def __init__(self, **settings: object) -> None:
+        self.metrics = Metrics()
+        self.connections = Connections(Settings(**settings), self.metrics, (2, 5))
+
+    def join(self, data: bytes = b"") -> Wire:
+        async def application(scope, receive, send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+
+        config = uvicorn.Config(application, ws="none", log_config=None)
+        connection = Connection(config, self.connections, {})
+        wire = Wire()
+        wire.connection = connection
+        connection.connection_made(wire)
+        if data:
+            connection.data_received(data)
+        return wire
+
+    @property
+    def refused(self) -> float:
+        lines = self.metrics.render().decode().splitlines()
+        return float(next(line for line in lines if line.startswith("mora_connections_refused_total")).split()[1])
+
+
+def get(target: str, method: str = "GET") -> bytes:
+    return f"{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+def status_of(wire: Wire) -> int:
+    found = re.match(rb"HTTP/1.1 (\d{3}) ", wire.sent)
+    return int(found[1]) if found else 0
+
+
+MONITORING = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"]
+
+
+@pytest.mark.parametrize(
+    ("target", "prefix", "status"),
+    [
+        *((path, None, 200) for path in MONITORING),
+        ("/livez?verbose=1", None, 200),
+        ("/%6civez", None, 200),
+        ("http://a/livez", None, 200),
+        ("/mora/livez", "/mora", 200),
+        ("/livez", "/mora", 200),
+        ("/tasks", None, 503),
+        ("/", None, 503),
+        ("/livez/", None, 503),
+        ("/tasks?/livez", None, 503),
+        ("/mora/livez", None, 503),
+        ("/v2/models/livez", None, 503),
+    ],
+)
+@pytest.mark.parametrize("others", [b"", b"GET /livez HTTP/1.1\r\nHost: ", PARTIAL], ids=["idle", "head", "body"])
+def test_beyond_the_limit_only_monitoring_is_answered(target, prefix, status, others):
+    async def converse() -> tuple[Crowd, Wire]:
+        crowd = Crowd(root_path=prefix)
+        for _ in range(2):
+            crowd.join(others)
+        wire = crowd.join(get(target))
+        await asyncio.sleep(0.01)
+        return crowd, wire
+
+    crowd, wire = asyncio.run(converse())
+
+    assert (status_of(wire), crowd.refused) == (status, float(status == 503))
+    assert b"connection: close" in wire.sent.lower()
+    assert (b'"error":' in wire.sent) == target.startswith("/v2/models")
+    assert wire.has_ended
+
+
+@pytest.mark.parametrize(
+    "others", [b"", b"GET /livez HTTP/1.1\r\nHost: ", get("/tasks")], ids=["idle", "head", "refused"]
+)
+@pytest.mark.parametrize("count", [3, 4, 50])
+def test_a_probe_is_answered_however_many_connections_come_before_it(others, count):
+    async def converse() -> tuple[Crowd, list[Wire], Wire]:
+        crowd = Crowd()
+        for _ in range(2):
+            crowd.join()
+        strangers = [crowd.join(others) for _ in range(count)]
+        probe = crowd.join(get("/livez"))
+        await asyncio.sleep(0.01)
+        return crowd, strangers, probe
+
+    crowd, strangers, probe = asyncio.run(converse())
+
+    assert status_of(probe) == 200
+    assert [wire.is_aborted for wire in strangers] == [True] * (count - 2) + [False] * 2
+    assert crowd.refused == (count if others == get("/tasks") else count - 2)
+
+
+@pytest.mark.parametrize(("method", "has_body"), [("GET", True), ("HEAD", False), ("OPTIONS", True), ("PUT", True)])
+def test_a_refused_request_is_answered_in_the_form_of_its_method(method, has_body):
+    async def converse() -> Wire:
+        crowd = Crowd()
+        for _ in range(2):
+            crowd.join()
+        return crowd.join(get("/tasks", method))
+
+    head, _, body = asyncio.run(converse()).sent.partition(b"\r\n\r\n")
+
+    assert b" 503 " in head.splitlines()[0]
+    assert bool(body) == has_body
+    assert int(re.search(rb"content-length: (\d+)", head)[1]) > 0
+
+
+def test_a_spare_connection_without_a_request_is_refused_and_has_room_again_once_others_leave(monkeypatch):
+    monkeypatch.setattr("service.web.connections._SPARE_SECONDS", 0.01)
+
+    async def converse() -> tuple[list[int], Wire]:
+        crowd = Crowd()
+        first, _ = crowd.join(), crowd.join()
+        waiting = crowd.join(b"GET /livez HTTP/1.1\r\nHost: ")
+        await asyncio.sleep(0.05)
+        refused = status_of(waiting)
+        for wire in (first, waiting):
+            wire.connection.connection_lost(None)
+        late = crowd.join()
+        await asyncio.sleep(0.05)
+        late.connection.data_received(get("/tasks"))
+        await asyncio.sleep(0.01)
+        return [refused, status_of(late)], late
+
+    statuses, late = asyncio.run(converse())
+
+    assert statuses == [503, 200]
+    assert not late.has_ended
 
 
 @pytest.mark.parametrize(("has_begun", "stays"), [(False, False), (True, True)])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,9 +29,11 @@ from service.inference.forward import Admission
 from service.inference.input_queue import QueuedInput
 from service.models.graphs import Graph
 from service.settings import Settings
+from service.web.connections import Connection, Connections
 from tests.support.tiny import VOCABULARY
 
 RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
+FOREVER_SECONDS = 600
 STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 1.5, 0.3, 2**18
 POISON = "of"  # a text with this word breaks the run it is in
 SLOW_WORD, SLOW_SECONDS = "square", 4.0
@@ -75,6 +79,26 @@ def blocks(body: bytes) -> None:
     """Work on the event loop, for which everybody waits."""
     if body:
         time.sleep(BLOCK_SECONDS)
+
+
+def sleeps(body: bytes) -> None:
+    """An event loop that never goes on."""
+    if body:
+        time.sleep(FOREVER_SECONDS)
+
+
+def spins(body: bytes) -> None:
+    """An event loop that never goes on, and uses the processor."""
+    while body:
+        pass
+
+
+def waits(body: bytes) -> None:
+    """An event loop that waits for a lock, which nobody releases."""
+    if body:
+        lock = threading.Lock()
+        lock.acquire()
+        lock.acquire()
 
 
 def fetches(body: bytes) -> None:
@@ -148,6 +172,24 @@ def follows_behind() -> None:
     service.inference.engine.Workers = lambda *_: shared
 
 
+def logs_directly() -> None:
+    """Log lines that are written where they are logged."""
+    root = logging.getLogger()
+    direct = logging.StreamHandler()
+    direct.setFormatter(root.handlers[0].formatter)
+    root.handlers = [direct]
+
+
+def closes_the_newest() -> None:
+    """Connections without a reserve: one over the limit is refused or closed before it can say what it wants."""
+
+    def admit(self: Connections, connection: Connection) -> None:
+        if len(self.connections) > self.limit:
+            connection.transport.abort()
+
+    Connections.admit = admit
+
+
 def parses_all() -> None:
     """JSON that is parsed however many values it has."""
     service.web.bodies.has_more_separators = lambda text, limit: False
@@ -176,7 +218,7 @@ def plant(names: list[str]) -> None:
     def planted(settings: Settings) -> FastAPI:
         app = create_app(settings)
         for name in names:
-            if name in ("raises", "stalls", "leaks", "blocks", "fetches"):
+            if name in ("raises", "stalls", "leaks", "blocks", "sleeps", "spins", "waits", "fetches"):
                 app.add_middleware(Watching, fault=globals()[name])
             elif name == "lies":
                 lies(app)
