@@ -199,7 +199,7 @@ def shares() -> None:
     """The same threads for pictures and for texts."""
     make, shared = service.inference.preparation.Workers, []
 
-    def workers(*arguments: object) -> object:
+    def workers(*arguments: object, **_: object) -> object:
         shared.append(shared[0] if shared else make(*arguments))
         return shared[0]
 
