@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from examples.small_data.items import Item
+from training.config import DataConfig
 
-TEST_SHARE = 0.2  # of the rows, which `mora-train fit` holds out
+TEST_SHARE: float = DataConfig.model_fields["test_share"].default  # of the rows, which `mora-train fit` holds out
 
 
 @dataclass(frozen=True)

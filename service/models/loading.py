@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from model_store import Blob, Precision, Store, TextPreprocessing
@@ -17,6 +18,8 @@ from service.models.preparation import TextTokenizer
 from service.models.refusal import RefusedError, refusing
 from service.settings import Settings
 
+K = TypeVar("K")
+V = TypeVar("V")
 _ON_GPU = (Precision.FP16, Precision.FP32)  # int8 would run on the CPU
 _ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at every step
 
@@ -73,20 +76,25 @@ class Loader:
         self._check.run(model)
 
     def _graph(self, blob: Blob, contract: Contract) -> Graph:
-        graph = self.graphs.get((blob.sha256, contract))
-        if graph is None:
-            opened = Graph(self._store.read(blob), blob.sha256, contract, self._settings.intra_op_threads)
-            with self._sharing:
-                graph = self.graphs.setdefault((blob.sha256, contract), opened)
-        return graph
+        def open_graph() -> Graph:
+            return Graph(self._store.read(blob), blob.sha256, contract, self._settings.intra_op_threads)
+
+        return self._shared(self.graphs, (blob.sha256, contract), open_graph)
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
-        tokenizer = self._tokenizers.get(text)
-        if tokenizer is None:
-            opened = TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+        def open_tokenizer() -> TextTokenizer:
+            return TextTokenizer(self._store.read(text.tokenizer), text.max_length, text.padding)
+
+        return self._shared(self._tokenizers, text, open_tokenizer)
+
+    def _shared(self, opened: WeakValueDictionary[K, V], key: K, open_it: Callable[[], V]) -> V:
+        """The object of the key, opened now if necessary. Two threads that open it at once get the same one."""
+        found = opened.get(key)
+        if found is None:
+            new = open_it()
             with self._sharing:
-                tokenizer = self._tokenizers.setdefault(text, opened)
-        return tokenizer
+                found = opened.setdefault(key, new)
+        return found
 
 
 def choose_precision(available: Collection[Precision], setting: str, on_gpu: bool) -> Precision:

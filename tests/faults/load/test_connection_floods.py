@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import resource
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
+from tests.support.faults.open_files import many_files
 from tests.support.faults.raw_http import read_answer, request
 
 PROBES = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"]
@@ -29,16 +29,6 @@ FLOODS = {
 }
 ANSWER_SECONDS = 5.0
 SECONDS_BETWEEN = 0.05
-
-
-@contextmanager
-def many_files(number: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, number + 500)), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @contextmanager

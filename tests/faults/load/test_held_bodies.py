@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults.asking import ITEM, Client, Reply
+from tests.support.faults.asking import ITEM, Reply, Sent
+from tests.support.faults.asking import ask as ask_all
 from tests.support.faults.holding import held_bodies
 from tests.support.faults.raw_http import ask, classify
 from tests.support.waiting import eventually
@@ -49,11 +50,8 @@ def large_item(size: int) -> bytes:
 
 
 def send(running, body: bytes, path: str = "/classify") -> Reply:
-    client = Client(running.port)
-    try:
-        return client.send(body, path=path)
-    finally:
-        client.close()
+    (reply,) = ask_all(running.base, [Sent(path, body)])
+    return reply
 
 
 def hold(running, count: int, way: str, size: int, patience: int) -> tuple[int, int]:

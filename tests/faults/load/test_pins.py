@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 
 from model_store import activate
 from tests.support.counting import counting_draft
-from tests.support.faults.asking import Client
+from tests.support.faults.asking import as_json, ask
 from tests.support.waiting import eventually
 
 CLIENTS, VERSIONS = 8, 4
@@ -19,11 +18,8 @@ SETTINGS = {"max_pinned_versions": 1, "timeout_ms": 60_000, "queue_size": 4, "lo
 
 
 def asked(running, **fields: object) -> dict:
-    client = Client(running.port)
-    try:
-        return client.send(json.dumps({"text": "red", **fields}).encode()).json
-    finally:
-        client.close()
+    (answer,) = ask(running.base, [as_json("/classify", {"text": "red", **fields})])
+    return answer.json
 
 
 def publish(shelf) -> None:
@@ -40,13 +36,13 @@ def pins(running) -> Iterator[list[dict]]:
     answers: list[dict] = []
     stopping = threading.Event()
 
-    def ask(first: int) -> None:
+    def pin(first: int) -> None:
         number = first
         while not stopping.is_set():
             answers.append(asked(running, task="tags", version=1 + number % (VERSIONS - 1)))
             number += 1
 
-    clients = [threading.Thread(target=ask, args=(number,)) for number in range(CLIENTS)]
+    clients = [threading.Thread(target=pin, args=(number,)) for number in range(CLIENTS)]
     for client in clients:
         client.start()
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import threading
 import time
@@ -20,6 +19,7 @@ import pytest
 from benchmarks.load import closed_loop, open_loop
 from model_store import Store, activate
 from tests.support.faults.asking import get, golden
+from tests.support.faults.open_files import many_files
 from tests.support.faults.slope import theil_sen
 from tests.support.tiny import encode_png
 
@@ -107,12 +107,8 @@ def test_hours_of_mixed_load_leak_no_memory(request, shelf, server, counts, reli
         good = [body for body, status in BODIES if status == "200"]
         per_second = LOAD_SHARE * closed_loop(f"{running.base}/classify", good, 8, 10).per_second
 
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # for the connections that wait during a standstill
-    try:
+    with many_files(20_000):  # for the connections that wait during a standstill
         soaked = soak(running, shelf.store, per_second, counts(6, 3600), counts(1, 10), counts(0.5, 7))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert get(running.base, "/readyz").status == 200
     activate(shelf.store, "fruit", 1)

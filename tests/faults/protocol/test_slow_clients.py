@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import select
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from model_store import Store
 from service.web.connections import BACKLOG
 from service.web.keys import key_line
 from tests.support.faults.asking import scrape
+from tests.support.faults.open_files import many_files
 from tests.support.faults.raw_http import (
     ask,
     classify,
@@ -219,9 +219,7 @@ def test_connections_over_the_limit_are_answered_or_closed(shelf, server, counts
 def test_connections_leave_enough_file_descriptors_to_read_the_store(shelf, server, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, open_files=256, header_seconds=60)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2048)), hard))
-    try:
+    with many_files(1_500):
         files = running.open_files
         with connect(running.port) as probe, ExitStack() as stack:
             probe.sendall(request("GET", "/livez"))
@@ -234,8 +232,6 @@ def test_connections_leave_enough_file_descriptors_to_read_the_store(shelf, serv
             most = running.open_files
         recovered = files_recover(running, files + 2)
         answered = ask(running.port, classify_fruit())[0]
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     reliability(
         "500 connections to a process that may open 256 files; a task published meanwhile",
         "the task is loaded, files closed, 200 afterwards",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from tests.support.faults.asking import Client
+from tests.support.faults.asking import as_json, ask
 from tests.support.tiny import FEATURES, WIDTH, Shelf, TinyDraft, TinyTask, graph
 from tests.support.waiting import eventually
 
@@ -85,8 +85,5 @@ def test_a_version_answers_soon_after_a_shortage(shelf, server, reliability, sho
 
 
 def answers(running) -> bool:
-    client = Client(running.port)
-    try:
-        return client.send(b'{"text": "red"}').json.get("version") == 1
-    finally:
-        client.close()
+    (answer,) = ask(running.base, [as_json("/classify", {"text": "red"})])
+    return answer.json.get("version") == 1

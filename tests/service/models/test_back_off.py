@@ -5,18 +5,6 @@ import pytest
 from service.models.back_off import BackOff
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """`clock(seconds)` lets time pass."""
-    now = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-
-    def advance(seconds: float) -> None:
-        now[0] += seconds
-
-    return advance
-
-
 @pytest.mark.parametrize(
     ("longest", "waits"), [(30.0, [1, 2, 4, 8, 16, 30, 30]), (3.0, [1, 2, 3, 3]), (0.5, [0.5, 0.5])]
 )

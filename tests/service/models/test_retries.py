@@ -60,18 +60,6 @@ def test_a_fault_that_passes_is_tried_again(shelf, monkeypatch, name):
     assert catalog.refusal("fruit") is None
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """`clock(seconds)` lets time pass."""
-    now = [1000.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-
-    def advance(seconds: float) -> None:
-        now[0] += seconds
-
-    return advance
-
-
 class Loads(list):
     """The versions that were loaded or tried. Those in `broken` fail."""
 
