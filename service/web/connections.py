@@ -18,8 +18,8 @@ from service.errors import Code, ServiceError, queue_full
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
+from service.web.answer_transport import AnswerTransport
 from service.web.cors import cors_headers
-from service.web.lingering import Lingering
 from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.observation import conclude
 from service.web.problems import problem_response
@@ -132,7 +132,7 @@ class Connection(HttpToolsProtocol):
     server_state: Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", Lingering(transport, self._may_still_send)))
+        super().connection_made(cast("asyncio.Transport", AnswerTransport(transport, self._may_still_send)))
         self.app = self._with_body_errors(self.app)
         self._headers_since: float | None = time.monotonic()
         self._body_since: float | None = None
