@@ -89,9 +89,7 @@ class PrecisionChecker:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
         metric: Metric = "F1" if self.trained.config.problem is Problem.MULTI_LABEL else "accuracy"
         if precision is Precision.BF16 and not (openvino.has_openvino() and openvino.has_amx()):
-            missing = (
-                "this processor has no AMX" if openvino.has_openvino() else "OpenVINO is not installed (extra openvino)"
-            )
+            missing = "this processor has no AMX" if openvino.has_openvino() else "the extra openvino is not installed"
             largest = max((float(logits.abs().max()) for _, _, logits in self.golden), default=0.0)
             error = dict.fromkeys(Pattern, _BF16_ERROR * largest)
             return PrecisionCheck(precision, metric, self.fp32, unmeasured=missing, max_logit_error=error)

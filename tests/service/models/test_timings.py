@@ -64,10 +64,7 @@ def test_the_process_times_each_tower_in_each_execution(shelf, manifest):
 @needs_openvino
 def test_the_process_times_openvino_too(shelf, manifest):
     found = timed(shelf).measure(manifest, [OWN, OPENVINO])
-    assert {tower: [*seconds] for tower, seconds in found.items()} == {
-        "image": [OWN, OPENVINO],
-        "text": [OWN, OPENVINO],
-    }
+    assert [[*seconds] for seconds in found.values()] == [[OWN, OPENVINO]] * 2
 
 
 def test_a_trunk_is_timed_once(shelf, manifest, answers):
@@ -143,7 +140,11 @@ def test_a_file_that_cannot_be_written_is_logged(shelf, manifest, answers, tmp_p
     assert events[-1]["event"] == "timings_not_kept"
 
 
-IN_EITHER_ORDER = [((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)), ((0.3, 0.1, 0.2), (0.2, 0.3, 0.1))]
+IN_EITHER_ORDER = [
+    ((0.1, 0.2, 0.3), (0.3, 0.2, 0.1)),
+    ((0.2, 0.1, 0.3), (0.2, 0.1, 0.3)),
+    ((0.3, 0.1, 0.2), (0.2, 0.3, 0.1)),
+]
 
 
 @needs_amx
@@ -157,7 +158,8 @@ def test_each_tower_runs_in_its_fastest_execution(shelf, manifest, answers, serv
     for name, way in expected.items():
         labels = f'precision="{way["precision"]}",runtime="{way["runtime"]}",task="fruit",tower="{name}"'
         assert sample(client, f"mora_tower_info{{{labels}}}") == 1
-    assert client.get("/tasks").json()["tasks"][0]["precision"] == "bf16"
+    has_bf16 = HALF._asdict() in expected.values()
+    assert client.get("/tasks").json()["tasks"][0]["precision"] == ("bf16" if has_bf16 else "fp32")
 
 
 @needs_openvino
