@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from model_store.errors import CorruptError, NotFoundError, StoreError
 from model_store.files import blob_of, digest_line, sync_directory, write_synced
 from model_store.manifest import Blob, Manifest, ManifestDraft
-from model_store.store import WITHDRAWN, Store
+from model_store.store import MAX_MANIFEST_BYTES, WITHDRAWN, Store
 
 _SIGNATURE = "manifest.sig"
 
@@ -39,7 +39,8 @@ def publish(
         make_live: False leaves the live version as it is; `activate` makes the new one live.
 
     Raises:
-        StoreError: a blob of the draft is neither in `blobs` nor in the store, or does not match its digest.
+        StoreError: a blob of the draft is neither in `blobs` nor in the store, or does not match its digest; or the
+            manifest is too large.
         OSError: the disk is full or read-only; the old version stays live.
     """
     draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # validates names before they become paths
@@ -53,6 +54,9 @@ def publish(
         staged = staging / "version"
         staged.mkdir()
         content = manifest.model_dump_json(indent=1).encode()
+        if len(content) > MAX_MANIFEST_BYTES:
+            cure = "publish fewer labels or golden examples, or a shorter configuration"
+            raise StoreError(f"the manifest has {len(content):,} bytes, more than {MAX_MANIFEST_BYTES:,}; {cure}")
         write_synced(staged / "manifest.json", content)
         write_synced(staged / "manifest.sha256", digest_line(content))
         if signing_key is not None:

@@ -18,7 +18,7 @@ from model_store.messages import describe_validation_error
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
-_MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+MAX_MANIFEST_BYTES = 4 * 1024 * 1024  # what is parsed from it may take forty times as much memory
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -79,7 +79,7 @@ class Store:
         if version not in versions:
             raise NotFoundError(f"task {task} has no version {version}; it has {_listed(versions)}")
         name = f"tasks/{task}/{version}/manifest.json"
-        content = read_beneath(self.root, name, _MAX_MANIFEST_BYTES)
+        content = read_beneath(self.root, name, MAX_MANIFEST_BYTES)
         if self._trusted is not None:  # before the manifest is parsed: it may be forged
             self._check_signature(self._trusted, content, task, version)
         try:

@@ -11,7 +11,6 @@ import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
-from fastapi.staticfiles import StaticFiles
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
@@ -31,6 +30,7 @@ from service.web.body_budget import BodyBudget
 from service.web.cancel_on_disconnect import CancelOnDisconnect
 from service.web.cors import Cors
 from service.web.described_app import DescribedApp
+from service.web.docs_page import add_docs
 from service.web.head_as_get import HeadAsGet
 from service.web.hosts import AllowedHosts
 from service.web.keys import ApiKeys
@@ -106,7 +106,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     app.include_router(open_inference.router)
     if settings.metrics_port is None:
         app.include_router(scrape)
-    app.mount("/docs/assets", StaticFiles(packages=[("fastapi_offline", "static")]))
+    add_docs(app)
     app.include_router(page.router)
     close_traces = _add_middleware(app, settings, keys, limit)
     app.exception_handler(ServiceError)(_on_service_error)

@@ -18,8 +18,8 @@ from service.errors import Code, ServiceError, queue_full
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
+from service.web.answer_transport import AnswerTransport
 from service.web.cors import cors_headers
-from service.web.lingering import Lingering
 from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.observation import conclude
 from service.web.problems import problem_response
@@ -112,13 +112,18 @@ def metrics_connection_limits(taken: int) -> tuple[int, int]:
     return _SCRAPERS, max(2 * _SCRAPERS, min(METRICS_CONNECTIONS, left))
 
 
-def raise_file_limit(max_connections: int) -> None:
-    """Raise this process's limit of open files to what the connections need, as far as the system lets it."""
+def raise_file_limit(max_connections: int) -> tuple[int, int]:
+    """Raise this process's limit of open files to what the connections need, as far as the system lets it.
+
+    Returns the limit and the number needed.
+    """
     files, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = max_connections + BACKLOG + _OTHER_FILES
     if files != resource.RLIM_INFINITY and files < needed:
         allowed = needed if highest == resource.RLIM_INFINITY else min(needed, highest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, highest))
+        files = allowed
+    return needed if files == resource.RLIM_INFINITY else files, needed
 
 
 class Connection(HttpToolsProtocol):
@@ -132,7 +137,7 @@ class Connection(HttpToolsProtocol):
     server_state: Connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast("asyncio.Transport", Lingering(transport, self._may_still_send)))
+        super().connection_made(cast("asyncio.Transport", AnswerTransport(transport, self._may_still_send)))
         self.app = self._with_body_errors(self.app)
         self._headers_since: float | None = time.monotonic()
         self._body_since: float | None = None
@@ -258,6 +263,9 @@ class Connection(HttpToolsProtocol):
             self._path = self._path_within_prefix()
             if self._path not in MONITORING_PATHS:
                 raise self._no_room()
+        codings = [value.strip().lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or version == "1.0"):  # RFC 9112, section 6.1
+            raise ServiceError(Code.BAD_HTTP, "Send the body with Content-Length, or in chunks over HTTP/1.1.")
         self.expect_100_continue = self.expect_100_continue and version == "1.1"  # a 1.0 client takes it for the answer
         super().on_headers_complete()
         self._held_bytes = 0
@@ -313,7 +321,7 @@ class Connection(HttpToolsProtocol):
     def _answer(self, fault: ServiceError) -> None:
         record = RequestRecord(problem=fault.code.reason)
         cors = cors_headers(self.server_state.settings.cors_origins, Headers(raw=self.headers or []))
-        own = {"X-Request-ID": record.request_id, "Connection": "close"}
+        own = {"X-Content-Type-Options": "nosniff", "X-Request-ID": record.request_id, "Connection": "close"}
         response = problem_response(fault, record.request_id, {**own, **cors}, self._path)
         headers = [*self.server_state.default_headers, *response.raw_headers]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]

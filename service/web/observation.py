@@ -108,6 +108,7 @@ class _Response:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
+            headers["X-Content-Type-Options"] = "nosniff"
             headers["X-Request-ID"] = self.client_request_id or self.record.request_id
             if self.record.stage_seconds:
                 stages = self.record.milliseconds().items()

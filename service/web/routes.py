@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -71,7 +70,6 @@ _HARMLESS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 router = APIRouter(responses=_PROBLEMS)
 scrape = APIRouter(responses=_PROBLEMS)  # used unless metrics have a port of their own
@@ -160,15 +158,3 @@ async def readyz(engine: EngineDep) -> Health:
 async def metrics(metrics: MetricsDep) -> Response:
     """Metrics in Prometheus' text format."""
     return Response(await metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
-
-
-@router.get("/docs", include_in_schema=False)
-async def docs() -> HTMLResponse:
-    """The documentation of this API. Its scripts are served from here, so it works without the internet."""
-    return get_swagger_ui_html(
-        openapi_url="openapi.json",
-        title="MoRA inference service",
-        swagger_js_url="docs/assets/swagger-ui-bundle.js",
-        swagger_css_url="docs/assets/swagger-ui.css",
-        swagger_favicon_url="docs/assets/favicon.png",
-    )

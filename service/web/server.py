@@ -54,7 +54,10 @@ class Server(uvicorn.Server):
         super().__init__(_config(service, settings.host, settings.port))
         self._service = service
         self._settings = settings
-        raise_file_limit(settings.max_connections + METRICS_CONNECTIONS)
+        files, needed = raise_file_limit(settings.max_connections + METRICS_CONNECTIONS)
+        if files < needed:
+            cure = f"raise it (`ulimit -n {needed}`, LimitNOFILE={needed}), or lower MORA_MAX_CONNECTIONS"
+            _log.warning("few_open_files", problem=f"the limit of open files is {files}; {needed} are needed; {cure}")
         self.server_state = self._connections = Connections(settings, service.state.metrics)
         limits = metrics_connection_limits(self._connections.limit_with_spare)
         self._metrics_connections = Connections(settings, service.state.metrics, limits)
@@ -158,6 +161,7 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
         log_config=None,
         log_level="warning",
         access_log=False,
+        server_header=False,
     )
 
 

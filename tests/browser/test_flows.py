@@ -257,3 +257,13 @@ def serious(page) -> list[str]:
 
     found = Axe().run(page).response["violations"]
     return [f"{it['id']}: {it['nodes'][0]['html']}" for it in found if it["impact"] in ("serious", "critical")]
+
+
+def test_the_documentation_of_the_api_can_be_used(shipped, opened):
+    page = opened(shipped).page
+    page.goto(f"{shipped}/docs")
+    operation = page.locator(".opblock", has_text="/livez")
+    operation.locator(".opblock-summary-control").click()
+    operation.get_by_text("Try it out").click()
+    operation.get_by_text("Execute").click()
+    expect(operation.locator(".live-responses-table td.response-col_status").last).to_have_text("200")

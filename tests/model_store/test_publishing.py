@@ -21,6 +21,7 @@ from model_store import (
     rollback,
     withdraw,
 )
+from model_store.store import MAX_MANIFEST_BYTES
 
 
 def stored_blobs(store: Store) -> set[str]:
@@ -149,6 +150,21 @@ def test_a_second_task_adds_only_its_own_blobs(store, draft):
     assert {path: path.stat().st_mtime_ns for path in before} == before
     store.verify("fruit")
     store.verify("vegetables")
+
+
+@pytest.mark.parametrize("field", ["labels", "config", "metrics"])
+def test_a_manifest_that_no_service_would_read_is_not_published(store, draft, field):
+    publish(store, *draft())
+    manifest, blobs = draft()
+    filled = ["x" * 1000] * (MAX_MANIFEST_BYTES // 1000)
+    changes = {
+        "labels": {"labels": ("x" * MAX_MANIFEST_BYTES, *manifest.labels[1:])},
+        "config": {"provenance": manifest.provenance.model_copy(update={"config": {"filled": filled}})},
+        "metrics": {"metrics": {"test": {str(number): {} for number in range(MAX_MANIFEST_BYTES // 8)}}},
+    }
+    with pytest.raises(StoreError, match=r"bytes, more than 4,194,304; publish fewer labels"):
+        publish(store, manifest.model_copy(update=changes[field]), blobs)
+    assert store.versions("fruit") == [1] == [store.live("fruit")]
 
 
 def test_publishing_without_a_required_blob_is_refused(store, draft):

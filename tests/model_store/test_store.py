@@ -9,6 +9,8 @@ import json
 import os
 import random
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,16 @@ from model_store import (
 )
 from model_store.files import digest_line, read_beneath
 from model_store.manifest import TaskName
+from model_store.store import MAX_MANIFEST_BYTES
 
+PEAK = """
+import pathlib, resource, sys
+from model_store import Store
+store, kib = Store(pathlib.Path(sys.argv[1])), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = kib()
+store.manifest("fruit", 1)
+print(kib() - before)
+"""  # KiB that reading a manifest adds to a process
 HEX = "0123456789abcdef" * 4
 
 
@@ -228,6 +239,25 @@ def test_a_manifest_with_a_huge_blob_size_takes_no_memory(store, published, size
     path.write_text(json.dumps(manifest))
     path.with_suffix(".sha256").write_bytes(digest_line(path.read_bytes()))
 
+    assert reason_of_refusal(store) == "size"
+
+
+@pytest.mark.parametrize("filling", ["[]", "{}", "0", '"a"', "[[[[]]]]"])
+def test_the_largest_manifest_that_is_read_takes_little_memory(store, published, filling):
+    path = store.root / "tasks/fruit/1/manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"]["config"] = {"filled": "@"}
+    head, tail = json.dumps(manifest).split('"@"')
+    number = (MAX_MANIFEST_BYTES - len(head) - len(tail)) // (len(filling) + 1)
+
+    def write(count: int) -> None:
+        path.write_text(f"{head}[{','.join([filling] * count)}]{tail}")
+        path.with_suffix(".sha256").write_bytes(digest_line(path.read_bytes()))
+
+    write(number - 1)
+    measured = subprocess.run([sys.executable, "-c", PEAK, store.root], capture_output=True, check=True)
+    assert int(measured.stdout) < 250 * 1024
+    write(number + 2)
     assert reason_of_refusal(store) == "size"
 
 

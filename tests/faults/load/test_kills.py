@@ -76,10 +76,9 @@ def test_clients_get_no_error_while_two_replicas_are_killed(shelf, server, count
         ways = kill_in_turn(start, replicas, shelf.store, load, number)
 
     kinds = sorted({error.split()[0] for error in load.errors})
-    few = counts(2, 0)  # a kill can cut an answer off between its head and its body
     reliability(
         f"{number} times SIGKILL to 2 replicas behind nginx, at random moments of start, load, answer and drain",
         "0 client errors",
         f"{len(load.errors)} errors in {load.answered} answers {kinds or ''}; {dict(ways)}",
-        len(load.errors) <= few and set(ways) == set(WAYS),
+        not load.errors and set(ways) == set(WAYS),
     )
