@@ -195,7 +195,7 @@ def test_a_process_that_is_not_the_first_writes_nothing_of_its_own(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_trunk: bool
 ) -> None:
     """It draws the tables that the first process saves, so it needs no file of them."""
-    for module in ("training.pipeline.fit", "training.learning.trainer"):
+    for module in ("training.pipeline.fit", "training.learning.training_setup"):
         monkeypatch.setattr(f"{module}.is_main_process", lambda: False)
     config = make_config(train={"epochs": 1, "batch_size": 8, "cache_trunk": cache_trunk})
 
