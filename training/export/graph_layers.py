@@ -18,7 +18,7 @@ def array(weight: Tensor) -> NDArray[Any]:
     return weight.detach().numpy()
 
 
-def linear(write: GraphWriter, hidden: Value, module: Any) -> Value:  # noqa: ANN401 - torch's or PEFT's
+def linear(write: GraphWriter, hidden: Value, module: Any) -> Value:  # noqa: ANN401 - transformers has no types
     """A linear module."""
     return _affine(write, hidden, module.weight, module.bias)
 
@@ -36,7 +36,7 @@ def norm(write: GraphWriter, hidden: Value, module: Any) -> Value:  # noqa: ANN4
 def encoder_layer(
     write: GraphWriter,
     hidden: Value,
-    layer: Any,  # noqa: ANN401 - transformers has no types
+    layer: Any,  # noqa: ANN401
     mask: Value | None,
     token: Callable[[Value], Value] = lambda hidden: hidden,
 ) -> Value:

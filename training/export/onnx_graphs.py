@@ -113,8 +113,10 @@ def _pooled_token(
     mask: Value | None = None,
     token_mask: Value | None = None,
 ) -> Value:
-    """The token of each sequence that `token` takes, after the layers, (B, L, D) -> (B, 1, D). The last layer runs for
-    it alone (law 4)."""
+    """The token that `token` takes of each sequence, after the layers: (B, L, D) -> (B, 1, D).
+
+    The last layer runs for this token alone (law 4).
+    """
     if len(layers) == 0:
         return token(hidden)
     for layer in layers[:-1]:

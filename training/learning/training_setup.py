@@ -1,6 +1,6 @@
 """What a training needs before its first step: its schedule and settings, its collator, its processes.
 
-The Trainer's settings are imported when they are needed: with them come PEFT and the generation of texts.
+`TrainingArguments` is imported where it is used: its module imports PEFT and text generation, which takes a second.
 """
 
 from __future__ import annotations
