@@ -5,6 +5,7 @@ The Trainer takes a second to import, so this module is imported only for traini
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from pathlib import Path
@@ -13,7 +14,16 @@ from typing import Any
 import torch
 from rich.console import Console
 from torch.nn.utils import get_total_norm
-from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from model_store import Problem
 from training.config import TaskConfig
@@ -84,8 +94,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     def check_kept_epoch(self, chance: float) -> None:
         """Raise DivergedError if the kept epoch's validation log loss is many times that of a random answer."""
-        scores = [entry for entry in self.state.log_history if "eval_selection" in entry]
-        kept = max(scores, key=lambda entry: float(entry["eval_selection"]))
+        kept = _kept(self.state.log_history)
         loss = float(kept.get("eval_log_loss", 0.0))  # the log of an earlier version has none
         if loss > _DIVERGED * chance:
             problem = f"the validation log loss is {loss:.3g}, and that of a random answer {chance:.3g}"
@@ -151,6 +160,49 @@ def train(
     trainer.check_kept_epoch(chance_log_loss(config.problem, len(data.labels)))
     lines.print_kept(trainer.state)
     return list(trainer.state.log_history)
+
+
+class _StopAfter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Ends training after a number of epochs, on the learning rates of more."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_epoch_end(self, _: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:  # noqa: ANN401
+        control.should_training_stop = round(state.epoch) >= self._epochs
+
+
+def train_epochs(
+    model: MissingModalityClassifier,
+    collator: Collator,
+    config: TaskConfig,
+    data: TaskData,
+    table: Table,
+    arguments: TrainingArguments,
+    epochs: int,
+) -> None:
+    """Train for the first epochs of the schedule, without validation, checkpoints and output.
+
+    Args:
+        table: the missing table of `train`.
+    """
+    arguments = copy.copy(arguments)
+    arguments.eval_strategy, arguments.save_strategy, arguments.logging_strategy = "no", "no", "no"
+    arguments.load_best_model_at_end = False
+    dataset = MaskedExamples(data.train, table)
+    trainer = AdapterTrainer(config, model=model, args=arguments, data_collator=collator, train_dataset=dataset)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_StopAfter(epochs))
+    trainer.train()
+
+
+def kept_epoch(history: list[dict[str, float]]) -> int:
+    """The epoch that a training kept, from its log."""
+    return round(_kept(history)["epoch"])
+
+
+def _kept(history: list[dict[str, float]]) -> dict[str, float]:
+    return max((entry for entry in history if "eval_selection" in entry), key=lambda entry: entry["eval_selection"])
 
 
 def _validation_scores(prediction: EvalPrediction, problem: Problem, selection: str) -> dict[str, float]:

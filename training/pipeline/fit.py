@@ -92,6 +92,7 @@ def fit(
     if probe is not None and probe.is_perfect:
         history, chosen, choice = [], probe, Choice(probe, None)
     else:
+        from training.learning.cross_fitting import cross_fitted
         from training.learning.trainer import train
 
         arguments = arguments or training_arguments(config, len(data.train.items), checkpoints)
@@ -99,7 +100,10 @@ def fit(
         chosen, choice = calibratable(adapted(config, model, data, tables, collator), weights), None
         if probe is not None:
             choice = choose(probe, chosen, tables["validation"])
-            chosen = choice.best
+            if choice.best is chosen and weights is None:
+                chosen = cross_fitted(chosen, data, tables, folder, collator, arguments, history, announce)
+            else:
+                chosen = choice.best
     chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
     return _conclude(folder, chosen, choice, preprocessor, data, tables, history, started, announce)
 
