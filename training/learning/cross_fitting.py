@@ -58,9 +58,8 @@ def cross_fitted(
         return trained
     fold_of = draw_folds(items, FOLDS, trained.config.data.seed, data.train.source)
     folds = np.array([fold_of[item.row] for item in items])
-    announce(
-        f"{trained.config.method} is trained {FOLDS} times more, without a part of the items, to be calibrated on it"
-    )
+    method = trained.config.method
+    announce(f"few items to calibrate on: {method} is trained {FOLDS} times more, each without a third of them")
     parts = [trained.held_out]
     try:
         for fold in track(range(FOLDS), "cross-fitting"):
@@ -72,7 +71,7 @@ def cross_fitted(
             }
             parts.append(_held_out(trained, part, part_tables, folder, collator, arguments, epochs))
     except DivergedError as error:
-        announce(f"{trained.config.method} is calibrated on the validation split alone: without a part, {error}")
+        announce(f"{method} is calibrated on the validation split alone: without a part, {error}")
         return trained
     return replace(trained, held_out={pattern: joined([part[pattern] for part in parts]) for pattern in Pattern})
 
