@@ -30,7 +30,7 @@ READ_WITH = {
     "onnxruntime": ("1.31", ["service/models/graphs.py", "training/export/quantization.py"]),
     "fastapi-offline": ("1.7", ["service/web/app.py", "service/web/routes.py"]),
     "typer": ("0.29", ["service/cli.py", "model_store/command_line.py"]),
-    "torch": ("2.13", ["training/model/classifier.py", "training/model/mora.py", "training/export/onnx_graphs.py"]),
+    "torch": ("2.13", ["training/model/classifier.py", "training/model/mora.py"]),
     "transformers": ("5.23", ["training/learning/trainer.py", "training/model/towers.py"]),
     "peft": ("0.21", ["training/model/methods.py", "training/model/peft_merge.py"]),
 }

@@ -37,8 +37,8 @@ def _git(*arguments: str) -> str:
 
 def package_versions() -> dict[str, str]:
     """Versions of the installed packages that can change a trained model or its graphs."""
-    installed = {distribution.metadata["Name"].lower() for distribution in importlib.metadata.distributions()}
-    return {name: importlib.metadata.version(name) for name in _PACKAGES if name in installed}
+    found = {name: next(iter(importlib.metadata.distributions(name=name)), None) for name in _PACKAGES}
+    return {name: distribution.version for name, distribution in found.items() if distribution is not None}
 
 
 def public_path(name: str) -> str:

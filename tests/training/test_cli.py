@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -94,6 +95,16 @@ def test_what_needs_no_training_imports_no_torch(task_file: Path, line: list[str
 
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     assert (done.returncode, done.stderr[:6]) == ((0, "") if line in SHOWN else (1, "error:"))
+
+
+@pytest.mark.parametrize("module", ["training.pipeline.fit", "training.pipeline.reopen", "training.export.bundle"])
+def test_what_trains_no_adapter_imports_no_library_of_training(module: str) -> None:
+    slow = ("peft", "datasets", "torchmetrics", "onnxscript", "transformers.trainer", "transformers.training_args")
+    script = f"import sys, {module}; print([name for name in {slow} if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
 
 
 def test_a_wrong_signing_key_is_refused_before_the_configuration_is_read(tmp_path: Path) -> None:
@@ -272,6 +283,18 @@ def publishing(monkeypatch: pytest.MonkeyPatch, shelf: Shelf, tmp_path: Path) ->
     monkeypatch.setattr("training.model.import_plan.plan_import", MagicMock())
     monkeypatch.setattr("training.pipeline.reopen.open_finished", lambda *_: (None, None))
     return run
+
+
+@pytest.mark.parametrize("command", ["fit", "import", "publish"])
+def test_garbage_is_collected_again_once_modules_are_imported(
+    publishing: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    collected = []
+    monkeypatch.setattr("training.pipeline.publish_gate.decide", lambda *_: collected.append(gc.isenabled()))
+
+    publishing(command, 40)
+
+    assert collected == [True]
 
 
 @pytest.mark.parametrize("command", ["fit", "import", "publish"])

@@ -12,8 +12,6 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 from torch import nn
-from torch.onnx._internal.exporter._compat import export_compat
-from torch.onnx._internal.exporter._registration import ONNXRegistry
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel, Trainer, TrainingArguments, trainer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
@@ -29,14 +27,6 @@ def test_torch_answers_load_state_dict_with_keys_that_did_not_fit():
 
     assert type(keys) is type(nn.Linear(1, 1).load_state_dict({}, strict=False))
     assert (keys.missing_keys, keys.unexpected_keys) == (["a"], ["b"])
-
-
-def test_the_exporter_asks_for_its_registry_of_operators_by_this_name():
-    """training/export/onnx_graphs.py; torch 2.13."""
-    call = inspect.getsource(export_compat)
-
-    assert "_registration.ONNXRegistry().from_torchlib(" in call
-    assert [*inspect.signature(ONNXRegistry.from_torchlib).parameters] == ["opset_version"]
 
 
 def test_training_arguments_take_the_number_of_gpus(tmp_path):

@@ -1,124 +1,137 @@
-"""ONNX files of the split towers or of the whole model. They are self-contained; equal weights give equal bytes."""
+"""ONNX files of the split towers or of the whole model. They are self-contained; equal weights give equal bytes.
+
+The nodes mirror `training.model.towers`. They are written directly, because torch's exporter takes a hundred times as
+long. The parity check compares the two.
+"""
 
 from __future__ import annotations
 
-import functools
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
-import onnx
-import torch
-from torch import Tensor, nn
-from torch.export import Dim
-from torch.onnx._internal.exporter._registration import ONNXRegistry
+import numpy as np
+from onnx import TensorProto
+from torch import nn
 
+from training.export.graph_layers import array, attention_pooling, encoder_layer, linear, norm
+from training.export.graph_writer import GraphWriter, Port, Value
 from training.model.classifier import MissingModalityClassifier
+from training.model.towers import ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
 
-BATCH = Dim("batch", min=1, max=4096)
 GraphFiles = dict[str, bytes]  # `image_trunk`, `image_tail`, `text_trunk` and `text_tail` as ONNX
-_Registry: Any = ONNXRegistry
-_from_torchlib = _Registry.from_torchlib
-_LAST_TOKEN = torch.tensor([4, 3])  # of the two example texts
+_INPUT_IDS = Port("input_ids", TensorProto.INT64, ["batch", "length"])
+_LAST_TOKEN = Port("last_token", TensorProto.INT64, ["batch"])
+_HIDES = np.finfo(np.float32).min  # added to the score of a token
 
 
 def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
     """Export a model whose adapter has been merged."""
-    pixels, ids = _example_inputs(merged)
+    pixels, embeddings = _pixel_values(merged), merged.image_trunk.embeddings
+    image = Port("image_hidden", TensorProto.FLOAT, ["batch", embeddings.num_positions, embeddings.embed_dim])
+    text = Port("text_hidden", TensorProto.FLOAT, ["batch", "length", merged.backbone.config.text_config.hidden_size])
+    features: list[int | str] = ["batch", feature_size(merged.backbone)]
+    image_trunk, image_tail, text_trunk, text_tail = (GraphWriter() for _ in range(4))
+    _image_trunk(image_trunk, merged.image_trunk, pixels.name)
+    _image_tail(image_tail, merged.image_tail, image.name)
+    _text_trunk(text_trunk, merged.text_trunk, _INPUT_IDS.name)
+    _text_tail(text_tail, merged.text_tail, text.name, _LAST_TOKEN.name)
     return {
-        "image_trunk": to_onnx(merged.image_trunk, {"pixel_values": pixels}, "image_hidden", [{0: BATCH}]),
-        "text_trunk": to_onnx(merged.text_trunk, {"input_ids": ids}, "text_hidden", [{0: BATCH, 1: _length(merged)}]),
-        **export_tails(merged),
+        "image_trunk": image_trunk.model([pixels], image),
+        "image_tail": image_tail.model([image], Port("image_features", TensorProto.FLOAT, features)),
+        "text_trunk": text_trunk.model([_INPUT_IDS], text),
+        "text_tail": text_tail.model([text, _LAST_TOKEN], Port("text_features", TensorProto.FLOAT, features)),
     }
-
-
-def export_tails(merged: MissingModalityClassifier) -> GraphFiles:
-    """Export `image_tail` and `text_tail` alone, for another task on the same trunks."""
-    merged.eval()
-    pixels, ids = _example_inputs(merged)
-    with torch.no_grad():
-        image_hidden, text_hidden = merged.image_trunk(pixels), merged.text_trunk(ids)
-    text_inputs = {"text_hidden": text_hidden, "last_token": _LAST_TOKEN}
-    text_shapes = [{0: BATCH, 1: _length(merged)}, {0: BATCH}]
-    return {
-        "image_tail": to_onnx(merged.image_tail, {"image_hidden": image_hidden}, "image_features", [{0: BATCH}]),
-        "text_tail": to_onnx(merged.text_tail, text_inputs, "text_features", text_shapes),
-    }
-
-
-class _WholeModel(nn.Module):
-    """pixel_values (B, 3, S, S), input_ids (B, L), last_token (B,) -> logits (B, C)."""
-
-    def __init__(self, merged: MissingModalityClassifier) -> None:
-        super().__init__()
-        self.merged = merged
-
-    def forward(self, pixel_values: Tensor, input_ids: Tensor, last_token: Tensor) -> Tensor:
-        image = self.merged.image_features(pixel_values)
-        text = self.merged.text_features(input_ids, last_token)
-        return self.merged.head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
 
 def export_single_file(merged: MissingModalityClassifier) -> bytes:
     """Export both towers and the head as one file, which takes a white picture or an empty text for a missing input."""
-    pixels, ids = _example_inputs(merged)
-    inputs = {"pixel_values": pixels, "input_ids": ids, "last_token": _LAST_TOKEN}
-    return to_onnx(_WholeModel(merged), inputs, "logits", [{0: BATCH}, {0: BATCH, 1: _length(merged)}, {0: BATCH}])
+    write, pixels = GraphWriter(), _pixel_values(merged)
+    image = _image_tail(write, merged.image_tail, _image_trunk(write, merged.image_trunk, pixels.name))
+    hidden = _text_trunk(write, merged.text_trunk, _INPUT_IDS.name)
+    text = _text_tail(write, merged.text_tail, hidden, _LAST_TOKEN.name)
+    linear(write, write("Concat", image, text, axis=-1), merged.head)
+    logits = Port("logits", TensorProto.FLOAT, ["batch", merged.head.out_features])
+    return write.model([pixels, _INPUT_IDS, _LAST_TOKEN], logits)
 
 
-def _example_inputs(merged: MissingModalityClassifier) -> tuple[Tensor, Tensor]:
+def _pixel_values(merged: MissingModalityClassifier) -> Port:
     vision = merged.backbone.config.vision_config
-    pixels = torch.zeros(2, vision.num_channels, vision.image_size, vision.image_size)
-    return pixels, torch.zeros(2, 5, dtype=torch.int64)
+    return Port("pixel_values", TensorProto.FLOAT, ["batch", vision.num_channels, vision.image_size, vision.image_size])
 
 
-def _length(merged: MissingModalityClassifier) -> Dim:
-    return Dim("length", min=1, max=merged.backbone.config.text_config.max_position_embeddings)
+def _image_trunk(write: GraphWriter, trunk: ImageTrunk, pixel_values: Value) -> Value:
+    embeddings, patches = trunk.embeddings, trunk.embeddings.patch_embedding
+    weights = [array(weight) for weight in (patches.weight, patches.bias) if weight is not None]
+    grid = write("Conv", pixel_values, *weights, strides=patches.stride)  # (B, Dv, S / patch, S / patch)
+    hidden = write("Transpose", write("Reshape", grid, [0, 0, -1]), perm=[0, 2, 1])
+    class_embedding = getattr(embeddings, "class_embedding", None)  # CLIP's
+    if class_embedding is not None:
+        shape = write("Concat", write("Shape", pixel_values, start=0, end=1), [1, 1], axis=0)
+        hidden = write("Concat", write("Expand", array(class_embedding), shape), hidden, axis=1)
+    hidden = write("Add", hidden, array(embeddings.position_embedding.weight))
+    if class_embedding is not None:
+        hidden = norm(write, hidden, trunk.norm)
+    for layer in trunk.layers:
+        hidden = encoder_layer(write, hidden, layer, None)
+    return hidden
 
 
-def to_onnx(module: nn.Module, inputs: dict[str, Tensor], output: str, shapes: list[dict[int, Dim]]) -> bytes:
-    """ONNX bytes of a module with one output; `shapes` gives the dynamic dimensions of each input."""
-    with _operators_translated_once(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's deprecations concern its own code
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program: Any = torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=shapes,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    return canonical_bytes(program.model_proto)
+def _image_tail(write: GraphWriter, tail: ImageTail, hidden: Value) -> Value:
+    if tail.attention_pooling is not None:
+        for layer in tail.layers:
+            hidden = encoder_layer(write, hidden, layer, None)
+        pooled = attention_pooling(write, norm(write, hidden, tail.norm), tail.attention_pooling)
+        return write("Squeeze", pooled, [1])
+    pooled = _pooled_token(write, tail.layers, hidden, lambda tokens: write("Slice", tokens, [0], [1], [1]))
+    return linear(write, norm(write, write("Squeeze", pooled, [1]), tail.norm), tail.projection)
 
 
-@contextmanager
-def _operators_translated_once() -> Iterator[None]:
-    """Let exports share one registry of operators: torch makes a new one for each, which takes half a second."""
-    _Registry.from_torchlib = staticmethod(_registry)
-    try:
-        yield
-    finally:
-        _Registry.from_torchlib = _from_torchlib
+def _text_trunk(write: GraphWriter, trunk: TextTrunk, input_ids: Value) -> Value:
+    embeddings, length = trunk.embeddings, write("Shape", input_ids, start=1, end=2)
+    positions = write("Slice", array(embeddings.position_embedding.weight), [0], length, [0])
+    mask = _causal_mask(write, input_ids) if trunk.causal else None
+    hidden = write("Add", write("Gather", array(embeddings.token_embedding.weight), input_ids), positions)
+    for layer in trunk.layers:
+        hidden = encoder_layer(write, hidden, layer, mask)
+    return hidden
 
 
-@functools.cache
-def _registry(opset_version: int) -> object:
-    return _from_torchlib(opset_version=opset_version)
+def _text_tail(write: GraphWriter, tail: TextTail, hidden: Value, last_token: Value) -> Value:
+    mask = _causal_mask(write, hidden) if tail.causal else None
+    token_mask = _causal_mask(write, hidden, write("Unsqueeze", last_token, [1, 2, 3])) if tail.causal else None
+    index = write("Unsqueeze", last_token, [1, 2])  # (B, 1, 1)
+    pooled = _pooled_token(
+        write, tail.layers, hidden, lambda tokens: write("GatherND", tokens, index, batch_dims=1), mask, token_mask
+    )
+    return linear(write, norm(write, write("Squeeze", pooled, [1]), tail.norm), tail.projection)
 
 
-def canonical_bytes(model: onnx.ModelProto) -> bytes:
-    """Bytes that depend only on the computation, without source locations and notes of the exporter."""
-    graph = model.graph
-    graph.name = "main"
-    model.doc_string = ""
-    for holder in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
-        del holder.metadata_props[:]
-    del graph.value_info[:]  # shapes; the runtime infers them
-    for node in graph.node:
-        node.doc_string = ""
-    return bytes(model.SerializeToString(deterministic=True))
+def _pooled_token(
+    write: GraphWriter,
+    layers: nn.ModuleList,
+    hidden: Value,
+    token: Callable[[Value], Value],
+    mask: Value | None = None,
+    token_mask: Value | None = None,
+) -> Value:
+    """The token that `token` takes of each sequence, after the layers: (B, L, D) -> (B, 1, D).
+
+    The last layer runs for this token alone (law 4).
+    """
+    if len(layers) == 0:
+        return token(hidden)
+    for layer in layers[:-1]:
+        hidden = encoder_layer(write, hidden, layer, mask)
+    return encoder_layer(write, hidden, layers[-1], token_mask, token)
+
+
+def _causal_mask(write: GraphWriter, sequences: Value, seeing: Value | None = None) -> Value:
+    """Additive mask: a token sees itself and earlier tokens.
+
+    Args:
+        sequences: (B, L) or (B, L, D).
+        seeing: positions of the tokens, (B, 1, 1, 1), for a mask (B, 1, 1, L); None: all positions, (L, L).
+    """
+    length = write("Squeeze", write("Shape", sequences, start=1, end=2), [0])
+    positions = write("Range", np.int64(0), length, np.int64(1))
+    seeing = seeing or write("Unsqueeze", positions, [1])
+    return write("Where", write("Greater", positions, seeing), _HIDES, np.float32(0))

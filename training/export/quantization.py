@@ -12,7 +12,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from model_store import Precision
-from training.export.onnx_graphs import GraphFiles, canonical_bytes
+from training.export.onnx_graphs import GraphFiles
 
 
 def converted(fp32: GraphFiles, precision: Precision) -> GraphFiles:
@@ -47,3 +47,16 @@ def _fp16(model: onnx.ModelProto) -> bytes:
     half = convert_float_to_float16(model, keep_io_types=True)
     OnnxModel.graph_topological_sort(half.graph, is_deterministic=True)  # the converter appends its casts
     return canonical_bytes(half)
+
+
+def canonical_bytes(model: onnx.ModelProto) -> bytes:
+    """Bytes that depend only on the computation, without notes of the converters."""
+    graph = model.graph
+    graph.name = "main"
+    model.doc_string = ""
+    for holder in [model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output]:
+        del holder.metadata_props[:]
+    del graph.value_info[:]  # shapes; the runtime infers them
+    for node in graph.node:
+        node.doc_string = ""
+    return bytes(model.SerializeToString(deterministic=True))

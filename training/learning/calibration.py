@@ -166,7 +166,7 @@ class Bins:
 
 
 def reliability(logits: Tensor, targets: Tensor, problem: Problem) -> Bins:
-    """Answers (single-label: the best label; multi-label: every label) by confidence, in the bins of torchmetrics."""
+    """Answers (single-label: the best label; multi-label: every label) by confidence."""
     if problem is Problem.MULTI_LABEL:
         confidence, correct = logits.sigmoid().flatten(), targets.flatten() > 0
     else:

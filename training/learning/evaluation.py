@@ -9,16 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional import classification as metrics
 
 from model_store import Calibration, Pattern, Problem
 from training.config import TaskConfig
 from training.data.missing import PATTERN_OF, Table
 from training.data.splits import Split
-from training.learning.calibration import BINS, log_losses
 from training.learning.encoded_split import EncodedSplit
-from training.learning.intervals import Interval
-from training.learning.score_statistics import score_intervals
+from training.learning.intervals import Interval, value_of
+from training.learning.score_statistics import macro_f1, score_intervals, statistics_of
 
 Scores = dict[str, float | None]  # None: no items, or undefined for them
 Calibrations = Mapping[Pattern, Calibration]
@@ -37,25 +35,11 @@ def score(logits: Tensor, targets: Tensor, problem: Problem) -> Scores:
         names.append("auroc")
     if len(logits) == 0 or not bool(logits.isfinite().all()):
         return {"items": len(logits), **dict.fromkeys(names)}
-    if problem is Problem.MULTI_LABEL:
-        probabilities, truth = logits.sigmoid(), targets.int()
-        values = {
-            "exact_match": metrics.multilabel_exact_match(probabilities, truth, classes),
-            "macro_f1": metrics.multilabel_f1_score(probabilities, truth, classes, average="macro"),
-            "ece": metrics.binary_calibration_error(probabilities.flatten(), truth.flatten(), n_bins=BINS),
-        }
-    else:
-        probabilities = logits.softmax(dim=-1)
-        values = {
-            "accuracy": metrics.multiclass_accuracy(probabilities, targets, classes, average="micro"),
-            "macro_f1": metrics.multiclass_f1_score(probabilities, targets, classes, average="macro"),
-            "ece": metrics.multiclass_calibration_error(probabilities, targets, classes, n_bins=BINS),
-        }
-        if classes == 2 and 0 < int(targets.sum()) < len(targets):
-            values["auroc"] = metrics.binary_auroc(probabilities[:, 1], targets)
-    values["log_loss"] = log_losses(logits, targets, problem).mean()
-    rounded = {name: round(float(value), 6) for name, value in values.items()}
-    return {"items": len(logits), **{name: rounded.get(name) for name in names}}
+    values = {name: value_of(each, len(logits)) for name, each in statistics_of(logits, targets, problem).items()}
+    return {
+        "items": len(logits),
+        **{name: None if math.isnan(values[name]) else round(values[name], 6) for name in names},
+    }
 
 
 def evaluate_splits(
@@ -129,9 +113,8 @@ def _scores(view: _View, problem: Problem) -> Scores:
         probabilities = view.served.sigmoid() if is_multi else view.served.softmax(dim=-1)
         scores["confidence"] = round(float(probabilities.max(dim=-1).values.mean()), 6)
         if view.selected is not None:
-            classes = view.logits.shape[1]
-            f1 = metrics.multilabel_f1_score(view.selected.int(), view.targets.int(), classes, average="macro")
-            scores["macro_f1_calibrated"] = round(float(f1), 6)
+            f1 = macro_f1(view.selected, view.targets, problem)
+            scores["macro_f1_calibrated"] = round(value_of(f1, len(view.targets)), 6)
     return scores
 
 

@@ -56,6 +56,11 @@ class RocArea:
         return areas
 
 
+def value_of(statistic: Statistic, items: int) -> float:
+    """The score of the items themselves; NaN where undefined."""
+    return float(statistic.of_resamples(np.ones((1, items)))[0])
+
+
 def wilson(share: float, items: int) -> Interval:
     """Wilson's interval of a share of items."""
     centre = share + _Z**2 / (2 * items)

@@ -1,4 +1,4 @@
-"""The scores of `evaluation` as functions of sums over items, from which their intervals are computed."""
+"""The scores of `evaluation` as functions of the items' weights, which give each score and its interval."""
 
 from __future__ import annotations
 
@@ -31,20 +31,34 @@ def score_intervals(
     """
     known = {name: value for name, value in scores.items() if value is not None and name != "items"}
     shares = {name: wilson(value, len(targets)) for name, value in known.items() if name in SHARES}
-    statistics: dict[str, Statistic] = {
-        "macro_f1": _macro_f1(_answers(logits, problem), targets, problem),
-        "log_loss": _mean(log_losses(logits.double(), targets, problem)),
-        "ece": _calibration_error(logits, targets, problem),
+    statistics = {
+        **statistics_of(logits, targets, problem),
         "ece_calibrated": _calibration_error(served, targets, problem),
         "confidence": _mean(_probabilities(served, problem).max(dim=-1).values),
     }
     if selected is not None:
-        statistics["macro_f1_calibrated"] = _macro_f1(selected, targets, problem)
-    if "auroc" in known:
-        positive = targets.numpy() > 0
-        statistics["auroc"] = RocArea((logits[:, 1] - logits[:, 0]).double().numpy(), positive)
-    needed = {name: statistic for name, statistic in statistics.items() if name in known}
+        statistics["macro_f1_calibrated"] = macro_f1(selected, targets, problem)
+    needed = {name: statistic for name, statistic in statistics.items() if name in known and name not in SHARES}
     return shares | bootstrap(known, needed, len(targets))
+
+
+def statistics_of(logits: Tensor, targets: Tensor, problem: Problem) -> dict[str, Statistic]:
+    """The scores of raw logits (n, C), each by its name."""
+    answers = _answers(logits, problem)
+    if problem is Problem.MULTI_LABEL:
+        name, is_right = "exact_match", (answers == (targets > 0)).all(dim=-1)
+    else:
+        name, is_right = "accuracy", logits.argmax(dim=-1) == targets
+    statistics: dict[str, Statistic] = {
+        name: _mean(is_right),
+        "macro_f1": macro_f1(answers, targets, problem),
+        "log_loss": _mean(log_losses(logits.double(), targets, problem)),
+        "ece": _calibration_error(logits, targets, problem),
+    }
+    if problem is Problem.SINGLE_LABEL and logits.shape[1] == 2:
+        difference = (logits[:, 1] - logits[:, 0]).double().numpy()
+        statistics["auroc"] = RocArea(difference, targets.numpy() > 0)
+    return statistics
 
 
 def _probabilities(logits: Tensor, problem: Problem) -> Tensor:
@@ -63,7 +77,8 @@ def _mean(values: Tensor) -> OfSums:
     return OfSums(columns, lambda sums: sums[:, 0] / sums[:, 1])
 
 
-def _macro_f1(answers: Tensor, targets: Tensor, problem: Problem) -> OfSums:
+def macro_f1(answers: Tensor, targets: Tensor, problem: Problem) -> OfSums:
+    """Macro-F1 of answers (n, C) of bool; of a single-label task, over the labels that occur in answers or targets."""
     classes, is_multi = answers.shape[1], problem is Problem.MULTI_LABEL
     truth = targets > 0 if is_multi else torch.nn.functional.one_hot(targets, classes).bool()
     columns = torch.cat([answers & truth, answers, truth], dim=1).double().numpy()  # (n, 3C)
@@ -71,7 +86,7 @@ def _macro_f1(answers: Tensor, targets: Tensor, problem: Problem) -> OfSums:
     def value(sums: Floats) -> Floats:
         hits, answered, true = np.split(sums, 3, axis=1)
         f1 = 2 * hits / np.maximum(answered + true, 1)
-        counted = np.ones_like(f1) if is_multi else (answered + true > 0)  # as torchmetrics
+        counted = np.ones_like(f1) if is_multi else (answered + true > 0)
         return np.asarray((f1 * counted).sum(axis=1) / np.maximum(counted.sum(axis=1), 1))
 
     return OfSums(columns, value)

@@ -1,36 +1,42 @@
-"""Training with transformers' Trainer: learning rates, weight decay, seconds in its log, and an end if it diverges."""
+"""Training with transformers' Trainer: learning rates, weight decay, seconds in its log, and an end if it diverges.
+
+The Trainer takes a second to import, so this module is imported only for training.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
-import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from torch.nn.utils import get_total_norm
-from transformers import EarlyStoppingCallback, EvalPrediction, PrinterCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from model_store import Problem
 from training.config import TaskConfig
 from training.data.missing import Table
 from training.data.splits import TaskData
-from training.errors import DivergedError, RunError
-from training.learning.batches import Collator, MaskedExamples, RawInputs
+from training.errors import DivergedError
+from training.learning.batches import Collator, MaskedExamples
 from training.learning.checkpoints import whole_checkpoint
 from training.learning.epoch_lines import EpochLines
 from training.learning.evaluation import chance_log_loss, score, selection_metric, selection_score
-from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import last_checkpoint
-from training.learning.trunk_outputs import open_or_build
 from training.model.classifier import MissingModalityClassifier
-from training.model.preprocessing import Preprocessor
 
-_EPOCHS, _STEPS = 20, 300  # the least
-_SMALLEST_BATCH, _LARGEST_BATCH = 16, 256
 _DIVERGED = 10  # log losses of a random answer
 _NEVER_DECAYED = ("magnitude", "gate", "bias")  # parts of names
 
@@ -88,8 +94,7 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     def check_kept_epoch(self, chance: float) -> None:
         """Raise DivergedError if the kept epoch's validation log loss is many times that of a random answer."""
-        scores = [entry for entry in self.state.log_history if "eval_selection" in entry]
-        kept = max(scores, key=lambda entry: float(entry["eval_selection"]))
+        kept = _kept(self.state.log_history)
         loss = float(kept.get("eval_log_loss", 0.0))  # the log of an earlier version has none
         if loss > _DIVERGED * chance:
             problem = f"the validation log loss is {loss:.3g}, and that of a random answer {chance:.3g}"
@@ -114,91 +119,6 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
             self._earlier_seconds = float(history[-1]["seconds"]) if history else 0.0
         logs["seconds"] = round(self._earlier_seconds + time.monotonic() - self._session_started, 2)
         super().log(logs, start_time)
-
-
-def use_deterministic_kernels() -> None:
-    """On a GPU, sum in a fixed order, so that two runs with one seed agree to the bit. On a CPU they always do."""
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA's first product is computed
-        torch.use_deterministic_algorithms(True)
-
-
-def wait_for_all_processes() -> None:
-    """Return once every process that torchrun started has come here."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def schedule(config: TaskConfig, items: int) -> tuple[int, int]:
-    """Epochs and batch size for a number of training items, so that a small training split gets 300 steps too."""
-    batch_size = config.train.batch_size or _LARGEST_BATCH
-    if config.train.batch_size is None:
-        while batch_size > _SMALLEST_BATCH and _EPOCHS * math.ceil(items / batch_size) < _STEPS:
-            batch_size //= 2
-    return config.train.epochs or max(_EPOCHS, math.ceil(_STEPS / math.ceil(items / batch_size))), batch_size
-
-
-def training_arguments(config: TaskConfig, items: int, folder: Path) -> TrainingArguments:
-    """The Trainer's settings for a number of training items; the epoch with the best selection score is kept.
-
-    Raises:
-        RunError: the processes that torchrun started cannot share a batch evenly.
-    """
-    train, has_gpu = config.train, torch.cuda.is_available()
-    epochs, batch_size = schedule(config, items)
-    processes = process_count()
-    if batch_size % processes:
-        problem = f"train.batch_size is {batch_size}, which {processes} processes cannot share evenly"
-        raise RunError(f"{problem}; choose a multiple of {processes}")
-    arguments = TrainingArguments(
-        output_dir=str(folder.resolve()),  # the trainer finds its best checkpoint by this path
-        num_train_epochs=epochs,
-        per_device_train_batch_size=batch_size // processes,
-        per_device_eval_batch_size=batch_size // processes,
-        learning_rate=train.learning_rate,
-        weight_decay=train.weight_decay,
-        adam_beta1=train.betas[0],
-        adam_beta2=train.betas[1],
-        lr_scheduler_type="cosine",
-        warmup_steps=train.warmup_ratio,
-        bf16=train.precision == "bf16",
-        use_cpu=not has_gpu,
-        seed=train.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        restore_callback_states_from_checkpoint=True,  # the epochs without a better score are counted on
-        metric_for_best_model="selection",
-        logging_strategy="epoch",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        report_to="none",
-        disable_tqdm=True,  # EpochLines has the progress bar
-        log_level="error",
-        dataloader_pin_memory=has_gpu,
-        ddp_find_unused_parameters=False,
-        ddp_timeout=24 * 3600,  # seconds; other processes wait while the first fills the trunk cache
-        ddp_backend="gloo" if processes > 1 and not has_gpu else None,
-    )
-    if arguments.parallel_mode.value == "not_distributed":
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # items of a batch share rows, so only torchrun can divide it
-    return arguments
-
-
-def collator_for(
-    model: MissingModalityClassifier,
-    preprocessor: Preprocessor,
-    config: TaskConfig,
-    data: TaskData,
-    cache_folder: Path,
-    announce: Callable[[str], None],
-) -> Collator:
-    """The collator of a task, with the frozen layers' outputs from a cache on disk where that is possible."""
-    cache = None
-    if config.train.cache_trunk and config.method != "full":  # full fine-tuning trains the trunk too
-        cache = open_or_build(model, preprocessor, data, cache_folder, announce, may_build=is_main_process())
-    return Collator(cache or RawInputs(preprocessor), data.labels, config.problem)
 
 
 def train(
@@ -240,6 +160,49 @@ def train(
     trainer.check_kept_epoch(chance_log_loss(config.problem, len(data.labels)))
     lines.print_kept(trainer.state)
     return list(trainer.state.log_history)
+
+
+class _StopAfter(TrainerCallback):  # type: ignore[misc]  # transformers has no types
+    """Ends training after a number of epochs, on the learning rates of more."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def on_epoch_end(self, _: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:  # noqa: ANN401
+        control.should_training_stop = round(state.epoch) >= self._epochs
+
+
+def train_epochs(
+    model: MissingModalityClassifier,
+    collator: Collator,
+    config: TaskConfig,
+    data: TaskData,
+    table: Table,
+    arguments: TrainingArguments,
+    epochs: int,
+) -> None:
+    """Train for the first epochs of the schedule, without validation, checkpoints and output.
+
+    Args:
+        table: the missing table of `train`.
+    """
+    arguments = copy.copy(arguments)
+    arguments.eval_strategy, arguments.save_strategy, arguments.logging_strategy = "no", "no", "no"
+    arguments.load_best_model_at_end = False
+    dataset = MaskedExamples(data.train, table)
+    trainer = AdapterTrainer(config, model=model, args=arguments, data_collator=collator, train_dataset=dataset)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_StopAfter(epochs))
+    trainer.train()
+
+
+def kept_epoch(history: list[dict[str, float]]) -> int:
+    """The epoch that a training kept, from its log."""
+    return round(_kept(history)["epoch"])
+
+
+def _kept(history: list[dict[str, float]]) -> dict[str, float]:
+    return max((entry for entry in history if "eval_selection" in entry), key=lambda entry: entry["eval_selection"])
 
 
 def _validation_scores(prediction: EvalPrediction, problem: Problem, selection: str) -> dict[str, float]:

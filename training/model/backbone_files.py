@@ -10,6 +10,8 @@ from typing import Any
 from training.errors import BackboneError
 from training.model.foreign_files import foreign_file, foreign_folder
 
+ACTIVATIONS = ("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "quick_gelu")  # of MLPs that can be exported
+
 
 def backbone_file(backbone: str, name: str, may_fetch: bool = True) -> Path | None:
     """A file of a backbone; None if it has no such file, or, without `may_fetch`, none on this machine."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from training.config import MoRAConfig, TaskConfig
 from training.errors import BackboneError
-from training.model.backbone_files import read_config
+from training.model.backbone_files import ACTIVATIONS, read_config
 
 # The values that transformers' configurations have where config.json has none.
 _SHARED = {"num_hidden_layers": 12, "intermediate_size": 3072, "hidden_size": 768}
@@ -74,6 +74,8 @@ def read_sizes(backbone: str) -> BackboneSizes:
         values = _as_transformers_reads_it(backbone)
         family = str(values["model_type"])
     vision, text = (_DEFAULTS[family][name] | (values.get(name) or {}) for name in ("vision_config", "text_config"))
+    if any(tower.get("hidden_act", ACTIVATIONS[0]) not in ACTIVATIONS for tower in (vision, text)):
+        _as_transformers_reads_it(backbone)  # raises, with the reason
     if family == "clip":
         return _clip(vision, text, values.get("projection_dim", _DEFAULTS["clip"]["projection_dim"]))
     text.setdefault("projection_size", text["hidden_size"])

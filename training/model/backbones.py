@@ -11,7 +11,7 @@ from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, Siglip
 from transformers.utils.logging import disable_progress_bar
 
 from training.errors import BackboneError, first_few
-from training.model.backbone_files import unreachable
+from training.model.backbone_files import ACTIVATIONS, unreachable
 from training.model.towers import Backbone
 
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
@@ -26,6 +26,13 @@ def load_backbone_config(backbone: str) -> BackboneConfig:
         raise BackboneError(unreachable(backbone)) from error
     if type(config) not in _MODELS:
         raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
+    for tower in (config.vision_config, config.text_config):
+        if tower.hidden_act not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise BackboneError(
+                f"backbone: {backbone} has the activation {tower.hidden_act} (hidden_act), which cannot be exported; "
+                f"choose one that has one of {known}"
+            )
     if isinstance(config, SiglipConfig):
         image, text = config.vision_config, config.text_config
         if image.hidden_size != text.projection_size:

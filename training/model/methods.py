@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import peft
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -37,9 +36,14 @@ class InPlace:
 
 
 class LowRank:
-    """LoRA (arXiv 2106.09685) or DoRA (arXiv 2402.09353) from peft, scaled by alpha / r = 1."""
+    """LoRA (arXiv 2106.09685) or DoRA (arXiv 2402.09353) from PEFT, scaled by alpha / r = 1.
+
+    PEFT takes a second to import, so it is imported here, and not for the other methods.
+    """
 
     def __init__(self, backbone: Backbone, layers: list[nn.Module], config: MoRAConfig, use_dora: bool) -> None:
+        import peft
+
         chosen = {projection for layer in layers for projection in projections(layer, config).values()}
         names = [name for name, module in backbone.named_modules() if module in chosen]
         self._config = peft.LoraConfig(
@@ -56,6 +60,8 @@ class LowRank:
 
     def save(self, folder: Path, backbone: str) -> None:
         """Write the files that `PeftModel.from_pretrained` loads."""
+        import peft
+
         state = peft.get_peft_model_state_dict(self._tuner, save_embedding_layers=False)
         save_file({f"{_PEFT_MODEL}{name}": value.contiguous() for name, value in state.items()}, folder / WEIGHTS)
         self._config.base_model_name_or_path, self._config.inference_mode = backbone, True
@@ -63,6 +69,8 @@ class LowRank:
 
     def load(self, folder: Path) -> None:
         """Read the weights that `save` wrote. Raises BackboneError when they do not fit."""
+        import peft
+
         state = {name.removeprefix(_PEFT_MODEL): value for name, value in load_file(folder / WEIGHTS).items()}
         try:
             result = peft.set_peft_model_state_dict(self._tuner, state)

@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
-from transformers import set_seed
 
 from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
@@ -27,20 +26,23 @@ from training.learning.class_weights import balanced_weights
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits, headline_metric
 from training.learning.item_scores import item_scores, write_item_scores
-from training.learning.processes import is_main_process
+from training.learning.processes import is_main_process, process_count
 from training.learning.runs import TrainedTask, build, save_trained
-from training.learning.trainer import (
+from training.learning.training_setup import (
     collator_for,
-    train,
+    main_process_first,
+    set_seed,
     training_arguments,
     use_deterministic_kernels,
     wait_for_all_processes,
 )
-from training.model.import_plan import ImportPlan
 from training.model.preprocessing import Preprocessor
 from training.model.towers import layer_counts
 from training.report.html_report import report_html
 from training.report.report_data import report_data
+
+if TYPE_CHECKING:
+    from training.model.import_plan import ImportPlan  # imports PEFT, which takes a second
 
 
 def fit(
@@ -60,22 +62,23 @@ def fit(
         overwrite: discard the run in `folder`.
     """
     started = time.monotonic()
-    arguments = training_arguments(config, len(data.train.items), folder / run_folder.CHECKPOINTS)
-    with arguments.main_process_first(local=False):
+    checkpoints = folder / run_folder.CHECKPOINTS
+    arguments = training_arguments(config, len(data.train.items), checkpoints) if process_count() > 1 else None
+    with main_process_first(arguments):
         if overwrite and is_main_process():
             run_folder.discard(folder)
         run_folder.open_run(folder, config, data)
-        checkpoint = run_folder.last_checkpoint(folder / run_folder.CHECKPOINTS)
+        checkpoint = run_folder.last_checkpoint(checkpoints)
         tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES if is_main_process() else None)
     set_seed(config.train.seed)
     use_deterministic_kernels()
     model, preprocessor = build(config, len(data.labels), folder)
-    model.to(arguments.device)
+    model.to(arguments.device if arguments else "cuda" if torch.cuda.is_available() else "cpu")
     first_tail_layers = model.image_split, model.text_split
     if config.imported is not None:  # no layer is trained, so the cache may hold the last layers' outputs
         model.split_at(model.backbone, *layer_counts(model.backbone))
     cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
-    with arguments.main_process_first(local=False):
+    with main_process_first(arguments):
         collator = collator_for(model, preprocessor, config, data, cache_folder, announce)
     weights = None
     if config.train.class_weights == "balanced":
@@ -89,11 +92,18 @@ def fit(
     if probe is not None and probe.is_perfect:
         history, chosen, choice = [], probe, Choice(probe, None)
     else:
+        from training.learning.cross_fitting import cross_fitted
+        from training.learning.trainer import train
+
+        arguments = arguments or training_arguments(config, len(data.train.items), checkpoints)
         history = train(model, collator, config, data, tables, arguments, checkpoint)
         chosen, choice = calibratable(adapted(config, model, data, tables, collator), weights), None
         if probe is not None:
             choice = choose(probe, chosen, tables["validation"])
-            chosen = choice.best
+            if choice.best is chosen and weights is None:
+                chosen = cross_fitted(chosen, data, tables, folder, collator, arguments, history, announce)
+            else:
+                chosen = choice.best
     chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
     return _conclude(folder, chosen, choice, preprocessor, data, tables, history, started, announce)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from model_store import Problem
 from training.config import MissingConfig, MissingType
@@ -37,7 +37,8 @@ def report_data(
     metric = headline_metric(problem, trained.labels, data.validation)
     logits, confusion = encoded.logits(head, table), None
     if problem is Problem.SINGLE_LABEL:
-        confusion = multiclass_confusion_matrix(logits, encoded.targets, len(trained.labels)).numpy()
+        confusion = np.zeros((len(trained.labels), len(trained.labels)), dtype=np.int64)  # (true, answered)
+        np.add.at(confusion, (encoded.targets.numpy(), logits.argmax(dim=-1).numpy()), 1)
     return Report(
         task=config.task,
         problem=problem,

@@ -1,6 +1,6 @@
 """The split ONNX graphs answer as the plain merged PyTorch model does (DESIGN: the four laws).
 
-Covers training.export.onnx_graphs, training.export.onnx_model.
+Covers training.export.onnx_model.
 """
 
 from __future__ import annotations

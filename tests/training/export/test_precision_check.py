@@ -17,10 +17,10 @@ from training.config import ExportConfig, TaskConfig
 from training.data.examples import Example
 from training.data.splits import Split, TaskData, load_data
 from training.export.bundle import Bundle, export_task
-from training.export.onnx_graphs import GraphFiles, canonical_bytes, export_graphs
+from training.export.onnx_graphs import GraphFiles, export_graphs
 from training.export.onnx_model import OnnxModel
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
-from training.export.quantization import converted
+from training.export.quantization import canonical_bytes, converted
 from training.learning.runs import TrainedTask, build
 
 ANY_LOSS = 100.0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchmetrics.functional import classification as torchmetrics
 
 from model_store import Calibration, Pattern, Problem
 from service.models.head import scores
@@ -186,3 +187,51 @@ def test_with_class_weights_macro_f1_selects(
     data = load_data(config)
 
     assert selection_metric(config, data.labels, data.validation) == expected
+
+
+@pytest.mark.parametrize("spread", [0.1, 1.0, 8.0])
+@pytest.mark.parametrize("classes", [2, 5])
+def test_single_label_scores_are_those_of_torchmetrics(classes: int, spread: float) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits = spread * torch.randn(80, classes, generator=generator)
+    targets = torch.randint(classes - (classes > 2), (80,), generator=generator)  # of five labels, one never occurs
+
+    scores = score(logits, targets, Problem.SINGLE_LABEL)
+
+    expected = {
+        "accuracy": torchmetrics.multiclass_accuracy(logits, targets, classes, average="micro"),
+        "macro_f1": torchmetrics.multiclass_f1_score(logits, targets, classes, average="macro"),
+        "ece": torchmetrics.multiclass_calibration_error(logits.softmax(dim=-1), targets, classes, n_bins=15),
+    }
+    if classes == 2:
+        expected["auroc"] = torchmetrics.binary_auroc(logits.double().softmax(dim=-1)[:, 1], targets)
+    assert {name: scores[name] for name in expected} == pytest.approx(
+        {name: float(value) for name, value in expected.items()}, abs=2e-6
+    )
+
+
+@pytest.mark.parametrize("classes", [1, 2, 6])
+def test_multi_label_scores_are_those_of_torchmetrics(classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    logits, truth = torch.randn(60, classes, generator=generator), torch.rand(60, classes, generator=generator) < 0.4
+
+    scores = score(logits, truth.float(), Problem.MULTI_LABEL)
+
+    expected = {
+        "exact_match": (logits.sigmoid().gt(0.5) == truth).all(dim=-1).double().mean(),
+        "macro_f1": torchmetrics.multilabel_f1_score(logits, truth.int(), classes, average="macro")
+        if classes > 1
+        else torchmetrics.binary_f1_score(logits.flatten(), truth.int().flatten()),
+        "ece": torchmetrics.binary_calibration_error(logits.sigmoid().flatten(), truth.int().flatten(), n_bins=15),
+    }
+    assert {name: scores[name] for name in expected} == pytest.approx(
+        {name: float(value) for name, value in expected.items()}, abs=2e-6
+    )
+
+
+def test_the_roc_area_of_one_label_is_undefined() -> None:
+    for label in (0, 1):
+        scores = score(torch.randn(5, 2), torch.full((5,), label), Problem.SINGLE_LABEL)
+
+        assert scores["auroc"] is None
+        assert scores["accuracy"] is not None

@@ -1,6 +1,6 @@
 """The Trainer's settings: learning rates, decay, processes, precision, the cache of frozen layers.
 
-Covers training.learning.processes.
+Covers training.learning.processes, training.learning.training_setup.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from training.learning.batches import Collator, RawInputs
 from training.learning.processes import is_main_process
 from training.learning.run_folder import read_json
 from training.learning.runs import build
-from training.learning.trainer import AdapterTrainer, collator_for, schedule, training_arguments
+from training.learning.trainer import AdapterTrainer
+from training.learning.training_setup import collator_for, schedule, training_arguments
 from training.learning.trunk_outputs import TrunkOutputs
 from training.model.objective import Objective
 from training.pipeline.fit import fit

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -195,7 +196,7 @@ def test_a_process_that_is_not_the_first_writes_nothing_of_its_own(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_trunk: bool
 ) -> None:
     """It draws the tables that the first process saves, so it needs no file of them."""
-    for module in ("training.pipeline.fit", "training.learning.trainer"):
+    for module in ("training.pipeline.fit", "training.learning.training_setup"):
         monkeypatch.setattr(f"{module}.is_main_process", lambda: False)
     config = make_config(train={"epochs": 1, "batch_size": 8, "cache_trunk": cache_trunk})
 
@@ -333,3 +334,19 @@ def test_a_run_with_class_weights_differs_from_one_without(
 
     assert all(value.isfinite().all() for value in weighted.values())
     assert not torch.equal(weighted["bias"], plain["bias"])
+
+
+@pytest.mark.parametrize("train", [{}, {"cache_trunk": False}, {"class_weights": "balanced"}], ids=str)
+def test_a_trained_model_that_wins_is_cross_fitted_unless_labels_are_weighted(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(Choice, "best", property(lambda choice: choice.trained))
+    config = make_config(train={"probe": True, "epochs": 1, "batch_size": 8, **train})
+    data, notes = load_data(config), []
+
+    fit(config, data, tmp_path, notes.append)
+
+    items = read_json(tmp_path / "metrics.json")["calibration_items"]["both"]
+    is_cross_fitted = "class_weights" not in train
+    assert (items > len(data.validation.items)) is is_cross_fitted
+    assert any("3 times more" in note for note in notes) is is_cross_fitted

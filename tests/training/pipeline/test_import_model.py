@@ -35,7 +35,7 @@ from tests.conftest import COLORS, picture
 from training.cli import app
 from training.config import TaskConfig, load_config
 from training.errors import SourceError
-from training.export.onnx_graphs import BATCH, to_onnx
+from training.export.onnx_graphs import export_graphs
 from training.learning.runs import build, load_trained
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_checkpoint
@@ -274,8 +274,7 @@ def test_an_unchanged_trunk_stays_shared(served: Served, config_file: Path) -> N
         same = ours.keys() == theirs.keys() and all(value.equal(theirs[name]) for name, value in ours.items())
         assert same == untouched
     if served.made.path.name == "lora":
-        trunk = to_onnx(ordinary.image_trunk, {"pixel_values": torch.zeros(2, 3, 32, 32)}, "image_hidden", [{0: BATCH}])
-        assert blob_of(trunk) == manifest.graphs[Precision.FP32].image_trunk
+        assert blob_of(export_graphs(ordinary)["image_trunk"]) == manifest.graphs[Precision.FP32].image_trunk
 
 
 def test_each_tower_is_split_at_the_first_layer_that_differs(make_config: Make, backbone: Path, tmp_path: Path) -> None:
