@@ -52,6 +52,8 @@ class Loader:
         precision = choose_precision(manifest.graphs, settings.precision, has_cuda())
         check_golden_limits(self._store, manifest, settings)
         graphs = manifest.graphs[precision]
+        needed = [manifest.head, manifest.absent_features, manifest.text.tokenizer, *graphs.blobs().values()]
+        self._store.check(needed)  # before any of them is opened, which takes time
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
             tokenizer = self._tokenizer(manifest.text)
