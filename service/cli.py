@@ -18,6 +18,7 @@ from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
 from service.web.app import create_app
 from service.web.keys import key_line, make_key
+from service.web.operator_signals import OperatorSignals, ignore_operator_signals
 from service.web.server import Server
 
 app = typer.Typer(cls=OneLineUsageErrors, no_args_is_help=True, add_completion=False)
@@ -29,17 +30,23 @@ def main() -> None:
 
 
 def run(**flags: str | None) -> None:
-    """Answer requests over HTTP until SIGTERM or SIGINT."""
+    """Answer requests over HTTP until SIGTERM or SIGINT.
+
+    SIGHUP reads keys and store again. SIGUSR1 logs the stack of every thread.
+    """
+    ignore_operator_signals()  # until the log is configured
     for number in (signal.SIGTERM, signal.SIGINT):  # until the server sets its own handlers
         signal.signal(number, lambda *_: sys.exit(0))
     try:
         settings = read_settings({name: value for name, value in flags.items() if value is not None})
         configure_logging(settings)
+        operator = OperatorSignals()
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
         raise typer.BadParameter(describe_os_error(error) if isinstance(error, OSError) else str(error)) from error
-    Server(service, settings).run()
+    Server(service, settings, operator).run()
+    ignore_operator_signals()  # the end of the interpreter restores the defaults, which end the process
 
 
 def _flags() -> list[inspect.Parameter]:

@@ -100,6 +100,12 @@ def deadline_unreachable(seconds: float) -> ServiceError:
     return ServiceError(Code.DEADLINE_UNREACHABLE, detail, max(1, math.ceil(seconds)))
 
 
+def cut_by_drain() -> ServiceError:
+    """The error for a request that is not answered before the service stops."""
+    detail = "The service stops before the answer is ready; send the request again, to another instance."
+    return ServiceError(Code.DRAINING, detail, retry_after_seconds=1)
+
+
 def no_model() -> ServiceError:
     """The error while no task is loaded."""
     detail = "No task is loaded; publish one with mora-train, or activate one with mora-store."

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AnyUrl,
@@ -20,6 +20,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -43,7 +44,7 @@ class Settings(BaseSettings):
     store: Path = DEFAULT_STORE
     """Folder of the model store."""
     trusted_keys: Path | None = None
-    """File of public keys (PEM), read at start. Only versions that one of these keys signed are served."""
+    """File of public keys (PEM), read at start and on SIGHUP. Only versions that one of them signed are served."""
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 means every interface."""
     port: Port = 8000
@@ -73,7 +74,7 @@ class Settings(BaseSettings):
     drain_delay_seconds: NonNegativeFloat = 5.0
     """Time after SIGTERM in which the service is not ready but still answers, in seconds."""
     drain_seconds: PositiveFloat = 20.0
-    """Deadline for exit after SIGTERM, in seconds, `MORA_DRAIN_DELAY_SECONDS` included."""
+    """Deadline for exit after SIGTERM, in seconds; longer than `MORA_DRAIN_DELAY_SECONDS`, which it includes."""
     poll_seconds: PositiveFloat = 1.0
     """Interval between checks for newly published versions, in seconds."""
     max_pinned_versions: PositiveInt = 2
@@ -151,6 +152,17 @@ class Settings(BaseSettings):
                 raise ValueError("traces need the extra otel (pip install '.[otel]')") from error
         return endpoint
 
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        """Refuse settings of which one makes the other useless."""
+        if self.drain_delay_seconds >= self.drain_seconds:
+            raise _contradiction(self, "drain_delay_seconds", "must be shorter than", "drain_seconds")
+        if self.body_idle_seconds > self.body_seconds and self.model_fields_set >= {"body_idle_seconds"}:
+            raise _contradiction(self, "body_idle_seconds", "must not be longer than", "body_seconds")
+        if self.port == self.metrics_port != 0:
+            raise _contradiction(self, "metrics_port", "must differ from", "port")
+        return self
+
 
 def _listed(value: object) -> tuple[str, ...]:
     """The parts of a text that are separated by commas, or the items of a list. Raises ValueError."""
@@ -175,6 +187,12 @@ def _origin(text: str) -> str:
     return str(url).rstrip("/")
 
 
+def _contradiction(settings: Settings, first: str, relation: str, second: str) -> ValueError:
+    """The error for two settings, with their values."""
+    names = [f"{PREFIX}{name.upper()} ({getattr(settings, name)})" for name in (first, second)]
+    return ValueError(f"{names[0]} {relation} {names[1]}; change one of them")
+
+
 class RaySettings(Settings):
     """Settings of `service.ray_app`, whose replicas Ray Serve starts and stops."""
 
@@ -188,6 +206,12 @@ class RaySettings(Settings):
     """CPUs that a replica reserves, and its `MORA_INTRA_OP_THREADS` and `MORA_PREPARATION_WORKERS` by default."""
     num_gpus: NonNegativeFloat = 0.0
     """GPUs that a replica reserves; 0 hides all GPUs from it."""
+
+    @model_validator(mode="after")
+    def _replicas_agree(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise _contradiction(self, "min_replicas", "must not be more than", "max_replicas")
+        return self
 
 
 def check_names(environment: Iterable[str], settings: type[Settings] = Settings) -> None:
@@ -217,6 +241,8 @@ def read_settings(flags: Mapping[str, object], besides: Collection[str] = ()) ->
         return Settings.model_validate(flags)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"]:  # about several settings, which it names
+            raise ValueError(describe_field_error(first)) from error
         name = str(first["loc"][0])
         flag = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
         raise ValueError(f"{flag}: {describe_field_error(first)}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -157,6 +158,10 @@ class Engine:
     async def refresh(self) -> None:
         """Load versions that were published or activated since the last call."""
         await self._following.run(self.catalog.refresh)
+
+    async def reread(self, trusted_keys: Path | None) -> None:
+        """Read the file of trusted keys again, and try every refused version at the next refresh."""
+        await self._following.run(partial(self.catalog.reread, trusted_keys))
 
     def close(self) -> None:
         """Finish running work and drop waiting work."""

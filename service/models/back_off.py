@@ -30,10 +30,15 @@ class BackOff(Generic[K]):
         self._longest_seconds = longest_seconds
         self._failures: OrderedDict[K, _Failure] = OrderedDict()
 
-    def fail(self, key: K, is_final: bool) -> None:
-        """Record that an attempt failed. After a final failure there is no further attempt."""
+    def fail(self, key: K, is_final: bool, *, is_cheap: bool = False) -> None:
+        """Record that an attempt failed. After a final failure there is no further attempt.
+
+        Args:
+            is_cheap: the attempt took no time, so the next one may start after a second, whatever failed before.
+        """
         before = self._failures.pop(key, None)
-        seconds = min(_FIRST_SECONDS if before is None else 2 * before.seconds, self._longest_seconds)
+        seconds = _FIRST_SECONDS if before is None or is_cheap else 2 * before.seconds
+        seconds = min(seconds, self._longest_seconds)
         next_attempt = math.inf if is_final else time.monotonic() + seconds
         self._failures[key] = _Failure(seconds, next_attempt)
         if len(self._failures) > _MOST_KEYS:

@@ -6,32 +6,41 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import Gauge
 
-from model_store import CorruptError, NotFoundError, Store, StoreError
+from model_store import Manifest, NotFoundError, Store, StoreError, UntrustedError
 from service.api.answers import Refusal
 from service.errors import Code, ServiceError, no_model, unknown_version
-from service.models.back_off import BackOff
 from service.models.loaded_model import Model
 from service.models.loading import Loader
-from service.models.refusal import RefusedError, ShortageError, is_final, reason_of, refusing
+from service.models.refusal import RefusedError, ShortageError, refusing
+from service.models.refusals import Refusals
+from service.models.store_view import Pointer, StoreView
 from service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 _FAILED = "This version failed its checks when it was loaded; leave `version` out to use the live one."
 
 
+class _Pinned(NamedTuple):
+    model: Model
+    stamp: object  # of its manifest
+
+
 class Catalog:
-    """The loaded models. `refresh`, `pinned` and `recheck` block, and each may be called from a thread of its own.
+    """The loaded models. `refresh`, `reread`, `pinned` and `recheck` block, and may be called from several threads.
 
     Versions are loaded outside of the lock, so that `refresh` never waits for a version that a client pins.
 
-    A task stays loaded when its folder or the whole store disappears: an answer from the last good version is better
-    than none. Only `mora-store withdraw` ends its answers. An intact version that fails its checks is refused for good.
-    After any other failure the version is tried again: the live one by `refresh`, within `retry_seconds`, and a pinned
-    one for the next request after that time. Pinned requests do not change the time of the live version's next attempt.
+    A task stays loaded while the store or a part of it is missing, cannot be read or is damaged: an answer from the
+    last good version is better than none. `mora-store withdraw` ends its answers, and so does the removal of its folder
+    from a store that can be read. An intact version that fails its checks is refused until its manifest changes. After
+    any other failure the version is tried again (`Refusals`): the live one by `refresh`, and a pinned one for the next
+    request after that time. Pinned requests do not change the time of the live version's next attempt.
 
     Attributes:
         live: the live models by task. The mapping is replaced, never changed.
@@ -45,11 +54,10 @@ class Catalog:
         self._metrics = metrics
         self._max_pinned_versions = max_pinned_versions
         self.live: Mapping[str, Model] = {}
-        self._pinned: OrderedDict[tuple[str, int], Model] = OrderedDict()
-        self._pointers: dict[str, int | None] = {}  # `live` of each task at the last refresh; None: unreadable
-        self._refusals: dict[str, Refusal] = {}  # of the versions that `live` points to now
-        self._live_attempts = BackOff[str](retry_seconds)  # of the version that `live` points to
-        self._pinned_attempts = BackOff[tuple[str, int | None]](retry_seconds)
+        self._pinned: OrderedDict[tuple[str, int], _Pinned] = OrderedDict()
+        self._view = StoreView(store, metrics)
+        self._pointers: dict[str, Pointer] = {}  # at the last refresh
+        self._refusals = Refusals(metrics, retry_seconds)
         self._lock = threading.Lock()  # held while attributes change
 
     def find(self, task: str | None) -> Model:
@@ -69,7 +77,7 @@ class Catalog:
 
     def refusal(self, task: str) -> Refusal | None:
         """The reason why the version that is live in the store does not answer; None if it does."""
-        return self._refusals.get(task)
+        return self._refusals.of_live(task)
 
     def loaded(self, task: str, version: int) -> Model | None:
         """A version, if it is live or pinned already.
@@ -77,21 +85,24 @@ class Catalog:
         Raises ServiceError `version_refused` if loading it failed and the next attempt is not due.
         """
         live = self.live.get(task)
-        model = live if live and live.manifest.version == version else self._pinned.get((task, version))
-        if model is None and self._pinned_attempts.is_waiting((task, version)):
+        if live and live.manifest.version == version:
+            return live
+        if pinned := self._pinned.get((task, version)):
+            return pinned.model
+        if self._refusals.is_waiting(task, version):
             raise ServiceError(Code.VERSION_REFUSED, _FAILED)
-        return model
+        return None
 
     def pinned(self, task: str, version: int) -> Model:
         """A version of a loaded task, loaded now if necessary; the oldest pinned version is evicted. Blocking."""
         if loaded := self.loaded(task, version):
             return loaded
-        model = self._load_pinned(task, version)
+        stamp, model = self._load_pinned(task, version)
         with self._lock:
             if loaded := self.loaded(task, version):  # it became live meanwhile
                 return loaded
             if task in self.live:  # else the task was withdrawn meanwhile
-                self._pinned[task, version] = model
+                self._pinned[task, version] = _Pinned(model, stamp)
             if len(self._pinned) > self._max_pinned_versions:
                 self._pinned.popitem(last=False)
         _log.info("model_pinned", task=task, version=version)
@@ -113,41 +124,72 @@ class Catalog:
                 self._withdraw(model, error)
 
     def refresh(self) -> None:
-        """Load versions that were published or activated since the last call. Blocking."""
-        for task in self._store.tasks():
+        """Load versions that were published or activated since the last call, and drop removed tasks. Blocking."""
+        entries = self._view.entries(self.live)
+        if entries is None:
+            return
+        for task in sorted({*self.live, *self._pointers, *self._refusals.tasks()}.difference(entries)):
+            if (version := self._end(task)) is not None:
+                _log.info("task_removed", task=task, version=version)
+            self._pointers.pop(task, None)
+        for task in entries:
             self._follow(task)
+        self._drop_replaced_pins()
+        self._view.conclude(self._refusals.unreadable())
+
+    def reread(self, trusted_keys: Path | None) -> None:
+        """Have the next refresh try every refused version, as at a start. Blocking.
+
+        Args:
+            trusted_keys: the file of them, which is read again. Versions that none of them signed are unloaded.
+        """
+        if trusted_keys is not None:
+            self._view.reread_trusted_keys(trusted_keys)
+        for model in [*self.live.values(), *(pinned.model for pinned in self._pinned.values())]:
+            try:
+                self._store.manifest(model.manifest.task, model.manifest.version)
+            except UntrustedError as error:
+                with self._lock:
+                    self._withdraw(model, error)
+            except StoreError:
+                pass  # says nothing about its signature
+        self._refusals.retry_all()
+        self._pointers = dict.fromkeys(self._pointers, Pointer())
 
     def _follow(self, task: str) -> None:
-        pointer = problem = None
-        try:
-            if self._store.is_withdrawn(task):
-                with self._lock:
-                    self._withdraw_task(task)
-            pointer = self._store.live(task)
-        except NotFoundError:  # a folder that is not a task, or a task that was just removed
-            pass
-        except CorruptError as error:
-            problem = error
-        if task not in self._pointers or self._pointers[task] != pointer:
-            self._pointers[task] = pointer
-            self._live_attempts.forget(task)
-        elif not self._live_attempts.is_due(task):
+        before, pointer = self._pointers.get(task), self._view.pointer(task, task in self.live)
+        self._pointers[task] = pointer
+        if pointer != before:
+            self._refusals.retry_live(task)
+        elif not self._refusals.is_live_due(task):
             return
-        if problem is not None:
+        if pointer.error is not None:
             with self._lock:
-                self._refuse(task, pointer, problem, is_live=True)
-        elif pointer is not None and (task not in self.live or self.live[task].manifest.version != pointer):
-            self._switch(task, pointer)
-        elif self._refusals.pop(task, None):
-            self._live_attempts.forget(task)
-            self._metrics.model_refused.labels(task).set(0)
+                self._refusals.refuse_live(task, pointer.live, pointer.error)
+        elif pointer.live is not None:
+            self._switch(task, pointer.live)
+        elif pointer.is_withdrawn:
+            if (version := self._end(task)) is not None:
+                _log.info("task_withdrawn", task=task, version=version)
+        else:
+            with self._lock:
+                self._refusals.clear_live(task)
 
-    def _withdraw_task(self, task: str) -> None:
-        for key in [key for key in self._pinned if key[0] == task]:
-            del self._pinned[key]
-        if task in self.live:
-            model = self._remove_live(task)
-            _log.info("task_withdrawn", task=task, version=model.manifest.version)
+    def _end(self, task: str) -> int | None:
+        """Stop answering for a task. Returns the version that answered."""
+        with self._lock:
+            self._refusals.clear_live(task)
+            for key in [key for key in self._pinned if key[0] == task]:
+                del self._pinned[key]
+            self._metrics.forget_task(task)
+            return self._remove_live(task).manifest.version if task in self.live else None
+
+    def _drop_replaced_pins(self) -> None:
+        """Let the next request for a pinned version load it again if its manifest may have changed."""
+        for key, pinned in list(self._pinned.items()):
+            if self._view.stamp(*key) not in (None, pinned.stamp):
+                with self._lock:
+                    self._pinned.pop(key, None)
 
     def _remove_live(self, task: str) -> Model:
         model = self.live[task]
@@ -157,17 +199,20 @@ class Catalog:
 
     def _switch(self, task: str, version: int) -> None:
         try:
-            model = self._pinned.get((task, version)) or self._load(task, version)
+            with refusing("load"):
+                manifest = self._store.manifest(task, version)
+            model = self._loaded_from(manifest) or self._load(task, version)
         except (StoreError, RefusedError) as error:
             with self._lock:
-                self._refuse(task, version, error, is_live=True)
+                self._refusals.refuse_live(task, version, error)
             return
         with self._lock:
+            self._refusals.clear_live(task)
             before = self.live.get(task)
+            if before is model:
+                return
             self.live = {**self.live, task: model}
             self._pinned.pop((task, version), None)
-            self._refusals.pop(task, None)
-            self._live_attempts.forget(task)
             self._metrics.model_refused.labels(task).set(0)
             if before is not None:
                 self._show(before, is_live=False)
@@ -182,40 +227,41 @@ class Catalog:
             else:
                 gauge.remove(*labels)
 
+    def _loaded_from(self, manifest: Manifest) -> Model | None:
+        """The model of this very manifest, which names all content, if it is loaded. Another store may have another."""
+        pinned = self._pinned.get((manifest.task, manifest.version))
+        candidates = (self.live.get(manifest.task), pinned and pinned.model)
+        return next((model for model in candidates if model is not None and model.manifest == manifest), None)
+
     def _withdraw(self, model: Model, error: StoreError | RefusedError) -> None:
         task, version = model.manifest.task, model.manifest.version
         self._pinned.pop((task, version), None)
-        self._refuse(task, version, error, is_live=self._pointers.get(task) == version)
+        if self._pointers.get(task, Pointer()).live == version:
+            self._refusals.refuse_live(task, version, error)
+        else:
+            self._refusals.refuse(task, version, error)
         if self.live.get(task) is model:
             self._remove_live(task)
 
-    def _load_pinned(self, task: str, version: int) -> Model:
+    def _load_pinned(self, task: str, version: int) -> tuple[object, Model]:
+        """The stamp of a version's manifest, and its model. Raises ServiceError."""
         try:
-            return self._load(task, version)
+            return self._view.stamp(task, version), self._load(task, version)
         except NotFoundError as error:
             raise unknown_version() from error
         except (StoreError, RefusedError) as error:
             with self._lock:
-                self._refuse(task, version, error, is_live=False)
+                self._refusals.refuse(task, version, error)
             raise ServiceError(Code.VERSION_REFUSED, _FAILED) from error
 
     def _load(self, task: str, version: int) -> Model:
         start = time.perf_counter()
         with refusing("load"):
             model = self.loader.load(task, version)
-        self._pinned_attempts.forget((task, version))
+        self._refusals.forget(task, version)
         self._metrics.model_load_duration.observe(time.perf_counter() - start)
         self._metrics.model_loads.labels(task, "loaded").inc()
         return model
-
-    def _refuse(self, task: str, version: int | None, error: StoreError | RefusedError, is_live: bool) -> None:
-        if is_live:
-            self._refusals[task] = Refusal(version, reason_of(error))
-            self._metrics.model_refused.labels(task).set(1)
-            self._live_attempts.fail(task, is_final(error))
-        self._pinned_attempts.fail((task, version), is_final(error))
-        self._metrics.model_loads.labels(task, "refused").inc()
-        _log.error("model_refused", task=task, version=version, reason=reason_of(error), problem=str(error))
 
 
 def _series(metrics: Metrics, model: Model) -> Iterator[tuple[Gauge, tuple[str, ...]]]:

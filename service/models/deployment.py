@@ -44,8 +44,17 @@ class DeployedStore(Store):
         super().__init__(root, trusted)
         self._deployed = deployed
 
-    def tasks(self) -> list[str]:
+    def entries(self) -> list[str]:
         return sorted(self._deployed)
+
+    def tasks(self) -> list[str]:
+        return self.entries()
+
+    def folder_id(self) -> tuple[int, int]:
+        return (0, 0)  # the same until the next deployment
+
+    def stamp(self, task: str, version: int) -> tuple[int, ...] | None:
+        return ()  # as above
 
     def versions(self, task: str) -> list[int]:
         return [self._deployed[task].version] if task in self._deployed else []

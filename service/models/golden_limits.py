@@ -44,7 +44,7 @@ def check_live_versions(store: Store, settings: Settings) -> None:
 
     A version that cannot be read passes: the catalog reports it and tries again.
     """
-    with suppress(OSError):
+    with suppress(OSError, StoreError):
         for task in store.tasks():
             with suppress(StoreError, OSError, RefusedError):
                 _check_live_version(store, task, settings)

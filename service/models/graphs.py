@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import mmap
 import os
 import threading
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ _NO_CUDA = (
     "there is a GPU, but ONNX Runtime cannot use it; install CUDA 13 and cuDNN 9 (pip install '.[gpu,cuda]'), "
     "or hide the GPU with CUDA_VISIBLE_DEVICES="
 )
+_THREAD_BYTES = 16 * 2**20  # of address space that are free before a thread starts: its stack, and its first steps
 _IMAGE_HIDDEN = Port("image_hidden", "tensor(float)", 3)  # (B, N, Dv)
 _TEXT_HIDDEN = Port("text_hidden", "tensor(float)", 3)  # (B, L, Dt)
 IMAGE_TRUNK = Contract((Port("pixel_values", "tensor(float)", 4),), _IMAGE_HIDDEN)
@@ -198,15 +200,17 @@ def _share_arena() -> None:
 def _check_threads(count: int) -> None:
     """Start and end `count` threads. Raises ShortageError.
 
-    ONNX Runtime never returns if the system refuses only some of the threads of a session.
+    ONNX Runtime never returns if the system refuses only some of the threads of a session. Nor does `Thread.start` if
+    the new thread lacks memory for its first steps.
     """
     let_go, started = threading.Event(), list[threading.Thread]()
     try:
         for _ in range(count):
+            mmap.mmap(-1, _THREAD_BYTES).close()
             thread = threading.Thread(target=let_go.wait)
             thread.start()
             started.append(thread)
-    except (RuntimeError, MemoryError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         cure = "raise the limits of threads and memory, or lower MORA_INTRA_OP_THREADS"
         raise ShortageError(f"a graph needs {count} threads, and only {len(started)} start; {cure}") from error
     finally:

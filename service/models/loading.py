@@ -91,6 +91,10 @@ class Loader:
     def _open(self, manifest: Manifest, towers: dict[TowerName, Execution]) -> Model:
         """Open a version and check it. Raises as `load`."""
         settings = self._settings
+        needed = [manifest.head, manifest.absent_features, manifest.text.tokenizer]
+        for execution in towers.values():
+            needed += manifest.graphs[execution.precision].blobs().values()
+        self._store.check(needed)  # before any of them is opened, which takes time
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
             tokenizer = self._tokenizer(manifest.text)

@@ -7,6 +7,7 @@ import os
 import select
 import sys
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import structlog
@@ -28,7 +29,8 @@ class LogLines(logging.Handler):
         super().__init__()
         self._refused = 0  # for lack of room
         self._failed = 0  # to be written
-        self._lines: SimpleQueue[bytes | None] = SimpleQueue()  # a destructor that logs cannot deadlock in it
+        # Nothing that interrupts a thread within it can deadlock: a destructor that logs, a signal handler.
+        self._lines: SimpleQueue[bytes | Callable[[], None] | None] = SimpleQueue()
         self._writer = threading.Thread(target=self._write_lines, name="mora-log", daemon=True)
         self._writer.start()
 
@@ -47,6 +49,10 @@ class LogLines(logging.Handler):
         """Number of lines that were not written."""
         return self._refused + self._failed
 
+    def call(self, job: Callable[[], None]) -> None:
+        """Have the thread call a function, which may log. Safe in a signal handler."""
+        self._lines.put(job)
+
     def close(self) -> None:
         """Write the lines that wait, if that takes no longer than a second. Later lines are not written."""
         self._lines.put(None)
@@ -56,6 +62,12 @@ class LogLines(logging.Handler):
     def _write_lines(self) -> None:
         reported = 0
         while (line := self._lines.get()) is not None:
+            if not isinstance(line, bytes):
+                try:
+                    line()
+                except Exception:
+                    _log.exception("call_failed")
+                continue
             try:
                 _write(line)
             except OSError:  # nobody reads the pipe any more, the disk is full
@@ -79,4 +91,14 @@ def _write(line: bytes) -> None:
 
 def dropped_lines() -> int:
     """Log lines of this process that were dropped."""
-    return sum(handler.dropped for handler in logging.getLogger().handlers if isinstance(handler, LogLines))
+    return sum(handler.dropped for handler in _handlers())
+
+
+def call_on_log_thread(job: Callable[[], None]) -> None:
+    """Have the thread that writes the log call a function. Safe in a signal handler."""
+    for handler in _handlers():
+        handler.call(job)
+
+
+def _handlers() -> list[LogLines]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, LogLines)]

@@ -70,6 +70,9 @@ class Metrics:
             "mora_log_lines_dropped", "Log lines dropped because standard error took none."
         )
         self._dropped_lines = 0  # of them counted
+        self.store_seconds_since_read = gauge(
+            "mora_store_seconds_since_read", "Seconds since the store was last read without an error."
+        )
         self.model_loads = counter("mora_model_loads", "Versions loaded or refused.", ["task", "result"])
         self.model_refused = gauge(
             "mora_model_refused",
@@ -141,6 +144,13 @@ class Metrics:
                 self.training_confidence.remove(*series)
             else:
                 self.training_confidence.labels(*series).set(confidence)
+
+    def forget_task(self, task: str) -> None:
+        """Remove the gauges of a task that is no longer served, so that no alert compares them with live traffic."""
+        self.model_refused.remove(task)
+        for pattern in Pattern:
+            self.training_modality_ratio.remove(task, pattern)
+            self.training_confidence.remove(task, pattern)
 
 
 async def watch_event_loop_lag(gauge: Gauge) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
-import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
@@ -15,7 +15,6 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 
 from model_store import Store, read_trusted_keys
-from model_store.messages import describe_os_error
 from service.errors import Code, ServiceError
 from service.inference.engine import Engine
 from service.models.catalog import Catalog
@@ -33,6 +32,7 @@ from service.web.described_app import DescribedApp
 from service.web.docs_page import add_docs
 from service.web.head_as_get import HeadAsGet
 from service.web.hosts import AllowedHosts
+from service.web.inflight import InflightRequests
 from service.web.keys import ApiKeys
 from service.web.observation import Observation
 from service.web.parsing import RequestParser
@@ -40,11 +40,11 @@ from service.web.path_prefix import PathPrefix, check_prefix
 from service.web.problems import problem_response
 from service.web.query import refuse_query
 from service.web.rate_limit import RateLimit
+from service.web.rounds import Rounds
 from service.web.routes import check_scope, router, scrape
 from service.web.showcase import Showcase
 from service.web.slow_bodies import SlowBodies
 
-_log = structlog.get_logger()
 # FastAPI's own spans and logs hold paths, queries and error messages, which contain input. Those of Tracing do not.
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 _KEYS_SECONDS = 1.0
@@ -72,14 +72,14 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         app.state.engine = engine = Engine(catalog, settings, metrics)
         app.state.parser = parser = RequestParser(settings, metrics, limit)
         app.state.showcase = showcase = Showcase(catalog, source, settings.queue_size)
-        await _refresh(engine)
+        following = Rounds(partial(_follow, engine, settings.trusted_keys), settings.poll_seconds)
+        await following.once()
         await metrics.scrape()  # so that its thread runs even if threads are short later
-        watchers = [
-            asyncio.create_task(_repeat(partial(_refresh, engine), settings.poll_seconds)),
-            asyncio.create_task(watch_event_loop_lag(metrics.event_loop_lag)),
-        ]
+        app.state.rounds = [following]
         if keys is not None:
-            watchers.append(asyncio.create_task(_repeat(partial(asyncio.to_thread, keys.refresh), _KEYS_SECONDS)))
+            app.state.rounds.append(Rounds(lambda _: asyncio.to_thread(keys.refresh), _KEYS_SECONDS))
+        watchers = [asyncio.create_task(rounds.run()) for rounds in app.state.rounds]
+        watchers.append(asyncio.create_task(watch_event_loop_lag(metrics.event_loop_lag)))
         yield
         for watcher in watchers:
             watcher.cancel()
@@ -102,6 +102,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     app.state.metrics = metrics
+    app.state.inflight = InflightRequests()
     app.include_router(router)
     app.include_router(open_inference.router)
     if settings.metrics_port is None:
@@ -133,7 +134,7 @@ def _add_middleware(
     app.add_middleware(SlowBodies, **limits, metrics=metrics)
     hosts = AllowedHosts(settings.allowed_hosts)
     app.add_middleware(Access, hosts=hosts, keys=keys, limit=limit, open_paths=page.page_paths())
-    app.add_middleware(Observation, metrics=metrics, timeout_ms=settings.timeout_ms)
+    app.add_middleware(Observation, metrics=metrics, inflight=app.state.inflight, timeout_ms=settings.timeout_ms)
     close_traces = _trace(app, settings)
     if settings.root_path:
         check_prefix(settings.root_path, [route.path or "/" for route in iter_route_contexts(app.routes)])
@@ -154,20 +155,15 @@ def _trace(app: FastAPI, settings: Settings) -> Callable[[], None]:
     return partial(close, provider)
 
 
-async def _repeat(job: Callable[[], Awaitable[None]], seconds: float) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        await job()
+async def _follow(engine: Engine, trusted_keys: Path | None, rereads: bool) -> None:
+    """Load new versions.
 
-
-async def _refresh(engine: Engine) -> None:
-    """Load new versions. After an error the loaded models keep answering, and the next refresh tries again."""
-    try:
-        await engine.refresh()
-    except OSError as error:
-        _log.error("store_unreadable", problem=describe_os_error(error))
-    except Exception:
-        _log.exception("store_unreadable")
+    Args:
+        rereads: whether to read the file of trusted keys again, and to try every refused version again.
+    """
+    if rereads:
+        await engine.reread(trusted_keys)
+    await engine.refresh()
 
 
 async def _on_http_exception(request: Request, error: HTTPException) -> Response:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.errors import Code, ServiceError, queue_full
+from service.errors import Code, ServiceError, cut_by_drain, queue_full
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
@@ -189,6 +189,22 @@ class Connection(HttpToolsProtocol):
         if self.is_answering and not self.cycle.response_started:
             self.cycle.keep_alive = False
 
+    def shutdown(self) -> None:
+        """End the connection, but not in the middle of a request's headers."""
+        if not self._sends_headers:
+            super().shutdown()
+
+    def cut(self) -> bool:
+        """Answer `503 draining` to a request whose headers are still arriving. Returns whether there is one."""
+        if self._sends_headers:
+            self._refuse(cut_by_drain())
+            return True
+        return False
+
+    @property
+    def _sends_headers(self) -> bool:
+        return self._held_bytes > 0 and not self.is_answering and not self.is_refused
+
     def data_received(self, data: bytes) -> None:
         if self._fault is not None or self.transport.is_closing():
             self._drop(data)
@@ -347,7 +363,7 @@ class Connection(HttpToolsProtocol):
 
     def _may_still_send(self) -> bool:
         is_unread = self._body_since is not None or self._fault is not None
-        return is_unread and not self.server_state.draining and not self._is_over_limit
+        return is_unread and not self._is_over_limit
 
     def _drop(self, data: bytes) -> None:
         self._body_bytes += len(data)

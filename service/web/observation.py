@@ -7,9 +7,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import internal
+from service.errors import ServiceError, internal
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import SAFE_ID, RequestRecord
+from service.web.inflight import InflightRequests
 from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.problems import problem_response
 
@@ -22,12 +23,16 @@ class Observation:
 
     Args:
         timeout_ms: deadline of a request until its body sets another, counted from its arrival.
+        inflight: ends requests at the end of the drain.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, timeout_ms: int) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, timeout_ms: int, inflight: InflightRequests | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._timeout_ms = timeout_ms
+        self._inflight = inflight or InflightRequests()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,16 +53,22 @@ class Observation:
 
     async def _answer(self, scope: Scope, receive: Receive, response: _Response) -> None:
         try:
-            await self._app(scope, receive, response.send)
+            with self._inflight.cuttable():
+                await self._app(scope, receive, response.send)
+            return
         except ClientDisconnect:
             response.status = _CLIENT_GONE
             self._metrics.client_gone.inc()
+            return
+        except ServiceError as cut:
+            error = cut
         except Exception:
             _log.exception("internal_error", request_id=response.record.request_id)
             if response.status is not None:  # the answer has begun, so the client learns it from the closed connection
                 raise
             error = internal()
-            response.record.problem = error.code.reason
+        response.record.problem = error.code.reason
+        if response.status is None:
             await problem_response(error, response.record.request_id, path=scope["path"])(scope, receive, response.send)
 
 

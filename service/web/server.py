@@ -26,6 +26,7 @@ from service.telemetry.metrics import Metrics
 from service.web.connections import (
     BACKLOG,
     METRICS_CONNECTIONS,
+    Connection,
     Connections,
     metrics_connection_limits,
     raise_file_limit,
@@ -33,12 +34,13 @@ from service.web.connections import (
 from service.web.exit_timer import ExitTimer
 from service.web.hosts import AllowedHosts
 from service.web.monitoring_paths import METRICS
+from service.web.operator_signals import OperatorSignals
 from service.web.problems import problem_response
 from service.web.small_reads import SmallReads
 
 _log = structlog.get_logger()
 _TICKS_PER_SECOND = 10  # uvicorn's
-_CLOSING_SECONDS = 1  # at the end of the drain, to close the remaining connections
+_CLOSING_SECONDS = 1.0  # at the end of the drain, to answer the remaining requests with a problem
 
 
 class Server(uvicorn.Server):
@@ -46,14 +48,16 @@ class Server(uvicorn.Server):
 
     After SIGTERM it reports not ready but answers for `drain_delay_seconds`, so that load balancers can react. A second
     signal, or Ctrl-C, skips this delay; one more Ctrl-C ends the process at once. Then the server closes its ports and
-    finishes the requests in flight. The process ends at the latest `drain_seconds` after the signal. A signal
-    during the loading of models ends it at once.
+    finishes the requests in flight. Those that are not answered shortly before `drain_seconds` after the signal get
+    `503 draining`. At `drain_seconds` the process ends in any case. A signal during the loading of models ends it at
+    once.
     """
 
-    def __init__(self, service: FastAPI, settings: Settings) -> None:
+    def __init__(self, service: FastAPI, settings: Settings, operator: OperatorSignals | None = None) -> None:
         super().__init__(_config(service, settings.host, settings.port))
         self._service = service
         self._settings = settings
+        self._operator = operator
         files, needed = raise_file_limit(settings.max_connections + METRICS_CONNECTIONS)
         if files < needed:
             cure = f"raise it (`ulimit -n {needed}`, LimitNOFILE={needed}), or lower MORA_MAX_CONNECTIONS"
@@ -68,6 +72,8 @@ class Server(uvicorn.Server):
         self._exit_timer = ExitTimer()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._operator is not None:
+            self._operator.loop = asyncio.get_running_loop()
         await self._check_address()
         await super().startup(sockets)
         urls = {"url": _url(self.servers[0])}
@@ -95,8 +101,11 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         if counter % _TICKS_PER_SECOND == 0:
-            self._connections.close_slow()
-            self._metrics_connections.close_slow()
+            self._close_slow()
+        if self._operator is not None and self._operator.take_reading():
+            _log.info("rereading")
+            for rounds in self._service.state.rounds:
+                rounds.ask()
         if self._stop_requested is not None:
             if not self._drain_has_begun:  # not in the signal handler, where logging is unsafe
                 self._drain_has_begun = True
@@ -108,10 +117,37 @@ class Server(uvicorn.Server):
         return ends
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.config.timeout_graceful_shutdown = max(0, int(self._seconds_left()) - _CLOSING_SECONDS)
-        for connection in list(self._metrics_connections.connections):
+        """uvicorn's shutdown, but with an answer to each request that is cut."""
+        self._stop_requested = self._stop_requested or time.monotonic()
+        for server in self.servers:
+            server.close()
+        for connection in self._all_connections():
             connection.shutdown()
-        await super().shutdown(sockets)
+        closing_seconds = min(_CLOSING_SECONDS, self._settings.drain_seconds / 10)
+        await self._wait_for_answers(closing_seconds)
+        if not self.force_exit:
+            cut = self._service.state.inflight.cut()
+            cut += sum(connection.cut() for connection in self._all_connections())
+            if cut:
+                _log.warning("requests_cut", requests=cut)
+                await self._wait_for_answers(closing_seconds / 2)
+            await self.lifespan.shutdown()
+
+    async def _wait_for_answers(self, until_seconds: float) -> None:
+        """Wait until every connection is closed, at most until so many seconds before the end of the drain."""
+        while self._all_connections() or self._connections.tasks:
+            seconds = self._seconds_left() - until_seconds
+            if self.force_exit or seconds <= 0:
+                return
+            await asyncio.sleep(min(1 / _TICKS_PER_SECOND, seconds))
+            self._close_slow()
+
+    def _close_slow(self) -> None:
+        for connections in (self._connections, self._metrics_connections):
+            connections.close_slow()
+
+    def _all_connections(self) -> list[Connection]:
+        return [*self._connections.connections, *self._metrics_connections.connections]
 
     @property
     def engine(self) -> Engine:

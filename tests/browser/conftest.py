@@ -54,7 +54,11 @@ def serving() -> Iterator[Callable[..., Server]]:
     """`serving(store, **settings)`: a service in this process, on the port `server.servers[0]` has."""
     with ExitStack() as stack:
         yield lambda store, **settings: stack.enter_context(
-            _serving(Settings(store=store.root, port=0, intra_op_threads=1, drain_seconds=2, **settings))
+            _serving(
+                Settings(
+                    store=store.root, port=0, intra_op_threads=1, drain_delay_seconds=0, drain_seconds=2, **settings
+                )
+            )
         )
 
 

@@ -187,7 +187,7 @@ def server() -> Iterator[Callable[..., Running]]:
 def module_server() -> Iterator[Callable[..., Running]]:
     """`server` for fixtures that the tests of a module share."""
     with ExitStack() as stack:
-        yield lambda store, **settings: stack.enter_context(_running(store.root, settings))
+        yield lambda store, planted="", **settings: stack.enter_context(_running(store.root, settings, planted))
 
 
 @pytest.fixture(scope="module")

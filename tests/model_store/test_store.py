@@ -5,12 +5,14 @@ Covers model_store.errors.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from model_store import (
     Pattern,
     Precision,
     Store,
+    activate,
     blob_of,
     collect_garbage,
     publish,
@@ -210,13 +213,10 @@ def test_a_dangling_live_symlink_is_an_error(store, published):
 
 
 @pytest.mark.parametrize("name", ["tasks/fruit/1/manifest.json", "tasks/fruit/live", "blob"])
-@pytest.mark.parametrize("kind", ["hard link", "fifo", "socket", "folder", "device"])
-def test_only_regular_files_with_one_hard_link_are_read(store, published, tmp_path, monkeypatch, name, kind):
+@pytest.mark.parametrize("kind", ["fifo", "socket", "folder", "device"])
+def test_only_regular_files_are_read(store, published, monkeypatch, name, kind):
     path = blob_path(store, published) if name == "blob" else store.root / name
-    if kind == "hard link":
-        os.link(path, tmp_path / "a foreign name")
-    else:
-        path.unlink()
+    path.unlink()
     if kind == "fifo":
         os.mkfifo(path)  # opening it for reading would wait for ever
     elif kind == "socket":
@@ -229,6 +229,128 @@ def test_only_regular_files_with_one_hard_link_are_read(store, published, tmp_pa
         path.symlink_to("/dev/zero")
 
     assert reason_of_refusal(store) == "link"
+
+
+@pytest.mark.parametrize(
+    "name", ["tasks/fruit/1/manifest.json", "tasks/fruit/1/manifest.sha256", "tasks/fruit/live", "blob"]
+)
+def test_a_file_with_several_hard_links_is_read_as_long_as_its_content_holds(store, published, tmp_path, name):
+    path = blob_path(store, published) if name == "blob" else store.root / name
+    os.link(path, tmp_path / "backup")
+    assert store.verify("fruit") == published
+
+    (tmp_path / "backup").write_bytes(b"?" * path.stat().st_size)
+
+    assert reason_of_refusal(store) in ("manifest", "sha256")
+
+
+def test_a_copy_by_hard_links_is_whole_and_stays_it(store, draft, published, tmp_path):
+    subprocess.run(["cp", "-al", str(store.root), str(tmp_path / "copy")], check=True)
+    copy = Store(tmp_path / "copy")
+
+    publish(store, *draft())
+    activate(store, "fruit", 1)
+    collect_garbage(store)
+
+    assert (copy.live("fruit"), copy.versions("fruit"), copy.verify("fruit")) == (1, [1], published)
+    assert store.verify("fruit", 2).version == 2
+
+
+def denying(monkeypatch, name: str, code: int) -> None:
+    """Have the system refuse to look at entries of this name."""
+
+    def denied(real):
+        def call(path, *arguments, **options):
+            if Path(path).name == name:
+                raise OSError(code, "denied")
+            return real(path, *arguments, **options)
+
+        return call
+
+    for function in ("stat", "lstat", "iterdir"):
+        monkeypatch.setattr(Path, function, denied(getattr(Path, function)))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("live", lambda store: store.live("fruit")),
+        ("withdrawn", lambda store: store.is_withdrawn("fruit")),
+        ("newest", lambda store: store.newest("fruit")),
+        ("fruit", lambda store: store.versions("fruit")),
+        ("fruit", lambda store: store.tasks()),
+        ("tasks", lambda store: store.tasks()),
+        ("tasks", lambda store: store.entries()),
+        ("tasks", lambda store: store.folder_id()),
+        ("manifest.sha256", lambda store: store.verify("fruit")),
+        ("manifest.sig", lambda store: store.signature("fruit", 1)),
+    ],
+)
+def test_an_entry_that_cannot_be_looked_at_is_not_taken_for_a_missing_one(
+    store, published, monkeypatch, code, name, read
+):
+    denying(monkeypatch, name, code)
+
+    with pytest.raises(CorruptError) as caught:
+        read(store)
+
+    assert caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize("make", [lambda root: None, Path.mkdir])
+def test_a_folder_that_is_no_store_has_no_tasks_and_is_told_from_an_empty_store(tmp_path, make):
+    make(tmp_path / "store")
+    store = Store(tmp_path / "store")
+
+    assert store.tasks() == []
+    with pytest.raises(CorruptError, match="mount the store there") as caught:
+        store.entries()
+    assert caught.value.reason == "missing"
+    (tmp_path / "store/tasks").mkdir(parents=True)
+    assert store.entries() == []
+
+
+CHANGES = {
+    "unlinked": ("missing", Path.unlink),
+    "cut": ("size", lambda path: os.truncate(path, path.stat().st_size - 1)),
+    "longer": ("size", lambda path: os.truncate(path, path.stat().st_size + 1)),
+    "a folder": ("link", lambda path: (path.unlink(), path.mkdir())),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_check_finds_a_fault_without_reading(store, published, monkeypatch, name):
+    monkeypatch.setattr("model_store.store.read_beneath", None)
+    store.check(published.blobs())
+    reason, change = CHANGES[name]
+    change(blob_path(store, published))
+
+    with pytest.raises(CorruptError) as caught:
+        store.check(published.blobs())
+    assert caught.value.reason == reason
+
+
+def test_a_blob_that_was_found_damaged_counts_as_damaged_until_it_changes(store, published, monkeypatch):
+    path = blob_path(store, published)
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content)))
+    store.check(published.blobs())
+    for attempt in (store.read, store.read):
+        with pytest.raises(CorruptError):
+            attempt(published.head)
+    with pytest.raises(CorruptError, match="another SHA-256"):
+        store.check(published.blobs())
+
+    path.write_bytes(content)
+    store.check(published.blobs())
+
+    path.write_bytes(bytes(len(content)))
+    with pytest.raises(CorruptError):
+        store.read(published.head)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 31)
+    store.check(published.blobs())
 
 
 @pytest.mark.parametrize("size", [2**31, 2**63 - 1, 2**63, 10**30])

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.cores import usable_cores
-from service.settings import Settings, check_names, read_settings
+from service.settings import RaySettings, Settings, check_names, read_settings
 
 
 def test_every_setting_is_described():
@@ -134,3 +134,51 @@ def test_allowed_hosts_are_names_separated_by_commas(monkeypatch, text, hosts):
 def test_a_host_that_cannot_match_is_a_start_up_error(text):
     with pytest.raises(ValueError, match=r"^--allowed-hosts \(MORA_ALLOWED_HOSTS\): [^\n]+$"):
         read_settings({"allowed_hosts": text})
+
+
+CONTRADICTIONS = [
+    ({"drain_delay_seconds": 20}, ["MORA_DRAIN_DELAY_SECONDS (20.0)", "MORA_DRAIN_SECONDS (20.0)"]),
+    ({"drain_seconds": 4}, ["MORA_DRAIN_DELAY_SECONDS (5.0)", "MORA_DRAIN_SECONDS (4.0)"]),
+    (
+        {"drain_delay_seconds": 90, "drain_seconds": 60},
+        ["MORA_DRAIN_DELAY_SECONDS (90.0)", "MORA_DRAIN_SECONDS (60.0)"],
+    ),
+    ({"body_idle_seconds": 31}, ["MORA_BODY_IDLE_SECONDS (31.0)", "MORA_BODY_SECONDS (30.0)"]),
+    ({"body_idle_seconds": 5, "body_seconds": 4}, ["MORA_BODY_IDLE_SECONDS (5.0)", "MORA_BODY_SECONDS (4.0)"]),
+    ({"metrics_port": 8000}, ["MORA_METRICS_PORT (8000)", "MORA_PORT (8000)"]),
+    ({"port": 9000, "metrics_port": 9000}, ["MORA_METRICS_PORT (9000)", "MORA_PORT (9000)"]),
+]
+
+
+@pytest.mark.parametrize(("flags", "named"), CONTRADICTIONS)
+def test_settings_that_contradict_each_other_are_named_with_their_values(monkeypatch, flags, named):
+    def problem(flags: dict[str, object]) -> str:
+        with pytest.raises(ValueError, match="change one of them") as caught:
+            read_settings(flags)
+        return str(caught.value)
+
+    given = problem(flags)
+    assert all(name in given for name in named)
+    assert "\n" not in given
+    for name, value in flags.items():
+        monkeypatch.setenv(f"MORA_{name.upper()}", str(value))
+    assert problem({}) == given
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"drain_delay_seconds": 19.9},
+        {"drain_delay_seconds": 0, "drain_seconds": 0.1},
+        {"body_seconds": 2},  # the default pause is longer, which harms nobody
+        {"body_seconds": 3, "body_idle_seconds": 3},
+        {"port": 0, "metrics_port": 0},
+    ],
+)
+def test_settings_that_agree_are_accepted(flags):
+    assert read_settings(flags)
+
+
+def test_replicas_of_ray_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match=r"MORA_MIN_REPLICAS \(3\) must not be more than MORA_MAX_REPLICAS \(2\)"):
+        RaySettings(min_replicas=3, max_replicas=2)

@@ -162,7 +162,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Target], object]]] = {
     "swapped blobs of one size": ("sha256", lambda t: swap(*_alike(t))),
     "swapped blobs": ("size", lambda t: swap(t.head, t.blobs[0])),
     "a symlink": ("link", lambda t: link(t.head, Path.symlink_to)),
-    "a hard link": ("link", lambda t: link(t.head, Path.hardlink_to)),
+    "a hard link to other content": ("size", lambda t: (t.head.unlink(), t.head.hardlink_to(t.blobs[0]))),
     "a fifo": ("link", lambda t: (t.head.unlink(), os.mkfifo(t.head))),
     "a folder": ("link", lambda t: (t.head.unlink(), t.head.mkdir())),
     "a device": ("link", lambda t: (t.head.unlink(), t.head.symlink_to("/dev/zero"))),
@@ -207,7 +207,7 @@ def test_a_running_service_refuses_every_kind_of_damage_with_its_reason(target, 
     point(target.store, 2)
     eventually(lambda: label(running)["version"] == 2)
     reliability(
-        "a version's files are cut, swapped, linked, replaced by a fifo, a folder or a device, or deleted",
+        "a version's files are cut, swapped, linked to others, replaced by a fifo, a folder or a device, or deleted",
         "refused with the reason; the old version answers",
         f"{len(found)} kinds of damage, {len(wrong)} with another reason {wrong or ''}".rstrip(),
         reached=not wrong,

@@ -58,3 +58,16 @@ def test_keys_that_clients_choose_take_limited_memory(clock):
     waiting = [number for number in range(3000) if attempts.is_waiting(number)]
     assert waiting == list(range(3000 - len(waiting), 3000))
     assert 500 < len(waiting) < 2000
+
+
+@pytest.mark.parametrize("failures", [1, 3, 20])
+def test_a_cheap_attempt_may_be_repeated_after_a_second_whatever_failed_before(clock, failures):
+    attempts = BackOff[str](30)
+    for _ in range(failures):
+        attempts.fail("fruit", is_final=False)
+    attempts.fail("fruit", is_final=False, is_cheap=True)
+    assert attempts.is_waiting("fruit")
+
+    clock(1)
+
+    assert attempts.is_due("fruit")

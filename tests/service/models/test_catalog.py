@@ -14,6 +14,9 @@ from onnx import TensorProto, helper
 from safetensors.numpy import load, save
 
 from model_store import GoldenExample, activate, blob_of, rollback, withdraw
+from model_store.signing import make_key_pair
+from service.api.answers import Refusal
+from service.errors import ServiceError
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings
@@ -290,6 +293,80 @@ def test_a_pointer_to_no_version_is_refused(shelf, serve, events, content, reaso
     (shelf.store.root / "tasks/fruit/live").write_text(content)
     eventually(lambda: refusals(events) == [reason])
     assert version(client) == 1
+
+
+def swap(shelf, draft) -> None:
+    """Put another store in the place of this one, whose version 1 is this draft."""
+    shelf.store.root.rename(shelf.store.root.with_name("away"))
+    shelf.publish_draft(draft)
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_another_store_with_the_same_number_takes_over(shelf, serve, oracle, is_pinned):
+    shelf.publish(seed=1)
+    if is_pinned:
+        shelf.publish(seed=3)
+    client = serve(shelf.store)
+
+    def scores() -> dict[str, float]:
+        answer = client.post("/classify", json={"text": "red", "version": 1}).json()
+        return {label["label"]: label["score"] for label in answer.get("labels", ())}
+
+    assert scores() == pytest.approx(oracle("fruit", 1).scores(None, "red"), abs=1e-5)
+    swap(shelf, shelf.draft(seed=2))
+
+    eventually(lambda: scores() == pytest.approx(oracle("fruit", 2).scores(None, "red"), abs=1e-5))
+
+
+def test_a_version_that_was_refused_for_good_is_tried_again_if_its_manifest_changes(shelf, serve, events):
+    shelf.publish_draft(wrong_golden(shelf.draft(seed=1)))
+    client = serve(shelf.store)
+    assert refusals(events) == ["golden_mismatch"]
+
+    swap(shelf, shelf.draft(seed=1))
+
+    eventually(lambda: version(client) == 1)
+
+
+def test_a_manifest_that_is_written_anew_with_the_same_content_changes_nothing(shelf, serve, events):
+    shelf.publish(seed=1)
+    catalog = serve(shelf.store).app.state.engine.catalog
+    before = catalog.live["fruit"]
+    manifest = shelf.store.root / "tasks/fruit/1/manifest.json"
+    content = manifest.read_bytes()
+
+    manifest.write_bytes(content[:100])
+    eventually(lambda: catalog.refusal("fruit"))
+    manifest.write_bytes(content)
+    eventually(lambda: catalog.refusal("fruit") is None)
+
+    assert catalog.live["fruit"] is before
+    assert [event["event"] for event in events].count("model_loaded") == 1
+
+
+def untrusted_after(shelf, tmp_path, published: int, pinned: int | None) -> Catalog:
+    """A catalog after a reread of trusted keys, none of which signed anything."""
+    for seed in range(1, published + 1):
+        shelf.publish(seed=seed)
+    make_key_pair(tmp_path / "key", tmp_path / "key.pub")
+    catalog = Catalog(shelf.store, Loader(shelf.store, Settings(store=shelf.store.root)), Metrics(), 2)
+    catalog.refresh()
+    if pinned is not None:
+        catalog.pinned("fruit", pinned)
+    catalog.reread(tmp_path / "key.pub")
+    return catalog
+
+
+@pytest.mark.parametrize(("published", "pinned"), [(1, None), (2, 1), (3, 2)])
+def test_versions_that_no_trusted_key_signed_are_unloaded_by_a_reread(shelf, tmp_path, published, pinned):
+    catalog = untrusted_after(shelf, tmp_path, published, pinned)
+
+    assert catalog.live == {}
+    assert catalog.refusal("fruit") == Refusal(published, "untrusted")
+    with pytest.raises(ServiceError):
+        catalog.pinned("fruit", published)
+    catalog.refresh()
+    assert catalog.live == {}
 
 
 def test_folders_that_are_not_tasks_are_ignored(shelf, serve, events):

@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from model_store import blob_of
+from model_store import CorruptError, Store, blob_of
 from service.models.loading import Loader
 from service.models.refusal import RefusedError
 from service.settings import Settings
@@ -77,13 +77,22 @@ def test_a_picture_that_this_installation_cannot_read_is_no_fault_of_the_version
     assert caught.value.reason == "load"
 
 
-@pytest.mark.parametrize("damage", ["no store", "damaged picture", "manifest", "no task"])
-def test_a_store_that_cannot_be_read_does_not_end_the_start(shelf, damage):
+def locked(self: Store) -> None:
+    raise CorruptError(f"{self.root}/tasks cannot be read (Permission denied)", "unreadable")
+
+
+@pytest.mark.parametrize("damage", ["no store", "a file", "locked", "damaged picture", "manifest", "no task"])
+def test_a_store_that_cannot_be_read_does_not_end_the_start(shelf, monkeypatch, damage):
     draft = shelf.draft()
     if damage != "no task":
         shelf.publish_draft(draft)
     if damage == "no store":
         shelf.store.root.rename(shelf.store.root.with_name("away"))
+    elif damage == "a file":
+        shelf.store.root.rename(shelf.store.root.with_name("away"))
+        shelf.store.root.touch()
+    elif damage == "locked":
+        monkeypatch.setattr(Store, "entries", locked)
     elif damage == "damaged picture":
         (shelf.store.root / "blobs/sha256" / draft.manifest.golden[0].image.sha256).write_bytes(b"?")
     elif damage == "manifest":

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime import RunOptions
 
-from model_store import NotFoundError, Pattern, Precision, blob_of
+from model_store import CorruptError, NotFoundError, Pattern, Precision, blob_of
 from service.api.item import Item
 from service.models.loading import Loader
 from service.models.refusal import RefusedError
@@ -143,3 +143,16 @@ def test_an_intact_version_that_cannot_be_served_is_refused_with_its_reason(shel
         loader(shelf).load("fruit", 1)
 
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("part", ["image_trunk", "text_tail", "head", "tokenizer"])
+def test_a_version_with_an_incomplete_file_is_refused_before_a_graph_is_opened(shelf, monkeypatch, part):
+    manifest = shelf.publish("fruit")
+    blobs = {**manifest.graphs[FP32].blobs(), "head": manifest.head, "tokenizer": manifest.text.tokenizer}
+    (shelf.store.root / "blobs/sha256" / blobs[part].sha256).write_bytes(b"x")
+    monkeypatch.setattr("service.models.loading.Graph", None)
+
+    with pytest.raises(CorruptError) as caught:
+        Loader(shelf.store, Settings(store=shelf.store.root)).load("fruit", 1)
+
+    assert caught.value.reason == "size"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from service.telemetry.log_lines import MAX_LINES
+from service.telemetry.log_lines import MAX_LINES, LogLines
 
 LINES = 3 * MAX_LINES
 PIPE_LINES = 65_536 // 80  # at most in the pipe; a line is longer
@@ -114,3 +114,19 @@ def test_standard_error_that_is_closed_at_start_is_not_written_to(tmp_path):
 
     assert float(done.stdout) <= 10
     assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize("errors", [0, 1, 3])
+def test_a_call_that_fails_does_not_end_the_thread_that_writes(events, errors):
+    lines, called = LogLines(), threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("the set changed its size")
+
+    for _ in range(errors):
+        lines.call(fail)
+    lines.call(called.set)
+
+    assert called.wait(60)
+    assert [event["event"] for event in events] == ["call_failed"] * errors
+    lines.close()

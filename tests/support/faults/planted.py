@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import re
 import socket
+import struct
 import sys
 import threading
 import time
@@ -36,6 +38,7 @@ RAISES_ON, STALLS_ON = b"\xf5", b"\xf6"  # bytes that no text in UTF-8 has
 FOREVER_SECONDS = 600
 STALL_SECONDS, BLOCK_SECONDS, LEAK_BYTES = 1.5, 0.3, 2**18
 POISON = "green"  # a text with this word breaks the run it is in; no load check has it
+_CAPABILITY_VERSION_3 = 0x20080522
 SLOW_WORD, SLOW_SECONDS = "square", 4.0
 
 _kept: list[bytes] = []
@@ -204,6 +207,13 @@ def shares() -> None:
         return shared[0]
 
     service.inference.preparation.Workers = workers
+
+
+def obeys_permissions() -> None:
+    """A service that may not read files against their permissions, as root may."""
+    header, no_capabilities = struct.pack("Ii", _CAPABILITY_VERSION_3, 0), bytes(24)
+    if ctypes.CDLL(None, use_errno=True).capset(header, no_capabilities):
+        raise OSError(ctypes.get_errno(), "capset")
 
 
 def lies(app: FastAPI) -> None:
