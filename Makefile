@@ -17,6 +17,7 @@ ifeq ($(filter $(ACCELERATOR),cpu gpu),)
 $(error ACCELERATOR is cpu or gpu, not "$(ACCELERATOR)")
 endif
 OTHER_ACCELERATOR := $(if $(filter gpu,$(ACCELERATOR)),cpu,gpu)
+RUNTIMES = $(if $(filter gpu,$(ACCELERATOR)),gpu,cpu$(comma)openvino)
 OTHER_RUNTIME := $(if $(filter gpu,$(ACCELERATOR)),onnxruntime,onnxruntime_gpu)
 
 SERVING := $(VENV)/.installed-serving-$(ACCELERATOR)
@@ -99,7 +100,7 @@ screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chr
 
 lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.txt: what an image is made of, with hashes
 	@for accelerator in cpu gpu; do \
-		$(call write_lock,$$accelerator,pyproject.toml --extra $$accelerator --extra otel) || exit 1; \
+		$(call write_lock,$$accelerator,pyproject.toml --extra $$accelerator --extra otel $$([ $$accelerator = gpu ] || echo --extra openvino)) || exit 1; \
 	done
 	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
 
@@ -116,26 +117,26 @@ $(BIN)/python:
 	echo "error: found no Python >= 3.11 with venv (on Debian: apt install python3 python3-venv)" >&2; exit 1
 
 $(SERVING): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(ACCELERATOR))
+	$(call install,$(RUNTIMES))
 
 $(EVERYTHING): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev)
+	$(call install,$(RUNTIMES)$(comma)train$(comma)dev)
 	@touch $(SERVING)
 
 $(BENCH): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)bench)
+	$(call install,$(RUNTIMES)$(comma)train$(comma)dev$(comma)bench)
 	@touch $(SERVING) $(EVERYTHING)
 
 $(TRUST): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)trust)
+	$(call install,$(RUNTIMES)$(comma)train$(comma)dev$(comma)trust)
 	@touch $(SERVING) $(EVERYTHING)
 
 $(FUZZ): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)fuzz)
+	$(call install,$(RUNTIMES)$(comma)train$(comma)dev$(comma)fuzz)
 	@touch $(SERVING) $(EVERYTHING)
 
 $(RAY): pyproject.toml constraints.txt | $(BIN)/python
-	$(call install,$(ACCELERATOR)$(comma)train$(comma)dev$(comma)ray)
+	$(call install,$(RUNTIMES)$(comma)train$(comma)dev$(comma)ray)
 	@touch $(SERVING) $(EVERYTHING)
 
 # $(1): whose lock, $(2): what it is made from.

@@ -17,7 +17,7 @@ COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir model_store service training \
     && touch model_store/__init__.py service/__init__.py training/__init__.py \
     && python3 -m venv /opt/mora \
-    && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,train]'
+    && /opt/mora/bin/pip install --no-cache-dir ${PIP_OPTIONS} -c constraints.txt '.[cpu,openvino,train]'
 COPY model_store model_store
 COPY service service
 COPY training training

@@ -37,9 +37,10 @@ class Problem(StrEnum):
 
 
 class Precision(StrEnum):
-    """Numeric precision of a set of graphs."""
+    """Numeric precision of a set of graphs. bf16 are the fp32 graphs, computed in bf16."""
 
     FP32 = "fp32"
+    BF16 = "bf16"
     INT8 = "int8"
     FP16 = "fp16"
 
@@ -226,6 +227,9 @@ class ManifestDraft(_Frozen):
             raise ValueError("labels repeat")
         if Precision.FP32 not in self.graphs:
             raise ValueError("graphs need the precision fp32")
+        bf16 = self.graphs.get(Precision.BF16)
+        if bf16 is not None and bf16.blobs() != self.graphs[Precision.FP32].blobs():
+            raise ValueError("bf16 has graphs of its own, but it is a way to compute the fp32 graphs")
         if set(self.calibration) != patterns or {example.pattern for example in self.golden} != patterns:
             raise ValueError("calibration and golden examples must cover both, image and text")
         for calibration in self.calibration.values():
@@ -262,6 +266,8 @@ class ManifestDraft(_Frozen):
             "head.safetensors": self.head,
         }
         for precision, graphs in self.graphs.items():
+            if precision is Precision.BF16:  # computed from the files of fp32
+                continue
             files |= {f"{precision}/{name}.onnx": blob for name, blob in graphs.blobs().items()}
         for number, example in enumerate(self.golden):
             if example.image is not None:

@@ -79,8 +79,12 @@ class Settings(BaseSettings):
     """Interval between checks for newly published versions, in seconds."""
     max_pinned_versions: PositiveInt = 2
     """Maximum number of versions that are not live and stay loaded because requests pinned them."""
-    precision: Literal["auto", "fp32", "int8", "fp16"] = "auto"
-    """Precision of the graphs; auto: fp16 on a GPU and int8 on a CPU if the version has it, else fp32."""
+    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    """What runs the graphs; auto: if OpenVINO is installed, the faster one on this machine for each tower."""
+    precision: Literal["auto", "fp32", "bf16", "int8", "fp16"] = "auto"
+    """Precision of the graphs; auto: the fastest one that the version has for this machine."""
+    timings_file: Path | None = None
+    """File in which the measured times of runtimes and precisions are kept from start to start; by default none."""
     intra_op_threads: PositiveInt = Field(default_factory=usable_cores)
     """Threads of one encoder run; by default the number of usable cores."""
     preparation_workers: PositiveInt = Field(default_factory=usable_cores)

@@ -11,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MORA_RUNTIME"] = "onnxruntime"  # tests of OpenVINO ask for it; else each load would measure both
 os.environ.setdefault(
     "OMP_NUM_THREADS", "1"
 )  # two processes of torch on two cores: more threads only wait for each other

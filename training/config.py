@@ -122,7 +122,7 @@ class TrainConfig(_Frozen):
 class ExportConfig(_Frozen):
     """The precisions that are published beside fp32 if they pass their accuracy check."""
 
-    precisions: tuple[Literal["int8", "fp16"], ...] = ("int8",)  # int8 is for CPUs, fp16 for GPUs
+    precisions: tuple[Literal["bf16", "int8", "fp16"], ...] = ("bf16", "int8")  # fp16 is for GPUs
     accuracy_budget: NonNegative = 0.5  # points of accuracy that a precision may be expected to cost, on any pattern
 
 

@@ -125,7 +125,7 @@ class TaskSummary(BaseModel):
     problem: Problem
     labels: list[str]
     backbone: Backbone
-    precision: Precision
+    precision: Precision = Field(description="The lower one of the two towers.")
 
 
 class TaskList(BaseModel):
@@ -134,9 +134,17 @@ class TaskList(BaseModel):
     tasks: list[TaskSummary]
 
 
+class TowerDetail(BaseModel):
+    """What runs one modality's tower on this machine."""
+
+    runtime: Literal["onnxruntime", "openvino"]
+    precision: Precision
+
+
 class TaskDetail(TaskSummary):
     """All details of the live version of a task."""
 
+    towers: dict[Literal["image", "text"], TowerDetail]
     calibration: dict[Pattern, Calibration]
     metrics: dict[str, dict[str, dict[str, float | None]]]
     training_mix: dict[Pattern, float]

@@ -14,7 +14,7 @@ from service.inference.forward import Admission, TowerInput
 from service.inference.input_queue import InputQueue
 from service.inference.trunk_cache import TrunkCache
 from service.inference.workers import Done
-from service.models.graphs import has_cuda
+from service.models.graphs import Graph, has_cuda
 from service.models.head import Vector
 from service.models.loaded_model import Model
 from service.models.preparation import Prepared
@@ -51,10 +51,11 @@ class Encoders:
         """Raises ServiceError `queue_full` or `deadline_unreachable` if the item would be refused now."""
         if item.image is not None:
             trunk = models[0].image_tower.trunk
-            self.image.check(trunk, _admission(models[0], trunk.tokens or 1, deadline))
+            self.image.check(trunk, _admission(models[0], trunk, trunk.tokens or 1, deadline))
         if item.text is not None:
             # The number of its tokens is not known yet.
-            self.text.check(models[0].text_tower.trunk, _admission(models[0], 1, deadline))
+            trunk = models[0].text_tower.trunk
+            self.text.check(trunk, _admission(models[0], trunk, 1, deadline))
 
     async def encode(self, models: Sequence[Model], prepared: Prepared, deadline: float) -> tuple[Encoded, Encoded]:
         """The image and text features of an item in models that share their trunks. Raises the errors of `check`."""
@@ -62,10 +63,10 @@ class Encoders:
         image = text = None
         if pixels is not None:
             trunk, tails = models[0].image_tower.trunk, tuple(model.image_tower.tail for model in models)
-            image = TowerInput(trunk, tails, pixels, (), _admission(models[0], trunk.tokens or 1, deadline))
+            image = TowerInput(trunk, tails, pixels, (), _admission(models[0], trunk, trunk.tokens or 1, deadline))
         if tokens is not None:
             trunk, tails = models[0].text_tower.trunk, tuple(model.text_tower.tail for model in models)
-            admission = _admission(models[0], tokens.input_ids.shape[1], deadline)
+            admission = _admission(models[0], trunk, tokens.input_ids.shape[1], deadline)
             text = TowerInput(trunk, tails, tokens.input_ids, (tokens.last_token,), admission)
         if text is None:
             return await self.image.run(image) if image else None, None
@@ -84,5 +85,5 @@ class Encoders:
         self.text.close()
 
 
-def _admission(model: Model, tokens: int, deadline: float) -> Admission:
-    return Admission(model.manifest.task, tokens, model.precision is Precision.INT8, deadline)
+def _admission(model: Model, trunk: Graph, tokens: int, deadline: float) -> Admission:
+    return Admission(model.manifest.task, tokens, trunk.execution.precision is Precision.INT8, deadline)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from model_store import Precision
 from model_store.atomic_file import atomic_file
 from service.labelling.rows import DataSetError, Limits
+from service.models.execution import Runtime
 
 JOB_FILE = "_job.json"  # readers of parquet folders skip names that begin with _ or .
 
@@ -52,6 +53,7 @@ class Job(_Frozen):
     version: PositiveInt
     manifest_sha256: str  # of the version; the manifest holds the digests of its files
     precision: Precision
+    runtime: Runtime = Runtime.ONNXRUNTIME
     limits: Limits
     top_k: PositiveInt
     part_rows: PositiveInt

@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from model_store import Store, blob_of
 from model_store.items.folders import Skip, ignore, paths_in
 from model_store.items.parquet_files import ParquetTable
+from model_store.openvino import has_openvino
 from service.labelling.answerers import open_store
 from service.labelling.job import InputFile, Job, read_job
 from service.labelling.parquet import check_types
 from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
+from service.models.execution import executions
 from service.models.graphs import has_cuda
-from service.models.loading import choose_precision
 from service.settings import Settings
 
 
@@ -74,7 +75,10 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     check_types(schema, columns)
     store = open_store(settings)
     task, version = _choose_version(options, store)
-    precision = choose_precision(store.manifest(task, version).graphs, settings.precision, has_cuda())
+    graphs = store.manifest(task, version).graphs
+    execution, *_ = executions(
+        graphs, settings.precision, settings.runtime, has_openvino=has_openvino(), on_gpu=has_cuda()
+    )
     job = Job(
         files=files,
         image_column=columns.image,
@@ -83,13 +87,15 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
         task=task,
         version=version,
         manifest_sha256=manifest_digest(store, task, version),
-        precision=precision,
+        precision=execution.precision,
+        runtime=execution.runtime,
         limits=Limits.of(settings),
         top_k=options.top_k,
         part_rows=options.part_rows,
     )
     schema = pa.schema([field for field in schema if field.name in columns.all()])
-    settings = settings.model_copy(update={"precision": precision.value, "store": settings.store.absolute()})
+    measured_nowhere = {"precision": execution.precision.value, "runtime": execution.runtime.value}
+    settings = settings.model_copy(update={**measured_nowhere, "store": settings.store.absolute()})
     return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
+from prometheus_client import Gauge
 
 from model_store import Manifest, NotFoundError, Store, StoreError, UntrustedError
 from service.api.answers import Refusal
@@ -193,7 +194,7 @@ class Catalog:
     def _remove_live(self, task: str) -> Model:
         model = self.live[task]
         self.live = {name: other for name, other in self.live.items() if name != task}
-        self._metrics.model_info.remove(*_identity(model))
+        self._show(model, is_live=False)
         return model
 
     def _switch(self, task: str, version: int) -> None:
@@ -214,10 +215,17 @@ class Catalog:
             self._pinned.pop((task, version), None)
             self._metrics.model_refused.labels(task).set(0)
             if before is not None:
-                self._metrics.model_info.remove(*_identity(before))
-            self._metrics.model_info.labels(*_identity(model)).set(1)
+                self._show(before, is_live=False)
+            self._show(model, is_live=True)
             self._metrics.show_training_baseline(model.manifest)
         _log.info("model_loaded", task=task, version=version, before=before and before.manifest.version)
+
+    def _show(self, model: Model, *, is_live: bool) -> None:
+        for gauge, labels in _series(self._metrics, model):
+            if is_live:
+                gauge.labels(*labels).set(1)
+            else:
+                gauge.remove(*labels)
 
     def _loaded_from(self, manifest: Manifest) -> Model | None:
         """The model of this very manifest, which names all content, if it is loaded. Another store may have another."""
@@ -256,6 +264,10 @@ class Catalog:
         return model
 
 
-def _identity(model: Model) -> tuple[str, str, str, str]:
+def _series(metrics: Metrics, model: Model) -> Iterator[tuple[Gauge, tuple[str, ...]]]:
+    """The series that tell that a version is live."""
     manifest = model.manifest
-    return manifest.task, str(manifest.version), model.precision.value, manifest.backbone.name
+    identity = (manifest.task, str(manifest.version), model.precision.value, manifest.backbone.name)
+    yield metrics.model_info, identity
+    for modality, tower in model.towers.items():
+        yield metrics.tower_info, (manifest.task, modality, tower.execution.runtime, tower.execution.precision)

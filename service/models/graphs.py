@@ -8,12 +8,15 @@ import functools
 import mmap
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from model_store.openvino import openvino_options
+from service.models.execution import Execution, Runtime
 from service.models.refusal import RefusedError, ShortageError, refusing
 
 
@@ -34,6 +37,7 @@ class Contract(NamedTuple):
 
 Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # an OrtValue is in the memory of the graphs' device
 
+_DEFAULT = Execution()
 _CUDA = "CUDAExecutionProvider"
 _CUDA_OPTIONS = {
     "use_tf32": "0",  # fp32 answers as on a CPU; fp16 is there for speed
@@ -50,6 +54,7 @@ IMAGE_TRUNK = Contract((Port("pixel_values", "tensor(float)", 4),), _IMAGE_HIDDE
 IMAGE_TAIL = Contract((_IMAGE_HIDDEN,), Port("image_features", "tensor(float)", 2))
 TEXT_TRUNK = Contract((Port("input_ids", "tensor(int64)", 2),), _TEXT_HIDDEN)
 TEXT_TAIL = Contract((_TEXT_HIDDEN, Port("last_token", "tensor(int64)", 1)), Port("text_features", "tensor(float)", 2))
+CONTRACTS = {"image_trunk": IMAGE_TRUNK, "image_tail": IMAGE_TAIL, "text_trunk": TEXT_TRUNK, "text_tail": TEXT_TAIL}
 
 
 class Graph:
@@ -63,9 +68,21 @@ class Graph:
         input_names: in the order of `run`'s arguments.
         tokens: number of tokens of one input, if the graph fixes it. The graph of an image tower does.
         device: `cpu` or `cuda`.
+        execution: what runs it. A run of OpenVINO cannot be stopped: it goes on after its `options` say so.
+
+    Args:
+        longest: maximum number of tokens of a text, to which shorter ones may be padded; None for images.
     """
 
-    def __init__(self, data: bytes, sha256: str, contract: Contract, intra_op_threads: int) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        sha256: str,
+        contract: Contract,
+        intra_op_threads: int,
+        execution: Execution = _DEFAULT,
+        longest: int | None = None,
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = intra_op_threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -76,9 +93,13 @@ class Graph:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         _check_threads(intra_op_threads)
         with refusing("signature"):
-            self._session = onnxruntime.InferenceSession(data, options, providers=providers())
+            if execution.runtime is Runtime.OPENVINO:
+                openvino_options(options, execution.precision, intra_op_threads)
+                self._session = onnxruntime.InferenceSession(data, options)
+            else:
+                self._session = onnxruntime.InferenceSession(data, options, providers=providers())
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
-        if has_cuda() and self.device == "cpu":  # the runtime prints an error and falls back to the CPU
+        if self.device == "cpu" and execution.runtime is Runtime.ONNXRUNTIME and has_cuda():  # it only prints an error
             raise RefusedError("load", _NO_CUDA)
         # A fallback to the CPU would hide the failure of a graph on the GPU. Only the fallback needs the file's bytes,
         # which are a second copy of the weights.
@@ -88,6 +109,8 @@ class Graph:
         _check_ports((contract.output,), self._session.get_outputs())
         self.input_names = [port.name for port in contract.inputs]
         self._output = contract.output.name
+        self._longest = longest
+        self.execution = execution
         self.sha256 = sha256
         length = self._session.get_outputs()[0].shape[1]
         self.tokens = length if isinstance(length, int) else None
@@ -102,6 +125,22 @@ class Graph:
 
     def run_on_device(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> Array:
         """Like `run`, but the output stays in the memory of the device for the next graph."""
+        if self.execution.runtime is Runtime.OPENVINO:
+            return self._run_padded([on_host(array) for array in inputs], options)
+        return self._run(inputs, options)
+
+    def _run_padded(self, arrays: list[NDArray[Any]], options: onnxruntime.RunOptions | None) -> Array:
+        """Run with zeros after the inputs, so that their shapes are few: OpenVINO keeps memory for each shape."""
+        rows, *rest = arrays[0].shape
+        more = [(0, few_sizes(rows) - rows)]
+        if self._longest is not None:
+            more.append((0, min(few_sizes(rest[0]), self._longest) - rest[0]))
+        unchanged = [(0, 0)] * 4
+        padded = [np.pad(array, (more + unchanged)[: array.ndim]) for array in arrays]
+        output = on_host(self._run(padded, options))
+        return output[:rows, : rest[0]] if self._longest is not None and output.ndim == 3 else output[:rows]
+
+    def _run(self, inputs: Sequence[Array], options: onnxruntime.RunOptions | None) -> Array:
         binding = self._session.io_binding()
         arrays = [array if isinstance(array, onnxruntime.OrtValue) else np.ascontiguousarray(array) for array in inputs]
         for name, value in zip(self.input_names, arrays, strict=True):
@@ -112,6 +151,12 @@ class Graph:
         binding.bind_output(self._output, self.device)
         self._session.run_with_iobinding(binding, options)
         return binding.get_outputs()[0]
+
+
+def few_sizes(number: int) -> int:
+    """The number rounded up to one of few: 1, 2, 3, 4, 6, 8, 12, 16, 24 and so on."""
+    step = 1 << max(0, number.bit_length() - 2)
+    return -(-number // step) * step
 
 
 def on_host(array: Array) -> NDArray[Any]:

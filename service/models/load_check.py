@@ -55,7 +55,7 @@ class LoadCheck:
                 raise RefusedError("golden_mismatch", f"a golden example of {example.pattern} has {item.pattern}")
             logits = model.logits(self._answered(model, model.prepare(item)))
             difference = float(np.abs(logits - np.array(example.logits)).max())
-        tolerance = model.manifest.tolerance(model.precision)
+        tolerance = model.golden_tolerance
         if difference > tolerance:
             message = f"{model.precision} logits of the golden example {example.pattern} are off by {difference:.3g}"
             cure = "" if model.precision is Precision.FP32 else _OTHER_PROCESSOR

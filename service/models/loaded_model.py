@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,14 @@ from onnxruntime import RunOptions
 from model_store import Manifest, Precision
 from service.api.item import Item
 from service.errors import Code, ServiceError
+from service.models.execution import Execution
 from service.models.graphs import Graph
 from service.models.head import Contributions, Decision, Features, Head, Vector, scores, selected
 from service.models.preparation import Prepared, TextTokenizer, decode, decoding_bytes
+
+TowerName: TypeAlias = Literal["image", "text"]
+TOWER_NAMES: tuple[TowerName, ...] = ("image", "text")
+_FROM_LOW = [Precision.INT8, Precision.BF16, Precision.FP16, Precision.FP32]
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,11 @@ class Tower:
 
     trunk: Graph
     tail: Graph
+
+    @property
+    def execution(self) -> Execution:
+        """What runs it."""
+        return self.trunk.execution
 
     def features(
         self, trunk_input: NDArray[np.generic], *tail_inputs: NDArray[np.generic], options: RunOptions | None = None
@@ -35,13 +46,27 @@ class Model:
     """A version of a task, ready to answer. It is immutable, so one request never mixes two versions."""
 
     manifest: Manifest
-    precision: Precision
     image_tower: Tower
     text_tower: Tower
     tokenizer: TextTokenizer
     head: Head
     max_image_pixels: int
     max_decode_bytes: int
+
+    @property
+    def towers(self) -> dict[TowerName, Tower]:
+        """The tower of each modality."""
+        return {"image": self.image_tower, "text": self.text_tower}
+
+    @property
+    def precision(self) -> Precision:
+        """The lower precision of the two towers."""
+        return min((tower.execution.precision for tower in self.towers.values()), key=_FROM_LOW.index)
+
+    @property
+    def golden_tolerance(self) -> float:
+        """The largest accepted difference of a golden logit."""
+        return max(self.manifest.tolerance(tower.execution.precision) for tower in self.towers.values())
 
     @property
     def sharing(self) -> object:

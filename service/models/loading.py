@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
-from model_store import Blob, Precision, Store, TextPreprocessing
+import structlog
+
+from model_store import Manifest, Precision, Store, TextPreprocessing
+from model_store.openvino import has_openvino
+from service.models.execution import Execution, Runtime, executions
 from service.models.golden_limits import check_golden_limits
-from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Contract, Graph, has_cuda
+from service.models.graphs import CONTRACTS, Contract, Graph, has_cuda
 from service.models.head import read_head
 from service.models.load_check import LoadCheck
-from service.models.loaded_model import Model, Tower
+from service.models.loaded_model import TOWER_NAMES, Model, Tower, TowerName
 from service.models.malloc import return_freed_memory
 from service.models.preparation import TextTokenizer
 from service.models.refusal import RefusedError, refusing
+from service.models.timings import Timings
 from service.settings import Settings
 
 K = TypeVar("K")
 V = TypeVar("V")
-_ON_GPU = (Precision.FP16, Precision.FP32)  # int8 would run on the CPU
-_ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at every step
+_log = structlog.get_logger()
 
 
 class Loader:
@@ -34,12 +38,13 @@ class Loader:
     """
 
     def __init__(self, store: Store, settings: Settings, golden_seconds: float = 60.0) -> None:
-        self.graphs = WeakValueDictionary[tuple[str, Contract], Graph]()
+        self.graphs = WeakValueDictionary[tuple[str, Contract, Execution, int | None], Graph]()
         self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
         self._sharing = threading.Lock()
         self._store = store
         self._settings = settings
         self._check = LoadCheck(store, golden_seconds)
+        self._timings = Timings(store, settings.intra_op_threads, settings.timings_file)
 
     def load(self, task: str, version: int) -> Model:
         """A verified model that has passed the load check; blocking.
@@ -48,11 +53,47 @@ class Loader:
             StoreError: the version does not exist, or its files do not match its manifest.
             RefusedError: the version is intact but cannot be served, or its check fails.
         """
-        settings, manifest = self._settings, self._store.manifest(task, version)
-        precision = choose_precision(manifest.graphs, settings.precision, has_cuda())
+        manifest, settings = self._store.manifest(task, version), self._settings
+        ways = executions(
+            manifest.graphs, settings.precision, settings.runtime, has_openvino=has_openvino(), on_gpu=has_cuda()
+        )
         check_golden_limits(self._store, manifest, settings)
-        graphs = manifest.graphs[precision]
-        needed = [manifest.head, manifest.absent_features, manifest.text.tokenizer, *graphs.blobs().values()]
+        towers = self._fastest(manifest, ways)
+        try:
+            model = self._open(manifest, towers)
+        except RefusedError as error:
+            others = [way for way in ways if way.precision is not Precision.BF16]
+            if error.reason != "golden_mismatch" or others == ways or not others:
+                raise
+            _log.warning("bf16_not_used", task=task, version=version, problem=str(error))
+            model = self._open(manifest, self._fastest(manifest, others))
+        return_freed_memory()
+        return model
+
+    def _fastest(self, manifest: Manifest, ways: Sequence[Execution]) -> dict[TowerName, Execution]:
+        """The execution of each tower."""
+        towers = dict.fromkeys(TOWER_NAMES, ways[0])
+        if len(ways) > 1 and any(way.runtime is Runtime.OPENVINO for way in ways):
+            for modality, seconds in self._timings.measure(manifest, ways).items():
+                if seconds:
+                    towers[modality] = min(seconds, key=seconds.__getitem__)
+                milliseconds = {str(way): round(1000 * each, 3) for way, each in seconds.items()}
+                _log.info(
+                    "execution_chosen",
+                    task=manifest.task,
+                    version=manifest.version,
+                    modality=modality,
+                    execution=str(towers[modality]),
+                    milliseconds=milliseconds,
+                )
+        return towers
+
+    def _open(self, manifest: Manifest, towers: dict[TowerName, Execution]) -> Model:
+        """Open a version and check it. Raises as `load`."""
+        settings = self._settings
+        needed = [manifest.head, manifest.absent_features, manifest.text.tokenizer]
+        for execution in towers.values():
+            needed += manifest.graphs[execution.precision].blobs().values()
         self._store.check(needed)  # before any of them is opened, which takes time
         head, absent_features = self._store.read(manifest.head), self._store.read(manifest.absent_features)
         with refusing("tokenizer"):
@@ -61,27 +102,34 @@ class Loader:
             linear_head = read_head(manifest, head, absent_features)
         model = Model(
             manifest=manifest,
-            precision=precision,
-            image_tower=Tower(self._graph(graphs.image_trunk, IMAGE_TRUNK), self._graph(graphs.image_tail, IMAGE_TAIL)),
-            text_tower=Tower(self._graph(graphs.text_trunk, TEXT_TRUNK), self._graph(graphs.text_tail, TEXT_TAIL)),
+            image_tower=self._tower(manifest, "image", towers["image"]),
+            text_tower=self._tower(manifest, "text", towers["text"]),
             tokenizer=tokenizer,
             head=linear_head,
             max_image_pixels=settings.max_image_pixels,
             max_decode_bytes=settings.max_decode_bytes,
         )
         self.check(model)
-        return_freed_memory()
         return model
 
     def check(self, model: Model) -> None:
         """Answer the golden examples and the largest inputs. Raises the errors of `LoadCheck.run`."""
         self._check.run(model)
 
-    def _graph(self, blob: Blob, contract: Contract) -> Graph:
-        def open_graph() -> Graph:
-            return Graph(self._store.read(blob), blob.sha256, contract, self._settings.intra_op_threads)
+    def _tower(self, manifest: Manifest, modality: TowerName, execution: Execution) -> Tower:
+        blobs = manifest.graphs[execution.precision].blobs()
+        longest = manifest.text.max_length if modality == "text" else None
 
-        return self._shared(self.graphs, (blob.sha256, contract), open_graph)
+        def graph(part: str) -> Graph:
+            blob, contract = blobs[f"{modality}_{part}"], CONTRACTS[f"{modality}_{part}"]
+
+            def open_graph() -> Graph:
+                threads = self._settings.intra_op_threads
+                return Graph(self._store.read(blob), blob.sha256, contract, threads, execution, longest)
+
+            return self._shared(self.graphs, (blob.sha256, contract, execution, longest), open_graph)
+
+        return Tower(graph("trunk"), graph("tail"))
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
         def open_tokenizer() -> TextTokenizer:
@@ -97,19 +145,3 @@ class Loader:
             with self._sharing:
                 found = opened.setdefault(key, new)
         return found
-
-
-def choose_precision(available: Collection[Precision], setting: str, on_gpu: bool) -> Precision:
-    """The precision that `setting` names; for `auto` the fastest one for this device, at worst fp32.
-
-    A named precision is never replaced: the operator relies on its speed or on its answers. Raises RefusedError
-    `precision` if the version lacks it.
-    """
-    if setting == "auto":
-        return next(precision for precision in (_ON_GPU if on_gpu else _ON_CPU) if precision in available)
-    precision = Precision(setting)
-    if precision not in available:
-        has = " and ".join(sorted(available))
-        cure = f"set MORA_PRECISION to auto, or publish a version with {setting} (export.precisions)"
-        raise RefusedError("precision", f"the version has {has}, not {setting}; {cure}")
-    return precision

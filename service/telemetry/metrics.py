@@ -87,6 +87,9 @@ class Metrics:
         self.model_info = gauge(
             "mora_model_info", "1 for each version that is live.", ["task", "version", "precision", "backbone"]
         )
+        self.tower_info = gauge(
+            "mora_tower_info", "1 for each tower of a live version.", ["task", "tower", "runtime", "precision"]
+        )
         self.training_modality_ratio = gauge(
             "mora_training_modality_ratio", "Share of the items that the live version was trained on.", by_modalities
         )

@@ -20,6 +20,7 @@ from service.api.answers import (
     TaskList,
     TaskSummary,
     TaskVersions,
+    TowerDetail,
 )
 from service.api.openapi import batch_body, failures, item_body
 from service.api.problems import ProblemDetails
@@ -110,6 +111,7 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
     return TaskDetail(
         **dict(manifest),  # the fields of the same names
         precision=model.precision,
+        towers={name: TowerDetail(**tower.execution._asdict()) for name, tower in model.towers.items()},
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
         has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),

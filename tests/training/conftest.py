@@ -11,6 +11,12 @@ import pytest
 from training.config import TaskConfig
 
 
+@pytest.fixture(autouse=True)
+def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports measure no bf16, which only some processors compute; its tests ask for it."""
+    monkeypatch.setattr("model_store.openvino.has_openvino", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[[Path], dict[str, str]]) -> dict[str, str]:
     """Paths of the made task's splits."""

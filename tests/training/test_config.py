@@ -73,12 +73,12 @@ def test_every_wrong_field_is_named_in_one_line() -> None:
         load_config(CONFIGS / "mmimdb.yaml", ["--train.epoch", "3", "--mora.rank", "0"])
 
 
-def test_int8_is_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
+def test_bf16_and_int8_are_tried_within_half_a_point_unless_flags_say_otherwise() -> None:
     flags = ["--export.precisions", "[int8, fp16]", "--export.accuracy_budget", "1.5"]
 
     default, wider = load_config(CONFIGS / "mmimdb.yaml").export, load_config(CONFIGS / "mmimdb.yaml", flags).export
 
-    assert (default.precisions, default.accuracy_budget) == (("int8",), 0.5)
+    assert (default.precisions, default.accuracy_budget) == (("bf16", "int8"), 0.5)
     assert (wider.precisions, wider.accuracy_budget) == (("int8", "fp16"), 1.5)
 
 

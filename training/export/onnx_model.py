@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 
-from model_store import Pattern
+from model_store import Pattern, Precision
+from model_store.openvino import openvino_options
 from training.data.examples import Example
 from training.data.golden import pattern_items
 from training.data.missing import natural_table
@@ -31,9 +32,14 @@ _CHECKED_ITEMS = 32  # per presence pattern
 class OnnxModel:
     """Graphs, head and absent features. Each text runs at its own length. The tower of an absent input does not run."""
 
-    def __init__(self, files: GraphFiles, absent: dict[str, Tensor], trained: TrainedTask) -> None:
-        providers = ["CPUExecutionProvider"]
-        self._sessions = {name: ort.InferenceSession(data, providers=providers) for name, data in files.items()}
+    def __init__(
+        self,
+        files: GraphFiles,
+        absent: dict[str, Tensor],
+        trained: TrainedTask,
+        precision: Precision = Precision.FP32,
+    ) -> None:
+        self._sessions = {name: _open(data, precision) for name, data in files.items()}
         self._absent, self._head, self._preprocessor = absent, trained.model.head, trained.preprocessor
         self._inputs = RawInputs(trained.preprocessor)
 
@@ -87,6 +93,14 @@ class OnnxModel:
 
     def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
         return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]
+
+
+def _open(graph: bytes, precision: Precision) -> ort.InferenceSession:
+    if precision is not Precision.BF16:
+        return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    openvino_options(options, precision, threads=torch.get_num_threads())
+    return ort.InferenceSession(graph, options)
 
 
 @torch.no_grad()

@@ -16,7 +16,12 @@ from training.export.onnx_graphs import GraphFiles
 
 
 def converted(fp32: GraphFiles, precision: Precision) -> GraphFiles:
-    """The graphs at int8 or fp16. Equal fp32 graphs become equal bytes, so tasks still share their trunks."""
+    """The graphs at another precision; those of bf16 are the fp32 ones.
+
+    Equal fp32 graphs become equal bytes, so tasks still share their trunks.
+    """
+    if precision is Precision.BF16:
+        return fp32
     convert = {Precision.INT8: _int8, Precision.FP16: _fp16}[precision]
     return {name: convert(onnx.load_model_from_string(data)) for name, data in fp32.items()}
 

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from model_store import Manifest, Pattern, Precision
+from model_store import Manifest, Pattern
 from service.inference.explanation import explain
 from service.models.head import Features, Head
 from service.models.loaded_model import Model
@@ -88,7 +88,7 @@ def test_the_modality_with_the_largest_part_carries_the_answer(shelf, task, imag
     manifest = shelf.draft(task).manifest
     manifest = Manifest(version=1, **{name: getattr(manifest, name) for name in type(manifest).model_fields})
     unused = dict.fromkeys(("image_tower", "text_tower", "tokenizer", "max_image_pixels", "max_decode_bytes"))
-    model = Model(manifest=manifest, precision=Precision.FP32, head=head, **unused)
+    model = Model(manifest=manifest, head=head, **unused)
 
     ranking = model.decide(Features(one, one)).ranked(manifest.labels, 2)
 

@@ -8,7 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, Graph, has_cuda, on_host
+from model_store.openvino import has_openvino
+from service.models.execution import Execution, Runtime
+from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Graph, few_sizes, has_cuda, on_host
 from service.models.loading import Loader
 from service.models.refusal import ShortageError
 from service.settings import Settings
@@ -76,3 +78,31 @@ def test_a_graph_is_not_opened_with_fewer_threads_than_it_needs(shelf, monkeypat
         Graph(draft.blobs[blob.sha256], blob.sha256, IMAGE_TAIL, intra_op_threads=4)
 
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_sizes_are_few_and_at_most_half_as_large_again():
+    sizes = [few_sizes(number) for number in range(1, 129)]
+    assert sorted({*sizes}) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128]
+    assert all(number <= size < 1.5 * number for number, size in enumerate(sizes, start=1))
+
+
+@pytest.mark.skipif(not has_openvino(), reason="needs the extra openvino (Linux on x86)")
+@pytest.mark.parametrize("rows", [1, 2, 5, 7])
+@pytest.mark.parametrize("length", [2, 5, 7])
+def test_openvino_gives_the_outputs_of_the_inputs_alone(shelf, rows, length):
+    draft = shelf.draft()
+    blobs, graphs = draft.blobs, draft.manifest.graphs["fp32"]
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 5, (rows, length))
+    last = rng.integers(0, length, rows)
+    found = []
+    for execution in (Execution(), Execution(Runtime.OPENVINO)):
+        trunk, tail = (
+            Graph(blobs[blob.sha256], blob.sha256, contract, 1, execution, longest=7)
+            for blob, contract in ((graphs.text_trunk, TEXT_TRUNK), (graphs.text_tail, TEXT_TAIL))
+        )
+        hidden = trunk.run(ids)
+        found.append((hidden, tail.run(hidden, last)))
+    for own, other in zip(*found, strict=True):
+        assert other.shape == own.shape
+        assert np.abs(own - other).max() < 1e-5

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from model_store import ImagePreprocessing, Precision
+from model_store import ImagePreprocessing
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.loaded_model import Model
@@ -24,7 +24,7 @@ PREPROCESSING = ImagePreprocessing(
 def model(max_image_pixels: int = 1_000, decode_bytes: int = 10**8) -> Model:
     manifest: Any = SimpleNamespace(image=PREPROCESSING)
     unused: Any = None
-    return Model(manifest, Precision.FP32, unused, unused, unused, unused, max_image_pixels, decode_bytes)
+    return Model(manifest, unused, unused, unused, unused, max_image_pixels, decode_bytes)
 
 
 def png(size: tuple[int, int] = (10, 10)) -> bytes:

@@ -12,7 +12,7 @@ from onnxruntime import RunOptions
 
 from model_store import CorruptError, NotFoundError, Pattern, Precision, blob_of
 from service.api.item import Item
-from service.models.loading import Loader, choose_precision
+from service.models.loading import Loader
 from service.models.refusal import RefusedError
 from service.settings import Settings
 
@@ -31,35 +31,6 @@ def with_precision(draft, precision: Precision, scale: float = 1.2, error: float
     lower = graphs.model_copy(update={**changes, "metric_change": dict.fromkeys(Pattern, -0.25)})
     both = replace(draft, blobs={**draft.blobs, blob_of(data).sha256: data})
     return both.replacing(graphs={**draft.manifest.graphs, precision: lower})
-
-
-@pytest.mark.parametrize(
-    ("available", "on_gpu", "chosen"),
-    [
-        ([FP32], False, FP32),
-        ([FP32], True, FP32),
-        ([FP32, INT8], False, INT8),
-        ([FP32, INT8], True, FP32),
-        ([FP32, FP16], False, FP32),
-        ([FP32, FP16], True, FP16),
-        ([FP32, INT8, FP16], False, INT8),
-        ([FP32, INT8, FP16], True, FP16),
-    ],
-)
-def test_auto_takes_the_fastest_for_the_device(available, on_gpu, chosen):
-    assert choose_precision(available, "auto", on_gpu) is chosen
-
-
-@pytest.mark.parametrize("asked", list(Precision))
-@pytest.mark.parametrize("on_gpu", [False, True])
-def test_a_named_precision_is_used_on_any_device(asked, on_gpu):
-    assert choose_precision(list(Precision), asked, on_gpu) is asked
-
-
-def test_a_version_without_the_named_precision_is_refused_with_a_remedy():
-    with pytest.raises(RefusedError, match="has fp16 and fp32, not int8; set MORA_PRECISION to auto") as raised:
-        choose_precision([FP32, FP16], "int8", False)
-    assert raised.value.reason == "precision"
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from transformers import CLIPTokenizer
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-from model_store import Padding, Precision, blob_of
+from model_store import Padding, blob_of
 from service.api.item import Item
 from service.models.loaded_model import Model
 from service.models.preparation import TextTokenizer
@@ -142,7 +142,7 @@ def prepared_by_the_service(preprocessor: Preprocessor, data: bytes) -> np.ndarr
     """(1, 3, H, W) of a model whose manifest has the preprocessor's description."""
     manifest: Any = SimpleNamespace(image=preprocessor.image_description())
     unused: Any = None
-    model = Model(manifest, Precision.FP32, unused, unused, unused, unused, 10**6, 10**9)
+    model = Model(manifest, unused, unused, unused, unused, 10**6, 10**9)
     pixels = model.prepare(Item(image=data)).pixel_values
     assert pixels is not None
     return pixels

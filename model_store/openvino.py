@@ -1,0 +1,61 @@
+"""OpenVINO as an execution provider of ONNX Runtime: the optional package `onnxruntime-ep-openvino`.
+
+It computes fp32 graphs in bf16 where the processor can, which ONNX Runtime's own provider does not.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import onnxruntime
+
+from model_store.manifest import Precision
+
+PACKAGE = "onnxruntime-ep-openvino"
+_HINTS = {Precision.BF16: "bf16", Precision.FP32: "f32"}
+
+
+def has_openvino() -> bool:
+    """Whether the package is installed. Only a run shows whether it works on this machine."""
+    return importlib.util.find_spec(PACKAGE.replace("-", "_")) is not None
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies matrices in bf16, and OpenVINO is known to run there."""
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, threads: int) -> None:
+    """Let OpenVINO run the session that is opened with these options.
+
+    Raises RuntimeError if the provider or the processor cannot run graphs in this precision.
+    """
+    device = _device()
+    capabilities = device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
+    if precision not in _HINTS or (precision is Precision.BF16 and "BF16" not in capabilities):
+        raise RuntimeError(f"OpenVINO computes no {precision} on this processor")
+    cpu = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": str(threads),
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": "NO",  # or the graphs of both towers would be bound to the same cores
+    }
+    options.add_provider_for_devices([device], {"load_config": json.dumps({"CPU": cpu})})
+
+
+@functools.cache
+def _device() -> onnxruntime.OrtEpDevice:
+    """The processor, as the provider's device. Raises RuntimeError if there is none."""
+    import onnxruntime_ep_openvino as plugin
+
+    onnxruntime.register_execution_provider_library("openvino", plugin.get_library_path())
+    for device in onnxruntime.get_ep_devices():
+        if device.ep_name == plugin.get_ep_name() and device.device.type == onnxruntime.OrtHardwareDeviceType.CPU:
+            return device
+    raise RuntimeError("OpenVINO does not know this processor")
