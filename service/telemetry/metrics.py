@@ -12,13 +12,16 @@ from functools import partial
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from model_store import Manifest, Pattern
+from service.errors import Code
 from service.telemetry.log_lines import dropped_lines
+from service.telemetry.record import CLIENT_GONE
 
 # Geometric steps: a head takes tens of microseconds, a request behind a full queue many seconds.
 _SECONDS = tuple(1e-5 * 2**step for step in range(22))  # 10 us ... 21 s
 _LOAD_SECONDS = tuple(0.05 * 2**step for step in range(12))  # 50 ms ... 102 s
 _SHARES = tuple(step / 20 for step in range(1, 21))
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_COUNTED_STATUSES = (200, CLIENT_GONE, 500, 503, 504)
 _LAG_PERIOD_SECONDS = 0.1
 _LAG_WINDOW_SECONDS = 15.0  # the usual interval between two scrapes, so that no delay is missed
 
@@ -35,7 +38,9 @@ class Metrics:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
         by_task, by_modalities = ["task"], ["task", "modalities"]
-        self.requests = counter("mora_requests", "Requests answered.", ["task", "modalities", "status"])
+        self.requests = counter(
+            "mora_requests", "Requests answered; a batch counts as its cells.", ["task", "modalities", "status"]
+        )
         self.request_duration = histogram(
             "mora_request_duration_seconds", "From the first byte of a request to its answer.", by_modalities
         )
@@ -53,7 +58,7 @@ class Metrics:
         self.inflight_body_bytes = gauge(
             "mora_inflight_body_bytes", "Bytes of request bodies that have arrived and are not answered yet."
         )
-        self.rejected = counter("mora_rejected", "Requests answered with a problem.", ["reason"])
+        self.rejected = counter("mora_rejected", "Requests, and cells of batches, answered with a problem.", ["reason"])
         self.deadline = counter(
             "mora_deadline",
             "Requests that reached their deadline in `parsing`, `loading`, `preparation` or `encoder`.",
@@ -96,6 +101,10 @@ class Metrics:
             "mora_prediction_confidence", "Highest score of an answer.", by_modalities, buckets=_SHARES
         )
         self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
+        # `rate` does not see the first value of a series, so what alerts count begins at 0.
+        for code in Code:
+            self.rejected.labels(code.reason)
+        self._begin_series("")
 
     async def scrape(self) -> bytes:
         """All metrics in Prometheus' text format, made on a thread: with many labels it takes a tenth of a second.
@@ -128,6 +137,7 @@ class Metrics:
 
         A gauge is removed if the version has no value for it.
         """
+        self._begin_series(manifest.task)
         validation = manifest.metrics.get("validation", {})
         for pattern in Pattern:
             series = manifest.task, pattern
@@ -138,6 +148,12 @@ class Metrics:
                 self.training_confidence.remove(*series)
             else:
                 self.training_confidence.labels(*series).set(confidence)
+
+    def _begin_series(self, task: str) -> None:
+        for modalities in ("", *Pattern) if task else ("",):
+            self.request_duration.labels(task, modalities)
+            for status in _COUNTED_STATUSES:
+                self.requests.labels(task, modalities, str(status))
 
 
 async def watch_event_loop_lag(gauge: Gauge) -> None:
