@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from model_store import Manifest, Pattern
 from service.errors import Code
@@ -71,10 +73,10 @@ class Metrics:
         self.connections_refused = counter(
             "mora_connections_refused", "Connections that got 503 or were closed because there were too many."
         )
-        self.log_lines_dropped = counter(
-            "mora_log_lines_dropped", "Log lines dropped because standard error took none."
+        registry.register(_DroppedLines())
+        self.store_seconds_since_read = gauge(
+            "mora_store_seconds_since_read", "Seconds since the store was last read without an error."
         )
-        self._dropped_lines = 0  # of them counted
         self.model_loads = counter("mora_model_loads", "Versions loaded or refused.", ["task", "result"])
         self.model_refused = gauge(
             "mora_model_refused",
@@ -122,8 +124,6 @@ class Metrics:
 
     def render(self) -> bytes:
         """The same; blocking."""
-        before, self._dropped_lines = self._dropped_lines, dropped_lines()
-        self.log_lines_dropped.inc(self._dropped_lines - before)
         return generate_latest(self.registry)
 
     def count_prediction(self, task: str, pattern: Pattern, labels: Iterable[str], confidence: float) -> None:
@@ -154,6 +154,12 @@ class Metrics:
             self.request_duration.labels(task, modalities)
             for status in _COUNTED_STATUSES:
                 self.requests.labels(task, modalities, str(status))
+
+
+class _DroppedLines(Collector):
+    def collect(self) -> Iterator[Metric]:
+        help_text = "Log lines dropped because standard error took none."
+        yield CounterMetricFamily("mora_log_lines_dropped", help_text, dropped_lines())
 
 
 async def watch_event_loop_lag(gauge: Gauge) -> None:

@@ -17,7 +17,7 @@ from service.web.app import create_app
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docker" / "kubernetes"
 OLDEST, NEWEST = "1.29", "1.37"  # the field unhealthyPodEvictionPolicy and named ports of policies are older than this
-ELSEWHERE = {"Kustomization", "ServiceMonitor"}  # kinds that Kubernetes itself does not define
+ELSEWHERE = {"Kustomization", "ServiceMonitor", "PrometheusRule"}  # kinds that Kubernetes itself does not define
 Manifest = dict[str, Any]
 
 
@@ -90,7 +90,9 @@ def test_kustomize_lists_every_file_except_the_optional_ones():
     files = {path.name for path in FOLDER.glob("*.yaml")}
 
     assert (
-        set(kustomization["resources"]) | {"kustomization.yaml", "monitoring.yaml", "seed.yaml", "train.yaml"} == files
+        set(kustomization["resources"])
+        | {"kustomization.yaml", "monitoring.yaml", "rules.yaml", "seed.yaml", "train.yaml"}
+        == files
     )
     assert kustomization["namespace"] == of_kind("Namespace")[0]["metadata"]["name"]
 
