@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
 from model_store import ItemScores, Manifest, ManifestDraft, NotFoundError, Pattern, Store, StoreError
 from training.errors import first_few
@@ -72,6 +74,23 @@ def decide(store: Store, draft: ManifestDraft, scores: ItemScores | None, max_lo
     lines = (f"  {_WORDS[each.pattern]}: {each}" for each in compared)
     worse = (each.pattern for each in compared if -100 * each.difference.mean > max_loss and each.difference.high < 0)
     return Decision((title, *lines), warnings, tuple(_WORDS[pattern] for pattern in worse))
+
+
+def published_before(store: Store, draft: ManifestDraft) -> int | None:
+    """The newest version of the store with the content of a draft, whenever it was exported; None if there is none."""
+    try:
+        versions = store.versions(draft.task)
+    except NotFoundError:
+        return None
+    for version in reversed(versions):
+        with suppress(StoreError):  # a damaged version is no reason not to publish
+            if _content(store.verify(draft.task, version)) == _content(draft):
+                return version
+    return None
+
+
+def _content(manifest: ManifestDraft) -> dict[str, JsonValue]:
+    return manifest.model_dump(mode="json", exclude={"version": True, "provenance": {"created_at"}})
 
 
 def _majority_warnings(scores: ItemScores) -> tuple[str, ...]:
