@@ -15,6 +15,7 @@ from training.errors import first_few
 from training.learning.paired import PairedDifference, paired_difference
 
 _WORDS = {Pattern.BOTH: "image and text", Pattern.IMAGE: "image only", Pattern.TEXT: "text only"}
+_OF_RUN = {"problem", "labels", "head", "metrics", "training_mix", "test_scores"}
 _METRICS = {"accuracy": "accuracy", "f1": "mean F1 of an item's labels"}
 
 Scores = Mapping[Pattern, Sequence[float | None]]
@@ -77,20 +78,22 @@ def decide(store: Store, draft: ManifestDraft, scores: ItemScores | None, max_lo
 
 
 def published_before(store: Store, draft: ManifestDraft) -> int | None:
-    """The newest version of the store with the content of a draft, whenever it was exported; None if there is none."""
+    """The newest version of the store that was made of the run of a draft, with its settings; None if there is none."""
     try:
         versions = store.versions(draft.task)
     except NotFoundError:
         return None
     for version in reversed(versions):
         with suppress(StoreError):  # a damaged version is no reason not to publish
-            if _content(store.verify(draft.task, version)) == _content(draft):
+            if _of_run(store.verify(draft.task, version)) == _of_run(draft):
                 return version
     return None
 
 
-def _content(manifest: ManifestDraft) -> dict[str, JsonValue]:
-    return manifest.model_dump(mode="json", exclude={"version": True, "provenance": {"created_at"}})
+def _of_run(manifest: ManifestDraft) -> dict[str, JsonValue]:
+    """What the run decides. Its graphs may differ in the last digits each time that they are exported."""
+    fields = manifest.model_dump(mode="json", include=_OF_RUN)
+    return fields | {"provenance": manifest.provenance.model_dump(mode="json", exclude={"created_at"})}
 
 
 def _majority_warnings(scores: ItemScores) -> tuple[str, ...]:
