@@ -27,7 +27,7 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock rules sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,12 @@ lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.tx
 		$(call write_lock,$$accelerator,pyproject.toml --extra $$accelerator --extra otel $$([ $$accelerator = gpu ] || echo --extra openvino)) || exit 1; \
 	done
 	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
+
+rules: ## Write docker/kubernetes/rules.yaml, the rules of docker/prometheus/rules for the Prometheus operator
+	@{ printf '%s\n' '# The rules of docker/prometheus/rules for the Prometheus operator. `make rules` writes this file.' \
+		'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' 'metadata:' '  name: mora-serve' 'spec:' '  groups:'; \
+		for file in docker/prometheus/rules/*.yml; do sed '1,/^groups:/d; s/^./  &/' $$file; done; \
+	} > docker/kubernetes/rules.yaml
 
 sbom: $(EVERYTHING) ## Write build/sbom.json: what an environment has, as CycloneDX (SBOM_OF=its Python, by default .venv's)
 	@mkdir -p build

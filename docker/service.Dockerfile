@@ -1,9 +1,8 @@
 # The service: ONNX Runtime and the shipped store, without torch or a compiler. From the repository's root:
 #   docker build -f docker/service.Dockerfile -t mora-serve .
 #   docker build -f docker/service.Dockerfile -t mora-serve:gpu --build-arg ACCELERATOR=gpu \
-#       --build-arg BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04 .
-# For a reproducible build, BASE should end in @sha256:...
-ARG BASE=python:3.11-slim-bookworm
+#       --build-arg BASE=nvidia/cuda:13.0.2-cudnn-runtime-ubuntu24.04@sha256:... .      # the digest is in docker-compose.yml
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BASE} AS base
 RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \

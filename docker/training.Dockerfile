@@ -2,7 +2,7 @@
 #   docker build -f docker/training.Dockerfile -t mora-train .
 # PyPI's torch includes CUDA, several gigabytes. PIP_OPTIONS can name an index with the CPU build:
 #   docker build -f docker/training.Dockerfile -t mora-train --build-arg PIP_OPTIONS='--index-url ...' .
-ARG BASE=python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 
 FROM ${BASE} AS base
 RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \

@@ -140,7 +140,13 @@ GOODS: list[tuple[str, list[str], list[Shape]]] = [
 
 
 def main(folder: Path) -> None:
-    """Write `photos/` and `shop.csv`; the result is always the same."""
+    """Write `photos/` and `shop.csv`; the result is always the same.
+
+    An existing `shop.csv` stays, because it may have been corrected.
+    """
+    if (folder / "shop.csv").exists():
+        print(f"{folder / 'shop.csv'} exists, so nothing is written; remove it to start again")
+        return
     chance = random.Random(0)  # noqa: S311 - no secret
     (folder / "photos").mkdir(parents=True, exist_ok=True)
     rows = [sold(number, folder, chance) for number in range(1, ITEMS + 1)]

@@ -190,9 +190,19 @@ def activate(
 
 @app.command()
 def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_keys: TrustedOption = None) -> None:
-    """Verify the version before the live one, then make it live again."""
+    """Verify the version before the live one, then make it live again. Each rollback goes back one version further."""
     manifest = publishing.rollback(_open(store, trusted_keys), task)
     typer.echo(f"{task}: version {manifest.version} is live again")
+
+
+@app.command()
+def seed(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="Folder of the store to copy from.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Copy the live version of every task of SOURCE that the store lacks. A task that the store has stays as it is."""
+    for task, version in publishing.seed(Store(store), _open(source)).items():
+        typer.echo(f"{task}: " + ("is in the store already" if version is None else f"version {version} is live"))
 
 
 @app.command()

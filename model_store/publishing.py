@@ -44,29 +44,35 @@ def publish(
         OSError: the disk is full or read-only; the old version stays live.
     """
     draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # validates names before they become paths
-    for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
-        _make_directory(missing)
-    _folder(store, "tasks")
+    _create_store(store)
     with _writing(store) as staging:
         _add_blobs(store, draft.blobs(), blobs, staging)
         task_folder = _folder(store, "tasks", draft.task)
         manifest = draft.model_copy(update={"version": store.newest(draft.task) + 1})
         staged = staging / "version"
-        staged.mkdir()
         content = manifest.model_dump_json(indent=1).encode()
         if len(content) > MAX_MANIFEST_BYTES:
             cure = "publish fewer labels or golden examples, or a shorter configuration"
             raise StoreError(f"the manifest has {len(content):,} bytes, more than {MAX_MANIFEST_BYTES:,}; {cure}")
-        write_synced(staged / "manifest.json", content)
-        write_synced(staged / "manifest.sha256", digest_line(content))
-        if signing_key is not None:
-            write_synced(staged / _SIGNATURE, signing_key.sign(content))
-        sync_directory(staged)
+        _write_version(staged, content, None if signing_key is None else signing_key.sign(content))
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
         if make_live and not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
             _set_live(store, draft.task, manifest.version, staging)
     return manifest
+
+
+def seed(store: Store, source: Store) -> dict[str, int | None]:
+    """Copy the live version of each task of another store that this store lacks. Existing tasks stay as they are.
+
+    A version keeps its number and its signature, and its task appears with it: a killed seed leaves no half of a task.
+
+    Returns:
+        The copied version by task, or None for a task that the store has already.
+    """
+    _create_store(store)
+    with _writing(store) as staging:
+        return {task: _copy_task(store, source, task, staging) for task in source.tasks() if source.live(task)}
 
 
 def activate(store: Store, task: str, version: int) -> Manifest:
@@ -145,6 +151,38 @@ def collect_garbage(store: Store) -> dict[Path, int]:
         unused = [path for path in staging.parent.iterdir() if path != staging]
         unused += [path for path in _folder(store, "blobs", "sha256").iterdir() if path.name not in needed]
         return {path: _remove(path) for path in unused}
+
+
+def _create_store(store: Store) -> None:
+    for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
+        _make_directory(missing)
+    _folder(store, "tasks")
+
+
+def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | None:
+    folder = store.root / "tasks" / task
+    if os.path.lexists(folder) and any(folder.iterdir()):  # a killed publisher may have left an empty one
+        return None
+    manifest, content = source.read_manifest(task)
+    for blob in manifest.blobs():  # one by one: a store may be larger than the memory
+        _add_blobs(store, [blob], {blob.sha256: source.read(blob)}, staging)
+    staged = staging / task
+    staged.mkdir()
+    _write_version(staged / str(manifest.version), content, source.signature(task, manifest.version))
+    write_synced(staged / "live", f"{manifest.version}\n".encode())
+    sync_directory(staged)
+    staged.rename(folder)
+    sync_directory(folder.parent)
+    return manifest.version
+
+
+def _write_version(folder: Path, content: bytes, signature: bytes | None) -> None:
+    folder.mkdir()
+    write_synced(folder / "manifest.json", content)
+    write_synced(folder / "manifest.sha256", digest_line(content))
+    if signature is not None:
+        write_synced(folder / _SIGNATURE, signature)
+    sync_directory(folder)
 
 
 def _remove(path: Path) -> int:

@@ -17,6 +17,7 @@ from service.models.golden_limits import check_live_versions
 from service.models.malloc import return_large_blocks
 from service.settings import PREFIX, RaySettings, Settings, check_names
 from service.telemetry.logs import configure_logging
+from service.telemetry.metrics_port import serve_metrics
 from service.web.app import create_app
 
 
@@ -79,6 +80,8 @@ class Replica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         self._service = create_app(self._settings, self._store)
+        if self._settings.metrics_port is not None:
+            serve_metrics(self._service.state.metrics, self._settings.host, self._settings.metrics_port)
         return self._service
 
     async def check_health(self) -> None:

@@ -177,8 +177,9 @@ def fit_command(
 ) -> None:
     """Train, evaluate and, with --publish, put the task live.
 
-    The same command given again resumes a killed run after its last epoch. A finished run is not trained again. A
-    version that is clearly worse than the live one is published, but does not become live; the exit status is then 3.
+    The same command given again resumes a killed run after its last epoch. A finished run is not trained again, and a
+    published run is not published again. A version that is clearly worse than the live one is published, but does not
+    become live; the exit status is then 3.
 
     With --search, fits of other learning rates, depths and ranks come first, and the one that is best on the
     validation split is trained. The test split is used for that last run alone.
@@ -470,7 +471,9 @@ def _finish(
 ) -> None:
     print_metrics(console, read_json(run / METRICS))
     if store is not None:
-        _publish(store, _export(trained, data, run), signing_key, max_loss)
+        bundle = _export(trained, data, run)
+        if not _was_published(store, bundle):
+            _publish(store, bundle, signing_key, max_loss)
 
 
 def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
@@ -495,6 +498,23 @@ def _published_report(trained: TrainedTask, run: Path) -> bytes | None:
         cure = "to publish one, train again with --overwrite"
         _note(f"published without the report of {run}: an earlier version made it, with absolute paths; {cure}")
     return report
+
+
+def _was_published(root: Path, bundle: Bundle) -> bool:
+    """Whether the store has this run already, so that it does not change. Exits with 3 if that version is not live."""
+    from training.pipeline.publish_gate import published_before
+
+    store, task = Store(root), bundle.draft.task
+    version = published_before(store, bundle.draft)
+    if version is None:
+        return False
+    if store.live(task) == version:
+        console.print(f"{task} version {version} is live in {root}: this run was published before", soft_wrap=True)
+        return True
+    activate = f"mora-store activate {task} {version} --store {shlex.quote(str(root))}"
+    message = f"{task} version {version} in {root} is this run, but is not live; to make it live: {activate}"
+    errors.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(NOT_LIVE)
 
 
 def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None, max_loss: float) -> None:

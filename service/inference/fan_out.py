@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
 from typing import TypeAlias
 
 import structlog
@@ -14,7 +16,7 @@ from service.api.problems import problem_of
 from service.errors import ServiceError, forbidden_task, internal
 from service.inference.engine import Engine
 from service.models.loaded_model import Model
-from service.telemetry.record import RequestRecord
+from service.telemetry.record import CountedCell, RequestRecord
 
 Cell: TypeAlias = Answer | ServiceError
 _INPUTS_AT_ONCE = 16  # so that one request does not fill the queues
@@ -58,7 +60,18 @@ async def answer_all(
                 cells |= await _cells(engine, group, item, top_k, record)
         return [cells[model.manifest.task] if isinstance(model, Model) else model for model in models]
 
-    return await asyncio.gather(*map(row, items))
+    rows = await asyncio.gather(*map(row, items))
+    for item, row_cells in zip(items, rows, strict=True):
+        record.cells.update(map(partial(_counted, item), models, row_cells))
+    return rows
+
+
+def _counted(item: Item | ServiceError, model: Model | ServiceError, cell: Cell) -> CountedCell:
+    task = model.manifest.task if isinstance(model, Model) else ""  # a client may name any task
+    modalities = item.pattern if isinstance(item, Item) else ""
+    if isinstance(cell, ServiceError):
+        return CountedCell(task, modalities, cell.code.status, cell.code.reason)
+    return CountedCell(task, modalities, HTTPStatus.OK, None)
 
 
 def _find(engine: Engine, task: str, record: RequestRecord) -> Model | ServiceError:

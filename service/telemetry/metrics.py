@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from model_store import Manifest, Pattern
+from service.errors import Code
 from service.telemetry.log_lines import dropped_lines
+from service.telemetry.record import CLIENT_GONE
 
 # Geometric steps: a head takes tens of microseconds, a request behind a full queue many seconds.
 _SECONDS = tuple(1e-5 * 2**step for step in range(22))  # 10 us ... 21 s
 _LOAD_SECONDS = tuple(0.05 * 2**step for step in range(12))  # 50 ms ... 102 s
 _SHARES = tuple(step / 20 for step in range(1, 21))
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+_COUNTED_STATUSES = (200, CLIENT_GONE, 500, 503, 504)
 _LAG_PERIOD_SECONDS = 0.1
 _LAG_WINDOW_SECONDS = 15.0  # the usual interval between two scrapes, so that no delay is missed
 
@@ -35,7 +40,9 @@ class Metrics:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         histogram = partial(Histogram, registry=registry, buckets=_SECONDS)
         by_task, by_modalities = ["task"], ["task", "modalities"]
-        self.requests = counter("mora_requests", "Requests answered.", ["task", "modalities", "status"])
+        self.requests = counter(
+            "mora_requests", "Requests answered; a batch counts as its cells.", ["task", "modalities", "status"]
+        )
         self.request_duration = histogram(
             "mora_request_duration_seconds", "From the first byte of a request to its answer.", by_modalities
         )
@@ -53,7 +60,7 @@ class Metrics:
         self.inflight_body_bytes = gauge(
             "mora_inflight_body_bytes", "Bytes of request bodies that have arrived and are not answered yet."
         )
-        self.rejected = counter("mora_rejected", "Requests answered with a problem.", ["reason"])
+        self.rejected = counter("mora_rejected", "Requests, and cells of batches, answered with a problem.", ["reason"])
         self.deadline = counter(
             "mora_deadline",
             "Requests that reached their deadline in `parsing`, `loading`, `preparation` or `encoder`.",
@@ -66,10 +73,7 @@ class Metrics:
         self.connections_refused = counter(
             "mora_connections_refused", "Connections that got 503 or were closed because there were too many."
         )
-        self.log_lines_dropped = counter(
-            "mora_log_lines_dropped", "Log lines dropped because standard error took none."
-        )
-        self._dropped_lines = 0  # of them counted
+        registry.register(_DroppedLines())
         self.store_seconds_since_read = gauge(
             "mora_store_seconds_since_read", "Seconds since the store was last read without an error."
         )
@@ -102,6 +106,10 @@ class Metrics:
             "mora_prediction_confidence", "Highest score of an answer.", by_modalities, buckets=_SHARES
         )
         self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
+        # `rate` does not see the first value of a series, so what alerts count begins at 0.
+        for code in Code:
+            self.rejected.labels(code.reason)
+        self._begin_series("")
 
     async def scrape(self) -> bytes:
         """All metrics in Prometheus' text format, made on a thread: with many labels it takes a tenth of a second.
@@ -119,8 +127,6 @@ class Metrics:
 
     def render(self) -> bytes:
         """The same; blocking."""
-        before, self._dropped_lines = self._dropped_lines, dropped_lines()
-        self.log_lines_dropped.inc(self._dropped_lines - before)
         return generate_latest(self.registry)
 
     def count_prediction(self, task: str, pattern: Pattern, labels: Iterable[str], confidence: float) -> None:
@@ -134,6 +140,7 @@ class Metrics:
 
         A gauge is removed if the version has no value for it.
         """
+        self._begin_series(manifest.task)
         validation = manifest.metrics.get("validation", {})
         for pattern in Pattern:
             series = manifest.task, pattern
@@ -151,6 +158,18 @@ class Metrics:
         for pattern in Pattern:
             self.training_modality_ratio.remove(task, pattern)
             self.training_confidence.remove(task, pattern)
+
+    def _begin_series(self, task: str) -> None:
+        for modalities in ("", *Pattern) if task else ("",):
+            self.request_duration.labels(task, modalities)
+            for status in _COUNTED_STATUSES:
+                self.requests.labels(task, modalities, str(status))
+
+
+class _DroppedLines(Collector):
+    def collect(self) -> Iterator[Metric]:
+        help_text = "Log lines dropped because standard error took none."
+        yield CounterMetricFamily("mora_log_lines_dropped", help_text, dropped_lines())
 
 
 async def watch_event_loop_lag(gauge: Gauge) -> None:

@@ -6,13 +6,16 @@ import math
 import re
 import time
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from typing import NamedTuple
 
 from model_store import Pattern
 from service.api.answers import Latency
 
+CLIENT_GONE = 499  # in the log and the metrics only, because the client has disconnected
 SAFE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")  # a client's request id that is safe in a header and a log line
 
 
@@ -36,6 +39,15 @@ class StageRun(NamedTuple):
     seconds: float
 
 
+class CountedCell(NamedTuple):
+    """One answer or problem of a batch, as the metrics count it."""
+
+    task: str
+    modalities: str
+    status: int
+    problem: str | None  # the reason in mora_rejected_total
+
+
 @dataclass
 class RequestRecord:
     """The facts of a request, added while it is answered: `task`, `version` and `pattern` once the model is known."""
@@ -51,6 +63,18 @@ class RequestRecord:
     problem: str | None = None  # the reason in mora_rejected_total
     stage_seconds: dict[Stage, float] = field(default_factory=dict)
     runs: list[StageRun] = field(default_factory=list)  # in the order of their end
+    answers: int = 1  # that the request asks for; more than one for a batch
+    cells: Counter[CountedCell] = field(default_factory=Counter)  # of a batch that was answered
+
+    def counted(self, status: int) -> Counter[CountedCell]:
+        """What the metrics count of the request.
+
+        A batch counts as its cells, also if all of them fail together. It counts once if it is refused for its content.
+        """
+        if self.cells and status == HTTPStatus.OK:
+            return self.cells
+        number = self.answers if status >= CLIENT_GONE else 1
+        return Counter({CountedCell(self.task, self.pattern or "", status, self.problem): number})
 
     @property
     def elapsed_seconds(self) -> float:

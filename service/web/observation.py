@@ -9,13 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ServiceError, internal
 from service.telemetry.metrics import Metrics
-from service.telemetry.record import SAFE_ID, RequestRecord
+from service.telemetry.record import CLIENT_GONE, SAFE_ID, RequestRecord
 from service.web.inflight import InflightRequests
 from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.problems import problem_response
 
 _log = structlog.get_logger()
-_CLIENT_GONE = 499  # in the log and the metrics only, because the client has disconnected
 
 
 class Observation:
@@ -57,7 +56,7 @@ class Observation:
                 await self._app(scope, receive, response.send)
             return
         except ClientDisconnect:
-            response.status = _CLIENT_GONE
+            response.status = CLIENT_GONE
             self._metrics.client_gone.inc()
             return
         except ServiceError as cut:
@@ -81,11 +80,11 @@ def conclude(
     client_request_id: str | None = None,
 ) -> None:
     """Count a finished request and write its log line. A malformed request has no method and no route."""
-    modalities = record.pattern or ""
-    metrics.requests.labels(record.task, modalities, str(status)).inc()
-    metrics.request_duration.labels(record.task, modalities).observe(record.elapsed_seconds)
-    if record.problem is not None:
-        metrics.rejected.labels(record.problem).inc()
+    metrics.request_duration.labels(record.task, record.pattern or "").observe(record.elapsed_seconds)
+    for cell, number in record.counted(status or 0).items():
+        metrics.requests.labels(cell.task, cell.modalities, str(cell.status)).inc(number)
+        if cell.problem is not None:
+            metrics.rejected.labels(cell.problem).inc(number)
     for stage, seconds in record.stage_seconds.items():
         if seconds:
             metrics.stage_duration.labels(stage).observe(seconds)

@@ -117,9 +117,8 @@ async def _ready(engine: Engine, model: Model) -> ModelReady:
 
 async def _infer(engine: Engine, model: Model, inference: Inference, record: RequestRecord) -> Response:
     task, version, labels = model.manifest.task, model.manifest.version, model.manifest.labels
-    patterns = {item.pattern for item in inference.items}
     record.task, record.version = task, version
-    record.pattern = patterns.pop() if len(patterns) == 1 else None
+    record.pattern = inference.items[0].pattern if len(inference.items) == 1 else None  # of a batch: of each cell
     rows = await answer_all(engine, [model], inference.items, inference.request.parameters.top_k or len(labels), record)
     answers = []
     for index, (cell,) in enumerate(rows):

@@ -59,7 +59,7 @@ class RequestParser:
         body = await read_body(request, self._settings.max_body_bytes, (JSON,))
         job = partial(parse_batch, body, self._settings.max_text_bytes, self._settings.max_batch_cells)
         parsed = await self._parse(job, body, record)
-        self._charge(record, len(parsed.inputs) * len(parsed.tasks))
+        self._count(record, len(parsed.inputs) * len(parsed.tasks))
         if parsed.timeout_ms is not None:
             record.allow(parsed.timeout_ms)
         return parsed
@@ -70,7 +70,7 @@ class RequestParser:
         header_length = request.headers.get(HEADER_LENGTH)
         limits = self._settings.max_text_bytes, self._settings.max_batch_cells
         parsed = await self._parse(partial(parse_inference, body, header_length, *limits), body, record)
-        self._charge(record, len(parsed.items))
+        self._count(record, len(parsed.items))
         if microseconds := parsed.request.parameters.timeout:
             record.allow(microseconds / 1000)
         return parsed
@@ -79,7 +79,8 @@ class RequestParser:
         """Finish running work and drop waiting work."""
         self._workers.close()
 
-    def _charge(self, record: RequestRecord, cells: int) -> None:
+    def _count(self, record: RequestRecord, cells: int) -> None:
+        record.answers = cells
         if self._limit is not None:
             self._limit.charge(record.client or "", cells, paid=1)
 

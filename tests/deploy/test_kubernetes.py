@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from model_store import Store, activate, withdraw
+from model_store.cli import app as mora_store
 from service.settings import Settings, check_names
 from service.telemetry.metrics import Metrics
 from service.web.app import create_app
+from tests.support.made_cluster import MadeCluster
+from tests.support.snapshot import contents
+from tests.support.tiny import Shelf
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docker" / "kubernetes"
 OLDEST, NEWEST = "1.29", "1.37"  # the field unhealthyPodEvictionPolicy and named ports of policies are older than this
-ELSEWHERE = {"Kustomization", "ServiceMonitor"}  # kinds that Kubernetes itself does not define
+ELSEWHERE = {"Kustomization", "ServiceMonitor", "PrometheusRule"}  # kinds that Kubernetes itself does not define
 Manifest = dict[str, Any]
 
 
@@ -90,7 +97,9 @@ def test_kustomize_lists_every_file_except_the_optional_ones():
     files = {path.name for path in FOLDER.glob("*.yaml")}
 
     assert (
-        set(kustomization["resources"]) | {"kustomization.yaml", "monitoring.yaml", "seed.yaml", "train.yaml"} == files
+        set(kustomization["resources"])
+        | {"kustomization.yaml", "monitoring.yaml", "rules.yaml", "seed.yaml", "train.yaml"}
+        == files
     )
     assert kustomization["namespace"] == of_kind("Namespace")[0]["metadata"]["name"]
 
@@ -228,6 +237,77 @@ def test_the_training_job_publishes_to_the_store_that_is_served():
     assert arguments[1].startswith(mounts["data"] + "/")
     assert arguments[arguments.index("--output") + 1].startswith(mounts["runs"] + "/")
     assert arguments[arguments.index("--publish") + 1] == mounts["store"] == "/store"
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> MadeCluster:
+    """A cluster in which an image has the store of `image`, and `mora-store` is the only command of Jobs."""
+    for name in ("image", "mora-store"):
+        (tmp_path / name).mkdir()
+    shelf = Shelf(Store(tmp_path / "image"))
+    for seed in (1, 2, 3):
+        shelf.publish("fruit", seed=seed)
+    shelf.publish("tags")
+
+    def run(command: list[str], folders: Mapping[str, Path]) -> None:
+        folders = {"/store": tmp_path / "image", **folders}
+        program, *arguments = [str(folders.get(word, word)) for word in command]
+        assert program == "mora-store"
+        result = CliRunner().invoke(mora_store, arguments)
+        assert result.exit_code == 0, result.output
+
+    return MadeCluster(run, {"mora-store": tmp_path / "mora-store"})
+
+
+def publish_a_fourth(store: Store) -> None:
+    Shelf(store).publish("fruit", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "live"),
+    [
+        (lambda store: None, 3),
+        (publish_a_fourth, 4),
+        (lambda store: activate(store, "fruit", 3), 3),
+        (lambda store: withdraw(store, "fruit"), None),
+    ],
+    ids=["nothing", "a fourth version", "an activation", "a withdrawal"],
+)
+def test_the_seed_job_applied_again_changes_nothing(cluster, tmp_path, meanwhile, live):
+    (job,) = of_kind("Job", "mora-seed")
+    store = Store(tmp_path / "mora-store")
+    cluster.apply(job)
+    assert (store.live("fruit"), store.live("tags")) == (3, 1)
+    meanwhile(store)
+    before = contents(store.root)
+
+    for _ in range(3):
+        assert cluster.apply(job) == "unchanged"
+        cluster.pass_days()
+        assert cluster.apply(job) == "created"
+
+    assert contents(store.root) == before
+    assert store.live("fruit") == live
+
+
+@pytest.mark.parametrize(
+    "manifest", [it for it in manifests() if it["kind"] not in ("Job", "Kustomization")], ids=named
+)
+def test_a_manifest_applied_again_is_unchanged(cluster, manifest):
+    """None has a name that the server would make anew, and none sets what another part of the cluster sets."""
+    cluster.apply(manifest)
+    assert cluster.apply(manifest) == "unchanged"
+    assert "generateName" not in manifest["metadata"]
+    assert "status" not in manifest
+    assert manifest["kind"] != "Deployment" or "replicas" not in manifest["spec"]
+
+
+def test_the_training_job_is_one_command_that_publishes_a_run_once():
+    (job,) = of_kind("Job", "mora-train")
+    arguments = container(job)["args"]
+
+    assert arguments[0] == "fit"  # tests/training/test_cli.py: not twice; `publish` would make a version each time
+    assert "--overwrite" not in arguments
 
 
 def test_the_page_names_every_manifest():

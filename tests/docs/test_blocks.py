@@ -45,6 +45,7 @@ NOT_RUN = {
     "npm": "installs",
     "openssl": "needs a signed version: tests/model_store/test_signing.py",
     "pip": "installs",
+    "prometheus": "runs until stopped: tests/deploy/test_prometheus.py checks the configuration",
     "promtool": "needs Prometheus: tests/deploy/test_prometheus.py",
     "python": "runs for long; its module is checked",
     ".venv/bin/python": "runs the tests",

@@ -32,8 +32,8 @@ def test_every_named_variable_is_a_setting():
 
 
 def test_every_named_metric_exists():
-    families = [value for value in vars(Metrics()).values() if hasattr(value, "_labelnames")]
-    known = {family._name + end for family in families for end in ("", "_total", "_bucket", "_sum", "_count")}
+    families = Metrics().registry.collect()
+    known = {family.name + end for family in families for end in ("", "_total", "_bucket", "_sum", "_count")}
     named = {
         (place, name)
         for place, text in texts().items()

@@ -47,12 +47,14 @@ def test_every_setting_of_ray_is_listed_with_its_default() -> None:
 
 
 def test_every_metric_is_listed_with_its_labels() -> None:
+    metrics = Metrics()
+    labels = {value._name: value._labelnames for value in vars(metrics).values() if hasattr(value, "_labelnames")}
     found = []
-    for value in vars(Metrics()).values():
-        if hasattr(value, "_labelnames"):
-            name = value._name + ("_total" if value._type == "counter" else "")
-            labels = ",".join(value._labelnames)
-            found.append(f"{name}{{{labels}}}" if labels else name)
+    for metric in metrics.registry.collect():
+        name = metric.name + ("_total" if metric.type == "counter" else "")
+        named = ",".join(labels.get(metric.name, ()))
+        found.append(f"{name}{{{named}}}" if named else name)
+    found = [name for name in found if name.startswith("mora_")]
 
     assert sorted(first_cells("Metrics")) == sorted(found)
 

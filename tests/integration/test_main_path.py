@@ -21,6 +21,7 @@ import yaml
 
 from model_store import Store, read_trusted_keys
 from service.api.item import Item
+from tests.support.snapshot import contents
 from tests.support.waiting import eventually
 from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
@@ -144,6 +145,30 @@ def test_the_second_task_adds_only_its_own_parts(published: tuple[Path, Path]) -
         assert graphs[0].image_trunk == graphs[1].image_trunk
         assert graphs[0].text_trunk == graphs[1].text_trunk
         assert graphs[0].image_tail != graphs[1].image_tail
+
+
+def test_fit_given_again_changes_no_file_of_the_store(published: tuple[Path, Path]) -> None:
+    store, folder = published
+    before = contents(store)
+
+    done = fit_each(
+        [
+            [
+                f"{folder / task}.yaml",
+                "--output",
+                f"{folder / task}",
+                "--publish",
+                f"{store}",
+                "--sign-with",
+                f"{folder}/key",
+            ]
+            for task in ("colors", "pairs", "siglip-colors")
+        ]
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("this run was published before") == 3
+    assert contents(store) == before
 
 
 @pytest.mark.parametrize(("precision", "difference"), [("fp32", 1e-4), ("int8", 0.02)])

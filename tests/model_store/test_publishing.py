@@ -21,7 +21,9 @@ from model_store import (
     rollback,
     withdraw,
 )
+from model_store.publishing import seed
 from model_store.store import MAX_MANIFEST_BYTES
+from tests.support.snapshot import contents
 
 
 def stored_blobs(store: Store) -> set[str]:
@@ -408,3 +410,74 @@ def test_files_are_synced_before_their_rename_and_folders_after_it(store, draft,
     assert str(store.root / "tasks/fruit") in synced[version:live]
     for folder in ("", "blobs", "tasks"):  # these name new folders
         assert str(store.root / folder) in synced[:version]
+
+
+STATES = {
+    "a newer version": lambda store, draft: [publish(store, *draft(tail=tail)) for tail in ("c", "d")],
+    "a rollback": lambda store, draft: rollback(store, "fruit"),
+    "a withdrawal": lambda store, draft: withdraw(store, "fruit"),
+    "another version of this number": lambda store, draft: shutil.rmtree(store.root / "tasks/fruit/2"),
+    "nothing": lambda store, draft: None,
+}
+
+
+@pytest.fixture
+def source(tmp_path, draft):
+    """A store whose live version of `fruit` is 2."""
+    source = Store(tmp_path / "source")
+    publish(source, *draft(tail="a"))
+    publish(source, *draft(tail="b"))
+    return source
+
+
+@pytest.mark.parametrize("happened", STATES)
+def test_a_task_of_the_store_is_not_seeded_again(tmp_path, draft, source, happened):
+    store = Store(tmp_path / "seeded" / "store")
+    assert seed(store, source) == {"fruit": 2}
+    assert (store.live("fruit"), store.verify("fruit")) == (2, source.verify("fruit"))
+    publish(store, *draft(tail="e"))
+    STATES[happened](store, draft)
+    before = contents(store.root)
+
+    assert seed(store, source) == {"fruit": None}
+
+    assert contents(store.root) == before
+
+
+def test_a_seeded_version_keeps_its_number_and_its_signature(tmp_path, draft, source):
+    signature = source.root / "tasks/fruit/2/manifest.sig"
+    signature.write_bytes(b"s" * 64)
+
+    seed(store := Store(tmp_path / "store"), source)
+
+    files = ("2/manifest.json", "2/manifest.sha256", "2/manifest.sig", "live")
+    for name in files:
+        assert (store.root / "tasks/fruit" / name).read_bytes() == (source.root / "tasks/fruit" / name).read_bytes()
+    assert store.newest("fruit") == 2
+
+
+@pytest.mark.parametrize("damage", ["blob", "manifest.json", "live"])
+def test_a_damaged_source_adds_no_task(tmp_path, source, damage):
+    blob = source.root / "blobs/sha256" / source.manifest("fruit").head.sha256
+    path = {"blob": blob, "manifest.json": source.root / "tasks/fruit/2/manifest.json"}.get(damage)
+    (path or source.root / "tasks/fruit/live").write_bytes(b"damaged")
+    store = Store(tmp_path / "store")
+
+    with pytest.raises(CorruptError):
+        seed(store, source)
+
+    assert store.tasks() == []
+
+
+def test_a_task_that_a_killed_publisher_left_empty_is_seeded(tmp_path, source):
+    store = Store(tmp_path / "store")
+    (store.root / "tasks" / "fruit").mkdir(parents=True)
+
+    assert seed(store, source) == {"fruit": 2}
+    assert seed(store, source) == {"fruit": None}
+
+
+def test_only_what_is_live_is_seeded(tmp_path, draft, source):
+    withdraw(source, "fruit")
+    assert seed(store := Store(tmp_path / "store"), source) == {}
+    assert store.tasks() == []

@@ -13,6 +13,7 @@ from service.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = sorted((ROOT / "docker/prometheus/rules").glob("*.yml"))
+CASES = sorted((ROOT / "docker/prometheus/tests").glob("*.yml"))
 DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/mora.json").read_text())
 DATASOURCE = yaml.safe_load((ROOT / "docker/grafana/provisioning/datasources/prometheus.yml").read_text())
 _OF_PROMETHEUS = {"up", "ALERTS", "scrape_duration_seconds", "prometheus_sd_dns_lookup_failures_total"}
@@ -26,10 +27,13 @@ _NOT_METRICS = [
 ]
 
 
+def groups() -> list[dict]:
+    """Every group of docker/prometheus/rules."""
+    return [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+
+
 def rules() -> list[dict]:
-    """Every rule of docker/prometheus/rules."""
-    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
+    return [rule for group in groups() for rule in group["rules"]]
 
 
 def alerts() -> list[dict]:

@@ -19,8 +19,9 @@ from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 import training.cli
-from model_store import ItemScores, Pattern, blob_of, withdraw
+from model_store import ItemScores, Pattern, blob_of, rollback, withdraw
 from model_store.cli import app as mora_store
+from tests.support.snapshot import contents
 from tests.support.tiny import Shelf
 from training.cli import NOT_LIVE, app
 from training.config import TaskConfig
@@ -267,13 +268,13 @@ def bundle(shelf: Shelf, right: int, seed: int = 1) -> Bundle:
 def publishing(monkeypatch: pytest.MonkeyPatch, shelf: Shelf, tmp_path: Path) -> Callable[..., Result]:
     """`publishing(command, right, *options)`: the result of a command that publishes this version."""
 
-    def run(command: str, right: int, *options: str) -> Result:
+    def run(command: str, right: int, *options: str, seed: int = 1) -> Result:
         line = {
             "fit": ["fit", "t.yaml", "--output", "run", "--publish"],
             "import": ["import", "t.yaml", "source", "--output", "run", "--publish"],
             "publish": ["publish", "run", "--store"],
         }[command]
-        monkeypatch.setattr(training.cli, "_export", lambda *_: bundle(shelf, right))
+        monkeypatch.setattr(training.cli, "_export", lambda *_: bundle(shelf, right, seed))
         return CliRunner().invoke(app, [*line, str(shelf.store.root), *options])
 
     for name in ("load_config", "load_data", "check_backbone", "print_import_plan", "_finished", "print_metrics"):
@@ -327,10 +328,52 @@ def test_a_version_that_is_not_worse_by_more_than_it_may_is_live(
 ) -> None:
     assert publishing(command, 45).exit_code == 0
 
-    result = publishing(command, right, *options)
+    result = publishing(command, right, *options, seed=2)
 
     assert result.exit_code == 0, result.output
     assert "fruit version 2 is live in" in result.output
+    assert shelf.store.live("fruit") == 2
+
+
+@pytest.mark.parametrize("command", ["fit", "import"])
+@pytest.mark.parametrize("then", ["nothing", "a rollback", "a withdrawal"])
+def test_a_run_is_not_published_twice(publishing: Callable[..., Result], shelf: Shelf, command: str, then: str) -> None:
+    """Also a rollback is not undone, as by a Job that is applied again."""
+    assert publishing(command, 45).exit_code == 0
+    assert publishing(command, 46).exit_code == 0
+    if then == "a rollback":
+        rollback(shelf.store, "fruit")
+    elif then == "a withdrawal":
+        withdraw(shelf.store, "fruit")
+    before = contents(shelf.store.root)
+
+    again = publishing(command, 46)
+
+    assert contents(shelf.store.root) == before
+    if then == "nothing":
+        assert again.exit_code == 0
+        assert "fruit version 2 is live in" in again.output
+    else:
+        assert again.exit_code == NOT_LIVE
+        assert f"to make it live: mora-store activate fruit 2 --store {shelf.store.root}" in again.stderr
+
+
+def test_an_explicit_publish_makes_a_new_version(publishing: Callable[..., Result], shelf: Shelf) -> None:
+    assert publishing("publish", 45).exit_code == publishing("publish", 45).exit_code == 0
+
+    assert (shelf.store.live("fruit"), shelf.store.versions("fruit")) == (2, [1, 2])
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "blob"])
+def test_a_damaged_version_is_published_again(publishing: Callable[..., Result], shelf: Shelf, damaged: str) -> None:
+    assert publishing("fit", 45).exit_code == 0
+    blob = shelf.store.root / "blobs/sha256" / shelf.store.manifest("fruit").head.sha256
+    path = blob if damaged == "blob" else shelf.store.root / "tasks/fruit/1/manifest.json"
+    path.write_bytes(b"damaged")
+
+    assert publishing("fit", 45).exit_code == 0
+
+    assert shelf.store.verify("fruit", 2)
     assert shelf.store.live("fruit") == 2
 
 

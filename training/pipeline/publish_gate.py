@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import JsonValue
 
 from model_store import ItemScores, Manifest, ManifestDraft, NotFoundError, Pattern, Store, StoreError
 from training.errors import first_few
 from training.learning.paired import PairedDifference, paired_difference
 
 _WORDS = {Pattern.BOTH: "image and text", Pattern.IMAGE: "image only", Pattern.TEXT: "text only"}
+_OF_RUN = {"problem", "labels", "head", "metrics", "training_mix", "test_scores"}
 _METRICS = {"accuracy": "accuracy", "f1": "mean F1 of an item's labels"}
 
 Scores = Mapping[Pattern, Sequence[float | None]]
@@ -72,6 +75,25 @@ def decide(store: Store, draft: ManifestDraft, scores: ItemScores | None, max_lo
     lines = (f"  {_WORDS[each.pattern]}: {each}" for each in compared)
     worse = (each.pattern for each in compared if -100 * each.difference.mean > max_loss and each.difference.high < 0)
     return Decision((title, *lines), warnings, tuple(_WORDS[pattern] for pattern in worse))
+
+
+def published_before(store: Store, draft: ManifestDraft) -> int | None:
+    """The newest version of the store that was made of the run of a draft, with its settings; None if there is none."""
+    try:
+        versions = store.versions(draft.task)
+    except NotFoundError:
+        return None
+    for version in reversed(versions):
+        with suppress(StoreError):  # a damaged version is no reason not to publish
+            if _of_run(store.verify(draft.task, version)) == _of_run(draft):
+                return version
+    return None
+
+
+def _of_run(manifest: ManifestDraft) -> dict[str, JsonValue]:
+    """What the run decides. Its graphs may differ in the last digits each time that they are exported."""
+    fields = manifest.model_dump(mode="json", include=_OF_RUN)
+    return fields | {"provenance": manifest.provenance.model_dump(mode="json", exclude={"created_at"})}
 
 
 def _majority_warnings(scores: ItemScores) -> tuple[str, ...]:

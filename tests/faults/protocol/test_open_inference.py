@@ -14,6 +14,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
+from model_store import Pattern
 from tests.support.faults.asking import JSON
 from tests.support.faults.attacking import PICTURE, Target, as_base64, as_json
 from tests.support.tiny import LABELS
@@ -60,14 +61,14 @@ def check_answers(target: Target, task: str, result, modalities: list[str] = ["b
 
 @pytest.mark.parametrize("task", ["fruit", "tags"])
 def test_items_with_and_without_each_modality_are_answered_as_by_classify(target, client, task):
-    series = f'mora_requests_total{{modalities="",status="200",task="{task}"}}'
-    before = target.running.metric(series)
+    series = [f'mora_requests_total{{modalities="{each}",status="200",task="{task}"}}' for each in Pattern]
+    before = [target.running.metric(each) for each in series]
     result = client.infer(task, [tensor("image", IMAGES), tensor("text", TEXTS)], request_id="mine-7")
+    assert [target.running.metric(each) for each in series] == [number + 1 for number in before]
     check_answers(target, task, result)
     response = result.get_response()
     assert (response["model_name"], response["model_version"], response["id"]) == (task, "1", "mine-7")
     assert [output["datatype"] for output in response["outputs"]] == ["BYTES", "FP32", "BOOL", "BYTES"]
-    assert target.running.metric(series) == before + 1
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])

@@ -68,6 +68,64 @@ def test_the_error_of_an_input_or_a_task_fills_its_own_cells(client, picture, sa
     }
 
 
+RED = {"text": "red"}
+GONE = {"image": "%%%"}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "tasks", "counted"),
+    [
+        ([RED] * 5, ["fruit", "tags"], {("fruit", "text", 200): 5, ("tags", "text", 200): 5}),
+        ([RED, GONE, {}], ["fruit"], {("fruit", "text", 200): 1, ("fruit", "", 422): 2}),
+        ([RED, GONE], ["fruit", "made up"], {("fruit", "text", 200): 1, ("fruit", "", 422): 1, ("", "text", 404): 1}),
+    ],
+    ids=["all answered", "two refused inputs", "a refused task"],
+)
+def test_a_batch_counts_as_its_cells(client, sample, inputs, tasks, counted):
+    names = {
+        labels: f'mora_requests_total{{modalities="{labels[1]}",status="{labels[2]}",task="{labels[0]}"}}'
+        for labels in counted
+    }
+    before = {labels: sample(client, name) for labels, name in names.items()}
+
+    assert client.post("/classify/batch", json={"inputs": inputs, "tasks": tasks}).status_code == 200
+
+    assert {labels: sample(client, name) - before[labels] for labels, name in names.items()} == counted
+
+
+@pytest.mark.parametrize(
+    ("inputs", "tasks", "reason", "cells"),
+    [
+        ([RED, {}, {}], ["fruit", "tags"], "missing_input", 4),
+        ([RED] * 3, ["made up", "fruit"], "unknown_task", 3),
+        ([GONE] * 64, ["fruit", "tags"], "bad_base64", 128),
+    ],
+)
+def test_refused_cells_are_counted_by_their_reason(client, sample, inputs, tasks, reason, cells):
+    before = sample(client, f'mora_rejected_total{{reason="{reason}"}}')
+
+    assert client.post("/classify/batch", json={"inputs": inputs, "tasks": tasks}).status_code == 200
+
+    assert sample(client, f'mora_rejected_total{{reason="{reason}"}}') == before + cells
+
+
+@pytest.mark.parametrize("inputs", [1, 3, 100])
+def test_a_batch_that_fails_as_a_whole_counts_as_its_cells(client, sample, monkeypatch, inputs):
+    async def failing(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("service.web.routes.classify_batch", failing)
+    failed, rejected = (
+        'mora_requests_total{modalities="",status="500",task=""}',
+        'mora_rejected_total{reason="internal"}',
+    )
+    before = sample(client, failed), sample(client, rejected)
+
+    assert client.post("/classify/batch", json={"inputs": [RED] * inputs, "tasks": ["fruit"]}).status_code == 500
+
+    assert (sample(client, failed) - before[0], sample(client, rejected) - before[1]) == (inputs, inputs)
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from model_store import Pattern
+from service.errors import Code
 from service.telemetry import metrics
 from tests.support.waiting import eventually
 
@@ -52,6 +53,17 @@ def test_a_pattern_without_requests_has_a_count_of_zero(shelf, serve, sample):
     counts = [sample(client, f'mora_prediction_confidence_count{{modalities="{p}",task="fruit"}}') for p in Pattern]
     assert counts == [0, 0, 1]
     assert 'mora_prediction_confidence_count{modalities="image",task="fruit"} 0.0' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize("status", [200, 499, 500, 503, 504])
+@pytest.mark.parametrize("modalities", ["", *Pattern])
+def test_what_alerts_count_begins_at_zero(shelf, serve, status, modalities):
+    """Otherwise `rate` does not see a series whose first scraped value is 4,714."""
+    shelf.publish("fruit")
+    lines = serve(shelf.store).get("/metrics").text.splitlines()
+
+    assert f'mora_requests_total{{modalities="{modalities}",status="{status}",task="fruit"}} 0.0' in lines
+    assert {f'mora_rejected_total{{reason="{code.reason}"}} 0.0' for code in Code} <= set(lines)
 
 
 def test_a_prediction_counts_its_selected_labels_and_its_highest_score():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from model_store import Pattern
 from service.telemetry import record as module
 from service.telemetry.record import SAFE_ID, RequestRecord, Stage
 
@@ -50,3 +51,21 @@ def test_milliseconds_has_every_stage_and_the_total(clock):
 @pytest.mark.parametrize(("request_id", "is_safe"), [("a-Z.9_:", True), ("", False), ("a b", False), ("a\n", False)])
 def test_a_safe_id_needs_no_quotes_in_a_header_or_a_log(request_id, is_safe):
     assert bool(SAFE_ID.fullmatch(request_id)) == is_safe
+
+
+@pytest.mark.parametrize(
+    ("status", "answers", "cells", "counted"),
+    [
+        (200, 1, {}, {("fruit", "text", 200, None): 1}),
+        (200, 3, {("fruit", "image", 200, None): 1, ("", "", 404, "unknown_task"): 2}, None),
+        (422, 4800, {}, {("fruit", "text", 422, None): 1}),
+        (503, 4800, {}, {("fruit", "text", 503, None): 4800}),
+        (499, 2, {("fruit", "image", 200, None): 2}, {("fruit", "text", 499, None): 2}),
+    ],
+    ids=["one item", "a batch", "a refused batch", "a batch that failed", "a batch whose client has left"],
+)
+def test_a_batch_is_counted_by_cells(status, answers, cells, counted):
+    record = RequestRecord(task="fruit", pattern=Pattern.TEXT, answers=answers)
+    record.cells.update(cells)
+
+    assert record.counted(status) == (cells if counted is None else counted)

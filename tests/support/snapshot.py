@@ -1,0 +1,14 @@
+"""What a folder holds, to compare before and after a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file by its path, and of the lock of a store nothing; folders end in `/`."""
+    paths = sorted(path for path in folder.rglob("*") if path.name not in (".lock", ".staging"))
+    return {
+        str(path.relative_to(folder)) + "/" * path.is_dir(): b"" if path.is_dir() else path.read_bytes()
+        for path in paths
+    }
