@@ -69,7 +69,7 @@ class StoreAnswerer:
 
     def __init__(self, store: Store, settings: Settings, task: str | None, version: int | None) -> None:
         name = choose_task(task, store.tasks(), store.root)
-        loader, metrics = Loader(store, settings), Metrics()
+        loader, metrics = Loader(store, settings, measures=False), Metrics()
         self._model = loader.load(name, version or store.manifest(name).version)
         self._max_in_flight = max(1, settings.queue_size)  # the engine refuses more
         self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)

@@ -94,8 +94,8 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
         part_rows=options.part_rows,
     )
     schema = pa.schema([field for field in schema if field.name in columns.all()])
-    measured_nowhere = {"precision": execution.precision.value, "runtime": execution.runtime.value}
-    settings = settings.model_copy(update={**measured_nowhere, "store": settings.store.absolute()})
+    chosen = {"precision": execution.precision.value, "runtime": execution.runtime.value}
+    settings = settings.model_copy(update={**chosen, "store": settings.store.absolute()})
     return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 
 

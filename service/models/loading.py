@@ -35,15 +35,19 @@ class Loader:
 
     Args:
         golden_seconds: time limit of one item of the load check. A version that needs longer is too slow to serve.
+        measures: whether to time executions, which takes seconds; without, the first that the settings allow is used.
     """
 
-    def __init__(self, store: Store, settings: Settings, golden_seconds: float = 60.0) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, golden_seconds: float = 60.0, *, measures: bool = True
+    ) -> None:
         self.graphs = WeakValueDictionary[tuple[str, Contract, Execution, int | None], Graph]()
         self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
         self._sharing = threading.Lock()
         self._store = store
         self._settings = settings
         self._check = LoadCheck(store, golden_seconds)
+        self._measures = measures
         self._timings = Timings(store, settings.intra_op_threads, settings.timings_file)
 
     def load(self, task: str, version: int) -> Model:
@@ -73,7 +77,8 @@ class Loader:
     def _fastest(self, manifest: Manifest, ways: Sequence[Execution]) -> dict[TowerName, Execution]:
         """The execution of each tower."""
         towers = dict.fromkeys(TOWER_NAMES, ways[0])
-        if len(ways) > 1 and any(way.runtime is Runtime.OPENVINO for way in ways):
+        if self._measures and len(ways) > 1 and any(way.runtime is Runtime.OPENVINO for way in ways):
+            self._store.check([blob for way in ways for blob in manifest.graphs[way.precision].blobs().values()])
             for modality, seconds in self._timings.measure(manifest, ways).items():
                 if seconds:
                     towers[modality] = min(seconds, key=seconds.__getitem__)

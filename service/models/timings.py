@@ -8,6 +8,7 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +26,7 @@ from service.models.loaded_model import TOWER_NAMES, TowerName
 Seconds: TypeAlias = dict[Execution, float]
 _TOWER_SECONDS = 2.0  # to time one tower in all executions
 _PROCESS_SECONDS = 120.0
+_RETRY_SECONDS = 600.0  # after a failure, which may have been a shortage
 _TEXT_TOKENS = 16
 _log = structlog.get_logger()
 
@@ -42,7 +44,7 @@ class Timings:
         self._threads = threads
         self._path = path
         self._known: dict[str, float] = _read(path).get(_machine(), {}) if path else {}
-        self._failed: set[str] = set()
+        self._failed: dict[str, float] = {}  # when
         self._measuring = threading.Lock()
 
     def measure(self, manifest: Manifest, ways: Sequence[Execution]) -> dict[TowerName, Seconds]:
@@ -50,8 +52,8 @@ class Timings:
         pairs = [(modality, way) for modality in TOWER_NAMES for way in ways]
         keys = {pair: self._key(manifest, *pair) for pair in pairs}
         with self._measuring:
-            missing = [pair for pair in pairs if keys[pair] not in self._known and keys[pair] not in self._failed]
-            if missing:
+            tried = {key for key, when in self._failed.items() if time.monotonic() < when + _RETRY_SECONDS}
+            if missing := [pair for pair in pairs if keys[pair] not in tried | self._known.keys()]:
                 self._run(manifest, missing, _TOWER_SECONDS / len(ways))
                 self._keep()
         return {
@@ -86,7 +88,7 @@ class Timings:
             if "seconds" in answer:
                 self._known[key] = answer["seconds"]
                 continue
-            self._failed.add(key)
+            self._failed[key] = time.monotonic()
             _log.warning("execution_unusable", execution=str(pair[1]), modality=pair[0], problem=answer["problem"])
             if answer["problem"] == end:  # it ended the process, so the others were not run
                 return

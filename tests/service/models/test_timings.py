@@ -9,11 +9,14 @@ import json
 
 import pytest
 
-from model_store import Pattern, Precision
+from model_store import Pattern, Precision, StoreError
 from model_store.openvino import has_amx, has_openvino
+from service.labelling.answerers import StoreAnswerer
 from service.models import timings
 from service.models.execution import Execution, Runtime
+from service.models.loading import Loader
 from service.models.timings import Timings
+from service.settings import Settings
 
 FP32, BF16 = Precision.FP32, Precision.BF16
 OWN, OPENVINO = Execution(Runtime.ONNXRUNTIME, FP32), Execution(Runtime.OPENVINO, FP32)
@@ -187,3 +190,36 @@ def test_bf16_that_is_named_is_never_replaced(shelf, serve, events):
     shelf.publish_draft(with_bf16(shelf.draft(), error=0.0).replacing(golden_tolerance=1e-5))
     assert serve(shelf.store, runtime="auto", precision="bf16").get("/readyz").status_code == 503
     assert [event["reason"] for event in events if event["event"] == "model_refused"] == ["golden_mismatch"]
+
+
+@pytest.mark.parametrize("seconds", [599.0, 601.0])
+def test_what_could_not_run_is_tried_again_after_ten_minutes(shelf, manifest, answers, monkeypatch, seconds):
+    clock = [1000.0]
+    monkeypatch.setattr(timings.time, "monotonic", lambda: clock[0])
+    answers(0.1, None, 0.3, None)
+    times = timed(shelf)
+    times.measure(manifest, [OWN, HALF])
+    answers(0.2, 0.2)
+    clock[0] += seconds
+    assert (HALF in times.measure(manifest, [OWN, HALF])["image"]) == (seconds > 600)
+
+
+@needs_openvino
+def test_commands_that_label_files_do_not_measure(shelf, manifest, answers):
+    requests = answers()
+    StoreAnswerer(shelf.store, Settings(store=shelf.store.root, runtime="auto"), "fruit", None).close()
+    assert requests == []
+
+
+@needs_openvino
+@pytest.mark.parametrize("missing", ["image_trunk", "text_trunk", "text_tail"])
+def test_a_file_that_is_missing_for_now_costs_no_execution(shelf, manifest, answers, missing):
+    blob = manifest.graphs[FP32].blobs()[missing]
+    path = shelf.store.root / "blobs" / "sha256" / blob.sha256
+    content = path.read_bytes()
+    path.unlink()
+    requests = answers()
+    with pytest.raises(StoreError):
+        Loader(shelf.store, Settings(store=shelf.store.root, runtime="auto")).load("fruit", 1)
+    assert requests == []
+    path.write_bytes(content)
