@@ -1,4 +1,4 @@
-"""The limit: the exported graphs on bare ONNX Runtime in a loop, without HTTP, queues or checks.
+"""The limit: the exported graphs on their bare runtime in a loop, without HTTP, queues or checks.
 
     python -m benchmarks.limit STORE PRECISION
 
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from benchmarks.load import percentile
 from benchmarks.mix import Item, read_mix
-from model_store import Precision, Store
+from model_store import Pattern, Precision, Store
+from model_store.openvino import openvino_options
 from service.api.item import Item as ServedItem
 from service.models.graphs import providers
 from service.models.loaded_model import Model
@@ -43,8 +44,12 @@ class Bare:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        provided = {"providers": providers()}
+        if precision is Precision.BF16:
+            openvino_options(options, precision, threads)
+            provided = {}
         self._sessions = {
-            name: onnxruntime.InferenceSession(store.read(getattr(graphs, name)), options, providers=providers())
+            name: onnxruntime.InferenceSession(store.read(getattr(graphs, name)), options, **provided)
             for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")
         }
 
@@ -96,10 +101,10 @@ def measure(store: Path, precision: str, seconds: float) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     opened = Store(store)
     (task,) = opened.tasks()
-    model = Loader(opened, Settings.model_validate({"store": store})).load(task, 1)
+    model = Loader(opened, Settings.model_validate({"store": store}), measures=False).load(task, 1)
     mix = read_mix()
     inputs = [_prepared(model, item) for item in mix.items]
-    text = _prepared(model, mix.text)
+    text, image = _prepared(model, mix.text), _prepared(model, mix.of(Pattern.IMAGE)[0])
     setups, best = {}, 0.0
     for threads, workers in sorted({(cores, 1), (1, cores), (cores, cores)}):
         bare = Bare(opened, task, 1, Precision(precision), threads)
@@ -108,6 +113,7 @@ def measure(store: Path, precision: str, seconds: float) -> dict[str, Any]:
         found = {
             "per_second": per_second(jobs, workers, seconds),
             "text_ms": median_ms(partial(bare.run, text), seconds / 5),
+            "image_ms": median_ms(partial(bare.run, image), seconds / 5),
         }
         setups[f"{workers} x {threads} threads"] = found
         if found["per_second"] > best:
@@ -117,6 +123,7 @@ def measure(store: Path, precision: str, seconds: float) -> dict[str, Any]:
         "per_second": best,
         "with_preparation_per_second": per_second(whole, best_workers, seconds),
         "text_ms": min(found["text_ms"] for found in setups.values()),
+        "image_ms": min(found["image_ms"] for found in setups.values()),
         "setups": setups,
     }
 

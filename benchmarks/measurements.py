@@ -19,14 +19,17 @@ from benchmarks.goals import capacity
 from benchmarks.load import MeasurementError, closed_loop
 from benchmarks.meter import Meter
 from benchmarks.mix import Mix
-from benchmarks.servers import Program, Server, authors, litserve, ours, scores, serving
+from benchmarks.servers import Program, Server, authors, litserve, ours, scores, serving, torch_litserve
 from benchmarks.stages import profile
 from model_store import Pattern, Precision
+from model_store.openvino import has_amx
+from service.models.execution import Runtime
 
 CONCURRENCY = 16
 LOADS = (0.3, 0.5, 0.7, 0.9)  # of the measured capacity
 SINGLE_LOAD = 0.7
 TASK_COUNTS = (1, 2, 4, 8)
+_WORKERS = sorted({1, len(os.sched_getaffinity(0))})  # set-ups of LitServe
 _COMPARED = 12  # items whose scores must be equal on every server
 _MAX_SCORE_DIFFERENCE = 0.01  # between servers of one precision; a wrong input moves scores by ten times that
 
@@ -52,7 +55,7 @@ class Bench:
     """Fills `figures`, and records failed measurements in `failures`."""
 
     def __init__(self, models: Path, precisions: Sequence[str], mix: Mix, plan: Plan, console: Console) -> None:
-        self.figures: dict[str, Any] = {"ours": {}, "limit": {}}
+        self.figures: dict[str, Any] = {"has_amx": has_amx(), "ours": {}, "limit": {}}
         self.failures: list[str] = []
         self._models, self._precisions, self._plan = models, precisions, plan
         self._console, self._meter = console, Meter(console)
@@ -65,12 +68,17 @@ class Bench:
         with self._attempt("the authors' way"):
             self.figures["authors"] = self._served(authors(self._models))
         with self._attempt("LitServe"):
-            self.figures["litserve"] = self._litserve()
+            self.figures["litserve"] = self._best_of([litserve(self._models, workers) for workers in _WORKERS])
+        with self._attempt("PyTorch bf16 behind LitServe"):
+            programs = [torch_litserve(self._models, "bfloat16", workers) for workers in _WORKERS]
+            self.figures["torch"] = self._best_of(programs)
         for precision in self._precisions:
             with self._attempt(f"bare runtime {precision}"):
                 self.figures["limit"][precision] = self._limit(precision)
             with self._attempt(f"ours {precision}"):
                 self.figures["ours"][precision] = self._ours(precision)
+        with self._attempt("ours, precision and runtime by measurement"):
+            self.figures["ours"]["auto"] = self._ours("auto")
         with self._attempt("many tasks"):
             self._many_tasks()
 
@@ -111,11 +119,10 @@ class Bench:
             "sweep": [load.as_json() for load in sweep],
         }
 
-    def _litserve(self) -> dict[str, Any]:
-        """Try one worker, and one worker for each core; measure the better set-up further."""
+    def _best_of(self, programs: Sequence[Program]) -> dict[str, Any]:
+        """Try each; measure the best one further."""
         setups = {}
-        for workers in sorted({1, len(os.sched_getaffinity(0))}):
-            program = litserve(self._models, workers)
+        for program in programs:
             with serving(program) as server:
                 closed_loop(server.url, self._bodies, CONCURRENCY, self._plan.warm_up)
                 load = self._meter.closed(program.name, server.url, self._bodies, CONCURRENCY, self._plan.closed)
@@ -125,9 +132,14 @@ class Bench:
         return {**self._served(best), "setups": rates}
 
     def _ours(self, precision: str) -> dict[str, Any]:
-        program = ours(self._models / "one", precision)
+        runtimes = {Precision.BF16: Runtime.OPENVINO, "auto": "auto"}
+        program = ours(self._models / "one", precision, runtimes.get(precision, Runtime.ONNXRUNTIME))
         with serving(program) as server:
             found = self._common(program, server)
+            image = self._mix.of(Pattern.IMAGE)[0].body
+            found["image"] = self._meter.closed(
+                f"{program.name}, one image", server.url, [image], 1, self._plan.text
+            ).as_json()
             with profile(server.base) as stages:
                 closed_loop(server.url, self._bodies, CONCURRENCY, self._plan.warm_up)
             found["profile"] = stages
@@ -157,7 +169,7 @@ class Bench:
         """Time of one image for 1, 2, 4 and 8 tasks, and memory with 1 task and with 8; fp32."""
         tasks, resident, plan = {}, {}, self._plan
         for store, counts in (("one", TASK_COUNTS[:1]), ("eight", TASK_COUNTS)):
-            with serving(ours(self._models / store, Precision.FP32)) as server:
+            with serving(ours(self._models / store, Precision.FP32, Runtime.ONNXRUNTIME)) as server:
                 url = f"{server.base}/classify/batch"
                 check_fan_out(url, self._mix.items[0], counts[-1])
                 closed_loop(url, batch_bodies(self._mix.items, counts[-1]), CONCURRENCY, 2 * plan.warm_up)
@@ -178,6 +190,6 @@ class Bench:
             return None
         pairs = zip(self._reference, answers, strict=True)
         difference = max(abs(first[label] - score) for first, answer in pairs for label, score in answer.items())
-        if difference > _MAX_SCORE_DIFFERENCE and not program.name.endswith(Precision.INT8):
+        if difference > _MAX_SCORE_DIFFERENCE and program.is_exact:
             raise MeasurementError(f"{program.name} gives different answers: a score differs by {difference:.3f}")
         return difference

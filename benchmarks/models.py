@@ -119,7 +119,7 @@ def main(
     console = Console()
     console.print("a CLIP with random weights", "(tiny)" if tiny else "(ViT-B/16)")
     write_backbone(folder / "backbone", tiny)
-    config = write_config(folder, "task-1", ["int8", *(["fp16"] if has_cuda() else [])])
+    config = write_config(folder, "task-1", ["bf16", "int8", *(["fp16"] if has_cuda() else [])])
     data = load_data(config)
     console.print("exporting the first task")
     first = as_if_trained(config, data, seed=1)

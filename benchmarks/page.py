@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.goals import Figures, Goal, at, capacity, goals
 from benchmarks.plots import latency_plot, tasks_plot, throughput_plot
 
-_FINDINGS = Path(__file__).with_name("findings.md")  # written by hand: why some goals are not reached
+_FINDINGS = "findings.md"  # in the folder of results, written by hand: why some goals are not reached
 _MIB = 2**20
 
 
@@ -19,9 +19,10 @@ def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Write serving.json, serving.md and the plots."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = results["figures"]
+    findings = (folder / _FINDINGS).read_text(encoding="utf-8") if (folder / _FINDINGS).exists() else ""
     rows = [goal_row(goal) for goal in goals(figures)]
     (folder / "serving.json").write_text(json.dumps({**results, "goals": rows}, indent=1) + "\n", encoding="utf-8")
-    (folder / "serving.md").write_text("\n".join(lines(results)) + "\n", encoding="utf-8")
+    (folder / "serving.md").write_text("\n".join(lines(results, findings)) + "\n", encoding="utf-8")
     for name, plot in (("throughput", throughput_plot), ("latency", latency_plot), ("tasks", tasks_plot)):
         (folder / f"serving_{name}.svg").write_text(plot(figures), encoding="utf-8")
 
@@ -32,12 +33,14 @@ def goal_row(goal: Goal) -> dict[str, object]:
     return {"name": goal.name, "goal": goal.limit, "figure": figure, "verdict": goal.verdict}
 
 
-def lines(results: Mapping[str, Any]) -> Iterator[str]:
+def lines(results: Mapping[str, Any], findings: str = "") -> Iterator[str]:
     """The lines of serving.md."""
     figures = results["figures"]
     yield "# Serving speed compared with other servers"
-    yield f"\n{results['backbone']}, the same for every server. [README](../README.md) describes the measurements."
+    yield f"\n{results['backbone']}, the same for every server. [README](../../README.md) describes the measurements."
     yield f"\n- machine: {results['machine']}, {results['rivals']}"
+    instructions = "with AMX" if figures.get("has_amx") else "without AMX"
+    yield f"- the processor is one {instructions}; some goals differ with it"
     if not results["gpu"]:
         yield "- there was no GPU: everything below ran on the processor, and fp16 was not measured"
     yield f"- command: `{results['command']}`, {results['started']}, {results['minutes']:.0f} minutes"
@@ -50,8 +53,8 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     for goal in goals(figures):
         measured = "" if goal.figure is None else f"{goal.figure:.2f}{goal.unit}"
         yield f"| {goal.name} | {goal.limit} | {measured} | {goal.verdict} |"
-    if not results["quick"]:
-        yield f"\n{_FINDINGS.read_text(encoding='utf-8').strip()}"
+    if findings:
+        yield f"\n{findings.strip()}"
     yield "\n## Every server\n"
     yield "Mixed load in closed loop. Latencies are in milliseconds, median / p99.\n"
     yield "| server | one text | mixed, 1 at once | mixed, 16 at once | items/s, 1 at once | items/s, 16 at once |"
@@ -65,7 +68,11 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 def servers(figures: Figures) -> dict[str, Figures]:
     """The figures of every measured server, by its displayed name."""
-    rivals = {"PyTorch + FastAPI (authors' way)": figures.get("authors"), "LitServe fp32": figures.get("litserve")}
+    rivals = {
+        "PyTorch + FastAPI (authors' way)": figures.get("authors"),
+        "LitServe, ONNX Runtime fp32": figures.get("litserve"),
+        "LitServe, PyTorch bf16": figures.get("torch"),
+    }
     mine = {f"ours {precision}": found for precision, found in figures.get("ours", {}).items()}
     return {name: found for name, found in (rivals | mine).items() if found}
 
@@ -79,7 +86,7 @@ def server_row(name: str, found: Figures) -> str:
 
 
 def _limits(figures: Figures) -> Iterator[str]:
-    yield "\n## The limit: bare ONNX Runtime\n"
+    yield "\n## The limit: the bare runtime (bf16: OpenVINO, else ONNX Runtime)\n"
     yield "| precision | items/s, prepared inputs | items/s, with preparation | one text, ms | set-ups, items/s |"
     yield "|---|---|---|---|---|"
     for precision, found in figures.get("limit", {}).items():
@@ -88,9 +95,10 @@ def _limits(figures: Figures) -> Iterator[str]:
         shares = [f"{rate:.1f}" + (f" (ours: {100 * ours / rate:.0f} %)" if ours else "") for rate in rates]
         tried = ", ".join(f"{name}: {setup['per_second']:.1f}" for name, setup in found["setups"].items())
         yield f"| {precision} | {' | '.join(shares)} | {_number(found['text_ms'])} | {tried} |"
-    if setups := at(figures, "litserve", "setups"):
-        tried = "; ".join(f"{name}: {rate}/s" for name, rate in setups.items())
-        yield f"\nTwo set-ups of LitServe were tried, and the better one was measured further: {tried}."
+    for system in ("litserve", "torch"):
+        if setups := at(figures, system, "setups"):
+            tried = "; ".join(f"{name}: {rate}/s" for name, rate in setups.items())
+            yield f"\nOf these set-ups the best was measured further: {tried}."
 
 
 def _tasks(figures: Figures) -> Iterator[str]:

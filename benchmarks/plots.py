@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from benchmarks.goals import Figures, capacity
 
 _COLORS = {"authors": "#8a8f98", "litserve": "#d55e00", "fp32": "#0072b2", "int8": "#009e73", "fp16": "#cc79a7"}
+_COLORS |= {"torch": "#e69f00", "bf16": "#56b4e9", "auto": "#332288"}
 _STYLE = {
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -75,7 +76,7 @@ def tasks_plot(figures: Figures) -> str:
 
 def _systems(figures: Figures) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Name, colour and figures of each server that was measured."""
-    rivals = (("authors' way", "authors"), ("LitServe fp32", "litserve"))
+    rivals = (("authors' way", "authors"), ("LitServe fp32", "litserve"), ("PyTorch bf16 behind LitServe", "torch"))
     found = [(name, _COLORS[key], figures[key]) for name, key in rivals if key in figures]
     return found + [(f"ours {p}", _COLORS[p], measured) for p, measured in figures.get("ours", {}).items()]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -30,14 +31,15 @@ from benchmarks.mix import read_mix
 from benchmarks.page import write_results
 
 ROOT = Path(__file__).parents[1]
-_OUTPUTS = {False: ROOT / "benchmarks" / "results", True: ROOT / "build" / "benchmarks"}
+_RESULTS, _QUICK_RESULTS = ROOT / "benchmarks" / "results", ROOT / "build" / "benchmarks"
 _RIVALS = ("litserve", "fastapi", "uvicorn", "aiohttp")
 
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="A smoke run: small towers, short measurements.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the results; benchmarks/results, or build/benchmarks with --quick.")
+        Path | None,
+        typer.Option(help="Folder for the results; by default the processor's in benchmarks/results."),
     ] = None,
     models: Annotated[
         Path | None, typer.Option(help="Keep the models in this folder, and use them again if they exist.")
@@ -45,6 +47,7 @@ def main(
 ) -> None:
     """Measure the authors' way, LitServe, the bare runtime and our own server on the same weights and requests."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the servers are stopped
+    output = output or (_QUICK_RESULTS if quick else _RESULTS / processor_family())
     console = Console(soft_wrap=True)
     started, clock, busy = datetime.now(UTC), time.monotonic(), os.getloadavg()[0]
     with _models(models, quick, console) as folder:
@@ -66,11 +69,23 @@ def main(
                 "failures": bench.failures,
                 "figures": bench.figures,
             }
-            write_results(output or _OUTPUTS[quick], results)
+            write_results(output, results)
     _print_goals(console, bench)
-    console.print(f"{results['minutes']:.0f} minutes; written to {output or _OUTPUTS[quick]}", highlight=False)
+    console.print(f"{results['minutes']:.0f} minutes; written to {output}", highlight=False)
     if bench.failures:
         raise typer.Exit(1)
+
+
+def processor_family(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """A short name for processors of alike speed, such as `intel-amx` or `amd`."""
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.machine()
+    fields = {name.strip(): value for name, _, value in (line.partition(":") for line in lines)}
+    vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}
+    vendor = vendors.get(fields.get("vendor_id", "").strip(), platform.machine())
+    return f"{vendor}-amx" if "amx_bf16" in fields.get("flags", "").split() else vendor
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.load import TIMEOUT_SECONDS, MeasurementError
+from model_store import Precision
 
 _START_SECONDS = 180
 _STOP_SECONDS = 30
@@ -32,6 +33,7 @@ class Program:
     arguments: tuple[str, ...]  # for the Python interpreter; `--port` is added
     ready_path: str
     path: str
+    is_exact: bool = True  # computes in fp32
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,17 @@ def litserve(models: Path, workers: int) -> Program:
     return Program(f"litserve, {workers} worker{'s' if workers > 1 else ''}", arguments, "/health", "/predict")
 
 
-def ours(store: Path, precision: str) -> Program:
-    """`mora-serve run` with its defaults."""
-    arguments = ("-m", "service.cli", "run", "--store", str(store), "--precision", precision)
-    return Program(f"ours {precision}", arguments, "/readyz", "/classify")
+def torch_litserve(models: Path, dtype: str, workers: int) -> Program:
+    """LitServe with PyTorch, which runs the present towers only, in batches (benchmarks/torch_lit.py)."""
+    arguments = ("-m", "benchmarks.torch_lit", "--models", str(models), "--dtype", dtype, "--workers", str(workers))
+    name = f"PyTorch {dtype} behind LitServe, {workers} worker{'s' if workers > 1 else ''}"
+    return Program(name, arguments, "/health", "/predict", is_exact=dtype == "float32")
+
+
+def ours(store: Path, precision: str, runtime: str = "auto") -> Program:
+    """`mora-serve run` with its defaults but for precision and runtime."""
+    arguments = ("-m", "service.cli", "run", "--store", str(store), "--precision", precision, "--runtime", runtime)
+    return Program(f"ours {precision}", arguments, "/readyz", "/classify", is_exact=precision == Precision.FP32)
 
 
 @contextmanager

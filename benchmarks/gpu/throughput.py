@@ -18,7 +18,7 @@ from benchmarks.limit import Bare, per_second
 from benchmarks.load import Load, MeasurementError, closed_loop
 from benchmarks.meter import Meter
 from benchmarks.mix import Mix, read_mix
-from benchmarks.servers import Program, Server, ours, scores, serving
+from benchmarks.servers import Program, Server, ours, scores, serving, torch_litserve
 from benchmarks.stages import profile
 from model_store import Precision, Store
 from service.api.item import Item
@@ -40,7 +40,9 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
     cores = len(os.sched_getaffinity(0))
     bodies = [item.body for item in mix.items]
     programs = [ours(folder / "store", precision) for precision in _PRECISIONS]
-    programs += [_rival(folder, "float32" if dry_run else "float16", count) for count in _workers(cores, dry_run)]
+    programs += [
+        torch_litserve(folder, "float32" if dry_run else "float16", count) for count in _workers(cores, dry_run)
+    ]
     loads: dict[str, dict[int, Load]] = {}
     stages: dict[str, dict[str, float]] = {}
     reference, faults = None, []
@@ -99,12 +101,6 @@ def _measure(
 
 def _workers(cores: int, dry_run: bool) -> list[int]:
     return [1] if dry_run else sorted({1, min(4, cores), min(8, cores)})
-
-
-def _rival(folder: Path, dtype: str, workers: int) -> Program:
-    arguments = ("-m", "benchmarks.torch_lit", "--models", str(folder), "--dtype", dtype, "--workers", str(workers))
-    name = f"PyTorch {dtype} behind LitServe, {workers} worker{'s' if workers > 1 else ''}"
-    return Program(name, arguments, "/health", "/predict")
 
 
 def _bare(folder: Path, precision: Precision, mix: Mix, seconds: float) -> Iterator[tuple[int, float]]:

@@ -53,6 +53,30 @@ def results(measured: dict[str, Any]) -> dict[str, Any]:
     return {**about, **run, "figures": measured}
 
 
+def test_goals_differ_with_the_instructions_of_the_processor() -> None:
+    measured = figures()
+    measured["torch"] = {**system(5, 50), "setups": {"1 worker": 5.0}}
+    measured["ours"] |= {
+        "bf16": {**system(20, 5), "profile": {}},
+        "auto": {**system(21, 5), "profile": {}, "image": load(30, 33)},
+    }
+    measured["limit"]["fp32"]["image_ms"] = 110.0
+    names = {
+        True: ("mixed load, throughput: ours by measurement / the best rival", "≥ 2.2", 21 / 5),
+        False: ("mixed load, throughput: ours by measurement / the best rival", "≥ 3.5", 21 / 5),
+    }
+    for has_amx, expected in names.items():
+        found = [(goal.name, goal.limit, goal.figure) for goal in goals({**measured, "has_amx": has_amx})]
+        assert expected in found
+        bf16 = ("mixed load, throughput: ours bf16 / PyTorch bf16 behind LitServe", "≥ 1.6", 20 / 5)
+        assert (bf16 in found) == has_amx
+        image = "one image, one at a time: ours by measurement / bare ONNX Runtime fp32"
+        assert (image, "≤ 0.25" if has_amx else "≤ 0.55", 33 / 110) in found
+    page = "\n".join(lines(results({**measured, "has_amx": True})))
+    assert "the processor is one with AMX" in page
+    assert "| LitServe, PyTorch bf16 |" in page
+
+
 def test_every_ratio_is_that_of_its_name() -> None:
     found = {goal.name: (goal.figure, goal.reached) for goal in goals(figures()) if goal.figure is not None}
 
@@ -105,7 +129,7 @@ def test_the_page_shows_goals_servers_limit_and_failures() -> None:
     page = "\n".join(lines(results(figures())))
 
     assert "| mixed load, throughput: ours fp32 / LitServe fp32 | ≥ 1.8 | 2.38 | yes |" in page
-    assert "| LitServe fp32 | 60.0 / 120.0 | 100.0 / 200.0 | 300.0 / 600.0 | 2.00 | 4.00 |" in page
+    assert "| LitServe, ONNX Runtime fp32 | 60.0 / 120.0 | 100.0 / 200.0 | 300.0 / 600.0 | 2.00 | 4.00 |" in page
     assert "| fp32 | 10.0 (ours: 95 %) | 9.6 (ours: 99 %) | 6.50 | 1 x 2 threads: 10.0 |" in page
     assert "- **failed:** many tasks: 404\n" in page
 

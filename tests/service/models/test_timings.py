@@ -1,7 +1,4 @@
-"""The choice by measurement: in a process that may die, once for each trunk and machine.
-
-Covers service.models.timing_child and model_store.openvino.
-"""
+"""The choice by measurement: in a process that may die, once for each trunk and machine."""
 
 from __future__ import annotations
 
