@@ -99,9 +99,9 @@ screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chr
 	$(BIN)/python -m examples.screenshots docs/images
 
 lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.txt: what an image is made of, with hashes
-	@for accelerator in cpu gpu; do \
-		$(call write_lock,$$accelerator,pyproject.toml --extra $$accelerator --extra otel $$([ $$accelerator = gpu ] || echo --extra openvino)) || exit 1; \
-	done
+	$(call write_lock,cpu,pyproject.toml --extra cpu --extra openvino --extra otel)
+	@sed -i "s/^onnxruntime-ep-openvino==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # no other wheels
+	$(call write_lock,gpu,pyproject.toml --extra gpu --extra otel)
 	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
 
 rules: ## Write docker/kubernetes/rules.yaml, the rules of docker/prometheus/rules for the Prometheus operator

@@ -29,7 +29,10 @@ PLATFORMS = [
     }
     for version, machine in product(["3.11", "3.12", "3.13"], ["x86_64", "aarch64"])
 ]
-LINE = re.compile(r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)")
+LINE = re.compile(
+    r"(?P<name>[a-z0-9-]+)==(?P<version>\S+)(?: ; platform_machine == 'x86_64')?"
+    r"(?P<hashes>(?: --hash=sha256:[0-9a-f]{64})+)"
+)
 
 
 def lock(name: str) -> str:
@@ -88,6 +91,7 @@ def needed_for(name: str) -> set[str]:
     requirements = ["cyclonedx-bom", "setuptools"]
     if name in RUNTIMES:
         requirements = [*project["dependencies"], *extras[name], *extras["otel"]]
+        requirements += extras["openvino"] if name == "cpu" else []
     return set().union(*(needed_by(requirements, platform) for platform in PLATFORMS))
 
 
