@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -149,7 +150,7 @@ def test_a_task_is_chosen_and_linked_to(opened, shipped):
     until_ready(page)
     assert page.input_value("#task") == "clipart-keywords"
     expect(page.locator("#card-title")).to_have_text("About clipart-keywords")
-    expect(page.locator(".chips .live")).to_have_text("4 live")
+    expect(page.locator(".chips .live")).to_have_text(re.compile(r"^[1-9][0-9]* live$"))
     page.fill("#text", "a red apple")
     assert send(page)["task"] == "clipart-keywords"
 

@@ -217,9 +217,15 @@ def test_sighup_reads_the_api_keys_again(fruit, server, tmp_path):
     eventually(lambda: ask(running.port, data)[0] == 200)
 
 
+def _with_default_sighup() -> None:
+    """Processes of `nohup` ignore it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("arguments", [["classify", "--help"], ["hash-key", "name", "--stdin"]])
 def test_other_commands_end_with_their_terminal(arguments):
-    process = subprocess.Popen([sys.executable, "-m", "service", *arguments], stdin=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "service", *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, preexec_fn=_with_default_sighup)
     try:
         time.sleep(0.3)
         process.send_signal(signal.SIGHUP)

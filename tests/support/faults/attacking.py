@@ -77,6 +77,7 @@ class Target(Client):
         """Exactly these rejections are counted, by reason; afterwards it answers as ever and has no more files open."""
         before = self.rejected()
         yield
+        self.close()  # the service may be about to close the connection, which was idle
         after = self.rejected()
         rise = {reason: after[reason] - before.get(reason, 0) for reason in after}
         assert {reason: number for reason, number in rise.items() if number} == counted
