@@ -22,7 +22,7 @@ from benchmarks.mix import Mix
 from benchmarks.servers import Program, Server, authors, litserve, ours, scores, serving, torch_litserve
 from benchmarks.stages import profile
 from model_store import Pattern, Precision
-from model_store.openvino import has_amx
+from model_store.processor import has_amx
 from service.models.execution import Runtime
 
 CONCURRENCY = 16

@@ -29,6 +29,7 @@ from benchmarks.goals import goals
 from benchmarks.measurements import FULL, QUICK, Bench
 from benchmarks.mix import read_mix
 from benchmarks.page import write_results
+from model_store.processor import has_amx, processor_fields
 
 ROOT = Path(__file__).parents[1]
 _RESULTS, _QUICK_RESULTS = ROOT / "benchmarks" / "results", ROOT / "build" / "benchmarks"
@@ -76,16 +77,11 @@ def main(
         raise typer.Exit(1)
 
 
-def processor_family(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+def processor_family() -> str:
     """A short name for processors of alike speed, such as `intel-amx` or `amd`."""
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine()
-    fields = {name.strip(): value for name, _, value in (line.partition(":") for line in lines)}
     vendors = {"GenuineIntel": "intel", "AuthenticAMD": "amd"}
-    vendor = vendors.get(fields.get("vendor_id", "").strip(), platform.machine())
-    return f"{vendor}-amx" if "amx_bf16" in fields.get("flags", "").split() else vendor
+    vendor = vendors.get(processor_fields().get("vendor_id", ""), platform.machine())
+    return f"{vendor}-amx" if has_amx() else vendor
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
-from pathlib import Path
 
 import onnxruntime
 
@@ -21,14 +20,6 @@ _HINTS = {Precision.BF16: "bf16", Precision.FP32: "f32"}
 def has_openvino() -> bool:
     """Whether the package is installed. Only a run shows whether it works on this machine."""
     return importlib.util.find_spec(PACKAGE.replace("-", "_")) is not None
-
-
-def has_amx() -> bool:
-    """Whether the processor multiplies matrices in bf16, and OpenVINO is known to run there."""
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, threads: int) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path, PureWindowsPath
 import torch
 from pydantic import JsonValue
 
+from model_store.processor import processor_fields
+
 _PACKAGES = ("torch", "transformers", "onnx", "onnxruntime", "onnxruntime-gpu", "numpy", "peft", "pillow", "tokenizers")
 
 
@@ -72,8 +74,5 @@ def machine() -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    fields = processor_fields()
+    return fields.get("model name", platform.machine()) if fields else platform.processor()

@@ -13,13 +13,11 @@ import pyarrow.parquet as pq
 from model_store import Store, blob_of
 from model_store.items.folders import Skip, ignore, paths_in
 from model_store.items.parquet_files import ParquetTable
-from model_store.openvino import has_openvino
 from service.labelling.answerers import open_store
 from service.labelling.job import InputFile, Job, read_job
 from service.labelling.parquet import check_types
 from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
-from service.models.execution import executions
-from service.models.graphs import has_cuda
+from service.models.loading import executions_here
 from service.settings import Settings
 
 
@@ -75,10 +73,7 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     check_types(schema, columns)
     store = open_store(settings)
     task, version = _choose_version(options, store)
-    graphs = store.manifest(task, version).graphs
-    execution, *_ = executions(
-        graphs, settings.precision, settings.runtime, has_openvino=has_openvino(), on_gpu=has_cuda()
-    )
+    execution, *_ = executions_here(store.manifest(task, version), settings)
     job = Job(
         files=files,
         image_column=columns.image,

@@ -126,16 +126,19 @@ class Graph:
     def run_on_device(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> Array:
         """Like `run`, but the output stays in the memory of the device for the next graph."""
         if self.execution.runtime is Runtime.OPENVINO:
-            return self._run_padded([on_host(array) for array in inputs], options)
+            return self._run_padded(inputs, options)
         return self._run(inputs, options)
 
-    def _run_padded(self, arrays: list[NDArray[Any]], options: onnxruntime.RunOptions | None) -> Array:
+    def _run_padded(self, inputs: Sequence[Array], options: onnxruntime.RunOptions | None) -> Array:
         """Run with zeros after the inputs, so that their shapes are few: OpenVINO keeps memory for each shape."""
-        rows, *rest = arrays[0].shape
+        rows, *rest = inputs[0].shape if isinstance(inputs[0], np.ndarray) else inputs[0].shape()
         more = [(0, few_sizes(rows) - rows)]
         if self._longest is not None:
             more.append((0, min(few_sizes(rest[0]), self._longest) - rest[0]))
+        if not any(added for _, added in more):
+            return self._run(inputs, options)
         unchanged = [(0, 0)] * 4
+        arrays = [on_host(array) for array in inputs]
         padded = [np.pad(array, (more + unchanged)[: array.ndim]) for array in arrays]
         output = on_host(self._run(padded, options))
         return output[:rows, : rest[0]] if self._longest is not None and output.ndim == 3 else output[:rows]

@@ -28,6 +28,13 @@ V = TypeVar("V")
 _log = structlog.get_logger()
 
 
+def executions_here(manifest: Manifest, settings: Settings) -> list[Execution]:
+    """The executions that a version and the settings allow on this machine. Raises as `executions`."""
+    return executions(
+        manifest.graphs, settings.precision, settings.runtime, has_openvino=has_openvino(), on_gpu=has_cuda()
+    )
+
+
 class Loader:
     """Opens versions of a store's tasks; several threads may load at the same time.
 
@@ -47,8 +54,9 @@ class Loader:
         self._store = store
         self._settings = settings
         self._check = LoadCheck(store, golden_seconds)
-        self._measures = measures
-        self._timings = Timings(store, settings.intra_op_threads, settings.timings_file)
+        self._timings = None
+        if measures and has_openvino():
+            self._timings = Timings(store, settings.intra_op_threads, settings.timings_file)
 
     def load(self, task: str, version: int) -> Model:
         """A verified model that has passed the load check; blocking.
@@ -58,9 +66,7 @@ class Loader:
             RefusedError: the version is intact but cannot be served, or its check fails.
         """
         manifest, settings = self._store.manifest(task, version), self._settings
-        ways = executions(
-            manifest.graphs, settings.precision, settings.runtime, has_openvino=has_openvino(), on_gpu=has_cuda()
-        )
+        ways = executions_here(manifest, settings)
         check_golden_limits(self._store, manifest, settings)
         towers = self._fastest(manifest, ways)
         try:
@@ -77,7 +83,7 @@ class Loader:
     def _fastest(self, manifest: Manifest, ways: Sequence[Execution]) -> dict[TowerName, Execution]:
         """The execution of each tower."""
         towers = dict.fromkeys(TOWER_NAMES, ways[0])
-        if self._measures and len(ways) > 1 and any(way.runtime is Runtime.OPENVINO for way in ways):
+        if self._timings is not None and len(ways) > 1 and any(way.runtime is Runtime.OPENVINO for way in ways):
             self._store.check([blob for way in ways for blob in manifest.graphs[way.precision].blobs().values()])
             for modality, seconds in self._timings.measure(manifest, ways).items():
                 if seconds:

@@ -17,9 +17,10 @@ from typing import Any, TypeAlias
 import onnxruntime
 import structlog
 
-from model_store import Manifest, Store
+from model_store import Blob, Manifest, Store
 from model_store.atomic_file import write_atomically
 from model_store.openvino import PACKAGE
+from model_store.processor import processor_fields
 from service.models.execution import Execution
 from service.models.loaded_model import TOWER_NAMES, TowerName
 
@@ -62,8 +63,7 @@ class Timings:
         }
 
     def _key(self, manifest: Manifest, modality: TowerName, way: Execution) -> str:
-        trunk = manifest.graphs[way.precision].blobs()[f"{modality}_trunk"]
-        return f"{trunk.sha256} {way} {self._threads} threads"
+        return f"{_trunk(manifest, modality, way).sha256} {way} {self._threads} threads"
 
     def _run(self, manifest: Manifest, pairs: Sequence[tuple[TowerName, Execution]], most_seconds: float) -> None:
         shapes = {
@@ -75,7 +75,7 @@ class Timings:
                 "modality": modality,
                 "runtime": way.runtime,
                 "precision": way.precision,
-                "blob": manifest.graphs[way.precision].blobs()[f"{modality}_trunk"].model_dump(),
+                "blob": _trunk(manifest, modality, way).model_dump(),
                 "shape": shapes[modality],
                 "most_seconds": most_seconds,
             }
@@ -101,6 +101,10 @@ class Timings:
             write_atomically(self._path, content.encode())
         except OSError as error:
             _log.warning("timings_not_kept", problem=f"{self._path}: {error.strerror}; check MORA_TIMINGS_FILE")
+
+
+def _trunk(manifest: Manifest, modality: TowerName, way: Execution) -> Blob:
+    return manifest.graphs[way.precision].blobs()[f"{modality}_trunk"]
 
 
 def _ask(request: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
@@ -137,11 +141,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
 
 def _machine() -> str:
     """The processor with its instructions, and the versions of what runs the graphs."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    fields = processor_fields()
     instructions = hashlib.sha256(fields.get("flags", "").encode()).hexdigest()[:8]
     processor = f"{fields.get('model name', platform.machine())} {instructions}"
     return f"{processor}, onnxruntime {onnxruntime.__version__}, OpenVINO provider {version(PACKAGE)}"

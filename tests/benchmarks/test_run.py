@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,11 +23,12 @@ AMX = "fpu avx512f amx_bf16 amx_tile"
         ("Other", "amx_bf16x", platform.machine()),
     ],
 )
-def test_processors_of_alike_speed_have_one_folder(tmp_path, vendor, flags, family):
-    path = tmp_path / "cpuinfo"
-    path.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n")
-    assert processor_family(path) == family
+def test_processors_of_alike_speed_have_one_folder(monkeypatch, vendor, flags, family):
+    content = f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\n"
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: content)
+    assert processor_family() == family
 
 
-def test_without_that_file_the_family_is_the_architecture(tmp_path):
-    assert processor_family(tmp_path / "none") == platform.machine()
+def test_without_that_file_the_family_is_the_architecture(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", Mock(side_effect=FileNotFoundError))
+    assert processor_family() == platform.machine()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from model_store import Precision, openvino
-from model_store.openvino import has_amx, has_openvino, openvino_options
+from model_store.openvino import has_openvino, openvino_options
 
 
 class Options:
@@ -56,17 +55,3 @@ def test_it_is_there_if_its_package_is(monkeypatch, found, expected):
     monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: asked.append(name) or found)
     assert has_openvino() is expected
     assert asked == ["onnxruntime_ep_openvino"]
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"), [("flags : fpu amx_bf16 amx_tile", True), ("flags : avx512_bf16", False), (None, False)]
-)
-def test_amx_is_read_from_the_processors_flags(monkeypatch, content, expected):
-    def read_text(path: Path, **_: object) -> str:
-        assert str(path) == "/proc/cpuinfo"
-        if content is None:
-            raise FileNotFoundError
-        return content
-
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert has_amx() is expected

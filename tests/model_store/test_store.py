@@ -106,6 +106,19 @@ def test_a_version_of_schema_1_is_read(store, published):
     assert manifest.files() == published.files()
 
 
+@pytest.mark.parametrize("name", ["image_trunk", "image_tail", "text_trunk", "text_tail"])
+def test_bf16_has_no_graphs_of_its_own(draft, name):
+    manifest, _ = draft()
+    fp32 = manifest.graphs[Precision.FP32]
+    other = fp32.model_copy(update={name: blob_of(b"another")})
+    with pytest.raises(ValidationError, match="bf16 has graphs of its own"):
+        ManifestDraft.model_validate({**manifest.model_dump(), "graphs": {Precision.FP32: fp32, Precision.BF16: other}})
+    same = ManifestDraft.model_validate(
+        {**manifest.model_dump(), "graphs": {Precision.FP32: fp32, Precision.BF16: fp32}}
+    )
+    assert same.files() == manifest.model_copy(update={"graphs": {Precision.FP32: fp32}}).files()
+
+
 @pytest.mark.parametrize("schema", [0, 3, 99, -1, 10**18, "2", None, 1.5, [2]])
 def test_a_manifest_of_another_release_is_refused_with_the_schemas_that_are_read(store, published, schema):
     path = store.root / "tasks/fruit/1/manifest.json"

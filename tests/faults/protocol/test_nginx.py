@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import socket
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.errors import Code
-from tests.support.faults.proxy import free_ports
-from tests.support.waiting import wait_until
+from tests.support.faults.proxy import free_ports, running_nginx
 
 CONFIGURATION = (Path(__file__).parents[3] / "docker" / "nginx.conf").read_text()
 ITEM = b'{"text": "a red apple"}'
@@ -27,6 +24,7 @@ def adapted(folder: Path, port: int, replica: int) -> str:
     """The configuration for this machine: another port, temporary files in `folder`, a replica on loopback."""
     changes = [
         (r"/tmp/", f"{folder}/"),  # noqa: S108
+        (r"nginx\.pid", "pid"),
         (r"error_log stderr", f"daemon off; error_log {folder}/error.log"),
         (r"listen 8080", f"listen 127.0.0.1:{port}"),
         (r"resolver .*", ""),
@@ -42,19 +40,9 @@ def adapted(folder: Path, port: int, replica: int) -> str:
 
 @contextmanager
 def running_proxy(folder: Path, replica: int) -> Iterator[int]:
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
     (port,) = free_ports(1)
-    (folder / "nginx.conf").write_text(adapted(folder, port, replica))
-    command = [program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-    process = subprocess.Popen([*command, "-g", "user root;"])  # only root may change it, and must: it owns the folder
-    try:
-        assert wait_until(lambda: (folder / "nginx.pid").exists())
+    with running_nginx(folder, adapted(folder, port, replica)):
         yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
 
 
 @pytest.fixture

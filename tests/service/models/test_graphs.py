@@ -8,7 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from model_store.openvino import has_amx, has_openvino
+from model_store.openvino import has_openvino
+from model_store.processor import has_amx
 from service.models.execution import Execution, Runtime
 from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Graph, few_sizes, has_cuda, on_host
 from service.models.loading import Loader

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import PackageNotFoundError
+from unittest.mock import Mock
 
 import pytest
 
 from model_store import Pattern, Precision, StoreError
-from model_store.openvino import has_amx, has_openvino
+from model_store.openvino import has_openvino
+from model_store.processor import has_amx
 from service.labelling.answerers import StoreAnswerer
 from service.models import timings
 from service.models.execution import Execution, Runtime
@@ -220,3 +223,10 @@ def test_a_file_that_is_missing_for_now_costs_no_execution(shelf, manifest, answ
         Loader(shelf.store, Settings(store=shelf.store.root, runtime="auto")).load("fruit", 1)
     assert requests == []
     path.write_bytes(content)
+
+
+def test_without_openvino_the_file_of_times_is_not_needed(shelf, manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("service.models.loading.has_openvino", lambda: False)
+    monkeypatch.setattr(timings, "version", Mock(side_effect=PackageNotFoundError))
+    settings = Settings(store=shelf.store.root, runtime="auto", timings_file=tmp_path / "times.json")
+    assert Loader(shelf.store, settings).load("fruit", 1).precision is FP32

@@ -41,18 +41,26 @@ def free_ports(number: int) -> list[int]:
 @contextmanager
 def nginx(folder: Path, ports: list[int], location: str, keepalive: int = 16) -> Iterator[int]:
     """A round-robin proxy, with further directives for its location, in front of services on these ports; its port."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
     (port,) = free_ports(1)
     folder.mkdir()
     servers = " ".join(f"server 127.0.0.1:{service} max_fails=0;" for service in ports)
     text = NGINX.format(folder=folder, port=port, servers=servers, location=location, keepalive=keepalive)
-    (folder / "nginx.conf").write_text(text)
-    process = subprocess.Popen([program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")])
+    with running_nginx(folder, text):
+        yield port
+
+
+@contextmanager
+def running_nginx(folder: Path, configuration: str) -> Iterator[None]:
+    """nginx with a configuration that stays in the foreground and writes the file `pid` of the folder."""
+    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if program is None:
+        pytest.skip("nginx is not installed (Debian: apt install nginx-light)")
+    (folder / "nginx.conf").write_text(configuration)
+    command = [program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+    process = subprocess.Popen([*command, "-g", "user root;"])  # only root may change it, and must: it owns the folder
     try:
         assert wait_until(lambda: (folder / "pid").exists())
-        yield port
+        yield
     finally:
         process.terminate()
         process.wait(timeout=30)
