@@ -181,7 +181,7 @@ def test_bf16_that_misses_the_golden_answers_is_replaced_by_fp32(shelf, answers,
     answers(0.3, 0.1, 0.2, 0.2, 0.1, 0.3)
     towers = serve(shelf.store, runtime="auto").get("/tasks/fruit").json()["towers"]
     assert towers == {"image": OPENVINO._asdict(), "text": OWN._asdict()}
-    (event,) = [event for event in events if event["event"] == "bf16_not_used"]
+    (event,) = [event for event in events if event["event"] == "openvino_kept_to_fp32"]
     assert "off by" in event["problem"]
 
 
