@@ -22,6 +22,7 @@ Feed: TypeAlias = dict[str, NDArray[Any]]  # the inputs of a graph by name, of o
 MAX_PRODUCT_ERROR = 0.02  # of a token's product, on average
 _COMPARED_ITEMS = 8
 _COMPARED_TOKENS = 64  # of an item
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 def int8_graph(fp32: bytes, items: Sequence[Feed]) -> bytes:
@@ -88,24 +89,24 @@ def _product_inputs(
             rows = value.reshape(-1, value.shape[-1])
             if len(rows) > 1:
                 tokens[name].append(rows[:: -(-len(rows) // _COMPARED_TOKENS)])
-                ranges[name] += [rows.min(), rows.max()]
+                ranges[name] += [float(rows.min()), float(rows.max())]
     inputs = {}
     for name, parts in tokens.items():
-        step = max((max(ranges[name]) - min(ranges[name])) / 255, np.finfo(np.float32).tiny)
+        step = max((max(ranges[name]) - min(ranges[name])) / 255, _TINY)
         whole = np.concatenate(parts)
         inputs[name] = whole, (np.round(whole / step) * step).astype(np.float32)
     return inputs
 
 
 def _error(tokens: NDArray[np.float32], rounded: NDArray[np.float32], weight: NDArray[np.float32]) -> float:
-    step = np.maximum(np.abs(weight).max(axis=0) / 127, np.finfo(np.float32).tiny)
+    step = np.maximum(np.abs(weight).max(axis=0) / 127, _TINY)
     product = tokens @ weight
     change = rounded @ (np.round(weight / step) * step) - product
-    size = np.maximum(np.linalg.norm(product, axis=1), np.finfo(np.float32).tiny)
+    size = np.maximum(np.linalg.norm(product, axis=1), _TINY)
     return float((np.linalg.norm(change, axis=1) / size).mean())
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc] - it has no types
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """Gives the items one by one."""
 
     def __init__(self, items: Iterable[Feed]) -> None:
