@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, JsonValue, PositiveInt, model_validator
 
+from model_store.label_sets import LabelSets
+
 TASK_NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 TaskName = Annotated[str, Field(pattern=TASK_NAME)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -198,7 +200,7 @@ class Provenance(_Frozen):
 class ManifestDraft(_Frozen):
     """A manifest without a version number, which the store assigns.
 
-    Schema 2 adds `test_scores`, `Graphs.effects` and `Graphs.fixed_scales`. A release that knows only schema 1 refuses
+    Schema 2 adds `test_scores`, `label_sets`, `Graphs.effects` and `Graphs.fixed_scales`. A release that knows only schema 1 refuses
     it.
     """
 
@@ -213,6 +215,7 @@ class ManifestDraft(_Frozen):
     absent_features: Blob  # safetensors: `image` (P,) and `text` (P,), a tower's features of a missing input
     head: Blob  # safetensors: `<pattern>.weight` (C, 2P: image then text) and `<pattern>.bias` (C,)
     calibration: dict[Pattern, Calibration]
+    label_sets: LabelSets | None = None  # None: the version answers no `coverage`
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=3, max_length=100)]
     golden_tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-3
     metrics: dict[str, dict[str, dict[str, FiniteFloat | None]]] = {}  # split -> "overall" or pattern -> metric
@@ -238,6 +241,10 @@ class ManifestDraft(_Frozen):
             expected = classes if self.problem is Problem.MULTI_LABEL else None
             if (calibration.thresholds and len(calibration.thresholds)) != expected:
                 raise ValueError("a multi-label task needs one threshold for each label, a single-label task none")
+        if self.label_sets is not None:
+            unknown = {*self.label_sets.by_pattern, *self.label_sets.by_class} - patterns
+            if unknown or any(len(labels) != classes for labels in self.label_sets.by_class.values()):
+                raise ValueError("label_sets need quantiles by presence pattern, and by class for each label")
         if any(len(example.logits) != classes for example in self.golden):
             raise ValueError("a golden example needs one logit for each label")
         return self

@@ -119,6 +119,13 @@ class TrainConfig(_Frozen):
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 
+class CoverageConfig(_Frozen):
+    """Label sets that contain the true label with a promised probability (docs/coverage.md)."""
+
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the validation items, which calibrate the sets only; 0: none
+    by: Literal["pattern", "class"] = "pattern"  # class: the promise is kept for the items of each label, too
+
+
 class ExportConfig(_Frozen):
     """The precisions that are published beside fp32 if they pass their accuracy check."""
 
@@ -156,6 +163,7 @@ class TaskConfig(_Frozen):
     imported: ImportedConfig | None = None  # written by `mora-train import`; do not set it
     mora: MoRAConfig = MoRAConfig()
     train: TrainConfig = TrainConfig()
+    coverage: CoverageConfig = CoverageConfig()
     export: ExportConfig = ExportConfig()
     publish: PublishConfig = PublishConfig()
 

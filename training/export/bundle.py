@@ -115,6 +115,7 @@ def export_task(
         absent_features=blobs.add(safetensors.torch.save(absent)),
         head=blobs.add(safetensors.torch.save(head_by_pattern(model.head))),
         calibration=trained.calibration,
+        label_sets=trained.label_sets,
         golden=tuple(_golden(*example, blobs) for example in golden),
         metrics={name: metrics[name] for name in ("validation", "test")},
         intervals=metrics.get("intervals", {}),  # runs of earlier versions have none

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 
 from model_store import Calibration, Pattern, Problem
 from model_store.label_sets import LabelSets, class_quantiles, quantiles, risk_quantiles
+from training.data.calibration_split import Divided
+from training.learning.batches import Collator
 from training.learning.calibration import Answers
+from training.learning.candidate import Candidate
+from training.learning.encoded_split import EncodedSplit, encode
+from training.learning.runs import TrainedTask
 
 COVERAGES = (0.8, 0.9, 0.95)  # that reports show
 _COMPARED_AT = 0.9  # the coverage at which rules are compared
@@ -40,6 +45,35 @@ class SetScores(NamedTuple):
     size: float
     review: float
     accuracy: float | None
+
+
+def label_sets_of(candidate: Candidate, divided: Divided, collator: Collator) -> LabelSets | None:
+    """The label sets of a candidate, calibrated on the items that were set apart; None if there are none."""
+    if divided.calibration is None or divided.calibration_table is None:
+        return None
+    head, config = candidate.model.cpu().head, candidate.config
+    learning = candidate.encoded["validation"].by_pattern(head, divided.tables["validation"])
+    encoded = encode(candidate.model, divided.calibration, collator)
+    calibration = encoded.by_pattern(head, divided.calibration_table)
+    by_class = config.coverage.by == "class" and config.problem is Problem.SINGLE_LABEL
+    return calibrated_sets(learning, calibration, candidate.calibration, config.problem, by_class)
+
+
+def coverage_scores(trained: TrainedTask, test: EncodedSplit) -> dict[str, dict[str, dict[str, float | None]]]:
+    """How the label sets do on the items of the test split that allow a pattern, by pattern and coverage."""
+    sets, head, problem = trained.label_sets, trained.model.cpu().head, trained.config.problem
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    if sets is None:
+        return found
+    for pattern, answers in test.by_pattern(head, test.natural).items():
+        for coverage in COVERAGES:
+            scores = set_scores(sets, answers, pattern, trained.calibration[pattern], problem, coverage)
+            if scores is not None:
+                rounded = {
+                    name: value if value is None else round(value, 6) for name, value in scores._asdict().items()
+                }
+                found.setdefault(pattern.value, {})[f"{coverage:g}"] = rounded
+    return found
 
 
 def calibrated_sets(

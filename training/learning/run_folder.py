@@ -38,6 +38,8 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     settings = absolute(config.model_dump(mode="json", exclude={"export", "publish"}))  # these may change afterwards
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
+    if config.coverage.share == 0:
+        del settings["coverage"]  # nor this
     for field, without in (("probe", False), ("patience", None), ("class_weights", "none")):  # nor these
         if settings["train"][field] == without:
             del settings["train"][field]

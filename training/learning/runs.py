@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from model_store import Calibration, Pattern
 from model_store.atomic_file import write_atomically
+from model_store.label_sets import LabelSets
 from training.config import TaskConfig
 from training.config_paths import absolute, from_here
 from training.errors import RunError
@@ -35,6 +36,7 @@ class TrainedTask:
     calibration: dict[Pattern, Calibration]
     model: MissingModalityClassifier
     preprocessor: Preprocessor
+    label_sets: LabelSets | None = None
 
 
 def build(
@@ -87,6 +89,7 @@ def save_trained(folder: Path, trained: TrainedTask) -> None:
         "dataset_fingerprint": trained.dataset_fingerprint,
         "training_mix": trained.training_mix,
         "calibration": {pattern.value: value.model_dump() for pattern, value in trained.calibration.items()},
+        "label_sets": None if trained.label_sets is None else trained.label_sets.model_dump(mode="json"),
         "task_config": absolute(config.model_dump(mode="json")),
     }
     write_json(folder / RUN_DESCRIPTION, description)
@@ -99,6 +102,8 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
         config = TaskConfig.model_validate(from_here(description["task_config"]))
         labels, fingerprint, mix = (description[name] for name in ("labels", "dataset_fingerprint", "training_mix"))
         calibration = {Pattern(name): Calibration(**values) for name, values in description["calibration"].items()}
+        sets = description.get("label_sets")  # older runs have none
+        label_sets = None if sets is None else LabelSets.model_validate(sets)
         if backbone is not None:
             config = config.model_copy(update={"backbone": backbone})
         model, preprocessor = build(config, len(labels), folder)
@@ -108,7 +113,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
             f"{folder} was written by another version or is damaged ({error}); train it again with --overwrite"
         ) from error
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor)
+    return TrainedTask(config, tuple(labels), fingerprint, mix, calibration, model, preprocessor, label_sets)
 
 
 def _load_weights(folder: Path, model: MissingModalityClassifier) -> None:

@@ -14,7 +14,9 @@ import safetensors.torch
 import torch
 
 from model_store.atomic_file import write_atomically
+from model_store.label_sets import LabelSets
 from training.config import TaskConfig
+from training.data.calibration_split import LEAST_ITEMS, Divided, set_apart
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
@@ -23,6 +25,7 @@ from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import FEW_ITEMS
 from training.learning.candidate import Candidate, Choice, adapted, calibratable, choose, probed
 from training.learning.class_weights import balanced_weights
+from training.learning.conformal import coverage_scores, label_sets_of
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits, headline_metric
 from training.learning.item_scores import item_scores, write_item_scores
@@ -70,6 +73,8 @@ def fit(
         run_folder.open_run(folder, config, data)
         checkpoint = run_folder.last_checkpoint(checkpoints)
         tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES if is_main_process() else None)
+    whole, divided = data, set_apart(config, data, tables)
+    data, tables = divided.data, divided.tables
     set_seed(config.train.seed)
     use_deterministic_kernels()
     model, preprocessor = build(config, len(data.labels), folder)
@@ -79,7 +84,7 @@ def fit(
         model.split_at(model.backbone, *layer_counts(model.backbone))
     cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with main_process_first(arguments):
-        collator = collator_for(model, preprocessor, config, data, cache_folder, announce)
+        collator = collator_for(model, preprocessor, config, whole, cache_folder, announce)
     weights = None
     if config.train.class_weights == "balanced":
         weights = balanced_weights(collator.targets(data.train.items), config.problem, len(data.labels))
@@ -104,8 +109,10 @@ def fit(
                 chosen = cross_fitted(chosen, data, tables, folder, collator, arguments, history, announce)
             else:
                 chosen = choice.best
+    sets = label_sets_of(chosen, divided, collator)
     chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
-    return _conclude(folder, chosen, choice, preprocessor, data, tables, history, started, announce)
+    trained = _trained_task(chosen, preprocessor, whole, tables, sets)
+    return _conclude(folder, trained, chosen, choice, divided, history, started, announce)
 
 
 def import_model(
@@ -120,33 +127,36 @@ def import_model(
     if plan.head is None:  # `fit` reads these towers and trains the head alone
         return fit(config, data, folder, announce)
     tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES)
+    divided = set_apart(config, data, tables)
     model, preprocessor = build(config, len(data.labels), folder)
     model.load_state_dict(plan.head)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     collator = Collator(RawInputs(preprocessor), data.labels, config.problem)
-    imported = adapted(config, model, data, tables, collator)
-    return _conclude(folder, imported, None, preprocessor, data, tables, [], started, announce)
+    imported = adapted(config, model, divided.data, divided.tables, collator)
+    sets = label_sets_of(imported, divided, collator)
+    trained = _trained_task(imported, preprocessor, data, tables, sets)
+    return _conclude(folder, trained, imported, None, divided, [], started, announce)
 
 
 def _conclude(
     folder: Path,
+    trained: TrainedTask,
     chosen: Candidate,
     choice: Choice | None,
-    preprocessor: Preprocessor,
-    data: TaskData,
-    tables: dict[str, Table],
+    divided: Divided,
     history: list[dict[str, float]],
     started: float,
     announce: Callable[[str], None],
 ) -> TrainedTask:
-    """Calibrate, evaluate, report and save a model whose weights are final.
+    """Evaluate, report and save a calibrated model.
 
     Args:
         choice: the comparison of the model with the linear probe.
         history: the Trainer's log, or empty.
     """
-    trained = _trained_task(chosen, preprocessor, data, tables)
+    data, tables = divided.data, divided.tables
     metrics: dict[str, Any] = _scores(chosen, tables)
+    metrics["coverage"] = coverage_scores(trained, chosen.encoded["test"])
     metrics["baselines"] = baselines(data, trained.config.problem)
     metrics["calibration_items"] = chosen.calibration_items()
     if choice is not None:
@@ -156,6 +166,9 @@ def _conclude(
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
+        if trained.label_sets is None and trained.config.coverage.share > 0:
+            items = len(data.validation.items)
+            announce(f"no label sets: they need a validation split of {LEAST_ITEMS} items, and it has {items}")
         for note in _notes(choice, metrics, headline_metric(trained.config.problem, data.labels, data.validation)):
             announce(note)
         report = report_html(report_data(trained, data, chosen.encoded["test"], tables["test"], metrics, history))
@@ -182,7 +195,11 @@ def _notes(choice: Choice | None, metrics: dict[str, Any], headline: str) -> Ite
 
 
 def _trained_task(
-    chosen: Candidate, preprocessor: Preprocessor, data: TaskData, tables: dict[str, Table]
+    chosen: Candidate,
+    preprocessor: Preprocessor,
+    data: TaskData,
+    tables: dict[str, Table],
+    sets: LabelSets | None,
 ) -> TrainedTask:
     return TrainedTask(
         config=chosen.config,
@@ -192,6 +209,7 @@ def _trained_task(
         calibration=chosen.calibration,
         model=chosen.model,
         preprocessor=preprocessor,
+        label_sets=sets,
     )
 
 

@@ -7,12 +7,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from training.config import MissingTables, TaskConfig, override
+from training.data.calibration_split import set_apart
 from training.data.mask_files import mask_name
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
 from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
+from training.learning.conformal import coverage_scores
 from training.learning.cross_scenario import Grid
 from training.learning.encoded_split import encode_splits
 from training.learning.evaluation import evaluate_splits
@@ -77,10 +79,13 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
     config = _with_saved_tables(trained.config, folder) if is_own_data else trained.config
     collator = Collator(RawInputs(trained.preprocessor), trained.labels, config.problem)
-    encoded, tables = encode_splits(trained.model, data, collator), draw_tables(config, data)
+    divided = set_apart(config, data, draw_tables(config, data))
+    data, tables = divided.data, divided.tables
+    encoded = encode_splits(trained.model, data, collator)
     head = trained.model.cpu().head
     scores = evaluate_splits(head, encoded, tables, config.problem, trained.calibration)
     metrics = read_json(folder / METRICS) | scores | {"baselines": baselines(data, config.problem)}
+    metrics["coverage"] = coverage_scores(trained, encoded["test"])
     if is_own_data:
         write_item_scores(folder, item_scores(trained, data, encoded["test"]))
         write_json(folder / METRICS, metrics)

@@ -14,7 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from model_store.describe.manifest_summary import FEW_ITEMS
-from training.config import MissingConfig, TaskConfig, override
+from training.config import CoverageConfig, MissingConfig, TaskConfig, override
+from training.data.calibration_split import set_apart
+from training.data.missing import draw_tables
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.evaluation import selection_metric, selection_score
@@ -81,8 +83,9 @@ class _Trials:
         self.tried: list[Trial] = []
         self.trunk_cache = folder / "trunk_cache"
         hidden = config.missing.model_copy(update={"test": MissingConfig()})
-        self.config = config.model_copy(update={"missing": hidden})
-        self._data = replace(data, test=replace(data.validation, name="test"))
+        self.config = config.model_copy(update={"missing": hidden, "coverage": CoverageConfig(share=0)})
+        learning = set_apart(config, data, draw_tables(config, data)).data  # calibration items choose nothing
+        self._data = replace(learning, test=replace(learning.validation, name="test"))
         self._folder, self._budget, self._announce = folder, budget, announce
         searched = config.model_dump(mode="json", exclude={"export", "publish"})
         self._subject = {"config": searched, "data": data.fingerprint}
