@@ -44,7 +44,7 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
         cure = "install it: pip install '.[signing]'"
         raise StoreError(f"the OpenSSF format needs the package model-signing ({error}); {cure}") from error
 
-    class OfVersion(hashing.Config):  # type: ignore[misc, unused-ignore] - signs a whole folder by default
+    class OfVersion(hashing.Config):  # a signer asks for the whole folder
         def hash(self, model_path: Any, *, files_to_hash: Iterable[Any] | None = None) -> SignedFiles:  # noqa: ANN401
             return super().hash(model_path, files_to_hash=paths if files_to_hash is None else files_to_hash)
 
