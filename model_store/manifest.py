@@ -200,8 +200,8 @@ class Provenance(_Frozen):
 class ManifestDraft(_Frozen):
     """A manifest without a version number, which the store assigns.
 
-    Schema 2 adds `test_scores`, `label_sets`, `Graphs.effects` and `Graphs.fixed_scales`. A release that knows only schema 1 refuses
-    it.
+    Schema 2 adds `test_scores`, `label_sets`, `Graphs.effects` and `Graphs.fixed_scales`. A release that knows only
+    schema 1 refuses it.
     """
 
     schema_version: Literal[1, 2] = 2
