@@ -24,8 +24,8 @@ _REASONS: dict[type[ProblemDetails] | type[OpenAIProblem], str] = {
 }
 _OPENAI: list[type[ItemsRequest]] = [ModerationRequest, EmbeddingRequest]
 _TEXT = {"type": "string"}
-_PARTS = {"anyOf": [{"$ref": _SCHEMA.format(model=part.__name__)} for part in (TextPart, ImagePart)]}
-_INPUTS = [_TEXT, *({"type": "array", "items": items, "minItems": 1} for items in (_TEXT, _PARTS))]
+_PARTS = [_TEXT, *({"$ref": _SCHEMA.format(model=part.__name__)} for part in (TextPart, ImagePart))]
+_INPUT = [_TEXT, {"type": "array", "items": {"anyOf": _PARTS}, "minItems": 1}]  # generators read one kind of list
 _FAILURES = {"4XX": "The request cannot be answered; `{}` says why.", "5XX": "The service cannot answer now."}
 _REQUEST_ID = {
     "name": "X-Request-ID",
@@ -53,7 +53,7 @@ def components() -> dict[str, dict[str, Any]]:
     schemas["BatchRequest"]["properties"]["inputs"]["items"] = _reference("Input")
     for request in _OPENAI:
         fields = schemas[request.__name__]["properties"]
-        fields["input"] = {"anyOf": _INPUTS, "description": fields["input"]["description"]}
+        fields["input"] = {"anyOf": _INPUT, "description": fields["input"]["description"]}
     schemas |= {name: _as_form(name, schemas[request.__name__]) for request, name in _FORMS.items()}
     responses = {}
     for problem, reason_field in _REASONS.items():

@@ -24,6 +24,7 @@ INFER = request(
         {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [f"a {SLOW_WORD}"]}]}
     ).encode(),
 )
+MODERATIONS = request("POST", "/v1/moderations", body=json.dumps({"input": [f"a {SLOW_WORD}", "red"]}).encode())
 BATCH = request(
     "POST",
     "/classify/batch",
@@ -33,6 +34,7 @@ UNFINISHED: dict[str, bytes] = {
     "its item is encoded": classify(f"a {SLOW_WORD}"),
     "its items are encoded, in the Open Inference Protocol": INFER,
     "its batch is encoded": BATCH,
+    "its items are encoded, with OpenAI's client": MODERATIONS,
     "its body is incomplete": classify()[:-5],
     "its large body is incomplete": request("POST", "/classify", body=b" " * 1_000_000)[:-5],
     "its headers are incomplete": b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Le",
