@@ -104,7 +104,7 @@ lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.tx
 	$(call write_lock,cpu,pyproject.toml --extra cpu --extra openvino --extra otel)
 	@sed -i "s/^onnxruntime-ep-openvino==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # no other wheels
 	$(call write_lock,gpu,pyproject.toml --extra gpu --extra otel)
-	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
+	@printf 'cyclonedx-bom\nhatchling\n' | $(call write_lock,build,-)
 
 rules: ## Write docker/kubernetes/rules.yaml, the rules of docker/prometheus/rules for the Prometheus operator
 	@{ printf '%s\n' '# The rules of docker/prometheus/rules for the Prometheus operator. `make rules` writes this file.' \
