@@ -52,7 +52,8 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
         blobs = {blob.sha256 for blob in manifest.blobs()}
         names = [f"tasks/{task}/{manifest.version}/manifest.json", *(f"blobs/sha256/{each}" for each in sorted(blobs))]
         paths.extend(store.root / name for name in names)
-        signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(OfVersion())
+        of_version = OfVersion()  # type: ignore[no-untyped-call]
+        signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(of_version)
         with TemporaryDirectory() as folder:
             signature = Path(folder) / SIGNATURE
             signer.sign(store.root, signature)
