@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -15,6 +16,7 @@ from model_store.files import (
     digest_line,
     exists_beneath,
     is_folder_beneath,
+    open_beneath,
     read_beneath,
     stamp_of,
     stat_beneath,
@@ -123,10 +125,7 @@ class Store:
         content = read_beneath(self.root, name, MAX_MANIFEST_BYTES)
         if self.trusted is not None:  # before the manifest is parsed: it may be forged
             self._check_signature(self.trusted, content, task, version)
-        try:
-            manifest = Manifest.model_validate_json(content)
-        except ValidationError as error:
-            raise CorruptError(f"{name} {_problem(error)}; publish the version again", "manifest") from error
+        manifest = parse_manifest(content, name)
         if (manifest.task, manifest.version) != (task, version):
             problem = f"{name} describes {manifest.task} version {manifest.version}; publish the version again"
             raise CorruptError(problem, "manifest")
@@ -180,6 +179,18 @@ class Store:
             raise _wrong_content(name)
         return data
 
+    def open(self, blob: Blob) -> BinaryIO:
+        """A blob to read in pieces. Its content is not checked. Raises CorruptError."""
+        return open_beneath(self.root, f"blobs/sha256/{blob.sha256}", blob.size)
+
+    def holds(self, blob: Blob) -> bool:
+        """Whether the store has a blob, undamaged. It is read in pieces, so it may be larger than the memory."""
+        try:
+            with self.open(blob) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256
+        except (CorruptError, OSError):  # missing or damaged
+            return False
+
     def verify(self, task: str, version: int | None = None) -> Manifest:
         """Read every file of a version and return its manifest. Raises as `manifest` and `read`."""
         manifest = self.manifest(task, version)
@@ -225,6 +236,18 @@ class Store:
         if not is_folder_beneath(self.root, f"tasks/{task}"):
             raise NotFoundError(f"no task {task} in {self.root}; it has {_listed(self.tasks())}")
         return folder
+
+
+def parse_manifest(content: bytes, name: str) -> Manifest:
+    """The manifest in these bytes. Raises CorruptError, which names the file, if they are no manifest of a version."""
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise CorruptError(f"{name} {_problem(error)}; publish the version again", "manifest") from error
+    if not _VERSION.fullmatch(str(manifest.version)):
+        problem = f"{name} is not a valid manifest: version: has more than 18 digits"
+        raise CorruptError(f"{problem}; publish the version again", "manifest")
+    return manifest
 
 
 def _wrong_size(name: str, size: int, blob: Blob) -> CorruptError:

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["model_store", "service", "training"]
-RUNTIME_EXTRAS = {"cpu", "cuda", "gpu", "train", "openvino", "otel", "parquet", "ray"}
+RUNTIME_EXTRAS = {"cpu", "cuda", "gpu", "train", "openvino", "otel", "parquet", "ray", "transfer"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 
 
