@@ -63,8 +63,8 @@ def publish(
 def add_version(store: Store, content: bytes, signature: bytes | None, files: Mapping[str, Path]) -> Manifest:
     """Add a version of another store as it is there: its number, the bytes of its manifest, its signature.
 
-    `live` stays as it is. If the store has this version already, its damaged blobs are replaced and a signature is added.
-    An existing signature is replaced only in a store with trusted keys, where the caller has checked the new one.
+    `live` stays as it is. If the store has this version already, its damaged blobs are replaced, and it gets
+    the signature. A signature that it has is replaced only in a store with trusted keys, whose caller has checked it.
 
     Args:
         content: of `manifest.json`.

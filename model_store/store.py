@@ -6,8 +6,8 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -179,7 +179,7 @@ class Store:
             raise _wrong_content(name)
         return data
 
-    def open(self, blob: Blob) -> BinaryIO:
+    def open(self, blob: Blob) -> BufferedReader:
         """A blob to read in pieces. Its content is not checked. Raises CorruptError."""
         return open_beneath(self.root, f"blobs/sha256/{blob.sha256}", blob.size)
 

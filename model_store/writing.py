@@ -1,4 +1,4 @@
-"""The parts of every writer of the store: the lock that admits one writer at a time, staging, folders, version files."""
+"""Parts of every writer of the store: the lock that admits one writer at a time, staging, folders, version files."""
 
 from __future__ import annotations
 

@@ -132,9 +132,11 @@ class Hub:
         self, method: str, url: str, headers: dict[str, str] | None = None, *, follow_redirects: bool = True
     ) -> Iterator[Response]:
         """The answer to a request; the library leaves its token out where a redirect leads to another host."""
-        from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+        from huggingface_hub import get_session, get_token, hf_raise_for_status
 
-        own = {**build_hf_headers(), "Accept-Encoding": "identity", **(headers or {})}
+        token = get_token()
+        own = {} if token is None else {"Authorization": f"Bearer {token}"}
+        own |= {"Accept-Encoding": "identity", **(headers or {})}
         with (
             self._errors(),
             get_session().stream(
@@ -180,7 +182,7 @@ class Hub:
 def _api(name: str) -> HfApi:
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ModuleNotFoundError:
         problem = f"{name} needs huggingface_hub"
         raise TransferError(f"{problem}; install it: pip install 'mora-serve[transfer]'") from None

@@ -31,8 +31,8 @@ def pull(
 ) -> Manifest:
     """Pull the version that a target points to into a store, which is created if it does not exist.
 
-    Only blobs that the store lacks are fetched. Nothing of the version is visible before all of it is verified. The next
-    pull resumes a killed one.
+    Only blobs that the store lacks are fetched. The version is visible once all of it is verified. The next pull
+    resumes a killed one.
 
     Args:
         target: `oci://HOST/REPOSITORY:TAG`, `s3://BUCKET/PREFIX` (`gs://`, `az://`), `hf://OWNER/NAME`, or a folder.

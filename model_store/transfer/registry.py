@@ -16,9 +16,10 @@ from model_store.files import blob_of
 from model_store.manifest import Blob, Manifest
 from model_store.signing import SIGNATURE_BYTES
 from model_store.store import MAX_MANIFEST_BYTES
-from model_store.transfer.registry_connection import Body, RegistryConnection, describe, read_all
+from model_store.transfer.http_answers import describe, read_all
+from model_store.transfer.registry_connection import Body, RegistryConnection
+from model_store.transfer.registry_reference import RegistryReference
 from model_store.transfer.remote import PIECE_BYTES, Advance, SignedManifest, TransferError, UnreachableError
-from model_store.transfer.target import RegistryTarget
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.mora-serve.version.v1"
@@ -61,21 +62,22 @@ class ImageManifest(BaseModel):
 class Registry:
     """The version that a tag of a registry, or the digest of an image manifest, points to."""
 
-    task = None  # a tag may point to any
-
-    def __init__(self, name: str, target: RegistryTarget, *, plain_http: bool) -> None:
+    def __init__(self, name: str, reference: RegistryReference, *, plain_http: bool) -> None:
         self.name = name
-        self._reference = target.reference
-        self._connection = RegistryConnection(target.host, target.repository, plain_http=plain_http)
+        self.task: str | None = None  # a tag may point to any
+        self._reference = reference
+        self._connection = RegistryConnection(reference.host, reference.repository, plain_http=plain_http)
         self._last: tuple[bytes, SignedManifest] | None = None  # the image manifest and the version that it describes
 
     def current(self, task: str | None) -> SignedManifest | None:
         """The version that the tag points to; None if there is no such tag."""
-        response = self._connection.request("GET", f"manifests/{self._reference}", headers={"Accept": IMAGE_MANIFEST})
+        response = self._connection.request(
+            "GET", f"manifests/{self._reference.tag}", headers={"Accept": IMAGE_MANIFEST}
+        )
         content = read_all(response, MAX_MANIFEST_BYTES, self.name)
         if response.status == HTTPStatus.NOT_FOUND:
             return None
-        if ":" in self._reference and f"sha256:{hashlib.sha256(content).hexdigest()}" != self._reference:
+        if self._reference.is_digest and f"sha256:{hashlib.sha256(content).hexdigest()}" != self._reference.tag:
             raise TransferError(f"{self.name} has another digest than it was asked for; see the log of the registry")
         if self._last is None or self._last[0] != content:
             self._last = content, self._version(content)
@@ -122,7 +124,7 @@ class Registry:
 
     def publish(self, manifest: Manifest, signed: SignedManifest) -> None:
         """Upload the version's own files, then move the tag."""
-        if ":" in self._reference:
+        if self._reference.is_digest:
             raise TransferError(f"{self.name} is a digest, which cannot be moved; push to a tag")
         folder = f"tasks/{manifest.task}/{manifest.version}"
         own = [(MANIFEST, f"{folder}/manifest.json", signed.content)]
@@ -139,9 +141,11 @@ class Registry:
             config=Descriptor.of(_EMPTY_TYPE, blob_of(_EMPTY)),
             layers=layers,
             annotations={_TITLE: manifest.task, "org.opencontainers.image.version": str(manifest.version)},
-        ).model_dump_json(exclude_defaults=False)
+        ).model_dump_json()
         body = Body(io.BytesIO(image.encode()), len(image.encode()))
-        response = self._connection.send("PUT", f"manifests/{self._reference}", content_type=IMAGE_MANIFEST, body=body)
+        response = self._connection.send(
+            "PUT", f"manifests/{self._reference.tag}", content_type=IMAGE_MANIFEST, body=body
+        )
         if response.status != HTTPStatus.CREATED:
             raise TransferError(
                 f"{self.name} did not keep the version ({response.status}); see the log of the registry"
@@ -174,19 +178,19 @@ class Registry:
         return content
 
 
-class _Counted(io.BufferedIOBase):
+class _Counted:
     """A file whose reads are counted."""
 
     def __init__(self, file: BinaryIO, advance: Advance) -> None:
         self._file, self._advance = file, advance
 
-    def read(self, size: int | None = -1, /) -> bytes:
-        piece = self._file.read(-1 if size is None else size)
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._file.read(size)
         self._advance(len(piece))
         return piece
 
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        return self._file.seek(offset, whence)
+    def seek(self, offset: int, /) -> int:
+        return self._file.seek(offset)
 
 
 def _at_most(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlencode, urljoin, urlsplit
 from urllib.request import getproxies, parse_http_list, parse_keqv_list, proxy_bypass
 
@@ -15,6 +15,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from model_store.transfer.docker_credentials import Credentials, find_credentials
+from model_store.transfer.http_answers import describe, error_code, origin, read_all
 from model_store.transfer.remote import CONNECT_SECONDS, PIECE_BYTES, READ_SECONDS, TransferError, UnreachableError
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -26,10 +27,22 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _LATER = {429, 500, 502, 503, 504}
 
 
+class Readable(Protocol):
+    """A file, or what counts the bytes that are read from one."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+        ...
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a position."""
+        ...
+
+
 class Body(NamedTuple):
     """What a request sends: a file, read from its start each time."""
 
-    file: BinaryIO
+    file: Readable
     size: int
 
 
@@ -92,7 +105,7 @@ class RegistryConnection:
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None, authorization: str | None
     ) -> urllib3.BaseHTTPResponse:
         for _ in range(_MAX_REDIRECTS):
-            own = {"Authorization": authorization} if authorization and _origin(url) == _origin(self._base) else {}
+            own = {"Authorization": authorization} if authorization and origin(url) == origin(self._base) else {}
             response = self._send(method, url, {**headers, **own}, body)
             location = response.headers.get("Location")
             if response.status not in _REDIRECTS or not location:
@@ -104,7 +117,7 @@ class RegistryConnection:
     def _send(
         self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None, fields: bytes | None = None
     ) -> urllib3.BaseHTTPResponse:
-        sent: BinaryIO | bytes | None = fields
+        sent: Readable | bytes | None = fields
         if body is not None:
             body.file.seek(0)
             sent, headers = body.file, {**headers, "Content-Length": str(body.size)}
@@ -113,7 +126,7 @@ class RegistryConnection:
                 method,
                 url,
                 headers={"Accept-Encoding": "identity", "User-Agent": "mora-store", **headers},
-                body=sent,
+                body=sent,  # type: ignore[arg-type] # urllib3 calls `read` alone
                 timeout=_TIMEOUT if body is None else _UPLOAD_TIMEOUT,
                 preload_content=False,
                 redirect=False,
@@ -136,7 +149,7 @@ class RegistryConnection:
         """An address that the registry refers to. Raises TransferError if it is invalid or has no TLS."""
         try:
             joined = urljoin(url, location)
-            scheme, hostname, _ = _origin(joined)
+            scheme, hostname, _ = origin(joined)
         except ValueError:
             scheme, hostname = "", None
         if not hostname or scheme not in ("http", "https"):
@@ -189,7 +202,7 @@ class RegistryConnection:
         return token
 
     def _refusal(self, method: str, response: urllib3.BaseHTTPResponse) -> TransferError:
-        code = _code(read_all(response, _MAX_ANSWER_BYTES, self.host))
+        code = error_code(read_all(response, _MAX_ANSWER_BYTES, self.host))
         if response.status in _LATER:
             return UnreachableError(f"{self.host} answers {response.status}{code}; run this again later")
         if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or code == " DENIED":
@@ -204,52 +217,4 @@ class RegistryConnection:
 
     def _named(self, url: str) -> str:
         host = urlsplit(url).hostname
-        return self.host if _origin(url) == _origin(self._base) else f"{host}, to which {self.host} refers,"
-
-
-def read_all(response: urllib3.BaseHTTPResponse, max_bytes: int, name: str) -> bytes:
-    """The content of an answer, of at most so many bytes. Raises TransferError."""
-    content = b""
-    try:
-        while piece := response.read(max_bytes + 1 - len(content), decode_content=False):
-            content += piece
-            if len(content) > max_bytes:
-                response.close()
-                raise TransferError(f"{name} answers with more than {max_bytes:,} bytes; correct the target")
-    except (HTTPError, OSError) as error:
-        raise UnreachableError(f"{name} stops in the middle of an answer: {describe(error)}") from None
-    return content
-
-
-def describe(error: Any) -> str:  # noqa: ANN401 - any exception of urllib3, or of the system
-    """The kind of a network error. Its message may contain an address, and with it a signature."""
-    cause: BaseException = error
-    while (inner := getattr(cause, "reason", None) or cause.__cause__) and isinstance(inner, BaseException):
-        cause = inner
-    kinds = {
-        "ConnectTimeoutError": "no connection in time",
-        "ReadTimeoutError": "nothing arrived in time",
-        "NameResolutionError": "the name of the host is unknown",
-        "gaierror": "the name of the host is unknown",
-        "ConnectionRefusedError": "connection refused",
-        "ConnectionResetError": "the connection was reset",
-        "RemoteDisconnected": "the connection was closed",
-        "IncompleteRead": "the connection was closed before the end",
-        "SSLCertVerificationError": "its certificate is not trusted",
-        "SSLError": "no TLS; --plain-http is for a registry without TLS",
-    }
-    return kinds.get(type(cause).__name__, type(cause).__name__)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _code(content: bytes) -> str:
-    """The code in an error of a registry, such as ` BLOB_UPLOAD_UNKNOWN`; never its message."""
-    try:
-        code = json.loads(content)["errors"][0]["code"]
-    except (ValueError, LookupError, TypeError):
-        return ""
-    return f" {code}" if isinstance(code, str) and re.fullmatch(r"[A-Z_]{1,40}", code) else ""
+        return self.host if origin(url) == origin(self._base) else f"{host}, to which {self.host} refers,"

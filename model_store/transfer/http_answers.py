@@ -1,0 +1,61 @@
+"""Reading what a server answers, with a limit, and describing what went wrong without repeating what it sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from model_store.transfer.remote import TransferError, UnreachableError
+
+
+def read_all(response: urllib3.BaseHTTPResponse, max_bytes: int, name: str) -> bytes:
+    """The content of an answer, of at most so many bytes. Raises TransferError."""
+    content = b""
+    try:
+        while piece := response.read(max_bytes + 1 - len(content), decode_content=False):
+            content += piece
+            if len(content) > max_bytes:
+                response.close()
+                raise TransferError(f"{name} answers with more than {max_bytes:,} bytes; correct the target")
+    except (HTTPError, OSError) as error:
+        raise UnreachableError(f"{name} stops in the middle of an answer: {describe(error)}") from None
+    return content
+
+
+def describe(error: Any) -> str:  # noqa: ANN401 - any exception of urllib3, or of the system
+    """The kind of a network error. Its message may contain an address, and with it a signature."""
+    cause: BaseException = error
+    while (inner := getattr(cause, "reason", None) or cause.__cause__) and isinstance(inner, BaseException):
+        cause = inner
+    kinds = {
+        "ConnectTimeoutError": "no connection in time",
+        "ReadTimeoutError": "nothing arrived in time",
+        "NameResolutionError": "the name of the host is unknown",
+        "gaierror": "the name of the host is unknown",
+        "ConnectionRefusedError": "connection refused",
+        "ConnectionResetError": "the connection was reset",
+        "RemoteDisconnected": "the connection was closed",
+        "IncompleteRead": "the connection was closed before the end",
+        "SSLCertVerificationError": "its certificate is not trusted",
+        "SSLError": "no TLS; --plain-http is for a registry without TLS",
+    }
+    return kinds.get(type(cause).__name__, type(cause).__name__)
+
+
+def origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def error_code(content: bytes) -> str:
+    """The code in an error of a registry, such as ` BLOB_UPLOAD_UNKNOWN`; never its message."""
+    try:
+        code = json.loads(content)["errors"][0]["code"]
+    except (ValueError, LookupError, TypeError):
+        return ""
+    return f" {code}" if isinstance(code, str) and re.fullmatch(r"[A-Z_]{1,40}", code) else ""
