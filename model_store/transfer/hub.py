@@ -52,11 +52,10 @@ class Hub:
         """Whether the repository has a file of the blob's name and size."""
         try:
             with self._answer("HEAD", self._url(blob_name(blob)), follow_redirects=False) as response:
-                return blob.size == int(response.headers.get("X-Linked-Size") or response.headers["Content-Length"])
+                headers = response.headers
         except FileNotFoundError:
             return False
-        except (KeyError, ValueError):
-            raise TransferError(f"{self.name} does not answer like the hub (no size); see HF_ENDPOINT") from None
+        return str(blob.size) == headers.get("X-Linked-Size", headers.get("Content-Length"))
 
     def fetch(self, blob: Blob, offset: int) -> Generator[bytes, None, None]:
         """The bytes of a blob from `offset` on."""
@@ -76,7 +75,7 @@ class Hub:
         """Upload a blob, if the hub takes it as a large file; a small one goes with the commit of `publish`."""
         from huggingface_hub import CommitOperationAdd
 
-        with self._errors():
+        with self._errors(), self._upload_errors():
             operation = CommitOperationAdd(path_in_repo=blob_name(blob), path_or_fileobj=file)
             self._api.preupload_lfs_files(self._repository, additions=[operation])
             if not isinstance(operation.path_or_fileobj, bytes):  # not uploaded, and the file will be closed
@@ -93,7 +92,7 @@ class Hub:
         files = new_files(self.name, manifest, signed, self._read)
         own = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=content) for name, content in files.items()]
         message = f"{manifest.task}: version {manifest.version}"
-        with self._errors():
+        with self._errors(), self._upload_errors():
             self._api.create_commit(self._repository, [*self._added, *own], commit_message=message)
 
     def close(self) -> None:
@@ -170,6 +169,19 @@ class Hub:
         except (HTTPError, OSError) as error:
             raise UnreachableError(f"{self.name} gives no whole answer: {type(error).__name__}") from None
 
+    @contextmanager
+    def _upload_errors(self) -> Iterator[None]:
+        from huggingface_hub.errors import HfHubHTTPError
+
+        try:
+            yield
+        except RuntimeError as error:  # of a large file; the library puts the answer into its cause
+            if isinstance(error.__cause__, HfHubHTTPError):
+                raise self._refusal(error.__cause__.response.status_code) from None
+            raise UnreachableError(f"{self.name} did not take a large file; run this again") from None
+        except (ValueError, LookupError, TypeError):  # an answer of the hub that its library does not understand
+            raise TransferError(f"{self.name} does not take the upload; see whether the hub has space for it") from None
+
     def _refusal(self, status: int) -> TransferError:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             cure = "set HF_TOKEN to a token with access (push needs write access)"
@@ -182,9 +194,11 @@ class Hub:
 def _api(name: str) -> HfApi:
     try:
         from huggingface_hub import HfApi
+        from huggingface_hub.utils import logging
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ModuleNotFoundError:
         problem = f"{name} needs huggingface_hub"
         raise TransferError(f"{problem}; install it: pip install 'mora-serve[transfer]'") from None
     disable_progress_bars()
+    logging.set_verbosity_error()
     return HfApi()
