@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from model_store.transfer.remote import TransferError, UnreachableError
+
+_KINDS = {
+    "gaierror": "the name of the host is unknown",
+    "ConnectionRefusedError": "connection refused",
+    "ConnectionResetError": "the connection was reset",
+    "SSLCertVerificationError": "its certificate is not trusted",
+    "SSLError": "no TLS; --plain-http is for a registry without TLS",
+    "ConnectTimeoutError": "no connection in time",
+    "ReadTimeoutError": "nothing arrived in time",
+    "ProtocolError": "the connection was closed before the end",
+}
 
 
 def read_all(response: urllib3.BaseHTTPResponse, max_bytes: int, name: str) -> bytes:
@@ -27,24 +37,13 @@ def read_all(response: urllib3.BaseHTTPResponse, max_bytes: int, name: str) -> b
     return content
 
 
-def describe(error: Any) -> str:  # noqa: ANN401 - any exception of urllib3, or of the system
+def describe(error: BaseException) -> str:
     """The kind of a network error. Its message may contain an address, and with it a signature."""
-    cause: BaseException = error
-    while (inner := getattr(cause, "reason", None) or cause.__cause__) and isinstance(inner, BaseException):
-        cause = inner
-    kinds = {
-        "ConnectTimeoutError": "no connection in time",
-        "ReadTimeoutError": "nothing arrived in time",
-        "NameResolutionError": "the name of the host is unknown",
-        "gaierror": "the name of the host is unknown",
-        "ConnectionRefusedError": "connection refused",
-        "ConnectionResetError": "the connection was reset",
-        "RemoteDisconnected": "the connection was closed",
-        "IncompleteRead": "the connection was closed before the end",
-        "SSLCertVerificationError": "its certificate is not trusted",
-        "SSLError": "no TLS; --plain-http is for a registry without TLS",
-    }
-    return kinds.get(type(cause).__name__, type(cause).__name__)
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
+    names = [type(one).__name__ for one in reversed(chain)]  # the first cause first
+    return next((_KINDS[name] for name in names if name in _KINDS), names[-1])
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
