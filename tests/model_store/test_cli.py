@@ -15,7 +15,7 @@ from datetime import timedelta, timezone
 import pytest
 from typer.testing import CliRunner
 
-from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing
+from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing, store_options
 from model_store.cli import app
 from model_store.describe.tables import plain, size
 from model_store.server_comparison import RefusedVersion, ServerComparison
@@ -294,9 +294,9 @@ def test_help_names_every_command_with_an_example(monkeypatch):
 
     for arguments in ([], ["--help"]):
         shown = CliRunner().invoke(app, arguments).output
-        for word in ("list", "show", "sbom", "verify", "activate", "rollback", "gc", "live"):
+        for word in ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "gc", "live"):
             assert word in shown
-    for command in ("list", "show", "sbom", "verify", "activate", "rollback", "gc"):
+    for command in ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "gc"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "--store" in result.output
@@ -304,7 +304,7 @@ def test_help_names_every_command_with_an_example(monkeypatch):
 
 def test_the_default_store_is_the_one_shipped(monkeypatch):
     opened = []
-    monkeypatch.setattr(cli, "Store", lambda root, trusted: opened.append(root) or Store(root, trusted))
+    monkeypatch.setattr(store_options, "Store", lambda root, trusted: opened.append(root) or Store(root, trusted))
 
     assert CliRunner().invoke(app, ["list"]).exit_code == 0
     assert [root.name for root in opened] == ["model_store"]
