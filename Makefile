@@ -41,7 +41,7 @@ setup-browser: $(EVERYTHING) ## Install Chromium (Debian, Ubuntu; as root), whic
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py
 
-test: $(EVERYTHING) ## Run the tests, without planted faults
+test: $(EVERYTHING) build/clients/s3 ## Run the tests, without planted faults
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3
 
 faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours

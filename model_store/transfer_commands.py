@@ -46,7 +46,8 @@ def push(
     """Copy a version with its signature to TARGET, and point TARGET to it. Only files that TARGET lacks are sent."""
     match = re.fullmatch(r"([^@]*)(?:@([1-9][0-9]{0,17}))?", version)
     if match is None:
-        raise typer.BadParameter("is a task, or a task and a version: shop-kind or shop-kind@3", param_hint="TASK[@VERSION]")
+        problem = "is a task, or a task and a version: shop-kind or shop-kind@3"
+        raise typer.BadParameter(problem, param_hint="TASK[@VERSION]")
     task, number = match.groups()
     opened = open_store(store)
     with closing(open_remote(target, plain_http=plain_http)) as remote, _shown() as count:

@@ -107,8 +107,8 @@ def test_pulls_killed_at_random(source, registry, tmp_path, counts, reliability)
     reliability(
         "a pull is killed (SIGKILL) at a random moment; the next one resumes it",
         "nothing half-visible: no version, or one that verifies",
-        f"{kills} kills, {len(killed)} of them before the end, {sum(int(waiting) > 0 for waiting in killed)} left bytes "
-        f"to resume, {sum(live == '1' for _, _, live in deaths)} versions live and verified",
+        f"{kills} kills, {len(killed)} of them before the end, {sum(int(waiting) > 0 for waiting in killed)} left "
+        f"bytes to resume, {sum(live == '1' for _, _, live in deaths)} versions live and verified",
     )
 
 
