@@ -18,13 +18,15 @@ from model_store.transfer.remote import (
     TransferError,
     UnreachableError,
 )
+from model_store.transfer.steady import whole
 from model_store.transfer.store_layout import blob_name, live_version, new_files, one_task
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
 _PART_BYTES = 8 * PIECE_BYTES  # of an upload; a file of up to 10,000 parts
-_LONGEST_REQUEST = timedelta(days=1)  # a slow one ends by READ_SECONDS
+_CHUNK_BYTES = 64 * 1024  # of a download
+_LONGEST_REQUEST = timedelta(hours=1)  # a longer one is resumed
 _ACCOUNTS = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -67,7 +69,7 @@ class Bucket:
         try:
             with self._errors():
                 result = get(self._objects, blob_name(blob), options={"range": {"offset": offset}} if offset else None)
-                for piece in result.stream(PIECE_BYTES):
+                for piece in result.stream(_CHUNK_BYTES):
                     yield bytes(piece)
         except FileNotFoundError:
             raise TransferError(f"{self.name} lacks blob {blob.sha256} of the version; push it again") from None
@@ -96,16 +98,12 @@ class Bucket:
     def _read(self, name: str, max_bytes: int) -> bytes | None:
         from obstore import get
 
-        content = b""
         try:
             with self._errors():
-                for piece in get(self._objects, name).stream(PIECE_BYTES):
-                    content += bytes(piece)
-                    if len(content) > max_bytes:
-                        raise TransferError(f"{name} at {self.name} has more than {max_bytes:,} bytes")
+                pieces = map(bytes, get(self._objects, name).stream(1))
+                return whole(pieces, max_bytes, f"{name} at {self.name}")
         except FileNotFoundError:
             return None
-        return content
 
     def _tasks(self) -> list[str]:
         from obstore import list_with_delimiter

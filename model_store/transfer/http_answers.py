@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Generator
 from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from model_store.transfer.remote import TransferError, UnreachableError
+from model_store.transfer.remote import PIECE_BYTES, TransferError, UnreachableError
+from model_store.transfer.steady import whole
 
 _KINDS = {
     "gaierror": "the name of the host is unknown",
@@ -23,18 +25,22 @@ _KINDS = {
 }
 
 
-def read_all(response: urllib3.BaseHTTPResponse, max_bytes: int, name: str) -> bytes:
-    """The content of an answer, of at most so many bytes. Raises TransferError."""
-    content = b""
+def pieces_of(response: urllib3.BaseHTTPResponse, name: str) -> Generator[bytes, None, None]:
+    """The content of an answer as it arrives. Raises UnreachableError if it breaks off."""
     try:
-        while piece := response.read(max_bytes + 1 - len(content), decode_content=False):
-            content += piece
-            if len(content) > max_bytes:
-                response.close()
-                raise TransferError(f"{name} answers with more than {max_bytes:,} bytes; correct the target")
+        while piece := response.read1(PIECE_BYTES, decode_content=False):
+            yield piece
     except (HTTPError, OSError) as error:
         raise UnreachableError(f"{name} stops in the middle of an answer: {describe(error)}") from None
-    return content
+
+
+def read_all(response: urllib3.BaseHTTPResponse, max_bytes: int, name: str) -> bytes:
+    """The content of an answer, of at most so many bytes. Raises TransferError."""
+    try:
+        return whole(pieces_of(response, name), max_bytes, f"the answer of {name}")
+    except TransferError:
+        response.close()
+        raise
 
 
 def describe(error: BaseException) -> str:
@@ -47,6 +53,7 @@ def describe(error: BaseException) -> str:
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port of an address. Raises ValueError."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
@@ -55,6 +62,6 @@ def error_code(content: bytes) -> str:
     """The code in an error of a registry, such as ` BLOB_UPLOAD_UNKNOWN`; never its message."""
     try:
         code = json.loads(content)["errors"][0]["code"]
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return ""
     return f" {code}" if isinstance(code, str) and re.fullmatch(r"[A-Z_]{1,40}", code) else ""

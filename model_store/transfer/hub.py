@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -12,13 +13,13 @@ from typing import TYPE_CHECKING, BinaryIO
 from model_store.manifest import Blob, Manifest
 from model_store.transfer.remote import (
     CONNECT_SECONDS,
-    PIECE_BYTES,
     READ_SECONDS,
     Advance,
     SignedManifest,
     TransferError,
     UnreachableError,
 )
+from model_store.transfer.steady import whole
 from model_store.transfer.store_layout import blob_name, live_version, new_files, one_task
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Hub:
             with self._answer("GET", self._url(blob_name(blob)), headers=headers) as response:
                 # A server that ignores `Range` sends the blob from its start.
                 skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else offset
-                for piece in response.iter_raw(PIECE_BYTES):
+                for piece in response.iter_raw():
                     if skipped < len(piece):
                         yield piece[skipped:]
                     skipped = max(0, skipped - len(piece))
@@ -111,20 +112,15 @@ class Hub:
         content = self._content(url, "the list of tasks", _MAX_LIST_BYTES)
         try:
             return [] if content is None else [str(entry["path"]).rpartition("/")[2] for entry in json.loads(content)]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise TransferError(f"{self.name} does not answer like the hub (tree); see HF_ENDPOINT") from None
 
     def _content(self, url: str, name: str, max_bytes: int) -> bytes | None:
-        content = b""
         try:
             with self._answer("GET", url) as response:
-                for piece in response.iter_raw(PIECE_BYTES):
-                    content += piece
-                    if len(content) > max_bytes:
-                        raise TransferError(f"{name} at {self.name} has more than {max_bytes:,} bytes")
+                return whole(response.iter_raw(), max_bytes, f"{name} at {self.name}")
         except FileNotFoundError:
             return None
-        return content
 
     @contextmanager
     def _answer(
@@ -194,11 +190,10 @@ class Hub:
 def _api(name: str) -> HfApi:
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import logging
         from huggingface_hub.utils.tqdm import disable_progress_bars
     except ModuleNotFoundError:
         problem = f"{name} needs huggingface_hub"
         raise TransferError(f"{problem}; install it: pip install 'mora-serve[transfer]'") from None
     disable_progress_bars()
-    logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # its warnings are about its own choices
     return HfApi()

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from model_store.manifest import Blob
 from model_store.transfer.remote import PIECE_BYTES, Advance, Remote, TransferError, UnreachableError
+from model_store.transfer.steady import steady
 
 _ATTEMPTS = 3  # in a row that bring less than a piece
 _FIRST_WAIT_SECONDS = 0.5
@@ -57,7 +58,7 @@ def _is_completed(remote: Remote, blob: Blob, file: BinaryIO, advance: Advance) 
     length = file.tell()
     if length < blob.size:
         with closing(remote.fetch(blob, length)) as pieces:
-            for piece in pieces:
+            for piece in steady(pieces, remote.name):
                 length += len(piece)
                 if length > blob.size:
                     _empty(file)

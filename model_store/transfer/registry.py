@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import closing
 from http import HTTPStatus
 from typing import Annotated, BinaryIO, Literal
 from urllib.parse import urlencode, urlsplit
 
 from pydantic import BaseModel, Field, ValidationError
-from urllib3.exceptions import HTTPError
 
 from model_store.files import blob_of
 from model_store.manifest import Blob, Manifest
 from model_store.signing import SIGNATURE_BYTES
 from model_store.store import MAX_MANIFEST_BYTES
-from model_store.transfer.http_answers import describe, read_all
+from model_store.transfer.http_answers import pieces_of, read_all
 from model_store.transfer.registry_connection import Body, RegistryConnection
 from model_store.transfer.registry_reference import RegistryReference
-from model_store.transfer.remote import PIECE_BYTES, Advance, SignedManifest, TransferError, UnreachableError
+from model_store.transfer.remote import Advance, SignedManifest, TransferError
+from model_store.transfer.steady import whole
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.mora-serve.version.v1"
@@ -100,12 +101,10 @@ class Registry:
         # A registry that ignores `Range` sends the blob from its start.
         skipped = 0 if response.status == HTTPStatus.PARTIAL_CONTENT else offset
         try:
-            while piece := response.read(PIECE_BYTES, decode_content=False):
+            for piece in pieces_of(response, self.name):
                 if skipped < len(piece):
                     yield piece[skipped:]
                 skipped = max(0, skipped - len(piece))
-        except (HTTPError, OSError) as error:
-            raise UnreachableError(f"{self.name} stops in the middle of a blob: {describe(error)}") from None
         finally:
             response.close()
 
@@ -172,7 +171,8 @@ class Registry:
             return None
         if blob.size > max_bytes:
             raise TransferError(f"{self.name} has a {kind} of {blob.size:,} bytes, more than {max_bytes:,}")
-        content = b"".join(_at_most(self.fetch(blob, 0), blob.size))
+        with closing(self.fetch(blob, 0)) as pieces:
+            content = whole(pieces, blob.size, f"blob {blob.sha256} at {self.name}")
         if blob_of(content or b" ") != blob:
             raise TransferError(f"{self.name} sent other bytes than blob {blob.sha256} has; push the version again")
         return content
@@ -191,13 +191,3 @@ class _Counted:
 
     def seek(self, offset: int, /) -> int:
         return self._file.seek(offset)
-
-
-def _at_most(pieces: Iterator[bytes], max_bytes: int) -> Iterator[bytes]:
-    """Pieces until they have more than `max_bytes` bytes."""
-    length = 0
-    for piece in pieces:
-        yield piece
-        length += len(piece)
-        if length > max_bytes:
-            return

@@ -195,7 +195,7 @@ class RegistryConnection:
         try:
             answer = json.loads(read_all(response, _MAX_ANSWER_BYTES, self._named(realm)))
             token = answer.get("token") or answer.get("access_token")
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             token = None
         if response.status != HTTPStatus.OK or not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
             raise self._denied(response.status)

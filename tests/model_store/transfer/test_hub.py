@@ -5,7 +5,11 @@ Covers model_store.transfer.store_layout.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import closing
+from pathlib import Path
 
 import huggingface_hub
 import pytest
@@ -177,3 +181,66 @@ def test_a_hub_without_an_answer_is_named(hub, other, monkeypatch):
 
     with pytest.raises(UnreachableError, match=f"{TARGET} gives no whole answer: ConnectError"):
         pull(TARGET, other.root)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'[{"type": "directory"}]', b"\xff", b" " * 2_000_000])
+def test_a_broken_list_of_tasks_is_one_line(hub, other, content):
+    hub.server.alter = lambda request, answer: answer.with_body(content, 200)
+
+    with pytest.raises(TransferError, match=r"does not answer like the hub|has more than 1,048,576 bytes"):
+        pull(TARGET, other.root)
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 507])
+@pytest.mark.parametrize("at", ["/preupload/", "/objects/batch", "/upload/", "/commit/"])
+def test_a_refused_upload_is_one_line(hub, store, published, at, status, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+
+    def refuse(request, answer):
+        return (
+            answer.with_body(b'{"error": "a message of the hub"}', status)
+            if at in request.path
+            else hub.answer(request, answer)
+        )
+
+    hub.server.alter = refuse
+
+    with pytest.raises(TransferError, match=TARGET) as refused:
+        push_to(TARGET, store)
+    assert "\n" not in str(refused.value)
+    assert "a message of the hub" not in str(refused.value)
+    assert hub.files == {}
+
+
+@pytest.mark.parametrize("answer", [b"[" * 100_000, b"{}", b'{"files": 1}', b"not JSON"])
+def test_a_broken_answer_to_an_upload_is_one_line(hub, store, published, answer):
+    hub.server.alter = lambda request, given: (
+        given.with_body(answer, 200) if "/preupload/" in request.path else hub.answer(request, given)
+    )
+
+    with pytest.raises(TransferError, match=f"{TARGET} does not take the upload|did not take a large file"):
+        push_to(TARGET, store)
+
+
+def test_the_commands_read_the_variables_of_the_hub(hub, store, published, tmp_path):
+    hub.token = "hf_secretofatest"  # noqa: S105
+    variables = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://{hub.host}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path / "hf"),
+    }
+    said = []
+    for arguments in (
+        ["push", "fruit", TARGET, "--store", str(store.root)],
+        ["pull", TARGET, "--store", str(tmp_path / "b")],
+    ):
+        command = [sys.executable, "-m", "model_store", *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=variables, cwd=Path(__file__).parents[3], check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        said.append(done.stdout)
+
+    assert said[0].startswith(f"fruit: {TARGET} points to version 1 (")
+    assert Store(tmp_path / "b").verify("fruit", 1) == published

@@ -116,6 +116,7 @@ def test_a_tag_that_does_not_exist_is_named_with_the_way_out(other, registry, re
     [
         (b"not JSON", "no version of mora-serve"),
         (b"[]", "no version of mora-serve"),
+        (b"[" * 100_000, "no version of mora-serve"),
         (json.dumps({"schemaVersion": 2, "manifests": []}).encode(), "no version of mora-serve"),
         (b'{"layers": [{"mediaType": "x", "digest": "sha256:../../etc", "size": 1}]}', "no version of mora-serve"),
         (b"x" * 5_000_000, "more than 4,194,304 bytes"),

@@ -115,6 +115,7 @@ def test_a_token_comes_from_the_realm(proxy, config, store, other, published, re
         (Answer(200, {}, b"{}"), "refuses access"),
         (Answer(200, {}, b"[]"), "refuses access"),
         (Answer(200, {}, b'{"token": 7}'), "refuses access"),
+        (Answer(200, {}, b"[" * 60_000), "refuses access"),
         (Answer(200, {}, b'{"token": "a\\r\\nX-Injected: 1"}'), "refuses access"),
         (Answer(403, {}, b'{"token": "x"}'), "refuses access"),
         (Answer(200, {}, b" " * 100_000), "more than 65,536 bytes"),
@@ -215,6 +216,7 @@ def test_redirects_without_an_end_or_to_nowhere_end(proxy, other, location):
         (403, b'{"errors": [{"code": "DENIED"}]}', r"refuses access to models \(403\)"),
         (400, b'{"errors": [{"code": "\\u001b[31m"}]}', "answers 400 to GET"),
         (418, b"\xff" * 10, "answers 418 to GET"),
+        (400, b"[" * 60_000, "answers 400 to GET"),
         (304, b"", "redirects to no address|answers 304"),
     ],
 )
