@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 import threading
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import NamedTuple, Protocol
-from urllib.parse import urlencode, urljoin, urlsplit
-from urllib.request import getproxies, parse_http_list, parse_keqv_list, proxy_bypass
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from model_store.transfer.docker_credentials import Credentials, find_credentials
 from model_store.transfer.http_answers import describe, error_code, origin, read_all
+from model_store.transfer.registry_authorization import RegistryAuthorization
 from model_store.transfer.remote import CONNECT_SECONDS, PIECE_BYTES, READ_SECONDS, TransferError, UnreachableError
 
 _API_HOSTS = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
@@ -54,7 +52,7 @@ class RegistryConnection:
         self._repository = repository
         self._scheme = "http" if plain_http else "https"
         self._base = f"{self._scheme}://{_API_HOSTS.get(host, host)}"
-        self._authorization: str | None = None
+        self._authorization = RegistryAuthorization(host, repository)
         self._lock = threading.Lock()
         self._pools: dict[str | None, urllib3.PoolManager] = {}
 
@@ -76,11 +74,12 @@ class RegistryConnection:
             TransferError: the registry refuses the request.
         """
         url = path if "://" in path else f"{self._base}/v2/{self._repository}/{path}"
-        used = self._authorization
+        used = self._authorization.header
         response = self._follow(method, url, headers or {}, body, used)
         if response.status == HTTPStatus.UNAUTHORIZED:
-            self._authorize(response, used)
-            response = self._follow(method, url, headers or {}, body, self._authorization)
+            read_all(response, _MAX_ANSWER_BYTES, self.host)
+            self._authorization.renew(response.headers.get("WWW-Authenticate", ""), used, self._ask)
+            response = self._follow(method, url, headers or {}, body, self._authorization.header)
         if response.status < HTTPStatus.MULTIPLE_CHOICES or response.status == HTTPStatus.NOT_FOUND:
             return response
         raise self._refusal(method, response)
@@ -108,6 +107,9 @@ class RegistryConnection:
             own = {"Authorization": authorization} if authorization and origin(url) == origin(self._base) else {}
             response = self._send(method, url, {**headers, **own}, body)
             location = response.headers.get("Location")
+            if response.status == HTTPStatus.UNAUTHORIZED and origin(url) != origin(self._base):
+                response.close()
+                raise TransferError(f"{self._named(url)} refuses access (401); see the log of the registry")
             if response.status not in _REDIRECTS or not location:
                 return response
             response.close()
@@ -115,19 +117,21 @@ class RegistryConnection:
         raise TransferError(f"{self.host} redirects more than {_MAX_REDIRECTS} times; correct the target")
 
     def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body | None = None, fields: bytes | None = None
+        self, method: str, url: str, headers: Mapping[str, str], body: Body | bytes | None
     ) -> urllib3.BaseHTTPResponse:
-        sent: Readable | bytes | None = fields
-        if body is not None:
+        sent: Readable | bytes | None
+        if isinstance(body, Body):
             body.file.seek(0)
             sent, headers = body.file, {**headers, "Content-Length": str(body.size)}
+        else:
+            sent = body
         try:
             return self._pool(url).request(
                 method,
                 url,
                 headers={"Accept-Encoding": "identity", "User-Agent": "mora-store", **headers},
                 body=sent,  # type: ignore[arg-type] # urllib3 calls `read` alone
-                timeout=_TIMEOUT if body is None else _UPLOAD_TIMEOUT,
+                timeout=_UPLOAD_TIMEOUT if isinstance(body, Body) else _TIMEOUT,
                 preload_content=False,
                 redirect=False,
             )
@@ -139,10 +143,10 @@ class RegistryConnection:
         proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
         with self._lock:
             if proxy not in self._pools:
-                make = (
-                    urllib3.PoolManager if proxy is None else lambda **options: urllib3.ProxyManager(proxy, **options)
+                options: dict[str, Any] = {"retries": False, "maxsize": 8, "blocksize": PIECE_BYTES}
+                self._pools[proxy] = (
+                    urllib3.PoolManager(**options) if proxy is None else urllib3.ProxyManager(proxy, **options)
                 )
-                self._pools[proxy] = make(retries=False, maxsize=8, blocksize=PIECE_BYTES)
             return self._pools[proxy]
 
     def _joined(self, url: str, location: str) -> str:
@@ -158,62 +162,23 @@ class RegistryConnection:
             raise TransferError(f"{self.host} refers to an address without TLS; --plain-http allows this")
         return joined
 
-    def _authorize(self, response: urllib3.BaseHTTPResponse, used: str | None) -> None:
-        """Set the authorization that a 401 asks for, unless another thread has done so meanwhile."""
-        challenge = response.headers.get("WWW-Authenticate", "")
-        read_all(response, _MAX_ANSWER_BYTES, self.host)
-        with_credentials = find_credentials(self.host)
-        with self._lock:
-            is_new = self._authorization == used
-        if not is_new:
-            return
-        kind, _, parameters = challenge.partition(" ")
-        values = parse_keqv_list([part for part in parse_http_list(parameters) if "=" in part])
-        if kind.lower() == "bearer" and values.get("realm"):
-            authorization = f"Bearer {self._token(values, with_credentials)}"
-        elif kind.lower() == "basic" and with_credentials is not None and with_credentials.identity_token is None:
-            authorization = with_credentials.basic()
-        else:
-            raise self._denied(HTTPStatus.UNAUTHORIZED)
-        with self._lock:
-            self._authorization = authorization
-
-    def _token(self, challenge: Mapping[str, str], credentials: Credentials | None) -> str:
-        """A token of the realm that the registry names, as docs.docker.com/registry/spec/auth describes."""
-        realm = self._joined(self._base, challenge["realm"])
-        fields = {name: challenge[name] for name in ("service", "scope") if challenge.get(name)}
-        if credentials is not None and credentials.identity_token is not None:
-            fields |= {"grant_type": "refresh_token", "client_id": "mora-store"}
-            secret = urlencode({**fields, "refresh_token": credentials.identity_token}).encode()
-            response = self._send("POST", realm, {"Content-Type": "application/x-www-form-urlencoded"}, fields=secret)
-        else:
-            own = {} if credentials is None else {"Authorization": credentials.basic()}
-            joiner = "&" if urlsplit(realm).query else "?"
-            response = self._send("GET", f"{realm}{joiner}{urlencode(fields)}", own)
+    def _ask(self, method: str, address: str, headers: Mapping[str, str], form: bytes | None) -> tuple[int, bytes]:
+        """Status and content of the answer of a realm."""
+        realm = self._joined(self._base, address)
+        response = self._send(method, realm, headers, form)
         if response.status in _LATER:
-            raise self._refusal("GET", response)
-        try:
-            answer = json.loads(read_all(response, _MAX_ANSWER_BYTES, self._named(realm)))
-            token = answer.get("token") or answer.get("access_token")
-        except (ValueError, AttributeError, RecursionError):
-            token = None
-        if response.status != HTTPStatus.OK or not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token):
-            raise self._denied(response.status)
-        return token
+            raise self._refusal(method, response)
+        return response.status, read_all(response, _MAX_ANSWER_BYTES, self._named(realm))
 
     def _refusal(self, method: str, response: urllib3.BaseHTTPResponse) -> TransferError:
         code = error_code(read_all(response, _MAX_ANSWER_BYTES, self.host))
         if response.status in _LATER:
             return UnreachableError(f"{self.host} answers {response.status}{code}; run this again later")
         if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) or code == " DENIED":
-            return self._denied(response.status)
+            return self._authorization.refusal(response.status)
         if response.status in _REDIRECTS:
             return TransferError(f"{self.host} redirects to no address; correct the target")
         return TransferError(f"{self.host} answers {response.status}{code} to {method}; see the log of the registry")
-
-    def _denied(self, status: int) -> TransferError:
-        cure = f"run `docker login {self.host}` as a user with access (push needs write access)"
-        return TransferError(f"{self.host} refuses access to {self._repository} ({status}); {cure}")
 
     def _named(self, url: str) -> str:
         host = urlsplit(url).hostname

@@ -21,9 +21,9 @@ from tests.support.transfer.versions import publish_sized
 
 __all__ = ["small_disk"]  # a fixture
 
-# Forks pulls of one version and kills each after a random time, until so many were killed before their end. The pull after
-# one that ended begins with an empty store. Prints for each pull its status, the bytes that wait for the next one, and
-# what is live.
+# Forks pulls of one version and kills each after a random time, until so many were killed before their end. After a
+# pull that ended, the next one begins with an empty store. Prints for each pull its status, the bytes that wait for the
+# next one, and what is live.
 KILL_AT_RANDOM = """
 import os, random, shutil, signal, sys, time
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Authentication, redirects and broken answers of registries. Credentials reach no other host and no message.
 
-Covers model_store.transfer.http_answers.
+Covers model_store.transfer.http_answers, model_store.transfer.registry_authorization.
 """
 
 from __future__ import annotations
@@ -199,6 +199,34 @@ def test_an_upload_to_another_host_gets_no_credentials(guarded, config, store, p
 
     assert elsewhere.requests[0].path.startswith("/upload?state=1&digest=sha256%3A")
     assert [one for one in elsewhere.requests if "Authorization" in one.headers] == []
+
+
+@pytest.mark.parametrize("kind", ["Basic realm=x", "Bearer realm="])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_another_host_that_asks_for_a_password_gets_none(guarded, config, store, other, published, kind, method):
+    config(guarded, auth=basic())
+    repository = f"oci://{guarded}/models-{method.lower()}"
+    if method == "GET":
+        push_to(repository, store)
+    with between(f"http://{guarded}") as proxy, between("") as elsewhere:
+        config(proxy.host, auth=basic())
+        challenge = f'{kind}"http://{elsewhere.host}/token"' if kind.endswith("=") else kind
+        elsewhere.alter = lambda request, answer: Answer(401, {"WWW-Authenticate": challenge}, b"")
+
+        def redirect(request, answer):
+            if request.method == "POST" == method or ("/blobs/" in request.path and request.method == method == "GET"):
+                return Answer(307, {"Location": f"http://{elsewhere.host}/x"}, b"")
+            if request.method == "POST" and method == "PUT" and answer.status == 202:
+                answer.headers["Location"] = f"http://{elsewhere.host}/x"
+            return answer
+
+        proxy.alter = redirect
+        target = repository.replace(guarded, proxy.host)
+        with pytest.raises(TransferError, match=rf"127.0.0.1, to which {proxy.host} refers, refuses access \(401\)"):
+            pull(target, other.root, plain_http=True) if method == "GET" else push_to(target, store)
+
+    assert elsewhere.requests != []
+    assert [one for one in elsewhere.requests if "Authorization" in one.headers or "/token" in one.path] == []
 
 
 @pytest.mark.parametrize("location", ["/v2/", "ftp://x/", "http://[", "//:x/", "http:///"])
