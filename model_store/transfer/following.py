@@ -58,7 +58,7 @@ class Follower:
         was_here = publishing.is_known(self._store, manifest, signed.content)
         fetch_version(self._remote, self._store, signed, manifest, TransferCount())
         if self._seen is not None and self._seen.content == signed.content:
-            self._log(f"{task}: version {version} has another signature")
+            self._log(f"{task}: version {version} is as before, with another signature")
         elif self._seen is None and was_here and self._store.is_withdrawn(task):
             cure = f"`mora-store activate {task} {version} --store {self._store.root}` ends this"
             self._log(f"{task}: withdrawn here, until {self._remote.name} points to another version; {cure}")

@@ -48,17 +48,11 @@ def pull(
     """
     store = Store(store_directory, trusted)
     with closing(open_remote(target, plain_http=plain_http)) as remote:
-        manifest = pull_current(remote, store, count or TransferCount())
+        signed = current_version(remote, remote.task)
+        manifest = check_version(remote, store, signed, remote.task)
+        fetch_version(remote, store, signed, manifest, count or TransferCount())
     if activate:
         publishing.activate(store, manifest.task, manifest.version)
-    return manifest
-
-
-def pull_current(remote: Remote, store: Store, count: TransferCount) -> Manifest:
-    """Pull the version that a remote points to. Raises as `pull`."""
-    signed = current_version(remote, remote.task)
-    manifest = check_version(remote, store, signed, remote.task)
-    fetch_version(remote, store, signed, manifest, count)
     return manifest
 
 
@@ -80,11 +74,11 @@ def check_version(remote: Remote, store: Store, signed: SignedManifest, task: st
     name = f"the manifest at {remote.name}"
     if store.trusted is not None:  # before it is parsed: it may be forged
         if signed.signature is None:
-            raise UntrustedError(
-                f"{name} is not signed; sign it where it was made (`mora-store sign`) and push it again"
-            )
+            cure = "sign it where it was made (`mora-store sign`) and push it again"
+            raise UntrustedError(f"{name} is not signed; {cure}")
         if store.trusted.signer(signed.content, signed.signature) is None:
-            raise UntrustedError(f"{name} is signed by no trusted key, or was changed after it was signed")
+            cure = "sign it again with a trusted key, and push it"
+            raise UntrustedError(f"{name} is signed by no trusted key, or was changed after it was signed; {cure}")
     if len(signed.content) > MAX_MANIFEST_BYTES:
         raise TransferError(f"{name} has more than {MAX_MANIFEST_BYTES:,} bytes; push the version again")
     manifest = parse_manifest(signed.content, name)
@@ -104,11 +98,8 @@ def fetch_version(
     missing = those_without(manifest.blobs(), store.holds)
     count.expect(_needed_bytes(store.root, missing))
     with ExitStack() as locks:
-        files = {}
-        for blob in sorted(
-            missing, key=lambda blob: blob.sha256
-        ):  # in one order, so that two pulls never wait in a ring
-            files[blob] = locks.enter_context(incoming_file(store.root, blob.sha256))
+        in_order = sorted(missing, key=lambda blob: blob.sha256)  # of all pulls, so that no two wait for each other
+        files = {blob: locks.enter_context(incoming_file(store.root, blob.sha256)) for blob in in_order}
 
         def fetch(blob: Blob, advance: Advance) -> None:
             receive(remote, blob, files[blob], advance)

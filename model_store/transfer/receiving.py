@@ -43,7 +43,8 @@ def receive(remote: Remote, blob: Blob, file: BinaryIO, advance: Advance) -> Non
         finally:
             file.flush()
         if start == 0:
-            raise TransferError(f"{remote.name} sent other bytes than blob {blob.sha256} has; push the version again")
+            cure = "if it does so again, remove the blob there and push the version again"
+            raise TransferError(f"{remote.name} sent other bytes than blob {blob.sha256} has; {cure}")
     os.fsync(file.fileno())
 
 
@@ -62,7 +63,8 @@ def _is_completed(remote: Remote, blob: Blob, file: BinaryIO, advance: Advance) 
                 length += len(piece)
                 if length > blob.size:
                     _empty(file)
-                    raise TransferError(f"{remote.name} sent more than the {blob.size} bytes of blob {blob.sha256}")
+                    problem = f"{remote.name} sent more than the {blob.size} bytes of blob {blob.sha256}"
+                    raise TransferError(f"{problem}; remove the blob there and push the version again")
                 file.write(piece)
                 digest.update(piece)
                 advance(len(piece))

@@ -11,9 +11,16 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from model_store import Store
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
@@ -322,6 +329,34 @@ def test_a_registry_that_is_not_there_is_named(other, target, plain_http, proble
 def test_a_registry_without_tls_names_the_flag(registry, other):
     with pytest.raises(UnreachableError, match="no TLS; --plain-http is for a registry without TLS"):
         pull(f"oci://{registry}/models", other.root)
+
+
+def test_a_registry_with_a_certificate(store, other, published, tmp_path, monkeypatch):
+    certificate, key = make_certificate(tmp_path)
+    with running_registry(tmp_path / "tls", http=f", tls: {{certificate: {certificate}, key: {key}}}") as host:
+        with pytest.raises(UnreachableError, match=f"{host} gives no answer: its certificate is not trusted"):
+            pull(f"oci://{host}/models", other.root)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with closing(open_remote(f"oci://{host}/models")) as remote:
+            push(store, "fruit", None, remote, TransferCount())
+
+        assert pull(f"oci://{host}/models", other.root) == published
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that nothing trusts, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a registry of a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return folder / "certificate.pem", folder / "key.pem"
 
 
 def test_a_proxy_of_the_environment_is_used(registry, store, other, published, repository, monkeypatch):

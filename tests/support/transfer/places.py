@@ -25,20 +25,20 @@ CONFIGURATION = """
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}
-http: {{addr: "127.0.0.1:{port}"}}
+http: {{addr: "127.0.0.1:{port}"{http}}}
 {more}
 """
 
 
 @contextmanager
-def running_registry(folder: Path, more: str = "") -> Iterator[str]:
-    """HOST:PORT of an empty registry, with more lines of its configuration."""
+def running_registry(folder: Path, more: str = "", http: str = "") -> Iterator[str]:
+    """HOST:PORT of an empty registry, with more lines of its configuration, and more of the part `http`."""
     program = shutil.which("docker-registry") or shutil.which("/usr/bin/docker-registry")
     if program is None:
         pytest.skip("docker-registry is not installed (Debian, Ubuntu: apt install docker-registry)")
     (port,) = free_ports(1)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "registry.yml").write_text(CONFIGURATION.format(folder=folder, port=port, more=more))
+    (folder / "registry.yml").write_text(CONFIGURATION.format(folder=folder, port=port, more=more, http=http))
     with (folder / "log").open("wb") as log, _stopped([program, "serve", str(folder / "registry.yml")], log):
         assert wait_until(lambda: _takes_connections(port)), (folder / "log").read_text()
         yield f"127.0.0.1:{port}"
