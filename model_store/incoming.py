@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model_store.errors import CorruptError
+from model_store.files import sync_directory
 
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -28,7 +29,9 @@ def incoming_file(root: Path, name: str) -> Iterator[BinaryIO]:
     folder = root / ".incoming"
     if folder.is_symlink():  # its target may be outside the store
         raise CorruptError(".incoming is a symlink; replace it by a folder", "link")
-    folder.mkdir(parents=True, exist_ok=True)
+    for missing in [one for one in (folder, *folder.parents) if not one.exists()][::-1]:
+        missing.mkdir(exist_ok=True)
+        sync_directory(missing.parent)
     path = incoming_path(root, name)
     while True:
         handle = os.open(path, _FLAGS | os.O_CREAT, 0o644)

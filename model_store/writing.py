@@ -18,12 +18,14 @@ SIGNATURE = "manifest.sig"
 
 
 def create_store(store: Store) -> None:
+    """Make the folders of an empty store, if it does not exist."""
     for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
         _make_directory(missing)
     folder_of(store, "tasks")
 
 
 def write_version(folder: Path, content: bytes, signature: bytes | None) -> None:
+    """Write the files of a version into a new folder, and flush them to disk."""
     folder.mkdir()
     write_synced(folder / "manifest.json", content)
     write_synced(folder / "manifest.sha256", digest_line(content))
@@ -62,6 +64,7 @@ def folder_of(store: Store, *names: str) -> Path:
 
 
 def refuse_symlink(store: Store, folder: Path) -> None:
+    """Raise CorruptError if a folder of the store is a symlink."""
     if folder.is_symlink():  # its target may be outside the store
         raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; replace it by a folder", "link")
 
