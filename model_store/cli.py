@@ -239,7 +239,7 @@ def sign(
 
 @app.command()
 def gc(store: StoreOption = DEFAULT_STORE) -> None:
-    """Remove files that no version needs, and unfinished files of interrupted publishers.
+    """Remove files that no version needs, and unfinished files of interrupted publishers and transfers.
 
     Versions are never removed. To remove one, delete its folder under tasks/, then run this command.
     """

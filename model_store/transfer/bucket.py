@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _PART_BYTES = 8 * PIECE_BYTES  # of an upload; a file of up to 10,000 parts
 _CHUNK_BYTES = 64 * 1024  # of a download
 _LONGEST_REQUEST = timedelta(hours=1)  # a longer one is resumed
+_MACHINE_ADDRESS = "169.254.169.254"
 _ACCOUNTS = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
@@ -128,6 +129,8 @@ class Bucket:
         except FileNotFoundError:
             raise
         except (BaseError, OSError) as error:
+            if _MACHINE_ADDRESS in str(error):  # where a machine in a cloud would have given credentials
+                raise TransferError(f"{self.name} needs credentials; set {self._variables}") from None
             raise UnreachableError(f"{self.name} gives no whole answer: {_kind(str(error))}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+from obstore.exceptions import GenericError
 
 from model_store import Store, publish, sign
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
@@ -142,3 +143,24 @@ def test_a_missing_account_names_the_variables(monkeypatch, other):
 
     with pytest.raises(TransferError, match="az://shop/models cannot be opened; set AZURE_STORAGE_ACCOUNT_NAME"):
         pull("az://shop/models", other.root)
+
+
+@pytest.mark.parametrize(
+    ("message", "problem"),
+    [
+        ("Error performing PUT http://169.254.169.254/latest/api/token", "needs credentials; set AWS_ACCESS_KEY_ID"),
+        ("Error performing GET https://host/?signature=secret: dns error", "the name of the host is unknown"),
+        ("kind: Timeout, https://host/?signature=secret", "nothing arrived in time"),
+        ("invalid peer certificate: UnknownIssuer", "its certificate is not trusted"),
+        ("a new kind of error: secret", "the connection ended"),
+    ],
+)
+def test_an_error_of_the_library_is_told_by_its_kind(other, monkeypatch, message, problem):
+    def fail(*arguments: object) -> None:
+        raise GenericError(message)
+
+    monkeypatch.setattr("obstore.list_with_delimiter", fail)
+
+    with pytest.raises(TransferError, match=problem) as told:
+        pull("s3://models", other.root)
+    assert "secret" not in str(told.value)

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from model_store import Store, StoreError, activate, publish, rollback, sign, withdraw
-from model_store.transfer import Follower, open_remote
+from model_store.transfer import Follower, TransferCount, open_remote, push
 from tests.support.waiting import eventually
 
 
@@ -132,8 +132,6 @@ def test_a_second_task_there_does_not_change_what_is_followed(following, store, 
 
 
 def test_a_tag_that_moves_to_another_task_is_refused(registry, repository, store, other, draft, tmp_path):
-    from model_store.transfer import TransferCount, push
-
     publish(store, *draft())
     publish(store, *draft("tags"))
     lines: list[str] = []

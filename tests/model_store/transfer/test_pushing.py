@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
+import urllib3
 
 from model_store import NotFoundError, StoreError, publish, sign, withdraw
 from model_store.transfer import TransferCount, TransferError, open_remote, push
@@ -67,8 +68,6 @@ def test_another_version_of_the_same_number_stays(store, other, draft, send):
 
 
 def test_a_tag_that_holds_no_version_stays(store, published, registry, repository, send, proxy):
-    import urllib3
-
     config = b"{}"
     address = f"http://{registry}/v2/{repository}"
     upload = urllib3.request("POST", f"{address}/blobs/uploads/").headers["Location"]

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from model_store import Store
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
 from model_store.transfer.http_answers import describe
+from model_store.transfer.registry_connection import RegistryConnection
 from tests.support.transfer.between import Answer, Between, between
 from tests.support.transfer.places import running_registry
 
@@ -160,8 +161,6 @@ def test_a_challenge_that_nothing_answers_is_a_refusal(proxy, other, challenge):
 
 
 def test_a_realm_without_tls_gets_no_password(config, other, tmp_path, proxy):
-    from model_store.transfer.registry_connection import RegistryConnection
-
     connection = RegistryConnection("registry.example", "models", plain_http=False)
 
     with pytest.raises(TransferError, match="refers to an address without TLS; --plain-http allows this"):
