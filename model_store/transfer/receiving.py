@@ -34,8 +34,7 @@ def receive(remote: Remote, blob: Blob, file: BinaryIO, advance: Advance) -> Non
             if _is_completed(remote, blob, file, advance):
                 break
         except UnreachableError:
-            if file.tell() - start < PIECE_BYTES:
-                failures += 1
+            failures = failures + 1 if file.tell() - start < PIECE_BYTES else 0
             if failures == _ATTEMPTS:
                 raise
             sleep(_FIRST_WAIT_SECONDS * 2.0 ** (failures - 1))

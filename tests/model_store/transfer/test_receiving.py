@@ -11,6 +11,7 @@ import pytest
 from model_store import blob_of
 from model_store.transfer import TransferError, UnreachableError
 from model_store.transfer.receiving import receive
+from model_store.transfer.remote import PIECE_BYTES
 
 CONTENT = bytes(range(256)) * 10
 BLOB = blob_of(CONTENT)
@@ -87,6 +88,16 @@ def test_breaks_are_resumed_with_growing_waits(file, waits):
     receive(remote, BLOB, file, lambda count: None)
     assert content_of(file) == CONTENT
     assert remote.offsets == [0, 100, 100, 200]
+
+
+def test_a_remote_that_breaks_often_but_brings_a_megabyte_each_time_is_not_given_up(file, waits):
+    content = os.urandom(10 * PIECE_BYTES)
+    pieces = [content[start : start + PIECE_BYTES] for start in range(0, len(content), PIECE_BYTES)]
+    breaks = [answer for piece in pieces for answer in ([piece, UnreachableError("x")], [UnreachableError("x")])]
+
+    receive(Scripted(*breaks), blob_of(content), file, lambda count: None)
+
+    assert content_of(file) == content
 
 
 @pytest.mark.parametrize(
