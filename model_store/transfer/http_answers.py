@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import urllib3
@@ -56,6 +57,14 @@ def origin(url: str) -> tuple[str, str | None, int | None]:
     """Scheme, host and port of an address. Raises ValueError."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, to which no proxy leads."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def error_code(content: bytes) -> str:

@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import urllib3
 from urllib3.exceptions import HTTPError
 
-from model_store.transfer.http_answers import describe, error_code, origin, read_all
+from model_store.transfer.http_answers import describe, error_code, is_loopback, origin, read_all
 from model_store.transfer.registry_authorization import RegistryAuthorization
 from model_store.transfer.remote import CONNECT_SECONDS, PIECE_BYTES, READ_SECONDS, TransferError, UnreachableError
 
@@ -140,7 +140,8 @@ class RegistryConnection:
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
-        proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        is_direct = is_loopback(parts.hostname or "") or proxy_bypass(parts.hostname or "")
+        proxy = None if is_direct else getproxies().get(parts.scheme)
         with self._lock:
             if proxy not in self._pools:
                 options: dict[str, Any] = {"retries": False, "maxsize": 8, "blocksize": PIECE_BYTES}

@@ -134,6 +134,7 @@ def test_follow_activates_each_version_and_ends_at_a_signal(store, draft, tmp_pa
 
 def test_follow_ends_at_once_while_a_registry_sends_nothing(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         followed = Followed(f"oci://{host}/a", "--plain-http", "--store", tmp_path / "other")
         connection, _ = silent.accept()
@@ -143,6 +144,7 @@ def test_follow_ends_at_once_while_a_registry_sends_nothing(tmp_path):
 
 def test_a_pull_that_is_stopped_leaves_nothing_visible(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
         host = f"127.0.0.1:{silent.getsockname()[1]}"
         command = [*PROGRAM, "pull", f"oci://{host}/a", "--plain-http", "--store", str(tmp_path / "other")]
         process = subprocess.Popen(command, cwd=Path(__file__).parents[2])

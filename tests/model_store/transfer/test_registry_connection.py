@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from model_store import Store
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
-from model_store.transfer.http_answers import describe
+from model_store.transfer.http_answers import describe, is_loopback
 from model_store.transfer.registry_connection import RegistryConnection
 from tests.support.transfer.between import Answer, Between, between
 from tests.support.transfer.places import running_registry
@@ -358,15 +358,36 @@ def make_certificate(folder: Path) -> tuple[Path, Path]:
     return folder / "certificate.pem", folder / "key.pem"
 
 
-def test_a_proxy_of_the_environment_is_used(registry, store, other, published, repository, monkeypatch):
-    push_to(f"oci://{registry}/{repository}", store)
+def test_a_proxy_of_the_environment_is_used_but_not_for_this_machine(
+    registry, store, other, published, repository, monkeypatch
+):
     with between("") as proxy:
         proxy.alter = lambda request, answer: Answer(418, {}, b"")
         monkeypatch.setenv("http_proxy", f"http://{proxy.host}")
-        monkeypatch.setenv("no_proxy", "")
+        monkeypatch.setenv("no_proxy", "another.example")
         with pytest.raises(TransferError, match="answers 418"):
-            pull(f"oci://{registry}/{repository}", other.root, plain_http=True)
-        assert proxy.requests[0].path == f"http://{registry}/v2/{repository}/manifests/latest"
+            pull("oci://registry.example/models", other.root, plain_http=True)
+        push_to(f"oci://{registry}/{repository}", store)
+        with pytest.raises(UnreachableError, match="connection refused"):
+            pull("oci://localhost:9/models", other.root, plain_http=True)
+
+    assert [request.path for request in proxy.requests] == ["http://registry.example/v2/models/manifests/latest"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("a.b", False),
+        ("", False),
+    ],
+)
+def test_this_machine(host, expected):
+    assert is_loopback(host) == expected
 
 
 def test_an_unknown_error_is_named_by_its_kind_alone():
