@@ -154,6 +154,7 @@ class Graphs(_Frozen):
     max_logit_error: dict[Pattern, LogitError]
     metric_change: dict[Pattern, FiniteFloat] = {}
     effects: dict[Pattern, PrecisionEffect] = {}  # of the patterns that items of the data can have
+    fixed_scales: bool = False  # of int8; without, an answer depends on the other inputs of its batch
 
     def blobs(self) -> dict[str, Blob]:
         """The graphs by name: `image_trunk`, `image_tail`, `text_trunk`, `text_tail`."""
@@ -197,7 +198,8 @@ class Provenance(_Frozen):
 class ManifestDraft(_Frozen):
     """A manifest without a version number, which the store assigns.
 
-    Schema 2 adds `test_scores` and `Graphs.effects`. A release that knows only schema 1 refuses it.
+    Schema 2 adds `test_scores`, `Graphs.effects` and `Graphs.fixed_scales`. A release that knows only schema 1 refuses
+    it.
     """
 
     schema_version: Literal[1, 2] = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,7 +90,7 @@ def add_version(store: Store, content: bytes, signature: bytes | None, files: Ma
             (staging / "version").rename(task_folder / str(manifest.version))
             sync_directory(task_folder)
         elif signature is not None and _takes_signature(store, manifest, signature):
-            _set_signature(task_folder / str(manifest.version), signature, staging)
+            _set_file(task_folder / str(manifest.version), SIGNATURE, signature, staging)
     return manifest
 
 
@@ -163,12 +163,23 @@ def withdraw(store: Store, task: str) -> int:
 
 def sign(store: Store, task: str, version: int | None, signing_key: Ed25519PrivateKey) -> Manifest:
     """Verify a published version, by default the live one, then sign it. An existing signature is replaced."""
+    return attach(store, task, version, SIGNATURE, lambda _, content: signing_key.sign(content))
+
+
+def attach(
+    store: Store, task: str, version: int | None, name: str, made: Callable[[Manifest, bytes], bytes]
+) -> Manifest:
+    """Verify a published version, by default the live one, then write a file into its folder, or replace it.
+
+    Args:
+        made: the file's content, from the manifest and its bytes.
+    """
     with writing(store) as staging:
         manifest, content = store.read_manifest(task, version)
         for blob in manifest.blobs():
             store.read(blob)
         folder = folder_of(store, "tasks", task, str(manifest.version))
-        _set_signature(folder, signing_key.sign(content), staging)
+        _set_file(folder, name, made(manifest, content), staging)
     return manifest
 
 
@@ -217,9 +228,9 @@ def _takes_signature(store: Store, manifest: Manifest, signature: bytes) -> bool
     return own is None or (store.trusted is not None and own != signature)
 
 
-def _set_signature(folder: Path, signature: bytes, staging: Path) -> None:
-    write_synced(staging / SIGNATURE, signature)
-    (staging / SIGNATURE).replace(folder / SIGNATURE)
+def _set_file(folder: Path, name: str, content: bytes, staging: Path) -> None:
+    write_synced(staging / name, content)
+    (staging / name).replace(folder / name)
     sync_directory(folder)
 
 

@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     preparation_workers: PositiveInt = Field(default_factory=usable_cores)
     """Pictures decoded in parallel, and long texts tokenized; by default the number of usable cores."""
     encoder_workers: PositiveInt | None = None
-    """Parallel runs of each encoder; by default 1, and the usable cores for int8, whose inputs run one by one."""
+    """Parallel runs of each encoder; by default 1, and the usable cores for int8 of earlier releases."""
     queue_size: NonNegativeInt = 64
     """Requests that may wait for each encoder, for decoding and for tokenizing; further requests are refused."""
     timeout_ms: PositiveInt = 10_000
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     max_batch_tokens: PositiveInt | None = None
     """Tokens of one encoder run (a 224-pixel image in patches of 16 has 197); by default 512, and 16384 on a GPU."""
     max_batch_cells: PositiveInt = 256
-    """Maximum answers of one `POST /classify/batch` (inputs times tasks) or `/v2` request (items)."""
+    """Maximum answers of one `POST /classify/batch` (inputs times tasks), `/v1` or `/v2` request (items)."""
     cache_bytes: NonNegativeInt = 0
     """Memory for the trunk outputs of repeated inputs, in bytes; 0 disables the cache."""
     max_body_bytes: PositiveInt = 20_000_000
