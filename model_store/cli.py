@@ -20,7 +20,7 @@ from model_store.errors import NotFoundError, StoreError
 from model_store.messages import describe_os_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
-from model_store.store import DEFAULT_STORE, Store
+from model_store.store import DEFAULT_STORE, OPENSSF_SIGNATURE, Store
 from model_store.store_options import StoreOption, TrustedOption, open_store
 from model_store.transfer_commands import follow, pull, push
 
@@ -240,10 +240,12 @@ def sign(
     `model.sig` beside `manifest.sig`. The command `model_signing` verifies it; services do not read it.
     """
     if openssf:
-        from model_store.openssf import SIGNATURE, sign_openssf
+        from model_store.openssf import sign_openssf
 
         manifest = sign_openssf(open_store(store), task, version, key)
-        typer.echo(f"{task}: version {manifest.version} is signed; wrote tasks/{task}/{manifest.version}/{SIGNATURE}")
+        typer.echo(
+            f"{task}: version {manifest.version} is signed; wrote tasks/{task}/{manifest.version}/{OPENSSF_SIGNATURE}"
+        )
         return
     signing_key = read_signing_key(key)
     manifest = publishing.sign(open_store(store), task, version, signing_key)

@@ -17,12 +17,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from model_store.errors import StoreError
 from model_store.manifest import Manifest
 from model_store.publishing import attach
-from model_store.store import Store
+from model_store.store import OPENSSF_SIGNATURE, Store
 
 if TYPE_CHECKING:
     from model_signing.manifest import Manifest as SignedFiles
 
-SIGNATURE = "model.sig"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _MAKE_KEY = "`openssl ecparam -name prime256v1 -genkey -noout -out KEY` creates one"
 
@@ -55,12 +54,12 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
         of_version = OfVersion()  # type: ignore[no-untyped-call]
         signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(of_version)
         with TemporaryDirectory() as folder:
-            signature = Path(folder) / SIGNATURE
+            signature = Path(folder) / OPENSSF_SIGNATURE
             signer.sign(store.root, signature)
             return signature.read_bytes()
 
     paths: list[Path] = []
-    return attach(store, task, version, SIGNATURE, made)
+    return attach(store, task, version, OPENSSF_SIGNATURE, made)
 
 
 def _check_key(path: Path) -> None:

@@ -14,7 +14,7 @@ from model_store.errors import CorruptError, NotFoundError, StoreError
 from model_store.files import blob_of, exists_beneath, sync_directory, write_synced
 from model_store.incoming import abandoned_files
 from model_store.manifest import Blob, Manifest, ManifestDraft
-from model_store.store import MAX_MANIFEST_BYTES, WITHDRAWN, Store, parse_manifest
+from model_store.store import MAX_MANIFEST_BYTES, OPENSSF_SIGNATURE, WITHDRAWN, Store, parse_manifest
 from model_store.writing import SIGNATURE, create_store, folder_of, refuse_symlink, write_version, writing
 
 
@@ -60,14 +60,17 @@ def publish(
     return manifest
 
 
-def add_version(store: Store, content: bytes, signature: bytes | None, files: Mapping[str, Path]) -> Manifest:
-    """Add a version of another store as it is there: its number, the bytes of its manifest, its signature.
+def add_version(
+    store: Store, content: bytes, signature: bytes | None, openssf: bytes | None, files: Mapping[str, Path]
+) -> Manifest:
+    """Add a version of another store as it is there: its number, the bytes of its manifest, its signatures.
 
     `live` stays as it is. If the store has this version already, its damaged blobs are replaced, and it gets
-    the signature. A signature that it has is replaced only in a store with trusted keys, whose caller has checked it.
+    the signatures that it lacks. Its `manifest.sig` is replaced only in a store with trusted keys, whose caller has
+    checked the new one.
 
     Args:
-        content: of `manifest.json`.
+        content: of `manifest.json`; `signature` of `manifest.sig`, and `openssf` of `model.sig`, if there are any.
         files: verified and synced files of this file system by SHA-256, for the blobs that the store lacks. They are
             moved into the store.
 
@@ -86,11 +89,12 @@ def add_version(store: Store, content: bytes, signature: bytes | None, files: Ma
         store.check(manifest.blobs())
         task_folder = folder_of(store, "tasks", manifest.task)
         if not has_version:
-            write_version(staging / "version", content, signature)
+            write_version(staging / "version", content, signature, openssf)
             (staging / "version").rename(task_folder / str(manifest.version))
             sync_directory(task_folder)
-        elif signature is not None and _takes_signature(store, manifest, signature):
-            _set_file(task_folder / str(manifest.version), SIGNATURE, signature, staging)
+        else:
+            for name, value in _taken(store, manifest, signature, openssf).items():
+                _set_file(task_folder / str(manifest.version), name, value, staging)
     return manifest
 
 
@@ -215,7 +219,8 @@ def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | N
         _add_blobs(store, [blob], {blob.sha256: source.read(blob)}, staging)
     staged = staging / task
     staged.mkdir()
-    write_version(staged / str(manifest.version), content, source.signature(task, manifest.version))
+    signatures = source.signature(task, manifest.version), source.openssf_signature(task, manifest.version)
+    write_version(staged / str(manifest.version), content, *signatures)
     write_synced(staged / "live", f"{manifest.version}\n".encode())
     sync_directory(staged)
     staged.rename(folder)
@@ -223,9 +228,15 @@ def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | N
     return manifest.version
 
 
-def _takes_signature(store: Store, manifest: Manifest, signature: bytes) -> bool:
+def _taken(store: Store, manifest: Manifest, signature: bytes | None, openssf: bytes | None) -> dict[str, bytes]:
+    """The signatures that a version of the store takes over, by file name."""
+    taken = {}
     own = store.signature(manifest.task, manifest.version)
-    return own is None or (store.trusted is not None and own != signature)
+    if signature is not None and (own is None or (store.trusted is not None and own != signature)):
+        taken[SIGNATURE] = signature
+    if openssf is not None and store.openssf_signature(manifest.task, manifest.version) is None:
+        taken[OPENSSF_SIGNATURE] = openssf
+    return taken
 
 
 def _set_file(folder: Path, name: str, content: bytes, staging: Path) -> None:

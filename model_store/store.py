@@ -34,6 +34,8 @@ _DAMAGED_SECONDS = 30.0  # after which a blob with a wrong digest is read again 
 
 
 WITHDRAWN = "withdrawn"  # empty file in a task's folder
+OPENSSF_SIGNATURE = "model.sig"  # of a version, in the OpenSSF Model Signing format
+MAX_OPENSSF_BYTES = 1024 * 1024
 
 
 class Store:
@@ -139,6 +141,11 @@ class Store:
         """The content of `manifest.sig` of a version, or None if it is not signed. Raises CorruptError."""
         name = f"tasks/{task}/{version}/manifest.sig"
         return read_beneath(self.root, name, SIGNATURE_BYTES) if exists_beneath(self.root, name) else None
+
+    def openssf_signature(self, task: str, version: int) -> bytes | None:
+        """The content of `model.sig` of a version, or None if it has none. Raises CorruptError."""
+        name = f"tasks/{task}/{version}/{OPENSSF_SIGNATURE}"
+        return read_beneath(self.root, name, MAX_OPENSSF_BYTES) if exists_beneath(self.root, name) else None
 
     def stamp(self, task: str, version: int) -> tuple[int, ...] | None:
         """A value that changes if the manifest of a version may have changed; None if there is none.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model_store.errors import CorruptError, NotFoundError
 from model_store.files import digest_line, sync_directory, write_synced
-from model_store.store import Store
+from model_store.store import OPENSSF_SIGNATURE, Store
 
 SIGNATURE = "manifest.sig"
 
@@ -24,13 +24,15 @@ def create_store(store: Store) -> None:
     folder_of(store, "tasks")
 
 
-def write_version(folder: Path, content: bytes, signature: bytes | None) -> None:
+def write_version(folder: Path, content: bytes, signature: bytes | None, openssf: bytes | None = None) -> None:
     """Write the files of a version into a new folder, and flush them to disk."""
     folder.mkdir()
     write_synced(folder / "manifest.json", content)
     write_synced(folder / "manifest.sha256", digest_line(content))
     if signature is not None:
         write_synced(folder / SIGNATURE, signature)
+    if openssf is not None:
+        write_synced(folder / OPENSSF_SIGNATURE, openssf)
     sync_directory(folder)
 
 

@@ -35,7 +35,10 @@ class Folder:
         if task not in tasks or self._store.live(task) is None:
             return None
         manifest, content = self._store.read_manifest(task)
-        return SignedManifest(content, self._store.signature(task, manifest.version))
+        version = manifest.version
+        return SignedManifest(
+            content, self._store.signature(task, version), self._store.openssf_signature(task, version)
+        )
 
     def has(self, blob: Blob) -> bool:
         """Whether the store has a blob, undamaged."""
@@ -65,7 +68,7 @@ class Folder:
 
     def publish(self, manifest: Manifest, signed: SignedManifest) -> None:
         """Add the version and make it live, unless the task is withdrawn there."""
-        publishing.add_version(self._store, signed.content, signed.signature, self._added)
+        publishing.add_version(self._store, *signed, self._added)
         if not self._store.is_withdrawn(manifest.task):
             publishing.activate(self._store, manifest.task, manifest.version)
 

@@ -107,7 +107,7 @@ def fetch_version(
         missing = those_without(missing, store.holds)  # another pull may have brought some meanwhile
         move_all(missing, fetch, count.add)
         paths = {blob.sha256: incoming_path(store.root, blob.sha256) for blob in missing}
-        publishing.add_version(store, signed.content, signed.signature, paths)
+        publishing.add_version(store, *signed, paths)
 
 
 def _needed_bytes(root: Path, missing: list[Blob]) -> int:

@@ -12,7 +12,7 @@ from model_store.transfer.store_layout import another_version
 
 
 def push(store: Store, task: str, version: int | None, remote: Remote, count: TransferCount) -> Manifest:
-    """Push a version, by default the live one, with its signature, and point the target to it.
+    """Push a version, by default the live one, with its signatures, and point the target to it.
 
     Raises:
         NotFoundError: the task or the version does not exist, or no version is live.
@@ -20,7 +20,8 @@ def push(store: Store, task: str, version: int | None, remote: Remote, count: Tr
         TransferError: the target belongs to another task, has another version of this number, or refuses the push.
     """
     manifest, content = store.read_manifest(task, version)
-    signed = SignedManifest(content, store.signature(task, manifest.version))
+    number = manifest.version
+    signed = SignedManifest(content, store.signature(task, number), store.openssf_signature(task, number))
     _check_target(remote, manifest, signed)
     missing = those_without(manifest.blobs(), remote.has)
     count.expect(sum(blob.size for blob in missing))

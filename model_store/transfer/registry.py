@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 from model_store.files import blob_of
 from model_store.manifest import Blob, Manifest
 from model_store.signing import SIGNATURE_BYTES
-from model_store.store import MAX_MANIFEST_BYTES
+from model_store.store import MAX_MANIFEST_BYTES, MAX_OPENSSF_BYTES, OPENSSF_SIGNATURE
 from model_store.transfer.http_answers import pieces_of, read_all
 from model_store.transfer.registry_connection import Body, RegistryConnection
 from model_store.transfer.registry_reference import RegistryReference
@@ -25,6 +25,7 @@ from model_store.transfer.steady import whole
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.mora-serve.version.v1"
 MANIFEST, SIGNATURE = "application/vnd.mora-serve.manifest.v1+json", "application/vnd.mora-serve.signature.v1"
+OPENSSF = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _FILE = "application/octet-stream"
 _EMPTY_TYPE, _EMPTY = "application/vnd.oci.empty.v1+json", b"{}"  # the config of an artifact that has none
 _TITLE = "org.opencontainers.image.title"
@@ -129,6 +130,8 @@ class Registry:
         own = [(MANIFEST, f"{folder}/manifest.json", signed.content)]
         if signed.signature is not None:
             own.append((SIGNATURE, f"{folder}/manifest.sig", signed.signature))
+        if signed.openssf is not None:
+            own.append((OPENSSF, f"{folder}/{OPENSSF_SIGNATURE}", signed.openssf))
         own.append((_FILE, f"tasks/{manifest.task}/live", f"{manifest.version}\n".encode()))
         for content in [_EMPTY, *(content for _, _, content in own)]:
             blob = blob_of(content)
@@ -162,7 +165,8 @@ class Registry:
         manifest = self._small(layers, MANIFEST, MAX_MANIFEST_BYTES)
         if manifest is None:
             raise TransferError(f"{self.name} is no version of mora-serve, but another image; correct the target")
-        return SignedManifest(manifest, self._small(layers, SIGNATURE, SIGNATURE_BYTES))
+        signature = self._small(layers, SIGNATURE, SIGNATURE_BYTES)
+        return SignedManifest(manifest, signature, self._small(layers, OPENSSF, MAX_OPENSSF_BYTES))
 
     def _small(self, layers: list[Descriptor], kind: str, max_bytes: int) -> bytes | None:
         """The verified content of the first layer of a kind."""

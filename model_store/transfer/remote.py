@@ -22,10 +22,11 @@ class UnreachableError(TransferError):
 
 
 class SignedManifest(NamedTuple):
-    """The bytes of a version's `manifest.json` and of its `manifest.sig`, as they are in every store."""
+    """The bytes of a version's `manifest.json`, `manifest.sig` and `model.sig`, as they are in every store."""
 
     content: bytes
     signature: bytes | None
+    openssf: bytes | None
 
 
 class Remote(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from model_store.files import digest_line
 from model_store.manifest import TASK_NAME, Blob, Manifest
 from model_store.signing import SIGNATURE_BYTES
-from model_store.store import MAX_MANIFEST_BYTES, WITHDRAWN
+from model_store.store import MAX_MANIFEST_BYTES, MAX_OPENSSF_BYTES, OPENSSF_SIGNATURE, WITHDRAWN
 from model_store.transfer.remote import SignedManifest, TransferError
 
 Read = Callable[[str, int], bytes | None]  # the content of a file of at most so many bytes; None: there is no such file
@@ -41,7 +41,8 @@ def live_version(name: str, task: str, read: Read) -> SignedManifest | None:
     content = read(f"{folder}/manifest.json", MAX_MANIFEST_BYTES)
     if content is None:
         raise TransferError(f"{folder}/manifest.json is missing at {name}; push the version again")
-    return SignedManifest(content, read(f"{folder}/manifest.sig", SIGNATURE_BYTES))
+    signature = read(f"{folder}/manifest.sig", SIGNATURE_BYTES)
+    return SignedManifest(content, signature, read(f"{folder}/{OPENSSF_SIGNATURE}", MAX_OPENSSF_BYTES))
 
 
 def new_files(name: str, manifest: Manifest, signed: SignedManifest, read: Read) -> dict[str, bytes]:
@@ -54,6 +55,8 @@ def new_files(name: str, manifest: Manifest, signed: SignedManifest, read: Read)
     if present not in (None, signed.content):
         raise another_version(name, manifest)
     files = {} if signed.signature is None else {f"{folder}/manifest.sig": signed.signature}
+    if signed.openssf is not None:
+        files[f"{folder}/{OPENSSF_SIGNATURE}"] = signed.openssf
     if present is None:
         files |= {f"{folder}/manifest.sha256": digest_line(signed.content), f"{folder}/manifest.json": signed.content}
     return {**files, f"tasks/{manifest.task}/live": f"{manifest.version}\n".encode()}

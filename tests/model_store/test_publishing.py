@@ -495,7 +495,7 @@ def version(tmp_path, draft):
     """A version of another store: that store, and the arguments of `add_version` but for the blobs' files."""
     other = Store(tmp_path / "other")
     publish(other, *draft())
-    return other, (other.read_manifest("fruit")[1], None)
+    return other, (other.read_manifest("fruit")[1], None, None)
 
 
 def files_of(source: Store, folder: Path) -> dict[str, Path]:
@@ -539,3 +539,23 @@ def test_a_version_that_is_here_is_never_replaced(store, version, draft, change)
     with pytest.raises(StoreError):
         publishing.add_version(store, *version[1], {})
     assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
+
+
+def test_signatures_of_both_kinds_come_with_a_version_and_are_added_later(store, version, tmp_path, draft):
+    other, (content, *_) = version
+    (tmp_path / "files").mkdir()
+    publishing.add_version(store, content, None, None, files_of(other, tmp_path / "files"))
+    assert (store.signature("fruit", 1), store.openssf_signature("fruit", 1)) == (None, None)
+
+    publishing.add_version(store, content, b"s" * 64, b"{}", {})
+    publishing.add_version(store, content, b"t" * 64, b"[]", {})
+    assert (store.signature("fruit", 1), store.openssf_signature("fruit", 1)) == (b"s" * 64, b"{}")
+
+    seed(Store(tmp_path / "seeded"), activated(store))
+    seeded = Store(tmp_path / "seeded")
+    assert (seeded.signature("fruit", 1), seeded.openssf_signature("fruit", 1)) == (b"s" * 64, b"{}")
+
+
+def activated(store: Store) -> Store:
+    activate(store, "fruit", 1)
+    return store

@@ -8,6 +8,7 @@ import pytest
 from obstore.exceptions import GenericError
 
 from model_store import Store, publish, sign
+from model_store.publishing import attach
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
 from tests.support.transfer.between import Between, between
 from tests.support.transfer.places import S3_VARIABLES, running_s3
@@ -164,3 +165,12 @@ def test_an_error_of_the_library_is_told_by_its_kind(other, monkeypatch, message
     with pytest.raises(TransferError, match=problem) as told:
         pull("s3://models", other.root)
     assert "secret" not in str(told.value)
+
+
+def test_a_signature_in_the_openssf_format_travels(bucket, target, store, other, published):
+    attach(store, "fruit", None, "model.sig", lambda manifest, content: b'{"a": "bundle"}')
+    push_to(target, store)
+
+    pull(str(target), other.root, plain_http=True)
+
+    assert other.openssf_signature("fruit", 1) == b'{"a": "bundle"}'

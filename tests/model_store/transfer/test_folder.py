@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from model_store import Store, StoreError, activate, publish, sign, withdraw
+from model_store.publishing import attach
 from model_store.transfer import TransferCount, TransferError, open_remote, pull, push
 
 
@@ -123,3 +124,12 @@ def test_what_is_live_here_does_not_change_without_the_flag(store, other, draft)
 
     assert (other.live("fruit"), other.versions("fruit")) == (1, [1, 2])
     activate(other, "fruit", 2)
+
+
+def test_a_signature_in_the_openssf_format_travels(store, other, published, tmp_path):
+    attach(store, "fruit", None, "model.sig", lambda manifest, content: b'{"a": "bundle"}')
+    push_to(tmp_path / "share", store)
+
+    pull(str(tmp_path / "share"), other.root)
+
+    assert other.openssf_signature("fruit", 1) == b'{"a": "bundle"}'

@@ -16,6 +16,7 @@ import pytest
 from huggingface_hub import constants
 
 from model_store import Store, StoreError, publish, sign
+from model_store.publishing import attach
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
 from tests.support.transfer.hub import HubServer, running_hub
 
@@ -244,3 +245,12 @@ def test_the_commands_read_the_variables_of_the_hub(hub, store, published, tmp_p
 
     assert said[0].startswith(f"fruit: {TARGET} points to version 1 (")
     assert Store(tmp_path / "b").verify("fruit", 1) == published
+
+
+def test_a_signature_in_the_openssf_format_travels(hub, store, other, published):
+    attach(store, "fruit", None, "model.sig", lambda manifest, content: b'{"a": "bundle"}')
+    push_to(TARGET, store)
+
+    pull(str(TARGET), other.root)
+
+    assert other.openssf_signature("fruit", 1) == b'{"a": "bundle"}'

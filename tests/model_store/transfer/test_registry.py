@@ -11,6 +11,7 @@ import pytest
 import urllib3
 
 from model_store import Store, StoreError, publish, sign
+from model_store.publishing import attach
 from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
 from model_store.transfer.registry import IMAGE_MANIFEST
 
@@ -67,6 +68,15 @@ def test_the_signature_travels_and_a_later_one_follows(store, other, published, 
 
     assert other.signature("fruit", 1) == store.signature("fruit", 1)
     assert Store(other.root, keys.trusted).verify("fruit", 1) == published
+
+
+def test_a_signature_in_the_openssf_format_travels(store, other, published, registry, repository):
+    attach(store, "fruit", None, "model.sig", lambda manifest, content: b'{"a": "bundle"}')
+    push_to(f"oci://{registry}/{repository}", store)
+
+    pull(f"oci://{registry}/{repository}", other.root, plain_http=True)
+
+    assert other.openssf_signature("fruit", 1) == b'{"a": "bundle"}'
 
 
 def test_any_client_that_writes_layers_under_their_titles_gets_a_store(
