@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.load import percentile
 from benchmarks.mix import Item, read_mix
 from model_store import Pattern, Precision, Store
-from model_store.openvino import openvino_options
+from model_store.openvino import openvino_session
 from service.api.item import Item as ServedItem
 from service.models.graphs import providers
 from service.models.loaded_model import Model
@@ -41,17 +41,16 @@ class Bare:
 
     def __init__(self, store: Store, task: str, version: int, precision: Precision, threads: int) -> None:
         graphs = store.manifest(task, version).graphs[precision]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        provided = {"providers": providers()}
-        if precision is Precision.BF16:
-            openvino_options(options, precision, threads)
-            provided = {}
-        self._sessions = {
-            name: onnxruntime.InferenceSession(store.read(getattr(graphs, name)), options, **provided)
-            for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")
-        }
+
+        def opened(name: str) -> onnxruntime.InferenceSession:
+            graph, options = store.read(getattr(graphs, name)), onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            if precision is Precision.BF16:
+                return openvino_session(graph, options, precision, threads)
+            return onnxruntime.InferenceSession(graph, options, providers=providers())
+
+        self._sessions = {name: opened(name) for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")}
 
     def run(self, prepared: Prepared) -> None:
         """The features of one item."""

@@ -14,12 +14,26 @@ import onnxruntime
 from model_store.manifest import Precision
 
 PACKAGE = "onnxruntime-ep-openvino"
+_MODULES = ("onnxruntime_ep_openvino", "onnx")  # of the extra `openvino`
 _HINTS = {Precision.BF16: "bf16", Precision.FP32: "f32"}
 
 
 def has_openvino() -> bool:
-    """Whether the package is installed. Only a run shows whether it works on this machine."""
-    return importlib.util.find_spec(PACKAGE.replace("-", "_")) is not None
+    """Whether the extra is installed. Only a run shows whether it works on this machine."""
+    return all(importlib.util.find_spec(name) is not None for name in _MODULES)
+
+
+def openvino_session(
+    graph: bytes, options: onnxruntime.SessionOptions, precision: Precision, threads: int
+) -> onnxruntime.InferenceSession:
+    """An fp32 graph that OpenVINO computes in this precision. Raises as `openvino_options`, and errors of the graph."""
+    openvino_options(options, precision, threads)
+    if precision is Precision.BF16:
+        # OpenVINO would keep the fp32 weights beside two copies in bf16.
+        from model_store.bf16_weights import with_bf16_weights
+
+        graph = with_bf16_weights(graph)
+    return onnxruntime.InferenceSession(graph, options)
 
 
 def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, threads: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model_store.openvino import openvino_options
+from model_store.openvino import openvino_session
 from service.models.execution import Execution, Runtime
 from service.models.refusal import RefusedError, ShortageError, refusing
 
@@ -94,8 +94,7 @@ class Graph:
         _check_threads(intra_op_threads)
         with refusing("signature"):
             if execution.runtime is Runtime.OPENVINO:
-                openvino_options(options, execution.precision, intra_op_threads)
-                self._session = onnxruntime.InferenceSession(data, options)
+                self._session = openvino_session(data, options, execution.precision, intra_op_threads)
             else:
                 self._session = onnxruntime.InferenceSession(data, options, providers=providers())
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"

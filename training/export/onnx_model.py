@@ -14,7 +14,7 @@ from rich.progress import track
 from torch import Tensor
 
 from model_store import Pattern, Precision
-from model_store.openvino import openvino_options
+from model_store.openvino import openvino_session
 from training.data.examples import Example
 from training.data.golden import pattern_items
 from training.data.missing import natural_table
@@ -98,9 +98,7 @@ class OnnxModel:
 def _open(graph: bytes, precision: Precision) -> ort.InferenceSession:
     if precision is not Precision.BF16:
         return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    options = ort.SessionOptions()
-    openvino_options(options, precision, threads=torch.get_num_threads())
-    return ort.InferenceSession(graph, options)
+    return openvino_session(graph, ort.SessionOptions(), precision, threads=torch.get_num_threads())
 
 
 @torch.no_grad()
