@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 
 import ml_dtypes
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime import OrtValue
 
 
 def with_bf16_weights(graph: bytes) -> bytes:
@@ -32,6 +35,12 @@ def with_bf16_weights(graph: bytes) -> bytes:
     del content.node[:]
     content.node.extend(nodes)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def in_bf16(weight: NDArray[np.float32]) -> OrtValue:
+    """A value for an input that takes bf16."""
+    bits = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
+    return OrtValue.ortvalue_from_numpy_with_onnx_type(bits, TensorProto.BFLOAT16)
 
 
 def _weights(graph: GraphProto) -> set[str]:
