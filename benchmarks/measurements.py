@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,9 @@ LOADS = (0.3, 0.5, 0.7, 0.9)  # of the measured capacity
 SINGLE_LOAD = 0.7
 TASK_COUNTS = (1, 2, 4, 8)
 _WORKERS = sorted({1, len(os.sched_getaffinity(0))})  # set-ups of LitServe
+_SHIPPED = Path(__file__).parents[1] / "model_store"  # the store with the tasks that ship
 _COMPARED = 12  # items whose scores must be equal on every server
+_ROUNDS = 4  # in which items are compared beside others
 _MAX_SCORE_DIFFERENCE = 0.01  # between servers of one precision; a wrong input moves scores by ten times that
 
 
@@ -81,6 +85,8 @@ class Bench:
             self.figures["ours"]["auto"] = self._ours("auto")
         with self._attempt("many tasks"):
             self._many_tasks()
+        with self._attempt("start of the service"):
+            self._start()
 
     @contextmanager
     def _attempt(self, name: str) -> Iterator[None]:
@@ -132,8 +138,7 @@ class Bench:
         return {**self._served(best), "setups": rates}
 
     def _ours(self, precision: str) -> dict[str, Any]:
-        runtimes = {Precision.BF16: Runtime.OPENVINO, "auto": "auto"}
-        program = ours(self._models / "one", precision, runtimes.get(precision, Runtime.ONNXRUNTIME))
+        program = ours(self._models / "one", precision, _runtime(precision))
         with serving(program) as server:
             found = self._common(program, server)
             image = self._mix.of(Pattern.IMAGE)[0].body
@@ -143,6 +148,8 @@ class Bench:
             with profile(server.base) as stages:
                 closed_loop(server.url, self._bodies, CONCURRENCY, self._plan.warm_up)
             found["profile"] = stages
+            found["resident_bytes"] = server.resident_bytes()
+            found["largest_change_beside_others"] = self._change_beside_others(server)
             found["single"] = {str(p): self._single(program, server, p) for p in (Pattern.TEXT, Pattern.IMAGE)}
         return found
 
@@ -153,8 +160,22 @@ class Bench:
         name = f"{name}, {SINGLE_LOAD:.0%}"
         return self._meter.open(name, server.url, bodies, SINGLE_LOAD * most, self._plan.single).as_json()
 
+    def _change_beside_others(self, server: Server) -> float:
+        """The largest change of a score between an item alone and with others at once."""
+        alone = scores(server.url, self._bodies)
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            together = [*pool.map(lambda body: scores(server.url, [body])[0], _ROUNDS * self._bodies)]
+        change = max(
+            abs(before[label] - score)
+            for before, after in zip(_ROUNDS * alone, together, strict=True)
+            for label, score in after.items()
+        )
+        self._console.print(f"a score changes by at most {change:.2g} beside other items")
+        return change
+
     def _limit(self, precision: str) -> dict[str, Any]:
         command = [sys.executable, "-m", "benchmarks.limit", str(self._models / "one"), precision]
+        command += ["--runtime", _runtime(precision)]
         command += ["--seconds", str(self._plan.limit)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
@@ -163,6 +184,7 @@ class Bench:
         for name, setup in found["setups"].items():
             self._console.print(f"{name}: {setup['per_second']:.1f}/s, the text {setup['text_ms']:.2f} ms")
         self._console.print(f"with decoding and tokenising: {found['with_preparation_per_second']:.1f}/s")
+        self._console.print(f"a picture takes {found['decode_cpu_ms']:.2f} ms of a processor to decode")
         return found
 
     def _many_tasks(self) -> None:
@@ -182,6 +204,15 @@ class Bench:
                     ).as_json()
         self.figures |= {"tasks": tasks, "resident_bytes": resident}
 
+    def _start(self) -> None:
+        """Seconds from the start of the service with the shipped tasks until it is ready, without and with times."""
+        with tempfile.TemporaryDirectory() as folder:
+            program = ours(_SHIPPED, "auto", "auto", "--timings-file", str(Path(folder) / "times.json"))
+            for state in ("cold", "warm"):
+                with serving(program) as server:
+                    self.figures.setdefault("start_seconds", {})[state] = server.start_seconds
+                    self._console.print(f"shipped tasks, {state}: ready after {server.start_seconds:.1f} s")
+
     def _compare(self, program: Program, server: Server) -> float | None:
         """Difference of the scores from the first server's. Raises MeasurementError if fp32 cannot explain it."""
         answers = scores(server.url, self._bodies[:_COMPARED])
@@ -193,3 +224,10 @@ class Bench:
         if difference > _MAX_SCORE_DIFFERENCE and program.is_exact:
             raise MeasurementError(f"{program.name} gives different answers: a score differs by {difference:.3f}")
         return difference
+
+
+def _runtime(precision: str) -> str:
+    """The runtime that is measured with a precision; `auto` where there are two."""
+    if precision == "auto":
+        return precision
+    return {Precision.FP32: Runtime.ONNXRUNTIME, Precision.BF16: Runtime.OPENVINO}.get(Precision(precision), "auto")

@@ -51,7 +51,7 @@ def lines(results: Mapping[str, Any], findings: str = "") -> Iterator[str]:
         yield f"- **failed:** {failure.splitlines()[0]}"
     yield "\n## Goals\n\n| figure | goal | measured | reached |\n|---|---|---|---|"
     for goal in goals(figures):
-        measured = "" if goal.figure is None else f"{goal.figure:.2f}{goal.unit}"
+        measured = "" if goal.figure is None else f"{goal.figure:.3g}{goal.unit}"
         yield f"| {goal.name} | {goal.limit} | {measured} | {goal.verdict} |"
     if findings:
         yield f"\n{findings.strip()}"
@@ -86,7 +86,7 @@ def server_row(name: str, found: Figures) -> str:
 
 
 def _limits(figures: Figures) -> Iterator[str]:
-    yield "\n## The limit: the bare runtime (bf16: OpenVINO, else ONNX Runtime)\n"
+    yield "\n## The limit: the bare runtime\n"
     yield "| precision | items/s, prepared inputs | items/s, with preparation | one text, ms | set-ups, items/s |"
     yield "|---|---|---|---|---|"
     for precision, found in figures.get("limit", {}).items():

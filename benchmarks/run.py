@@ -101,7 +101,7 @@ def _models(kept: Path | None, quick: bool, console: Console) -> Iterator[Path]:
 def _print_goals(console: Console, bench: Bench) -> None:
     table = Table("figure", "goal", "measured", "reached")
     for goal in goals(bench.figures):
-        measured = "" if goal.figure is None else f"{goal.figure:.2f}{goal.unit}"
+        measured = "" if goal.figure is None else f"{goal.figure:.3g}{goal.unit}"
         table.add_row(goal.name, goal.limit, measured, goal.verdict, style=None if goal.reached else "yellow")
     console.print(table)
     for failure in bench.failures:

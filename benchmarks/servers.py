@@ -43,6 +43,7 @@ class Server:
     base: str
     url: str  # for requests with an item
     pid: int
+    start_seconds: float  # from its start until it was ready
 
     def resident_bytes(self) -> int:
         """Memory of the server's own process."""
@@ -69,9 +70,20 @@ def torch_litserve(models: Path, dtype: str, workers: int) -> Program:
     return Program(name, arguments, "/health", "/predict", is_exact=dtype == "float32")
 
 
-def ours(store: Path, precision: str, runtime: str = "auto") -> Program:
-    """`mora-serve run` with its defaults but for precision and runtime."""
-    arguments = ("-m", "service.cli", "run", "--store", str(store), "--precision", precision, "--runtime", runtime)
+def ours(store: Path, precision: str, runtime: str = "auto", *flags: str) -> Program:
+    """`mora-serve run` with its defaults but for precision, runtime and flags."""
+    arguments = (
+        "-m",
+        "service.cli",
+        "run",
+        "--store",
+        str(store),
+        "--precision",
+        precision,
+        "--runtime",
+        runtime,
+        *flags,
+    )
     return Program(f"ours {precision}", arguments, "/readyz", "/classify", is_exact=precision == Precision.FP32)
 
 
@@ -81,14 +93,14 @@ def serving(program: Program) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, *program.arguments, "--port", str(port)]
+    command, started = [sys.executable, *program.arguments, "--port", str(port)], time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
         # A separate session, so that the worker processes of a server are stopped with it.
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         try:
             _wait_until_ready(program, process, port, log)
             base = f"http://127.0.0.1:{port}"
-            yield Server(base, base + program.path, process.pid)
+            yield Server(base, base + program.path, process.pid, time.monotonic() - started)
         finally:
             _stop(process)
 
@@ -117,7 +129,7 @@ def _wait_until_ready(program: Program, process: subprocess.Popen[bytes], port: 
             if connection.getresponse().status == 200:
                 return
         connection.close()
-        time.sleep(0.1)
+        time.sleep(0.02)
     log.seek(0)
     raise MeasurementError(f"{program.name} did not become ready; its log ends with\n{log.read()[-2000:]}")
 

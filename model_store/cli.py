@@ -234,11 +234,24 @@ def sign(
     key: Annotated[Path, typer.Option("--key", metavar="KEY", help="Private key of `mora-store keygen`.")],
     version: VersionOption = None,
     store: StoreOption = DEFAULT_STORE,
+    openssf: Annotated[
+        bool,
+        typer.Option(
+            "--openssf", help="Sign in the OpenSSF Model Signing format instead; KEY is on P-256, P-384 or P-521."
+        ),
+    ] = False,
 ) -> None:
     """Verify a published version, then sign it. An existing signature is replaced.
 
-    To sign a new version when it is published: mora-train publish DIR --sign-with KEY.
+    To sign a new version when it is published: mora-train publish DIR --sign-with KEY. With --openssf, the signature is
+    `model.sig` beside `manifest.sig`. The command `model_signing` verifies it; services do not read it.
     """
+    if openssf:
+        from model_store.openssf import SIGNATURE, sign_openssf
+
+        manifest = sign_openssf(_open(store), task, version, key)
+        typer.echo(f"{task}: version {manifest.version} is signed; wrote tasks/{task}/{manifest.version}/{SIGNATURE}")
+        return
     signing_key = read_signing_key(key)
     manifest = publishing.sign(_open(store), task, version, signing_key)
     typer.echo(f"{task}: version {manifest.version} is signed by {fingerprint(signing_key.public_key())}")

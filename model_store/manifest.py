@@ -159,6 +159,7 @@ class Graphs(_Frozen):
     max_logit_error: dict[Pattern, LogitError]
     metric_change: dict[Pattern, FiniteFloat] = {}
     effects: dict[Pattern, PrecisionEffect] = {}  # of the patterns that items of the data can have
+    fixed_scales: bool = False  # of int8; without, an answer depends on the other inputs of its batch
 
     def blobs(self) -> dict[str, Blob]:
         """The graphs and the weights by name: `image_trunk`, `image_tail`, `text_trunk`, `text_tail` and others."""
@@ -202,8 +203,8 @@ class Provenance(_Frozen):
 class ManifestDraft(_Frozen):
     """A manifest without a version number, which the store assigns.
 
-    Schema 2 adds `test_scores`, and `effects`, `image_weights` and `text_weights` to `Graphs`. A release that knows
-    only schema 1 refuses it.
+    Schema 2 adds `test_scores`, and to `Graphs` `effects`, `fixed_scales`, `image_weights` and `text_weights`. A
+    release that knows only schema 1 refuses it.
     """
 
     schema_version: Literal[1, 2] = 2

@@ -1,6 +1,7 @@
 """OpenVINO as an execution provider of ONNX Runtime: the optional package `onnxruntime-ep-openvino`.
 
-It computes fp32 graphs in bf16 where the processor can, which ONNX Runtime's own provider does not.
+It computes fp32 graphs in bf16 where the processor can, which ONNX Runtime's own provider does not. It also runs int8
+graphs with fixed scales, and what they leave in fp32 in bf16 where AMX makes that fast.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import json
 import onnxruntime
 
 from model_store.manifest import Precision
+from model_store.processor import has_amx
 
 PACKAGE = "onnxruntime-ep-openvino"
 _MODULES = ("onnxruntime_ep_openvino", "onnx")  # of the extra `openvino`
-_HINTS = {Precision.BF16: "bf16", Precision.FP32: "f32"}
 
 
 def has_openvino() -> bool:
@@ -42,11 +43,13 @@ def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, 
     Raises RuntimeError if the provider or the processor cannot run graphs in this precision.
     """
     device = _device()
-    capabilities = device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
-    if precision not in _HINTS or (precision is Precision.BF16 and "BF16" not in capabilities):
+    has_bf16 = "BF16" in device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
+    if precision is Precision.FP16 or (precision is Precision.BF16 and not has_bf16):
         raise RuntimeError(f"OpenVINO computes no {precision} on this processor")
     cpu = {
-        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_PRECISION_HINT": "bf16"
+        if precision is Precision.BF16 or (precision is Precision.INT8 and has_amx())
+        else "f32",
         "INFERENCE_NUM_THREADS": str(threads),
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",  # or the graphs of both towers would be bound to the same cores

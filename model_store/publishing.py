@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -120,13 +120,24 @@ def withdraw(store: Store, task: str) -> int:
 
 def sign(store: Store, task: str, version: int | None, signing_key: Ed25519PrivateKey) -> Manifest:
     """Verify a published version, by default the live one, then sign it. An existing signature is replaced."""
+    return attach(store, task, version, _SIGNATURE, lambda _, content: signing_key.sign(content))
+
+
+def attach(
+    store: Store, task: str, version: int | None, name: str, made: Callable[[Manifest, bytes], bytes]
+) -> Manifest:
+    """Verify a published version, by default the live one, then write a file into its folder, or replace it.
+
+    Args:
+        made: the file's content, from the manifest and its bytes.
+    """
     with _writing(store) as staging:
         manifest, content = store.read_manifest(task, version)
         for blob in manifest.blobs():
             store.read(blob)
         folder = _folder(store, "tasks", task, str(manifest.version))
-        write_synced(staging / _SIGNATURE, signing_key.sign(content))
-        (staging / _SIGNATURE).replace(folder / _SIGNATURE)
+        write_synced(staging / name, made(manifest, content))
+        (staging / name).replace(folder / name)
         sync_directory(folder)
     return manifest
 

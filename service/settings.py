@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     preparation_workers: PositiveInt = Field(default_factory=usable_cores)
     """Pictures decoded in parallel, and long texts tokenized; by default the number of usable cores."""
     encoder_workers: PositiveInt | None = None
-    """Parallel runs of each encoder; by default 1, and the usable cores for int8, whose inputs run one by one."""
+    """Parallel runs of each encoder; by default 1, and the usable cores for int8 of earlier releases."""
     queue_size: NonNegativeInt = 64
     """Requests that may wait for each encoder, for decoding and for tokenizing; further requests are refused."""
     timeout_ms: PositiveInt = 10_000

@@ -373,7 +373,7 @@ def publish(
     with _quick_imports():
         from training.pipeline.reopen import open_finished
     trained, data = open_finished(run, context.args, backbone, _note)
-    _publish(store, _export(trained, data, run), sign_with, max_loss)
+    _publish(store, _export(trained, data, run, store), sign_with, max_loss)
 
 
 @app.command("data", context_settings=WITH_FLAGS, epilog=ANY_FIELD)
@@ -471,17 +471,18 @@ def _finish(
 ) -> None:
     print_metrics(console, read_json(run / METRICS))
     if store is not None:
-        bundle = _export(trained, data, run)
+        bundle = _export(trained, data, run, store)
         if not _was_published(store, bundle):
             _publish(store, bundle, signing_key, max_loss)
 
 
-def _export(trained: TrainedTask, data: TaskData, run: Path) -> Bundle:
+def _export(trained: TrainedTask, data: TaskData, run: Path, store: Path | None = None) -> Bundle:
     from training.export.bundle import export_task
     from training.learning.item_scores import read_item_scores
 
     report, test_scores = _published_report(trained, run), read_item_scores(run)
-    bundle = export_task(trained, read_json(run / METRICS), data, report, test_scores)
+    known = None if store is None else Store(store)
+    bundle = export_task(trained, read_json(run / METRICS), data, report, test_scores, known)
     for precision_check in bundle.precision_checks:
         console.print(str(precision_check), markup=False, highlight=False, soft_wrap=True)
     return bundle

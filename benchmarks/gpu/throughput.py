@@ -23,6 +23,7 @@ from benchmarks.stages import profile
 from model_store import Precision, Store
 from service.api.item import Item
 from service.inference.forward import stack
+from service.models.execution import Execution, Runtime
 from service.models.loading import Loader
 from service.models.preparation import Prepared, Tokens
 from service.settings import Settings
@@ -109,7 +110,7 @@ def _bare(folder: Path, precision: Precision, mix: Mix, seconds: float) -> Itera
     settings = Settings.model_validate({"store": store.root, "precision": precision.value})
     model = Loader(store, settings).load("task-1", 2)
     prepared = [model.prepare(Item(item.image, item.text)) for item in mix.items]
-    bare = Bare(store, "task-1", 2, precision, len(os.sched_getaffinity(0)))
+    bare = Bare(store, "task-1", 2, Execution(Runtime.ONNXRUNTIME, precision), len(os.sched_getaffinity(0)))
     for batch in _CONCURRENCIES:
         parts = [prepared[start : start + batch] for start in range(0, len(prepared) - batch + 1, batch)]
         jobs = [partial(_run_batch, bare, part) for part in parts]

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from model_store import Precision
 from service.api.item import Item
 from service.cores import usable_cores
 from service.inference.batching import Batcher
@@ -86,4 +85,4 @@ class Encoders:
 
 
 def _admission(model: Model, trunk: Graph, tokens: int, deadline: float) -> Admission:
-    return Admission(model.manifest.task, tokens, trunk.execution.precision is Precision.INT8, deadline)
+    return Admission(model.manifest.task, tokens, model.runs_alone(trunk.execution), deadline)

@@ -23,8 +23,7 @@ class Admission:
     Attributes:
         task: the task whose share the run counts against.
         tokens: size of the input.
-        alone: it shares no run. int8 kernels scale activations over the whole run, so other inputs would change the
-            answer.
+        alone: it shares no run, because other inputs would change the answer (`Model.runs_alone`).
         deadline: latest time of the answer, by `time.perf_counter`.
     """
 

@@ -11,7 +11,7 @@ from service.models.refusal import RefusedError
 
 _ON_GPU = (Precision.FP16, Precision.FP32)  # int8 would run on the CPU
 _ON_CPU = (Precision.INT8, Precision.FP32)  # fp16 would be converted to fp32 at every step
-_BY_OPENVINO = (Precision.BF16, Precision.FP32)  # it runs dynamic int8 many times slower than ONNX Runtime
+_BY_OPENVINO = (Precision.INT8, Precision.BF16, Precision.FP32)
 
 
 class Runtime(StrEnum):
@@ -32,7 +32,13 @@ class Execution(NamedTuple):
 
 
 def executions(
-    available: Collection[Precision], precision: str, runtime: str, *, has_openvino: bool, on_gpu: bool
+    available: Collection[Precision],
+    precision: str,
+    runtime: str,
+    *,
+    has_openvino: bool,
+    on_gpu: bool,
+    fixed_scales: bool = True,
 ) -> list[Execution]:
     """The executions that a version and the settings allow. The first is used where none is measured.
 
@@ -42,9 +48,10 @@ def executions(
     Args:
         available: the precisions that the version has.
         precision, runtime: the settings.
+        fixed_scales: those of the int8 graphs. OpenVINO would run others many times slower than ONNX Runtime.
     """
     own: tuple[Precision, ...] = _ON_CPU
-    by_openvino: tuple[Precision, ...] = _BY_OPENVINO
+    by_openvino: tuple[Precision, ...] = _BY_OPENVINO if fixed_scales else _BY_OPENVINO[1:]
     if on_gpu and runtime != Runtime.OPENVINO:
         own, by_openvino = _ON_GPU[: 1 if Precision.FP16 in available else None], ()
     if precision != "auto":

@@ -69,6 +69,10 @@ class Model:
         """The largest accepted difference of a golden logit."""
         return max(self.manifest.tolerance(tower.execution.precision) for tower in self.towers.values())
 
+    def runs_alone(self, execution: Execution) -> bool:
+        """Whether other inputs of a batch would change an answer: int8 graphs may scale by the range of the batch."""
+        return execution.precision is Precision.INT8 and not self.manifest.graphs[Precision.INT8].fixed_scales
+
     @property
     def sharing(self) -> object:
         """Equal for models that prepare an item in the same way and run it through the same trunks."""

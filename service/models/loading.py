@@ -31,8 +31,14 @@ _log = structlog.get_logger()
 
 def executions_here(manifest: Manifest, settings: Settings) -> list[Execution]:
     """The executions that a version and the settings allow on this machine. Raises as `executions`."""
+    int8 = manifest.graphs.get(Precision.INT8)
     return executions(
-        manifest.graphs, settings.precision, settings.runtime, has_openvino=has_openvino(), on_gpu=has_cuda()
+        manifest.graphs,
+        settings.precision,
+        settings.runtime,
+        has_openvino=has_openvino(),
+        on_gpu=has_cuda(),
+        fixed_scales=int8 is None or int8.fixed_scales,
     )
 
 
@@ -74,10 +80,10 @@ class Loader:
         try:
             model = self._open(manifest, towers)
         except RefusedError as error:
-            others = [way for way in ways if way.precision is not Precision.BF16]
+            others = [way for way in ways if way.runtime is not Runtime.OPENVINO or way.precision is Precision.FP32]
             if error.reason != "golden_mismatch" or others == ways or not others:
                 raise
-            _log.warning("bf16_not_used", task=task, version=version, problem=str(error))
+            _log.warning("openvino_kept_to_fp32", task=task, version=version, problem=str(error))
             model = self._open(manifest, self._fastest(manifest, others))
         return_freed_memory()
         return model

@@ -34,7 +34,7 @@ def test_a_job_that_takes_longer_than_the_measurement_is_measured_once() -> None
 def test_the_graphs_of_a_store_run_with_the_weights_of_their_task(shelf: Shelf, adapted: bool) -> None:
     shelf.publish_draft(shelf.draft(adapted=adapted))
 
-    figures = measure(shelf.store.root, "fp32", seconds=0.01)
+    figures = measure(shelf.store.root, "fp32", "onnxruntime", seconds=0.01)
 
     assert min(figures["per_second"], figures["with_preparation_per_second"]) > 0
     assert min(figures["text_ms"], figures["image_ms"]) > 0

@@ -26,8 +26,18 @@ def device(monkeypatch):
     return device
 
 
-@pytest.mark.parametrize(("precision", "hint"), [(Precision.FP32, "f32"), (Precision.BF16, "bf16")])
-def test_a_session_is_told_precision_and_threads(device, precision, hint):
+@pytest.mark.parametrize(
+    ("precision", "amx", "hint"),
+    [
+        (Precision.FP32, True, "f32"),
+        (Precision.BF16, True, "bf16"),
+        (Precision.BF16, False, "bf16"),
+        (Precision.INT8, True, "bf16"),
+        (Precision.INT8, False, "f32"),
+    ],
+)
+def test_a_session_is_told_precision_and_threads(device, monkeypatch, precision, amx, hint):
+    monkeypatch.setattr(openvino, "has_amx", lambda: amx)
     options = Options()
     openvino_options(options, precision, threads=3)
     assert options.devices == [device]
@@ -40,8 +50,8 @@ def test_a_session_is_told_precision_and_threads(device, precision, hint):
         ("FP32 INT8", Precision.BF16),
         ("", Precision.BF16),
         ("NOBF16", Precision.BF16),
-        ("BF16 FP32", Precision.INT8),
         ("FP16", Precision.FP16),
+        ("BF16 FP32 INT8", Precision.FP16),
     ],
 )
 def test_what_it_cannot_compute_is_an_error(device, capabilities, precision):

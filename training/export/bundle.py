@@ -22,11 +22,13 @@ from model_store import (
     Pattern,
     Precision,
     Provenance,
+    Store,
     blob_of,
 )
 from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import TaskData
+from training.export.known_trunks import known_int8_trunks
 from training.export.onnx_graphs import GraphFiles, export_graphs, export_tails
 from training.export.onnx_model import OnnxModel, absent_features, measure_parity, reference_logits
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
@@ -64,6 +66,7 @@ def export_task(
     data: TaskData,
     report: bytes | None,
     test_scores: ItemScores | None = None,
+    store: Store | None = None,
 ) -> Bundle:
     """Merge the adapter and export the task, at fp32 and at each configured precision that is accurate enough.
 
@@ -73,6 +76,7 @@ def export_task(
             golden examples are taken from validation, or made up if `publish.examples` is false.
         report: the run's report.html as it is published, if it is.
         test_scores: the run's, if it has them.
+        store: where the task will be published. Its int8 trunks are shared with tasks on the same backbone there.
 
     Raises:
         DivergedError: the model's logits are not finite, or too large to be compared.
@@ -88,14 +92,20 @@ def export_task(
     blobs, config = Blobs(), trained.config
     shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
     golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
-    checker = PrecisionChecker(trained, files, absent, data, golden)
+    known_trunks = known_int8_trunks(store, config.task, files) if store is not None else {}
+    checker = PrecisionChecker(trained, files, absent, data, golden, known_trunks)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
     graphs = {Precision.FP32: _graphs(published, blobs, max_logit_error=parity.error)}
     for check in precision_checks:
         if check.files is not None:
-            measured = {"max_logit_error": check.max_logit_error, "metric_change": check.change}
-            own_files = published if check.precision is Precision.BF16 else check.files
-            graphs[check.precision] = _graphs(own_files, blobs, **measured, effects=check.effects)
+            graphs[check.precision] = _graphs(
+                published if check.precision is Precision.BF16 else check.files,
+                blobs,
+                max_logit_error=check.max_logit_error,
+                metric_change=check.change,
+                effects=check.effects,
+                fixed_scales=check.precision is Precision.INT8,
+            )
     draft = ManifestDraft(
         task=config.task,
         problem=config.problem,
@@ -126,7 +136,7 @@ def export_task(
     return Bundle(draft, blobs, precision_checks, test_scores)
 
 
-def _graphs(files: GraphFiles, blobs: Blobs, **measured: Mapping[Pattern, object]) -> Graphs:
+def _graphs(files: GraphFiles, blobs: Blobs, **measured: Mapping[Pattern, object] | bool) -> Graphs:
     stored = {name: blobs.add(data) for name, data in files.items()}
     return Graphs.model_validate(stored | measured)
 

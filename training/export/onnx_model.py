@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,15 @@ from rich.progress import track
 from safetensors.numpy import load
 from torch import Tensor
 
-from model_store import Pattern, Precision
-from model_store.openvino import openvino_session
+from model_store import Pattern, Precision, openvino
+from model_store.processor import has_amx
 from training.data.examples import Example
 from training.data.golden import pattern_items
 from training.data.missing import natural_table
 from training.data.splits import Split
 from training.export.onnx_graphs import WEIGHTS, GraphFiles
 from training.export.parity import Parity
+from training.export.static_int8 import Feed
 from training.learning.batches import RawInputs
 from training.learning.encoded_split import EncodedSplit
 from training.learning.runs import TrainedTask
@@ -76,6 +77,22 @@ class OnnxModel:
             natural=natural_table(split),
         )
 
+    def inputs(self, images: Sequence[Example], texts: Sequence[Example]) -> dict[str, list[Feed]]:
+        """The inputs of each graph, one for each item."""
+        pixels = [{"pixel_values": self._inputs.image(item).unsqueeze(0).numpy()} for item in images]
+        tokens = [self._preprocessor.texts([item.text]) for item in texts]
+        ids = [{"input_ids": each.input_ids.numpy()} for each in tokens]
+        hidden = [self._run("text_trunk", **each) for each in ids]
+        return {
+            "image_trunk": pixels,
+            "image_tail": [{"image_hidden": self._run("image_trunk", **each)} for each in pixels],
+            "text_trunk": ids,
+            "text_tail": [
+                {"text_hidden": each, "last_token": text.last_token.numpy()}
+                for each, text in zip(hidden, tokens, strict=True)
+            ],
+        }
+
     def _image_features(self, items: list[Example]) -> Tensor:
         pixels = torch.stack([*map(self._inputs.image, items)])
         hidden = self._run("image_trunk", pixel_values=pixels.numpy())
@@ -99,9 +116,10 @@ class OnnxModel:
 
 
 def _open(graph: bytes, precision: Precision) -> ort.InferenceSession:
-    if precision is not Precision.BF16:
+    by_openvino = precision is Precision.BF16 or (precision is Precision.INT8 and openvino.has_openvino() and has_amx())
+    if not by_openvino:
         return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return openvino_session(graph, ort.SessionOptions(), precision, threads=torch.get_num_threads())
+    return openvino.openvino_session(graph, ort.SessionOptions(), precision, threads=torch.get_num_threads())
 
 
 @torch.no_grad()

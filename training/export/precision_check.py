@@ -20,12 +20,14 @@ from training.export.onnx_graphs import GraphFiles
 from training.export.onnx_model import OnnxModel
 from training.export.precision_effect import precision_effect, score_change
 from training.export.quantization import converted
+from training.export.static_int8 import Feed
 from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import EncodedSplit
 from training.learning.paired import PairedDifference
 from training.learning.runs import TrainedTask
 
 _BATCH = 16
+_CALIBRATION_ITEMS = 64  # of each modality, which fix the scales of int8
 _MOST_ITEMS = 1000  # more would take minutes and hardly narrow the intervals
 _BF16_ERROR = 0.01  # of the largest logit, where it cannot be measured; bf16 keeps 8 bits of a number
 _LEAST_ITEMS = 2  # of a pattern; one item has no interval
@@ -77,7 +79,9 @@ class PrecisionCheck:
 class PrecisionChecker:
     """Runs graphs of other precisions on the items of all splits, beside the fp32 graphs.
 
-    `golden` holds the items of the golden examples with their logits (C,).
+    Attributes:
+        golden: the items of the golden examples with their logits (C,).
+        known_trunks: int8 trunks of other tasks on the same backbone. They are used if the answers allow it.
     """
 
     trained: TrainedTask
@@ -85,6 +89,7 @@ class PrecisionChecker:
     absent: dict[str, Tensor]
     data: TaskData
     golden: Sequence[tuple[Pattern, Example, Tensor]]
+    known_trunks: GraphFiles = field(default_factory=dict)
 
     def check(self, precision: Precision) -> PrecisionCheck:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
@@ -94,12 +99,20 @@ class PrecisionChecker:
             largest = max((float(logits.abs().max()) for _, _, logits in self.golden), default=0.0)
             error = dict.fromkeys(Pattern, _BF16_ERROR * largest)
             return PrecisionCheck(precision, metric, self.fp32, unmeasured=missing, max_logit_error=error)
+        if precision is Precision.INT8 and self.known_trunks:
+            shared = self._measure(precision, metric, self.known_trunks)
+            if shared.problem is None:
+                return shared
+        return self._measure(precision, metric, {})
+
+    def _measure(self, precision: Precision, metric: Metric, trunks: GraphFiles) -> PrecisionCheck:
+        """Convert the graphs, except for the given trunks, and measure the difference."""
         expected = self._expected
         try:
-            files = converted(self.fp32, precision)
+            fp32 = {name: data for name, data in self.fp32.items() if name not in trunks}
+            files = converted(fp32, precision, self._calibration_inputs) | trunks
             model = OnnxModel(files, self.absent, self.trained, precision)
-            batch_size = 1 if precision is Precision.INT8 else _BATCH  # one at a time, as the service runs it
-            encoded = model.encode(self._items, expected.targets, precision, batch_size)
+            encoded = model.encode(self._items, expected.targets, precision, _BATCH)
             errors = self._errors(model, encoded)
         except Exception as error:  # converters and runtimes raise any exception; fp32 is published anyway
             reason = str(error).partition("\n")[0]
@@ -124,12 +137,26 @@ class PrecisionChecker:
         return Split("all", self.data.train.source, chosen)
 
     @cached_property
+    def _calibration_inputs(self) -> dict[str, list[Feed]]:
+        """Inputs of the fp32 graphs for training items of all patterns: distinct pictures, and distinct texts."""
+        items = [*self.data.train.items]
+        random.Random(0).shuffle(items)  # noqa: S311 - a file may be sorted by label
+        images = {item.image: item for item in items if item.image is not None}
+        texts = {item.text: item for item in items if item.text is not None}
+        chosen = ([*each.values()][:_CALIBRATION_ITEMS] for each in (images, texts))
+        return self._fp32_model.inputs(*chosen)
+
+    @cached_property
+    def _fp32_model(self) -> OnnxModel:
+        return OnnxModel(self.fp32, self.absent, self.trained)
+
+    @cached_property
     def _expected(self) -> EncodedSplit:
         """The items as the fp32 graphs encode them."""
         trained = self.trained
         collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
         targets = collator.targets(self._items.items)
-        return OnnxModel(self.fp32, self.absent, trained).encode(self._items, targets, Precision.FP32, _BATCH)
+        return self._fp32_model.encode(self._items, targets, Precision.FP32, _BATCH)
 
     def _errors(self, model: OnnxModel, encoded: EncodedSplit) -> dict[Pattern, float]:
         """Largest absolute difference of a logit by pattern; 0 for a pattern that no item has."""

@@ -12,20 +12,26 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnxruntime import RunOptions
 from prometheus_client import CollectorRegistry, Counter
 
+from model_store.openvino import has_openvino
+from model_store.processor import has_amx
 from service.errors import Code, ServiceError
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
 from service.inference.input_queue import InputQueue, choose
 from service.inference.run_statistics import RunTime
 from service.inference.trunk_cache import TrunkCache
+from service.models.execution import Execution, Runtime
+from service.models.graphs import TEXT_TRUNK, Graph
 
 
 class Stub:
@@ -349,6 +355,45 @@ def test_a_run_that_does_not_stop_is_replaced_by_another_thread(monkeypatch, eve
 
     asyncio.run(scenario())
     assert [event["event"] for event in events] == ["encoder_stuck"]
+
+
+def slow_trunk(products: int, width: int = 1024) -> bytes:
+    """A text trunk that multiplies each token `products` times with a matrix."""
+    names = ["gathered", *(f"product_{number}" for number in range(products - 1)), "text_hidden"]
+    nodes = [onnx.helper.make_node("Gather", ["table", "input_ids"], ["gathered"])]
+    nodes += [onnx.helper.make_node("MatMul", [a, "matrix"], [b]) for a, b in pairwise(names)]
+    weights = [
+        onnx.numpy_helper.from_array(np.ones((2, width), np.float32), "table"),
+        onnx.numpy_helper.from_array(np.full((width, width), 1 / width, np.float32), "matrix"),
+    ]
+    ids = onnx.helper.make_tensor_value_info("input_ids", onnx.TensorProto.INT64, ["batch", "length"])
+    hidden = onnx.helper.make_tensor_value_info("text_hidden", onnx.TensorProto.FLOAT, ["batch", "length", width])
+    graph = onnx.helper.make_graph(nodes, "main", [ids], [hidden], weights)
+    opset = onnx.helper.make_opsetid("", 20)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
+
+
+@pytest.mark.skipif(not (has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+@pytest.mark.parametrize("deadline_seconds", [0.0, 0.05, 0.2])
+def test_a_run_of_openvino_whose_deadline_passes_goes_on_in_a_slot_of_its_own(monkeypatch, deadline_seconds):
+    monkeypatch.setattr("service.inference.batching._STUCK_SECONDS", 0.05)
+    trunk = Graph(slow_trunk(400), "slow", TEXT_TRUNK, 1, Execution(Runtime.OPENVINO), longest=512)
+
+    async def scenario() -> None:
+        batcher = make([], tokens=512)
+        slow = asyncio.create_task(batcher.run(text(trunk, (), [1] * 512)))
+        while not batcher._queue.runs:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(deadline_seconds)
+        slow.cancel()
+        done = await batcher.run(text(Stub(), (Stub(last_of),), [7]))
+        assert done.result[0].tolist() == [7]
+        assert [run.inputs[0].input.trunk for run in batcher._queue.runs] == [trunk]  # not stopped, and in nobody's way
+        await asyncio.to_thread(batcher.close)
+        while batcher._queue.runs:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(scenario())
 
 
 def test_an_input_that_cannot_be_answered_in_time_is_refused_at_once_and_never_runs():

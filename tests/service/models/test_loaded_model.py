@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from io import BytesIO
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image
 
-from model_store import ImagePreprocessing
+from model_store import ImagePreprocessing, Precision
 from service.api.item import Item
 from service.errors import Code, ServiceError
+from service.models.execution import Execution, Runtime
 from service.models.loaded_model import Model
 from tests.support.odd_pictures import encoded, saying, with_large_metadata, with_odd_exif
 
@@ -31,6 +32,20 @@ def png(size: tuple[int, int] = (10, 10)) -> bytes:
     file = BytesIO()
     Image.new("RGB", size).save(file, "PNG")
     return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("precision", "fixed_scales", "alone"),
+    [("int8", False, True), ("int8", True, False), ("fp32", False, False), ("bf16", False, False)],
+)
+@pytest.mark.parametrize("runtime", Runtime)
+def test_only_int8_that_scales_by_the_range_of_a_batch_runs_alone(runtime, precision, fixed_scales, alone):
+    graphs = {each: SimpleNamespace(fixed_scales=fixed_scales and each is Precision.INT8) for each in Precision}
+    manifest, unused = cast("Any", SimpleNamespace(graphs=graphs)), cast("Any", None)
+
+    loaded = Model(manifest, unused, unused, unused, unused, 1_000, 10**8)
+
+    assert loaded.runs_alone(Execution(runtime, Precision(precision))) == alone
 
 
 def test_pixel_values_have_a_batch_of_one():

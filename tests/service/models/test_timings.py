@@ -176,12 +176,27 @@ def test_openvino_answers_as_onnx_runtime_does(shelf, manifest, serve, oracle, i
 
 
 @needs_amx
+@pytest.mark.parametrize(("fixed_scales", "runtime"), [(True, "openvino"), (False, "onnxruntime")])
+def test_openvino_runs_int8_with_fixed_scales_only(shelf, answers, serve, oracle, fixed_scales, runtime):
+    draft = shelf.draft()
+    error = dict.fromkeys(Pattern, 10.0)
+    int8 = draft.manifest.graphs[FP32].model_copy(update={"fixed_scales": fixed_scales, "max_logit_error": error})
+    shelf.publish_draft(draft.replacing(graphs={**draft.manifest.graphs, Precision.INT8: int8}))
+    answers(0.2, 0.1, 0.3, 0.1)  # int8 in ONNX Runtime, then in OpenVINO if it may, for each tower
+    client = serve(shelf.store, runtime="auto", precision="int8")
+    assert client.get("/tasks/fruit").json()["towers"]["text"] == {"runtime": runtime, "precision": "int8"}
+    labels = client.post("/classify", json={"text": "red apple"}).json()["labels"]
+    exact = oracle("fruit", 1).scores(None, "red apple")
+    assert {label["label"]: label["score"] for label in labels} == pytest.approx(exact, abs=0.02)
+
+
+@needs_amx
 def test_bf16_that_misses_the_golden_answers_is_replaced_by_fp32(shelf, answers, serve, events):
     shelf.publish_draft(with_bf16(shelf.draft(), error=0.0).replacing(golden_tolerance=1e-5))
     answers(0.3, 0.1, 0.2, 0.2, 0.1, 0.3)
     towers = serve(shelf.store, runtime="auto").get("/tasks/fruit").json()["towers"]
     assert towers == {"image": OPENVINO._asdict(), "text": OWN._asdict()}
-    (event,) = [event for event in events if event["event"] == "bf16_not_used"]
+    (event,) = [event for event in events if event["event"] == "openvino_kept_to_fp32"]
     assert "off by" in event["problem"]
 
 

@@ -233,16 +233,16 @@ def test_graphs_are_self_contained_and_hold_no_paths(exported: Exported) -> None
         assert b".py" not in data
 
 
-def test_the_trunk_is_the_same_file_for_every_task_at_every_precision(make_config: Make) -> None:
-    """Law 2: the layers below the first adapted one depend on the backbone alone."""
+def test_the_trunk_is_the_same_file_for_every_task(make_config: Make) -> None:
+    """Law 2: the layers below the first adapted one depend on the backbone alone. int8: test_known_trunks.py."""
     graphs = []
     for seed, fields in enumerate([{}, {"problem": "multi_label", "mora": {"rank": 2, "target_modules": ["k_proj"]}}]):
         trained, _ = trained_task(make_config(**fields), seed)
         trained.model.adapter.merge()
         graphs.append(export_graphs(trained.model))
 
-    for precision in Precision:
-        first, second = graphs if precision is Precision.FP32 else [converted(files, precision) for files in graphs]
+    for precision in (Precision.FP32, Precision.BF16, Precision.FP16):
+        first, second = graphs if precision is Precision.FP32 else [converted(files, precision, {}) for files in graphs]
         assert first["image_trunk"] == second["image_trunk"], precision
         assert first["text_trunk"] == second["text_trunk"], precision
         assert first["image_tail"] != second["image_tail"], precision

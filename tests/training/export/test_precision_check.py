@@ -18,10 +18,10 @@ from training.config import ExportConfig, TaskConfig
 from training.data.examples import Example
 from training.data.splits import Split, TaskData, load_data
 from training.export.bundle import Bundle, export_task
+from training.export.graph_bytes import canonical_bytes
 from training.export.onnx_graphs import GraphFiles, export_graphs
 from training.export.onnx_model import OnnxModel
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
-from training.export.quantization import canonical_bytes, converted
 from training.learning.runs import TrainedTask, build
 
 ANY_LOSS = 100.0
@@ -106,15 +106,15 @@ def ending_in(kind: str, data: bytes) -> bytes:
     return canonical_bytes(model)
 
 
-def far_off(fp32: GraphFiles, _: Precision) -> GraphFiles:
+def far_off(fp32: GraphFiles, *_: object) -> GraphFiles:
     return fp32 | {name: ending_in("Neg", data) for name, data in fp32.items() if "tail" in name}
 
 
-def overflowing(fp32: GraphFiles, _: Precision) -> GraphFiles:
+def overflowing(fp32: GraphFiles, *_: object) -> GraphFiles:
     return fp32 | {"image_tail": ending_in("Log", fp32["image_tail"])}  # of negative numbers too
 
 
-def failing(fp32: GraphFiles, _: Precision) -> GraphFiles:
+def failing(fp32: GraphFiles, *_: object) -> GraphFiles:
     raise RuntimeError("no such kernel\nand a long tale")
 
 
@@ -273,12 +273,12 @@ def test_a_split_is_encoded_as_each_item_alone(task: Task) -> None:
 def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
     items = [item for split in task.data.splits().values() for item in split.items]
     texts = [dataclasses.replace(item, image=None) for item in items if item.text]
-    lower = task.model(converted(task.files, Precision.INT8))
+    check = task.check(task.with_budget(ANY_LOSS))
+    lower = task.model(check.files)
     differences = [float((lower.logits(item) - task.model().logits(item)).abs().max()) for item in texts]
 
-    error = task.check(task.with_budget(ANY_LOSS)).max_logit_error[Pattern.TEXT]
-
-    assert error == pytest.approx(max(differences), abs=1e-6)  # each was run alone, as it is served
+    # Each runs alone here, and in batches there: fixed scales give the same answer.
+    assert check.max_logit_error[Pattern.TEXT] == pytest.approx(max(differences), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -308,3 +308,31 @@ def test_bf16_is_measured_on_the_fp32_graphs(task, monkeypatch):
 
     assert (check.files, check.problem, check.unmeasured) == (task.files, None, None)
     assert 0 < max(check.max_logit_error.values()) < 0.1
+
+
+def stranger(fp32: GraphFiles, trunk: Callable[[bytes], bytes]) -> GraphFiles:
+    """int8 trunks of another task, whose export was given other pictures and texts."""
+    return {name: trunk(fp32[name]) for name in ("image_trunk", "text_trunk")}
+
+
+@pytest.mark.parametrize(
+    ("budget", "trunk", "is_shared"),
+    [
+        (ANY_LOSS, lambda data: ending_in("Identity", data), True),
+        (0.5, lambda data: ending_in("Neg", data), False),
+        (ANY_LOSS, lambda data: ending_in("Log", data), False),
+        (ANY_LOSS, lambda _: b"no graph", False),
+    ],
+    ids=["accepted", "too costly", "not finite", "unreadable"],
+)
+def test_known_trunks_are_shared_if_the_answers_allow_it(task: Task, budget, trunk, is_shared) -> None:
+    known = stranger(task.files, trunk)
+    trained = task.with_budget(budget)
+    checker = PrecisionChecker(trained, task.files, ABSENT, task.data, [], known_trunks=known)
+
+    check = checker.check(Precision.INT8)
+
+    files = check.files or {}
+    assert (known.items() <= files.items()) == is_shared
+    if not is_shared:
+        assert check == task.check(trained)  # with trunks of its own
