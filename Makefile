@@ -53,9 +53,9 @@ docker-test: $(EVERYTHING) ## Build the images, run the compose file on the loca
 ray-test: $(RAY) ## Kill a node, upgrade and refuse a store in a Ray cluster of two nodes; some minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/deploy/ray -rA
 
-client-test: $(EVERYTHING) build/clients/generator build/clients/mlserver build/clients/single-file ## Test with a generated client, MLServer's types and Node.js
+client-test: $(EVERYTHING) build/clients/generator build/clients/mlserver build/clients/single-file build/clients/openai ## Test with a generated client, MLServer's types and Node.js
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/service/api/test_openapi.py tests/service/web/test_open_inference.py \
-		tests/examples/test_single_file.py
+		tests/examples/test_single_file.py tests/examples/test_openai.py
 
 # The pins of these packages differ from ours.
 build/clients/%: tests/support/clients/%.txt | $(BIN)/python
@@ -64,6 +64,8 @@ build/clients/%: tests/support/clients/%.txt | $(BIN)/python
 	@touch $@
 
 build/clients/single-file: examples/single_file/package.json
+build/clients/openai: examples/openai/package.json
+build/clients/single-file build/clients/openai:
 	@command -v npm >/dev/null || { echo "error: npm is not installed (on Debian: apt install npm)" >&2; exit 1; }
 	@mkdir -p $@ && cp $< $@
 	npm install --prefix $@ --ignore-scripts --no-audit --no-fund
@@ -102,7 +104,7 @@ lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.tx
 	$(call write_lock,cpu,pyproject.toml --extra cpu --extra openvino --extra otel)
 	@sed -Ei "s/^(ml-dtypes|onnx|onnxruntime-ep-openvino)==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # only there
 	$(call write_lock,gpu,pyproject.toml --extra gpu --extra otel)
-	@printf 'cyclonedx-bom\nsetuptools\n' | $(call write_lock,build,-)
+	@printf 'cyclonedx-bom\nhatchling\n' | $(call write_lock,build,-)
 
 rules: ## Write docker/kubernetes/rules.yaml, the rules of docker/prometheus/rules for the Prometheus operator
 	@{ printf '%s\n' '# The rules of docker/prometheus/rules for the Prometheus operator. `make rules` writes this file.' \

@@ -17,7 +17,7 @@ RUN python3 -m venv /opt/mora && /opt/mora/bin/pip install --no-cache-dir --requ
         -r requirements-${ACCELERATOR}.txt
 RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir --require-hashes --no-deps \
         -r requirements-build.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY service service
 COPY model_store model_store
 COPY training/__init__.py training/

@@ -12,7 +12,7 @@ RUN command -v python3 >/dev/null && python3 -c 'import ensurepip' || { \
 FROM base AS build
 ARG PIP_OPTIONS=
 WORKDIR /build
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 # Install the dependencies first, for an empty project, so that a change to the code does not download them again.
 RUN mkdir model_store service training \
     && touch model_store/__init__.py service/__init__.py training/__init__.py \

@@ -44,7 +44,7 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
         cure = "install it: pip install '.[signing]'"
         raise StoreError(f"the OpenSSF format needs the package model-signing ({error}); {cure}") from error
 
-    class OfVersion(hashing.Config):  # type: ignore[misc, unused-ignore] - signs a whole folder by default
+    class OfVersion(hashing.Config):  # a signer asks for the whole folder
         def hash(self, model_path: Any, *, files_to_hash: Iterable[Any] | None = None) -> SignedFiles:  # noqa: ANN401
             return super().hash(model_path, files_to_hash=paths if files_to_hash is None else files_to_hash)
 
@@ -52,7 +52,8 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
         blobs = {blob.sha256 for blob in manifest.blobs()}
         names = [f"tasks/{task}/{manifest.version}/manifest.json", *(f"blobs/sha256/{each}" for each in sorted(blobs))]
         paths.extend(store.root / name for name in names)
-        signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(OfVersion())
+        of_version = OfVersion()  # type: ignore[no-untyped-call]
+        signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(of_version)
         with TemporaryDirectory() as folder:
             signature = Path(folder) / SIGNATURE
             signer.sign(store.root, signature)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Self
 
@@ -75,13 +76,32 @@ class ServiceError(Exception):
 
     Args:
         detail: one sentence for the client. It never contains input, a path or an exception's message.
+        field: the field of the body that the error is about, if that is known.
     """
 
-    def __init__(self, code: Code, detail: str, retry_after_seconds: int | None = None) -> None:
+    def __init__(
+        self, code: Code, detail: str, retry_after_seconds: int | None = None, field: str | None = None
+    ) -> None:
         super().__init__(detail)
         self.code = code
         self.detail = detail
         self.retry_after_seconds = retry_after_seconds
+        self.field = field
+
+
+@contextmanager
+def about(field: str) -> Iterator[None]:
+    """Errors in the block are about this field of the body, unless they name another."""
+    try:
+        yield
+    except ServiceError as error:
+        error.field = error.field or field
+        raise
+
+
+def at_item(index: int, error: ServiceError) -> ServiceError:
+    """The error with the index of its item."""
+    return ServiceError(error.code, f"Item {index}: {error.detail}", error.retry_after_seconds, error.field)
 
 
 def forbidden_task() -> ServiceError:
@@ -114,7 +134,8 @@ def no_model() -> ServiceError:
 
 def unknown_version() -> ServiceError:
     """The error for a version that a loaded task does not have."""
-    return ServiceError(Code.UNKNOWN_VERSION, "The task has no such version; leave it out for the live one.")
+    detail = "The task has no such version; leave it out for the live one."
+    return ServiceError(Code.UNKNOWN_VERSION, detail, field="version")
 
 
 def internal() -> ServiceError:

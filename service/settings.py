@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     max_batch_tokens: PositiveInt | None = None
     """Tokens of one encoder run (a 224-pixel image in patches of 16 has 197); by default 512, and 16384 on a GPU."""
     max_batch_cells: PositiveInt = 256
-    """Maximum answers of one `POST /classify/batch` (inputs times tasks) or `/v2` request (items)."""
+    """Maximum answers of one `POST /classify/batch` (inputs times tasks), `/v1` or `/v2` request (items)."""
     cache_bytes: NonNegativeInt = 0
     """Memory for the trunk outputs of repeated inputs, in bytes; 0 disables the cache."""
     max_body_bytes: PositiveInt = 20_000_000

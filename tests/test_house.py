@@ -10,11 +10,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
+
+from examples.openclipart.icons import EMOJI_SETS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["model_store", "service", "training"]
-RUNTIME_EXTRAS = {"cpu", "cuda", "gpu", "train", "openvino", "otel", "parquet", "ray"}
+RUNTIME_EXTRAS = {"cpu", "cuda", "gpu", "train", "openvino", "otel", "parquet", "ray", "signing"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 
 
@@ -98,6 +101,27 @@ def test_the_changelog_begins_with_this_version():
     versions = re.findall(r"^## \[([^\]]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
 
     assert versions[0] == project()["version"]
+
+
+def test_the_citation_is_of_this_version_and_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+    assert (citation["title"], citation["version"]) == (project()["name"], project()["version"])
+    assert citation["license"] == project()["license"] == "Apache-2.0"
+    assert (ROOT / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
+    assert citation["references"][0]["url"] == project()["urls"]["Paper"]
+
+
+def test_the_notice_names_every_source_of_the_shipped_backbone():
+    readme = (ROOT / "examples/openclipart/README.md").read_text()
+    installed = re.findall(r"apt-get install ((?:[a-z0-9-]+(?: \\\n +| )?)+)", readme)
+    packages = {name for line in installed for name in re.findall(r"[a-z][a-z0-9-]+", line)}
+    words = set(re.findall(r"[\w-]+", (ROOT / "NOTICE").read_text()))
+
+    assert {"openclipart-png", "tango-icon-theme", "gnome-icon-theme-gartoon"} <= packages
+    assert packages - {"wordnet-base"} - words == set()
+    assert {*EMOJI_SETS} - words == set()
+    assert {"WordNet", "DINOv2", "all-MiniLM-L6-v2"} <= words
 
 
 def test_decisions_are_numbered_without_gaps():

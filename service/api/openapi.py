@@ -10,13 +10,22 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from model_store.items.formats import FORMATS
 from service.api.open_inference import InferenceRequest
-from service.api.problems import InferenceProblemDetails, ProblemDetails
+from service.api.openai import EmbeddingRequest, ImagePart, ItemsRequest, ModerationRequest, TextPart
+from service.api.problems import InferenceProblemDetails, OpenAIProblem, ProblemDetails
 from service.api.requests import BatchRequest, ClassifyRequest, EmbedRequest, Input
 
 REQUEST_ID = {"$ref": "#/components/parameters/RequestId"}
 _SCHEMA = "#/components/schemas/{model}"
 _FORMS: dict[type[EmbedRequest], str] = {ClassifyRequest: "ClassifyForm", EmbedRequest: "EmbedForm"}  # as multipart
-_REASONS: dict[type[ProblemDetails], str] = {ProblemDetails: "code", InferenceProblemDetails: "error"}
+_REASONS: dict[type[ProblemDetails] | type[OpenAIProblem], str] = {
+    ProblemDetails: "code",
+    InferenceProblemDetails: "error",
+    OpenAIProblem: "error",
+}
+_OPENAI: list[type[ItemsRequest]] = [ModerationRequest, EmbeddingRequest]
+_TEXT = {"type": "string"}
+_PARTS = [_TEXT, *({"$ref": _SCHEMA.format(model=part.__name__)} for part in (TextPart, ImagePart))]
+_INPUT = [_TEXT, {"type": "array", "items": {"anyOf": _PARTS}, "minItems": 1}]  # generators read one kind of list
 _FAILURES = {"4XX": "The request cannot be answered; `{}` says why.", "5XX": "The service cannot answer now."}
 _REQUEST_ID = {
     "name": "X-Request-ID",
@@ -29,21 +38,33 @@ _REQUEST_ID = {
 @cache
 def components() -> dict[str, dict[str, Any]]:
     """The components that FastAPI does not make, because the service parses bodies itself."""
-    models: list[type[BaseModel]] = [*_FORMS, *_REASONS, BatchRequest, Input, InferenceRequest]
+    models: list[type[BaseModel]] = [
+        *_FORMS,
+        *_REASONS,
+        *_OPENAI,
+        BatchRequest,
+        Input,
+        InferenceRequest,
+        TextPart,
+        ImagePart,
+    ]
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [(model, "validation") for model in models]
     schemas = models_json_schema(modes, ref_template=_SCHEMA)[1]["$defs"]
     schemas["BatchRequest"]["properties"]["inputs"]["items"] = _reference("Input")
+    for request in _OPENAI:
+        fields = schemas[request.__name__]["properties"]
+        fields["input"] = {"anyOf": _INPUT, "description": fields["input"]["description"]}
     schemas |= {name: _as_form(name, schemas[request.__name__]) for request, name in _FORMS.items()}
     responses = {}
     for problem, reason_field in _REASONS.items():
-        content = {"application/problem+json": {"schema": _reference(problem.__name__)}}
+        content = {problem.media_type: {"schema": _reference(problem.__name__)}}
         for status, description in _FAILURES.items():
             name = _failure_name(problem, status)
             responses[name] = {"description": description.format(reason_field), "content": content}
     return {"schemas": schemas, "responses": responses, "parameters": {"RequestId": _REQUEST_ID}}
 
 
-def failures(problem: type[ProblemDetails]) -> dict[int | str, dict[str, Any]]:
+def failures(problem: type[ProblemDetails] | type[OpenAIProblem]) -> dict[int | str, dict[str, Any]]:
     """The responses to failed requests, by reference to their components."""
     return {status: {"$ref": f"#/components/responses/{_failure_name(problem, status)}"} for status in _FAILURES}
 
@@ -69,6 +90,12 @@ def inference_body() -> dict[str, object]:
     return _body({"application/json": json_form, "application/octet-stream": {"schema": binary}})
 
 
+def inputs_body(request: type[ItemsRequest]) -> dict[str, object]:
+    """A request of OpenAI's API."""
+    example = {"model": "clipart-category", "input": "a red apple"}
+    return _body({"application/json": {"schema": _reference(request.__name__), "example": example}})
+
+
 def _body(content: dict[str, Any]) -> dict[str, object]:
     return {"required": True, "content": content}
 
@@ -77,7 +104,7 @@ def _reference(schema: str) -> dict[str, str]:
     return {"$ref": _SCHEMA.format(model=schema)}
 
 
-def _failure_name(problem: type[ProblemDetails], status: str) -> str:
+def _failure_name(problem: type[BaseModel], status: str) -> str:
     return f"{problem.__name__}{status}"
 
 

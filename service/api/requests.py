@@ -19,6 +19,7 @@ Timeout = Annotated[
     int | None,
     Field(ge=1, le=600_000, description="Time limit for the answer in milliseconds, by default MORA_TIMEOUT_MS."),
 ]
+Version = Annotated[int | None, Field(ge=1, le=2**31 - 1, description="Pins a version; by default the live one.")]
 Form = TypeVar("Form", bound=BaseModel)
 _QUOTED = re.compile(r"'([^']+)'")
 
@@ -63,7 +64,7 @@ class EmbedRequest(Input):
     """One item to encode."""
 
     task: str | None = Field(None, description="May be left out when exactly one task is loaded.")
-    version: int | None = Field(None, ge=1, le=2**31 - 1, description="Pins a version; by default the live one.")
+    version: Version = None
     timeout_ms: Timeout = None
 
 
@@ -99,7 +100,7 @@ def validate(form: type[Form], fields: Mapping[str, object], strict: bool) -> Fo
     detail = f"{path}: {describe_field_error(first)}."
     if first["type"] == "literal_error":
         detail += _suggestion(str(first["input"]), _QUOTED.findall(first["ctx"]["expected"]))
-    raise ServiceError(Code.BAD_VALUE, detail)
+    raise ServiceError(Code.BAD_VALUE, detail, field=path.partition(".")[0] or None)
 
 
 def check_names(form: type[BaseModel], names: Iterable[str]) -> None:

@@ -71,8 +71,7 @@ class Engine:
         item = _item(request, model, record)
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
-        with self._failures.watching([model]):
-            model.decide(features)  # logits are finite only if every feature is
+        self.check_finite(model, features)
         return Embedding(
             task=model.manifest.task,
             version=model.manifest.version,
@@ -137,6 +136,11 @@ class Engine:
         self._metrics.count_prediction(manifest.task, features.pattern, selected, float(decision.scores.max()))
         record.add(Stage.HEAD, time.perf_counter() - start)
         return Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
+
+    def check_finite(self, model: Model, features: Features) -> None:
+        """Raises ServiceError `model_nonfinite`."""
+        with self._failures.watching([model]):
+            model.decide(features)  # logits are finite only if every feature is
 
     def check_ready(self) -> None:
         """Return if the service would answer a request. Raises ServiceError `draining`, `no_model` or `stalled`."""

@@ -23,7 +23,7 @@ from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics, watch_event_loop_lag
 from service.telemetry.record import RequestRecord
-from service.web import open_inference, page
+from service.web import open_inference, openai, page
 from service.web.access import Access
 from service.web.body_budget import BodyBudget
 from service.web.cancel_on_disconnect import CancelOnDisconnect
@@ -105,6 +105,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     app.state.inflight = InflightRequests()
     app.include_router(router)
     app.include_router(open_inference.router)
+    app.include_router(openai.router)
     if settings.metrics_port is None:
         app.include_router(scrape)
     add_docs(app)

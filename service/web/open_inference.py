@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any
 
@@ -20,14 +21,14 @@ from service.api.item import Item
 from service.api.open_inference import InferenceResponse
 from service.api.openapi import failures, inference_body
 from service.api.problems import InferenceProblemDetails
-from service.errors import ServiceError, unknown_version
+from service.errors import unknown_version
 from service.inference.engine import Engine
-from service.inference.fan_out import answer_all
+from service.inference.fan_out import answer_each
 from service.models.loaded_model import Model
 from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.problems import OPEN_INFERENCE
 from service.web.routes import EngineDep, ParserDep, RecordDep
-from service.web.tensors import BINARY, Array, Inference, at_item, respond
+from service.web.tensors import BINARY, Array, Inference, respond
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _INFER: dict[str, Any] = {
@@ -117,14 +118,8 @@ async def _ready(engine: Engine, model: Model) -> ModelReady:
 
 async def _infer(engine: Engine, model: Model, inference: Inference, record: RequestRecord) -> Response:
     task, version, labels = model.manifest.task, model.manifest.version, model.manifest.labels
-    record.task, record.version = task, version
-    record.pattern = inference.items[0].pattern if len(inference.items) == 1 else None  # of a batch: of each cell
-    rows = await answer_all(engine, [model], inference.items, inference.request.parameters.top_k or len(labels), record)
-    answers = []
-    for index, (cell,) in enumerate(rows):
-        if isinstance(cell, ServiceError):
-            raise at_item(index, cell)
-        answers.append(cell)
+    decide = partial(engine.decide, top_k=inference.request.parameters.top_k or len(labels), record=record)
+    answers = await answer_each(engine, model, inference.items, decide, record)
     record.finish()
     client_id = inference.request.id or ""
     answer_id = client_id if SAFE_ID.fullmatch(client_id) else record.request_id

@@ -11,6 +11,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from service.api.item import Batch
+from service.api.openai import ItemsRequest
 from service.api.requests import EmbedRequest
 from service.inference.deadline import in_time
 from service.inference.workers import Done, Workers
@@ -18,11 +19,13 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord, Stage
 from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
+from service.web.openai_inputs import Inputs, parse_inputs
 from service.web.rate_limit import RateLimit
 from service.web.tensors import BINARY, HEADER_LENGTH, Inference, parse_inference
 
 T = TypeVar("T")
 Form = TypeVar("Form", bound=EmbedRequest)
+InputsForm = TypeVar("InputsForm", bound=ItemsRequest)
 _INLINE_BYTES = 2**18  # parsing takes about 1 ms; a thread would hold Python's lock for as long
 _LARGE_BYTES = 1_000_000  # parsing takes several times this memory
 _THREADS = 4  # a long body does not block one less long; as they hold the lock, more threads are no faster
@@ -73,6 +76,16 @@ class RequestParser:
         self._count(record, len(parsed.items))
         if microseconds := parsed.request.parameters.timeout:
             record.allow(microseconds / 1000)
+        return parsed
+
+    async def inputs(self, form: type[InputsForm], request: Request, record: RequestRecord) -> Inputs[InputsForm]:
+        """A request of OpenAI's API. Raises ServiceError."""
+        body = await read_body(request, self._settings.max_body_bytes, (JSON,))
+        limits = self._settings.max_text_bytes, self._settings.max_batch_cells
+        parsed = await self._parse(partial(parse_inputs, form, body, *limits), body, record)
+        self._count(record, len(parsed.items))
+        if parsed.request.timeout_ms is not None:
+            record.allow(parsed.request.timeout_ms)
         return parsed
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from service.api.item import Item, parse_item
 from service.api.open_inference import InferenceRequest, InferenceResponse, InputTensor, OutputTensor, RequestedOutput
 from service.api.requests import validate
-from service.errors import Code, ServiceError
+from service.errors import Code, ServiceError, at_item
 from service.web.bodies import JSON, parse_json, parse_utf8
 
 BINARY = "application/octet-stream"
@@ -53,11 +53,6 @@ def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int,
     if rest:
         raise _bad("The body has bytes after its last tensor.")
     return Inference(request, [_item(columns, index, max_text_bytes) for index in range(count)])
-
-
-def at_item(index: int, error: ServiceError) -> ServiceError:
-    """The error with the index of its item."""
-    return ServiceError(error.code, f"Item {index}: {error.detail}", error.retry_after_seconds)
 
 
 def respond(

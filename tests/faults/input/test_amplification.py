@@ -47,6 +47,8 @@ def requests() -> list[tuple[str, str, str, bytes, dict[str, str]]]:
         body, size = VALUES[name], {"Inference_Header_Content_Length": str(SIZE - 100)}
         found.append((f"a batch of {name}", "/classify/batch", JSON, body, {}))
         found.append((f"an item to encode of {name}", "/embed", JSON, body, {}))
+        found.append((f"OpenAI's moderations of {name}", "/v1/moderations", JSON, body, {}))
+        found.append((f"OpenAI's embeddings of {name}", "/v1/embeddings", JSON, body, {}))
         found.append((f"Open Inference of {name}", "/v2/models/fruit/infer", JSON, body, {}))
         found.append((f"binary Open Inference of {name}", "/v2/models/fruit/infer", BINARY, body.ljust(SIZE), size))
     return found + [(f"a form of {name}", "/classify", FORM, body, {}) for name, body in FORMS.items()]

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.faults.planted import SLOW_SECONDS, SLOW_WORD
 from tests.support.faults.raw_http import classify, connect, events_named, is_closed, read_answer, request
+from tests.support.problem_code import code_of
 from tests.support.waiting import eventually
 
 EXIT_SECONDS = 20
@@ -24,6 +25,7 @@ INFER = request(
         {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": [f"a {SLOW_WORD}"]}]}
     ).encode(),
 )
+MODERATIONS = request("POST", "/v1/moderations", body=json.dumps({"input": [f"a {SLOW_WORD}", "red"]}).encode())
 BATCH = request(
     "POST",
     "/classify/batch",
@@ -33,6 +35,7 @@ UNFINISHED: dict[str, bytes] = {
     "its item is encoded": classify(f"a {SLOW_WORD}"),
     "its items are encoded, in the Open Inference Protocol": INFER,
     "its batch is encoded": BATCH,
+    "its items are encoded, with OpenAI's client": MODERATIONS,
     "its body is incomplete": classify()[:-5],
     "its large body is incomplete": request("POST", "/classify", body=b" " * 1_000_000)[:-5],
     "its headers are incomplete": b"POST /classify HTTP/1.1\r\nHost: test\r\nContent-Le",
@@ -67,11 +70,12 @@ def test_a_request_that_the_end_of_the_drain_cuts_is_told_to_come_again(
 
     for status, headers, body in answers:
         assert status == 503, answers
-        assert headers["content-type"] == "application/problem+json"
+        is_openai = UNFINISHED[name] is MODERATIONS
+        assert headers["content-type"] == ("application/json" if is_openai else "application/problem+json")
         assert headers["connection"] == "close"
         assert headers["retry-after"] == "1"
-        assert json.loads(body)["code"] == "draining"
-        assert ("error" in json.loads(body)) == (UNFINISHED[name] is INFER)
+        assert code_of(json.loads(body)) == "draining"
+        assert ("error" in json.loads(body)) == (is_openai or UNFINISHED[name] is INFER)
     eventually(lambda: len(lines(running)) == number, 5)
     assert [event["requests"] for event in events_named(running, "requests_cut")] == [number]
     reliability(

@@ -27,6 +27,7 @@ def made_up_requests(count: int) -> Iterator[tuple[str, str, bytes | None, dict[
         headers = {"Content-Type": "application/json", "X-Request-ID": plain}
         yield "POST", "/classify", json.dumps({"task": name, "text": "red"}).encode(), headers
         yield "POST", "/classify/batch", json.dumps({"inputs": [{"text": "red"}], "tasks": [name]}).encode(), headers
+        yield "POST", "/v1/embeddings", json.dumps({"input": "red", "model": name}).encode(), headers
         yield "GET", f"/tasks/{plain}", None, headers
         yield "GET", f"/{plain}?task={plain}", None, headers
 

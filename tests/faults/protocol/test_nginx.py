@@ -86,6 +86,27 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("path", "more", "expected", "code", "kind"),
+    [
+        (b"/v1/moderations", b"Content-Length: 2\r\n\r\n{}", 502, "no_replica", "server_error"),
+        (b"/v1/embeddings?x=1", b"Content-Length: 2\r\n\r\n{}", 502, "no_replica", "server_error"),
+        (b"/v1/embeddings", b"Content-Length: 99000000\r\n\r\n", 413, "body_too_large", "invalid_request_error"),
+        (b"/v1", b"Transfer-Encoding: gzip\r\n\r\n", 501, "bad_http", "server_error"),
+    ],
+)
+def test_an_error_of_the_proxy_has_the_form_that_openais_clients_read(proxy, path, more, expected, code, kind):
+    head = POST.replace(b"/classify", path) + b"Connection: close\r\n"
+    status, headers, body = talk(proxy(free_ports(1)[0]), head + more)
+
+    assert (status, headers["content-type"]) == (expected, "application/json")
+    error = json.loads(body)["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert (error["type"], error["param"], error["code"]) == (kind, None, code)
+    assert ("retry-after" in headers) == (status == 502)
+    assert headers["x-request-id"]
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_error_of_the_proxy_is_a_problem_document(proxy, name):
     data, expected, code = REFUSED[name]

@@ -57,7 +57,8 @@ def test_a_body_may_have_the_limit_and_not_a_byte_more(target, framing, reliabil
 
 
 def test_every_route_that_takes_a_body_limits_it(target):
-    for path in ("/classify", "/classify/batch", "/v2/models/fruit/infer", "/v2/models/fruit/versions/1/infer"):
+    paths = ("/classify", "/classify/batch", "/v1/moderations", "/v1/embeddings", "/v2/models/fruit/infer")
+    for path in (*paths, "/v2/models/fruit/versions/1/infer"):
         with target.unharmed(body_too_large=1):
             reply = target.send(b" " * (LIMIT + 1), path=path)
             assert (reply.status, reply.code) == (413, "body_too_large")
@@ -389,7 +390,7 @@ def test_a_form_of_negative_length_is_refused(target):
 
 def test_other_methods_and_types_are_refused(target, reliability):
     methods = ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND")
-    paths = ("/classify", "/classify/batch", "/v2/models/fruit/infer")
+    paths = ("/classify", "/classify/batch", "/v1/embeddings", "/v2/models/fruit/infer")
     tried = [(method, path) for method in methods for path in paths if method != "CONNECT"]
     with target.unharmed(method_not_allowed=len(tried)):
         for method, path in tried:

@@ -88,7 +88,7 @@ def needed_for(name: str) -> set[str]:
     """All that goes into a service with that runtime, or into building its image."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    requirements = ["cyclonedx-bom", "setuptools"]
+    requirements = ["cyclonedx-bom", "hatchling"]
     if name in RUNTIMES:
         requirements = [*project["dependencies"], *extras[name], *extras["otel"]]
         requirements += extras["openvino"] if name == "cpu" else []
@@ -100,7 +100,7 @@ def test_a_lock_has_exactly_what_is_needed_each_with_hashes(name, reliability):
     needed = needed_for(name)
     faults = faults_in(lock(name), pins(), needed)
 
-    assert RUNTIMES.get(name, "setuptools") in needed
+    assert RUNTIMES.get(name, "hatchling") in needed
     assert len(needed) > 30
     assert not {"torch", "transformers"} & needed
     what = f"S3: {len(needed)} packages of docker/requirements-{name}.txt"

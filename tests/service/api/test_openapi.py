@@ -112,21 +112,23 @@ def test_every_problem_is_described_by_its_class(document):
     schemas, responses = document["components"]["schemas"], document["components"]["responses"]
 
     assert schemas["Code"]["enum"] == list(Code)
+    kinds = {"/v1": "OpenAIProblem", "/v2": "InferenceProblemDetails"}
     assert set(responses) == {
-        f"{kind}ProblemDetails{status}" for kind in ("", "Inference") for status in ("4XX", "5XX")
+        f"{kind}{status}" for kind in ("ProblemDetails", *kinds.values()) for status in ("4XX", "5XX")
     }
     for path, methods in document["paths"].items():
-        kind = "InferenceProblemDetails" if path.startswith("/v2") else "ProblemDetails"
+        kind = kinds.get(path[:3], "ProblemDetails")
+        media_type = "application/json" if kind == "OpenAIProblem" else "application/problem+json"
         for operation in methods.values():
             assert operation["responses"]["4XX"]["$ref"] == f"#/components/responses/{kind}4XX"
             content = responses[f"{kind}4XX"]["content"]
-            assert content == {"application/problem+json": {"schema": {"$ref": f"#/components/schemas/{kind}"}}}
+            assert content == {media_type: {"schema": {"$ref": f"#/components/schemas/{kind}"}}}
 
 
 def test_every_body_is_required_and_every_path_takes_a_request_id(document):
     bodies = [operation["requestBody"] for operation in operations(document) if "requestBody" in operation]
 
-    assert [body["required"] for body in bodies] == [True] * 5
+    assert [body["required"] for body in bodies] == [True] * 7
     for operation in operations(document):
         assert {"$ref": "#/components/parameters/RequestId"} in operation["parameters"]
 
@@ -169,11 +171,14 @@ def test_a_generated_client_classifies(answers, call, modalities):
         ("missing input", "ProblemDetails", "missing_input"),
         ("without a key", "ProblemDetails", "unauthorized"),
         ("unknown model", "InferenceProblemDetails", "unknown_task"),
+        ("unknown model of OpenAI's API", "OpenAIProblem", "unknown_task"),
     ],
 )
 def test_a_generated_client_gets_a_typed_problem(answers, call, kind, code):
     found, fields = answers[call]
 
+    if kind == "OpenAIProblem":
+        fields = {**fields["error"], "detail": fields["error"]["message"]}
     assert (found, fields["code"]) == (kind, code)
     assert fields.get("error", fields["detail"]) == fields["detail"]
 
@@ -183,6 +188,7 @@ def test_a_generated_client_gets_every_other_answer_in_its_class(answers):
     assert kinds["embedded picture"] == kinds["embedded text"] == "Embedding"
     assert (kinds["details"], kinds["versions"], kinds["ready"]) == ("TaskDetail", "TaskVersions", "Health")
     assert (kinds["batch"], kinds["inference"]) == ("BatchClassification", "InferenceResponse")
+    assert (kinds["moderation"], kinds["embedding"]) == ("ModerationResponse", "EmbeddingResponse")
     (red,), (unreadable,) = answers["batch"][1]["results"]
     assert (red["task"], unreadable["code"]) == ("fruit", "bad_base64")
     assert answers["inference"][1]["outputs"][3]["data"] == ["text"]

@@ -15,6 +15,7 @@ from service.web.hosts import AllowedHosts
 from service.web.keys import key_line
 from service.web.monitoring_paths import PROBES
 from service.web.page import page_paths
+from tests.support.problem_code import code_of
 
 KEY, OTHER = "shop-key-0123456789", "blog-key-0123456789"
 SHOP = {"Authorization": f"Bearer {KEY}"}
@@ -130,7 +131,7 @@ def test_an_invalid_host_is_refused_on_every_path(locked, host):
         response = locked.request(method, path, headers={"Host": host.encode()})
         assert response.status_code == 400
         if method != "HEAD":
-            assert response.json()["code"] == "bad_host"
+            assert code_of(response.json()) == "bad_host"
 
 
 @pytest.mark.parametrize("host", ["a", "a.example", "a_b:8000", "127.0.0.1:80", "[::1]", "[::1]:8000"])
@@ -191,6 +192,8 @@ def scoped(shelf, serve, tmp_path):
         ("POST", "/classify", {"task": "TASK", "text": "red"}),
         ("POST", "/classify", {"task": "TASK", "version": 1, "text": "red"}),
         ("POST", "/embed", {"task": "TASK", "text": "red"}),
+        ("POST", "/v1/moderations", {"model": "TASK", "input": "red"}),
+        ("POST", "/v1/embeddings", {"model": "TASK", "version": 1, "input": ["red", "green"]}),
         ("GET", "/tasks/TASK", None),
         ("GET", "/tasks/TASK/versions", None),
         ("GET", "/tasks/TASK/report", None),
@@ -208,9 +211,8 @@ def scoped(shelf, serve, tmp_path):
     ],
 )
 def test_a_key_for_some_tasks_reaches_no_other_and_does_not_learn_whether_it_exists(scoped, method, path, body, task):
-    response = scoped.request(
-        method, path.replace("TASK", task), json=body and {**body, **({"task": task} if "task" in body else {})}
-    )
+    fields = body and {name: task if value == "TASK" else value for name, value in body.items()}
+    response = scoped.request(method, path.replace("TASK", task), json=fields)
 
     assert response.status_code == 403
     assert "does not allow" in response.text or "metrics" in response.text

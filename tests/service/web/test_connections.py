@@ -352,6 +352,8 @@ MONITORING = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metr
         ("/tasks?/livez", None, 503),
         ("/mora/livez", None, 503),
         ("/v2/models/livez", None, 503),
+        ("/v1/embeddings", None, 503),
+        ("/mora/v1/embeddings", "/mora", 503),
     ],
 )
 @pytest.mark.parametrize("others", [b"", b"GET /livez HTTP/1.1\r\nHost: ", PARTIAL], ids=["idle", "head", "body"])
@@ -368,7 +370,8 @@ def test_beyond_the_limit_only_monitoring_is_answered(target, prefix, status, ot
 
     assert (status_of(wire), crowd.refused) == (status, float(status == 503))
     assert b"connection: close" in wire.sent.lower()
-    assert (b'"error":' in wire.sent) == target.startswith("/v2/models")
+    assert (b'"error":' in wire.sent) == ("/v1/" in target or target.startswith("/v2/models"))
+    assert (b'{"error":{"message":' in wire.sent) == ("/v1/" in target)
     assert wire.has_ended
 
 

@@ -30,7 +30,7 @@ def open_to_shop(shelf, serve, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/classify", "/classify/batch", "/v2/models/fruit/infer", "/tasks", "/livez", "/docs"]
+    "path", ["/classify", "/classify/batch", "/v1/embeddings", "/v2/models/fruit/infer", "/tasks", "/livez", "/docs"]
 )
 @pytest.mark.parametrize("origin", [SHOP, "http://[::1]:3000"])
 def test_a_preflight_request_of_an_allowed_origin_needs_no_key(open_to_shop, path, origin):

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 import service.web.parsing
 from service.api.item import Batch
+from service.api.openai import EmbeddingRequest
 from service.api.requests import ClassifyRequest
 from service.errors import Code, ServiceError
 from service.settings import Settings
@@ -28,19 +29,26 @@ def request(body: bytes) -> Request:
 
 SHORT, LONG = 2**18, 2**18 + 1  # the longest body that is parsed on the event loop, and a longer one
 TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["red"]}
-FORMS = {"item": [ClassifyRequest], "batch": [], "inference": []}  # arguments of the method
+FORMS = {
+    "item": [ClassifyRequest],
+    "batch": [],
+    "inference": [],
+    "inputs": [EmbeddingRequest],
+}  # arguments of the method
 FIELDS = {
     "item": {"text": "red"},
     "batch": {"inputs": [{"text": "red"}], "tasks": ["fruit"]},
     "inference": {"inputs": [TENSOR]},
+    "inputs": {"input": "red"},
 }
 OWN_DEADLINE = {
     "item": {"timeout_ms": 60_000},
     "batch": {"timeout_ms": 60_000},
     "inference": {"parameters": {"timeout": 60_000_000}},
+    "inputs": {"timeout_ms": 60_000},
 }
 THREADS = 4
-PARSERS = {"item": "parse_request", "batch": "parse_batch", "inference": "parse_inference"}
+PARSERS = {"item": "parse_request", "batch": "parse_batch", "inference": "parse_inference", "inputs": "parse_inputs"}
 
 
 def body_of(method: str, size: int = 0, **fields: object) -> bytes:
@@ -90,6 +98,8 @@ def test_a_short_body_is_parsed_on_the_event_loop_and_a_long_one_on_a_thread(
         ("item", {}, 700),
         ("batch", {"timeout_ms": 50_000}, 50_000),
         ("batch", {}, 700),
+        ("inputs", {"timeout_ms": 50_000}, 50_000),
+        ("inputs", {"timeout_ms": None}, 700),
         ("inference", {}, 700),
         ("inference", {"parameters": {"timeout": 50_000_000}}, 50_000),
         ("inference", {"parameters": {"timeout": 0}}, 700),

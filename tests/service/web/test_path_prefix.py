@@ -36,6 +36,7 @@ def test_every_kind_of_path_answers_with_and_without_the_prefix(behind, prefix, 
         assert behind.head(base + path).status_code == 200, path
     assert behind.post(f"{base}/classify", json=ITEM).status_code == 200
     assert "error" in behind.get(f"{base}/v2/models/nothing").json()
+    assert list(behind.get(f"{base}/v1/models").json()) == ["error"]
     assert "error" not in behind.get(f"{base}/nothing").json()
 
 
@@ -72,7 +73,9 @@ def test_another_path_is_not_found(shelf, serve, path):
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-@pytest.mark.parametrize("prefix", ["/v2", "/tasks", "/docs", "/v2/models", "/tasks/fruit", "/classify/x", "/livez"])
+@pytest.mark.parametrize(
+    "prefix", ["/v1", "/v2", "/tasks", "/docs", "/v2/models", "/tasks/fruit", "/classify/x", "/livez"]
+)
 def test_a_prefix_that_could_be_a_path_of_the_service_is_an_error(shelf, prefix):
     with pytest.raises(ValueError, match=r"MORA_ROOT_PATH\): /\w+ is a path of the service; choose another prefix"):
         create_app(Settings(store=shelf.store.root, root_path=prefix))

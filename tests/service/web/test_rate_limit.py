@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from service.errors import ServiceError
 from service.web.monitoring_paths import MONITORING_PATHS
 from service.web.rate_limit import RateLimit
+from tests.support.problem_code import code_of
 
 
 class Clock:
@@ -131,6 +132,8 @@ BATCHES = {
     "inputs": ("/classify/batch", {"tasks": ["fruit"], "inputs": [{"text": "red"}] * 4}),
     "inputs times tasks": ("/classify/batch", {"tasks": ["fruit", "tags"], "inputs": [{"text": "red"}] * 2}),
     "inputs of which some fail": ("/classify/batch", {"tasks": ["fruit", "no"], "inputs": [{"text": "red"}, {}]}),
+    "inputs to moderate": ("/v1/moderations", {"model": "fruit", "input": ["red"] * 4}),
+    "inputs to encode": ("/v1/embeddings", {"model": "tags", "input": ["red"] * 4}),
     "tensors": (
         "/v2/models/fruit/infer",
         {"inputs": [{"name": "text", "shape": [4], "datatype": "BYTES", "data": ["red"] * 4}]},
@@ -153,7 +156,10 @@ def test_a_batch_takes_a_token_for_each_cell(both_tasks, serve, name):
     assert [client.post(path, json=body).status_code for _ in range(4)] == [200, 200, 429, 429]
     refused = client.post(path, json=body)
 
-    assert (refused.json()["code"], refused.headers["Retry-After"]) == ("rate_limited", "200")  # 2 of 4 tokens are left
+    assert (code_of(refused.json()), refused.headers["Retry-After"]) == (
+        "rate_limited",
+        "200",
+    )  # 2 of 4 tokens are left
     assert [client.get("/tasks").status_code for _ in range(3)] == [200, 200, 429]
 
 

@@ -20,17 +20,32 @@ import generated  # noqa: E402
 for module in pkgutil.walk_packages(generated.__path__, "generated."):
     importlib.import_module(module.name)
 
-from generated.api.default import batch, classify, embed, infer, readyz, task, versions  # noqa: E402
+from generated.api.default import (  # noqa: E402
+    batch,
+    classify,
+    embed,
+    embeddings,
+    infer,
+    moderations,
+    readyz,
+    task,
+    versions,
+)
 from generated.models import (  # noqa: E402
     BatchRequest,
     ClassifyForm,
     ClassifyRequest,
+    EmbeddingRequest,
     EmbedForm,
     EmbedRequest,
+    ImagePart,
+    ImageUrl,
     InferenceRequest,
     Input,
     InputTensor,
     InputTensorName,
+    ModerationRequest,
+    TextPart,
 )
 from generated.types import File  # noqa: E402
 
@@ -48,6 +63,7 @@ def tensor(text: str) -> InferenceRequest:
     return InferenceRequest([InputTensor(name=InputTensorName.TEXT, shape=[1], datatype="BYTES", data=[text])])
 
 
+image_part = ImagePart("image_url", ImageUrl(f"data:image/png;base64,{encoded}"))
 answers = {
     "picture": classify.sync(client=client, body=ClassifyRequest(task="fruit", image=encoded)),
     "text": classify.sync(client=client, body=ClassifyRequest(task="fruit", text="a red apple")),
@@ -57,6 +73,13 @@ answers = {
     "embedded text": embed.sync(client=client, body=EmbedRequest(task="fruit", text="red")),
     "batch": batch.sync(
         client=client, body=BatchRequest(inputs=[Input(text="red"), Input(image="?")], tasks=["fruit"])
+    ),
+    "moderation": moderations.sync(
+        client=client, body=ModerationRequest(model="fruit", input_=[TextPart("text", "red"), image_part])
+    ),
+    "embedding": embeddings.sync(client=client, body=EmbeddingRequest(model="fruit", input_=["red", "green"])),
+    "unknown model of OpenAI's API": moderations.sync(
+        client=client, body=ModerationRequest(model="nothing", input_="red")
     ),
     "details": task.sync("fruit", client=client),
     "versions": versions.sync("fruit", client=client),

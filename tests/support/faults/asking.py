@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from tests.support.problem_code import code_of
 from tests.support.tiny import PICTURE
 
 HANG_SECONDS = 60
@@ -41,8 +42,8 @@ class Reply:
 
     @property
     def code(self) -> str | None:
-        """Of the problem; None of an answer."""
-        return self.json.get("code")
+        """Of the problem, in OpenAI's form or the usual one; None of an answer."""
+        return code_of(self.json)
 
 
 class Client:

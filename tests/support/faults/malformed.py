@@ -59,6 +59,11 @@ SEEDS = (
         b"/classify/batch",
         {"inputs": [{"text": "red"}, {"image": _ENCODED}, {"text": 1}], "tasks": ["fruit", "tags", "x"]},
     ),
+    _json(b"/v1/moderations", {"input": ["a red apple", "green"], "model": "tags"}),
+    _json(
+        b"/v1/embeddings",
+        {"input": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_ENCODED}"}}], "model": "fruit"},
+    ),
     _get(b"/tasks"),
     _get(b"/tasks/fruit"),
     _get(b"/livez"),

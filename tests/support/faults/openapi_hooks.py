@@ -20,7 +20,7 @@ def map_body(context: object, body: Any) -> Any:
         body = {**body, "timeout_ms": _MILLISECONDS + int(body["timeout_ms"])}
     if not isinstance(body, dict) or len(str(body)) % 4 == 0:
         return body
-    changed = {"task": "fruit"} if isinstance(body.get("task"), str) else {}
+    changed: dict[str, object] = {name: "fruit" for name in ("task", "model") if isinstance(body.get(name), str)}
     if isinstance(body.get("tasks"), list):
         changed = {"tasks": ["fruit", "tags"]}
     if isinstance(body.get("image"), str):

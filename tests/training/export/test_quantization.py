@@ -1,4 +1,7 @@
-"""int8 and fp16 graphs are really that, keep the fp32 graphs' contract, and are the same every time."""
+"""int8 and fp16 graphs are really that, keep the fp32 graphs' contract, and are the same every time.
+
+Covers training.export.graph_bytes.
+"""
 
 from __future__ import annotations
 
