@@ -27,11 +27,13 @@ def has_openvino() -> bool:
 def openvino_session(
     graph: bytes, options: onnxruntime.SessionOptions, precision: Precision, threads: int
 ) -> onnxruntime.InferenceSession:
-    """An fp32 graph that OpenVINO computes in this precision. Raises as `openvino_options`, and errors of the graph."""
+    """A graph that OpenVINO computes in this precision. Raises as `openvino_options`, and the errors of the graph.
+
+    At bf16 the graph is an fp32 one, and its inputs that are weights take bf16 (`model_store.bf16_weights`).
+    """
     openvino_options(options, precision, threads)
     if precision is Precision.BF16:
-        # OpenVINO would keep the fp32 weights beside two copies in bf16.
-        from model_store.bf16_weights import with_bf16_weights
+        from model_store.bf16_weights import with_bf16_weights  # else OpenVINO would keep the fp32 weights, too
 
         graph = with_bf16_weights(graph)
     return onnxruntime.InferenceSession(graph, options)
