@@ -102,7 +102,7 @@ screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chr
 
 lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.txt: what an image is made of, with hashes
 	$(call write_lock,cpu,pyproject.toml --extra cpu --extra openvino --extra otel)
-	@sed -i "s/^onnxruntime-ep-openvino==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # no other wheels
+	@sed -Ei "s/^(ml-dtypes|onnx|onnxruntime-ep-openvino)==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # only there
 	$(call write_lock,gpu,pyproject.toml --extra gpu --extra otel)
 	@printf 'cyclonedx-bom\nhatchling\n' | $(call write_lock,build,-)
 

@@ -28,7 +28,8 @@ RUN rm -r model_store/blobs model_store/tasks \
     && /opt/mora/bin/pip uninstall --yes pip setuptools \
     && /opt/build/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \
     && find /opt/mora/lib -path '*/numpy/*' -name tests -type d -prune -exec rm -rf {} + \
-    && rm -f /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/libopenvino_intel_gpu_plugin.so \
+    && rm -rf /opt/mora/lib/python3*/site-packages/onnx/backend \
+        /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/libopenvino_intel_gpu_plugin.so \
         /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/libopenvino_intel_npu_plugin.so \
         /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/cache.json \
     && python3 -m compileall -q /opt/mora/lib

@@ -16,11 +16,27 @@ from model_store.manifest import Precision
 from model_store.processor import has_amx
 
 PACKAGE = "onnxruntime-ep-openvino"
+_MODULES = ("onnxruntime_ep_openvino", "onnx")  # of the extra `openvino`
 
 
 def has_openvino() -> bool:
-    """Whether the package is installed. Only a run shows whether it works on this machine."""
-    return importlib.util.find_spec(PACKAGE.replace("-", "_")) is not None
+    """Whether the extra is installed. Only a run shows whether it works on this machine."""
+    return all(importlib.util.find_spec(name) is not None for name in _MODULES)
+
+
+def openvino_session(
+    graph: bytes, options: onnxruntime.SessionOptions, precision: Precision, threads: int
+) -> onnxruntime.InferenceSession:
+    """A graph that OpenVINO computes in this precision. Raises as `openvino_options`, and the errors of the graph.
+
+    At bf16 the graph is an fp32 one, and its inputs that are weights take bf16 (`model_store.bf16_weights`).
+    """
+    openvino_options(options, precision, threads)
+    if precision is Precision.BF16:
+        from model_store.bf16_weights import with_bf16_weights  # else OpenVINO would keep the fp32 weights, too
+
+        graph = with_bf16_weights(graph)
+    return onnxruntime.InferenceSession(graph, options)
 
 
 def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, threads: int) -> None:

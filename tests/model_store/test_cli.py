@@ -337,6 +337,23 @@ def test_sizes_have_a_readable_unit(count, shown):
     assert size(count) == shown
 
 
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [({}, "-"), ({"text_weights": 12_000}, "12.0 kB"), ({"image_weights": 8_000, "text_weights": 12_500}, "20.5 kB")],
+)
+def test_show_adds_up_the_weights_of_the_tails(store, draft, run, sizes, shown):
+    manifest, blobs = draft()
+    fp32 = manifest.graphs[Precision.FP32]
+    weights = {name: name[:1].encode() * count for name, count in sizes.items()}
+    own = fp32.model_copy(update={name: blob_of(data) for name, data in weights.items()})
+    more = {blob_of(data).sha256: data for data in weights.values()}
+    publish(store, manifest.model_copy(update={"graphs": {Precision.FP32: own}}), blobs | more)
+
+    (row,) = [line for line in run("show", "fruit").stdout.splitlines() if "│ fp32" in line]
+
+    assert [cell.strip() for cell in row.split("│")][6] == shown
+
+
 def test_list_and_show_count_every_precision(store, draft, run):
     manifest, blobs = draft()
     fp32 = manifest.graphs[Precision.FP32]
