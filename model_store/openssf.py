@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from model_store.errors import StoreError
 from model_store.manifest import Manifest
 from model_store.publishing import attach
+from model_store.signing import read_private_key
 from model_store.store import OPENSSF_SIGNATURE, Store
 
 if TYPE_CHECKING:
@@ -63,12 +63,6 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
 
 
 def _check_key(path: Path) -> None:
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except TypeError as error:  # it needs a password
-        cure = f"`openssl ec -in {path} -out KEY` writes it without a password"
-        raise StoreError(f"{path} is encrypted; {cure}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} holds no private key in PEM; {_MAKE_KEY}") from error
+    key = read_private_key(path, _MAKE_KEY, program="ec")
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise StoreError(f"{path} holds a key that is not on P-256, P-384 or P-521; {_MAKE_KEY}")

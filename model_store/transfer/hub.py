@@ -19,7 +19,7 @@ from model_store.transfer.remote import (
     TransferError,
     UnreachableError,
 )
-from model_store.transfer.steady import whole
+from model_store.transfer.steady import from_byte, whole
 from model_store.transfer.store_layout import blob_name, live_version, new_files, one_task
 
 if TYPE_CHECKING:
@@ -63,12 +63,8 @@ class Hub:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
             with self._answer("GET", self._url(blob_name(blob)), headers=headers) as response:
-                # A server that ignores `Range` sends the blob from its start.
                 skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else offset
-                for piece in response.iter_raw():
-                    if skipped < len(piece):
-                        yield piece[skipped:]
-                    skipped = max(0, skipped - len(piece))
+                yield from from_byte(skipped, response.iter_raw())
         except FileNotFoundError:
             raise TransferError(f"{self.name} lacks blob {blob.sha256} of the version; push it again") from None
 

@@ -20,7 +20,7 @@ from model_store.transfer.http_answers import pieces_of, read_all
 from model_store.transfer.registry_connection import Body, RegistryConnection
 from model_store.transfer.registry_reference import RegistryReference
 from model_store.transfer.remote import Advance, SignedManifest, TransferError
-from model_store.transfer.steady import whole
+from model_store.transfer.steady import from_byte, whole
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.mora-serve.version.v1"
@@ -99,13 +99,9 @@ class Registry:
         if response.status == HTTPStatus.NOT_FOUND:
             response.close()
             raise TransferError(f"{self.name} lacks blob {blob.sha256} of the version; push the version again")
-        # A registry that ignores `Range` sends the blob from its start.
         skipped = 0 if response.status == HTTPStatus.PARTIAL_CONTENT else offset
         try:
-            for piece in pieces_of(response, self.name):
-                if skipped < len(piece):
-                    yield piece[skipped:]
-                skipped = max(0, skipped - len(piece))
+            yield from from_byte(skipped, pieces_of(response, self.name))
         finally:
             response.close()
 

@@ -1,4 +1,4 @@
-"""Content that arrives too slowly to ever end."""
+"""Content as it arrives: not too slowly, not too much, and from where it is wanted."""
 
 from __future__ import annotations
 
@@ -30,3 +30,11 @@ def whole(pieces: Iterator[bytes], max_bytes: int, name: str) -> bytes:
         if len(content) > max_bytes:
             raise TransferError(f"{name} has more than {max_bytes:,} bytes; correct the target")
     return content
+
+
+def from_byte(skipped: int, pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
+    """The pieces without so many bytes at their start: a server that ignores `Range` sends a blob from its start."""
+    for piece in pieces:
+        if skipped < len(piece):
+            yield piece[skipped:]
+        skipped = max(0, skipped - len(piece))

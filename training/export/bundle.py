@@ -92,7 +92,9 @@ def export_task(
     blobs, config = Blobs(), trained.config
     shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
     golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
-    known_trunks = known_int8_trunks(store, config.task, files) if store is not None else {}
+    known_trunks: GraphFiles = {}
+    if store is not None and Precision.INT8 in config.export.precisions:
+        known_trunks = known_int8_trunks(store, config.task, files)
     checker = PrecisionChecker(trained, files, absent, data, golden, known_trunks)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
     graphs = {Precision.FP32: _graphs(published, blobs, max_logit_error=parity.error)}

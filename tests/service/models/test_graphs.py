@@ -8,8 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from model_store.openvino import has_openvino
-from model_store.processor import has_amx
+from model_store import openvino
 from service.models.execution import Execution, Runtime
 from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Graph, few_sizes, has_cuda, on_host
 from service.models.loading import Loader
@@ -87,7 +86,7 @@ def test_sizes_are_few_and_at_most_half_as_large_again():
     assert all(number <= size < 1.5 * number for number, size in enumerate(sizes, start=1))
 
 
-@pytest.mark.skipif(not (has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+@pytest.mark.skipif(not openvino.is_fast(), reason="needs AMX and the extra openvino")
 @pytest.mark.parametrize("rows", [1, 2, 5, 7])
 @pytest.mark.parametrize("length", [2, 5, 7])
 def test_openvino_gives_the_outputs_of_the_inputs_alone(shelf, rows, length):

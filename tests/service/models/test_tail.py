@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from model_store import Precision
-from model_store.openvino import has_openvino
-from model_store.processor import has_amx
+from model_store import Precision, openvino
 from service.models.execution import Execution, Runtime
 from service.models.graphs import CONTRACTS, Graph, Port
 from service.models.tail import Tail, Weights
 
-OPENVINO = pytest.mark.skipif(not (has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+OPENVINO = pytest.mark.skipif(not openvino.is_fast(), reason="needs AMX and the extra openvino")
 EXECUTIONS = [
     Execution(),
     pytest.param(Execution(Runtime.OPENVINO), marks=OPENVINO),
