@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import time
 from typing import cast
 from urllib.parse import unquote
@@ -34,6 +35,7 @@ KEPT_SECONDS = 75  # between requests; longer than proxies and clients keep a co
 _CROWDED, _KEPT_IF_CROWDED_SECONDS = 0.75, 5.0  # the share of the limit from which connections are kept less long
 _SCRAPERS = 16  # connections of the metrics port whose requests are all read
 METRICS_CONNECTIONS = 256  # of the metrics port, with the spare ones
+_SEND_BUFFER_BYTES = 64 * 1024  # in the kernel; by itself it copies megabytes for a client that does not read
 BACKLOG = 2048  # connections that the kernel keeps while the process stands still, and that then come at once
 
 
@@ -145,6 +147,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", AnswerTransport(transport, self._may_still_send)))
+        if (opened := transport.get_extra_info("socket")) is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self.app = self._with_body_errors(self.app)
         self._headers_since: float | None = time.monotonic()
         self._body_since: float | None = None
