@@ -43,7 +43,7 @@ RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/bin/pip* /u
 COPY --from=build /opt/mora /opt/mora
 COPY --chown=10001:10001 model_store/blobs /store/blobs
 COPY --chown=10001:10001 model_store/tasks /store/tasks
-RUN chown 10001:10001 /store
+RUN mkdir /pulled && chown 10001:10001 /store /pulled
 
 FROM scratch
 COPY --from=runtime / /
@@ -61,6 +61,7 @@ ENV PATH=/opt/mora/bin:/usr/local/bin:/usr/bin:/bin \
     MORA_HOST=0.0.0.0 \
     MORA_ALLOWED_HOSTS=* \
     MORA_STORE=/store \
+    MORA_STORE_CACHE=/pulled \
     MORA_LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000

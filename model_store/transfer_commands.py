@@ -50,7 +50,7 @@ def push(
         raise typer.BadParameter(problem, param_hint="TASK[@VERSION]")
     task, number = match.groups()
     opened = open_store(store)
-    with closing(open_remote(target, plain_http=plain_http)) as remote, _shown() as count:
+    with closing(open_remote(target, plain_http=plain_http)) as remote, shown_transfer() as count:
         manifest = push_version(opened, task, None if number is None else int(number), remote, count)
     typer.echo(f"{task}: {target} points to version {manifest.version} ({size(count.moved_bytes)} sent)")
 
@@ -68,7 +68,7 @@ def pull(
     killed is resumed.
     """
     trusted = read_trusted_keys(trusted_keys)
-    with _shown() as count:
+    with shown_transfer() as count:
         manifest = pull_version(target, store, activate=activate, trusted=trusted, plain_http=plain_http, count=count)
     task, version = manifest.task, manifest.version
     line = f"{task}: version {version} is in {store} ({size(count.moved_bytes)} fetched)"
@@ -98,10 +98,10 @@ def _log(line: str) -> None:
 
 
 @contextmanager
-def _shown() -> Iterator[TransferBar]:
-    """A bar on the terminal, and an end at once on Ctrl-C."""
+def shown_transfer(status: int | None = None) -> Iterator[TransferBar]:
+    """A bar on the terminal, and an end at once on Ctrl-C, with this exit status or that of the signal."""
     count = TransferBar(Console(stderr=True))
-    with _ends_at_once(None), count.bar:
+    with _ends_at_once(status), count.bar:
         yield count
 
 

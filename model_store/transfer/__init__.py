@@ -7,7 +7,7 @@ The room imports the store and what is below it. It imports the libraries of buc
 
 from model_store.transfer.following import Follower
 from model_store.transfer.progress import TransferBar, TransferCount
-from model_store.transfer.pulling import pull
+from model_store.transfer.pulling import pinned, pull
 from model_store.transfer.pushing import push
 from model_store.transfer.remote import Remote, TransferError, UnreachableError
 from model_store.transfer.target import open_remote
@@ -20,6 +20,7 @@ __all__ = [
     "TransferError",
     "UnreachableError",
     "open_remote",
+    "pinned",
     "pull",
     "push",
 ]

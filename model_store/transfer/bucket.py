@@ -53,6 +53,10 @@ class Bucket:
         task = task or one_task(self.name, self._tasks())
         return None if task is None else live_version(self.name, task, self._read)
 
+    def pinned(self) -> str:
+        """The target: `live` of a bucket may change."""
+        return self.name
+
     def has(self, blob: Blob) -> bool:
         """Whether the bucket has an object of the blob's name and size."""
         from obstore import head

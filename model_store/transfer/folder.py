@@ -40,6 +40,10 @@ class Folder:
             content, self._store.signature(task, version), self._store.openssf_signature(task, version)
         )
 
+    def pinned(self) -> str:
+        """The target: `live` of a folder may change."""
+        return self.name
+
     def has(self, blob: Blob) -> bool:
         """Whether the store has a blob, undamaged."""
         return self._store.holds(blob)

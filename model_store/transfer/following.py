@@ -24,10 +24,13 @@ class Follower:
     task that is withdrawn when the follower starts stays so, if the store has the version already.
     """
 
-    def __init__(self, remote: Remote, store: Store, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, remote: Remote, store: Store, log: Callable[[str], None], count: TransferCount | None = None
+    ) -> None:
         self._remote = remote
         self._store = store
         self._log = log
+        self._count = count or TransferCount()
         self._task = remote.task
         self._seen: SignedManifest | None = None
 
@@ -56,7 +59,7 @@ class Follower:
         manifest = check_version(self._remote, self._store, signed, self._task)
         task, version = manifest.task, manifest.version
         was_here = publishing.is_known(self._store, manifest, signed.content)
-        fetch_version(self._remote, self._store, signed, manifest, TransferCount())
+        fetch_version(self._remote, self._store, signed, manifest, self._count)
         if self._seen is not None and self._seen.content == signed.content:
             self._log(f"{task}: version {version} is as before, with another signature")
         elif self._seen is None and was_here and self._store.is_withdrawn(task):

@@ -49,6 +49,10 @@ class Hub:
         task = task or one_task(self.name, self._tasks())
         return None if task is None else live_version(self.name, task, self._read)
 
+    def pinned(self) -> str:
+        """The target: `live` of a repository may change."""
+        return self.name
+
     def has(self, blob: Blob) -> bool:
         """Whether the repository has a file of the blob's name and size."""
         try:

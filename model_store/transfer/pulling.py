@@ -56,6 +56,15 @@ def pull(
     return manifest
 
 
+def pinned(target: str, *, plain_http: bool = False) -> str:
+    """A target that always names the version that this one points to now, if its place has such names: a registry has.
+
+    Raises TransferError.
+    """
+    with closing(open_remote(target, plain_http=plain_http)) as remote:
+        return remote.pinned()
+
+
 def current_version(remote: Remote, task: str | None) -> SignedManifest:
     """The version that a remote points to. Raises NotFoundError if there is none."""
     signed = remote.current(task)

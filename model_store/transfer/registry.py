@@ -73,17 +73,19 @@ class Registry:
 
     def current(self, task: str | None) -> SignedManifest | None:
         """The version that the tag points to; None if there is no such tag."""
-        response = self._connection.request(
-            "GET", f"manifests/{self._reference.tag}", headers={"Accept": IMAGE_MANIFEST}
-        )
-        content = read_all(response, MAX_MANIFEST_BYTES, self.name)
-        if response.status == HTTPStatus.NOT_FOUND:
+        content = self._image_manifest()
+        if content is None:
             return None
-        if self._reference.is_digest and f"sha256:{hashlib.sha256(content).hexdigest()}" != self._reference.tag:
-            raise TransferError(f"{self.name} has another digest than it was asked for; see the log of the registry")
         if self._last is None or self._last[0] != content:
             self._last = content, self._version(content)
         return self._last[1]
+
+    def pinned(self) -> str:
+        """The target with the digest in place of the tag; as it is if there is no such tag."""
+        content = self._image_manifest()
+        if content is None:
+            return self.name
+        return f"oci://{self._reference.host}/{self._reference.repository}@{_digest(content)}"
 
     def has(self, blob: Blob) -> bool:
         """Whether the repository has a blob."""
@@ -153,6 +155,17 @@ class Registry:
         """Close the idle connections."""
         self._connection.close()
 
+    def _image_manifest(self) -> bytes | None:
+        response = self._connection.request(
+            "GET", f"manifests/{self._reference.tag}", headers={"Accept": IMAGE_MANIFEST}
+        )
+        content = read_all(response, MAX_MANIFEST_BYTES, self.name)
+        if response.status == HTTPStatus.NOT_FOUND:
+            return None
+        if self._reference.is_digest and _digest(content) != self._reference.tag:
+            raise TransferError(f"{self.name} has another digest than it was asked for; see the log of the registry")
+        return content
+
     def _version(self, content: bytes) -> SignedManifest:
         try:
             layers = ImageManifest.model_validate_json(content).layers
@@ -176,6 +189,10 @@ class Registry:
         if blob_of(content or b" ") != blob:
             raise TransferError(f"{self.name} sent other bytes than blob {blob.sha256} has; push the version again")
         return content
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 class _Counted:

@@ -45,6 +45,10 @@ class Remote(Protocol):
         """
         ...
 
+    def pinned(self) -> str:
+        """A target that always names the version that this one points to now; this target, if the place has none."""
+        ...
+
     def has(self, blob: Blob) -> bool:
         """Whether the place holds a blob of this digest and size."""
         ...
