@@ -27,7 +27,7 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock rules sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock rules sbom release
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,10 @@ rules: ## Write docker/kubernetes/rules.yaml, the rules of docker/prometheus/rul
 sbom: $(EVERYTHING) ## Write build/sbom.json: what an environment has, as CycloneDX (SBOM_OF=its Python, by default .venv's)
 	@mkdir -p build
 	$(BIN)/cyclonedx-py environment $(SBOM_OF) --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
+release: $(EVERYTHING) ## Write build/release: wheel, sdist, SBOM, and what was built from which commit, signed (KEY=, IMAGE=)
+	$(if $(KEY),,$(error KEY=FILE names the private key that signs; `mora-store keygen FILE` makes one))
+	$(BIN)/python docker/release.py build --key $(KEY) $(if $(IMAGE),--image $(IMAGE))
 
 $(BIN)/python:
 	@for python in python3.13 python3.12 python3.11 python3; do \
