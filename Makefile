@@ -27,7 +27,7 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock rules sbom
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock rules sbom release
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,7 @@ setup-browser: $(EVERYTHING) ## Install Chromium (Debian, Ubuntu; as root), whic
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py
 
-test: $(EVERYTHING) ## Run the tests, without planted faults
+test: $(EVERYTHING) build/clients/s3 ## Run the tests, without planted faults
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3
 
 faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours
@@ -102,7 +102,7 @@ screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chr
 
 lock: $(EVERYTHING) ## Write docker/requirements-cpu.txt, -gpu.txt and -build.txt: what an image is made of, with hashes
 	$(call write_lock,cpu,pyproject.toml --extra cpu --extra openvino --extra otel)
-	@sed -i "s/^onnxruntime-ep-openvino==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # no other wheels
+	@sed -Ei "s/^(ml-dtypes|onnx|onnxruntime-ep-openvino)==[^ ]*/& ; platform_machine == 'x86_64'/" docker/requirements-cpu.txt  # only there
 	$(call write_lock,gpu,pyproject.toml --extra gpu --extra otel)
 	@printf 'cyclonedx-bom\nhatchling\n' | $(call write_lock,build,-)
 
@@ -115,6 +115,10 @@ rules: ## Write docker/kubernetes/rules.yaml, the rules of docker/prometheus/rul
 sbom: $(EVERYTHING) ## Write build/sbom.json: what an environment has, as CycloneDX (SBOM_OF=its Python, by default .venv's)
 	@mkdir -p build
 	$(BIN)/cyclonedx-py environment $(SBOM_OF) --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
+release: $(EVERYTHING) ## Write build/release: wheel, sdist, SBOM, and what was built from which commit, signed (KEY=, IMAGE=)
+	$(if $(KEY),,$(error KEY=FILE names the private key that signs; `mora-store keygen FILE` makes one))
+	$(BIN)/python docker/release.py build --key $(KEY) $(if $(IMAGE),--image $(IMAGE))
 
 $(BIN)/python:
 	@for python in python3.13 python3.12 python3.11 python3; do \

@@ -28,13 +28,14 @@ from numpy.typing import NDArray
 from benchmarks.load import percentile
 from benchmarks.mix import Item, read_mix
 from model_store import Pattern, Store
-from model_store.openvino import openvino_options
+from model_store.openvino import openvino_session
 from service.api.item import Item as ServedItem
 from service.models.execution import Execution, Runtime
 from service.models.graphs import providers
 from service.models.loaded_model import Model
 from service.models.loading import Loader, executions_here
 from service.models.preparation import Prepared
+from service.models.tail import Weights
 from service.settings import Settings
 
 
@@ -43,16 +44,20 @@ class Bare:
 
     def __init__(self, store: Store, task: str, version: int, execution: Execution, threads: int) -> None:
         graphs = store.manifest(task, version).graphs[execution.precision]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        provided = {"providers": providers()}
-        if execution.runtime is Runtime.OPENVINO:
-            openvino_options(options, execution.precision, threads)
-            provided = {}
-        self._sessions = {
-            name: onnxruntime.InferenceSession(store.read(getattr(graphs, name)), options, **provided)
-            for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")
+
+        def opened(name: str) -> onnxruntime.InferenceSession:
+            graph, options = store.read(getattr(graphs, name)), onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            if execution.runtime is Runtime.OPENVINO:
+                return openvino_session(graph, options, execution.precision, threads)
+            return onnxruntime.InferenceSession(graph, options, providers=providers())
+
+        self._sessions = {name: opened(name) for name in ("image_trunk", "image_tail", "text_trunk", "text_tail")}
+        self._weights = {
+            f"{tower}_tail": Weights(store.read(blob), execution)
+            for tower, blob in (("image", graphs.image_weights), ("text", graphs.text_weights))
+            if blob is not None
         }
 
     def run(self, prepared: Prepared) -> None:
@@ -64,7 +69,11 @@ class Bare:
             self._run("text_tail", text_hidden=hidden, last_token=tokens.last_token)
 
     def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]
+        session, weights = self._sessions[graph], self._weights.get(graph)
+        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in inputs.items()}
+        if weights is not None:
+            values |= {port.name: value for port, value in zip(weights.ports, weights.values, strict=True)}
+        return session.run_with_ort_values(None, values)[0].numpy()  # type: ignore[no-any-return]
 
 
 def per_second(jobs: Sequence[Callable[[], None]], workers: int, seconds: float) -> float:

@@ -28,7 +28,8 @@ RUN rm -r model_store/blobs model_store/tasks \
     && /opt/mora/bin/pip uninstall --yes pip setuptools \
     && /opt/build/bin/cyclonedx-py environment --output-reproducible -o /opt/mora/sbom.cdx.json /opt/mora/bin/python \
     && find /opt/mora/lib -path '*/numpy/*' -name tests -type d -prune -exec rm -rf {} + \
-    && rm -f /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/libopenvino_intel_gpu_plugin.so \
+    && rm -rf /opt/mora/lib/python3*/site-packages/onnx/backend \
+        /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/libopenvino_intel_gpu_plugin.so \
         /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/libopenvino_intel_npu_plugin.so \
         /opt/mora/lib/python3*/site-packages/onnxruntime_ep_openvino/cache.json \
     && python3 -m compileall -q /opt/mora/lib
@@ -42,7 +43,7 @@ RUN rm -rf /var/cache/* /var/lib/apt /usr/bin/apt* /usr/lib/apt /usr/bin/pip* /u
 COPY --from=build /opt/mora /opt/mora
 COPY --chown=10001:10001 model_store/blobs /store/blobs
 COPY --chown=10001:10001 model_store/tasks /store/tasks
-RUN chown 10001:10001 /store
+RUN mkdir /pulled && chown 10001:10001 /store /pulled
 
 FROM scratch
 COPY --from=runtime / /
@@ -60,6 +61,7 @@ ENV PATH=/opt/mora/bin:/usr/local/bin:/usr/bin:/bin \
     MORA_HOST=0.0.0.0 \
     MORA_ALLOWED_HOSTS=* \
     MORA_STORE=/store \
+    MORA_STORE_CACHE=/pulled \
     MORA_LOG_FORMAT=json
 USER 10001:10001
 EXPOSE 8000

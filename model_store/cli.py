@@ -1,4 +1,4 @@
-"""The command line `mora-store`: show, verify, sign and activate published versions."""
+"""The command line `mora-store`: show, verify, sign, move and activate published versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from model_store.errors import NotFoundError, StoreError
 from model_store.messages import describe_os_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
-from model_store.store import DEFAULT_STORE, Store
+from model_store.store import DEFAULT_STORE, OPENSSF_SIGNATURE, Store
+from model_store.store_options import StoreOption, TrustedOption, open_store
+from model_store.transfer_commands import follow, pull, push
 
 
 class _OneLineErrors(OneLineUsageErrors):
@@ -48,22 +50,9 @@ app = typer.Typer(
     epilog="For example: mora-store list, then mora-store show TASK. To undo a publish: mora-store rollback TASK.",
 )
 
-StoreOption = Annotated[
-    Path,
-    typer.Option("--store", metavar="DIR", show_default=False, help="Folder of the store; by default the shipped one."),
-]
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, as `mora-store list` shows it.")]
 VersionOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Number of a version; by default the live one.")
-]
-TrustedOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--trusted-keys",
-        metavar="FILE",
-        envvar="MORA_TRUSTED_KEYS",
-        help="File of public keys (PEM). A version must be signed with one of them.",
-    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
@@ -71,7 +60,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 @app.command("list")
 def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> None:
     """Show every task with its live version."""
-    opened = _open(store)
+    opened = open_store(store)
     rows = [_task_row(opened, task) for task in opened.tasks()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -103,7 +92,7 @@ def show(
     """
     if as_json and url is not None:
         raise typer.BadParameter("cannot be combined with --json; leave out one of them", param_hint="--url")
-    opened = _open(store)
+    opened = open_store(store)
     manifest, content = opened.read_manifest(task, version)
     if report is not None:
         if manifest.report is None:
@@ -125,7 +114,7 @@ def sbom(task: TaskArgument, version: VersionOption = None, store: StoreOption =
 
     The SBOM is made from the manifest. `mora-store verify` compares the manifest with the files.
     """
-    typer.echo(json.dumps(ml_bom(_open(store).manifest(task, version)), indent=1))
+    typer.echo(json.dumps(ml_bom(open_store(store).manifest(task, version)), indent=1))
 
 
 @app.command()
@@ -141,7 +130,7 @@ def card(
 
     The card contains the training configuration with its paths. Read the card before you share it.
     """
-    content = model_card(_open(store).manifest(task, version))
+    content = model_card(open_store(store).manifest(task, version))
     if output is None:
         typer.echo(content, nl=False)
     else:
@@ -164,7 +153,7 @@ def verify(
     """
     if version is not None and task is None:
         raise typer.BadParameter("needs TASK", param_hint="--version")
-    opened = _open(store, trusted_keys)
+    opened = open_store(store, trusted_keys)
     results: list[bool] = []
     for name in [task] if task is not None else opened.tasks():
         results += [_is_good(opened, name, number) for number in ([version] if version else opened.versions(name))]
@@ -184,14 +173,14 @@ def activate(
     trusted_keys: TrustedOption = None,
 ) -> None:
     """Verify VERSION, then make it live. Running services switch when they next check the store."""
-    manifest = publishing.activate(_open(store, trusted_keys), task, version)
+    manifest = publishing.activate(open_store(store, trusted_keys), task, version)
     typer.echo(f"{task}: version {manifest.version} is live")
 
 
 @app.command()
 def rollback(task: TaskArgument, store: StoreOption = DEFAULT_STORE, trusted_keys: TrustedOption = None) -> None:
     """Verify the version before the live one, then make it live again. Each rollback goes back one version further."""
-    manifest = publishing.rollback(_open(store, trusted_keys), task)
+    manifest = publishing.rollback(open_store(store, trusted_keys), task)
     typer.echo(f"{task}: version {manifest.version} is live again")
 
 
@@ -201,14 +190,18 @@ def seed(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Copy the live version of every task of SOURCE that the store lacks. A task that the store has stays as it is."""
-    for task, version in publishing.seed(Store(store), _open(source)).items():
+    for task, version in publishing.seed(Store(store), open_store(source)).items():
         typer.echo(f"{task}: " + ("is in the store already" if version is None else f"version {version} is live"))
+
+
+for command in (push, pull, follow):
+    app.command()(command)
 
 
 @app.command()
 def withdraw(task: TaskArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """End the answers for TASK (404 `unknown_task`) without a restart, until `activate`. No file is removed."""
-    version = publishing.withdraw(_open(store), task)
+    version = publishing.withdraw(open_store(store), task)
     cure = f"`mora-store activate {task} {version} --store {store}` undoes this"
     typer.echo(f"{task}: withdrawn; services stop answering when they next check the store. {cure}")
 
@@ -247,32 +240,28 @@ def sign(
     `model.sig` beside `manifest.sig`. The command `model_signing` verifies it; services do not read it.
     """
     if openssf:
-        from model_store.openssf import SIGNATURE, sign_openssf
+        from model_store.openssf import sign_openssf
 
-        manifest = sign_openssf(_open(store), task, version, key)
-        typer.echo(f"{task}: version {manifest.version} is signed; wrote tasks/{task}/{manifest.version}/{SIGNATURE}")
+        manifest = sign_openssf(open_store(store), task, version, key)
+        typer.echo(
+            f"{task}: version {manifest.version} is signed; wrote tasks/{task}/{manifest.version}/{OPENSSF_SIGNATURE}"
+        )
         return
     signing_key = read_signing_key(key)
-    manifest = publishing.sign(_open(store), task, version, signing_key)
+    manifest = publishing.sign(open_store(store), task, version, signing_key)
     typer.echo(f"{task}: version {manifest.version} is signed by {fingerprint(signing_key.public_key())}")
 
 
 @app.command()
 def gc(store: StoreOption = DEFAULT_STORE) -> None:
-    """Remove files that no version needs, and unfinished files of interrupted publishers.
+    """Remove files that no version needs, and unfinished files of interrupted publishers and transfers.
 
     Versions are never removed. To remove one, delete its folder under tasks/, then run this command.
     """
-    removed = publishing.collect_garbage(_open(store))
+    removed = publishing.collect_garbage(open_store(store))
     for path, count in removed.items():
         typer.echo(f"removed {path.relative_to(store)} ({size(count)})")
     typer.echo(f"{len(removed)} removed, {sum(removed.values())} bytes freed")
-
-
-def _open(root: Path, trusted_keys: Path | None = None) -> Store:
-    if not root.is_dir():
-        raise NotFoundError(f"no model store at {root}: it is not a folder; name the folder of a store with --store")
-    return Store(root, read_trusted_keys(trusted_keys))
 
 
 def _signed_by(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:

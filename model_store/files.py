@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from model_store.errors import CorruptError
@@ -36,6 +37,12 @@ def read_beneath(root: Path, relative: str, max_bytes: int) -> bytes:
     """
     with _opened_beneath(root, relative, max_bytes) as (handle, status), os.fdopen(os.dup(handle), "rb") as file:
         return file.read(status.st_size + 1)  # not `max_bytes`: a manifest may name any size
+
+
+def open_beneath(root: Path, relative: str, max_bytes: int) -> BufferedReader:
+    """A regular file below `root`, open for reading. Raises as `read_beneath`."""
+    with _opened_beneath(root, relative, max_bytes) as (handle, _):
+        return os.fdopen(os.dup(handle), "rb")
 
 
 def stat_beneath(root: Path, relative: str, max_bytes: int) -> os.stat_result:

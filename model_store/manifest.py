@@ -143,6 +143,9 @@ class PrecisionEffect(_Frozen):
 class Graphs(_Frozen):
     """The four ONNX graphs of one precision, and their errors as measured at export.
 
+    The weights that a task adapts may be inputs of its tails, after the others. Tasks on one backbone then have the
+    same tails. `image_weights` and `text_weights` are safetensors with the values of these inputs by name.
+
     `max_logit_error` is the largest difference of a logit. fp32 is compared with PyTorch, other precisions with fp32.
     `metric_change` is the change of the accuracy (multi-label: of the mean F1 of an item's labels) from fp32 to this
     precision. It is in points: -0.5 means that the accuracy fell from 80.0 % to 79.5 %. Versions of schema 1 have the
@@ -153,13 +156,15 @@ class Graphs(_Frozen):
     image_tail: Blob
     text_trunk: Blob
     text_tail: Blob
+    image_weights: Blob | None = None
+    text_weights: Blob | None = None
     max_logit_error: dict[Pattern, LogitError]
     metric_change: dict[Pattern, FiniteFloat] = {}
     effects: dict[Pattern, PrecisionEffect] = {}  # of the patterns that items of the data can have
     fixed_scales: bool = False  # of int8; without, an answer depends on the other inputs of its batch
 
     def blobs(self) -> dict[str, Blob]:
-        """The graphs by name: `image_trunk`, `image_tail`, `text_trunk`, `text_tail`."""
+        """The graphs and the weights by name: `image_trunk`, `image_tail`, `text_trunk`, `text_tail` and others."""
         return {name: value for name, value in self if isinstance(value, Blob)}
 
     def largest_error(self) -> float | None:
@@ -200,8 +205,8 @@ class Provenance(_Frozen):
 class ManifestDraft(_Frozen):
     """A manifest without a version number, which the store assigns.
 
-    Schema 2 adds `test_scores`, `label_sets`, `Graphs.effects` and `Graphs.fixed_scales`. A release that knows only
-    schema 1 refuses it.
+    Schema 2 adds `test_scores` and `label_sets`, and to `Graphs` `effects`, `fixed_scales`, `image_weights` and
+    `text_weights`. A release that knows only schema 1 refuses it.
     """
 
     schema_version: Literal[1, 2] = 2
@@ -277,7 +282,8 @@ class ManifestDraft(_Frozen):
         for precision, graphs in self.graphs.items():
             if precision is Precision.BF16:  # computed from the files of fp32
                 continue
-            files |= {f"{precision}/{name}.onnx": blob for name, blob in graphs.blobs().items()}
+            for name, blob in graphs.blobs().items():
+                files[f"{precision}/{name}.{'safetensors' if name.endswith('weights') else 'onnx'}"] = blob
         for number, example in enumerate(self.golden):
             if example.image is not None:
                 files[f"golden/{number}"] = example.image

@@ -12,17 +12,16 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from model_store.errors import StoreError
 from model_store.manifest import Manifest
 from model_store.publishing import attach
-from model_store.store import Store
+from model_store.signing import read_private_key
+from model_store.store import OPENSSF_SIGNATURE, Store
 
 if TYPE_CHECKING:
     from model_signing.manifest import Manifest as SignedFiles
 
-SIGNATURE = "model.sig"
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 _MAKE_KEY = "`openssl ecparam -name prime256v1 -genkey -noout -out KEY` creates one"
 
@@ -55,21 +54,15 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
         of_version = OfVersion()  # type: ignore[no-untyped-call]
         signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(of_version)
         with TemporaryDirectory() as folder:
-            signature = Path(folder) / SIGNATURE
+            signature = Path(folder) / OPENSSF_SIGNATURE
             signer.sign(store.root, signature)
             return signature.read_bytes()
 
     paths: list[Path] = []
-    return attach(store, task, version, SIGNATURE, made)
+    return attach(store, task, version, OPENSSF_SIGNATURE, made)
 
 
 def _check_key(path: Path) -> None:
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except TypeError as error:  # it needs a password
-        cure = f"`openssl ec -in {path} -out KEY` writes it without a password"
-        raise StoreError(f"{path} is encrypted; {cure}") from error
-    except ValueError as error:
-        raise StoreError(f"{path} holds no private key in PEM; {_MAKE_KEY}") from error
+    key = read_private_key(path, _MAKE_KEY, program="ec")
     if not isinstance(key, EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise StoreError(f"{path} holds a key that is not on P-256, P-384 or P-521; {_MAKE_KEY}")

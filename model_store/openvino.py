@@ -16,11 +16,32 @@ from model_store.manifest import Precision
 from model_store.processor import has_amx
 
 PACKAGE = "onnxruntime-ep-openvino"
+_MODULES = ("onnxruntime_ep_openvino", "onnx")  # of the extra `openvino`
 
 
 def has_openvino() -> bool:
-    """Whether the package is installed. Only a run shows whether it works on this machine."""
-    return importlib.util.find_spec(PACKAGE.replace("-", "_")) is not None
+    """Whether the extra is installed. Only a run shows whether it works on this machine."""
+    return all(importlib.util.find_spec(name) is not None for name in _MODULES)
+
+
+def is_fast() -> bool:
+    """Whether it is installed on a processor with AMX, where it is known to run and multiplies in bf16."""
+    return has_openvino() and has_amx()
+
+
+def openvino_session(
+    graph: bytes, options: onnxruntime.SessionOptions, precision: Precision, threads: int
+) -> onnxruntime.InferenceSession:
+    """A graph that OpenVINO computes in this precision. Raises as `openvino_options`, and the errors of the graph.
+
+    At bf16 the graph is an fp32 one, and its inputs that are weights take bf16 (`model_store.bf16_weights`).
+    """
+    openvino_options(options, precision, threads)
+    if precision is Precision.BF16:
+        from model_store.bf16_weights import with_bf16_weights  # else OpenVINO would keep the fp32 weights, too
+
+        graph = with_bf16_weights(graph)
+    return onnxruntime.InferenceSession(graph, options)
 
 
 def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, threads: int) -> None:
@@ -32,10 +53,9 @@ def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, 
     has_bf16 = "BF16" in device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
     if precision is Precision.FP16 or (precision is Precision.BF16 and not has_bf16):
         raise RuntimeError(f"OpenVINO computes no {precision} on this processor")
+    in_bf16 = precision is Precision.BF16 or (precision is Precision.INT8 and has_amx())
     cpu = {
-        "INFERENCE_PRECISION_HINT": "bf16"
-        if precision is Precision.BF16 or (precision is Precision.INT8 and has_amx())
-        else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if in_bf16 else "f32",
         "INFERENCE_NUM_THREADS": str(threads),
         "PERFORMANCE_HINT": "LATENCY",
         "ENABLE_CPU_PINNING": "NO",  # or the graphs of both towers would be bound to the same cores

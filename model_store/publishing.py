@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_store.errors import CorruptError, NotFoundError, StoreError
-from model_store.files import blob_of, digest_line, sync_directory, write_synced
+from model_store.files import blob_of, exists_beneath, sync_directory, write_synced
+from model_store.incoming import abandoned_files
 from model_store.manifest import Blob, Manifest, ManifestDraft
-from model_store.store import MAX_MANIFEST_BYTES, WITHDRAWN, Store
-
-_SIGNATURE = "manifest.sig"
+from model_store.store import MAX_MANIFEST_BYTES, OPENSSF_SIGNATURE, WITHDRAWN, Store, parse_manifest
+from model_store.writing import SIGNATURE, create_store, folder_of, refuse_symlink, write_version, writing
 
 
 def publish(
@@ -44,22 +42,71 @@ def publish(
         OSError: the disk is full or read-only; the old version stays live.
     """
     draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # validates names before they become paths
-    _create_store(store)
-    with _writing(store) as staging:
+    create_store(store)
+    with writing(store) as staging:
         _add_blobs(store, draft.blobs(), blobs, staging)
-        task_folder = _folder(store, "tasks", draft.task)
+        task_folder = folder_of(store, "tasks", draft.task)
         manifest = draft.model_copy(update={"version": store.newest(draft.task) + 1})
         staged = staging / "version"
         content = manifest.model_dump_json(indent=1).encode()
         if len(content) > MAX_MANIFEST_BYTES:
             cure = "publish fewer labels or golden examples, or a shorter configuration"
             raise StoreError(f"the manifest has {len(content):,} bytes, more than {MAX_MANIFEST_BYTES:,}; {cure}")
-        _write_version(staged, content, None if signing_key is None else signing_key.sign(content))
+        write_version(staged, content, None if signing_key is None else signing_key.sign(content))
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
         if make_live and not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
             _set_live(store, draft.task, manifest.version, staging)
     return manifest
+
+
+def add_version(
+    store: Store, content: bytes, signature: bytes | None, openssf: bytes | None, files: Mapping[str, Path]
+) -> Manifest:
+    """Add a version of another store as it is there: its number, the bytes of its manifest, its signatures.
+
+    `live` stays as it is. If the store has this version already, its damaged blobs are replaced, and it gets
+    the signatures that it lacks. Its `manifest.sig` is replaced only in a store with trusted keys, whose caller has
+    checked the new one.
+
+    Args:
+        content: of `manifest.json`; `signature` of `manifest.sig`, and `openssf` of `model.sig`, if there are any.
+        files: verified and synced files of this file system by SHA-256, for the blobs that the store lacks. They are
+            moved into the store.
+
+    Raises:
+        StoreError: the store has another version of this number, which stays as it is.
+        CorruptError: a blob is neither in `files` nor in the store.
+    """
+    manifest = parse_manifest(content, "manifest.json")
+    create_store(store)
+    with writing(store) as staging:
+        has_version = is_known(store, manifest, content)
+        blobs = folder_of(store, "blobs", "sha256")
+        for sha256, file in files.items():
+            file.replace(blobs / sha256)
+        sync_directory(blobs)
+        store.check(manifest.blobs())
+        task_folder = folder_of(store, "tasks", manifest.task)
+        if not has_version:
+            write_version(staging / "version", content, signature, openssf)
+            (staging / "version").rename(task_folder / str(manifest.version))
+            sync_directory(task_folder)
+        else:
+            for name, value in _taken(store, manifest, signature, openssf).items():
+                _set_file(task_folder / str(manifest.version), name, value, staging)
+    return manifest
+
+
+def is_known(store: Store, manifest: Manifest, content: bytes) -> bool:
+    """Whether the store has this version. Raises StoreError if it has another version of the same number."""
+    task, version = manifest.task, manifest.version
+    if not exists_beneath(store.root, f"tasks/{task}/{version}"):
+        return False
+    if Store(store.root).read_manifest(task, version)[1] != content:
+        cure = "publish it again where it was made, so that it gets a new number, and push that"
+        raise StoreError(f"{store.root} has another version {version} of {task}, which stays as it is; {cure}")
+    return True
 
 
 def seed(store: Store, source: Store) -> dict[str, int | None]:
@@ -70,14 +117,14 @@ def seed(store: Store, source: Store) -> dict[str, int | None]:
     Returns:
         The copied version by task, or None for a task that the store has already.
     """
-    _create_store(store)
-    with _writing(store) as staging:
+    create_store(store)
+    with writing(store) as staging:
         return {task: _copy_task(store, source, task, staging) for task in source.tasks() if source.live(task)}
 
 
 def activate(store: Store, task: str, version: int) -> Manifest:
     """Verify a version, then make it the live one."""
-    with _writing(store) as staging:
+    with writing(store) as staging:
         manifest = store.verify(task, version)
         _set_live(store, task, version, staging)
     return manifest
@@ -85,7 +132,7 @@ def activate(store: Store, task: str, version: int) -> Manifest:
 
 def rollback(store: Store, task: str) -> Manifest:
     """Verify the version before the live one, then make it live again. Raises NotFoundError if there is none."""
-    with _writing(store) as staging:
+    with writing(store) as staging:
         live, versions = store.live(task), store.versions(task)
         earlier = [version for version in versions if live is not None and version < live]
         if not earlier:
@@ -102,7 +149,7 @@ def withdraw(store: Store, task: str) -> int:
 
     Raises NotFoundError if the task is withdrawn already or has no version.
     """
-    with _writing(store) as staging:
+    with writing(store) as staging:
         versions = store.versions(task)
         if store.is_withdrawn(task) or not versions:
             problem = "is withdrawn already" if versions else "has no version, so nothing answers for it"
@@ -111,7 +158,7 @@ def withdraw(store: Store, task: str) -> int:
             version = store.live(task) or versions[-1]
         except CorruptError:  # `live` is damaged; services may still answer with the version that it named
             version = versions[-1]
-        folder = _folder(store, "tasks", task)
+        folder = folder_of(store, "tasks", task)
         write_synced(staging / WITHDRAWN, b"")
         (staging / WITHDRAWN).replace(folder / WITHDRAWN)
         sync_directory(folder)
@@ -120,7 +167,7 @@ def withdraw(store: Store, task: str) -> int:
 
 def sign(store: Store, task: str, version: int | None, signing_key: Ed25519PrivateKey) -> Manifest:
     """Verify a published version, by default the live one, then sign it. An existing signature is replaced."""
-    return attach(store, task, version, _SIGNATURE, lambda _, content: signing_key.sign(content))
+    return attach(store, task, version, SIGNATURE, lambda _, content: signing_key.sign(content))
 
 
 def attach(
@@ -131,28 +178,26 @@ def attach(
     Args:
         made: the file's content, from the manifest and its bytes.
     """
-    with _writing(store) as staging:
+    with writing(store) as staging:
         manifest, content = store.read_manifest(task, version)
         for blob in manifest.blobs():
             store.read(blob)
-        folder = _folder(store, "tasks", task, str(manifest.version))
-        write_synced(staging / name, made(manifest, content))
-        (staging / name).replace(folder / name)
-        sync_directory(folder)
+        folder = folder_of(store, "tasks", task, str(manifest.version))
+        _set_file(folder, name, made(manifest, content), staging)
     return manifest
 
 
 def collect_garbage(store: Store) -> dict[Path, int]:
-    """Remove blobs that no manifest names, and the staging folders of killed publishers.
+    """Remove blobs that no manifest names, the staging folders of killed publishers, and the files of killed transfers.
 
     Returns the removed paths with their sizes in bytes.
 
     Raises:
         CorruptError: a task or manifest cannot be read, so the blobs that it needs are unknown; nothing is removed.
     """
-    with _writing(store) as staging:
-        for folder in _folder(store, "tasks").iterdir():
-            _refuse_symlink(store, folder)
+    with writing(store) as staging:
+        for folder in folder_of(store, "tasks").iterdir():
+            refuse_symlink(store, folder)
         needed = {
             blob.sha256
             for task in store.tasks()
@@ -160,14 +205,9 @@ def collect_garbage(store: Store) -> dict[Path, int]:
             for blob in store.manifest(task, version).blobs()
         }
         unused = [path for path in staging.parent.iterdir() if path != staging]
-        unused += [path for path in _folder(store, "blobs", "sha256").iterdir() if path.name not in needed]
-        return {path: _remove(path) for path in unused}
-
-
-def _create_store(store: Store) -> None:
-    for missing in [folder for folder in [store.root, *store.root.parents] if not folder.exists()][::-1]:
-        _make_directory(missing)
-    _folder(store, "tasks")
+        unused += [path for path in folder_of(store, "blobs", "sha256").iterdir() if path.name not in needed]
+        with abandoned_files(store.root) as abandoned:
+            return {path: _remove(path) for path in [*unused, *abandoned]}
 
 
 def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | None:
@@ -179,7 +219,8 @@ def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | N
         _add_blobs(store, [blob], {blob.sha256: source.read(blob)}, staging)
     staged = staging / task
     staged.mkdir()
-    _write_version(staged / str(manifest.version), content, source.signature(task, manifest.version))
+    signatures = source.signature(task, manifest.version), source.openssf_signature(task, manifest.version)
+    write_version(staged / str(manifest.version), content, *signatures)
     write_synced(staged / "live", f"{manifest.version}\n".encode())
     sync_directory(staged)
     staged.rename(folder)
@@ -187,12 +228,20 @@ def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | N
     return manifest.version
 
 
-def _write_version(folder: Path, content: bytes, signature: bytes | None) -> None:
-    folder.mkdir()
-    write_synced(folder / "manifest.json", content)
-    write_synced(folder / "manifest.sha256", digest_line(content))
-    if signature is not None:
-        write_synced(folder / _SIGNATURE, signature)
+def _taken(store: Store, manifest: Manifest, signature: bytes | None, openssf: bytes | None) -> dict[str, bytes]:
+    """The signatures that a version of the store takes over, by file name."""
+    taken = {}
+    own = store.signature(manifest.task, manifest.version)
+    if signature is not None and (own is None or (store.trusted is not None and own != signature)):
+        taken[SIGNATURE] = signature
+    if openssf is not None and store.openssf_signature(manifest.task, manifest.version) is None:
+        taken[OPENSSF_SIGNATURE] = openssf
+    return taken
+
+
+def _set_file(folder: Path, name: str, content: bytes, staging: Path) -> None:
+    write_synced(staging / name, content)
+    (staging / name).replace(folder / name)
     sync_directory(folder)
 
 
@@ -207,27 +256,8 @@ def _remove(path: Path) -> int:
     return size
 
 
-@contextmanager
-def _writing(store: Store) -> Iterator[Path]:
-    """Hold the writers' lock and yield a new staging folder. The lock is released even if the process is killed."""
-    if not (store.root / "tasks").is_dir():
-        cure = "name a store with --store; `mora-train publish` creates one"
-        raise NotFoundError(f"no model store at {store.root}: it has no folder `tasks`; {cure}")
-    lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        staging = _folder(store, ".staging") / uuid.uuid4().hex
-        staging.mkdir()
-        try:
-            yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        os.close(lock)
-
-
 def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], staging: Path) -> None:
-    folder = _folder(store, "blobs", "sha256")
+    folder = folder_of(store, "blobs", "sha256")
     for blob in needed:
         with suppress(CorruptError):  # a missing or damaged blob is written
             store.read(blob)
@@ -241,32 +271,12 @@ def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], 
     sync_directory(folder)
 
 
-def _folder(store: Store, *names: str) -> Path:
-    """A folder of the store, created if missing."""
-    folder = store.root
-    for name in names:
-        folder = folder / name
-        _refuse_symlink(store, folder)
-        _make_directory(folder)
-    return folder
-
-
-def _refuse_symlink(store: Store, folder: Path) -> None:
-    if folder.is_symlink():  # its target may be outside the store
-        raise CorruptError(f"{folder.relative_to(store.root)} is a symlink; replace it by a folder", "link")
-
-
-def _make_directory(folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    sync_directory(folder.parent)  # even if the folder exists: the process that created it may have been killed
-
-
 def _set_live(store: Store, task: str, version: int, staging: Path) -> None:
     """Set `live` and end a withdrawal.
 
     If the number decreases, `newest` first records the highest one, so that no number is used twice.
     """
-    task_folder = _folder(store, "tasks", task)
+    task_folder = folder_of(store, "tasks", task)
     try:
         newest = store.newest(task)
         numbers = {"newest": newest, "live": version} if version < newest else {"live": version}

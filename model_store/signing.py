@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from model_store.errors import StoreError
 
 SIGNATURE_BYTES = 64
+_KEYGEN = "`mora-store keygen` creates one"
 _BEGIN, _END = "-----BEGIN PUBLIC KEY-----", "-----END PUBLIC KEY-----"
 
 
@@ -86,18 +88,28 @@ def read_trusted_keys(path: Path | None) -> TrustedKeys | None:
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
     """The private key of a PEM file. Raises StoreError for an invalid key, OSError if the file cannot be read."""
+    key = read_private_key(path, _KEYGEN)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise StoreError(f"{path} holds a key that is not Ed25519; {_KEYGEN}")
+    return key
+
+
+def read_private_key(path: Path, cure: str, program: str = "pkey") -> PrivateKeyTypes:
+    """A private key of any kind from a PEM file. Raises as `read_signing_key`.
+
+    Args:
+        cure: how to create a key.
+        program: of OpenSSL, for keys of this kind.
+    """
     content = path.read_bytes()
     try:
-        key = load_pem_private_key(content, password=None)
+        return load_pem_private_key(content, password=None)
     except TypeError as error:  # the key needs a password
         raise StoreError(
-            f"{path} is encrypted; `openssl pkey -in {path} -out KEY` writes it without a password"
+            f"{path} is encrypted; `openssl {program} -in {path} -out KEY` writes it without a password"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise StoreError(f"{path} holds no private key in PEM; `mora-store keygen` creates one") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise StoreError(f"{path} holds a key that is not Ed25519; `mora-store keygen` creates one")
-    return key
+        raise StoreError(f"{path} holds no private key in PEM; {cure}") from error
 
 
 def make_key_pair(private: Path, public: Path) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterable, Sequence
+from io import BufferedReader
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from model_store.files import (
     digest_line,
     exists_beneath,
     is_folder_beneath,
+    open_beneath,
     read_beneath,
     stamp_of,
     stat_beneath,
@@ -32,6 +34,8 @@ _DAMAGED_SECONDS = 30.0  # after which a blob with a wrong digest is read again 
 
 
 WITHDRAWN = "withdrawn"  # empty file in a task's folder
+OPENSSF_SIGNATURE = "model.sig"  # of a version, in the OpenSSF Model Signing format
+MAX_OPENSSF_BYTES = 1024 * 1024
 
 
 class Store:
@@ -123,10 +127,7 @@ class Store:
         content = read_beneath(self.root, name, MAX_MANIFEST_BYTES)
         if self.trusted is not None:  # before the manifest is parsed: it may be forged
             self._check_signature(self.trusted, content, task, version)
-        try:
-            manifest = Manifest.model_validate_json(content)
-        except ValidationError as error:
-            raise CorruptError(f"{name} {_problem(error)}; publish the version again", "manifest") from error
+        manifest = parse_manifest(content, name)
         if (manifest.task, manifest.version) != (task, version):
             problem = f"{name} describes {manifest.task} version {manifest.version}; publish the version again"
             raise CorruptError(problem, "manifest")
@@ -140,6 +141,11 @@ class Store:
         """The content of `manifest.sig` of a version, or None if it is not signed. Raises CorruptError."""
         name = f"tasks/{task}/{version}/manifest.sig"
         return read_beneath(self.root, name, SIGNATURE_BYTES) if exists_beneath(self.root, name) else None
+
+    def openssf_signature(self, task: str, version: int) -> bytes | None:
+        """The content of `model.sig` of a version, or None if it has none. Raises CorruptError."""
+        name = f"tasks/{task}/{version}/{OPENSSF_SIGNATURE}"
+        return read_beneath(self.root, name, MAX_OPENSSF_BYTES) if exists_beneath(self.root, name) else None
 
     def stamp(self, task: str, version: int) -> tuple[int, ...] | None:
         """A value that changes if the manifest of a version may have changed; None if there is none.
@@ -179,6 +185,18 @@ class Store:
             self._damaged[blob.sha256] = stamp, time.monotonic() + _DAMAGED_SECONDS
             raise _wrong_content(name)
         return data
+
+    def open(self, blob: Blob) -> BufferedReader:
+        """A blob to read in pieces. Its content is not checked. Raises CorruptError."""
+        return open_beneath(self.root, f"blobs/sha256/{blob.sha256}", blob.size)
+
+    def holds(self, blob: Blob) -> bool:
+        """Whether the store has a blob, undamaged. It is read in pieces, so it may be larger than the memory."""
+        try:
+            with self.open(blob) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == blob.sha256
+        except (CorruptError, OSError):  # missing or damaged
+            return False
 
     def verify(self, task: str, version: int | None = None) -> Manifest:
         """Read every file of a version and return its manifest. Raises as `manifest` and `read`."""
@@ -225,6 +243,18 @@ class Store:
         if not is_folder_beneath(self.root, f"tasks/{task}"):
             raise NotFoundError(f"no task {task} in {self.root}; it has {_listed(self.tasks())}")
         return folder
+
+
+def parse_manifest(content: bytes, name: str) -> Manifest:
+    """The manifest in these bytes. Raises CorruptError, which names the file, if they are no manifest of a version."""
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise CorruptError(f"{name} {_problem(error)}; publish the version again", "manifest") from error
+    if not _VERSION.fullmatch(str(manifest.version)):
+        problem = f"{name} is not a valid manifest: version: has more than 18 digits"
+        raise CorruptError(f"{problem}; publish the version again", "manifest")
+    return manifest
 
 
 def _wrong_size(name: str, size: int, blob: Blob) -> CorruptError:

@@ -11,10 +11,12 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig
 
 from model_store import Store, StoreError, read_trusted_keys
+from model_store.transfer import pinned
 from service.inference.engine import Engine
 from service.models.deployment import DeployedStore, DeployedVersion, live_versions
 from service.models.golden_limits import check_live_versions
 from service.models.malloc import return_large_blocks
+from service.models.pulled_store import pull_store
 from service.settings import PREFIX, RaySettings, Settings, check_names
 from service.telemetry.logs import configure_logging
 from service.telemetry.metrics_port import serve_metrics
@@ -24,6 +26,8 @@ from service.web.app import create_app
 def app(arguments: Mapping[str, object]) -> serve.Application:
     """The replicas that `serve run` deploys. They serve exactly the versions that are live in the store now.
 
+    If the store is named by targets, every node pulls it.
+
     Args:
         arguments: fields of RaySettings. They take precedence over the `MORA_*` variables of a replica's node, and
             those over the variables of this process.
@@ -32,7 +36,12 @@ def app(arguments: Mapping[str, object]) -> serve.Application:
     """
     check_names(os.environ, RaySettings)
     settings = RaySettings.model_validate(arguments)
-    store = Store(settings.store, read_trusted_keys(settings.trusted_keys))
+    if settings.targets:  # a tag may move before the last replica starts
+        targets = ",".join(pinned(target, plain_http=settings.plain_http) for target in settings.targets)
+        arguments = {**arguments, "store": targets}
+        settings = RaySettings.model_validate(arguments)
+        pull_store(settings)
+    store = Store(settings.store_folder, read_trusted_keys(settings.trusted_keys))
     deployed = live_versions(store)
     check_live_versions(store, settings)
     validated = {name: getattr(settings, name) for name in arguments}
@@ -71,11 +80,12 @@ class Replica:
         self._settings: Settings = settings.model_copy(update=dict.fromkeys(unset, cores))
         configure_logging(self._settings)
         return_large_blocks()
-        self._store = DeployedStore(settings.store, deployed, read_trusted_keys(settings.trusted_keys))
+        pull_store(settings)
+        self._store = DeployedStore(settings.store_folder, deployed, read_trusted_keys(settings.trusted_keys))
         try:
             self._store.verify_all()
         except StoreError as error:
-            where = f"node {ray.util.get_node_ip_address()}: its store {settings.store}"
+            where = f"node {ray.util.get_node_ip_address()}: its store {settings.store_folder}"
             raise StoreError(f"{where} differs from the deployed one: {error}") from error
 
     def __serve_build_asgi_app__(self) -> FastAPI:

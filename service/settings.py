@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +32,7 @@ from service.cores import usable_cores
 
 PREFIX = "MORA_"
 Port = Annotated[int, Field(ge=0, le=65535)]
+_SCHEME = "://"  # in a target, and in no path
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#@*\\\s]+")
 _HOST_PATTERN = re.compile(r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]{2,45}\]")
 _PATH_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
@@ -41,8 +43,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    store: Path = DEFAULT_STORE
-    """Folder of the model store."""
+    store: Path | str = DEFAULT_STORE
+    """Folder of the model store, or targets to pull it from, such as `oci://HOST/REPOSITORY:TAG`, with commas."""
+    store_cache: Path | None = None
+    """Folder for a store that is pulled; by default below `mora-serve` in the user's cache."""
+    plain_http: bool = False
+    """Whether the registry or the object store of MORA_STORE speaks HTTP without TLS."""
     trusted_keys: Path | None = None
     """File of public keys (PEM), read at start and on SIGHUP. Only versions that one of them signed are served."""
     host: str = "127.0.0.1"
@@ -118,6 +124,11 @@ class Settings(BaseSettings):
     traces_endpoint: HttpUrl | None = None
     """URL for traces, by OTLP over HTTP (`http://collector:4318/v1/traces`); needs the extra `otel`."""
 
+    @field_validator("store", mode="before")
+    @classmethod
+    def _folder_or_targets(cls, value: object) -> object:
+        return Path(value) if isinstance(value, str) and _SCHEME not in value else value
+
     @field_validator("root_path")
     @classmethod
     def _without_last_slash(cls, path: str | None) -> str | None:
@@ -151,6 +162,19 @@ class Settings(BaseSettings):
             except metadata.PackageNotFoundError as error:
                 raise ValueError("traces need the extra otel (pip install '.[otel]')") from error
         return endpoint
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Where the store is pulled from; nothing if it is a folder."""
+        return () if isinstance(self.store, Path) else _listed(self.store)
+
+    @property
+    def store_folder(self) -> Path:
+        """Folder of the model store, which exists once it is pulled. Targets of other tasks have another folder."""
+        if isinstance(self.store, Path):
+            return self.store
+        cache = self.store_cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mora-serve"
+        return cache / hashlib.sha256("\n".join(self.targets).encode()).hexdigest()[:16]
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

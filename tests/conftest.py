@@ -27,6 +27,7 @@ from model_store import Store
 from tests.support.tiny import Shelf
 
 COLORS = ["red", "green", "blue"]
+_WAITING = ("tests/browser/", "tests/deploy/", "tests/faults/")  # for servers and for time to pass
 _COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
 
 
@@ -35,8 +36,8 @@ _LONGEST = ("waiting", "training/export", "training/pipeline", "integration/test
 
 
 def _part(nodeid: str) -> str:
-    """The tests that run in one process: those that mostly wait for servers, or a folder or a file of others."""
-    return "/".join(nodeid.split("::")[0].split("/")[1:3]) if nodeid.startswith(_COMPUTING) else "waiting"
+    """The tests that run in one process: those that mostly wait, or a folder or a file of others."""
+    return "waiting" if nodeid.startswith(_WAITING) else "/".join(nodeid.split("::")[0].split("/")[1:3])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Three processes on two cores: one takes the tests that wait, the others the parts that compute."""
+    """Three processes on two cores: one takes the tests that wait, the others the other parts."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Parts(LoadScopeScheduling):

@@ -17,7 +17,7 @@ from examples.openclipart.icons import EMOJI_SETS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["model_store", "service", "training"]
-RUNTIME_EXTRAS = {"cpu", "cuda", "gpu", "train", "openvino", "otel", "parquet", "ray", "signing"}
+RUNTIME_EXTRAS = {"cpu", "cuda", "gpu", "train", "openvino", "otel", "parquet", "ray", "signing", "transfer"}
 SAYS_NOTHING = {"utils", "util", "helpers", "helper", "common", "base", "manager", "misc"}
 
 

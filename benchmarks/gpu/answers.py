@@ -80,7 +80,7 @@ def _load(folder: Path, precision: Precision) -> Model:
 
 
 def _graphs(model: Model) -> list[Graph]:
-    return [graph for tower in (model.image_tower, model.text_tower) for graph in (tower.trunk, tower.tail)]
+    return [graph for tower in (model.image_tower, model.text_tower) for graph in (tower.trunk, tower.tail.graph)]
 
 
 def _inputs(model: Model, pattern: Pattern, count: int) -> list[Prepared]:

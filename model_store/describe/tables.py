@@ -98,14 +98,16 @@ def _calibration(manifest: Manifest) -> Table:
 
 def _graphs(manifest: Manifest) -> Table:
     names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
-    table = _table("Precision", *names, "Largest logit error", "Worst change", "Expected loss", title="Graphs")
+    measured = ("Largest logit error", "Worst change", "Expected loss")
+    table = _table("Precision", *names, "Own weights", *measured, title="Graphs")
     for precision, graphs in manifest.graphs.items():
-        sizes = (size(blob.size) for blob in graphs.blobs().values())
+        sizes = [size(graphs.blobs()[name].size) for name in names]
+        own = [blob.size for blob in (graphs.image_weights, graphs.text_weights) if blob is not None]
         change = min(graphs.metric_change.values(), default=None)
         points = None if change is None else f"{change:+.2f} points"
         highest = max((effect.expected_loss_interval[1] for effect in graphs.effects.values()), default=None)
         loss = None if highest is None else f"up to {highest:.2f} points"
-        _add(table, precision, *sizes, logit_error(graphs), points, loss)
+        _add(table, precision, *sizes, size(sum(own)) if own else None, logit_error(graphs), points, loss)
     return table
 
 

@@ -34,7 +34,10 @@ def normalised(picture: Image.Image, preprocessing: ImagePreprocessing) -> NDArr
     mean = np.array(preprocessing.mean, np.float32)[:, None]
     std = np.array(preprocessing.std, np.float32)[:, None]
     levels = (_FLOAT_LEVELS - mean) / std  # (3, 256): a pixel has one of 256 levels
-    return np.stack([levels[channel][pixels[..., channel]] for channel in range(3)])
+    values = np.empty((3, *pixels.shape[:2]), np.float32)
+    for channel in range(3):
+        np.take(levels[channel], pixels[..., channel], out=values[channel], mode="clip")  # other modes copy the output
+    return values
 
 
 def fit(picture: Image.Image, preprocessing: ImagePreprocessing, orientation: int = 1) -> Image.Image:

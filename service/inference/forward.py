@@ -13,6 +13,7 @@ from onnxruntime import RunOptions
 from service.inference.trunk_cache import TrunkCache
 from service.models.graphs import Array, Graph, on_host
 from service.models.head import Vector
+from service.models.tail import Tail
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class TowerInput:
     """
 
     trunk: Graph
-    tails: tuple[Graph, ...]
+    tails: tuple[Tail, ...]
     trunk_input: NDArray[np.generic]
     tail_inputs: tuple[NDArray[np.generic], ...]
     admission: Admission
@@ -54,12 +55,12 @@ def forward(inputs: Sequence[TowerInput], cache: TrunkCache, options: RunOptions
         options: setting their `terminate` stops the runs, which then raise.
     """
     tail_inputs = [np.concatenate(column) for column in zip(*(item.tail_inputs for item in inputs), strict=True)]
-    rows_by_tail: dict[Graph, list[int]] = {}
+    rows_by_tail: dict[Tail, list[int]] = {}
     for row, item in enumerate(inputs):
         for tail in dict.fromkeys(item.tails):
             rows_by_tail.setdefault(tail, []).append(row)
     hidden = _hidden(inputs, cache, options)
-    vectors: dict[tuple[int, Graph], Vector] = {}
+    vectors: dict[tuple[int, Tail], Vector] = {}
     for tail, rows in rows_by_tail.items():
         if len(rows) == len(inputs):
             features = tail.run(hidden, *tail_inputs, options=options)

@@ -14,10 +14,12 @@ from service.errors import queue_full
 from service.inference.memory_budget import MemoryBudget
 from service.inference.workers import Done, Workers
 from service.models.loaded_model import Model
+from service.models.malloc import return_freed_memory
 from service.models.preparation import Tokens
 from service.settings import Settings
 
 _INLINE_CHARACTERS = 512  # tokenizing takes at most about 2 ms; the longest text takes some 100 ms
+_LARGE_BYTES = 64_000_000  # decoding then takes half a second
 
 
 class Preparation:
@@ -53,7 +55,7 @@ class Preparation:
         try:
             header = await asyncio.wrap_future(self._decoding.submit(partial(model.decoding_bytes, picture)))
             await self._memory.reserve(header.result)
-            job = self._decoding.submit(partial(model.decode, picture))
+            job = self._decoding.submit(partial(_decode, model, picture, header.result))
             # The thread of a cancelled request uses the memory until the picture is decoded.
             job.add_done_callback(lambda _: self._memory.release(header.result))
             decoded = await asyncio.wrap_future(job)
@@ -82,3 +84,9 @@ class Preparation:
 
 def _is_short(text: str) -> bool:
     return len(text) <= _INLINE_CHARACTERS
+
+
+def _decode(model: Model, picture: bytes, size_in_bytes: int) -> NDArray[np.float32]:
+    if size_in_bytes > _LARGE_BYTES:
+        return_freed_memory()  # of bodies that were parsed, which would add to the memory of this picture
+    return model.decode(picture)

@@ -172,7 +172,7 @@ class ServiceAnswerer:
 
 def open_store(settings: Settings) -> Store:
     """The store of the settings."""
-    return Store(settings.store, read_trusted_keys(settings.trusted_keys))
+    return Store(settings.store_folder, read_trusted_keys(settings.trusted_keys))
 
 
 def label_rows(items: Sequence[Item | ServiceError], answerer: Answerer, top_k: int) -> list[Row]:

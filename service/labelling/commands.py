@@ -15,6 +15,7 @@ from rich.console import Console
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from model_store.items.cells import existing
+from model_store.transfer_commands import shown_transfer
 from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
@@ -24,6 +25,7 @@ from service.labelling.command_errors import one_line_errors
 from service.labelling.labelled_file import columns_of, label_file, open_source, skipped_lines
 from service.labelling.rows import Limits, item_of, named_columns
 from service.labelling.writers import check_output
+from service.models.pulled_store import pull_store
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging
 
@@ -39,8 +41,11 @@ BULK_EXAMPLE = (
 _IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder."
 _KEEP = "The input's columns to keep: id,title; '' for none."
 StoreOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Store to load the model from; by default MORA_STORE, or the shipped one."),
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Store, or oci://HOST/REPOSITORY:TAG; by default MORA_STORE, or the shipped tasks.",
+    ),
 ]
 ImageOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="image", help=_IMAGES)]
 TextOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts.")]
@@ -122,6 +127,8 @@ def classify(
             return [summary.task for summary in client.tasks().tasks]
 
     with one_line_errors("stopped; no file was written"):
+        if url is None:
+            _pull(settings)
         if source is None:
             item = _read_item(image, text, settings)
             names = [task] if task is not None or version is not None else all_tasks()
@@ -187,7 +194,9 @@ def bulk(
     options = BulkOptions(existing(source), output, task, version, *columns, top_k, part_rows)
     executor = partial(label_on_ray, workers=workers, address=address)
     with one_line_errors("stopped; run the same command to resume"):
-        counts = label_data_set(options, _read_settings(store), executor, Console(stderr=True))
+        settings = _read_settings(store)
+        _pull(settings)
+        counts = label_data_set(options, settings, executor, Console(stderr=True))
     typer.echo(counts.summary(output))
     for code, rows in counts.errors.most_common():
         typer.echo(f"  {code}: {rows:,}")
@@ -197,7 +206,7 @@ def _given(options: Mapping[str, object]) -> list[str]:
     return [name for name, value in options.items() if value is not None and value is not False]
 
 
-def _check_usage(one: list[str], many: list[str], store: Path | None, url: str | None) -> None:
+def _check_usage(one: list[str], many: list[str], store: str | None, url: str | None) -> None:
     """Refuse options that exclude each other, and a command without input. Raises BadParameter."""
     if not {"--text", "--image", "INPUT"} & {*one, *many}:
         raise typer.BadParameter("give --text, --image or both for one item, or INPUT for many")
@@ -207,9 +216,14 @@ def _check_usage(one: list[str], many: list[str], store: Path | None, url: str |
         raise typer.BadParameter("--store loads the model here, --url uses a running service; leave one of them out")
 
 
-def _read_settings(store: Path | None) -> Settings:
+def _read_settings(store: str | None) -> Settings:
     """The settings of the environment, and --store. Raises ValueError."""
     return read_settings({} if store is None else {"store": store}, besides=[VARIABLE])
+
+
+def _pull(settings: Settings) -> None:
+    with shown_transfer() as count:
+        pull_store(settings, count)
 
 
 def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:

@@ -90,7 +90,7 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     )
     schema = pa.schema([field for field in schema if field.name in columns.all()])
     chosen = {"precision": execution.precision.value, "runtime": execution.runtime.value}
-    settings = settings.model_copy(update={**chosen, "store": settings.store.absolute()})
+    settings = settings.model_copy(update={**chosen, "store": settings.store_folder.absolute()})
     return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 
 

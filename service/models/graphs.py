@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from model_store.openvino import openvino_options
+from model_store.openvino import openvino_session
 from service.models.execution import Execution, Runtime
 from service.models.refusal import RefusedError, ShortageError, refusing
 
@@ -29,10 +29,14 @@ class Port(NamedTuple):
 
 
 class Contract(NamedTuple):
-    """The inputs of a graph, in the order of `Graph.run`'s arguments, and its one output."""
+    """The inputs of a graph, in the order of `Graph.run`'s arguments, and its one output.
+
+    `weights` are inputs after the others, without an axis for the batch.
+    """
 
     inputs: tuple[Port, ...]
     output: Port
+    weights: tuple[Port, ...] = ()
 
 
 Array: TypeAlias = NDArray[np.generic] | onnxruntime.OrtValue  # an OrtValue is in the memory of the graphs' device
@@ -94,8 +98,7 @@ class Graph:
         _check_threads(intra_op_threads)
         with refusing("signature"):
             if execution.runtime is Runtime.OPENVINO:
-                openvino_options(options, execution.precision, intra_op_threads)
-                self._session = onnxruntime.InferenceSession(data, options)
+                self._session = openvino_session(data, options, execution.precision, intra_op_threads)
             else:
                 self._session = onnxruntime.InferenceSession(data, options, providers=providers())
         self.device = "cuda" if self._session.get_providers()[0] == _CUDA else "cpu"
@@ -105,10 +108,9 @@ class Graph:
         # which are a second copy of the weights.
         self._session.disable_fallback()
         self._session._model_bytes = None
-        _check_ports(contract.inputs, self._session.get_inputs())
-        _check_ports((contract.output,), self._session.get_outputs())
-        self.input_names = [port.name for port in contract.inputs]
-        self._output = contract.output.name
+        _check_ports(contract, self._session)
+        self.input_names = [port.name for port in (*contract.inputs, *contract.weights)]
+        self._contract = contract
         self._longest = longest
         self.execution = execution
         self.sha256 = sha256
@@ -116,7 +118,7 @@ class Graph:
         self.tokens = length if isinstance(length, int) else None
 
     def run(self, *inputs: Array, options: onnxruntime.RunOptions | None = None) -> NDArray[np.float32]:
-        """The output for the inputs in the contract's order; the first axis of each is the batch.
+        """The output for the inputs in the contract's order; the first axis of each but the weights is the batch.
 
         Args:
             options: setting their `terminate` stops the run, which then raises.
@@ -137,10 +139,10 @@ class Graph:
             more.append((0, min(few_sizes(rest[0]), self._longest) - rest[0]))
         if not any(added for _, added in more):
             return self._run(inputs, options)
-        unchanged = [(0, 0)] * 4
-        arrays = [on_host(array) for array in inputs]
+        unchanged, count = [(0, 0)] * 4, len(self._contract.inputs)
+        arrays = [on_host(array) for array in inputs[:count]]
         padded = [np.pad(array, (more + unchanged)[: array.ndim]) for array in arrays]
-        output = on_host(self._run(padded, options))
+        output = on_host(self._run([*padded, *inputs[count:]], options))
         return output[:rows, : rest[0]] if self._longest is not None and output.ndim == 3 else output[:rows]
 
     def _run(self, inputs: Sequence[Array], options: onnxruntime.RunOptions | None) -> Array:
@@ -151,7 +153,7 @@ class Graph:
                 binding.bind_ortvalue_input(name, value)
             else:
                 binding.bind_cpu_input(name, value)
-        binding.bind_output(self._output, self.device)
+        binding.bind_output(self._contract.output.name, self.device)
         self._session.run_with_iobinding(binding, options)
         return binding.get_outputs()[0]
 
@@ -222,9 +224,13 @@ def _check_threads(count: int) -> None:
             thread.join()
 
 
-def _check_ports(expected: tuple[Port, ...], nodes: list[onnxruntime.NodeArg]) -> None:
-    ports = {Port(node.name, node.type, len(node.shape)) for node in nodes}
-    if ports != set(expected):
-        raise RefusedError("signature", f"a graph has {sorted(ports)}, expected {sorted(expected)}")
-    if any(isinstance(node.shape[0], int) for node in nodes):  # golden examples, which run one by one, would pass
+def _check_ports(contract: Contract, session: onnxruntime.InferenceSession) -> None:
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    for expected, nodes in (((*contract.inputs, *contract.weights), inputs), ((contract.output,), outputs)):
+        ports = {Port(node.name, node.type, len(node.shape)) for node in nodes}
+        if ports != set(expected):
+            raise RefusedError("signature", f"a graph has {sorted(ports)}, expected {sorted(expected)}")
+    batched = {contract.output.name, *(port.name for port in contract.inputs)}
+    if any(node.name in batched and isinstance(node.shape[0], int) for node in (*inputs, *outputs)):
+        # Golden examples, which run one by one, would pass.
         raise RefusedError("signature", "a graph takes batches of one size only")

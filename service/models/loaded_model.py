@@ -16,6 +16,7 @@ from service.models.execution import Execution
 from service.models.graphs import Graph
 from service.models.head import Contributions, Decision, Features, Head, Vector, scores, selected
 from service.models.preparation import Prepared, TextTokenizer, decode, decoding_bytes
+from service.models.tail import Tail
 
 TowerName: TypeAlias = Literal["image", "text"]
 TOWER_NAMES: tuple[TowerName, ...] = ("image", "text")
@@ -27,7 +28,7 @@ class Tower:
     """One modality's encoder: a trunk that tasks share, and the task's own tail."""
 
     trunk: Graph
-    tail: Graph
+    tail: Tail
 
     @property
     def execution(self) -> Execution:

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from model_store import Manifest, Precision, Store, TextPreprocessing
+from model_store import Blob, Manifest, Precision, Store, TextPreprocessing
 from model_store.openvino import has_openvino
 from service.models.execution import Execution, Runtime, executions
 from service.models.golden_limits import check_golden_limits
@@ -20,6 +20,7 @@ from service.models.loaded_model import TOWER_NAMES, Model, Tower, TowerName
 from service.models.malloc import return_freed_memory
 from service.models.preparation import TextTokenizer
 from service.models.refusal import RefusedError, refusing
+from service.models.tail import Tail, Weights
 from service.models.timings import Timings
 from service.settings import Settings
 
@@ -44,7 +45,7 @@ def executions_here(manifest: Manifest, settings: Settings) -> list[Execution]:
 class Loader:
     """Opens versions of a store's tasks; several threads may load at the same time.
 
-    Versions share graphs and tokenizers. Each is dropped with the last version that uses it.
+    Versions share graphs, weights and tokenizers. Each is dropped with the last version that uses it.
 
     Args:
         golden_seconds: time limit of one item of the load check. A version that needs longer is too slow to serve.
@@ -55,6 +56,7 @@ class Loader:
         self, store: Store, settings: Settings, golden_seconds: float = 60.0, *, measures: bool = True
     ) -> None:
         self.graphs = WeakValueDictionary[tuple[str, Contract, Execution, int | None], Graph]()
+        self._weights = WeakValueDictionary[tuple[str, Execution], Weights]()
         self._tokenizers = WeakValueDictionary[TextPreprocessing, TextTokenizer]()
         self._sharing = threading.Lock()
         self._store = store
@@ -137,8 +139,8 @@ class Loader:
         blobs = manifest.graphs[execution.precision].blobs()
         longest = manifest.text.max_length if modality == "text" else None
 
-        def graph(part: str) -> Graph:
-            blob, contract = blobs[f"{modality}_{part}"], CONTRACTS[f"{modality}_{part}"]
+        def graph(name: str, contract: Contract) -> Graph:
+            blob = blobs[name]
 
             def open_graph() -> Graph:
                 threads = self._settings.intra_op_threads
@@ -146,7 +148,19 @@ class Loader:
 
             return self._shared(self.graphs, (blob.sha256, contract, execution, longest), open_graph)
 
-        return Tower(graph("trunk"), graph("tail"))
+        trunk, tail = f"{modality}_trunk", f"{modality}_tail"
+        weights, tail_contract = None, CONTRACTS[tail]
+        if (blob := blobs.get(f"{modality}_weights")) is not None:
+            weights = self._weights_of(blob, execution)
+            tail_contract = tail_contract._replace(weights=weights.ports)
+        return Tower(graph(trunk, CONTRACTS[trunk]), Tail(graph(tail, tail_contract), weights))
+
+    def _weights_of(self, blob: Blob, execution: Execution) -> Weights:
+        def open_weights() -> Weights:
+            with refusing("signature"):
+                return Weights(self._store.read(blob), execution)
+
+        return self._shared(self._weights, (blob.sha256, execution), open_weights)
 
     def _tokenizer(self, text: TextPreprocessing) -> TextTokenizer:
         def open_tokenizer() -> TextTokenizer:

@@ -21,6 +21,6 @@ def return_large_blocks() -> None:
 
 
 def return_freed_memory() -> None:
-    """Return memory that loading a version has freed, about a third of the size of a task's tails."""
+    """Return all freed memory; takes some milliseconds. Loading a version frees a third of the size of its tails."""
     with suppress(AttributeError):  # another C library
         ctypes.CDLL(None).malloc_trim(0)

@@ -62,7 +62,7 @@ def create_app(settings: Settings, store: Store | None = None) -> FastAPI:
     metrics = Metrics()
     keys = ApiKeys(settings.api_keys_file) if settings.api_keys_file else None
     trusted = read_trusted_keys(settings.trusted_keys)
-    source = Store(settings.store, trusted) if store is None else store
+    source = Store(settings.store_folder, trusted) if store is None else store
     check_live_versions(source, settings)
     limit = RateLimit(settings.rate_limit, settings.rate_burst) if settings.rate_limit else None
 

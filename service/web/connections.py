@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 import time
 from typing import cast
 from urllib.parse import unquote
@@ -30,8 +31,11 @@ _MAX_CHUNKS = 65_536  # of one body; each costs time, however short it is
 _OTHER_FILES = 128  # open files that are reserved for other uses than connections
 _SPARE_FILES = 64  # of the files reserved for other uses, those that spare connections may take
 _SPARE_SECONDS = 1.0  # for a spare connection to send a request
+KEPT_SECONDS = 75  # between requests; longer than proxies and clients keep a connection, which usually is 60 seconds
+_CROWDED, _KEPT_IF_CROWDED_SECONDS = 0.75, 5.0  # the share of the limit from which connections are kept less long
 _SCRAPERS = 16  # connections of the metrics port whose requests are all read
 METRICS_CONNECTIONS = 256  # of the metrics port, with the spare ones
+_SEND_BUFFER_BYTES = 64 * 1024  # in the kernel; by itself it copies megabytes for a client that does not read
 BACKLOG = 2048  # connections that the kernel keeps while the process stands still, and that then come at once
 
 
@@ -42,6 +46,9 @@ class Connections(ServerState):
     so that probes and scrapers need not wait until other clients leave; `503 queue_full` for any other path, or if no
     request arrives within a second. Beyond `limit_with_spare` the oldest spare connection is closed for the newest. So
     a probe, which sends its request at once, is answered however many connections other clients open.
+
+    A connection may wait long for its next request: if the service closed it first, the request could be on its way.
+    When there are many connections, those that wait are closed sooner.
 
     Attributes:
         limit: maximum number of connections whose requests are all read.
@@ -88,10 +95,12 @@ class Connections(ServerState):
             connection.end_after_this_request()
 
     def close_slow(self) -> None:
-        """Close the connections of slow clients; called about every second."""
-        now = time.monotonic()
+        """Close the connections of slow clients and, if there are many, waiting ones; called about every second."""
+        now, is_crowded = time.monotonic(), len(self.connections) > _CROWDED * self.limit
         for connection in list(self.connections):
-            if connection.is_slow(now):
+            if is_crowded and connection.seconds_waiting(now) > _KEPT_IF_CROWDED_SECONDS:
+                connection.transport.close()
+            elif connection.is_slow(now):
                 self.metrics.slow_clients.inc()
                 connection.transport.abort()
 
@@ -138,6 +147,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast("asyncio.Transport", AnswerTransport(transport, self._may_still_send)))
+        if (opened := transport.get_extra_info("socket")) is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self.app = self._with_body_errors(self.app)
         self._headers_since: float | None = time.monotonic()
         self._body_since: float | None = None
@@ -148,6 +159,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._held_bytes = 0  # bytes since the parser's last callback for anything but a header
         self._keeps_alive = True
+        self._waiting_since = 0.0  # for its next request, while uvicorn's timer for that runs
         self._path = ""  # of a request on a spare connection
         self._fault: ServiceError | None = None  # set once the connection has stopped reading
         self.server_state.admit(self)
@@ -177,6 +189,10 @@ class Connection(HttpToolsProtocol):
         if not self.is_answering:
             limits += [(self._headers_since, settings.header_seconds), (self._body_since, settings.body_seconds)]
         return any(since is not None and now - since > seconds for since, seconds in limits)
+
+    def seconds_waiting(self, now: float) -> float:
+        """The time since its last answer if it waits for the next request; else 0."""
+        return 0.0 if self.timeout_keep_alive_task is None else now - self._waiting_since
 
     def refuse_if_idle(self) -> None:
         """Answer `503 queue_full` on a spare connection without a request."""
@@ -311,6 +327,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._waiting_since = time.monotonic()
         if self._fault is None or self.is_answering:
             return
         if self.transport.is_closing():

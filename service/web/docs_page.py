@@ -9,7 +9,8 @@ import re
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.responses import HTMLResponse
-from starlette.staticfiles import StaticFiles
+
+from service.web.package_files import PackageFiles
 
 _ASSETS = "docs/assets"  # relative, so that links stay right behind a path prefix
 _HTML = bytes(
@@ -43,4 +44,4 @@ async def docs() -> HTMLResponse:
 def add_docs(app: FastAPI) -> None:
     """Add the page and its files."""
     app.include_router(router)
-    app.mount(f"/{_ASSETS}", StaticFiles(packages=[("fastapi_offline", "static")]))
+    app.mount(f"/{_ASSETS}", PackageFiles("fastapi_offline", "static"))

@@ -6,8 +6,9 @@ import os
 from importlib.resources import files
 
 from fastapi import APIRouter, HTTPException, Request, Response
-from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from service.web.package_files import PackageFiles
 
 _INDEX = "index.html"
 # Labels and texts are untrusted: only the page's own scripts may run, and they cannot turn a string into markup.
@@ -24,7 +25,7 @@ _HEADERS = {
 router = APIRouter(include_in_schema=False)
 
 
-class _PageFiles(StaticFiles):
+class _PageFiles(PackageFiles):
     """The files of `service/playground`, with security headers."""
 
     def file_response(
@@ -37,7 +38,7 @@ class _PageFiles(StaticFiles):
         return response
 
 
-_files = _PageFiles(packages=[("service", "playground")])
+_files = _PageFiles("service", "playground")
 
 
 def page_paths() -> list[str]:

@@ -25,6 +25,7 @@ from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.web.connections import (
     BACKLOG,
+    KEPT_SECONDS,
     METRICS_CONNECTIONS,
     Connection,
     Connections,
@@ -193,6 +194,7 @@ def _config(app: ASGIApp, host: str, port: int) -> uvicorn.Config:
         port=port,
         http=SmallReads,  # type: ignore[arg-type]  # uvicorn only calls it
         backlog=BACKLOG,
+        timeout_keep_alive=KEPT_SECONDS,
         ws="none",
         log_config=None,
         log_level="warning",

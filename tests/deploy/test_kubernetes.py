@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from model_store import Store, activate, withdraw
 from model_store.cli import app as mora_store
+from model_store.transfer import Follower
 from service.settings import Settings, check_names
 from service.telemetry.metrics import Metrics
 from service.web.app import create_app
@@ -314,3 +315,94 @@ def test_the_page_names_every_manifest():
     page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
 
     assert [path.name for path in FOLDER.glob("*.yaml") if path.name not in page] == []
+    assert [name for name in OVERLAYS if f"docker/{name}" not in page] == []
+
+
+def overlaid(name: str) -> dict[str, Manifest]:
+    """The manifests that `kubectl apply -k docker/NAME` applies, by kind and name: those of the base, patched."""
+    kustomization = yaml.safe_load((ROOT / "docker" / name / "kustomization.yaml").read_text())
+    assert kustomization["resources"] == ["../kubernetes"]
+    (base,) = of_kind("Kustomization")
+    files = [FOLDER / file for file in base["resources"]]
+    found = {named(it): it for path in files for it in yaml.safe_load_all(path.read_text())}
+    for patch in kustomization["patches"]:
+        key = f"{patch['target']['kind']}-{patch['target']['name']}"
+        change = yaml.safe_load(patch["patch"])
+        if isinstance(change, dict):
+            assert change.pop("$patch") == "delete"
+            assert named(change) == key
+            del found[key]
+        else:
+            found[key] = patched(found[key], change)
+    return found
+
+
+def patched(manifest: Manifest, changes: list[dict[str, Any]]) -> Manifest:
+    """A manifest after the operations `add` and `replace` of a JSON patch (RFC 6902)."""
+    manifest = copy.deepcopy(manifest)
+    for change in changes:
+        *way, last = change["path"].removeprefix("/").split("/")
+        parent: Any = manifest
+        for name in way:
+            parent = parent[int(name)] if isinstance(parent, list) else parent[name]
+        if isinstance(parent, list) and last == "-":
+            parent.append(change["value"])
+        elif isinstance(parent, list):
+            parent[int(last)] = change["value"]
+        else:
+            assert (last in parent) == (change["op"] == "replace")
+            parent[last] = change["value"]
+    return manifest
+
+
+OVERLAYS = {"kubernetes-registry": OLDEST, "kubernetes-image": "1.33"}  # and the oldest version that has what they use
+
+
+@pytest.mark.parametrize(("overlay", "oldest"), OVERLAYS.items())
+def test_every_patched_manifest_is_valid_for_the_api(overlay, oldest):
+    for manifest in overlaid(overlay).values():
+        for version in (oldest, NEWEST):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_patched_pod_has_a_store_and_no_shared_volume(overlay):
+    manifests = overlaid(overlay)
+    pod = manifests["Deployment-mora-serve"]["spec"]["template"]["spec"]
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+
+    assert not any(key.startswith("PersistentVolumeClaim") for key in manifests)
+    assert not any("persistentVolumeClaim" in volume for volume in volumes.values())
+    assert "store" in volumes
+    (service,) = pod["containers"]
+    for each in [service, *pod.get("initContainers", [])]:
+        assert {mount["name"] for mount in each["volumeMounts"]} <= volumes.keys()
+        assert each["securityContext"] == service["securityContext"]
+        assert {"cpu", "memory"} <= each["resources"]["requests"].keys()
+    assert next(mount for mount in service["volumeMounts"] if mount["name"] == "store")["readOnly"] is True
+
+
+def test_the_init_container_and_the_sidecar_bring_versions_to_the_service(tmp_path, monkeypatch):
+    pod = overlaid("kubernetes-registry")["Deployment-mora-serve"]["spec"]["template"]["spec"]
+    pulling, following = pod["initContainers"]
+    target = pulling["command"][2]
+    assert target == following["command"][2]
+    assert "restartPolicy" not in pulling
+    assert following["restartPolicy"] == "Always"
+    shelf, served = Shelf(Store(tmp_path / "remote")), Store(tmp_path / "served")
+    shelf.publish("fruit")
+    places = {target: str(shelf.store.root), "/store": str(served.root)}
+
+    def run(container: dict[str, Any]) -> None:
+        program, *arguments = [places.get(word, word) for word in container["command"]]
+        assert program == "mora-store"
+        result = CliRunner().invoke(mora_store, arguments)
+        assert result.exit_code == 0, result.output
+
+    run(pulling)
+    assert served.live("fruit") == 1
+
+    shelf.publish("fruit", seed=2)
+    monkeypatch.setattr(Follower, "run", lambda follower, seconds, stop: follower.step())
+    run(following)
+    assert served.live("fruit") == 2

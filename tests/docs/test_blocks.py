@@ -18,6 +18,7 @@ from examples.demo import service
 from model_store import DEFAULT_STORE, Store
 from tests.docs import shell
 from tests.docs.documents import DOCUMENTS, ROOT, Block, blocks, spans
+from tests.support.transfer.places import running_registry
 from training.config import TaskConfig
 
 BLOCKS = [block for document in DOCUMENTS for block in blocks(document)]
@@ -195,6 +196,24 @@ def test_the_page_on_signatures_can_be_followed(tmp_path: Path, monkeypatch: pyt
 
     assert said.keys() == {"keygen", "sign", "show"}
     assert f"by the trusted key {said['keygen'].split(':')[0]}" in " ".join(said["show"].split())
+
+
+def test_the_page_on_transfer_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = [block for block in BLOCKS if block.document.name == "transfer.md" and "mora-store push" in block.text]
+    with running_registry(tmp_path / "registry") as host:
+        said = {}
+        for words in shell.commands(block.text):
+            here = [
+                word.replace("shop-kind", "clipart-category").replace("registry.example", host) for word in words[1:]
+            ]
+            plain = ["--plain-http"] if words[1] in ("push", "pull") else []
+            answer = CliRunner().invoke(shell.APPS["mora-store"], [*here, *plain])
+            assert answer.exit_code == 0, answer.output
+            said[words[1]] = answer.output
+
+    assert said.keys() == {"push", "pull", "show"}
+    assert Store(tmp_path / "served").verify("clipart-category") == Store(DEFAULT_STORE).manifest("clipart-category")
 
 
 def agree(answer: dict, shown: str) -> bool:

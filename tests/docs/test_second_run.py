@@ -31,6 +31,8 @@ AGAIN = {
     "mora-store withdraw fruit --store store": 1,  # is withdrawn already
     "mora-store seed other --store store": 0,
     "mora-store seed other --store new/store": 0,
+    "mora-store push fruit share --store store": 0,
+    "mora-store pull other:tags --store new/store --activate": 0,
     "mora-store gc --store store": 0,
     "mora-store keygen new": 1,  # a key is never replaced
     "mora-store sign fruit --version 1 --key key --store store": 0,
@@ -40,6 +42,7 @@ AGAIN = {
 }
 NEW_STEPS = {"mora-store rollback", "mora-train publish", "mora-serve hash-key"}  # as docs/reference.md says
 ELSEWHERE = {f"mora-train {name}" for name in ("fit", "import", "data", "show", "compare", "evaluate", "export")}
+ELSEWHERE |= {"mora-store follow"}  # runs until it is stopped: tests/model_store/test_transfer_commands.py
 ELSEWHERE |= {"mora-serve run", "mora-serve bulk"}  # reads only; needs Ray: tests/service/labelling/test_bulk.py
 
 

@@ -15,7 +15,7 @@ from datetime import timedelta, timezone
 import pytest
 from typer.testing import CliRunner
 
-from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing
+from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing, store_options
 from model_store.cli import app
 from model_store.describe.tables import plain, size
 from model_store.server_comparison import RefusedVersion, ServerComparison
@@ -294,9 +294,9 @@ def test_help_names_every_command_with_an_example(monkeypatch):
 
     for arguments in ([], ["--help"]):
         shown = CliRunner().invoke(app, arguments).output
-        for word in ("list", "show", "sbom", "verify", "activate", "rollback", "gc", "live"):
+        for word in ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "gc", "live"):
             assert word in shown
-    for command in ("list", "show", "sbom", "verify", "activate", "rollback", "gc"):
+    for command in ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "gc"):
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "--store" in result.output
@@ -304,7 +304,7 @@ def test_help_names_every_command_with_an_example(monkeypatch):
 
 def test_the_default_store_is_the_one_shipped(monkeypatch):
     opened = []
-    monkeypatch.setattr(cli, "Store", lambda root, trusted: opened.append(root) or Store(root, trusted))
+    monkeypatch.setattr(store_options, "Store", lambda root, trusted: opened.append(root) or Store(root, trusted))
 
     assert CliRunner().invoke(app, ["list"]).exit_code == 0
     assert [root.name for root in opened] == ["model_store"]
@@ -335,6 +335,23 @@ def test_plain_text_is_one_printable_line():
 )
 def test_sizes_have_a_readable_unit(count, shown):
     assert size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shown"),
+    [({}, "-"), ({"text_weights": 12_000}, "12.0 kB"), ({"image_weights": 8_000, "text_weights": 12_500}, "20.5 kB")],
+)
+def test_show_adds_up_the_weights_of_the_tails(store, draft, run, sizes, shown):
+    manifest, blobs = draft()
+    fp32 = manifest.graphs[Precision.FP32]
+    weights = {name: name[:1].encode() * count for name, count in sizes.items()}
+    own = fp32.model_copy(update={name: blob_of(data) for name, data in weights.items()})
+    more = {blob_of(data).sha256: data for data in weights.values()}
+    publish(store, manifest.model_copy(update={"graphs": {Precision.FP32: own}}), blobs | more)
+
+    (row,) = [line for line in run("show", "fruit").stdout.splitlines() if "│ fp32" in line]
+
+    assert [cell.strip() for cell in row.split("│")][6] == shown
 
 
 def test_list_and_show_count_every_precision(store, draft, run):

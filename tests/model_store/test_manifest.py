@@ -7,7 +7,18 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from model_store import Blob, Calibration, ImagePreprocessing, Padding, Pattern, Problem, Store, TextPreprocessing
+from model_store import (
+    Blob,
+    Calibration,
+    ImagePreprocessing,
+    Padding,
+    Pattern,
+    Precision,
+    Problem,
+    Store,
+    TextPreprocessing,
+    blob_of,
+)
 from model_store.manifest import ManifestDraft
 
 COLOURS = {"resample": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
@@ -64,6 +75,20 @@ def test_a_version_needs_every_file_once(draft):
     assert {"tokenizer.json", "head.safetensors", "fp32/image_trunk.onnx", "golden/0"} <= manifest.files().keys()
     assert "golden/2" not in manifest.files(), "an example without a picture"
     assert sorted(blob.sha256 for blob in manifest.blobs()) == sorted(blobs)
+
+
+@pytest.mark.parametrize("names", [(), ("image_weights",), ("text_weights",), ("image_weights", "text_weights")])
+def test_weights_of_tails_are_files_of_a_version(draft, names):
+    manifest, _ = draft()
+    weights = {name: blob_of(name.encode()) for name in names}
+    graphs = manifest.graphs[Precision.FP32].model_copy(update=weights)
+    described = manifest.model_copy(update={"graphs": dict.fromkeys((Precision.FP32, Precision.BF16), graphs)})
+
+    read = ManifestDraft.model_validate_json(described.model_dump_json(exclude_none=True))
+
+    files = {name: blob for name, blob in read.files().items() if "weights" in name}
+    assert files == {f"fp32/{name}.safetensors": blob for name, blob in weights.items()}
+    assert len(read.blobs()) == len(manifest.blobs()) + len(names)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+import model_store.bf16_weights
 from model_store import Precision, openvino
-from model_store.openvino import has_openvino, openvino_options
+from model_store.openvino import has_openvino, openvino_options, openvino_session
 
 
 class Options:
@@ -59,9 +60,24 @@ def test_what_it_cannot_compute_is_an_error(device, capabilities, precision):
         openvino_options(Options(), precision, threads=1)
 
 
-@pytest.mark.parametrize(("found", "expected"), [(None, False), (object(), True)])
-def test_it_is_there_if_its_package_is(monkeypatch, found, expected):
-    asked = []
-    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: asked.append(name) or found)
+@pytest.mark.parametrize(
+    ("installed", "expected"),
+    [
+        ((), False),
+        (("onnx",), False),
+        (("onnxruntime_ep_openvino",), False),
+        (("onnxruntime_ep_openvino", "onnx"), True),
+    ],
+)
+def test_it_is_there_if_its_packages_are(monkeypatch, installed, expected):
+    monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: object() if name in installed else None)
     assert has_openvino() is expected
-    assert asked == ["onnxruntime_ep_openvino"]
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP32])
+def test_a_session_has_bf16_weights_if_it_computes_in_bf16(device, monkeypatch, precision):
+    opened = []
+    monkeypatch.setattr(openvino.onnxruntime, "InferenceSession", lambda graph, options: opened.append(graph))
+    monkeypatch.setattr(model_store.bf16_weights, "with_bf16_weights", lambda graph: graph.upper())
+    openvino_session(b"graph", Options(), precision, threads=1)
+    assert opened == [b"GRAPH" if precision is Precision.BF16 else b"graph"]

@@ -1,3 +1,8 @@
+"""Writing to the store.
+
+Covers model_store.writing.
+"""
+
 from __future__ import annotations
 
 import errno
@@ -20,6 +25,7 @@ from model_store import (
     publishing,
     rollback,
     withdraw,
+    writing,
 )
 from model_store.publishing import seed
 from model_store.store import MAX_MANIFEST_BYTES
@@ -356,7 +362,8 @@ def test_a_disk_that_fails_at_any_write_leaves_the_old_version(store, draft, mon
             raise OSError(error, os.strerror(error))
         write_whole(path, data)
 
-    monkeypatch.setattr(publishing, "write_synced", write)
+    for module in (publishing, writing):
+        monkeypatch.setattr(module, "write_synced", write)
     with pytest.raises(OSError) as caught:  # noqa: PT011
         publish(store, *draft(tail="second"))
     monkeypatch.undo()
@@ -481,3 +488,74 @@ def test_only_what_is_live_is_seeded(tmp_path, draft, source):
     withdraw(source, "fruit")
     assert seed(store := Store(tmp_path / "store"), source) == {}
     assert store.tasks() == []
+
+
+@pytest.fixture
+def version(tmp_path, draft):
+    """A version of another store: that store, and the arguments of `add_version` but for the blobs' files."""
+    other = Store(tmp_path / "other")
+    publish(other, *draft())
+    return other, (other.read_manifest("fruit")[1], None, None)
+
+
+def files_of(source: Store, folder: Path) -> dict[str, Path]:
+    return {path.name: Path(shutil.copy(path, folder / path.name)) for path in (source.root / "blobs/sha256").iterdir()}
+
+
+def test_an_added_version_keeps_its_number_and_is_not_live(store, version, tmp_path):
+    other, arguments = version
+    (tmp_path / "files").mkdir()
+
+    manifest = publishing.add_version(store, *arguments, files_of(other, tmp_path / "files"))
+
+    assert store.verify("fruit", 1) == manifest
+    assert store.live("fruit") is None
+    assert list((tmp_path / "files").iterdir()) == []
+    assert publishing.add_version(store, *arguments, {}) == manifest
+
+
+@pytest.mark.parametrize("lacking", ["all", "one"])
+def test_a_version_without_a_blob_is_not_added(store, version, tmp_path, lacking):
+    other, arguments = version
+    (tmp_path / "files").mkdir()
+    files = {} if lacking == "all" else dict([*files_of(other, tmp_path / "files").items()][1:])
+
+    with pytest.raises(CorruptError, match="is missing"):
+        publishing.add_version(store, *arguments, files)
+    assert store.tasks() == [] or store.versions("fruit") == []
+
+
+@pytest.mark.parametrize("change", ["another content", "a damaged manifest", "a file in its place"])
+def test_a_version_that_is_here_is_never_replaced(store, version, draft, change):
+    publish(store, *draft(tail="another"))
+    folder = store.root / "tasks/fruit/1"
+    if change == "a damaged manifest":
+        (folder / "manifest.json").write_bytes(b"{}")
+    elif change == "a file in its place":
+        shutil.rmtree(folder)
+        folder.write_bytes(b"")
+    before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+
+    with pytest.raises(StoreError):
+        publishing.add_version(store, *version[1], {})
+    assert {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()} == before
+
+
+def test_signatures_of_both_kinds_come_with_a_version_and_are_added_later(store, version, tmp_path, draft):
+    other, (content, *_) = version
+    (tmp_path / "files").mkdir()
+    publishing.add_version(store, content, None, None, files_of(other, tmp_path / "files"))
+    assert (store.signature("fruit", 1), store.openssf_signature("fruit", 1)) == (None, None)
+
+    publishing.add_version(store, content, b"s" * 64, b"{}", {})
+    publishing.add_version(store, content, b"t" * 64, b"[]", {})
+    assert (store.signature("fruit", 1), store.openssf_signature("fruit", 1)) == (b"s" * 64, b"{}")
+
+    seed(Store(tmp_path / "seeded"), activated(store))
+    seeded = Store(tmp_path / "seeded")
+    assert (seeded.signature("fruit", 1), seeded.openssf_signature("fruit", 1)) == (b"s" * 64, b"{}")
+
+
+def activated(store: Store) -> Store:
+    activate(store, "fruit", 1)
+    return store

@@ -65,12 +65,16 @@ def body(picture: bytes, pattern: str, task: str, **more: object) -> dict:
 
 @dataclass(frozen=True)
 class TinyTask:
-    """A task with random weights: trunks by `backbone_seed`, everything else by `seed`."""
+    """A task with random weights: trunks by `backbone_seed`, everything else by `seed`.
+
+    If `adapted`, the weights of its tails are inputs of them.
+    """
 
     name: str = "fruit"
     seed: int = 1
     backbone_seed: int = 0
     padding: Padding | None = None
+    adapted: bool = False
 
     @property
     def problem(self) -> Problem:
@@ -130,10 +134,15 @@ class TinyTask:
         return dict(zip(self.labels, values.tolist(), strict=True))
 
     def graphs(self) -> dict[str, bytes]:
+        """The graphs and, if adapted, the weights of the tails, by their names in a manifest."""
         weights = self.weights()
+        own = {name: {"weight": weights[f"{name}_tail"]} for name in ("image", "text")}
+        more = {"weight": (TensorProto.FLOAT, [WIDTH, FEATURES])} if self.adapted else {}
+        files = {f"{name}_weights": save(arrays) for name, arrays in own.items()} if self.adapted else {}
+        constants = {name: {} if self.adapted else arrays for name, arrays in own.items()}
         hidden = {"image": ["B", 3, WIDTH], "text": ["B", "L", WIDTH]}
         pixels, ids = (TensorProto.FLOAT, ["B", 3, SIZE, SIZE]), (TensorProto.INT64, ["B", "L"])
-        return {
+        return files | {
             "image_trunk": graph(
                 {"pixel_values": pixels},
                 {"image_hidden": (TensorProto.FLOAT, hidden["image"])},
@@ -141,10 +150,10 @@ class TinyTask:
                 {"shape": np.array([0, 3, SIZE * SIZE]), "weight": weights["image_trunk"]},
             ),
             "image_tail": graph(
-                {"image_hidden": (TensorProto.FLOAT, hidden["image"])},
+                {"image_hidden": (TensorProto.FLOAT, hidden["image"]), **more},
                 {"image_features": (TensorProto.FLOAT, ["B", FEATURES])},
                 [("ReduceMean", ["image_hidden", "axis"], {"keepdims": 0}), ("MatMul", [0, "weight"], {})],
-                {"axis": np.array([1]), "weight": weights["image_tail"]},
+                {"axis": np.array([1]), **constants["image"]},
             ),
             "text_trunk": graph(
                 {"input_ids": ids},
@@ -153,14 +162,18 @@ class TinyTask:
                 {"axis": np.array(1), "weight": weights["text_trunk"]},
             ),
             "text_tail": graph(
-                {"text_hidden": (TensorProto.FLOAT, hidden["text"]), "last_token": (TensorProto.INT64, ["B"])},
+                {
+                    "text_hidden": (TensorProto.FLOAT, hidden["text"]),
+                    "last_token": (TensorProto.INT64, ["B"]),
+                    **more,
+                },
                 {"text_features": (TensorProto.FLOAT, ["B", FEATURES])},
                 [
                     ("Unsqueeze", ["last_token", "axis"], {}),
                     ("GatherND", ["text_hidden", 0], {"batch_dims": 1}),
                     ("MatMul", [1, "weight"], {}),
                 ],
-                {"axis": np.array([1]), "weight": weights["text_tail"]},
+                {"axis": np.array([1]), **constants["text"]},
             ),
         }
 

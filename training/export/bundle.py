@@ -29,7 +29,7 @@ from training.data.examples import Example
 from training.data.golden import golden_items
 from training.data.splits import TaskData
 from training.export.known_trunks import known_int8_trunks
-from training.export.onnx_graphs import GraphFiles, export_graphs
+from training.export.onnx_graphs import GraphFiles, export_graphs, export_tails
 from training.export.onnx_model import OnnxModel, absent_features, measure_parity, reference_logits
 from training.export.precision_check import PrecisionCheck, PrecisionChecker
 from training.learning.runs import TrainedTask
@@ -55,7 +55,8 @@ class Bundle:
         for use, blob in self.draft.files().items():
             group, _, name = use.rpartition("/")  # the group is a precision, `golden` or empty
             if group != "golden":
-                (folder / name.replace(".onnx", f".{group}.onnx")).write_bytes(self.blobs[blob.sha256])
+                stem, ending = name.split(".")
+                (folder / (f"{stem}.{group}.{ending}" if group else name)).write_bytes(self.blobs[blob.sha256])
         (folder / "manifest.json").write_text(self.draft.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
@@ -82,22 +83,25 @@ def export_task(
         ExportError: a logit of the graphs differs from the merged PyTorch model's by more than 1e-4.
     """
     model, preprocessor, examples = trained.model.cpu().eval(), trained.preprocessor, data.validation
-    model.adapter.merge()
+    adapted = model.adapter.merge()
     files = export_graphs(model)
+    published = files | export_tails(model, adapted)
     absent = absent_features(trained)
-    parity = measure_parity(OnnxModel(files, absent, trained), trained, examples)
+    parity = measure_parity(OnnxModel(published, absent, trained), trained, examples)
     parity.check(trained.config)
     blobs, config = Blobs(), trained.config
     shown = examples if config.publish.examples else replace(examples, items=[])  # made-up items stand in
     golden = [(pattern, item, reference_logits(trained, [item])[0]) for pattern, item in golden_items(shown)]
-    known_trunks = known_int8_trunks(store, config.task, files) if store is not None else {}
+    known_trunks: GraphFiles = {}
+    if store is not None and Precision.INT8 in config.export.precisions:
+        known_trunks = known_int8_trunks(store, config.task, files)
     checker = PrecisionChecker(trained, files, absent, data, golden, known_trunks)
     precision_checks = tuple(checker.check(Precision(name)) for name in config.export.precisions)
-    graphs = {Precision.FP32: _graphs(files, blobs, max_logit_error=parity.error)}
+    graphs = {Precision.FP32: _graphs(published, blobs, max_logit_error=parity.error)}
     for check in precision_checks:
         if check.files is not None:
             graphs[check.precision] = _graphs(
-                check.files,
+                published if check.precision is Precision.BF16 else check.files,
                 blobs,
                 max_logit_error=check.max_logit_error,
                 metric_change=check.change,

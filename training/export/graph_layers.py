@@ -20,11 +20,12 @@ def array(weight: Tensor) -> NDArray[Any]:
 
 def linear(write: GraphWriter, hidden: Value, module: Any) -> Value:  # noqa: ANN401 - transformers has no types
     """A linear module."""
-    return _affine(write, hidden, module.weight, module.bias)
+    weight = array(module.weight.T)
+    return _affine(write, hidden, write.weight(weight) if module in write.adapted else weight, module.bias)
 
 
-def _affine(write: GraphWriter, hidden: Value, weight: Tensor, bias: Tensor | None) -> Value:
-    product = write("MatMul", hidden, array(weight.T))
+def _affine(write: GraphWriter, hidden: Value, weight: Value | NDArray[Any], bias: Tensor | None) -> Value:
+    product = write("MatMul", hidden, weight)
     return product if bias is None else write("Add", product, array(bias))
 
 
@@ -65,7 +66,9 @@ def attention_pooling(write: GraphWriter, hidden: Value, head: Any) -> Value:  #
     attention = head.attention
     weights, biases = attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3)
     query = array(functional.linear(head.probe, weights[0], biases[0]))  # (1, 1, D), the same for every image
-    key, value = (_affine(write, hidden, weight, bias) for weight, bias in zip(weights[1:], biases[1:], strict=True))
+    key, value = (
+        _affine(write, hidden, array(weight.T), bias) for weight, bias in zip(weights[1:], biases[1:], strict=True)
+    )
     attended = _attend(write, query, key, value, attention, None)
     pooled = linear(write, attended, attention.out_proj)
     return write("Add", pooled, _mlp(write, norm(write, pooled, head.layernorm), head.mlp))

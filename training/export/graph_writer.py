@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,9 +24,16 @@ class Port(NamedTuple):
 
 
 class GraphWriter:
-    """Nodes and constants of one graph, named by their order."""
+    """Nodes and constants of one graph, named by their order.
 
-    def __init__(self) -> None:
+    Attributes:
+        adapted: the modules whose weights are inputs of the graph in place of constants.
+        weights: the values of these inputs by name.
+    """
+
+    def __init__(self, adapted: Collection[object] = ()) -> None:
+        self.adapted = adapted
+        self.weights: dict[str, NDArray[Any]] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
@@ -37,15 +44,22 @@ class GraphWriter:
         self._nodes.append(helper.make_node(operator, names, [output], name=f"node_{len(self._nodes)}", **attributes))
         return output
 
+    def weight(self, array: NDArray[Any]) -> Value:
+        """An fp32 input of the array's shape, in place of a constant."""
+        name = f"weight_{len(self.weights)}"
+        self.weights[name] = np.ascontiguousarray(array)
+        return name
+
     def _constant(self, array: NDArray[Any]) -> Value:
         name = f"constant_{len(self._constants)}"
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
     def model(self, inputs: Sequence[Port], output: Port) -> bytes:
-        """The model with the last node's output as its own."""
+        """The model with the last node's output as its own. The weights follow its other inputs."""
         self._nodes[-1].output[0] = output.name
-        ports = [[helper.make_tensor_value_info(*port) for port in ports] for ports in (inputs, [output])]
+        weights = [Port(name, onnx.TensorProto.FLOAT, value.shape) for name, value in self.weights.items()]
+        ports = [[helper.make_tensor_value_info(*port) for port in ports] for ports in ([*inputs, *weights], [output])]
         graph = helper.make_graph(self._nodes, "main", *ports, self._constants)
         opset = helper.make_opsetid("", _OPSET)
         model = helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)

@@ -17,12 +17,13 @@ def known_int8_trunks(store: Store, task: str, fp32: GraphFiles) -> GraphFiles:
     service holds and runs one for all.
     """
     found: GraphFiles = {}
+    own = {name: blob_of(fp32[name]) for name in _TRUNKS}
     for other in sorted(store.tasks(), key=lambda name: (name != task, name)):
         with suppress(StoreError):  # it has no live version, or a damaged one
             graphs = store.manifest(other).graphs
             if Precision.INT8 in graphs and graphs[Precision.INT8].fixed_scales:
                 lower, whole = graphs[Precision.INT8].blobs(), graphs[Precision.FP32].blobs()
                 for name in _TRUNKS:
-                    if name not in found and whole[name] == blob_of(fp32[name]) and lower[name] != whole[name]:
+                    if name not in found and whole[name] == own[name] and lower[name] != whole[name]:
                         found[name] = store.read(lower[name])
     return found

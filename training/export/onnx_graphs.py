@@ -6,10 +6,11 @@ long. The parity check compares the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from onnx import TensorProto
+from safetensors.numpy import save
 from torch import nn
 
 from training.export.graph_layers import array, attention_pooling, encoder_layer, linear, norm
@@ -17,7 +18,10 @@ from training.export.graph_writer import GraphWriter, Port, Value
 from training.model.classifier import MissingModalityClassifier
 from training.model.towers import ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
 
-GraphFiles = dict[str, bytes]  # `image_trunk`, `image_tail`, `text_trunk` and `text_tail` as ONNX
+# `image_trunk`, `image_tail`, `text_trunk` and `text_tail` as ONNX. Where weights are inputs of the tails, also
+# `image_weights` and `text_weights`, these inputs as safetensors.
+GraphFiles = dict[str, bytes]
+WEIGHTS = {"image_tail": "image_weights", "text_tail": "text_weights"}
 _INPUT_IDS = Port("input_ids", TensorProto.INT64, ["batch", "length"])
 _LAST_TOKEN = Port("last_token", TensorProto.INT64, ["batch"])
 _HIDES = np.finfo(np.float32).min  # added to the score of a token
@@ -25,21 +29,32 @@ _HIDES = np.finfo(np.float32).min  # added to the score of a token
 
 def export_graphs(merged: MissingModalityClassifier) -> GraphFiles:
     """Export a model whose adapter has been merged."""
-    pixels, embeddings = _pixel_values(merged), merged.image_trunk.embeddings
-    image = Port("image_hidden", TensorProto.FLOAT, ["batch", embeddings.num_positions, embeddings.embed_dim])
-    text = Port("text_hidden", TensorProto.FLOAT, ["batch", "length", merged.backbone.config.text_config.hidden_size])
-    features: list[int | str] = ["batch", feature_size(merged.backbone)]
-    image_trunk, image_tail, text_trunk, text_tail = (GraphWriter() for _ in range(4))
+    pixels, (image, text) = _pixel_values(merged), _hidden(merged)
+    image_trunk, text_trunk = GraphWriter(), GraphWriter()
     _image_trunk(image_trunk, merged.image_trunk, pixels.name)
-    _image_tail(image_tail, merged.image_tail, image.name)
     _text_trunk(text_trunk, merged.text_trunk, _INPUT_IDS.name)
+    trunks = {"image_trunk": image_trunk.model([pixels], image), "text_trunk": text_trunk.model([_INPUT_IDS], text)}
+    return trunks | export_tails(merged, ())
+
+
+def export_tails(merged: MissingModalityClassifier, adapted: Collection[nn.Linear]) -> GraphFiles:
+    """Export the tails alone.
+
+    Args:
+        adapted: projections whose weights are inputs of the tails. If a task's tails differ from those of another task
+            in these weights only, both tasks have the same tails.
+    """
+    image, text = _hidden(merged)
+    features: list[int | str] = ["batch", feature_size(merged.backbone)]
+    image_tail, text_tail = GraphWriter(adapted), GraphWriter(adapted)
+    _image_tail(image_tail, merged.image_tail, image.name)
     _text_tail(text_tail, merged.text_tail, text.name, _LAST_TOKEN.name)
-    return {
-        "image_trunk": image_trunk.model([pixels], image),
+    graphs = {
         "image_tail": image_tail.model([image], Port("image_features", TensorProto.FLOAT, features)),
-        "text_trunk": text_trunk.model([_INPUT_IDS], text),
         "text_tail": text_tail.model([text, _LAST_TOKEN], Port("text_features", TensorProto.FLOAT, features)),
     }
+    weights = {WEIGHTS["image_tail"]: image_tail.weights, WEIGHTS["text_tail"]: text_tail.weights}
+    return graphs | {name: save(arrays) for name, arrays in weights.items() if arrays}
 
 
 def export_single_file(merged: MissingModalityClassifier) -> bytes:
@@ -51,6 +66,13 @@ def export_single_file(merged: MissingModalityClassifier) -> bytes:
     linear(write, write("Concat", image, text, axis=-1), merged.head)
     logits = Port("logits", TensorProto.FLOAT, ["batch", merged.head.out_features])
     return write.model([pixels, _INPUT_IDS, _LAST_TOKEN], logits)
+
+
+def _hidden(merged: MissingModalityClassifier) -> tuple[Port, Port]:
+    """The outputs of the trunks, which are the inputs of the tails."""
+    embeddings, text_width = merged.image_trunk.embeddings, merged.backbone.config.text_config.hidden_size
+    image = Port("image_hidden", TensorProto.FLOAT, ["batch", embeddings.num_positions, embeddings.embed_dim])
+    return image, Port("text_hidden", TensorProto.FLOAT, ["batch", "length", text_width])
 
 
 def _pixel_values(merged: MissingModalityClassifier) -> Port:

@@ -11,15 +11,15 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
+from safetensors.numpy import load
 from torch import Tensor
 
 from model_store import Pattern, Precision, openvino
-from model_store.processor import has_amx
 from training.data.examples import Example
 from training.data.golden import pattern_items
 from training.data.missing import natural_table
 from training.data.splits import Split
-from training.export.onnx_graphs import GraphFiles
+from training.export.onnx_graphs import WEIGHTS, GraphFiles
 from training.export.parity import Parity
 from training.export.static_int8 import Feed
 from training.learning.batches import RawInputs
@@ -40,7 +40,9 @@ class OnnxModel:
         trained: TrainedTask,
         precision: Precision = Precision.FP32,
     ) -> None:
-        self._sessions = {name: _open(data, precision) for name, data in files.items()}
+        graphs = {name: data for name, data in files.items() if name not in WEIGHTS.values()}
+        self._sessions = {name: _open(data, precision) for name, data in graphs.items()}
+        self._weights = {tail: load(files[name]) for tail, name in WEIGHTS.items() if name in files}
         self._absent, self._head, self._preprocessor = absent, trained.model.head, trained.preprocessor
         self._inputs = RawInputs(trained.preprocessor)
 
@@ -109,16 +111,14 @@ class OnnxModel:
                 yield rows.tolist(), TokenBatch(tokens.input_ids[rows, : last + 1], tokens.last_token[rows])
 
     def _run(self, graph: str, **inputs: NDArray[Any]) -> NDArray[np.float32]:
-        return self._sessions[graph].run(None, inputs)[0]  # type: ignore[no-any-return]
+        return self._sessions[graph].run(None, inputs | self._weights.get(graph, {}))[0]  # type: ignore[no-any-return]
 
 
 def _open(graph: bytes, precision: Precision) -> ort.InferenceSession:
-    by_openvino = precision is Precision.BF16 or (precision is Precision.INT8 and openvino.has_openvino() and has_amx())
+    by_openvino = precision is Precision.BF16 or (precision is Precision.INT8 and openvino.is_fast())
     if not by_openvino:
         return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    options = ort.SessionOptions()
-    openvino.openvino_options(options, precision, threads=torch.get_num_threads())
-    return ort.InferenceSession(graph, options)
+    return openvino.openvino_session(graph, ort.SessionOptions(), precision, threads=torch.get_num_threads())
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from model_store import Pattern, Precision, PrecisionEffect, Problem, openvino
-from model_store.processor import has_amx
 from training.data.examples import Example
 from training.data.splits import Split, TaskData
 from training.export.onnx_graphs import GraphFiles
@@ -94,7 +93,7 @@ class PrecisionChecker:
     def check(self, precision: Precision) -> PrecisionCheck:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
         metric: Metric = "F1" if self.trained.config.problem is Problem.MULTI_LABEL else "accuracy"
-        if precision is Precision.BF16 and not (openvino.has_openvino() and has_amx()):
+        if precision is Precision.BF16 and not openvino.is_fast():
             missing = "this processor has no AMX" if openvino.has_openvino() else "the extra openvino is not installed"
             largest = max((float(logits.abs().max()) for _, _, logits in self.golden), default=0.0)
             error = dict.fromkeys(Pattern, _BF16_ERROR * largest)
@@ -110,7 +109,8 @@ class PrecisionChecker:
         expected = self._expected
         try:
             fp32 = {name: data for name, data in self.fp32.items() if name not in trunks}
-            files = converted(fp32, precision, self._calibration_inputs) | trunks
+            items = self._calibration_inputs if precision is Precision.INT8 else {}
+            files = converted(fp32, precision, items) | trunks
             model = OnnxModel(files, self.absent, self.trained, precision)
             encoded = model.encode(self._items, expected.targets, precision, _BATCH)
             errors = self._errors(model, encoded)

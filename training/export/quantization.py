@@ -20,7 +20,7 @@ def converted(fp32: GraphFiles, precision: Precision, items: Mapping[str, Sequen
     Equal fp32 graphs become equal bytes, so tasks still share their trunks; those of int8 depend on the items too.
 
     Args:
-        items: the inputs of each graph, for items of the task.
+        items: for int8, the inputs of each graph for items of the task.
     """
     if precision is Precision.BF16:
         return fp32

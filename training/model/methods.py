@@ -20,8 +20,11 @@ _PEFT_MODEL = "base_model."  # PeftModel's prefix to the names of a LoraModel, w
 class Adapter(Protocol):
     """The trained part of a backbone, from its creation until it is merged."""
 
-    def merge(self) -> None:
-        """Write the trained values into the backbone's own weights."""
+    def merge(self) -> frozenset[nn.Linear]:
+        """Write the trained values into the backbone's own weights.
+
+        Returns the projections that hold all of them, apart from the head; none if other parameters were trained too.
+        """
 
 
 class InPlace:
@@ -31,8 +34,9 @@ class InPlace:
         for value in parameters:
             value.requires_grad_(True)
 
-    def merge(self) -> None:
+    def merge(self) -> frozenset[nn.Linear]:
         """Do nothing: the trained weights are the backbone's own."""
+        return frozenset()
 
 
 class LowRank:
@@ -44,8 +48,8 @@ class LowRank:
     def __init__(self, backbone: Backbone, layers: list[nn.Module], config: MoRAConfig, use_dora: bool) -> None:
         import peft
 
-        chosen = {projection for layer in layers for projection in projections(layer, config).values()}
-        names = [name for name, module in backbone.named_modules() if module in chosen]
+        self._adapted = frozenset(each for layer in layers for each in projections(layer, config).values())
+        names = [name for name, module in backbone.named_modules() if module in self._adapted]
         self._config = peft.LoraConfig(
             r=config.rank,
             lora_alpha=config.rank,
@@ -55,8 +59,9 @@ class LowRank:
         )
         self._tuner = peft.LoraModel(backbone, self._config, "default")
 
-    def merge(self) -> None:
+    def merge(self) -> frozenset[nn.Linear]:
         self._tuner.merge_and_unload()
+        return self._adapted
 
     def save(self, folder: Path, backbone: str) -> None:
         """Write the files that `PeftModel.from_pretrained` loads."""

@@ -145,12 +145,14 @@ class MoRAAdapter(nn.Module):
             self._adapted.append((projection, hook))
         return weights
 
-    def merge(self) -> None:
-        """Write the adapted weights into the projections and remove the adapter."""
+    def merge(self) -> frozenset[nn.Linear]:
+        """Write the adapted weights into the projections and remove the adapter. Returns the projections."""
         for projection, dropout_hook in self._adapted:
             parametrize.remove_parametrizations(projection, "weight", leave_parametrized=True)
             dropout_hook.remove()
+        merged = frozenset(projection for projection, _ in self._adapted)
         self._adapted.clear()
+        return merged
 
 
 def projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:

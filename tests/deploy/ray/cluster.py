@@ -44,6 +44,7 @@ class Cluster:
         token.write_text(2 * uuid.uuid4().hex)
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("MORA_")} | {
             "PYTHONPATH": str(ROOT),
+            "XDG_CACHE_HOME": str(folder / "cache"),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),

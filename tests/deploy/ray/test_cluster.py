@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,9 +19,11 @@ import psutil
 import pytest
 
 from model_store import Store
+from model_store.transfer import TransferCount, open_remote, push
 from tests.deploy.ray.cluster import HEAD, WORKER, Cluster, Watch, now
 from tests.deploy.ray.traffic import Traffic
 from tests.support.tiny import Shelf
+from tests.support.transfer.places import running_registry
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="NOT TESTED: Ray is not installed (make ray-test)")
 PER_SECOND = 20.0
@@ -157,3 +160,41 @@ def test_a_node_with_another_store_gets_no_replica(cluster: Cluster, watch: Watc
     repaired = now()
     cluster.start_worker()
     watch.wait(both_run, since=repaired)
+
+
+def test_every_node_pulls_the_version_that_the_tag_pointed_to(cluster: Cluster, watch: Watch, folder: Path) -> None:
+    """Also a node that joins after the tag has moved."""
+    published = Shelf(Store(folder / "published"))
+    with running_registry(folder / "registry") as host:
+        target = f"oci://{host}/models:fruit"
+        for seed in (1, 2, 3):
+            published.publish("fruit", seed=seed)
+        pushed(published.store, target)
+        cluster.kill_worker()
+        cluster.start_worker(XDG_CACHE_HOME=str(folder / "first-cache"))
+        begun = now()
+        done = cluster.deploy(folder / "none", store=target, plain_http=True, **SCALE)
+        assert done.returncode == 0, done.stdout
+        watch.wait(both_run, since=begun)
+        published.publish("fruit", seed=4)
+        pushed(published.store, target)
+
+        killed = now()
+        cluster.kill_worker()
+        watch.wait(lambda state: state["replicas"].get("RUNNING") == 1, since=killed)
+        joined = now()
+        cluster.start_worker(XDG_CACHE_HOME=str(folder / "second-cache"))
+        watch.wait(both_run, since=joined)
+        with Traffic(cluster.proxies, PER_SECOND) as traffic:
+            time.sleep(5)
+
+    print(f"pulled from a registry: {traffic.figures}")
+    assert {version for _, version in traffic.answers} == {3}
+    assert traffic.lost == []
+    for cache in ("first-cache", "second-cache"):
+        assert [path.parent.name for path in (folder / cache).rglob("manifest.json")] == ["3"]
+
+
+def pushed(store: Store, target: str) -> None:
+    with closing(open_remote(target, plain_http=True)) as remote:
+        push(store, "fruit", None, remote, TransferCount())

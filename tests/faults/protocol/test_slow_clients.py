@@ -205,7 +205,7 @@ def test_connections_over_the_limit_are_answered_or_closed(shelf, server, counts
             assert is_closed(connection)
         probe.sendall(request("GET", "/livez"))
         alive = read_answer(probe)[0] == 200
-        held = running.open_files - files
+        held = min(running.open_files for _ in range(100)) - files  # those of the store are open for a moment
     recovered = files_recover(running, files)
     refused = running.metric("mora_connections_refused_total")
     reliability(

@@ -86,6 +86,19 @@ def test_pixel_values_equal_transformers(name, size):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (48, 32), (1, 256), (257, 3)])
+def test_normalised_values_are_those_of_the_formula_to_the_last_bit(size):
+    preprocessing = ImagePreprocessing(mean=MEAN, std=STD, exact_size=size[::-1], resample="bicubic")
+    levels = np.arange(size[0] * size[1] * 3, dtype=np.uint32).astype(np.uint8).reshape(size[1], size[0], 3)
+
+    found = normalised(Image.fromarray(levels), preprocessing)
+
+    scaled = (levels * (1 / 255)).astype(np.float32)
+    expected = (scaled - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    assert found.flags.c_contiguous
+    assert found.tobytes() == np.ascontiguousarray(expected.transpose(2, 0, 1)).tobytes()
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1"])
 def test_other_modes_equal_transformers_too(mode):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from onnxruntime import RunOptions
 from prometheus_client import CollectorRegistry, Counter
 
-from model_store.openvino import has_openvino
-from model_store.processor import has_amx
+from model_store import openvino
 from service.errors import Code, ServiceError
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
@@ -373,7 +372,7 @@ def slow_trunk(products: int, width: int = 1024) -> bytes:
     return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10).SerializeToString()
 
 
-@pytest.mark.skipif(not (has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+@pytest.mark.skipif(not openvino.is_fast(), reason="needs AMX and the extra openvino")
 @pytest.mark.parametrize("deadline_seconds", [0.0, 0.05, 0.2])
 def test_a_run_of_openvino_whose_deadline_passes_goes_on_in_a_slot_of_its_own(monkeypatch, deadline_seconds):
     monkeypatch.setattr("service.inference.batching._STUCK_SECONDS", 0.05)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import service.inference.preparation as preparation_module
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.inference.preparation import Preparation
@@ -201,3 +202,20 @@ def test_a_stall_of_pictures_or_of_texts_is_seen(item):
         assert not preparation.is_stalled(0)
 
     scenario(steps)
+
+
+def test_freed_memory_is_returned_before_a_large_picture_is_decoded(monkeypatch):
+    returned: list[bytes] = []
+    decoded: list[bytes] = []
+    monkeypatch.setattr(preparation_module, "_LARGE_BYTES", 60)
+    monkeypatch.setattr(preparation_module, "return_freed_memory", lambda: returned.extend(decoded or [b"first"]))
+
+    async def steps(preparation: Preparation, model: Any) -> None:
+        model.may_decode.set()
+        for picture in (ALL, HALF):
+            await preparation.decode(model, picture)
+            decoded.append(picture)
+
+    scenario(steps)
+
+    assert returned == [b"first"]

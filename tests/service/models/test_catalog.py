@@ -401,7 +401,7 @@ def test_two_tasks_of_one_backbone_share_its_trunks(shelf, serve):
     fruit, tags = catalog.live["fruit"], catalog.live["tags"]
     assert fruit.image_tower.trunk is tags.image_tower.trunk
     assert fruit.text_tower.trunk is tags.text_tower.trunk
-    assert fruit.image_tower.tail is not tags.image_tower.tail
+    assert fruit.image_tower.tail != tags.image_tower.tail
     assert len(catalog.loader.graphs) == 6
 
 

@@ -8,8 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from model_store.openvino import has_openvino
-from model_store.processor import has_amx
+from model_store import openvino
 from service.models.execution import Execution, Runtime
 from service.models.graphs import IMAGE_TAIL, IMAGE_TRUNK, TEXT_TAIL, TEXT_TRUNK, Graph, few_sizes, has_cuda, on_host
 from service.models.loading import Loader
@@ -58,7 +57,7 @@ def test_on_a_gpu_every_graph_runs_there_and_keeps_the_golden_answers(shelf):
     model = Loader(shelf.store, Settings(store=shelf.store.root)).load("fruit", 1)  # runs the golden examples
 
     towers = (model.image_tower, model.text_tower)
-    assert {graph.device for tower in towers for graph in (tower.trunk, tower.tail)} == {"cuda"}
+    assert {graph.device for tower in towers for graph in (tower.trunk, tower.tail.graph)} == {"cuda"}
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 3])
@@ -87,7 +86,7 @@ def test_sizes_are_few_and_at_most_half_as_large_again():
     assert all(number <= size < 1.5 * number for number, size in enumerate(sizes, start=1))
 
 
-@pytest.mark.skipif(not (has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+@pytest.mark.skipif(not openvino.is_fast(), reason="needs AMX and the extra openvino")
 @pytest.mark.parametrize("rows", [1, 2, 5, 7])
 @pytest.mark.parametrize("length", [2, 5, 7])
 def test_openvino_gives_the_outputs_of_the_inputs_alone(shelf, rows, length):

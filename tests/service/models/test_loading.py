@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 from onnxruntime import RunOptions
+from safetensors.numpy import save
 
 from model_store import CorruptError, NotFoundError, Pattern, Precision, blob_of
 from service.api.item import Item
@@ -108,8 +109,62 @@ def test_versions_share_the_graphs_and_the_tokenizer_that_they_have_in_common(sh
 
     assert first.image_tower.trunk is second.image_tower.trunk
     assert first.tokenizer is second.tokenizer
-    assert first.image_tower.tail is not second.image_tower.tail
+    assert first.image_tower.tail != second.image_tower.tail
     assert len(opening.graphs) == 2 + 2 * 2
+
+
+@pytest.mark.parametrize(("seeds", "tails"), [((1, 2), 2), ((2, 1, 3), 3), ((1, 1), 1)])
+def test_versions_share_tails_whose_weights_are_inputs(shelf, oracle, pixels, picture, seeds, tails):
+    for seed in seeds:
+        shelf.publish_draft(shelf.draft(seed=seed, adapted=True))
+    opening = loader(shelf)
+
+    models = [opening.load("fruit", version) for version in range(1, len(seeds) + 1)]
+
+    for model, seed in zip(models, seeds, strict=True):
+        logits = model.golden_logits(Item(picture, "red"), RunOptions())
+        np.testing.assert_allclose(logits, oracle("fruit", seed).logits(pixels, "red"), rtol=1e-4, atol=1e-4)
+    assert len(opening.graphs) == 4
+    for tower in ("image", "text"):
+        assert len({model.towers[tower].tail for model in models}) == tails
+
+
+def with_weights(draft, name: str, tensors: dict | bytes | None):
+    """The draft with another file of weights, or without."""
+    data = tensors if isinstance(tensors, bytes) else save(tensors or {})
+    graphs = draft.manifest.graphs[FP32].model_copy(update={name: None if tensors is None else blob_of(data)})
+    return replace(draft.replacing(graphs={FP32: graphs}), blobs={**draft.blobs, blob_of(data).sha256: data})
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+@pytest.mark.parametrize(
+    ("tensors", "reason"),
+    [
+        (None, "signature"),
+        ({}, "signature"),
+        ({"other": np.zeros((6, 8), np.float32)}, "signature"),
+        ({"weight": np.zeros((6, 8), np.float32), "other": np.zeros((6, 8), np.float32)}, "signature"),
+        ({"weight": np.zeros((6, 8), np.float64)}, "signature"),
+        ({"weight": np.zeros((6, 8, 1), np.float32)}, "signature"),
+        ({"weight": np.zeros((6, 7), np.float32)}, "golden_mismatch"),
+        ({"weight": np.zeros((6, 8), np.float32)}, "golden_mismatch"),
+        (b"no safetensors", "signature"),
+    ],
+)
+def test_a_version_whose_weights_do_not_fit_its_tails_is_refused(shelf, tower, tensors, reason):
+    shelf.publish_draft(with_weights(shelf.draft(adapted=True), f"{tower}_weights", tensors))
+    with pytest.raises(RefusedError) as refusal:
+        loader(shelf).load("fruit", 1)
+    assert refusal.value.reason == reason
+
+
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_weights_that_no_tail_takes_are_refused(shelf, tower):
+    tensors = {"weight": np.zeros((6, 8), np.float32)}
+    shelf.publish_draft(with_weights(shelf.draft(), f"{tower}_weights", tensors))
+    with pytest.raises(RefusedError) as refusal:
+        loader(shelf).load("fruit", 1)
+    assert refusal.value.reason == "signature"
 
 
 def test_a_version_that_does_not_exist_is_not_found(shelf):

@@ -8,9 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from model_store import Pattern, Precision, StoreError
-from model_store.openvino import has_openvino
-from model_store.processor import has_amx
+from model_store import Pattern, Precision, StoreError, openvino
 from service.labelling.answerers import StoreAnswerer
 from service.models import timings
 from service.models.execution import Execution, Runtime
@@ -22,7 +20,7 @@ FP32, BF16 = Precision.FP32, Precision.BF16
 OWN, OPENVINO = Execution(Runtime.ONNXRUNTIME, FP32), Execution(Runtime.OPENVINO, FP32)
 HALF = Execution(Runtime.OPENVINO, BF16)
 # Elsewhere OpenVINO may end the process that runs it, here that of the tests.
-needs_amx = pytest.mark.skipif(not (has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+needs_amx = pytest.mark.skipif(not openvino.is_fast(), reason="needs AMX and the extra openvino")
 
 
 def with_bf16(draft, error: float = 10.0):

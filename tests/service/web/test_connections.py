@@ -396,6 +396,30 @@ def test_a_probe_is_answered_however_many_connections_come_before_it(others, cou
     assert crowd.refused == (count if others == get("/tasks") else count - 2)
 
 
+@pytest.mark.parametrize(
+    ("waited", "closed"), [([70], []), ([4, 4], []), ([70, 4], [0]), ([70, 6], [0, 1]), ([70, None], [0])]
+)
+def test_connections_that_wait_for_a_request_are_closed_sooner_if_there_are_many(monkeypatch, waited, closed):
+    """Two are many here. None: the connection is in the middle of a request."""
+    clock = [1000.0]
+    monkeypatch.setattr("service.web.connections.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    async def converse() -> list[Wire]:
+        crowd, wires = Crowd(), []
+        for seconds in waited:
+            clock[0] = 1000.0 - (seconds or 0)
+            wires.append(crowd.join(get("/livez") if seconds else PARTIAL))
+            await asyncio.sleep(0.01)
+        clock[0] = 1000.0
+        crowd.connections.close_slow()
+        return wires
+
+    wires = asyncio.run(converse())
+
+    assert [number for number, wire in enumerate(wires) if wire.is_closed] == closed
+    assert not any(wire.is_aborted for wire in wires)
+
+
 @pytest.mark.parametrize(("method", "has_body"), [("GET", True), ("HEAD", False), ("OPTIONS", True), ("PUT", True)])
 def test_a_refused_request_is_answered_in_the_form_of_its_method(method, has_body):
     async def converse() -> Wire:

@@ -9,6 +9,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -242,3 +244,12 @@ def test_a_service_without_a_task_logs_the_cure(tmp_path):
     assert (first["event"], second["event"]) == ("nothing_to_serve", "listening")
     assert f"no task of {tmp_path / 'none'} can be served" in first["problem"]
     assert "MORA_STORE" in first["problem"]
+
+
+def test_a_connection_is_kept_longer_than_a_proxy_keeps_its_own(shelf):
+    """Or the service would close connections on which a request is on its way."""
+    proxy = (Path(__file__).parents[3] / "docker" / "nginx.conf").read_text()
+    (seconds,) = re.findall(r"keepalive_timeout (\d+)s;", proxy)
+    settings = Settings(store=shelf.store.root)
+
+    assert Server(create_app(settings), settings).config.timeout_keep_alive > int(seconds)

@@ -37,13 +37,13 @@ PUBLISH_UNSYNCED = "import os; os.fsync = lambda handle: None" + PUBLISH
 PUBLISH_BLINDLY = (
     """
 import contextlib
-from model_store import publishing
+from model_store import publishing, writing
 
 def write(path, data, write=publishing.write_synced):
     with contextlib.suppress(OSError):
         write(path, data)
 
-publishing.write_synced = write
+publishing.write_synced = writing.write_synced = write
 """
     + PUBLISH
 )

@@ -26,7 +26,7 @@ from training.data.examples import Example
 from training.data.splits import TaskData, load_data
 from training.errors import DivergedError, ExportError
 from training.export.bundle import Bundle, export_task
-from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file
+from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file, export_tails
 from training.export.quantization import converted
 from training.learning.batches import Collator, RawInputs
 from training.learning.runs import TrainedTask, build
@@ -81,9 +81,14 @@ def exported(request: pytest.FixtureRequest, tiny_backbone, parquet) -> Exported
     trained, data = trained_task(config)
     bundle = export_task(trained, METRICS, data, REPORT)
     graphs = bundle.draft.graphs[Precision.FP32]
-    names = ("image_trunk", "image_tail", "text_trunk", "text_tail")
-    files = {name: bundle.blobs[getattr(graphs, name).sha256] for name in names}
+    files = {name: bundle.blobs[blob.sha256] for name, blob in graphs.blobs().items() if not name.endswith("weights")}
     return Exported(trained, data, bundle, files, {name: session(graph) for name, graph in files.items()})
+
+
+def weights(exported: Exported, tower: str) -> dict[str, np.ndarray]:
+    """The inputs of a tail that are weights."""
+    blob = exported.bundle.draft.graphs[Precision.FP32].blobs()[f"{tower}_weights"]
+    return safetensors.numpy.load(exported.bundle.blobs[blob.sha256])
 
 
 def session(graph: bytes) -> ort.InferenceSession:
@@ -99,12 +104,13 @@ def logits_of(trained: TrainedTask, items: list[Example]) -> torch.Tensor:
 
 def image_features(exported: Exported, pixels: torch.Tensor) -> np.ndarray:
     hidden = exported.sessions["image_trunk"].run(None, {"pixel_values": pixels.numpy()})[0]
-    return exported.sessions["image_tail"].run(None, {"image_hidden": hidden})[0]
+    return exported.sessions["image_tail"].run(None, {"image_hidden": hidden, **weights(exported, "image")})[0]
 
 
 def text_features(exported: Exported, ids: torch.Tensor, last: list[int]) -> np.ndarray:
     hidden = exported.sessions["text_trunk"].run(None, {"input_ids": ids.numpy()})[0]
-    return exported.sessions["text_tail"].run(None, {"text_hidden": hidden, "last_token": np.array(last)})[0]
+    inputs = {"text_hidden": hidden, "last_token": np.array(last), **weights(exported, "text")}
+    return exported.sessions["text_tail"].run(None, inputs)[0]
 
 
 def text_ids(length: int) -> torch.Tensor:
@@ -162,6 +168,7 @@ def test_the_last_layer_runs_for_the_pooled_token_alone(
     inputs = {"image_hidden" if tail == "image_tail" else "text_hidden": np.zeros((3, tokens, width), np.float32)}
     if tail == "text_tail":
         inputs["last_token"] = np.array([6, 2, 0])
+    inputs |= weights(exported, tail.removesuffix("_tail"))
 
     shapes = [value.shape for value in session(model.SerializeToString()).run(None, inputs)]
 
@@ -242,16 +249,35 @@ def test_the_trunk_is_the_same_file_for_every_task(make_config: Make) -> None:
         assert first["text_tail"] != second["text_tail"], precision
 
 
+@pytest.mark.parametrize("method", ["mora", "lora", "dora", "bitfit"])
+def test_tasks_share_tails_that_differ_in_adapted_projections_only(make_config: Make, method: str) -> None:
+    """Law 2 again: only what a task adapts is its own. bitfit adapts biases, which are constants of the tails."""
+    graphs = []
+    for seed in (0, 1):
+        trained, data = trained_task(make_config(method=method, export={"precisions": ["int8"]}), seed)
+        bundle = export_task(trained, METRICS, data, REPORT)
+        graphs.append(bundle.draft.graphs)
+        assert {blob.sha256 for blob in bundle.draft.blobs()} == set(bundle.blobs)
+
+    first, second = (each[Precision.FP32].blobs() for each in graphs)
+    assert ("image_weights" in first, "text_weights" in first) == (method != "bitfit", method != "bitfit")
+    for tower in ("image", "text"):
+        assert (first[f"{tower}_tail"] == second[f"{tower}_tail"]) is (method != "bitfit")
+        if method != "bitfit":
+            assert first[f"{tower}_weights"] != second[f"{tower}_weights"]
+            assert first[f"{tower}_weights"].size < first[f"{tower}_tail"].size / 2
+
+
 def test_graphs_that_disagree_are_refused(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, data = trained_task(make_config())
 
-    def wrong(model: torch.nn.Module) -> GraphFiles:
-        files = export_graphs(model)
+    def wrong(model: torch.nn.Module, adapted: frozenset[torch.nn.Linear]) -> GraphFiles:
+        files = export_tails(model, adapted)
         with torch.no_grad():  # the model moves on after the export
             model.backbone.visual_projection.weight.mul_(1.01)
         return files
 
-    monkeypatch.setattr(training.export.bundle, "export_graphs", wrong)
+    monkeypatch.setattr(training.export.bundle, "export_tails", wrong)
     with pytest.raises(ExportError, match="nothing is published"):
         export_task(trained, METRICS, data, REPORT)
 

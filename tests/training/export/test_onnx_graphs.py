@@ -12,10 +12,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from safetensors.numpy import load, save
 from transformers import CLIPConfig, SiglipConfig
 
 from training.config import TaskConfig
-from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file
+from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file, export_tails
 from training.model.backbone_files import ACTIVATIONS
 from training.model.backbones import empty_backbone
 from training.model.classifier import MissingModalityClassifier
@@ -47,10 +48,10 @@ def model_of(
     return model
 
 
-def run(graph: bytes, **inputs: torch.Tensor) -> np.ndarray:
+def run(graph: bytes, weights: bytes | None = None, **inputs: torch.Tensor) -> np.ndarray:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    values = {name: value.numpy() for name, value in inputs.items()}
+    values = {name: value.numpy() for name, value in inputs.items()} | (load(weights) if weights else {})
     return ort.InferenceSession(graph, options).run(None, values)[0]
 
 
@@ -60,13 +61,13 @@ def check_features(model: MissingModalityClassifier, files: GraphFiles) -> None:
     hidden = torch.from_numpy(run(files["image_trunk"], pixel_values=pixels))
     with torch.no_grad():
         np.testing.assert_allclose(hidden, model.image_trunk(pixels), atol=1e-5)
-        image = run(files["image_tail"], image_hidden=hidden)
+        image = run(files["image_tail"], files.get("image_weights"), image_hidden=hidden)
         np.testing.assert_allclose(image, model.image_features(pixels), atol=1e-4, rtol=1e-5)
         for length in LENGTHS:
             ids, last = torch.randint(50, (4, length)), torch.randint(length, (4,))
             hidden = torch.from_numpy(run(files["text_trunk"], input_ids=ids))
             np.testing.assert_allclose(hidden, model.text_trunk(ids), atol=1e-5)
-            text = run(files["text_tail"], text_hidden=hidden, last_token=last)
+            text = run(files["text_tail"], files.get("text_weights"), text_hidden=hidden, last_token=last)
             np.testing.assert_allclose(text, model.text_features(ids, last), atol=1e-4, rtol=1e-5)
 
 
@@ -86,6 +87,38 @@ def test_graphs_equal_the_towers_wherever_they_are_split(
     model = model_of(make_config, family, split=split)
 
     check_features(model, export_graphs(model))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+@pytest.mark.parametrize(
+    ("names", "of_image", "of_text"),
+    [
+        (("q_proj", "v_proj"), 4, 2),
+        (("2.self_attn.k_proj",), 1, 1),
+        (("out_proj", "fc1", "fc2"), 6, 3),
+        (("none",), 0, 0),
+    ],
+)
+def test_adapted_weights_are_inputs_of_the_tails(
+    make_config: Make, family: str, names: tuple[str, ...], of_image: int, of_text: int
+) -> None:
+    model = model_of(make_config, family)
+    layers = [*model.backbone.vision_model.encoder.layers[1:], *model.backbone.text_model.encoder.layers[2:]]
+    in_tails = {module for layer in layers for module in layer.modules()}
+    chosen = frozenset(
+        module for name, module in model.backbone.named_modules() if name.endswith(names) and module in in_tails
+    )
+
+    tails = export_tails(model, chosen)
+
+    assert [len(load(tails.get(f"{tower}_weights", save({})))) for tower in ("image", "text")] == [of_image, of_text]
+    check_features(model, export_graphs(model) | tails)
+    with torch.no_grad():
+        for module in chosen:
+            module.weight += 1
+    moved = export_tails(model, chosen)
+    assert [name for name in tails if tails[name] != moved[name]] == [name for name in tails if "weights" in name]
+    check_features(model, export_graphs(model) | moved)
 
 
 @pytest.mark.parametrize(("family", "layers"), [("clip", 1), ("clip", 4), ("siglip", 2)])

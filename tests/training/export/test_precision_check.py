@@ -13,7 +13,6 @@ import torch
 import training.export.bundle
 import training.export.precision_check
 from model_store import Calibration, ManifestDraft, Pattern, Precision, Problem, openvino
-from model_store.processor import has_amx
 from training.config import ExportConfig, TaskConfig
 from training.data.examples import Example
 from training.data.splits import Split, TaskData, load_data
@@ -287,7 +286,7 @@ def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
 )
 def test_bf16_that_cannot_be_measured_is_published_with_a_stated_error(task, monkeypatch, has_openvino, amx, reason):
     monkeypatch.setattr("model_store.openvino.has_openvino", lambda: has_openvino)
-    monkeypatch.setattr("training.export.precision_check.has_amx", lambda: amx)
+    monkeypatch.setattr("model_store.openvino.has_amx", lambda: amx)
     golden = [(Pattern.TEXT, task.data.validation.items[0], torch.tensor([-40.0, 2.0, 3.0]))]
     checker = PrecisionChecker(task.with_budget(0.0), task.files, ABSENT, task.data, golden)
 
@@ -299,7 +298,7 @@ def test_bf16_that_cannot_be_measured_is_published_with_a_stated_error(task, mon
     assert reason in str(check)
 
 
-@pytest.mark.skipif(not (openvino.has_openvino() and has_amx()), reason="needs AMX and the extra openvino")
+@pytest.mark.skipif(not openvino.is_fast(), reason="needs AMX and the extra openvino")
 def test_bf16_is_measured_on_the_fp32_graphs(task, monkeypatch):
     monkeypatch.setattr("model_store.openvino.has_openvino", lambda: True)
     checker = PrecisionChecker(task.with_budget(ANY_LOSS), task.files, ABSENT, task.data, [])

@@ -36,6 +36,22 @@ def test_merged_equals_unmerged(make_config: Make, method: str, backbone: str, r
     torch.testing.assert_close(model(**batch(pixels, ids))["logits"], before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_merging_names_the_projections_that_hold_what_was_trained(make_config: Make, method: str) -> None:
+    config = make_config(method=method)
+    model = made(config)
+    randomize(model)
+    with torch.no_grad():
+        before = {name: value.clone() for name, value in load_backbone(config.backbone).named_parameters()}
+
+    merged = model.adapter.merge()
+
+    after = model.backbone.named_parameters()
+    changed = {name for name, value in after if not torch.equal(value, before[name])}
+    names = {f"{name}.weight" for name, module in model.backbone.named_modules() if module in merged}
+    assert names == (changed if method in ("mora", "lora", "dora") else set())
+
+
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "mora"])
 def test_a_baseline_starts_at_the_backbone(make_config: Make, method: str) -> None:
     config = make_config(method=method)

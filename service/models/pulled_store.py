@@ -1,0 +1,55 @@
+"""A store that the settings name by targets: what they point to is pulled into a folder, and served from there."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from functools import partial
+
+import structlog
+
+from model_store import Store, StoreError, read_trusted_keys
+from model_store.messages import describe_os_error
+from model_store.transfer import Follower, TransferCount, open_remote
+from service.settings import Settings
+
+_log = structlog.get_logger()
+
+
+def pull_store(settings: Settings, count: TransferCount | None = None) -> None:
+    """Pull the versions that the targets of the settings point to, and make them live; blocking.
+
+    If a target cannot be pulled, what an earlier start has pulled is served.
+
+    Args:
+        count: shows or counts the bytes that are fetched.
+
+    Raises:
+        StoreError: a target cannot be pulled, and the folder has no live version.
+        OSError: the same, because of the disk.
+        ValueError: the file of trusted keys is unusable.
+    """
+    if not settings.targets:
+        return
+    store = Store(settings.store_folder, read_trusted_keys(settings.trusted_keys))
+    failed: StoreError | OSError | None = None
+    for target in settings.targets:
+        try:
+            with closing(open_remote(target, plain_http=settings.plain_http)) as remote:
+                Follower(remote, store, partial(_log_change, target), count).step()
+        except (StoreError, OSError) as error:
+            failed = failed or error
+            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            _log.warning("store_not_pulled", target=target, problem=problem)
+    if failed is not None and not any(_is_live(store, task) for task in store.tasks()):
+        raise failed
+
+
+def _is_live(store: Store, task: str) -> bool:
+    try:
+        return store.live(task) is not None
+    except StoreError:
+        return False
+
+
+def _log_change(target: str, line: str) -> None:
+    _log.info("store_pulled", target=target, change=line)

@@ -1,0 +1,194 @@
+"""A follower pulls and activates what a folder, or a registry, points to."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from model_store import Store, StoreError, activate, publish, rollback, sign, withdraw
+from model_store.transfer import Follower, TransferCount, open_remote, push
+from tests.support.waiting import eventually
+
+
+class Following:
+    """A follower of `store` by `other`, with the lines of its log."""
+
+    def __init__(self, store: Store, other: Store) -> None:
+        self.lines: list[str] = []
+        self.follower = Follower(open_remote(str(store.root)), other, self.lines.append)
+
+    def step(self) -> list[str]:
+        self.lines.clear()
+        self.follower.step()
+        return [*self.lines]
+
+
+@pytest.fixture
+def following(store: Store, other: Store) -> Following:
+    return Following(store, other)
+
+
+def test_whatever_is_live_there_becomes_live_here(following, store, other, draft):
+    publish(store, *draft())
+    assert following.step() == ["fruit: version 1 is live"]
+    assert following.step() == []
+
+    publish(store, *draft(tail="second"))
+    assert following.step() == ["fruit: version 2 is live"]
+    assert other.verify("fruit").version == 2
+
+    activate(store, "fruit", 1)
+    assert following.step() == ["fruit: version 1 is live"]
+    assert other.live("fruit") == 1
+
+
+def test_a_rollback_here_lasts_until_the_next_change_there(following, store, other, draft):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    rollback(other, "fruit")
+
+    assert following.step() == []
+    assert other.live("fruit") == 1
+    publish(store, *draft(tail="third"))
+    following.step()
+    assert other.live("fruit") == 3
+
+
+def test_a_withdrawn_task_stays_so_until_the_next_change_there(following, store, other, draft):
+    publish(store, *draft())
+    following.step()
+    withdraw(other, "fruit")
+
+    assert following.step() == []
+    assert other.is_withdrawn("fruit")
+    publish(store, *draft(tail="second"))
+    following.step()
+    assert other.live("fruit") == 2
+
+
+def test_a_task_that_is_withdrawn_at_the_start_stays_so(following, store, other, draft, keys):
+    publish(store, *draft())
+    following.step()
+    withdraw(other, "fruit")
+    again = Following(store, other)
+
+    (line,) = again.step()
+    assert line.startswith("fruit: withdrawn here, until ")
+    assert "`mora-store activate fruit 1 --store" in line
+    sign(store, "fruit", None, keys.private)
+    again.step()
+    assert other.is_withdrawn("fruit"), "another signature is no other version"
+    publish(store, *draft(tail="second"))
+    again.step()
+    assert other.live("fruit") == 2
+
+
+def test_a_version_that_is_live_already_is_not_activated_again(following, store, other, draft):
+    publish(store, *draft())
+    following.step()
+
+    assert Following(store, other).step() == ["fruit: version 1 is live already"]
+
+
+@pytest.mark.parametrize("damage", [b"damaged", b"", None], ids=["other bytes", "empty", "missing"])
+def test_what_does_not_verify_is_not_activated(following, store, other, draft, damage, no_waits):
+    publish(store, *draft())
+    following.step()
+    second = publish(store, *draft(tail="second"))
+    path = store.root / "blobs/sha256" / second.head.sha256
+    content = path.read_bytes()
+    path.unlink() if damage is None else path.write_bytes(damage)
+
+    with pytest.raises(StoreError):
+        following.step()
+
+    assert (other.live("fruit"), other.versions("fruit")) == (1, [1])
+    path.write_bytes(content)
+    following.step()
+    assert other.live("fruit") == 2
+
+
+def test_another_version_of_the_same_number_is_never_overwritten(following, store, other, draft):
+    publish(store, *draft())
+    publish(other, *draft(tail="another"))
+    before = other.read_manifest("fruit")
+
+    with pytest.raises(StoreError, match="has another version 1 of fruit, which stays as it is"):
+        following.step()
+    assert other.read_manifest("fruit") == before
+
+
+def test_a_second_task_there_does_not_change_what_is_followed(following, store, other, draft):
+    publish(store, *draft())
+    following.step()
+    publish(store, *draft("tags"))
+    publish(store, *draft(tail="second"))
+
+    following.step()
+
+    assert (other.tasks(), other.live("fruit")) == (["fruit"], 2)
+
+
+def test_a_tag_that_moves_to_another_task_is_refused(registry, repository, store, other, draft, tmp_path):
+    publish(store, *draft())
+    publish(store, *draft("tags"))
+    lines: list[str] = []
+    remote = open_remote(f"oci://{registry}/{repository}:a", plain_http=True)
+    push(store, "fruit", None, remote, TransferCount())
+    follower = Follower(open_remote(remote.name, plain_http=True), other, lines.append)
+    follower.step()
+    elsewhere = open_remote(f"oci://{registry}/{repository}:b", plain_http=True)
+    push(store, "tags", None, elsewhere, TransferCount())
+    follower._remote = elsewhere
+
+    with pytest.raises(StoreError, match="is of the task tags, not of fruit"):
+        follower.step()
+    assert other.tasks() == ["fruit"]
+    for one in (remote, elsewhere):
+        one.close()
+
+
+def test_an_outage_is_survived_and_logged_once_an_attempt(store, other, draft):
+    following = Following(store, other)
+    stop = threading.Event()
+    thread = threading.Thread(target=following.follower.run, args=(0.05, stop))
+    thread.start()
+    try:
+        eventually(lambda: following.lines)
+        assert following.lines[0].startswith(f"error: {store.root} points to no version")
+        assert "the next attempt is in" in following.lines[0]
+        publish(store, *draft())
+        eventually(lambda: other.root.exists() and other.tasks() and other.live("fruit") == 1)
+        eventually(lambda: following.lines[-1] == f"{store.root} works again")
+    finally:
+        stop.set()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def test_waits_double_up_to_five_minutes(store, other):
+    following, waits = Following(store, other), []
+
+    class Stop:
+        def is_set(self) -> bool:
+            return len(waits) == 8
+
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    following.follower.run(10, Stop())
+
+    assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
+
+
+def test_a_damaged_live_number_here_is_written_anew(following, store, other, draft):
+    publish(store, *draft())
+    following.step()
+    (other.root / "tasks/fruit/live").write_text("?\n")
+    publish(store, *draft(tail="second"))
+
+    following.step()
+
+    assert other.live("fruit") == 2
