@@ -7,6 +7,7 @@ likely the label. A set has the labels whose nonconformity is at most a quantile
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
 
 Rule: TypeAlias = Literal["threshold", "adaptive", "regularised"]
 Numbers: TypeAlias = NDArray[np.float64]
+WATCHED_COVERAGE = 0.9  # at which the service counts the sizes of all sets
 _LEAST, _PATTERN_STEPS, _CLASS_STEPS = 0.5, 1000, 100  # coverages from 0.5, in steps of 1/1000, of a class 1/100
 
 
@@ -37,6 +39,13 @@ class Quantiles(_Frozen):
         return self.values[place] if place < len(self.values) else None
 
 
+class ExpectedSets(_Frozen):
+    """The sets of the validation items that did not calibrate them, at WATCHED_COVERAGE; live traffic is compared."""
+
+    size: Annotated[float, Field(ge=0)]  # mean number of labels
+    review: Annotated[float, Field(ge=0, le=1)]  # share of the sets that have not exactly one label
+
+
 class LabelSets(_Frozen):
     """The rule that forms label sets, and its calibration.
 
@@ -53,6 +62,7 @@ class LabelSets(_Frozen):
     free_ranks: Annotated[int, Field(ge=0, le=1000)] = 0
     by_pattern: dict[str, Quantiles]
     by_class: dict[str, tuple[Quantiles | None, ...]] = {}
+    expected: dict[str, ExpectedSets] = {}
 
     def highest_coverage(self, pattern: str) -> float | None:
         """The highest coverage that the calibration items of a presence pattern support; None if they support none."""
@@ -70,12 +80,24 @@ class LabelSets(_Frozen):
         if quantile is None:
             raise ValueError(f"{self.by_pattern[pattern].items} items do not support a coverage of {coverage}")
         if pattern in self.by_class:
-            own = (None if each is None else each.at(coverage, _CLASS_STEPS) for each in self.by_class[pattern])
-            quantile = np.array([np.inf if each is None else each for each in own])
+            quantile = self._of_classes[pattern][_place(coverage, _CLASS_STEPS)]
         chosen = self.nonconformity(scores[np.newaxis])[0] <= quantile
         if single:
             chosen[scores.argmax()] = True
         return np.asarray(chosen)
+
+    @cached_property
+    def _of_classes(self) -> dict[str, Numbers]:
+        """By pattern, for each coverage the quantile of each label: infinite if its items do not support it."""
+        tables = {
+            pattern: np.full((_place(1.0, _CLASS_STEPS) + 1, len(own)), np.inf)
+            for pattern, own in self.by_class.items()
+        }
+        for pattern, own in self.by_class.items():
+            for label, each in enumerate(own):
+                if each is not None:
+                    tables[pattern][: len(each.values), label] = each.values
+        return tables
 
     def nonconformity(self, scores: Numbers) -> Numbers:
         """Of each label, from the scores (n, C) of items."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_store import Calibration, Pattern, Problem
-from model_store.label_sets import LabelSets, class_quantiles, quantiles, risk_quantiles
+from model_store.label_sets import WATCHED_COVERAGE, ExpectedSets, LabelSets, class_quantiles, quantiles, risk_quantiles
 from training.data.calibration_split import Divided
 from training.learning.batches import Collator
 from training.learning.calibration import Answers
@@ -19,7 +19,6 @@ from training.learning.encoded_split import EncodedSplit, encode
 from training.learning.runs import TrainedTask
 
 COVERAGES = (0.8, 0.9, 0.95)  # that reports show
-_COMPARED_AT = 0.9  # the coverage at which rules are compared
 _LEAST_ITEMS = 20  # of a pattern; with fewer, no rule is clearly better
 _PENALTIES, _FREE_RANKS = (0.01, 0.1), (1, 3)
 _RULES = [
@@ -112,7 +111,13 @@ def calibrated_sets(
         found[pattern] = quantiles(of_truth)
         if by_class:
             own[pattern] = tuple(class_quantiles(of_truth[targets == label]) for label in range(scores.shape[1]))
-    return rule.model_copy(update={"by_pattern": found, "by_class": own})
+    sets = rule.model_copy(update={"by_pattern": found, "by_class": own})
+    expected = {}
+    for pattern, answers in learning.items():
+        found_sets = set_scores(sets, answers, pattern, calibrations[pattern], problem, WATCHED_COVERAGE)
+        if found_sets is not None:
+            expected[pattern.value] = ExpectedSets(size=found_sets.size, review=found_sets.review)
+    return sets.model_copy(update={"expected": expected})
 
 
 def smallest_rule(scores: Mapping[Pattern, NDArray[np.float64]], answers: Mapping[Pattern, Answers]) -> LabelSets:
@@ -129,7 +134,7 @@ def smallest_rule(scores: Mapping[Pattern, NDArray[np.float64]], answers: Mappin
                 distances = rule.nonconformity(rows)
                 of_truth = distances[np.arange(len(rows)), targets]
                 for half in (odd, ~odd):
-                    quantile = quantiles(of_truth[half]).at(_COMPARED_AT, 1000) if half.any() else None
+                    quantile = quantiles(of_truth[half]).at(WATCHED_COVERAGE, 1000) if half.any() else None
                     if quantile is not None and not half.all():
                         of_rule.append(np.maximum((distances[~half] <= quantile).sum(axis=1), 1).mean())
         sizes.append(np.mean(of_rule) if of_rule else np.inf)
