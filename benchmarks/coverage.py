@@ -79,10 +79,8 @@ def subject_of(folder: Path) -> Subject:
     pool = Pool({}, {}, {}, {})
     for pattern in Pattern:
         answers = [part.of_pattern(head, pattern) for part in parts]
-        pool.scores[pattern] = np.concatenate(
-            [_served(each, trained.calibration[pattern], config.problem) for each in answers]
-        )
-        pool.plain[pattern] = np.concatenate([_served(each, Calibration(), config.problem) for each in answers])
+        pool.scores[pattern] = _scores(answers, trained.calibration[pattern], config.problem)
+        pool.plain[pattern] = _scores(answers, Calibration(), config.problem)
         pool.truth[pattern] = np.concatenate([_truth(each) for each in answers])
         pool.item[pattern] = np.concatenate(
             [each.item.numpy() + offset for each, offset in zip(answers, offsets, strict=True)]
