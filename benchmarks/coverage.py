@@ -29,6 +29,8 @@ from training.data.missing import draw_tables
 from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import Answers
 from training.learning.encoded_split import encode
+from training.learning.run_folder import METRICS, read_json
+from training.model.file_names import RUN_DESCRIPTION
 from training.pipeline.reopen import open_finished
 from training.provenance import machine
 
@@ -184,6 +186,22 @@ def drift_row(subject: Subject) -> str:
     return _row(subject.name, *cells)
 
 
+def cost_rows(divided: Sequence[Path], whole: Sequence[Path]) -> list[str]:
+    """A row for each task and pattern: test scores of runs whose validation split was divided, and was not."""
+    rows = []
+    tasks = {folder: _described(folder) for folder in (*divided, *whole)}
+    for task, problem in dict.fromkeys(tasks[folder] for folder in divided):
+        name = "macro_f1" if problem is Problem.MULTI_LABEL else "accuracy"
+        for pattern in Pattern:
+            scores = [
+                [read_json(folder / METRICS)["test"][pattern][name] for folder in folders if tasks[folder][0] == task]
+                for folders in (divided, whole)
+            ]
+            lost = 100 * (np.mean(scores[0]) - np.mean(scores[1]))
+            rows.append(_row(task, _NAMES[pattern], *map(_mean_and_spread, scores), f"{lost:+.1f}"))
+    return rows
+
+
 def milliseconds_of(subject: Subject) -> float:
     """The time to form one set."""
     rows, single = subject.pool.scores[Pattern.BOTH], subject.problem is Problem.SINGLE_LABEL
@@ -194,8 +212,8 @@ def milliseconds_of(subject: Subject) -> float:
     return 1000 * (time.perf_counter() - started) / len(rows)
 
 
-def page_part(subjects: Sequence[Subject]) -> str:
-    """The tables."""
+def page_part(subjects: Sequence[Subject], cost: Sequence[str] = ()) -> str:
+    """The tables, of which that of the cost is given."""
     single = [subject for subject in subjects if subject.problem is Problem.SINGLE_LABEL]
     tables = [
         _table(
@@ -208,6 +226,9 @@ def page_part(subjects: Sequence[Subject]) -> str:
         ),
         _table(["task", *_NAMES.values()], [drift_row(subject) for subject in single]),
     ]
+    if cost:
+        names = ["task", "items have", "half of validation", "all of validation", "difference in points"]
+        tables.append(_table(names, cost))
     rules = ", ".join(f"{subject.name} ({subject.items:,} items): {_rule(subject.rule)}" for subject in subjects)
     longest = max(milliseconds_of(subject) for subject in subjects)
     notes = f"{SPLITS} splits. Rules chosen on validation: {rules}. Forming a set takes {longest:.3f} ms; {machine()}."
@@ -216,11 +237,14 @@ def page_part(subjects: Sequence[Subject]) -> str:
 
 def main(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of `mora-train fit`.")],
+    more: Annotated[list[Path] | None, typer.Option(help="Further seeds of these runs, for the cost.")] = None,
+    whole: Annotated[list[Path] | None, typer.Option(help="The same tasks with --coverage.share 0.")] = None,
     page: Annotated[Path | None, typer.Option(help="Write the tables between the markers of this page.")] = None,
 ) -> None:
     """Study the label sets of finished runs."""
     torch.set_grad_enabled(False)
-    part = page_part([subject_of(run) for run in runs])
+    cost = cost_rows([*runs, *(more or ())], whole) if whole else ()
+    part = page_part([subject_of(run) for run in runs], cost)
     typer.echo(part)
     if page is not None:
         text = page.read_text(encoding="utf-8")
@@ -258,6 +282,17 @@ def _is_inside(subject: Subject, covered: Numbers, calibrating: int, promise: fl
 
 def _rule(sets: LabelSets) -> str:
     return sets.rule if sets.rule != "regularised" else f"regularised ({sets.penalty:g} after {sets.free_ranks})"
+
+
+def _described(folder: Path) -> tuple[str, Problem]:
+    """The task and the problem of a run."""
+    config = read_json(folder / RUN_DESCRIPTION)["task_config"]
+    return config["task"], Problem(config["problem"])
+
+
+def _mean_and_spread(scores: Sequence[float]) -> str:
+    """Mean and standard deviation over the seeds."""
+    return f"{np.mean(scores):.1%} ± {100 * np.std(scores, ddof=1):.1f}" if len(scores) > 1 else f"{scores[0]:.1%}"
 
 
 def _percent(values: Sequence[float]) -> str:
