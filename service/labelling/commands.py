@@ -15,7 +15,6 @@ from rich.console import Console
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from model_store.items.cells import existing
-from model_store.transfer_commands import shown_transfer
 from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
@@ -25,7 +24,7 @@ from service.labelling.command_errors import one_line_errors
 from service.labelling.labelled_file import columns_of, label_file, open_source, skipped_lines
 from service.labelling.rows import Limits, item_of, named_columns
 from service.labelling.writers import check_output
-from service.models.pulled_store import pull_store
+from service.models.pulled_store import pull_shown
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging
 
@@ -128,7 +127,7 @@ def classify(
 
     with one_line_errors("stopped; no file was written"):
         if url is None:
-            _pull(settings)
+            pull_shown(settings)
         if source is None:
             item = _read_item(image, text, settings)
             names = [task] if task is not None or version is not None else all_tasks()
@@ -195,7 +194,7 @@ def bulk(
     executor = partial(label_on_ray, workers=workers, address=address)
     with one_line_errors("stopped; run the same command to resume"):
         settings = _read_settings(store)
-        _pull(settings)
+        pull_shown(settings)
         counts = label_data_set(options, settings, executor, Console(stderr=True))
     typer.echo(counts.summary(output))
     for code, rows in counts.errors.most_common():
@@ -219,11 +218,6 @@ def _check_usage(one: list[str], many: list[str], store: str | None, url: str | 
 def _read_settings(store: str | None) -> Settings:
     """The settings of the environment, and --store. Raises ValueError."""
     return read_settings({} if store is None else {"store": store}, besides=[VARIABLE])
-
-
-def _pull(settings: Settings) -> None:
-    with shown_transfer() as count:
-        pull_store(settings, count)
 
 
 def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:
