@@ -7,24 +7,19 @@ import subprocess
 
 import pytest
 
-from model_store import Pattern, Store
-from model_store.label_sets import Quantiles
+from model_store import Store
 from tests.browser.driving import labels, send, until_ready
-from tests.support.tiny import PICTURE, Shelf, label_sets
+from tests.support.closed_service import publish_label_sets
+from tests.support.tiny import PICTURE, Shelf
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright: make setup").expect
-LOW = Quantiles(items=4, values=(0.9,) * 301)  # up to 0.8
 
 
 @pytest.fixture(scope="module")
 def base(browser, tmp_path_factory, serving) -> str:
-    """A service with tasks that support 0.99, 0.8 for texts alone, and none."""
+    """A service with the tasks of `publish_label_sets`."""
     shelf = Shelf(Store(tmp_path_factory.mktemp("sets") / "store"))
-    shelf.publish_with_label_sets("fruit")
-    draft = shelf.draft("tags")
-    few = label_sets(by_pattern={Pattern.TEXT: LOW}, expected={})
-    shelf.publish_draft(draft.replacing(label_sets=few))
-    shelf.publish_draft(shelf.draft("fruit").replacing(task="older"))
+    publish_label_sets(shelf)
     server = serving(shelf.store)
     return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
