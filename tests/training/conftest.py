@@ -18,9 +18,15 @@ def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[[Path], dict[str, str]]) -> dict[str, str]:
+def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., dict[str, str]]) -> dict[str, str]:
     """Paths of the made task's splits."""
     return parquet_of(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def divisible(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., dict[str, str]]) -> dict[str, str]:
+    """`make_config(data=divisible)`: the made task with 120 validation items, of which half calibrate label sets."""
+    return {**parquet_of(tmp_path_factory.mktemp("divisible"), validation=(1000, 120)), "label": "label"}
 
 
 @pytest.fixture
