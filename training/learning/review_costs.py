@@ -76,14 +76,14 @@ def review_plan(
         encoded, tables: of `validation`, without the calibration items, and `test`.
     """
     learning, test = (_under(trained, encoded[name], tables[name]) for name in ("validation", "test"))
-    coverage = min(_coverages(learning), key=lambda each: outcome(learning, each, costs).cost, default=None)
+    coverage = min(_coverages(learning), key=lambda each: _expected(learning, each, costs).cost, default=None)
     policies = {"no review": NEVER, "review of all": ALWAYS}
     if coverage is not None:
         policies[_name(coverage)] = coverage
     views = {"overall": test, **{pattern.value: {pattern: test[pattern]} for pattern in Pattern}}
     return ReviewPlan(
         coverage,
-        {name: outcome(learning, each, costs) for name, each in policies.items()},
+        {name: _expected(learning, each, costs) for name, each in policies.items()},
         {name: {view: outcome(items, each, costs) for view, items in views.items()} for name, each in policies.items()},
         {pattern.value: len(sets.truth) for pattern, sets in test.items() if sets.highest is None and len(sets.truth)},
     )
@@ -97,6 +97,14 @@ def outcome(items: Mapping[Pattern, FormedSets], coverage: float, costs: Costs) 
         return Outcome(0, math.nan, math.nan, math.nan)
     shares = float(reviewed.mean()), float(wrong.mean())
     return Outcome(len(reviewed), *shares, costs.review * shares[0] + costs.error * shares[1])
+
+
+def _expected(items: Mapping[Pattern, FormedSets], coverage: float, costs: Costs) -> Outcome:
+    """The outcome with one more item that is answered wrongly: few items without an error do not promise none."""
+    seen = outcome(items, coverage, costs)
+    if coverage == ALWAYS:
+        return seen
+    return seen._replace(cost=(seen.items * seen.cost + costs.error) / (seen.items + 1))
 
 
 def _name(coverage: float) -> str:
