@@ -41,7 +41,7 @@ def label_sets_of(candidate: Candidate, divided: Divided, collator: Collator) ->
     learning = candidate.encoded["validation"].by_pattern(head, divided.tables["validation"])
     encoded = encode(candidate.model, divided.calibration, collator)
     calibration = encoded.by_pattern(head, divided.calibration_table)
-    by_class = config.coverage.by == "class" and config.problem is Problem.SINGLE_LABEL
+    by_class = config.coverage.by == "class"
     return calibrated_sets(learning, calibration, candidate.calibration, config.problem, by_class)
 
 
