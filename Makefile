@@ -9,6 +9,7 @@ PORT ?= 8000
 SBOM_OF ?= $(BIN)/python
 FAULTS ?= tests/faults
 SMALL_DATA ?= build/small_data
+COVERAGE ?= build/coverage
 
 # gpu where Linux on x86-64 has an NVIDIA driver; `make setup ACCELERATOR=gpu` (or cpu) decides otherwise.
 ACCELERATOR ?= $(shell test "$$(uname -sm)" = "Linux x86_64" \
@@ -27,7 +28,7 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust screenshots lock rules sbom release
+.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust coverage screenshots lock rules sbom release
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +97,18 @@ gpu-check: ## Check training and serving on the NVIDIA GPU of this machine; unde
 
 trust: $(TRUST) ## Fit ten small data sets beside logistic regression; writes docs/method.md; over an hour on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m examples.small_data.trust $(SMALL_DATA)
+
+# The drawings of openclipart are prepared before (examples/openclipart/README.md).
+coverage: $(TRUST) ## Fit three tasks with three seeds and study their label sets; writes docs/coverage.md; some hours on 2 cores
+	test -f $(SMALL_DATA)/starships-385.yaml || $(BIN)/python -m examples.small_data.prepare $(SMALL_DATA)
+	set -e; for seed in 0 1 2; do for whole in '' -whole; do \
+		fit() { HF_HUB_OFFLINE=1 $(BIN)/mora-train fit $$1 --output $(COVERAGE)/$$2-$$seed$$whole --train.seed $$seed $${whole:+--coverage.share 0} $$3; }; \
+		fit examples/openclipart/category.yaml category; \
+		fit examples/openclipart/keywords.yaml keywords; \
+		fit $(SMALL_DATA)/starships-385.yaml starships "--data.validation_share 0.4 --data.test_share 0.3"; \
+	done; done
+	$(BIN)/python -m benchmarks.coverage $(COVERAGE)/*-0 $$(printf -- '--more %s ' $(COVERAGE)/*-[12]) \
+		$$(printf -- '--whole %s ' $(COVERAGE)/*-whole) --page docs/coverage.md
 
 screenshots: $(EVERYTHING) ## Write the pictures of docs/playground.md, with Chromium
 	$(BIN)/python -m examples.screenshots docs/images

@@ -8,11 +8,11 @@ likely the label. A set has the labels whose nonconformity is at most a quantile
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, model_validator
 
 Rule: TypeAlias = Literal["threshold", "adaptive", "regularised"]
 Numbers: TypeAlias = NDArray[np.float64]
@@ -63,6 +63,14 @@ class LabelSets(_Frozen):
     by_pattern: dict[str, Quantiles]
     by_class: dict[str, tuple[Quantiles | None, ...]] = {}
     expected: dict[str, ExpectedSets] = {}
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        of_classes = [each for own in self.by_class.values() for each in own if each is not None]
+        for found, steps in ((self.by_pattern.values(), _PATTERN_STEPS), (of_classes, _CLASS_STEPS)):
+            if any(len(each.values) > _place(1.0, steps) for each in found):
+                raise ValueError(f"quantiles are for coverages below 1, in steps of {1 / steps:g}")
+        return self
 
     def highest_coverage(self, pattern: str) -> float | None:
         """The highest coverage that the calibration items of a presence pattern support; None if they support none."""

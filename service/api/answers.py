@@ -41,6 +41,17 @@ class LabelScore(BaseModel):
     selected: bool = Field(description="The best label (single-label), or one that reaches its threshold (multi-label)")
 
 
+class LabelSet(BaseModel):
+    """Labels among which the true one is with a promised probability."""
+
+    labels: list[str] = Field(description="Best first. In a single-label task at least one.")
+    coverage: float = Field(
+        description="Single-label: the probability that the true label is in the set, among items with these "
+        "modalities. Multi-label: the mean share of an item's true labels that are in its set."
+    )
+    review: bool = Field(description="Whether a person should look at the item: the set has not exactly one label.")
+
+
 class Answer(BaseModel):
     """One task's answer to one item."""
 
@@ -48,6 +59,7 @@ class Answer(BaseModel):
     version: int
     labels: list[LabelScore]
     modalities: Modalities
+    label_set: LabelSet | None = Field(default=None, description="Only if `coverage` was set.")
 
 
 class LabelContributions(BaseModel):
@@ -146,6 +158,9 @@ class TaskDetail(TaskSummary):
 
     towers: dict[Literal["image", "text"], TowerDetail]
     calibration: dict[Pattern, Calibration]
+    highest_coverage: dict[Pattern, float] = Field(
+        description="The highest `coverage` that a request may ask for; no pattern if the version has no label sets."
+    )
     metrics: dict[str, dict[str, dict[str, float | None]]]
     training_mix: dict[Pattern, float]
     max_logit_error: dict[Pattern, float]

@@ -30,6 +30,7 @@ class Batch(NamedTuple):
     inputs: Sequence[Item | ServiceError]
     tasks: Sequence[str]
     top_k: int
+    coverage: float | None
     timeout_ms: int | None
 
 

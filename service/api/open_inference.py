@@ -6,7 +6,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, Field, model_validator
 
-from service.api.requests import Strict
+from service.api.requests import Coverage, Strict
 
 Codec = Literal["str", "np", "pd", "datetime"]  # MLServer's codecs that write a text as it is
 _IGNORED = ("headers", "priority")
@@ -79,7 +79,7 @@ class OutputParameters(Parameters):
 class RequestedOutput(Strict):
     """A requested tensor."""
 
-    name: Literal["labels", "scores", "selected", "modalities"]
+    name: Literal["labels", "scores", "selected", "label_set", "review", "modalities"]
     parameters: OutputParameters = Field(default_factory=OutputParameters)
 
 
@@ -87,6 +87,7 @@ class RequestParameters(Parameters):
     """Parameters of the whole request."""
 
     top_k: int | None = Field(default=None, ge=1, description="How many labels to answer with; by default all.")
+    coverage: Coverage = None
     binary_data_output: bool = Field(
         default=False, description="Answer in binary form, unless an output sets `binary_data`."
     )
@@ -103,12 +104,15 @@ class InferenceRequest(Strict):
     model_name: str | None = Field(default=None, description="Ignored; the path names the model.")
     model_version: str | None = None
     inputs: list[InputTensor] = Field(min_length=1, max_length=2)
-    outputs: list[RequestedOutput] | None = Field(default=None, max_length=4, description="By default all four.")
+    outputs: list[RequestedOutput] | None = Field(default=None, max_length=6, description="By default all.")
     parameters: RequestParameters = Field(default_factory=RequestParameters)
 
 
 class OutputTensor(BaseModel):
-    """`labels`, `scores` and `selected` of each item, highest score first, [N, C]; `modalities`, [N]."""
+    """`labels`, `scores` and `selected` of each item, highest score first, [N, C]; `modalities`, [N].
+
+    With `coverage` also `label_set` [N, C], whether each of the labels is in the item's label set, and `review` [N].
+    """
 
     name: str
     datatype: str

@@ -19,6 +19,14 @@ Timeout = Annotated[
     int | None,
     Field(ge=1, le=600_000, description="Time limit for the answer in milliseconds, by default MORA_TIMEOUT_MS."),
 ]
+Coverage = Annotated[
+    float | None,
+    Field(
+        ge=0.5,
+        lt=1,
+        description="Add the labels among which the true one is with this probability, and whether to review the item.",
+    ),
+]
 Version = Annotated[int | None, Field(ge=1, le=2**31 - 1, description="Pins a version; by default the live one.")]
 Form = TypeVar("Form", bound=BaseModel)
 _QUOTED = re.compile(r"'([^']+)'")
@@ -75,6 +83,7 @@ class ClassifyRequest(EmbedRequest):
     explain: bool = Field(
         False, description="Add the part of each modality in each label, and the answer without that modality."
     )
+    coverage: Coverage = None
 
 
 class BatchRequest(Strict):
@@ -83,6 +92,7 @@ class BatchRequest(Strict):
     inputs: list[JsonValue] = Field(min_length=1, description="Items, each with an `image`, a `text`, or both.")
     tasks: list[str] = Field(min_length=1, description="Each input is labelled in each of these tasks.")
     top_k: int = Field(5, ge=1, description="How many labels to answer with, best first.")
+    coverage: Coverage = None
     timeout_ms: Timeout = None
 
 

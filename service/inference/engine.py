@@ -18,6 +18,7 @@ from service.inference.deadline import in_time
 from service.inference.encoders import Encoders
 from service.inference.explanation import explain
 from service.inference.failure_watch import FailureWatch
+from service.inference.label_sets import check_coverage, label_set, watched_size
 from service.inference.preparation import Preparation
 from service.inference.workers import Done, Workers
 from service.models.catalog import Catalog
@@ -56,14 +57,15 @@ class Engine:
         """Label one item, with `model` or else the version that the request names. Raises ServiceError."""
         model = model or await self.find(request.task, request.version, record)
         item = _item(request, model, record)
+        if request.coverage is not None:
+            check_coverage(model.manifest, item.pattern, request.coverage)  # a refused item is never encoded
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
-        answer = self.decide(model, prepared, features, request.top_k, record)
-        explanation = self._explain(model, features, answer, record) if request.explain else None
-        classification = Classification(**dict(answer), latency_ms=record.finish(), request_id=record.request_id)
-        if explanation is not None:
-            classification.explanation = explanation  # a field that is not set is left out of the answer
-        return classification
+        answer = self.decide(model, prepared, features, request.top_k, record, request.coverage)
+        fields = {name: getattr(answer, name) for name in answer.model_fields_set}  # others are left out of the answer
+        if request.explain:
+            fields["explanation"] = self._explain(model, features, answer, record)
+        return Classification(**fields, latency_ms=record.finish(), request_id=record.request_id)
 
     async def embed(self, request: EmbedRequest, record: RequestRecord) -> Embedding:
         """The features of one item, which are the input of a task's head. Raises ServiceError."""
@@ -125,17 +127,32 @@ class Engine:
             for index in range(len(models))
         ]
 
-    def decide(self, model: Model, prepared: Prepared, features: Features, top_k: int, record: RequestRecord) -> Answer:
-        """A model's answer to an encoded item. It is counted in the metrics. Raises ServiceError `model_nonfinite`."""
+    def decide(
+        self,
+        model: Model,
+        prepared: Prepared,
+        features: Features,
+        top_k: int,
+        record: RequestRecord,
+        coverage: float | None = None,
+    ) -> Answer:
+        """A model's answer to an encoded item, with a label set if a coverage is given. It is counted in the metrics.
+
+        Raises ServiceError `model_nonfinite` or `coverage_unsupported`.
+        """
         start = time.perf_counter()
-        manifest = model.manifest
+        manifest, pattern = model.manifest, features.pattern
         with self._failures.watching([model]):
             decision = model.decide(features)
             selected = [manifest.labels[index] for index in np.flatnonzero(decision.selected)]
             labels = decision.ranked(manifest.labels, top_k)
-        self._metrics.count_prediction(manifest.task, features.pattern, selected, float(decision.scores.max()))
+        answer = Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
+        if coverage is not None:
+            answer.label_set = label_set(manifest, pattern, decision, coverage)
+        set_size = watched_size(manifest, pattern, decision)
+        self._metrics.count_prediction(manifest.task, pattern, selected, float(decision.scores.max()), set_size)
         record.add(Stage.HEAD, time.perf_counter() - start)
-        return Answer(task=manifest.task, version=manifest.version, labels=labels, modalities=prepared.modalities)
+        return answer
 
     def check_finite(self, model: Model, features: Features) -> None:
         """Raises ServiceError `model_nonfinite`."""

@@ -29,7 +29,7 @@ _log = structlog.get_logger()
 async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) -> BatchClassification:
     """A cell for each input and task; an error fills its own cell only."""
     models = [_find(engine, task, record) for task in batch.tasks]
-    decide = partial(engine.decide, top_k=batch.top_k, record=record)
+    decide = partial(engine.decide, top_k=batch.top_k, coverage=batch.coverage, record=record)
     rows = await answer_all(engine, models, batch.inputs, decide, record)
     return BatchClassification(
         results=[

@@ -22,6 +22,7 @@ from service.telemetry.record import CLIENT_GONE
 _SECONDS = tuple(1e-5 * 2**step for step in range(22))  # 10 us ... 21 s
 _LOAD_SECONDS = tuple(0.05 * 2**step for step in range(12))  # 50 ms ... 102 s
 _SHARES = tuple(step / 20 for step in range(1, 21))
+_SET_SIZES = (0, 1, 2, 3, 5, 10, 20, 50, 100)  # with the first two, the share of sets that have one label
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _COUNTED_STATUSES = (200, CLIENT_GONE, 500, 503, 504)
 _LAG_PERIOD_SECONDS = 0.1
@@ -105,6 +106,22 @@ class Metrics:
         self.prediction_confidence = histogram(
             "mora_prediction_confidence", "Highest score of an answer.", by_modalities, buckets=_SHARES
         )
+        self.label_set_size = histogram(
+            "mora_label_set_size",
+            "Labels in the set of an answer at a coverage of 0.9, whatever the request asks for.",
+            by_modalities,
+            buckets=_SET_SIZES,
+        )
+        self.training_label_set_size = gauge(
+            "mora_training_label_set_size",
+            "Mean size of such sets on the validation split.",
+            by_modalities,
+        )
+        self.training_review_ratio = gauge(
+            "mora_training_review_ratio",
+            "Share of such sets with not exactly one label on the validation split.",
+            by_modalities,
+        )
         self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
         # `rate` does not see the first value of a series, so what alerts count begins at 0.
         for code in Code:
@@ -129,11 +146,15 @@ class Metrics:
         """The same; blocking."""
         return generate_latest(self.registry)
 
-    def count_prediction(self, task: str, pattern: Pattern, labels: Iterable[str], confidence: float) -> None:
-        """Count one answer: its selected labels and its highest score."""
+    def count_prediction(
+        self, task: str, pattern: Pattern, labels: Iterable[str], confidence: float, set_size: int | None
+    ) -> None:
+        """Count one answer: its selected labels, its highest score, and the size of its label set."""
         for label in labels:
             self.predictions.labels(task, label).inc()
         self.prediction_confidence.labels(task, pattern).observe(confidence)
+        if set_size is not None:
+            self.label_set_size.labels(task, pattern).observe(set_size)
 
     def show_training_baseline(self, manifest: Manifest) -> None:
         """Set the gauges of a task's training data from its live version. Live traffic that differs has drifted.
@@ -146,24 +167,34 @@ class Metrics:
             series = manifest.task, pattern
             self.prediction_confidence.labels(*series)  # a count of 0 before the first answer, for shares
             self.training_modality_ratio.labels(*series).set(manifest.training_mix.get(pattern, 0.0))
-            confidence = validation.get(pattern, {}).get("confidence")
-            if confidence is None:
-                self.training_confidence.remove(*series)
-            else:
-                self.training_confidence.labels(*series).set(confidence)
+            expected = None if manifest.label_sets is None else manifest.label_sets.expected.get(pattern)
+            if expected is not None:
+                self.label_set_size.labels(*series)
+            _set(self.training_confidence, series, validation.get(pattern, {}).get("confidence"))
+            _set(self.training_label_set_size, series, None if expected is None else expected.size)
+            _set(self.training_review_ratio, series, None if expected is None else expected.review)
 
     def forget_task(self, task: str) -> None:
         """Remove the gauges of a task that is no longer served, so that no alert compares them with live traffic."""
         self.model_refused.remove(task)
         for pattern in Pattern:
             self.training_modality_ratio.remove(task, pattern)
-            self.training_confidence.remove(task, pattern)
+            for gauge in (self.training_confidence, self.training_label_set_size, self.training_review_ratio):
+                gauge.remove(task, pattern)
 
     def _begin_series(self, task: str) -> None:
         for modalities in ("", *Pattern) if task else ("",):
             self.request_duration.labels(task, modalities)
             for status in _COUNTED_STATUSES:
                 self.requests.labels(task, modalities, str(status))
+
+
+def _set(gauge: Gauge, series: tuple[str, str], value: float | None) -> None:
+    """Set a series, or remove it if there is no value."""
+    if value is None:
+        gauge.remove(*series)
+    else:
+        gauge.labels(*series).set(value)
 
 
 class _DroppedLines(Collector):

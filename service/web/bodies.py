@@ -70,7 +70,7 @@ def parse_batch(body: bytes, max_text_bytes: int, max_cells: int) -> Batch:
     if len(request.inputs) * len(request.tasks) > max_cells:
         raise ServiceError(Code.BAD_VALUE, f"inputs times tasks may be {max_cells}; send several requests.")
     inputs = [parse_item(fields, max_text_bytes) for fields in request.inputs]
-    return Batch(inputs, request.tasks, request.top_k, request.timeout_ms)
+    return Batch(inputs, request.tasks, request.top_k, request.coverage, request.timeout_ms)
 
 
 def parse_json(body: bytes, max_cells: int = 1) -> dict[str, JsonValue]:

@@ -118,7 +118,9 @@ async def _ready(engine: Engine, model: Model) -> ModelReady:
 
 async def _infer(engine: Engine, model: Model, inference: Inference, record: RequestRecord) -> Response:
     task, version, labels = model.manifest.task, model.manifest.version, model.manifest.labels
-    decide = partial(engine.decide, top_k=inference.request.parameters.top_k or len(labels), record=record)
+    parameters = inference.request.parameters
+    top_k = parameters.top_k or len(labels)
+    decide = partial(engine.decide, top_k=top_k, coverage=parameters.coverage, record=record)
     answers = await answer_each(engine, model, inference.items, decide, record)
     record.finish()
     client_id = inference.request.id or ""
@@ -129,9 +131,19 @@ async def _infer(engine: Engine, model: Model, inference: Inference, record: Req
 def _tensors(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Array]:
     """The outputs by name: (N, C), and of `modalities` (N,)."""
     rows = [answer.labels for answer in answers]
+    sets = [answer.label_set for answer in answers if answer.label_set is not None]
+    with_sets: dict[str, Array] = {}
+    if sets:
+        in_set = [[label.label in each.labels for label in row] for row, each in zip(rows, sets, strict=True)]
+        review = [each.review for each in sets]
+        with_sets = {
+            "label_set": np.array(in_set, np.bool_),
+            "review": np.array(review, np.bool_),
+        }
     return {
         "labels": np.array([[label.label for label in row] for row in rows], np.str_),
         "scores": np.array([[label.score for label in row] for row in rows], np.float32),
         "selected": np.array([[label.selected for label in row] for row in rows], np.bool_),
+        **with_sets,
         "modalities": np.array([item.pattern.value for item in items], np.str_),
     }

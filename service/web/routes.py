@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from model_store import Manifest, Pattern
 from model_store.items.formats import PictureFormat
 from model_store.items.pictures import media_type_of
 from service.api.answers import (
@@ -90,7 +91,7 @@ async def embed(request: Request, parser: ParserDep, engine: EngineDep, record: 
     return await engine.embed(await parser.item(EmbedRequest, request, record), record)
 
 
-@router.post("/classify/batch", openapi_extra={"requestBody": batch_body()})
+@router.post("/classify/batch", openapi_extra={"requestBody": batch_body()}, response_model_exclude_unset=True)
 async def batch(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> BatchClassification:
     """Label several items in several tasks. An item runs through a trunk once for all tasks that share it."""
     return await classify_batch(engine, await parser.batch(request, record), record)
@@ -112,6 +113,7 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
         **dict(manifest),  # the fields of the same names
         precision=model.precision,
         towers={name: TowerDetail(**tower.execution._asdict()) for name, tower in model.towers.items()},
+        highest_coverage=_highest_coverages(manifest),
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
         has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),
@@ -160,3 +162,9 @@ async def readyz(engine: EngineDep) -> Health:
 async def metrics(metrics: MetricsDep) -> Response:
     """Metrics in Prometheus' text format."""
     return Response(await metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _highest_coverages(manifest: Manifest) -> dict[Pattern, float]:
+    sets = manifest.label_sets
+    found = {} if sets is None else {pattern: sets.highest_coverage(pattern) for pattern in Pattern}
+    return {pattern: highest for pattern, highest in found.items() if highest is not None}

@@ -26,6 +26,7 @@ BINARY = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 Array: TypeAlias = NDArray[np.float32] | NDArray[np.bool_] | NDArray[np.str_]
 _DATATYPES = {"f": "FP32", "b": "BOOL", "U": "BYTES"}  # by NumPy's kind of type
+_OUTPUTS_OF_SETS = ("label_set", "review")
 _SIZE = re.compile(r"[0-9]{1,15}")
 
 
@@ -40,6 +41,10 @@ def parse_inference(body: bytes, header_length: str | None, max_text_bytes: int,
     """Parse a body; blocking. Raises ServiceError, which names a faulty item by its index."""
     json_size = _json_size(header_length, len(body))
     request = validate(InferenceRequest, parse_json(body[:json_size], max_items), strict=True)
+    if request.parameters.coverage is None:
+        for output in request.outputs or ():
+            if output.name in _OUTPUTS_OF_SETS:
+                raise _bad(f"The output {output.name} needs the parameter coverage.")
     count = _item_count(request.inputs, max_items)
     rest = memoryview(body)[json_size:]
     columns: dict[str, Sequence[object]] = {}

@@ -125,3 +125,27 @@ def test_an_adaptive_set_adds_labels_until_their_scores_suffice() -> None:
     assert RULES[1].nonconformity(scores).tolist() == [pytest.approx([1.0, 0.6, 0.9])]
     assert RULES[2].nonconformity(scores).tolist() == [pytest.approx([1.1, 0.6, 0.95])]
     assert RULES[0].nonconformity(scores).tolist() == [pytest.approx([0.9, 0.4, 0.7])]
+
+
+@pytest.mark.parametrize(("name", "most"), [("by_pattern", 500), ("by_class", 50)])
+def test_quantiles_beyond_a_coverage_of_one_are_refused(name, most):
+    def sets(count: int) -> LabelSets:
+        found = Quantiles(items=9999, values=(0.5,) * count)
+        return LabelSets(
+            **{"by_pattern": {"text": quantiles(np.arange(9.0))}, name: {"text": found}}
+            | ({"by_class": {"text": (found, None)}} if name == "by_class" else {})
+        )
+
+    sets(most)
+    with pytest.raises(ValueError, match="coverages below 1"):
+        sets(most + 1)
+
+
+@pytest.mark.parametrize("coverage", [0.9901, 0.995, 0.9989])
+def test_a_label_is_in_every_set_for_a_coverage_that_its_own_items_do_not_support(coverage):
+    own = class_quantiles(np.zeros(5000))
+    sets = LabelSets(by_pattern={"text": quantiles(np.zeros(5000))}, by_class={"text": (own, own, own)})
+    scores = np.array([0.98, 0.01, 0.01])
+
+    assert sets.members(scores, "text", 0.99, single=True).sum() == 1
+    assert sets.members(scores, "text", coverage, single=True).sum() == 3

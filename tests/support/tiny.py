@@ -34,6 +34,7 @@ from model_store import (
     blob_of,
     publish,
 )
+from model_store.label_sets import ExpectedSets, LabelSets, quantiles
 
 SIZE, WIDTH, FEATURES, MAX_TOKENS = 16, 6, 8, 10
 WORDS = ["<unk>", "a", "red", "green", "apple", "square", "of", "picture"]
@@ -286,6 +287,13 @@ def make_draft(task: TinyTask) -> TinyDraft:
     return TinyDraft(manifest, blobs)
 
 
+def label_sets(**fields: Any) -> LabelSets:
+    """Sets of 99 calibration items per pattern, whose true labels had evenly spread scores: coverages up to 0.99."""
+    spread = quantiles(np.linspace(0.01, 0.99, 99))
+    expected = dict.fromkeys(Pattern, ExpectedSets(size=1.5, review=0.25))
+    return LabelSets(**{"by_pattern": dict.fromkeys(Pattern, spread), "expected": expected, **fields})
+
+
 @dataclass(frozen=True)
 class Shelf:
     """A store that tests publish tiny tasks to."""
@@ -297,6 +305,9 @@ class Shelf:
 
     def publish(self, name: str = "fruit", seed: int = 1) -> Manifest:
         return self.publish_draft(self.draft(name, seed))
+
+    def publish_with_label_sets(self, name: str = "fruit", **fields: Any) -> Manifest:
+        return self.publish_draft(self.draft(name).replacing(label_sets=label_sets(**fields)))
 
     def publish_draft(self, draft: TinyDraft) -> Manifest:
         return publish(self.store, draft.manifest, draft.blobs)

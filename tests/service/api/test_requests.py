@@ -44,7 +44,7 @@ def test_the_fields_of_a_batch_are_listed(name):
     with pytest.raises(ServiceError) as refused:
         validate(BatchRequest, {name: [{}], "tasks": 5}, strict=True)
 
-    assert refused.value.detail == "The fields are inputs, tasks, top_k, timeout_ms. Did you mean inputs?"
+    assert refused.value.detail == "The fields are inputs, tasks, top_k, coverage, timeout_ms. Did you mean inputs?"
 
 
 def test_a_nested_name_is_checked_before_values_too():

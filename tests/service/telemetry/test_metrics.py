@@ -69,7 +69,7 @@ def test_what_alerts_count_begins_at_zero(shelf, serve, status, modalities):
 def test_a_prediction_counts_its_selected_labels_and_its_highest_score():
     counted = metrics.Metrics()
 
-    counted.count_prediction("fruit", Pattern.TEXT, ["apple", "plum"], 0.75)
+    counted.count_prediction("fruit", Pattern.TEXT, ["apple", "plum"], 0.75, 2)
 
     read = counted.registry.get_sample_value
     assert [read("mora_predictions_total", {"task": "fruit", "label": label}) for label in ("apple", "plum")] == [1, 1]

@@ -23,7 +23,7 @@ REFUSALS = {
     "another name": "inputs.0: must be 'image' or 'text'. Did you mean image?",
     "an unknown parameter": (
         "parameters has a field that the service does not know. "
-        "The fields are top_k, binary_data_output, timeout, content_type."
+        "The fields are top_k, coverage, binary_data_output, timeout, content_type."
     ),
 }
 

@@ -196,7 +196,7 @@ class Held:
         self.most_at_once = max(self.most_at_once, len(self.running))
         self.may_end.wait(30)
         self.running.remove(len(body))
-        return Batch([], [], 1, None)
+        return Batch([], [], 1, None, None)
 
 
 @pytest.mark.parametrize(("size", "at_once"), [(1_000_001, 1), (3_000_000, 1), (1_000_000, 3)])

@@ -102,7 +102,7 @@ def test_openapi_describes_both_forms_of_a_request(client):
         "multipart/form-data": "#/components/schemas/ClassifyForm",
     }
     request, form = (document["components"]["schemas"][name] for name in ("ClassifyRequest", "ClassifyForm"))
-    fields = {"task", "image", "text", "top_k", "version", "explain", "timeout_ms"}
+    fields = {"task", "image", "text", "top_k", "version", "explain", "coverage", "timeout_ms"}
     assert set(request["properties"]) == set(form["properties"]) == fields
     assert request["additionalProperties"] is form["additionalProperties"] is False
     assert form["properties"]["image"]["format"] == "binary"
