@@ -28,16 +28,19 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust coverage screenshots lock rules sbom release
+.PHONY: help setup setup-browser setup-registry demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust coverage screenshots lock rules sbom release
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  (ACCELERATOR=$(ACCELERATOR), PORT=$(PORT); set either on the command line)"
 
 setup: $(EVERYTHING) ## Install serving, training and tests into .venv
 
 setup-browser: $(EVERYTHING) ## Install Chromium (Debian, Ubuntu; as root), which the tests of the playground drive
 	command -v chromium >/dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium fonts-dejavu-core; }
+
+setup-registry: ## Install docker-registry (Debian, Ubuntu; as root), to which the tests of transfer push
+	command -v docker-registry >/dev/null || { apt-get update && apt-get install -y --no-install-recommends docker-registry; }
 
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py

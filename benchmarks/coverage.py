@@ -35,7 +35,7 @@ from training.pipeline.reopen import open_finished
 from training.provenance import machine
 
 SPLITS, COVERAGES, SHOWN = 20, (0.8, 0.9, 0.95), 0.9
-_BEGIN, _END = "<!-- benchmarks/coverage.py: begin -->", "<!-- benchmarks/coverage.py: end -->"
+BEGIN, END = "<!-- benchmarks/coverage.py: begin -->", "<!-- benchmarks/coverage.py: end -->"
 _NAMES = {Pattern.BOTH: "image and text", Pattern.IMAGE: "image only", Pattern.TEXT: "text only"}
 Numbers: TypeAlias = NDArray[np.float64]
 Truth: TypeAlias = NDArray[np.bool_]
@@ -248,11 +248,11 @@ def main(
     typer.echo(part)
     if page is not None:
         text = page.read_text(encoding="utf-8")
-        before, begin, rest = text.partition(_BEGIN)
-        after = rest.partition(_END)[2]
+        before, begin, rest = text.partition(BEGIN)
+        after = rest.partition(END)[2]
         if not begin or not after:
-            raise typer.BadParameter(f"{page} has no lines {_BEGIN} and {_END}")
-        page.write_text(f"{before}{_BEGIN}\n\n{part}\n\n{_END}{after}", encoding="utf-8")
+            raise typer.BadParameter(f"{page} has no lines {BEGIN} and {END}")
+        page.write_text(f"{before}{BEGIN}\n\n{part}\n\n{END}{after}", encoding="utf-8")
 
 
 def _scores(parts: Sequence[Answers], calibration: Calibration, problem: Problem) -> Numbers:

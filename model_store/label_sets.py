@@ -77,22 +77,26 @@ class LabelSets(_Frozen):
         found = self.by_pattern.get(pattern)
         return None if found is None or not found.values else _LEAST + (len(found.values) - 1) / _PATTERN_STEPS
 
-    def members(self, scores: Numbers, pattern: str, coverage: float, *, single: bool) -> NDArray[np.bool_]:
-        """Which labels are in the set of an item, (C,). `highest_coverage` has to allow the coverage.
+    def members(
+        self, scores: Numbers, pattern: str, coverage: float, *, single: bool, nonconformity: Numbers | None = None
+    ) -> NDArray[np.bool_]:
+        """Which labels are in the set of an item, or of each item. `highest_coverage` has to allow the coverage.
 
         Args:
-            scores: (C,), as they are served.
+            scores: (C,) or (n, C), as they are served.
             single: whether an item has exactly one label.
+            nonconformity: of these scores, if it is known.
         """
         quantile: float | Numbers | None = self.by_pattern[pattern].at(coverage, _PATTERN_STEPS)
         if quantile is None:
             raise ValueError(f"{self.by_pattern[pattern].items} items do not support a coverage of {coverage}")
         if pattern in self.by_class:
             quantile = self._of_classes[pattern][_place(coverage, _CLASS_STEPS)]
-        chosen = self.nonconformity(scores[np.newaxis])[0] <= quantile
+        rows = np.atleast_2d(scores)
+        chosen = (self.nonconformity(rows) if nonconformity is None else nonconformity) <= quantile
         if single:
-            chosen[scores.argmax()] = True
-        return np.asarray(chosen)
+            chosen[np.arange(len(rows)), rows.argmax(axis=1)] = True
+        return np.asarray(chosen).reshape(scores.shape)
 
     @cached_property
     def _of_classes(self) -> dict[str, Numbers]:

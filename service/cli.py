@@ -12,10 +12,9 @@ import typer
 from model_store import StoreError
 from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
-from model_store.transfer_commands import shown_transfer
 from service.labelling.commands import BULK_EXAMPLE, CLASSIFY_EXAMPLE, bulk, classify
 from service.models.malloc import return_large_blocks
-from service.models.pulled_store import pull_store
+from service.models.pulled_store import pull_shown
 from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
 from service.web.app import create_app
@@ -42,8 +41,7 @@ def run(**flags: str | None) -> None:
     try:
         settings = read_settings({name: value for name, value in flags.items() if value is not None})
         configure_logging(settings)
-        with shown_transfer(status=0) as count:
-            pull_store(settings, count)
+        pull_shown(settings, exit_status=0)
         operator = OperatorSignals()
         return_large_blocks()
         service = create_app(settings)

@@ -28,6 +28,7 @@ class Client(ServiceConnection):
         top_k: int = 5,
         version: int | None = None,
         explain: bool = False,
+        coverage: float | None = None,
         timeout_ms: int | None = None,
     ) -> Classification:
         """Label one item from its image (a JPEG, PNG, WebP, AVIF or GIF file), its text, or both.
@@ -37,12 +38,12 @@ class Client(ServiceConnection):
             top_k: how many labels to answer with, best first.
             version: pins a version; by default the live one.
             explain: adds the part of each modality in each label to the answer.
+            coverage: adds `label_set` to the answer, from 0.5 to the `highest_coverage` of the task.
             timeout_ms: time limit of the service for one attempt, by default its `MORA_TIMEOUT_MS`.
         """
-        fields: dict[str, object] = {"task": task, "top_k": top_k, "version": version, "timeout_ms": timeout_ms}
-        if explain:
-            fields["explain"] = True  # otherwise left out, because an older service refuses the field
-        return self.call(Classification, "/classify", {**_item(image, text), **fields})
+        fields = {"task": task, "top_k": top_k, "version": version, "timeout_ms": timeout_ms}
+        newer = _given(explain=explain or None, coverage=coverage)
+        return self.call(Classification, "/classify", {**_item(image, text), **fields, **newer})
 
     def embed(
         self,
@@ -58,7 +59,13 @@ class Client(ServiceConnection):
         return self.call(Embedding, "/embed", {**_item(image, text), **fields})
 
     def classify_batch(
-        self, inputs: Sequence[Input], tasks: Sequence[str], *, top_k: int = 5, timeout_ms: int | None = None
+        self,
+        inputs: Sequence[Input],
+        tasks: Sequence[str],
+        *,
+        top_k: int = 5,
+        coverage: float | None = None,
+        timeout_ms: int | None = None,
     ) -> BatchClassification:
         """Label several items in each of several tasks: a row for each input with a cell for each task.
 
@@ -66,7 +73,7 @@ class Client(ServiceConnection):
         """
         items = [_item(item.image, item.text) for item in inputs]
         fields = {"inputs": items, "tasks": [*tasks], "top_k": top_k, "timeout_ms": timeout_ms}
-        return self.call(BatchClassification, "/classify/batch", fields)
+        return self.call(BatchClassification, "/classify/batch", {**fields, **_given(coverage=coverage)})
 
     def tasks(self) -> TaskList:
         """Every loaded task."""
@@ -79,3 +86,8 @@ class Client(ServiceConnection):
 
 def _item(image: bytes | None, text: str | None) -> dict[str, object]:
     return {"image": None if image is None else base64.b64encode(image).decode(), "text": text}
+
+
+def _given(**fields: object) -> dict[str, object]:
+    """The fields without those that are None, because a service refuses fields that are newer than itself."""
+    return {name: value for name, value in fields.items() if value is not None}

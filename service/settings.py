@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     store: Path | str = DEFAULT_STORE
-    """Folder of the model store, or targets to pull it from, such as `oci://HOST/REPOSITORY:TAG`, with commas."""
+    """Folder of the model store, or targets to pull it from, separated by commas: `oci://HOST/REPOSITORY:TAG`, ..."""
     store_cache: Path | None = None
     """Folder for a store that is pulled; by default below `mora-serve` in the user's cache."""
     plain_http: bool = False

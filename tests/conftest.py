@@ -90,12 +90,15 @@ def png() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="session")
-def parquet_of(png: Callable[..., bytes]) -> Callable[[Path], dict[str, str]]:
-    """`parquet_of(folder)`: writes the splits of a made task, pictures of noise named by a colour, some cells empty."""
+def parquet_of(png: Callable[..., bytes]) -> Callable[..., dict[str, str]]:
+    """`parquet_of(folder)`: writes the splits of a made task, pictures of noise named by a colour, some cells empty.
 
-    def write(folder: Path) -> dict[str, str]:
+    `validation` is the number of its first picture and of its rows.
+    """
+
+    def write(folder: Path, validation: tuple[int, int] = (100, 9)) -> dict[str, str]:
         paths = {}
-        for split, (start, count) in {"train": (0, 24), "validation": (100, 9), "test": (200, 12)}.items():
+        for split, (start, count) in {"train": (0, 24), "validation": validation, "test": (200, 12)}.items():
             rows = [
                 {
                     "image": None if i % 7 == 3 else png(start + i),

@@ -37,7 +37,7 @@ from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
 from training.model.backbone_sizes import check_backbone
 from training.model.input_preview import local_preview, open_preview
-from training.report.console import print_grid, print_import_plan, print_metrics, print_shown
+from training.report.console import print_grid, print_import_plan, print_metrics, print_review_plan, print_shown
 
 if TYPE_CHECKING:
     from training.export.bundle import Bundle
@@ -103,6 +103,13 @@ def _points(text: str) -> float:
     if not points >= 0:  # also NaN
         raise typer.BadParameter(f"{text} is not a number of points from 0 on")
     return points
+
+
+def _cost(text: str) -> float:
+    cost = float(text)  # typer reports a ValueError
+    if not 0 < cost < math.inf:
+        raise typer.BadParameter(f"{text} is not a cost above 0")
+    return cost
 
 
 BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id that replaces the configured one.")]
@@ -263,6 +270,12 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run directories, as of `fit --output DIR`.")],
     grid: Annotated[bool, typer.Option("--grid", help="Test runs under every kind of missingness.")] = False,
     output: Annotated[Path, typer.Option(help="With --grid: folder for grid.json and grid.svg.")] = Path(),
+    error_cost: Annotated[
+        float | None, typer.Option(metavar="COST", parser=_cost, help="Cost of a wrong answer without review.")
+    ] = None,
+    review_cost: Annotated[
+        float | None, typer.Option(metavar="COST", parser=_cost, help="Cost of a review, by default 1.")
+    ] = None,
     backbone: BackboneOption = None,
 ) -> None:
     """Score a finished run again on its validation and test splits, overall and per presence pattern.
@@ -270,22 +283,34 @@ def evaluate(
     With --grid, each run is a row of a table, and each kind of missingness of the test split a column. The runs are of
     one task, trained on different kinds of missingness (--missing.train.type and --missing.train.ratio of `fit`).
 
+    With --error-cost, the command prints the coverage to ask for: the one at which wrong answers and reviews together
+    cost least, if a person reviews each item whose label set has not exactly one label.
+
     If the data has moved, add its new paths after DIR: --data.validation PATH --data.test PATH.
     """
     folders = [*itertools.takewhile(lambda word: not str(word).startswith("--"), runs)]
     flags = [str(word) for word in runs[len(folders) :]]
     if not folders:
         raise ConfigError(f"DIR comes first, then flags such as {flags[0]}")
+    if review_cost is not None and error_cost is None:
+        raise ConfigError("--review-cost needs --error-cost, the cost of a wrong answer")
+    if grid and error_cost is not None:
+        raise ConfigError("--grid and --error-cost print different tables; give one of them")
     for folder in folders:
         require_finished(folder)
     with _quick_imports():
         from training.learning.cross_scenario import cross_scenario
-        from training.pipeline.reopen import evaluate_again, open_finished, write_grid
+        from training.learning.review_costs import Costs
+        from training.pipeline.reopen import evaluate_again, open_finished, plan_reviews, write_grid
     opened = [(folder, *open_finished(folder, flags, backbone, _note)) for folder in folders]
     if grid:
         scores = cross_scenario([(folder.name, trained, data) for folder, trained, data in opened])
         print_grid(console, scores)
         write_grid(output, scores)
+        return
+    if error_cost is not None:
+        for folder, trained, data in opened:
+            print_review_plan(console, plan_reviews(folder, trained, data, Costs(error_cost, review_cost or 1.0)))
         return
     for folder, trained, data in opened:
         metrics, saved = evaluate_again(folder, trained, data)

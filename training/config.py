@@ -123,7 +123,7 @@ class CoverageConfig(_Frozen):
     """Label sets that contain the true label with a promised probability (docs/coverage.md)."""
 
     share: Annotated[float, Field(ge=0, lt=1)] = 0.5  # of the validation items, which calibrate the sets only; 0: none
-    by: Literal["pattern", "class"] = "pattern"  # class: the promise is kept for the items of each label, too
+    by: Literal["pattern", "class"] = "pattern"  # class: kept for the items of each label, too (single-label tasks)
 
 
 class ExportConfig(_Frozen):
@@ -174,6 +174,12 @@ class TaskConfig(_Frozen):
         if written is not None and (len(set(written)) < len(written) or "" in written):
             raise ValueError("labels must be different and not blank")
         return written
+
+    @model_validator(mode="after")
+    def _has_classes_to_cover(self) -> TaskConfig:
+        if self.coverage.by == "class" and self.problem is Problem.MULTI_LABEL:
+            raise ValueError("coverage.by: class is for single-label tasks; set coverage.by to pattern")
+        return self
 
 
 def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:

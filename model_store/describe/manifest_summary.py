@@ -78,6 +78,15 @@ def calibration_rows(manifest: Manifest) -> Iterator[tuple[Pattern, str, str]]:
         yield pattern, f"{calibration.temperature:.3f}", selected
 
 
+def highest_coverage(manifest: Manifest, pattern: Pattern) -> str | None:
+    """The highest coverage that a pattern's label sets support, and their number of items; None without sets."""
+    sets = manifest.label_sets
+    highest = None if sets is None else sets.highest_coverage(pattern)
+    if sets is None or highest is None:
+        return None
+    return f"coverage up to {highest:g}, from {sets.by_pattern[pattern].items:,} items"
+
+
 def logit_error(graphs: Graphs) -> str | None:
     """The largest logit error over the presence patterns, or None if none was measured."""
     error = graphs.largest_error()

@@ -14,6 +14,7 @@ from model_store.describe.manifest_summary import (
     FEW_ITEMS,
     adaptation,
     calibration_rows,
+    highest_coverage,
     interval_of,
     logit_error,
     metric_columns,
@@ -90,9 +91,9 @@ def _metrics(manifest: Manifest) -> Table:
 
 
 def _calibration(manifest: Manifest) -> Table:
-    table = _table("Items with", "Temperature", "Thresholds", title="Calibration")
-    for row in calibration_rows(manifest):
-        _add(table, *row)
+    table = _table("Items with", "Temperature", "Thresholds", "Label sets", title="Calibration")
+    for pattern, *cells in calibration_rows(manifest):
+        _add(table, pattern, *cells, highest_coverage(manifest, pattern))
     return table
 
 

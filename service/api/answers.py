@@ -159,7 +159,8 @@ class TaskDetail(TaskSummary):
     towers: dict[Literal["image", "text"], TowerDetail]
     calibration: dict[Pattern, Calibration]
     highest_coverage: dict[Pattern, float] = Field(
-        description="The highest `coverage` that a request may ask for; no pattern if the version has no label sets."
+        default={},
+        description="The highest `coverage` that a request may ask for; no pattern if the version has no label sets.",
     )
     metrics: dict[str, dict[str, dict[str, float | None]]]
     training_mix: dict[Pattern, float]

@@ -17,7 +17,8 @@ def check_coverage(manifest: Manifest, pattern: Pattern, coverage: float) -> Lab
     """The label sets of a version, which support a coverage. Raises ServiceError `coverage_unsupported`."""
     sets = manifest.label_sets
     if sets is None:
-        detail = f"Version {manifest.version} has no label sets; leave out coverage, or train the task again."
+        which = f"Version {manifest.version} of {manifest.task}"
+        detail = f"{which} has no label sets; leave out coverage, or train the task again."
         raise ServiceError(Code.COVERAGE_UNSUPPORTED, detail, field="coverage")
     highest = sets.highest_coverage(pattern)
     if highest is None or coverage > highest + _ROUNDING:

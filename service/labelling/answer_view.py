@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from model_store.describe.tables import plain
-from service.api.answers import Classification, Explanation, LabelScore
+from service.api.answers import Classification, Explanation, LabelScore, LabelSet
 
 _BAR_CELLS = 24
 
 
 def answer_view(answer: Classification) -> Group:
-    """The labels with their scores, the state of each modality, the explanation, and the time of each stage."""
+    """The labels with their scores, the modalities, the label set, the explanation, and the time of each stage."""
     modalities = f"image {answer.modalities.image}, text {answer.modalities.text}"
     times = {stage: spent for stage, spent in answer.latency_ms.model_dump().items() if spent}
     total = times.pop("total", 0.0)
@@ -26,6 +26,8 @@ def answer_view(answer: Classification) -> Group:
         Text(plain(f"{answer.task}, version {answer.version}: {modalities}")),
         Padding(_labels(answer.labels), (1, 0)),
     ]
+    if answer.label_set is not None:
+        parts.append(Padding(_label_set(answer.label_set), (0, 0, 1, 0)))
     if answer.explanation is not None:
         parts.append(_explanation(answer.explanation))
     return Group(*parts, Text(f"{total:.1f} ms ({spent})"))
@@ -42,6 +44,12 @@ def _labels(labels: Sequence[LabelScore]) -> Table:
             Text("selected" if label.selected else "", style),
         )
     return table
+
+
+def _label_set(label_set: LabelSet) -> Text:
+    labels = ", ".join(label_set.labels) or "no label"
+    review = "review: a person should look at this one" if label_set.review else "no review needed"
+    return Text(plain(f"set with coverage {label_set.coverage}: {labels}; {review}"))
 
 
 def _explanation(explanation: Explanation) -> Group:

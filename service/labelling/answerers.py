@@ -36,6 +36,7 @@ _ITEM_CODES = {  # errors of one item; after any other error, the next item woul
     Code.BODY_TOO_LARGE,
     Code.BAD_VALUE,
     Code.BAD_TEXT,
+    Code.COVERAGE_UNSUPPORTED,
     Code.MISSING_INPUT,
     Code.TEXT_TOO_LARGE,
     Code.IMAGE_FORMAT,
@@ -49,7 +50,10 @@ _log = structlog.get_logger()
 
 
 class Answerer(Protocol):
-    """Answers with one version of a task. Methods raise ClientError or DataSetError if no item can be answered."""
+    """Answers with one version of a task, and adds label sets if it has a coverage.
+
+    Methods raise ClientError or DataSetError if no item can be answered.
+    """
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         """The answer of `POST /classify`. Raises ServiceError, or ProblemError if a service refuses the item."""
@@ -67,12 +71,15 @@ class StoreAnswerer:
     Raises StoreError, RefusedError or DataSetError if the version cannot be loaded.
     """
 
-    def __init__(self, store: Store, settings: Settings, task: str | None, version: int | None) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, task: str | None, version: int | None, coverage: float | None = None
+    ) -> None:
         name = choose_task(task, store.tasks(), store.root)
         loader, metrics = Loader(store, settings, measures=False), Metrics()
         self._model = loader.load(name, version or store.manifest(name).version)
         self._max_in_flight = max(1, settings.queue_size)  # the engine refuses more
         self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)
+        self._coverage = coverage
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         """The answer of `POST /classify`. Raises ServiceError."""
@@ -89,7 +96,13 @@ class StoreAnswerer:
     async def _classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         task, version = self._model.manifest.task, self._model.manifest.version
         request = ClassifyRequest(
-            image=item.image, text=item.text, task=task, version=version, top_k=top_k, explain=explain
+            image=item.image,
+            text=item.text,
+            task=task,
+            version=version,
+            top_k=top_k,
+            explain=explain,
+            coverage=self._coverage,
         )
         return await self._engine.classify(request, RequestRecord(), self._model)
 
@@ -114,7 +127,9 @@ class ServiceAnswerer:
     Raises ClientError, DataSetError, or ValueError if the URL or the key is malformed.
     """
 
-    def __init__(self, url: str, api_key: str | None, task: str | None, version: int | None) -> None:
+    def __init__(
+        self, url: str, api_key: str | None, task: str | None, version: int | None, coverage: float | None = None
+    ) -> None:
         self._client = Client(url, api_key)
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(_MAX_IN_FLIGHT, thread_name_prefix="mora-classify")
@@ -124,11 +139,18 @@ class ServiceAnswerer:
             self._client.close()
             raise
         self._version = version or live_version
+        self._coverage = coverage
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
         """The answer of the service. Raises ClientError."""
         return self._client.classify(
-            item.image, item.text, task=self._task, version=self._version, top_k=top_k, explain=explain
+            item.image,
+            item.text,
+            task=self._task,
+            version=self._version,
+            top_k=top_k,
+            explain=explain,
+            coverage=self._coverage,
         )
 
     def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
@@ -175,10 +197,12 @@ def open_store(settings: Settings) -> Store:
     return Store(settings.store_folder, read_trusted_keys(settings.trusted_keys))
 
 
-def label_rows(items: Sequence[Item | ServiceError], answerer: Answerer, top_k: int) -> list[Row]:
+def label_rows(
+    items: Sequence[Item | ServiceError], answerer: Answerer, top_k: int, columns: Sequence[str]
+) -> list[Row]:
     """The answers to the items as rows of the output; an error among the items is its own answer."""
     answers = iter(answerer.label([item for item in items if isinstance(item, Item)]))
-    return [answer_row(item if isinstance(item, ServiceError) else next(answers), top_k) for item in items]
+    return [answer_row(item if isinstance(item, ServiceError) else next(answers), top_k, columns) for item in items]
 
 
 def _refusal(error: ClientError) -> ServiceError | None:

@@ -20,7 +20,7 @@ from service.labelling.job import InputFile, Part, locked, resume
 from service.labelling.parquet import open_parquet
 from service.labelling.planning import BulkOptions, Plan, check_paths, make_plan, manifest_digest
 from service.labelling.progress import RowCounts, RowProgress
-from service.labelling.rows import Columns, DataSetError, items_of
+from service.labelling.rows import Columns, DataSetError, answer_columns, items_of
 from service.settings import Settings
 
 
@@ -76,17 +76,18 @@ class PartLabeller:
         if manifest_digest(store, job.task, job.version) != job.manifest_sha256:
             raise DataSetError(f"{store.root} has another {job.task} version {job.version} than the job began with")
         self._plan = plan
-        self._columns = Columns(job.image_column, job.text_column, job.keep)
+        self._columns = Columns(job.image_column, job.text_column, job.keep, answer_columns(job.coverage))
         self._reader = PartReader(plan.folder, job.files, plan.schema)
-        self._answerer = StoreAnswerer(store, plan.settings, job.task, job.version)
+        self._answerer = StoreAnswerer(store, plan.settings, job.task, job.version, job.coverage)
 
     def label(self, part: Part) -> LabelledPart:
         """Write the file of a part."""
         job, table = self._plan.job, self._reader.read(part)
         kept, cells = table.select(job.keep), rows_of(table.select(self._columns.cells()))
         items = items_of(cells, self._columns, (self._plan.folder / part.file).parent, job.limits)
-        rows = label_rows(items, self._answerer, job.top_k)
-        with atomic_file(self._plan.output / part.name) as file, open_parquet(file, kept.schema) as write:
+        columns = self._columns.answers
+        rows = label_rows(items, self._answerer, job.top_k, columns)
+        with atomic_file(self._plan.output / part.name) as file, open_parquet(file, kept.schema, columns) as write:
             write(kept, rows)
         return LabelledPart(len(rows), RowCounts().add(rows))
 

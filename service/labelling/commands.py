@@ -15,7 +15,6 @@ from rich.console import Console
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from model_store.items.cells import existing
-from model_store.transfer_commands import shown_transfer
 from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
@@ -23,9 +22,9 @@ from service.labelling.answer_view import answer_view
 from service.labelling.answerers import Answerer, ServiceAnswerer, StoreAnswerer, open_store
 from service.labelling.command_errors import one_line_errors
 from service.labelling.labelled_file import columns_of, label_file, open_source, skipped_lines
-from service.labelling.rows import Limits, item_of, named_columns
+from service.labelling.rows import Limits, answer_columns, item_of, named_columns
 from service.labelling.writers import check_output
-from service.models.pulled_store import pull_store
+from service.models.pulled_store import pull_shown
 from service.settings import Settings, read_settings
 from service.telemetry.logs import configure_logging
 
@@ -40,6 +39,14 @@ BULK_EXAMPLE = (
 )
 _IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder."
 _KEEP = "The input's columns to keep: id,title; '' for none."
+
+
+def _check_coverage(coverage: float | None) -> float | None:
+    if coverage is not None and not 0.5 <= coverage < 1:
+        raise typer.BadParameter(f"{coverage} is no coverage; give at least 0.5 and less than 1, such as 0.9")
+    return coverage
+
+
 StoreOption = Annotated[
     str | None,
     typer.Option(
@@ -50,6 +57,15 @@ StoreOption = Annotated[
 ImageOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="image", help=_IMAGES)]
 TextOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="How many labels to list with their scores.")]
+CoverageOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PROBABILITY",
+        callback=_check_coverage,
+        show_default="no label sets",
+        help="Add the labels among which the true one is with this probability (0.9), and whether to review the item.",
+    ),
+]
 
 
 def classify(
@@ -69,6 +85,7 @@ def classify(
     ] = None,
     version: Annotated[int | None, typer.Option(min=1, metavar="N", help="By default the live one.")] = None,
     top_k: TopKOption = 5,
+    coverage: CoverageOption = None,
     store: StoreOption = None,
     url: Annotated[
         str | None, typer.Option(metavar="URL", help="A running service to use instead, such as http://127.0.0.1:8000.")
@@ -98,9 +115,9 @@ def classify(
     The model is loaded from the store into this process. With --url, a running service gives the same answers.
 
     Rows of INPUT may lack the image or the text. The output has the rows of the input in the same order, with the
-    columns predicted_label, predicted_score, selected_labels, top_labels, top_scores, modalities, error and detail. A
-    row that cannot be labelled has the code and the reason in error and detail; the other rows are labelled. An
-    --output file appears once it is complete.
+    columns predicted_label, predicted_score, selected_labels, top_labels, top_scores, modalities, error and detail;
+    with --coverage also label_set and review. A row that cannot be labelled has the code and the reason in error and
+    detail; the other rows are labelled. An --output file appears once it is complete.
 
     Exit status: 0 if an item or a row was labelled; 1 if every row failed, or after an error; 130 if interrupted.
     """
@@ -116,8 +133,8 @@ def classify(
 
     def open_answerer(name: str | None = task) -> Answerer:
         if url is not None:
-            return ServiceAnswerer(url, read_api_key(api_key_file), name, version)
-        return StoreAnswerer(open_store(settings), settings, name, version)
+            return ServiceAnswerer(url, read_api_key(api_key_file), name, version, coverage)
+        return StoreAnswerer(open_store(settings), settings, name, version, coverage)
 
     def all_tasks() -> list[str]:
         if url is None:
@@ -128,7 +145,7 @@ def classify(
 
     with one_line_errors("stopped; no file was written"):
         if url is None:
-            _pull(settings)
+            pull_shown(settings)
         if source is None:
             item = _read_item(image, text, settings)
             names = [task] if task is not None or version is not None else all_tasks()
@@ -144,7 +161,8 @@ def classify(
         if output is not None:
             check_output(output, source, force)
         table = open_source(source)
-        columns = columns_of(table, image_column, text_column, named_columns(keep), output)
+        answers = answer_columns(coverage)
+        columns = columns_of(table, image_column, text_column, named_columns(keep), answers, output)
         counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
     typer.echo(counts.summary("standard output" if output is None else output), err=True)
     for line in [*counts.failures(), *skipped_lines(table)]:
@@ -167,6 +185,7 @@ def bulk(
     text_column: TextOption = None,
     keep: Annotated[str | None, typer.Option(metavar="COLUMNS", show_default="all", help=_KEEP)] = None,
     top_k: TopKOption = 5,
+    coverage: CoverageOption = None,
     part_rows: Annotated[int, typer.Option(min=1, help="Rows of a part; a killed worker loses one at most.")] = 1000,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes, which share the cores evenly.")] = 1,
     address: Annotated[
@@ -176,8 +195,8 @@ def bulk(
     """Label a parquet data set as `POST /classify` would. Rows may lack the image or the text.
 
     OUTPUT gets the rows of the input in the same order, with the columns predicted_label, predicted_score,
-    selected_labels, top_labels, top_scores, modalities, error and detail. A row that cannot be labelled has the code
-    and the reason in error and detail; the other rows are labelled.
+    selected_labels, top_labels, top_scores, modalities, error and detail; with --coverage also label_set and review. A
+    row that cannot be labelled has the code and the reason in error and detail; the other rows are labelled.
 
     The same command resumes a job that was killed or stopped; each row is labelled once. A job resumes only with the
     input, version and options that it began with.
@@ -191,11 +210,11 @@ def bulk(
     except ModuleNotFoundError as error:
         raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
     columns = image_column, text_column, named_columns(keep)
-    options = BulkOptions(existing(source), output, task, version, *columns, top_k, part_rows)
+    options = BulkOptions(existing(source), output, task, version, *columns, top_k, coverage, part_rows)
     executor = partial(label_on_ray, workers=workers, address=address)
     with one_line_errors("stopped; run the same command to resume"):
         settings = _read_settings(store)
-        _pull(settings)
+        pull_shown(settings)
         counts = label_data_set(options, settings, executor, Console(stderr=True))
     typer.echo(counts.summary(output))
     for code, rows in counts.errors.most_common():
@@ -219,11 +238,6 @@ def _check_usage(one: list[str], many: list[str], store: str | None, url: str | 
 def _read_settings(store: str | None) -> Settings:
     """The settings of the environment, and --store. Raises ValueError."""
     return read_settings({} if store is None else {"store": store}, besides=[VARIABLE])
-
-
-def _pull(settings: Settings) -> None:
-    with shown_transfer() as count:
-        pull_store(settings, count)
 
 
 def _read_item(image: str | None, text: str | None, settings: Settings) -> Item:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from model_store import Precision
 from model_store.atomic_file import atomic_file
+from service.api.requests import Coverage
 from service.labelling.rows import DataSetError, Limits
 from service.models.execution import Runtime
 
@@ -56,6 +57,7 @@ class Job(_Frozen):
     runtime: Runtime = Runtime.ONNXRUNTIME
     limits: Limits
     top_k: PositiveInt
+    coverage: Coverage = None
     part_rows: PositiveInt
 
     def parts(self) -> list[Part]:

@@ -51,20 +51,25 @@ def skipped_lines(table: Table) -> list[str]:
 
 
 def columns_of(
-    table: Table, image: str | None, text: str | None, keep: Sequence[str] | None, output: Path | None
+    table: Table,
+    image: str | None,
+    text: str | None,
+    keep: Sequence[str] | None,
+    answers: tuple[str, ...],
+    output: Path | None,
 ) -> Columns:
     """The columns of the options. By default the output keeps every column that its format can hold.
 
     Raises DataSetError.
     """
     if isinstance(table, PlainTable):
-        return choose_columns(table.names, image, text, keep)
+        return choose_columns(table.names, image, text, keep, answers)
     from service.labelling.parquet import check_types  # only now: pyarrow is an extra
 
     holds_bytes = output is not None and output.suffix.lower() == ".parquet"
     unfit = () if holds_bytes else table.binary
     keep = [name for name in table.names if name not in unfit] if keep is None else keep
-    columns = choose_columns(table.names, image, text, keep)
+    columns = choose_columns(table.names, image, text, keep, answers)
     check_types(table.schema, columns)
     if binary := [name for name in keep if name in unfit]:
         raise DataSetError(f"the column {binary[0]} holds bytes; write .parquet, or leave it out of --keep")
@@ -110,7 +115,7 @@ def label_file(
         closing(open_answerer()) as answerer,
     ):
         for chunk in chunks_of(table, columns, limits, CHUNK_ROWS):
-            rows = label_rows(chunk.items, answerer, top_k)
+            rows = label_rows(chunk.items, answerer, top_k, columns.answers)
             write(chunk.kept, rows)
             progress.add(len(rows), counts.add(rows, chunk.names))
     return counts

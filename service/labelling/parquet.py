@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from model_store.items.rows import Row
 from model_store.items.tables import PlainTable, Table
-from service.labelling.rows import COLUMNS, Columns, DataSetError, KeptColumns, Write
+from service.labelling.rows import Columns, DataSetError, KeptColumns, Write
 
 _TEXTS = (pa.null(), pa.string(), pa.large_string())
 _PICTURES = (*_TEXTS, pa.binary(), pa.large_binary())
@@ -21,8 +21,9 @@ _ANSWER_TYPES = {
     "top_labels": pa.list_(pa.string()),
     "top_scores": pa.list_(pa.float64()),
     "modalities": pa.struct([("image", pa.string()), ("text", pa.string())]),
+    "label_set": pa.list_(pa.string()),
+    "review": pa.bool_(),
 }
-ANSWER = pa.schema([(name, _ANSWER_TYPES.get(name, pa.string())) for name in COLUMNS])
 CHUNK_ROWS = 1000
 
 
@@ -52,14 +53,20 @@ def kept_schema(table: Table, keep: Sequence[str]) -> pa.Schema:
     return schema
 
 
-@contextmanager
-def open_parquet(file: BinaryIO, schema: pa.Schema) -> Iterator[Write]:
-    """A function that writes the next rows; `schema` is of the kept columns, which precede the answers."""
-    with pq.ParquetWriter(file, pa.schema([*schema, *ANSWER])) as writer:
+def answer_schema(columns: Sequence[str]) -> pa.Schema:
+    """The types of the columns of the answers."""
+    return pa.schema([(name, _ANSWER_TYPES.get(name, pa.string())) for name in columns])
 
-        def write(kept: KeptColumns, answers: Sequence[Row]) -> None:
-            left = pa.Table.from_pylist(kept, schema) if isinstance(kept, list) else kept.cast(schema)
-            right = pa.Table.from_pylist(list(answers), ANSWER)
+
+@contextmanager
+def open_parquet(file: BinaryIO, kept: pa.Schema, columns: Sequence[str]) -> Iterator[Write]:
+    """A function that writes the next rows: the kept columns, then those of the answers."""
+    answer = answer_schema(columns)
+    with pq.ParquetWriter(file, pa.schema([*kept, *answer])) as writer:
+
+        def write(rows: KeptColumns, answers: Sequence[Row]) -> None:
+            left = pa.Table.from_pylist(rows, kept) if isinstance(rows, list) else rows.cast(kept)
+            right = pa.Table.from_pylist(list(answers), answer)
             writer.write_table(pa.Table.from_arrays([*left.columns, *right.columns], schema=writer.schema))
 
         yield write

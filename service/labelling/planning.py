@@ -16,7 +16,7 @@ from model_store.items.parquet_files import ParquetTable
 from service.labelling.answerers import open_store
 from service.labelling.job import InputFile, Job, read_job
 from service.labelling.parquet import check_types
-from service.labelling.rows import DataSetError, Limits, choose_columns, choose_task
+from service.labelling.rows import DataSetError, Limits, answer_columns, choose_columns, choose_task
 from service.models.loading import executions_here
 from service.settings import Settings
 
@@ -33,6 +33,7 @@ class BulkOptions:
     text_column: str | None = None
     keep: tuple[str, ...] | None = None
     top_k: int = 5
+    coverage: float | None = None
     part_rows: int = 1000
 
 
@@ -69,10 +70,13 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     if not any(any(file.group_rows) for file in files):
         raise DataSetError(f"{options.source} has no rows; name another INPUT")
     schema = _common_schema(folder, names)
-    columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep)
+    earlier = read_job(options.output)
+    coverage = earlier.coverage if options.coverage is None and earlier else options.coverage
+    answers = answer_columns(coverage)
+    columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep, answers)
     check_types(schema, columns)
     store = open_store(settings)
-    task, version = _choose_version(options, store)
+    task, version = _choose_version(options, store, earlier)
     execution, *_ = executions_here(store.manifest(task, version), settings)
     job = Job(
         files=files,
@@ -86,6 +90,7 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
         runtime=execution.runtime,
         limits=Limits.of(settings),
         top_k=options.top_k,
+        coverage=coverage,
         part_rows=options.part_rows,
     )
     schema = pa.schema([field for field in schema if field.name in columns.all()])
@@ -113,9 +118,8 @@ def manifest_digest(store: Store, task: str, version: int) -> str:
     return blob_of(store.read_manifest(task, version)[1]).sha256
 
 
-def _choose_version(options: BulkOptions, store: Store) -> tuple[str, int]:
+def _choose_version(options: BulkOptions, store: Store, earlier: Job | None) -> tuple[str, int]:
     """The task and version of the options, else those of the job in the output, else the live version."""
-    earlier = read_job(options.output)
     task = choose_task(options.task or (earlier.task if earlier else None), store.tasks(), store.root)
     if options.version is not None:
         return task, options.version

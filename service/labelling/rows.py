@@ -32,6 +32,7 @@ COLUMNS = (
     "error",
     "detail",
 )
+SET_COLUMNS = ("label_set", "review")  # only if a coverage is given
 _IMAGE_CODES = {CellError: Code.BAD_VALUE, NoFileError: Code.NOT_FOUND, TooLargeError: Code.BODY_TOO_LARGE}
 
 
@@ -56,11 +57,12 @@ class Limits(BaseModel):
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of the images and texts, and the columns that the output keeps."""
+    """The columns of the images and texts, and those of the output: kept ones, then the answers."""
 
     image: str | None
     text: str | None
     keep: tuple[str, ...]
+    answers: tuple[str, ...] = COLUMNS
 
     def all(self) -> set[str]:
         """Every column that is read."""
@@ -71,7 +73,18 @@ class Columns:
         return [*filter(None, (self.image, self.text))]
 
 
-def choose_columns(names: Sequence[str], image: str | None, text: str | None, keep: Sequence[str] | None) -> Columns:
+def answer_columns(coverage: float | None) -> tuple[str, ...]:
+    """The columns of the answers."""
+    return COLUMNS if coverage is None else (*COLUMNS, *SET_COLUMNS)
+
+
+def choose_columns(
+    names: Sequence[str],
+    image: str | None,
+    text: str | None,
+    keep: Sequence[str] | None,
+    answers: tuple[str, ...] = COLUMNS,
+) -> Columns:
     """The columns of the options, by default `image`, `text`, and all columns to keep. Raises DataSetError."""
     has = f"it has {', '.join(names)}"
     if missing := [name for name in (image, text) if name is not None and name not in names]:
@@ -84,9 +97,9 @@ def choose_columns(names: Sequence[str], image: str | None, text: str | None, ke
     keep = names if keep is None else keep
     if missing := [name for name in keep if name not in names]:
         raise DataSetError(f"the input has no column {missing[0]} to keep; {has}")
-    if taken := [name for name in keep if name in COLUMNS]:
+    if taken := [name for name in keep if name in answers]:
         raise DataSetError(f"the output has a column {taken[0]} of its own; name the other columns with --keep")
-    return Columns(image, text, tuple(keep))
+    return Columns(image, text, tuple(keep), answers)
 
 
 def _likely_columns(names: Sequence[str]) -> str:
@@ -130,18 +143,20 @@ def item_of(image: object, text: object, folder: Path, limits: Limits) -> Item |
     return parse_item({"image": encoded, "text": text}, limits.max_text_bytes)
 
 
-def answer_row(answer: Answer | ServiceError, top_k: int) -> dict[str, object]:
+def answer_row(answer: Answer | ServiceError, top_k: int, columns: Sequence[str] = COLUMNS) -> dict[str, object]:
     """The columns of an answer, which has all labels, or of an error."""
     if isinstance(answer, ServiceError):
-        return {**dict.fromkeys(COLUMNS), "error": answer.code.value, "detail": answer.detail}
+        return {**dict.fromkeys(columns), "error": answer.code.value, "detail": answer.detail}
     best = answer.labels[:top_k]
-    return {
+    row = {
+        **dict.fromkeys(columns),
         "predicted_label": best[0].label,
         "predicted_score": best[0].score,
         "selected_labels": [label.label for label in answer.labels if label.selected],
         "top_labels": [label.label for label in best],
         "top_scores": [label.score for label in best],
         "modalities": answer.modalities.model_dump(),
-        "error": None,
-        "detail": None,
     }
+    if answer.label_set is not None:
+        row |= {"label_set": answer.label_set.labels, "review": answer.label_set.review}
+    return row

@@ -17,7 +17,7 @@ from model_store.atomic_file import atomic_file
 from model_store.items.labels import LABEL_SEPARATOR
 from model_store.items.rows import Row
 from model_store.items.tables import SUFFIXES, Table
-from service.labelling.rows import COLUMNS, Columns, DataSetError, KeptColumns, Write
+from service.labelling.rows import Columns, DataSetError, KeptColumns, Write
 
 
 def check_output(output: Path, source: Path, force: bool) -> None:
@@ -48,10 +48,10 @@ def open_output(output: Path | None, table: Table, columns: Columns) -> Iterator
         if kind == ".parquet":
             from service.labelling.parquet import kept_schema, open_parquet  # pyarrow is an extra
 
-            with open_parquet(file, kept_schema(table, columns.keep)) as write:
+            with open_parquet(file, kept_schema(table, columns.keep), columns.answers) as write:
                 yield write
         elif kind == ".csv":
-            _write_lines(file, [[*columns.keep, *COLUMNS]])
+            _write_lines(file, [[*columns.keep, *columns.answers]])
             yield partial(_write_csv, file)
         else:
             yield partial(_write_json_lines, file)

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from contextlib import closing
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
 from model_store import Store, StoreError, read_trusted_keys
 from model_store.messages import describe_os_error
-from model_store.transfer import Follower, TransferCount, open_remote
 from service.settings import Settings
 
+if TYPE_CHECKING:  # the functions below import them, because a service with a folder starts faster without
+    from model_store.transfer import TransferCount
+
 _log = structlog.get_logger()
+
+
+def pull_shown(settings: Settings, exit_status: int | None = None) -> None:
+    """`pull_store` with a bar on the terminal. A signal ends the process at once, by default with its own status."""
+    if settings.targets:
+        from model_store.transfer_commands import shown_transfer
+
+        with shown_transfer(exit_status) as count:
+            pull_store(settings, count)
 
 
 def pull_store(settings: Settings, count: TransferCount | None = None) -> None:
@@ -30,6 +42,8 @@ def pull_store(settings: Settings, count: TransferCount | None = None) -> None:
     """
     if not settings.targets:
         return
+    from model_store.transfer import Follower, open_remote
+
     store = Store(settings.store_folder, read_trusted_keys(settings.trusted_keys))
     failed: StoreError | OSError | None = None
     for target in settings.targets:

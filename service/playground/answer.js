@@ -1,5 +1,6 @@
 // An answer: its labels, its explanation, its stages, and the curl command for the same request.
 import { contributions, mark, names, sentence, without } from "./contributions.js";
+import * as coverage from "./coverage.js";
 import { command } from "./curl.js";
 import { bar, byId, element, hint } from "./element.js";
 import { percent } from "./figure.js";
@@ -7,7 +8,8 @@ import { waterfall } from "./latency.js";
 
 // `asked` is the request as curl.js needs it; `roundTrip` is the time until the answer arrived, in milliseconds.
 export function show(answer, asked, roundTrip) {
-  const labels = element("ol", { class: "labels", "aria-label": "Labels, best first" }, ...answer.labels.map(row));
+  const rows = answer.labels.map((label) => row(label, coverage.badge(label.label, answer)));
+  const labels = element("ol", { class: "labels", "aria-label": "Labels, best first" }, ...rows);
   const compared = without(answer);
   const origin = `${answer.task}, version ${answer.version}. Request id `;
   byId("headline").replaceChildren(...headline(answer));
@@ -36,12 +38,13 @@ function headline(answer) {
   return [
     element("p", { class: "verdict" }, verdict, " ", element("span", { class: "score" }, score)),
     element("p", { class: "sentence" }, sentence(answer) + cut),
+    ...coverage.sentence(answer),
   ];
 }
 
-function row(label) {
+function row(label, badge) {
   return element("li", label.selected ? { class: "selected" } : {},
-    element("span", { class: "name" }, mark(label), label.label),
+    element("span", {}, element("span", { class: "name" }, mark(label), label.label), badge),
     element("span", { class: "number" }, percent(label.score)),
     bar(label.score));
 }

@@ -16,12 +16,12 @@ const METRICS = {
 };
 const FEW_LABELS = 20;
 
-// Throws Problem; later problems go to `failed(problem)`.
+// The details of the task, or null if another task was chosen. Throws Problem; later problems go to `failed(problem)`.
 export async function load(task, signal, failed) {
   const path = `tasks/${encodeURIComponent(task)}`;
   const asked = [askJson(path, { signal }), askJson(`${path}/versions`, { signal })];
   const [detail, { versions }] = await Promise.all(asked);
-  if (signal.aborted) return;
+  if (signal.aborted) return null;
   byId("card-title").textContent = `About ${detail.task}`;
   byId("card-body").replaceChildren(
     ...refused(detail.refused),
@@ -32,6 +32,7 @@ export async function load(task, signal, failed) {
     part("Versions", element("ul", { class: "chips" }, ...versions.map(version)), report(path, detail, failed)),
     part("Provenance", ...provenance(detail)),
   );
+  return detail;
 }
 
 function part(title, ...content) {

@@ -4,6 +4,7 @@ import { byId, element } from "./element.js";
 const PLACES = {
   picture: ["image_format", "image_undecodable", "image_too_many_pixels", "body_too_large", "cut_off"],
   text: ["text_too_large", "bad_text"],
+  coverage: ["coverage_unsupported"],
   task: ["unknown_task", "no_model", "version_refused", "unknown_version", "no_such_deep_link"],
   key: ["unauthorized"],
 };

@@ -1,6 +1,7 @@
 // The page: it shows the chosen task and sends the form.
 import * as answer from "./answer.js";
 import * as card from "./card.js";
+import * as coverage from "./coverage.js";
 import { byId, element } from "./element.js";
 import * as examples from "./examples.js";
 import * as notice from "./notice.js";
@@ -48,7 +49,10 @@ async function show(task, version = null) {
 
 async function loadAbout() {
   const { task, loading } = shown;
-  const parts = [card.load(task, loading.signal, fail), examples.load(task, loading.signal, tryOut)];
+  const parts = [
+    card.load(task, loading.signal, fail).then((detail) => { if (detail) coverage.offer(detail); }),
+    examples.load(task, loading.signal, tryOut),
+  ];
   for (const { reason } of await Promise.allSettled(parts)) {
     if (reason) fail(reason);
   }
@@ -70,6 +74,7 @@ async function send() {
     text: byId("text").value,
     picture: picture.chosen(),
     topK: byId("top-k").value,
+    coverage: byId("coverage").value,
     hasKey: hasKey(),
   };
   setBusy(true);
@@ -99,6 +104,7 @@ function formOf(request) {
   if (request.picture) form.set("image", request.picture, request.picture.name);
   if (request.text) form.set("text", request.text);
   form.set("top_k", request.topK);
+  if (request.coverage) form.set("coverage", request.coverage);
   form.set("explain", "true");
   return form;
 }

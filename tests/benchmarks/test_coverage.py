@@ -94,7 +94,7 @@ def test_coverage_falls_if_only_rare_labels_arrive():
 
 def test_the_part_of_the_page_is_replaced(tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{study._BEGIN}\noutdated\n{study._END}\nafter\n")
+    page.write_text(f"before\n{study.BEGIN}\noutdated\n{study.END}\nafter\n")
     monkeypatch.setattr(study, "subject_of", lambda folder: subject())
 
     study.main([tmp_path], page=page)

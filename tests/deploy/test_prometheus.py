@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 import yaml
+from prometheus_client import Histogram
 from prometheus_client.utils import floatToGoString
 
 from service.telemetry.metrics import Metrics
@@ -67,6 +68,9 @@ def test_alerts_fire_when_they_should_and_only_then(path, scheme, tmp_path):
         ("(instance:mora_replica:up == 1)", '(up{job="mora"} == 1)', "replicas", "MoraReplicasMissing"),
         ("expr: instance:mora_replica:up == 0", "expr: up < 2", "replicas", "MoraTargetDown"),
         ("[1h])) >= 10", "[1h])) >= 0", "objectives", "MoraAvailabilityFastBurn"),
+        ('le="0.0"', 'le="1.0"', "label_sets", "MoraReviewDrift"),
+        ("set_size_count[1h])) >= 100", "set_size_count[1h])) >= 0", "label_sets", "MoraReviewDrift"),
+        ("(mora_training_label_set_size), 1)", "(mora_training_label_set_size), 0)", "label_sets", "MoraSetSizeDrift"),
     ],
 )
 def test_an_alert_that_is_wrong_is_found(planted, instead, case, found, tmp_path):
@@ -161,10 +165,16 @@ def test_a_misspelt_metric_is_found(expression):
     assert len(metrics_in(expression) - known_metrics()) == 1
 
 
-def test_objectives_of_latency_are_bounds_of_the_histogram():
-    named = {bound for expression in expressions() for bound in re.findall(r'\ble="([^"]+)"', expression)}
-    assert named
-    assert named <= {floatToGoString(bound) for bound in Metrics().request_duration._kwargs["buckets"]}
+def test_bounds_that_expressions_name_are_bounds_of_the_histogram():
+    named = set(re.findall(r'(\w+)_bucket\{[^}]*\ble="([^"]+)"', "\n".join(expressions())))
+    buckets = {
+        (each._name, floatToGoString(bound))
+        for each in vars(Metrics()).values()
+        if isinstance(each, Histogram)
+        for bound in each._kwargs["buckets"]
+    }
+    assert {name for name, _ in named} == {"mora_request_duration_seconds", "mora_label_set_size"}
+    assert named <= buckets
 
 
 def test_prometheus_scrapes_the_services_of_compose():

@@ -184,7 +184,7 @@ def test_the_page_on_signatures_can_be_followed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     shutil.copytree(DEFAULT_STORE / "tasks", "store/tasks")
     shutil.copytree(DEFAULT_STORE / "blobs", "store/blobs")
-    block, _ = [block for block in BLOCKS if block.document.name == "signing.md"]  # the other: test_openssf.py
+    block, *_ = [block for block in BLOCKS if block.document.name == "signing.md"]  # others: test_openssf.py, ...
     said = {}
     for words in shell.commands(block.text):
         if words[0] == "mora-store":

@@ -37,7 +37,7 @@ def test_every_named_metric_exists():
     named = {
         (place, name)
         for place, text in texts().items()
-        for name in re.findall(r"(?<![\w:])mora_[a-z_]+\b(?!:)", re.sub(r"\]\([^)]*\)", "", text))
+        for name in re.findall(r"(?<![\w:])mora_[a-z_]+\b(?!:|-\d)", re.sub(r"\]\([^)]*\)", "", text))
     }
 
     assert len(named) > 60

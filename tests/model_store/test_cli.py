@@ -12,12 +12,14 @@ import subprocess
 import sys
 from datetime import timedelta, timezone
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing, store_options
 from model_store.cli import app
 from model_store.describe.tables import plain, size
+from model_store.label_sets import LabelSets, quantiles
 from model_store.server_comparison import RefusedVersion, ServerComparison
 
 
@@ -111,6 +113,25 @@ def test_show_prints_metrics_calibration_graphs_and_provenance(three_versions, r
                  "seed 0", "torch 2.13.0", "2026-01-02 03:04:05", "both 30%", "77 tokens"):  # fmt: skip
         assert fact in result.stdout
     assert "1 (not live)" in run("show", "fruit", "--version", 1).stdout
+
+
+@pytest.mark.parametrize(
+    ("items", "shown"),
+    [
+        ({}, []),
+        ({"both": 9}, ["coverage up to 0.9, from 9 items"]),
+        ({"both": 1200, "image": 19, "text": 10}, ["0.999, from 1,200", "0.95, from 19", "0.909, from 10"]),
+    ],
+)
+def test_show_prints_the_highest_coverage_of_each_pattern(store, draft, run, items, shown):
+    manifest, blobs = draft()
+    sets = LabelSets(by_pattern={name: quantiles(np.linspace(0, 1, count)) for name, count in items.items()})
+    publish(store, manifest.model_copy(update={"label_sets": sets if items else None}), blobs)
+
+    text = run("show", manifest.task).stdout
+
+    assert all(each in text for each in shown)
+    assert text.count("coverage up to") == len(items)
 
 
 def test_show_json_is_the_manifest(three_versions, run):

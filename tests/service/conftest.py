@@ -17,7 +17,7 @@ from service.inference.forward import Admission, TowerInput
 from service.settings import Settings
 from service.telemetry.log_lines import LogLines
 from service.web.app import create_app
-from tests.support.closed_service import ClosedService, closed_service
+from tests.support.closed_service import ClosedService, closed_service, publish_label_sets
 from tests.support.tiny import PICTURE, PIXELS, Shelf, TinyTask, graph
 
 Serve = Callable[..., AbstractContextManager[TestClient]]
@@ -73,6 +73,13 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedService]:
     """A service as a process, closed but for CANARY; tests that share it leave its store alone."""
     with closed_service(tmp_path_factory.mktemp("closed")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def with_sets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedService]:
+    """As `real`, on the tasks of `publish_label_sets`."""
+    with closed_service(tmp_path_factory.mktemp("sets"), publish_label_sets) as running:
         yield running
 
 

@@ -13,13 +13,15 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import numpy as np
 import pytest
 
 from model_store import service_connection
 from service.api.requests import Input
 from service.client import Client, ClientError, NoAnswerError, ProblemError, RetryBudget
 from tests.support.closed_service import CANARY
-from tests.support.faulty_service import OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
+from tests.support.faulty_service import ANSWER, OK, RESET, STALLS, TRUNCATED, Reply, faulty_service, problem
+from tests.support.tiny import ITEMS, label_sets
 from tests.support.waiting import eventually
 
 
@@ -78,6 +80,71 @@ def test_a_batch_has_a_cell_for_each_input_and_task(client, picture):
         ["image_format", "image_format"],
     ]
     assert answer.results[1][0].labels == client.classify(text="a red apple", task="fruit", top_k=1).labels
+
+
+@pytest.fixture
+def client_of_sets(with_sets):
+    with Client(with_sets.url, CANARY) as client:
+        yield client
+
+
+@pytest.mark.parametrize("pattern", ITEMS)
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.95])
+def test_an_answer_to_a_coverage_has_the_set_of_the_model(client_of_sets, oracle, pixels, picture, pattern, coverage):
+    text = None if pattern == "image" else "a red apple"
+    image = None if pattern == "text" else picture
+
+    answer = client_of_sets.classify(image, text, task="fruit", coverage=coverage)
+    batch = client_of_sets.classify_batch([Input(image=image, text=text)], ["fruit"], coverage=coverage)
+
+    scores = oracle("fruit").scores(None if image is None else pixels, text)
+    members = label_sets().members(np.array([*scores.values()]), pattern, coverage, single=True)
+    expected = {label for label, is_in in zip(scores, members, strict=True) if is_in}
+    assert set(answer.label_set.labels) == expected
+    assert (answer.label_set.coverage, answer.label_set.review) == (coverage, len(expected) != 1)
+    assert batch.results[0][0].label_set == answer.label_set
+    assert client_of_sets.classify(image, text, task="fruit").label_set is None
+
+
+@pytest.mark.parametrize(("task", "coverage"), [("older", 0.5), ("tags", 0.81), ("fruit", 0.995)])
+def test_an_unsupported_coverage_is_a_problem_and_of_a_batch_a_cell(client_of_sets, task, coverage):
+    with pytest.raises(ProblemError) as caught:
+        client_of_sets.classify(text="red", task=task, coverage=coverage)
+    batch = client_of_sets.classify_batch([Input(text="red")], [task, "fruit"], coverage=min(coverage, 0.99))
+
+    assert (caught.value.status, caught.value.code) == (422, "coverage_unsupported")
+    supported = [getattr(cell, "code", None) is None for cell in batch.results[0]]
+    assert supported == [task == "fruit", True]
+
+
+@pytest.mark.parametrize("coverage", [0, 0.3, 1, 7])
+def test_an_impossible_coverage_is_sent_and_refused(client_of_sets, coverage):
+    for call in (
+        lambda: client_of_sets.classify(text="red", task="fruit", coverage=coverage),
+        lambda: client_of_sets.classify_batch([Input(text="red")], ["fruit"], coverage=coverage),
+    ):
+        with pytest.raises(ProblemError, match=r"422 bad_value: coverage: must be"):
+            call()
+
+
+BATCH = Reply(content=json.dumps({"results": [], "latency_ms": ANSWER["latency_ms"], "request_id": "a1"}).encode())
+
+
+@pytest.mark.parametrize(
+    ("options", "newer"),
+    [({}, {}), ({"coverage": None, "explain": False}, {}), ({"coverage": 0.9}, {"coverage": 0.9})],
+)
+def test_a_field_that_is_not_set_is_not_sent_to_an_older_service(planted, asking, options, newer):
+    running = planted(OK, BATCH)
+
+    asking(running).classify(text="red", **options)
+    asking(running).classify_batch(
+        [Input(text="red")], ["fruit"], **{name: value for name, value in options.items() if name == "coverage"}
+    )
+
+    for attempt in running.attempts:
+        body = json.loads(attempt.body)
+        assert {name: body[name] for name in ("coverage", "explain") if name in body} == newer
 
 
 def test_tasks_are_listed_and_described(client):

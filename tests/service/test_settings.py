@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -182,3 +184,32 @@ def test_settings_that_agree_are_accepted(flags):
 def test_replicas_of_ray_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match=r"MORA_MIN_REPLICAS \(3\) must not be more than MORA_MAX_REPLICAS \(2\)"):
         RaySettings(min_replicas=3, max_replicas=2)
+
+
+@pytest.mark.parametrize(
+    ("store", "targets"),
+    [
+        ("oci://registry.example/shop/models:kind", ("oci://registry.example/shop/models:kind",)),
+        (
+            "oci://a.example/b:c, s3://models/shop:kind ,hf://shop/kind",
+            ("oci://a.example/b:c", "s3://models/shop:kind", "hf://shop/kind"),
+        ),
+        ("az://container/prefix", ("az://container/prefix",)),
+    ],
+)
+def test_a_store_may_be_targets_which_have_a_folder_of_their_own(store, targets, monkeypatch, tmp_path):
+    monkeypatch.setenv("MORA_STORE", store)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert Settings().targets == targets
+    assert Settings().store_folder.parent == tmp_path / "mora-serve"
+    assert Settings(store_cache=tmp_path / "own").store_folder.parent == tmp_path / "own"
+    assert Settings(store=f"{store},oci://b.example/c").store_folder != Settings().store_folder
+    assert Settings().store_folder == Settings(store=", ".join(targets)).store_folder
+
+
+@pytest.mark.parametrize("store", ["models", "/srv/models", "./oci:/models", "~/models", "C:\\models"])
+def test_any_other_store_is_a_folder(store):
+    settings = Settings(store=store)
+    assert settings.targets == ()
+    assert settings.store_folder == Path(store)

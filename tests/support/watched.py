@@ -23,7 +23,7 @@ import yaml
 
 from model_store import Store
 from tests.support.promql import ROOT, RULES
-from tests.support.tiny import PICTURE, Shelf, encode_png
+from tests.support.tiny import PICTURE, Shelf, encode_png, label_sets
 from tests.support.waiting import wait_until
 
 TASKS = ["fruit", "tags"]
@@ -69,7 +69,7 @@ def watched_service(folder: Path) -> Iterator[Prometheus]:
     """Both, in a folder of their own; every request was answered as it should be, or it fails at the end."""
     shelf = Shelf(Store(folder / "store"))
     for task in TASKS:
-        shelf.publish_draft(shelf.draft(task).replacing(metrics=_MEASURED))
+        shelf.publish_draft(shelf.draft(task).replacing(metrics=_MEASURED, label_sets=label_sets()))
     service, own = _free_port(), _free_port()
     serve = [sys.executable, "-m", "service.cli", "run", "--store", f"{folder}/store", "--port", f"{service}"]
     watch = ["prometheus", f"--config.file={_configuration(folder, service, own)}"]

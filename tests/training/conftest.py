@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from training.config import TaskConfig
+from training.data.calibration_split import learning_split
+from training.data.splits import TaskData
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +21,30 @@ def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[[Path], dict[str, str]]) -> dict[str, str]:
+def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., dict[str, str]]) -> dict[str, str]:
     """Paths of the made task's splits."""
     return parquet_of(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="session")
+def divisible(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., dict[str, str]]) -> dict[str, str]:
+    """`make_config(data=divisible)`: the made task with 120 validation items, of which half calibrate label sets."""
+    return {**parquet_of(tmp_path_factory.mktemp("divisible"), validation=(1000, 120)), "label": "label"}
+
+
+@pytest.fixture
+def other_calibration() -> Callable[[TaskConfig, TaskData], TaskData]:
+    """The data with exchanged texts of the validation items that are set apart. No new text: lengths move rounding."""
+
+    def change(config: TaskConfig, data: TaskData) -> TaskData:
+        learning = {item.row for item in learning_split(config, data.validation).items}
+        apart = [item for item in data.validation.items if item.row not in learning and item.text is not None]
+        assert len(apart) > 10
+        text_of = {item.row: other.text for item, other in zip(apart, apart[1:] + apart[:1], strict=True)}
+        items = [replace(item, text=text_of.get(item.row, item.text)) for item in data.validation.items]
+        return replace(data, validation=replace(data.validation, items=items))
+
+    return change
 
 
 @pytest.fixture

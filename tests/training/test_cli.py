@@ -196,6 +196,30 @@ def test_a_flag_before_the_run_is_explained() -> None:
     assert (result.exit_code, result.stderr) == (1, "error: DIR comes first, then flags such as --data.test\n")
 
 
+@pytest.mark.parametrize("option", ["--error-cost", "--review-cost"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "dear"])
+def test_a_cost_is_a_number_above_0(option: str, value: str) -> None:
+    result = CliRunner().invoke(app, ["evaluate", "run", option, value])
+
+    assert result.exit_code == 2
+    assert option in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--review-cost", "1"], "--review-cost needs --error-cost"),
+        (["--grid", "--error-cost", "10"], "--grid and --error-cost print different tables"),
+        (["--error-cost", "10", "--grid", "--review-cost", "2"], "--grid and --error-cost print different tables"),
+    ],
+)
+def test_costs_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["evaluate", "run", *options])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {message}")
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -103,6 +103,9 @@ def test_bf16_and_int8_are_tried_within_half_a_point_unless_flags_say_otherwise(
         (["--train.warmup_ratio", "1.0"], "warmup_ratio"),
         (["--export.accuracy_budget", "-1"], "export.accuracy_budget"),
         (["--export.precisions", "[int4]"], "export.precisions"),
+        (["--coverage.share", "1"], "coverage.share"),
+        (["--coverage.by", "label"], "coverage.by"),
+        (["--coverage.by", "class"], "coverage.by: class is for single-label tasks; set coverage.by to pattern"),
     ],
 )
 def test_a_wrong_field_is_named_on_one_line(flags: list[str], says: str) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from training.config import TaskConfig
-from training.data.held_out import draw_held_out
+from training.data.copies import groups_of_copies
+from training.data.held_out import groups_by_label
 from training.data.missing import Table
 from training.data.splits import Split, TaskData
 
@@ -30,22 +32,42 @@ class Divided:
 def set_apart(config: TaskConfig, data: TaskData, tables: dict[str, Table]) -> Divided:
     """Divide the validation split by `coverage.share`, equal each time. Copies of an item stay together.
 
-    A validation split of fewer than 100 items is not divided.
+    A validation split of fewer than 100 items, copies of an item counted once, is not divided.
     """
-    validation, share = data.validation, config.coverage.share
-    if share == 0 or len(validation.items) < LEAST_ITEMS:
+    validation, table = data.validation, tables["validation"]
+    apart = _is_apart(config, validation)
+    if not apart.any():
         return Divided(data, tables)
-    split_of = draw_held_out(validation.items, {"calibration": share}, config.data.seed)
-    is_apart = np.array([item.row in split_of for item in validation.items])
-    halves = [
-        replace(
-            validation, name=name, items=[item for item, each in zip(validation.items, chosen, strict=True) if each]
-        )
-        for name, chosen in (("validation", ~is_apart), ("calibration", is_apart))
-    ]
-    if not all(half.items for half in halves):
-        return Divided(data, tables)
-    table = tables["validation"]
-    return Divided(
-        replace(data, validation=halves[0]), {**tables, "validation": table[~is_apart]}, halves[1], table[is_apart]
-    )
+    learning = replace(data, validation=_part(validation, ~apart))
+    calibration = replace(_part(validation, apart), name="calibration")
+    return Divided(learning, {**tables, "validation": table[~apart]}, calibration, table[apart])
+
+
+def learning_split(config: TaskConfig, validation: Split) -> Split:
+    """The items of a validation split that `set_apart` leaves in it: they choose the model."""
+    return _part(validation, ~_is_apart(config, validation))
+
+
+def different_items(split: Split) -> int:
+    """The number of items, copies of an item counted once."""
+    return len(groups_of_copies(split.items))
+
+
+def _is_apart(config: TaskConfig, validation: Split) -> NDArray[np.bool_]:
+    """(items,): a systematic sample of the groups of copies, which are sorted by label and at random within a label.
+
+    Each group has the same chance, also that of a label with few items: calibration items must be as test items are.
+    """
+    share, count, rng = config.coverage.share, different_items(validation), np.random.default_rng(config.data.seed)
+    if share == 0 or count < LEAST_ITEMS:
+        return np.zeros(len(validation.items), dtype=bool)
+    by_label = groups_by_label(validation.items).values()
+    groups = [groups[number] for groups in by_label for number in rng.permutation(len(groups))]
+    chosen = min(max(round(share * count), 1), count - 1)
+    is_chosen = np.diff(np.floor(np.arange(count + 1) * chosen / count + rng.uniform())) > 0
+    rows = {item.row for group, each in zip(groups, is_chosen, strict=True) if each for item in group}
+    return np.array([item.row in rows for item in validation.items])
+
+
+def _part(split: Split, chosen: NDArray[np.bool_]) -> Split:
+    return replace(split, items=[item for item, each in zip(split.items, chosen, strict=True) if each])

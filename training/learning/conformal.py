@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,9 @@ from training.data.calibration_split import Divided
 from training.learning.batches import Collator
 from training.learning.calibration import Answers
 from training.learning.candidate import Candidate
+from training.learning.class_coverage import class_scores
 from training.learning.encoded_split import EncodedSplit, encode
+from training.learning.formed_sets import FormedSets, SetScores, served_scores
 from training.learning.runs import TrainedTask
 
 COVERAGES = (0.8, 0.9, 0.95)  # that reports show
@@ -31,21 +33,6 @@ _RULES = [
 ]
 
 
-class SetScores(NamedTuple):
-    """The label sets of items at one coverage.
-
-    `covered` is the share of items whose true label is in their set; of a multi-label task, the mean share of an item's
-    true labels. `size` is the mean number of labels. `review` is the share of items whose set has not exactly one
-    label, and `accuracy` that of the other items (multi-label: of those whose one label is true).
-    """
-
-    items: int
-    covered: float
-    size: float
-    review: float
-    accuracy: float | None
-
-
 def label_sets_of(candidate: Candidate, divided: Divided, collator: Collator) -> LabelSets | None:
     """The label sets of a candidate, calibrated on the items that were set apart; None if there are none."""
     if divided.calibration is None or divided.calibration_table is None:
@@ -54,24 +41,36 @@ def label_sets_of(candidate: Candidate, divided: Divided, collator: Collator) ->
     learning = candidate.encoded["validation"].by_pattern(head, divided.tables["validation"])
     encoded = encode(candidate.model, divided.calibration, collator)
     calibration = encoded.by_pattern(head, divided.calibration_table)
-    by_class = config.coverage.by == "class" and config.problem is Problem.SINGLE_LABEL
+    by_class = config.coverage.by == "class"
     return calibrated_sets(learning, calibration, candidate.calibration, config.problem, by_class)
 
 
-def coverage_scores(trained: TrainedTask, test: EncodedSplit) -> dict[str, dict[str, dict[str, float | None]]]:
-    """How the label sets do on the items of the test split that allow a pattern, by pattern and coverage."""
-    sets, head, problem = trained.label_sets, trained.model.cpu().head, trained.config.problem
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
+def formed_sets(trained: TrainedTask, answers: Mapping[Pattern, Answers]) -> dict[Pattern, FormedSets]:
+    """The label sets of these items, by pattern; empty for a task that has none."""
+    sets, problem = trained.label_sets, trained.config.problem
     if sets is None:
-        return found
-    for pattern, answers in test.by_pattern(head, test.natural).items():
+        return {}
+    return {
+        pattern: FormedSets(sets, each, pattern, trained.calibration[pattern], problem)
+        for pattern, each in answers.items()
+    }
+
+
+def coverage_scores(trained: TrainedTask, test: EncodedSplit) -> dict[str, dict[str, dict[str, Any]]]:
+    """How the label sets do on the items of the test split that allow a pattern, by pattern and coverage.
+
+    Of a single-label task, the scores at WATCHED_COVERAGE have `by_class`, the coverage of each label's items.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for pattern, formed in formed_sets(trained, test.by_pattern(trained.model.cpu().head, test.natural)).items():
         for coverage in COVERAGES:
-            scores = set_scores(sets, answers, pattern, trained.calibration[pattern], problem, coverage)
-            if scores is not None:
-                rounded = {
-                    name: value if value is None else round(value, 6) for name, value in scores._asdict().items()
-                }
-                found.setdefault(pattern.value, {})[f"{coverage:g}"] = rounded
+            scores = formed.scores(coverage)
+            if scores is None:
+                continue
+            row = {name: value if value is None else round(value, 6) for name, value in scores._asdict().items()}
+            if coverage == WATCHED_COVERAGE and trained.config.problem is Problem.SINGLE_LABEL:
+                row["by_class"] = class_scores(formed, trained.labels)
+            found.setdefault(pattern.value, {})[f"{coverage:g}"] = row
     return found
 
 
@@ -90,14 +89,15 @@ def calibrated_sets(
         calibrations: temperatures.
         by_class: keep the promise for the items of each label, in place of all items.
     """
-    served = {pattern: _served(answers, calibrations[pattern], problem) for pattern, answers in calibration.items()}
+    served, learnt = (
+        {pattern: served_scores(each, calibrations[pattern], problem) for pattern, each in answers.items()}
+        for answers in (calibration, learning)
+    )
     if not any(map(len, served.values())):
         return None
     rule = LabelSets(by_pattern={})
     if problem is Problem.SINGLE_LABEL:
-        rule = smallest_rule(
-            {pattern: _served(each, calibrations[pattern], problem) for pattern, each in learning.items()}, learning
-        )
+        rule = smallest_rule(learnt, learning)
     found, own = {}, {}
     for pattern, scores in served.items():
         targets = calibration[pattern].targets.numpy()
@@ -145,30 +145,4 @@ def set_scores(
     sets: LabelSets, answers: Answers, pattern: Pattern, calibration: Calibration, problem: Problem, coverage: float
 ) -> SetScores | None:
     """How the sets of a presence pattern do on items; None without items, or if the coverage is not supported."""
-    highest = sets.highest_coverage(pattern)
-    if len(answers.item) == 0 or highest is None or coverage > highest + 1e-9:
-        return None
-    single, scores = problem is Problem.SINGLE_LABEL, _served(answers, calibration, problem)
-    members = np.stack([sets.members(row, pattern, coverage, single=single) for row in scores])
-    truth = answers.targets.numpy()
-    if single:
-        truth = np.arange(scores.shape[1]) == truth[:, np.newaxis]
-    truth = truth.astype(bool)
-    hits, sizes = (truth & members).sum(axis=1), members.sum(axis=1)
-    labels = truth.sum(axis=1)
-    covered = np.where(labels == 0, 1.0, hits / np.maximum(labels, 1))
-    sure = sizes == 1
-    return SetScores(
-        items=len(scores),
-        covered=float(covered.mean()),
-        size=float(sizes.mean()),
-        review=float(1 - sure.mean()),
-        accuracy=float((hits[sure] == 1).mean()) if sure.any() else None,
-    )
-
-
-def _served(answers: Answers, calibration: Calibration, problem: Problem) -> NDArray[np.float64]:
-    """(n, C), the scores as they are served."""
-    logits = answers.logits.double() / calibration.temperature
-    scores = logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)
-    return np.asarray(scores.numpy(), np.float64)
+    return FormedSets(sets, answers, pattern, calibration, problem).scores(coverage)

@@ -68,6 +68,13 @@ def wilson(share: float, items: int) -> Interval:
     return _around(share, (centre - half) / (1 + _Z**2 / items), (centre + half) / (1 + _Z**2 / items))
 
 
+def binomial_tail(hits: int, items: int, share: float) -> float:
+    """The probability of at most so many hits among items, each of which is a hit with probability 0 < share < 1."""
+    ways = (math.lgamma(items + 1) - math.lgamma(k + 1) - math.lgamma(items - k + 1) for k in range(hits + 1))
+    terms = (way + k * math.log(share) + (items - k) * math.log1p(-share) for k, way in enumerate(ways))
+    return math.fsum(map(math.exp, terms))
+
+
 def bootstrap(scores: Mapping[str, float], statistics: Mapping[str, Statistic], items: int) -> dict[str, Interval]:
     """The percentile interval of each score, from the same resamples of the items for all, drawn with a fixed seed."""
     values: dict[str, list[Floats]] = {name: [] for name in statistics}

@@ -30,6 +30,7 @@ HISTORY = "history.json"  # the Trainer's log
 MISSING_TABLES = "missing_tables"
 CHECKPOINTS = "checkpoints"
 TRUNK_CACHE = "trunk_cache"
+NO_COVERAGE = {"share": 0.0, "by": "pattern"}  # of earlier versions, which set no items apart
 _CHECKPOINT_FILES = ("model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json")
 
 
@@ -38,8 +39,6 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     settings = absolute(config.model_dump(mode="json", exclude={"export", "publish"}))  # these may change afterwards
     if config.imported is None:
         del settings["imported"]  # older runs do not have this field
-    if config.coverage.share == 0:
-        del settings["coverage"]  # nor this
     for field, without in (("probe", False), ("patience", None), ("class_weights", "none")):  # nor these
         if settings["train"][field] == without:
             del settings["train"][field]
@@ -47,6 +46,7 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)
         absolute(earlier.get("config", {}))  # older runs have relative paths
+        earlier.setdefault("config", {}).setdefault("coverage", NO_COVERAGE)
         if data.has_fingerprint(earlier.get("data")):
             start["data"] = earlier["data"]
         changed = [name for name, value in start.items() if earlier.get(name) != value]

@@ -16,7 +16,15 @@ from model_store.label_sets import LabelSets
 from training.config import TaskConfig
 from training.config_paths import absolute, from_here
 from training.errors import RunError
-from training.learning.run_folder import ADAPTER, HEAD, TOWERS, description_file, read_json, write_json
+from training.learning.run_folder import (
+    ADAPTER,
+    HEAD,
+    NO_COVERAGE,
+    TOWERS,
+    description_file,
+    read_json,
+    write_json,
+)
 from training.model.backbones import load_backbone
 from training.model.classifier import MissingModalityClassifier
 from training.model.file_names import RUN_DESCRIPTION, WEIGHTS
@@ -99,7 +107,7 @@ def load_trained(folder: Path, backbone: str | None = None) -> TrainedTask:
     """Read a finished run; `backbone` is the new path of its backbone, if that has moved. Raises RunError."""
     description = read_json(description_file(folder))
     try:
-        config = TaskConfig.model_validate(from_here(description["task_config"]))
+        config = TaskConfig.model_validate(from_here({"coverage": NO_COVERAGE} | description["task_config"]))
         labels, fingerprint, mix = (description[name] for name in ("labels", "dataset_fingerprint", "training_mix"))
         calibration = {Pattern(name): Calibration(**values) for name, values in description["calibration"].items()}
         sets = description.get("label_sets")  # older runs have none

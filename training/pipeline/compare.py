@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from training.config import TaskConfig, override
+from training.data.calibration_split import learning_split
 from training.data.splits import TaskData
 from training.errors import ConfigError, DivergedError
 from training.learning.compared_methods import METHODS
@@ -51,7 +52,7 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(METHODS)}, or all")
-    metric = headline_metric(config.problem, data.labels, data.validation)
+    metric = headline_metric(config.problem, data.labels, learning_split(config, data.validation))
     results = {}
     for name in methods:
         rate = start_rate(config, name)
@@ -81,7 +82,8 @@ def search_rate(runs: Runs, name: str, seed: int) -> tuple[float, dict[float, fl
     Three neighbouring rates are tried first, then rates beyond an edge while the best rate is at that edge.
     """
 
-    metric = selection_metric(runs.config, runs.data.labels, runs.data.validation)
+    learning = learning_split(runs.config, runs.data.validation)
+    metric = selection_metric(runs.config, runs.data.labels, learning)
 
     def validation_score(rate: float) -> float | None:  # None: training diverged
         try:

@@ -16,7 +16,7 @@ import torch
 from model_store.atomic_file import write_atomically
 from model_store.label_sets import LabelSets
 from training.config import TaskConfig
-from training.data.calibration_split import LEAST_ITEMS, Divided, set_apart
+from training.data.calibration_split import LEAST_ITEMS, Divided, different_items, set_apart
 from training.data.missing import Table, draw_tables, pattern_shares
 from training.data.splits import TaskData
 from training.learning import run_folder
@@ -24,6 +24,7 @@ from training.learning.baselines import baselines
 from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import FEW_ITEMS
 from training.learning.candidate import Candidate, Choice, adapted, calibratable, choose, probed
+from training.learning.class_coverage import calibration_counts, class_warnings
 from training.learning.class_weights import balanced_weights
 from training.learning.conformal import coverage_scores, label_sets_of
 from training.learning.encoded_split import SCORED
@@ -156,7 +157,9 @@ def _conclude(
     """
     data, tables = divided.data, divided.tables
     metrics: dict[str, Any] = _scores(chosen, tables)
-    metrics["coverage"] = coverage_scores(trained, chosen.encoded["test"])
+    coverage = metrics["coverage"] = coverage_scores(trained, chosen.encoded["test"])
+    warnings = class_warnings(coverage, calibration_counts(divided), trained.config.coverage)
+    metrics["coverage_warnings"] = list(warnings)
     metrics["baselines"] = baselines(data, trained.config.problem)
     metrics["calibration_items"] = chosen.calibration_items()
     if choice is not None:
@@ -166,10 +169,8 @@ def _conclude(
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
-        if trained.label_sets is None and trained.config.coverage.share > 0:
-            items = len(data.validation.items)
-            announce(f"no label sets: they need a validation split of {LEAST_ITEMS} items, and it has {items}")
-        for note in _notes(choice, metrics, headline_metric(trained.config.problem, data.labels, data.validation)):
+        notes = _notes(choice, metrics, headline_metric(trained.config.problem, data.labels, data.validation))
+        for note in (*notes, *_coverage_notes(trained, data, metrics)):
             announce(note)
         report = report_html(report_data(trained, data, chosen.encoded["test"], tables["test"], metrics, history))
         save_trained(folder, trained)
@@ -192,6 +193,15 @@ def _notes(choice: Choice | None, metrics: dict[str, Any], headline: str) -> Ite
     for pattern, items in metrics["calibration_items"].items():
         if 0 < items < FEW_ITEMS:
             yield f"{pattern}: {items} held-out items are too few to calibrate by themselves; {FEW_ITEMS} are enough"
+
+
+def _coverage_notes(trained: TrainedTask, data: TaskData, metrics: dict[str, Any]) -> Iterator[str]:
+    """Why there are no label sets; classes whose sets miss what they promise."""
+    if trained.label_sets is None and trained.config.coverage.share > 0:
+        items = different_items(data.validation)
+        need = f"they need a validation split of {LEAST_ITEMS} items, copies counted once"
+        yield f"no label sets: {need}, and it has {items}"
+    yield from metrics["coverage_warnings"]
 
 
 def _trained_task(

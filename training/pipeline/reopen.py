@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from training.config import MissingTables, TaskConfig, override
-from training.data.calibration_split import set_apart
+from training.data.calibration_split import Divided, set_apart
 from training.data.mask_files import mask_name
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
@@ -19,6 +19,7 @@ from training.learning.cross_scenario import Grid
 from training.learning.encoded_split import encode_splits
 from training.learning.evaluation import evaluate_splits
 from training.learning.item_scores import item_scores, write_item_scores
+from training.learning.review_costs import Costs, ReviewPlan, review_plan
 from training.learning.run_folder import (
     METRICS,
     MISSING_TABLES,
@@ -76,20 +77,38 @@ def _published_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
 
 def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, object], bool]:
     """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
-    is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
-    config = _with_saved_tables(trained.config, folder) if is_own_data else trained.config
-    collator = Collator(RawInputs(trained.preprocessor), trained.labels, config.problem)
-    divided = set_apart(config, data, draw_tables(config, data))
-    data, tables = divided.data, divided.tables
-    encoded = encode_splits(trained.model, data, collator)
+    is_own_data, divided = data.has_fingerprint(trained.dataset_fingerprint), _divided(folder, trained, data)
+    data, tables, problem = divided.data, divided.tables, trained.config.problem
+    encoded = encode_splits(trained.model, data, _collator(trained))
     head = trained.model.cpu().head
-    scores = evaluate_splits(head, encoded, tables, config.problem, trained.calibration)
-    metrics = read_json(folder / METRICS) | scores | {"baselines": baselines(data, config.problem)}
+    scores = evaluate_splits(head, encoded, tables, problem, trained.calibration)
+    metrics = read_json(folder / METRICS) | scores | {"baselines": baselines(data, problem)}
     metrics["coverage"] = coverage_scores(trained, encoded["test"])
     if is_own_data:
         write_item_scores(folder, item_scores(trained, data, encoded["test"]))
         write_json(folder / METRICS, metrics)
     return metrics, is_own_data
+
+
+def plan_reviews(folder: Path, trained: TrainedTask, data: TaskData, costs: Costs) -> ReviewPlan:
+    """The coverage to ask for at these costs. Raises RunError for a run without label sets."""
+    if trained.label_sets is None:
+        cure = "train it again with coverage.share above 0 and a validation split of at least 100 items"
+        raise RunError(f"{folder} has no label sets, so no coverage can be chosen; {cure}")
+    divided = _divided(folder, trained, data)
+    encoded = encode_splits(trained.model, divided.data, _collator(trained))
+    return review_plan(trained, encoded, divided.tables, costs)
+
+
+def _divided(folder: Path, trained: TrainedTask, data: TaskData) -> Divided:
+    """The data without its calibration items, with the tables that the run saved if it is the run's own data."""
+    is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
+    config = _with_saved_tables(trained.config, folder) if is_own_data else trained.config
+    return set_apart(config, data, draw_tables(config, data))
+
+
+def _collator(trained: TrainedTask) -> Collator:
+    return Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
 
 
 def _with_saved_tables(config: TaskConfig, folder: Path) -> TaskConfig:

@@ -14,9 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from model_store.describe.manifest_summary import FEW_ITEMS
-from training.config import CoverageConfig, MissingConfig, TaskConfig, override
-from training.data.calibration_split import set_apart
-from training.data.missing import draw_tables
+from training.config import MissingConfig, TaskConfig, override
+from training.data.calibration_split import learning_split
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.evaluation import selection_metric, selection_score
@@ -44,8 +43,8 @@ def search(config: TaskConfig, data: TaskData, folder: Path, minutes: float, ann
         DivergedError: training diverged at every trial.
     """
     trials = _Trials(config, data, folder, 60 * minutes, announce)
-    if (items := len(data.validation.items)) < FEW_ITEMS:
-        announce(f"validation has {items} items, so the best of several trials may be the best by chance")
+    if trials.items < FEW_ITEMS:
+        announce(f"validation has {trials.items} items, so the best of several trials may be the best by chance")
     is_complete = False
     with suppress(_TimeIsUpError):
         _search_fields(trials)
@@ -79,13 +78,14 @@ class _Trials:
     def __init__(
         self, config: TaskConfig, data: TaskData, folder: Path, budget: float, announce: Callable[[str], None]
     ) -> None:
-        self.metric = selection_metric(config, data.labels, data.validation)
+        learning = learning_split(config, data.validation)
+        self.items = len(learning.items)  # that choose
+        self.metric = selection_metric(config, data.labels, learning)
         self.tried: list[Trial] = []
         self.trunk_cache = folder / "trunk_cache"
         hidden = config.missing.model_copy(update={"test": MissingConfig()})
-        self.config = config.model_copy(update={"missing": hidden, "coverage": CoverageConfig(share=0)})
-        learning = set_apart(config, data, draw_tables(config, data)).data  # calibration items choose nothing
-        self._data = replace(learning, test=replace(learning.validation, name="test"))
+        self.config = config.model_copy(update={"missing": hidden})
+        self._data = replace(data, test=replace(learning, name="test"))
         self._folder, self._budget, self._announce = folder, budget, announce
         searched = config.model_dump(mode="json", exclude={"export", "publish"})
         self._subject = {"config": searched, "data": data.fingerprint}

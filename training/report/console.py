@@ -16,8 +16,10 @@ from training.report.scores import count, legend, metric_title, shown
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from training.learning.cross_scenario import Grid
+    from training.learning.review_costs import ReviewPlan
     from training.model.import_plan import ImportPlan
 
+_OUTCOMES = ("items", "cost of an item", "reviewed (%)", "wrong without review (%)")
 _KINDS = {"peft": "PEFT adapter", "transformers": "fine-tuned checkpoint", "authors": "file of MoRA's authors"}
 
 
@@ -100,6 +102,30 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     console.print(table)
     for line in legend(metrics, "test"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_review_plan(console: Console, plan: ReviewPlan) -> None:
+    """Print the coverage to ask for, and the costs on the test split beside no review and review of all."""
+    costs = ", ".join(f"{name} {outcome.cost:.4g}" for name, outcome in plan.expected.items())
+    items = count(plan.expected[plan.cheapest].items)
+    lines = [f"expected cost of an item, from {items} validation items that did not calibrate the sets: {costs}"]
+    if plan.pays:
+        lines.append(f"ask for a coverage of {plan.coverage:g}; items whose set has exactly one label need no review")
+    else:
+        lines.append(f"no coverage is expected to cost less than {plan.cheapest}")
+    for view, items_of_view in plan.unsupported.items():
+        lines.append(f"{view}: no label sets, so these {items_of_view:,} test items are reviewed at every coverage")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False)
+    title = "test, under its missing table"
+    table = Table("", "items with", *(Column(name, justify="right") for name in _OUTCOMES), title=title)
+    for name, views in plan.test.items():
+        for view, row in views.items():
+            if row.items:
+                shares = (f"{100 * row.reviewed:.1f}", f"{100 * row.wrong:.1f}")
+                table.add_row(name if view == "overall" else "", view, count(row.items), f"{row.cost:.4g}", *shares)
+        table.add_section()
+    console.print(table)
 
 
 def print_grid(console: Console, grid: Grid) -> None:

@@ -18,9 +18,19 @@ from numpy.typing import NDArray
 
 from model_store import Calibration, Pattern
 from model_store.items.pictures import decode
+from model_store.label_sets import WATCHED_COVERAGE
 from training.errors import picture_errors
 from training.learning.calibration import Bins
-from training.report.plots import INK, PAPER, confusion_matrix, learning_curves, reliability_diagram, robustness_curve
+from training.learning.formed_sets import SetScores
+from training.report.plots import (
+    INK,
+    PAPER,
+    confusion_matrix,
+    learning_curves,
+    pattern_lines,
+    reliability_diagram,
+    robustness_curve,
+)
 from training.report.scores import count, legend, metric_title, shown
 
 _MOST_CONFUSED = 10  # pairs of labels
@@ -56,6 +66,7 @@ class Report:
     robustness: Mapping[str, Sequence[tuple[float, float]]]  # missing type -> (ratio, metric)
     confusion: NDArray[np.int64] | None  # (C, C), true label by answer; single-label only
     reliability: Mapping[Pattern, tuple[Bins, Bins]]  # before and after calibration
+    set_scores: Mapping[Pattern, Sequence[tuple[float, SetScores]]]  # of label sets, by coverage
     mistakes: Sequence[Mistake]
     provenance: Mapping[str, str]
 
@@ -76,6 +87,8 @@ def report_html(report: Report) -> str:
         patterns=list(Pattern),
         figures=_figures(report),
         most_confused=_most_confused(report),
+        class_coverage=_class_coverage(report),
+        watched=round(100 * WATCHED_COVERAGE),
         configuration=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
         longest_text=_LONGEST_TEXT,
     )
@@ -101,9 +114,28 @@ def _figures(report: Report) -> dict[str, Markup]:
     for pattern, (before, after) in report.reliability.items():
         if before.count.any():
             figures[pattern.value] = reliability_diagram(before, after)
+    if any(report.set_scores.values()):
+        figures |= _set_figures(report.set_scores)
     if report.confusion is not None:
         figures["confusion"] = confusion_matrix(report.confusion, report.labels)
     return {name: _inline(name, svg) for name, svg in figures.items()}
+
+
+def _set_figures(set_scores: Mapping[Pattern, Sequence[tuple[float, SetScores]]]) -> dict[str, str]:
+    """Coverage reached and size of sets by coverage promised; errors by the share of items without review."""
+    rows = {pattern.value: scores for pattern, scores in set_scores.items()}
+    covered = {name: [(100 * each, 100 * row.covered) for each, row in scores] for name, scores in rows.items()}
+    size = {name: [(100 * each, row.size) for each, row in scores] for name, scores in rows.items()}
+    risk = {
+        name: [(100 * (1 - row.review), 100 * (1 - row.accuracy)) for _, row in scores if row.accuracy is not None]
+        for name, scores in rows.items()
+    }
+    promised, answered = "coverage promised (%)", "items without review (%)"
+    return {
+        "covered": pattern_lines(covered, promised, "coverage reached (%)", diagonal=True),
+        "set-size": pattern_lines(size, promised, "labels in a set"),
+        "risk": pattern_lines(risk, answered, "wrong answers of these (%)"),
+    }
 
 
 def _inline(name: str, svg: str) -> Markup:
@@ -125,6 +157,14 @@ def _most_confused(report: Report) -> list[tuple[str, str, int, float]]:
         (report.labels[row], report.labels[column], int(wrong[row, column]), float(wrong[row, column] / of_label[row]))
         for row, column in pairs
     ]
+
+
+def _class_coverage(report: Report) -> dict[str, dict[str, dict[str, Any]]]:
+    """The coverage of each label's items at WATCHED_COVERAGE, by pattern; empty for a multi-label task."""
+    rows = {
+        pattern: row.get(f"{WATCHED_COVERAGE:g}", {}) for pattern, row in report.metrics.get("coverage", {}).items()
+    }
+    return {pattern: row["by_class"] for pattern, row in rows.items() if "by_class" in row}
 
 
 def _value(value: float | None) -> str:

@@ -117,6 +117,23 @@ def robustness_curve(curves: Mapping[str, Sequence[tuple[float, float]]], metric
 
 
 @_style()
+def pattern_lines(
+    curves: Mapping[str, Sequence[tuple[float, float]]], xlabel: str, ylabel: str, diagonal: bool = False
+) -> str:
+    """A line for each presence pattern; with `diagonal`, the dashed line on which both values are equal."""
+    figure = Figure(figsize=(3.6, 3.4))
+    axes = figure.subplots()
+    for number, (pattern, points) in enumerate(curves.items()):
+        _line(axes, points, pattern, number)
+    if diagonal:
+        axes.axline((0, 0), slope=1, color=_FAINT, linestyle="--", linewidth=1)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.grid(axis="y", color=_FAINT, linewidth=0.3)
+    _explain(axes)
+    return _svg(figure, f"{ylabel} by {xlabel}")
+
+
+@_style()
 def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
     """Counts (C, C) of answers (columns) by true label (rows). A colour shows the share of the row."""
     classes = len(labels)

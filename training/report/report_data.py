@@ -8,19 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_store import Problem
+from model_store import Pattern, Problem
 from training.config import MissingConfig, MissingType
 from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
 from training.learning.batches import MaskedExamples
 from training.learning.calibration import reliability
+from training.learning.conformal import formed_sets
 from training.learning.encoded_split import EncodedSplit
 from training.learning.evaluation import calibrated, headline_metric, score
+from training.learning.formed_sets import SetScores
 from training.learning.runs import TrainedTask
 from training.provenance import code_version, machine, public_config
 from training.report.html_report import Mistake, Report
 
 _MISTAKES = 12
+_COVERAGES = (*(step / 20 for step in range(10, 20)), 0.99)
 _RATIOS = tuple(step / 10 for step in range(11))
 
 
@@ -57,9 +60,19 @@ def report_data(
             )
             for pattern, answers in encoded.by_pattern(head, encoded.natural).items()
         },
+        set_scores=_set_scores(trained, encoded),
         mistakes=_mistakes(trained, data.test, logits, encoded.targets, table),
         provenance={"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},
     )
+
+
+def _set_scores(trained: TrainedTask, encoded: EncodedSplit) -> dict[Pattern, list[tuple[float, SetScores]]]:
+    """The scores of the label sets at each coverage that a pattern supports."""
+    formed = formed_sets(trained, encoded.by_pattern(trained.model.head, encoded.natural))
+    return {
+        pattern: [(coverage, scores) for coverage in _COVERAGES if (scores := sets.scores(coverage)) is not None]
+        for pattern, sets in formed.items()
+    }
 
 
 def _robustness(

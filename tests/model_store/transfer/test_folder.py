@@ -8,7 +8,7 @@ import pytest
 
 from model_store import Store, StoreError, activate, publish, sign, withdraw
 from model_store.publishing import attach
-from model_store.transfer import TransferCount, TransferError, open_remote, pull, push
+from model_store.transfer import TransferCount, TransferError, open_remote, pinned, pull, push
 
 
 def push_to(target: object, store: Store, task: str = "fruit", version: int | None = None) -> int:
@@ -133,3 +133,8 @@ def test_a_signature_in_the_openssf_format_travels(store, other, published, tmp_
     pull(str(tmp_path / "share"), other.root)
 
     assert other.openssf_signature("fruit", 1) == b'{"a": "bundle"}'
+
+
+def test_a_folder_has_no_name_for_one_version(store, published):
+    assert pinned(str(store.root)) == str(store.root)
+    assert pinned(f"{store.root}:fruit") == f"{store.root}:fruit"

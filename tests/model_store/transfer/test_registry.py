@@ -12,7 +12,7 @@ import urllib3
 
 from model_store import Store, StoreError, publish, sign
 from model_store.publishing import attach
-from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pull, push
+from model_store.transfer import TransferCount, TransferError, UnreachableError, open_remote, pinned, pull, push
 from model_store.transfer.registry import IMAGE_MANIFEST
 
 
@@ -302,3 +302,22 @@ def test_the_folder_of_unfinished_blobs_is_empty_after_a_pull(store, other, publ
     assert list((other.root / ".incoming").iterdir()) == []
     assert list((other.root / ".staging").iterdir()) == []
     assert Path(other.root, "blobs/sha256", published.head.sha256).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_pinned_tag_names_the_same_version_after_the_tag_has_moved(store, other, draft, registry, repository):
+    target = f"oci://{registry}/{repository}:stable"
+    publish(store, *draft())
+    push_to(target, store)
+    first = pinned(target, plain_http=True)
+    publish(store, *draft(tail="second"))
+    push_to(target, store)
+
+    assert first.startswith(f"oci://{registry}/{repository}@sha256:")
+    assert pinned(first, plain_http=True) == first != pinned(target, plain_http=True)
+    assert pull(first, other.root, plain_http=True).version == 1
+    assert pull(target, other.root, plain_http=True).version == 2
+
+
+def test_a_tag_that_does_not_exist_is_pinned_as_it_is(registry, repository):
+    target = f"oci://{registry}/{repository}:none"
+    assert pinned(target, plain_http=True) == target

@@ -16,6 +16,14 @@ def run(monkeypatch):
     return lambda *arguments, stdin=None: CliRunner().invoke(app, ["classify", *map(str, arguments)], input=stdin)
 
 
+@pytest.fixture(params=["store", "service"])
+def place_of_sets(request, with_sets):
+    """The options that name a store with label sets, and the options that name a service of this store."""
+    if request.param == "store":
+        return ["--store", with_sets.store]
+    return ["--url", with_sets.url, "--api-key-file", with_sets.key_file]
+
+
 @pytest.fixture
 def table(tmp_path):
     """A csv file of two rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from service.api.answers import Classification
@@ -45,3 +46,21 @@ def test_an_explanation_shows_each_label_and_the_answers_without_a_modality():
     assert "carried by the text" in view
     assert "without the image: pear 25.0%" in view
     assert "without the text" not in view
+
+
+@pytest.mark.parametrize(
+    ("labels", "review", "line"),
+    [
+        (["apple"], False, "set with coverage 0.95: apple; no review needed"),
+        (["apple", "pear"], True, "set with coverage 0.95: apple, pear; review: a person should look at this one"),
+        ([], True, "set with coverage 0.95: no label; review: a person should look at this one"),
+        (["[b]\x1b"], False, "set with coverage 0.95: [b] ; no review needed"),
+    ],
+)
+def test_a_label_set_is_a_line_that_says_whether_to_review(labels, review, line):
+    view = shown(label_set={"labels": labels, "coverage": 0.95, "review": review})
+    assert line in [row.rstrip() for row in view.splitlines()]
+
+
+def test_an_answer_without_a_label_set_has_no_such_line():
+    assert "coverage" not in shown()

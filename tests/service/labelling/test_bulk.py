@@ -18,8 +18,9 @@ from rich.console import Console
 from service.labelling.bulk import PartLabeller, PartReader, label_data_set
 from service.labelling.job import Part
 from service.labelling.planning import BulkOptions, read_input_file
-from service.labelling.rows import COLUMNS, DataSetError
+from service.labelling.rows import COLUMNS, SET_COLUMNS, DataSetError
 from service.settings import Settings
+from tests.support.closed_service import publish_label_sets
 from tests.support.made_data_set import label_data, label_here, planned, write_data_set
 
 ROOT = Path(__file__).parents[3]
@@ -95,6 +96,34 @@ def test_the_columns_are_the_inputs_and_the_answers(tmp_path, shelf, pixels):
     assert max(len(row["selected_labels"]) for row in answered) > 1
     assert sum(part.rows for part in done) == table.num_rows == 62
     assert sum(part.failed for part in done) == 62 - len(answered) > 0
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.99])
+@pytest.mark.parametrize("task", ["fruit", "tags"])
+def test_label_sets_are_those_of_the_service(coverage, task, tmp_path, shelf, serve, pixels):
+    """`tags` supports no pictures and at most 0.8."""
+    publish_label_sets(shelf)
+    rows = write_data_set(tmp_path / "in", pixels)
+
+    options = {"task": task, "coverage": coverage, "keep": ("id",), "part_rows": 25}
+    label_data(tmp_path / "in", tmp_path / "out", shelf.store.root, **options)
+
+    client = serve(shelf.store)
+    answered = pq.read_table(tmp_path / "out").to_pylist()
+    for row, found in zip(rows, answered, strict=True):
+        if "error" in row:
+            assert (found["error"], found["label_set"], found["review"]) == (row["error"], None, None)
+            continue
+        image = None if row["image"] is None else base64.b64encode(row["image"]).decode()
+        fields = {"task": task, "image": image, "text": row["text"], "coverage": coverage}
+        asked = client.post("/classify", json=fields).json()
+        assert found["error"] == asked.get("code")
+        assert found["detail"] == asked.get("detail")
+        expected = asked.get("label_set", {"labels": None, "review": None})
+        assert (found["label_set"], found["review"]) == (expected["labels"], expected["review"])
+    errors = {row["error"] for row in answered}
+    assert ("coverage_unsupported" in errors) is (task == "tags")
+    assert (None in errors) is (task == "fruit" or coverage <= 0.8)
 
 
 def test_only_the_row_of_a_too_large_image_fails(tmp_path, shelf, monkeypatch, picture):
@@ -226,4 +255,4 @@ def test_the_help_names_every_column_of_the_output():
         command, cwd=ROOT, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "200"}
     )
 
-    assert [name for name in COLUMNS if name not in done.stdout] == []
+    assert [name for name in (*COLUMNS, *SET_COLUMNS) if name not in done.stdout] == []

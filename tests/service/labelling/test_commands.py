@@ -18,10 +18,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import urllib3
+from typer.testing import CliRunner
 
 import service.labelling.labelled_file
+from service.cli import app
 from service.labelling.answerers import StoreAnswerer
-from service.labelling.rows import COLUMNS
+from service.labelling.rows import COLUMNS, SET_COLUMNS
 from tests.support.closed_service import CANARY
 from tests.support.made_data_set import label_data, write_data_set
 from tests.support.odd_pictures import encoded
@@ -243,6 +245,82 @@ def test_one_item_without_a_task_is_answered_by_every_task(run, place):
     ]
 
 
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
+def test_one_item_is_shown_and_printed_as_json_with_its_label_set(run, with_sets, place_of_sets, coverage):
+    item = ["--text", "a red apple", "--task", "fruit", *place_of_sets]
+
+    as_json, shown = (run(*item, "--coverage", coverage, *more) for more in (["--json"], []))
+    without = run(*item, "--json")
+
+    fields = {"text": "a red apple", "task": "fruit", "coverage": coverage}
+    found = _asked(with_sets, fields)["label_set"]
+    assert json.loads(as_json.stdout)["label_set"] == found
+    review = "review: a person should look at this one" if found["review"] else "no review needed"
+    assert f"set with coverage {coverage}: {', '.join(found['labels'])}; {review}" in " ".join(shown.stdout.split())
+    assert "label_set" not in json.loads(without.stdout)
+
+
+@pytest.mark.parametrize(("task", "coverage"), [("older", 0.5), ("tags", 0.9), ("fruit", 0.995)])
+def test_one_item_with_an_unsupported_coverage_is_refused(run, place_of_sets, task, coverage):
+    done = run("--text", "red", "--task", task, "--coverage", coverage, *place_of_sets)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: (422 )?coverage_unsupported: .*\n", done.stderr)
+
+
+@pytest.mark.parametrize(("task", "coverage"), [("fruit", 0.5), ("fruit", 0.9), ("tags", 0.8)])
+def test_every_row_has_its_label_set_or_the_reason_why_not(run, place_of_sets, tmp_path, pixels, task, coverage):
+    source = as_json_lines(tmp_path / "in", pixels)
+
+    done = run(source, "--task", task, "--coverage", coverage, "--keep", "text,image", *place_of_sets)
+
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {tuple(row) for row in rows} == {("text", "image", *COLUMNS, *SET_COLUMNS)}
+    unsupported = [row for row in rows if row["error"] == "coverage_unsupported"]
+    answered = [row for row in rows if row["error"] is None]
+    assert {row["modalities"]["image"] for row in answered} == ({"absent"} if task == "tags" else {"absent", "used"})
+    assert bool(unsupported) is (task == "tags")
+    for row in unsupported:
+        assert row["image"]
+        assert "support a coverage of none" in row["detail"]
+    one = run("--text", "a red apple", "--task", task, "--coverage", coverage, "--json", *place_of_sets)
+    found = json.loads(one.stdout)["label_set"]
+    sets = [(row["label_set"], row["review"]) for row in answered if row["text"] == "a red apple" and not row["image"]]
+    assert sets
+    assert all(each == (found["labels"], found["review"]) for each in sets)
+    assert all((row["label_set"], row["review"]) == (None, None) for row in rows if row["error"] is not None)
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_folder_gets_the_columns_of_label_sets_only_with_a_coverage(run, place_of_sets, tmp_path, picture, kind):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(picture)
+    names = {}
+    for options in ([], ["--coverage", 0.9]):
+        output = tmp_path / f"out{len(options)}.{kind}"
+        done = run(tmp_path / "in", "--task", "fruit", "--output", output, *options, *place_of_sets)
+        assert done.exit_code == 0, done.stderr
+        if kind == "parquet":
+            names[output] = pq.read_schema(output).names
+        else:
+            names[output] = next(csv.reader([output.read_text().splitlines()[0]]))
+            names[output] = names[output] if kind == "csv" else list(json.loads(output.read_text()))
+
+    assert list(names.values()) == [["image", *COLUMNS], ["image", *COLUMNS, *SET_COLUMNS]]
+
+
+@pytest.mark.parametrize("coverage", ["0", "0.49", "1", "1.5", "-0.9", "nan", "inf", "90", "high", ""])
+@pytest.mark.parametrize("command", [["classify", "--text", "red"], ["classify", "gone.csv"], ["bulk", "gone", "out"]])
+def test_a_coverage_that_is_none_is_a_usage_error(monkeypatch, tmp_path, command, coverage):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command, "--coverage", coverage, "--store", "none"], env={"COLUMNS": "200"})
+
+    assert done.exit_code == 2
+    assert "--coverage" in done.stderr
+    assert re.search(r"give at least 0\.5 and less than 1, such as 0\.9|should be a valid number", done.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -461,4 +539,4 @@ def test_the_help_names_every_column_and_the_exit_statuses(run, monkeypatch):
 
     done = run("--help")
 
-    assert [name for name in (*COLUMNS, "130", "standard output") if name not in done.stdout] == []
+    assert [name for name in (*COLUMNS, *SET_COLUMNS, "130", "standard output") if name not in done.stdout] == []

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.labelling.job import locked, resume
-from service.labelling.rows import DataSetError
+from service.labelling.job import JOB_FILE, locked, read_job, resume
+from service.labelling.rows import SET_COLUMNS, DataSetError
 from tests.support.made_data_set import label_data, planned, write_data_set
 
 
@@ -49,6 +49,43 @@ def test_a_job_does_not_resume_with_other_options(options, complaint, tmp_path, 
         label_data(tmp_path / "in", tmp_path / "out", shelf.store.root, **{"version": 1, "task": "fruit", **options})
 
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize(("began", "given"), [(0.9, None), (0.9, 0.9), (None, None), (0.5, None)])
+def test_a_resumed_job_keeps_its_coverage(began, given, tmp_path, shelf, pixels):
+    shelf.publish_with_label_sets("fruit")
+    write_data_set(tmp_path / "in", pixels)
+    arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
+    resume(planned(*arguments, coverage=began).job, tmp_path / "out")
+
+    label_data(*arguments, coverage=given)
+
+    found = pq.read_table(tmp_path / "out").column_names
+    assert [name for name in found if name in SET_COLUMNS] == ([] if began is None else list(SET_COLUMNS))
+    assert read_job(tmp_path / "out").coverage == began
+
+
+@pytest.mark.parametrize(("began", "given"), [(0.9, 0.8), (None, 0.9), (0.5, 0.95)])
+def test_a_job_does_not_resume_with_another_coverage(began, given, tmp_path, shelf, pixels):
+    shelf.publish_with_label_sets("fruit")
+    write_data_set(tmp_path / "in", pixels)
+    arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
+    resume(planned(*arguments, coverage=began).job, tmp_path / "out")
+
+    with pytest.raises(DataSetError, match=f"coverage was {began}, now {given}"):
+        label_data(*arguments, coverage=given)
+
+
+def test_a_job_of_an_earlier_release_resumes_without_label_sets(tmp_path, shelf, pixels):
+    shelf.publish_with_label_sets("fruit")
+    write_data_set(tmp_path / "in", pixels)
+    arguments = tmp_path / "in", tmp_path / "out", shelf.store.root
+    job = planned(*arguments).job
+    (tmp_path / "out" / JOB_FILE).write_text(job.model_dump_json(exclude={"coverage"}))
+
+    label_data(*arguments)
+
+    assert pq.read_table(tmp_path / "out").num_rows == 62
 
 
 @pytest.mark.parametrize("change", ["has changed", "is gone", "is new"])

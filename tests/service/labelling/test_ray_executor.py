@@ -17,6 +17,7 @@ from service.labelling.bulk import PartLabeller
 from service.labelling.job import resume
 from service.labelling.rows import DataSetError
 from tests.support.made_data_set import label_data, label_here, planned, write_data_set
+from tests.support.tiny import PIXELS
 
 
 class RayError(Exception):
@@ -173,3 +174,21 @@ def test_the_command_counts_the_rows_of_the_whole_output(executor, plan, tmp_pat
 
     assert (again.exit_code, again.stdout) == (1, "")
     assert again.stderr.splitlines()[-1].endswith("top_k was 5, now 1; repeat its command, or choose another OUTPUT")
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
+def test_the_command_asks_for_label_sets_and_resumes_only_with_their_coverage(executor, tmp_path, shelf, coverage):
+    shelf.publish_with_label_sets("fruit")
+    write_data_set(tmp_path / "in", PIXELS, rows=12)
+    arguments = ["bulk", *map(str, (tmp_path / "in", tmp_path / "out", "--store", shelf.store.root))]
+
+    done = CliRunner().invoke(app, [*arguments, "--coverage", str(coverage)])
+    again = CliRunner().invoke(app, arguments)
+    other = CliRunner().invoke(app, [*arguments, "--coverage", "0.8"])
+
+    assert (done.exit_code, again.exit_code, other.exit_code) == (0, 0, 1), done.stderr + again.stderr
+    assert again.stdout == done.stdout
+    assert f"coverage was {coverage}, now 0.8; repeat its command" in other.stderr
+    rows = pq.read_table(tmp_path / "out", columns=["error", "label_set", "review"]).to_pylist()
+    assert {row["review"] for row in rows if row["error"] is not None} == {None}
+    assert all(row["review"] is (len(row["label_set"]) != 1) for row in rows if row["error"] is None)

@@ -6,7 +6,7 @@ import pytest
 
 from service.api.item import Item
 from service.errors import Code
-from service.labelling.rows import DataSetError, Limits, choose_columns, item_of
+from service.labelling.rows import SET_COLUMNS, DataSetError, Limits, answer_columns, choose_columns, item_of
 
 LIMITS = Limits(max_body_bytes=10, max_image_pixels=1, max_text_bytes=5)
 
@@ -47,3 +47,15 @@ def test_a_data_set_without_the_columns_is_told_the_likely_options(names, hint):
         choose_columns(names, None, None, None)
 
     assert hint in str(refused.value)
+
+
+@pytest.mark.parametrize("name", SET_COLUMNS)
+@pytest.mark.parametrize("coverage", [None, 0.5, 0.9])
+def test_a_column_of_the_name_of_a_label_set_is_refused_only_if_the_output_has_label_sets(name, coverage):
+    choose = [["text", name], None, None, None, answer_columns(coverage)]
+
+    if coverage is None:
+        assert choose_columns(*choose).keep == ("text", name)
+    else:
+        with pytest.raises(DataSetError, match=f"a column {name} of its own; name the other columns with --keep"):
+            choose_columns(*choose)

@@ -14,11 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import service.labelling.parquet
+from service.api.answers import Answer
 from service.errors import Code, ServiceError
 from service.labelling.labelled_file import open_source
-from service.labelling.parquet import ANSWER
-from service.labelling.rows import COLUMNS, Columns, DataSetError, answer_row
+from service.labelling.parquet import answer_schema
+from service.labelling.rows import COLUMNS, SET_COLUMNS, Columns, DataSetError, answer_columns, answer_row
 from service.labelling.writers import open_output
+from tests.support.faulty_service import ANSWER
 
 FAILED = answer_row(ServiceError(Code.BAD_TEXT, "Why."), 3)
 
@@ -46,7 +48,7 @@ def test_a_parquet_column_gets_the_type_of_all_its_values(tmp_path, monkeypatch)
         {"a": None, "b": 2.5, "c": ["x"], "d": None},
         {"a": "s", "b": None, "c": None, "d": {"e": True}},
     ]
-    assert pa.schema(list(table.schema)[4:]) == ANSWER
+    assert pa.schema(list(table.schema)[4:]) == answer_schema(COLUMNS)
 
 
 @pytest.mark.parametrize("values", [[1, "s"], [10**30, 1], ["\ud800", "s"]])
@@ -72,6 +74,27 @@ def test_csv_and_json_lines_hold_the_values_of_the_input(tmp_path):
         "none": "",
     }
     assert (cells["error"], cells["detail"], cells["top_labels"]) == ("bad_text", "Why.", "")
+
+
+@pytest.mark.parametrize("labels", [[], ["apple"], ["apple", "pear"]])
+def test_each_format_holds_label_sets(tmp_path, labels):
+    columns = answer_columns(0.9)
+    answer = Answer.model_validate({**ANSWER, "label_set": {"labels": labels, "coverage": 0.9, "review": not labels}})
+    rows = [answer_row(each, 3, columns) for each in (answer, ServiceError(Code.COVERAGE_UNSUPPORTED, "Why."))]
+    (tmp_path / "in.csv").write_text("id\n1\n2\n")
+    outputs = {kind: tmp_path / f"out{kind}" for kind in (".jsonl", ".csv", ".parquet")}
+    for output in outputs.values():
+        with open_output(output, open_source(tmp_path / "in.csv"), Columns(None, None, ("id",), columns)) as write:
+            write([{"id": "1"}, {"id": "2"}], rows)
+
+    lines = [json.loads(line) for line in outputs[".jsonl"].read_text().splitlines()]
+    cells = list(csv.DictReader(io.StringIO(outputs[".csv"].read_text())))
+    table = pq.read_table(outputs[".parquet"])
+    assert [list(each) for each in (lines[0], cells[0])] == 2 * [["id", *COLUMNS, *SET_COLUMNS]]
+    assert [(row["label_set"], row["review"]) for row in lines] == [(labels, not labels), (None, None)]
+    assert [(row["label_set"], row["review"]) for row in cells] == [("|".join(labels), str(not labels)), ("", "")]
+    assert table.to_pylist() == lines
+    assert table.schema.types[-2:] == [pa.list_(pa.string()), pa.bool_()]
 
 
 def test_json_lines_hold_a_date_as_text(capfdbinary):

@@ -9,10 +9,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from structlog.testing import capture_logs
 
-from model_store import Store, StoreError, rollback, withdraw
+from model_store import Store, StoreError, rollback, transfer, withdraw
 from model_store.transfer import TransferCount, TransferError
 from model_store.transfer.folder import Folder
-from service.models import pulled_store
 from service.models.pulled_store import pull_store
 from service.settings import Settings
 from tests.support.tiny import Shelf
@@ -28,7 +27,7 @@ def remote(tmp_path, monkeypatch) -> Shelf:
     def open_remote(target: str, *, plain_http: bool) -> Folder:
         return Folder(target, shelf.store.root, target.rpartition(":")[2])
 
-    monkeypatch.setattr(pulled_store, "open_remote", open_remote)
+    monkeypatch.setattr(transfer, "open_remote", open_remote)
     return shelf
 
 
@@ -87,7 +86,7 @@ def test_what_an_earlier_start_pulled_is_served_if_a_target_fails(remote, settin
     def fail(target: str, *, plain_http: bool) -> Folder:
         raise TransferError(f"{target} gives no answer")
 
-    monkeypatch.setattr(pulled_store, "open_remote", fail)
+    monkeypatch.setattr(transfer, "open_remote", fail)
     with capture_logs() as logs:
         pull_store(settings)
 

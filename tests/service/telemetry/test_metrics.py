@@ -1,6 +1,6 @@
 """The gauges of the training data beside those of live traffic, and the event loop's lag.
 
-docker/prometheus/tests/drift.yml has the alerts on the former.
+docker/prometheus/tests/drift.yml and label_sets.yml have the alerts on the former.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from model_store import Pattern
+from model_store import Pattern, withdraw
+from model_store.label_sets import ExpectedSets
 from service.errors import Code
 from service.telemetry import metrics
 from tests.support.waiting import eventually
@@ -43,6 +44,82 @@ def test_the_training_data_of_the_live_version_is_shown_and_replaced_with_it(she
 
     eventually(lambda: not series(client, "mora_training_confidence"))
     assert series(client, "mora_training_modality_ratio") == of_fruit({"both": 0.25, "image": 0.75, "text": 0.0})
+
+
+SETS_OF_VERSIONS = [  # what validation showed of one version, and of the next
+    ({"both": (1.5, 0.25), "image": (2.5, 0.5), "text": (1.25, 0.125)}, {"both": (3.0, 0.75), "image": (1.0, 0.0)}),
+    ({"text": (0.25, 1.0)}, {"both": (1.75, 0.5), "image": (9.5, 1.0), "text": (0.0, 1.0)}),
+    ({"both": (2.0, 0.5), "image": (2.0, 0.5)}, {"text": (2.0, 0.5)}),
+]
+
+
+def expected_sets(by_pattern: dict[str, tuple[float, float]]) -> dict[str, ExpectedSets]:
+    return {pattern: ExpectedSets(size=size, review=review) for pattern, (size, review) in by_pattern.items()}
+
+
+def shown_sets(client) -> tuple[dict[str, float], dict[str, float]]:
+    return series(client, "mora_training_label_set_size"), series(client, "mora_training_review_ratio")
+
+
+def gauges_of(by_pattern: dict[str, tuple[float, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    sizes = {pattern: size for pattern, (size, _) in by_pattern.items()}
+    return of_fruit(sizes), of_fruit({pattern: review for pattern, (_, review) in by_pattern.items()})
+
+
+@pytest.mark.parametrize(("before", "after"), SETS_OF_VERSIONS)
+def test_what_validation_showed_of_label_sets_changes_and_ends_with_the_version(shelf, serve, before, after):
+    shelf.publish_with_label_sets("fruit", expected=expected_sets(before))
+    client = serve(shelf.store)
+    assert shown_sets(client) == gauges_of(before)
+
+    shelf.publish_with_label_sets("fruit", expected=expected_sets(after))
+    eventually(lambda: shown_sets(client) == gauges_of(after))
+
+    shelf.publish("fruit", seed=2)
+    eventually(lambda: shown_sets(client) == ({}, {}))
+
+
+@pytest.mark.parametrize("sets", [before for before, _ in SETS_OF_VERSIONS])
+def test_what_validation_showed_of_label_sets_ends_with_a_withdrawn_task(shelf, serve, sets):
+    shelf.publish_with_label_sets("fruit", expected=expected_sets(sets))
+    shelf.publish("tags")
+    client = serve(shelf.store)
+    assert shown_sets(client) == gauges_of(sets)
+
+    withdraw(shelf.store, "fruit")
+
+    eventually(lambda: shown_sets(client) == ({}, {}))
+
+
+@pytest.mark.parametrize("sets", [before for before, _ in SETS_OF_VERSIONS])
+def test_sets_are_counted_from_zero_where_validation_showed_some(shelf, serve, sets):
+    shelf.publish_with_label_sets("fruit", expected=expected_sets(sets))
+    client = serve(shelf.store)
+    assert series(client, "mora_label_set_size_count") == of_fruit(dict.fromkeys(sets, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share"),
+    [([1, 1, 2, 5], 0.5), ([0, 0, 0, 1], 0.75), ([1, 1], 0.0), ([0, 1, 1, 101], 0.5), ([0, 0], 1.0), ([2, 3], 1.0)],
+)
+@pytest.mark.parametrize("pattern", Pattern)
+def test_buckets_show_the_share_of_answers_to_review(sizes, share, pattern):
+    counted = metrics.Metrics()
+    for size in sizes:
+        counted.count_prediction("fruit", pattern, [], 0.5, size)
+
+    def read(name: str, **labels: str) -> float:
+        labels = {"task": "fruit", "modalities": pattern, **labels}
+        return counted.registry.get_sample_value(f"mora_label_set_size_{name}", labels)
+
+    assert 1 - (read("bucket", le="1.0") - read("bucket", le="0.0")) / read("count") == share
+    assert read("sum") == sum(sizes)
+
+
+def test_an_answer_without_a_set_is_not_counted_among_sets():
+    counted = metrics.Metrics()
+    counted.count_prediction("fruit", Pattern.TEXT, ["apple"], 0.75, None)
+    assert "mora_label_set_size_count{" not in counted.render().decode()
 
 
 def test_a_pattern_without_requests_has_a_count_of_zero(shelf, serve, sample):

@@ -35,7 +35,7 @@ def running_registry(folder: Path, more: str = "", http: str = "") -> Iterator[s
     """HOST:PORT of an empty registry, with more lines of its configuration, and more of the part `http`."""
     program = shutil.which("docker-registry") or shutil.which("/usr/bin/docker-registry")
     if program is None:
-        pytest.skip("docker-registry is not installed (Debian, Ubuntu: apt install docker-registry)")
+        pytest.skip("docker-registry is not installed (make setup-registry)")
     (port,) = free_ports(1)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "registry.yml").write_text(CONFIGURATION.format(folder=folder, port=port, more=more, http=http))

@@ -46,7 +46,7 @@ def test_the_promise_is_kept_for_each_pattern(problem: Problem, coverage: float)
         assert np.mean(values) >= coverage - 0.01
 
 
-def test_control_pooled_calibration_misses_the_promise_on_images() -> None:
+def test_pooled_calibration_misses_the_promise_on_images() -> None:
     covered = []
     for seed in range(20):
         learning, known, test = (split(200, 3 * seed + part) for part in range(3))

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from model_store import Problem
 from training.learning.evaluation import score
-from training.learning.intervals import OfSums, RocArea, bootstrap, wilson
+from training.learning.intervals import OfSums, RocArea, binomial_tail, bootstrap, wilson
 from training.learning.score_statistics import score_intervals
 
 PROBLEMS = [(Problem.SINGLE_LABEL, 2), (Problem.SINGLE_LABEL, 4), (Problem.MULTI_LABEL, 3)]
@@ -97,3 +97,17 @@ def test_intervals_are_narrower_with_more_items_and_centred_on_the_score(problem
             assert abs((low + high) / 2 - (scores[name] or 0.0)) < 0.35 * (high - low), name
 
     assert all(widths[1][name] < 0.5 * widths[0][name] for name in ("macro_f1", "log_loss"))
+
+
+@pytest.mark.parametrize(
+    ("hits", "items", "share"), [(3, 5, 0.9), (28, 40, 0.9), (0, 1, 0.5), (7, 7, 0.2), (50, 90, 0.6)]
+)
+def test_the_tail_of_the_binomial_distribution_is_summed(hits: int, items: int, share: float) -> None:
+    exact = sum(math.comb(items, k) * share**k * (1 - share) ** (items - k) for k in range(hits + 1))
+
+    assert binomial_tail(hits, items, share) == pytest.approx(exact)
+
+
+@pytest.mark.parametrize(("hits", "items"), [(90_000, 100_000), (0, 10_000), (10_000, 10_000)])
+def test_the_tail_of_many_items_is_a_probability(hits: int, items: int) -> None:
+    assert 0 <= binomial_tail(hits, items, 0.9) <= 1 + 1e-6

@@ -160,3 +160,29 @@ def test_a_run_from_before_class_weights_is_one_without_them(make_config: Make, 
     open_run(tmp_path, make_config(train={**config.train.model_dump(), "class_weights": "none"}), data)
     with pytest.raises(RunError, match=r"train\.class_weights was None, now balanced"):
         open_run(tmp_path, make_config(train={**config.train.model_dump(), "class_weights": "balanced"}), data)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "difference"),
+    [
+        ({"share": 0}, None),
+        ({}, r"coverage\.share was 0\.0, now 0\.5\)"),
+        ({"share": 0.25}, r"coverage\.share was 0\.0, now 0\.25\)"),
+        ({"share": 0, "by": "class"}, r"coverage\.by was pattern, now class\)"),
+    ],
+)
+def test_a_run_from_before_label_sets_set_no_items_apart(
+    make_config: Make, tmp_path: Path, coverage: dict[str, object], difference: str | None
+) -> None:
+    config, run = make_config(coverage=coverage), tmp_path / "run"
+    data = load_data(config)
+    open_run(run, config, data)
+    start = json.loads((run / "config.json").read_text())
+    del start["config"]["coverage"]
+    (run / "config.json").write_text(json.dumps(start))
+
+    if difference is None:
+        open_run(run, config, data)
+        return
+    with pytest.raises(RunError, match=difference):
+        open_run(run, config, data)

@@ -185,3 +185,21 @@ def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, t
     assert "| head | 0.01 |" in table
     assert (tmp_path / "out" / "comparison.svg").read_text().startswith("<")
     assert not (tmp_path / "out" / "trunk_cache").exists()
+
+
+def test_calibration_items_change_no_comparison(
+    make_config: Make,
+    divisible: dict[str, str],
+    other_calibration: Callable[[TaskConfig, TaskData], TaskData],
+    tmp_path: Path,
+) -> None:
+    config = make_config(method="head", data=divisible, train={"epochs": 1, "batch_size": 8})
+    data = load_data(config)
+
+    first, other = (
+        compare(Runs(config, each, tmp_path / name, lambda _: None), ["head"], [0], search=False)["methods"]["head"]
+        for name, each in {"first": data, "other": other_calibration(config, data)}.items()
+    )
+
+    assert first.pop("seconds") is not other.pop("seconds")
+    assert first == other

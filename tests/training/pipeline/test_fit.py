@@ -20,9 +20,11 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from model_store import Store
+from model_store.cli import app as mora_store
 from training.cli import app
 from training.config import TaskConfig, TrainConfig
-from training.data.splits import load_data
+from training.data.splits import TaskData, load_data
 from training.learning.candidate import Candidate, Choice
 from training.learning.run_folder import read_json
 from training.learning.runs import load_trained
@@ -30,6 +32,7 @@ from training.pipeline.fit import fit
 from training.pipeline.reopen import reopen
 
 Make = Callable[..., TaskConfig]
+Change = Callable[[TaskConfig, TaskData], TaskData]
 SPLITS = ("train", "validation", "test")
 
 
@@ -350,3 +353,96 @@ def test_a_trained_model_that_wins_is_cross_fitted_unless_labels_are_weighted(
     is_cross_fitted = "class_weights" not in train
     assert (items > len(data.validation.items)) is is_cross_fitted
     assert any("3 times more" in note for note in notes) is is_cross_fitted
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_validation_items_are_set_apart_for_label_sets(
+    make_config: Make, divisible: dict[str, str], tmp_path: Path, problem: str
+) -> None:
+    label = "labels" if problem == "multi_label" else "label"
+    config = make_config(problem=problem, method="head", data={**divisible, "label": label}, train={"epochs": 1})
+    notes: list[str] = []
+
+    trained = fit(config, load_data(config), tmp_path, notes.append)
+
+    metrics = read_json(tmp_path / "metrics.json")
+    assert metrics["validation"]["overall"]["items"] == 60
+    assert not any("no label sets" in note for note in notes)
+    described = read_json(tmp_path / "task.json")["label_sets"]
+    for pattern in ("both", "image", "text"):
+        items = described["by_pattern"][pattern]["items"]
+        assert 0 < items <= 60
+        assert trained.label_sets.highest_coverage(pattern) == pytest.approx(items / (items + 1), abs=1e-3)
+        assert metrics["coverage"][pattern]["0.9"]["items"] == metrics["test"][pattern]["items"]
+        assert ("by_class" in metrics["coverage"][pattern]["0.9"]) is (problem == "single_label")
+    assert metrics["coverage_warnings"] == []  # no class has 30 calibration items
+    assert load_trained(tmp_path).label_sets == trained.label_sets
+    assert 'id="coverage"' in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("share", "noted"), [(0.5, ["it has 9"]), (0.01, ["it has 9"]), (0, [])])
+def test_a_small_validation_split_has_no_label_sets_and_says_so(
+    make_config: Make, tmp_path: Path, share: float, noted: list[str]
+) -> None:
+    config, notes = make_config(method="head", train={"epochs": 1}, coverage={"share": share}), []
+
+    trained = fit(config, load_data(config), tmp_path, notes.append)
+
+    lines = [note for note in notes if "label sets" in note]
+    assert lines == [
+        f"no label sets: they need a validation split of 100 items, copies counted once, and {each}" for each in noted
+    ]
+    assert trained.label_sets is None
+    metrics = read_json(tmp_path / "metrics.json")
+    assert (metrics["validation"]["overall"]["items"], metrics["coverage"]) == (9, {})
+    assert 'id="coverage"' not in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "train", "is_trained"),
+    [
+        ("mora", {"probe": False, "class_weights": "balanced"}, None),
+        ("head", {"probe": True}, True),  # also cross-fitted
+        ("head", {"probe": True}, False),  # the probe
+    ],
+)
+def test_calibration_items_choose_neither_the_model_nor_its_temperatures(
+    make_config: Make,
+    divisible: dict[str, str],
+    other_calibration: Change,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    train: dict[str, Any],
+    is_trained: bool | None,
+) -> None:
+    monkeypatch.setattr(Choice, "best", property(lambda choice: choice.trained if is_trained else choice.probe))
+    config = make_config(method=method, data=divisible, train={"epochs": 1, "batch_size": 8, **train})
+    data = load_data(config)
+
+    first = fit(config, data, tmp_path / "first", lambda _: None)
+    other = fit(config, other_calibration(config, data), tmp_path / "other", lambda _: None)
+
+    assert all(value.equal(other.model.state_dict()[name]) for name, value in first.model.state_dict().items())
+    assert first.calibration == other.calibration
+    metrics = [read_json(tmp_path / name / "metrics.json") for name in ("first", "other")]
+    same = ("validation", "test", "intervals", "baselines", "calibration_items", *(["probe"] if train["probe"] else []))
+    assert [metrics[0][name] for name in same] == [metrics[1][name] for name in same]
+    assert first.label_sets.by_pattern != other.label_sets.by_pattern  # they know the other texts
+
+
+def test_label_sets_are_published_and_shown(
+    config_file: Callable[..., Path], divisible: dict[str, str], tmp_path: Path
+) -> None:
+    path = config_file(method="head", data=divisible, train={"epochs": 1}, export={"precisions": []})
+    run, store = tmp_path / "run", tmp_path / "store"
+
+    done = CliRunner().invoke(app, ["fit", str(path), "--output", str(run), "--publish", str(store)])
+    shown = CliRunner().invoke(mora_store, ["show", "colors", "--store", str(store)], env={"COLUMNS": "200"})
+
+    assert done.exit_code == 0, done.output
+    published = Store(store).verify("colors", 1).label_sets
+    assert published == load_trained(run).label_sets is not None
+    for pattern, quantiles in published.by_pattern.items():
+        highest = f"{published.highest_coverage(pattern):g}"
+        assert f"coverage up to {highest}, from {quantiles.items} items" in shown.output

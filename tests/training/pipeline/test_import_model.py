@@ -348,6 +348,25 @@ class Malicious:
         return Path.write_text, (self.mark, CODE_RAN)
 
 
+@pytest.mark.parametrize("kind", ["lora", "tuned", "authors"])
+def test_an_import_sets_validation_items_apart_for_label_sets(
+    backbone: Path, config_file: Path, divisible: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    """Of 120; with its own head and with a fitted one."""
+    made = SOURCES[kind](tmp_path, backbone)
+    config = yaml.safe_load(config_file.read_text()) | {"data": divisible}
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(config))
+    command = ["import", str(tmp_path / "task.yaml"), str(made.path), "--output", str(tmp_path / "run")]
+
+    result = CliRunner().invoke(app, [*command, *made.options])
+
+    assert result.exit_code == 0, result.output
+    sets = load_trained(tmp_path / "run").label_sets
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert set(sets.by_pattern) == set(metrics["coverage"]) == {"both", "image", "text"}
+    assert metrics["validation"]["overall"]["items"] == 60
+
+
 def test_a_pickle_with_code_is_refused_and_not_run(backbone: Path, tmp_path: Path) -> None:
     path, mark = tmp_path / "best_model.pt", tmp_path / "mark"
     torch.save({"cls_head.weight": Malicious(mark)}, path)

@@ -212,3 +212,81 @@ def test_the_report_of_an_earlier_version_is_not_published(run: Path, tmp_path: 
     assert result.exit_code == 0, result.output
     assert f"published without the report of {run}" in " ".join(result.stderr.split())
     assert Store(tmp_path / "store").manifest("colors", 1).report is None
+
+
+@pytest.fixture
+def run_with_sets(make_config: Make, divisible: dict[str, str], tmp_path: Path) -> Callable[..., Path]:
+    """`run_with_sets(**fields)`: a finished run of a task with 120 validation items, half of which calibrate."""
+
+    def make(**fields: Any) -> Path:
+        config = make_config(**{"method": "head", "data": divisible, "train": {"epochs": 1}, **fields})
+        fit(config, load_data(config), tmp_path / "run", lambda _: None)
+        return tmp_path / "run"
+
+    return make
+
+
+@pytest.mark.parametrize("coverage", [{}, {"by": "class"}, {"share": 0.3}], ids=str)
+def test_evaluating_again_gives_the_same_coverage(
+    run_with_sets: Callable[..., Path], coverage: dict[str, object]
+) -> None:
+    run = run_with_sets(coverage=coverage)
+    before = read_json(run / "metrics.json")
+    write_json(run / "metrics.json", before | {"coverage": {}, "validation": {}})
+    trained, data = open_finished(run, [], None, print)
+
+    metrics, saved = evaluate_again(run, trained, data)
+
+    assert saved
+    assert metrics == read_json(run / "metrics.json") == before
+    assert metrics["validation"]["overall"]["items"] == (84 if "share" in coverage else 60)
+    assert set(metrics["coverage"]) == {"both", "image", "text"}
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_a_run_from_before_label_sets_is_opened_evaluated_and_finished(
+    run_with_sets: Callable[..., Path], divisible: dict[str, str], problem: str
+) -> None:
+    """All its validation items chose the model, and all are scored again."""
+    data = {**divisible, "label": "labels" if problem == "multi_label" else "label"}
+    run = run_with_sets(problem=problem, data=data, coverage={"share": 0})
+    before = {name: scores for name, scores in read_json(run / "metrics.json").items() if "coverage" not in name}
+    described, started = read_json(run / "task.json"), read_json(run / "config.json")
+    for fields in (described["task_config"], started["config"]):
+        del fields["coverage"]
+    del described["label_sets"]
+    for name, values in (("task.json", described), ("config.json", started), ("metrics.json", before)):
+        write_json(run / name, values)
+
+    trained, opened = open_finished(run, [], None, print)
+    metrics, saved = evaluate_again(run, trained, opened)
+
+    assert (saved, trained.label_sets, trained.config.coverage.share) == (True, None, 0)
+    assert metrics == before | {"coverage": {}}
+    assert metrics["validation"]["overall"]["items"] == 120
+    (run / "metrics.json").unlink()  # as if it had been killed
+    fit(trained.config, opened, run, lambda _: None)
+    assert read_json(run / "metrics.json")["validation"] == before["validation"]
+
+
+@pytest.mark.parametrize("costs", [["--error-cost", "10"], ["--error-cost", "10", "--review-cost", "2"]], ids=str)
+def test_the_command_prints_the_coverage_to_ask_for(run_with_sets: Callable[..., Path], costs: list[str]) -> None:
+    run = run_with_sets()
+    before = (run / "metrics.json").read_bytes()
+
+    result = CliRunner().invoke(app, ["evaluate", str(run), *costs], env={"COLUMNS": "160"})
+
+    assert result.exit_code == 0, result.output
+    assert "expected cost of an item, from 60 validation items" in result.output
+    assert "ask for a coverage of" in result.output or "no coverage is expected to cost less than" in result.output
+    assert all(row in result.output for row in ("no review", "review of all", "coverage 0."))
+    review = costs[-1] if "--review-cost" in costs else "1"
+    assert f"review of all {review}" in result.output
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_a_run_without_label_sets_has_no_coverage_to_ask_for(run: Path) -> None:
+    result = CliRunner().invoke(app, ["evaluate", str(run), "--error-cost", "10"])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {run} has no label sets, so no coverage can be chosen; train it again")

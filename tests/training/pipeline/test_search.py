@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from training.cli import app
 from training.config import TaskConfig
+from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import DivergedError, RunError
 from training.learning.trials import Found
@@ -204,3 +205,43 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
     assert done.exit_code == 1
     assert "run in one process; start the command without torchrun" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["a drawn table", "a table from a file"])
+def test_calibration_items_choose_no_trial(
+    make_config: Make,
+    divisible: dict[str, str],
+    other_calibration: Callable[[TaskConfig, TaskData], TaskData],
+    tmp_path: Path,
+    table: bool,
+) -> None:
+    """One trial of two searches, whose data differ in the items that are set apart."""
+    missing = {"type": "both", "ratio": 0.5}
+    if table:
+        drawn = make_config(data=divisible, missing={"validation": missing})
+        draw_tables(drawn, load_data(drawn), tmp_path)
+        (file,) = tmp_path.glob("colors_validation_*.npy")
+        missing["table"] = str(file)
+    config = make_config(method="head", data=divisible, missing={"validation": missing}, train={"epochs": 1})
+    data = load_data(config)
+
+    tried = [
+        search(config, each, tmp_path / name, 1e-9, lambda _: None).trials
+        for name, each in {"first": data, "other": other_calibration(config, data)}.items()
+    ]
+
+    assert [len(trials) for trials in tried] == [1, 1]
+    assert tried[0][0].scores == tried[1][0].scores
+    assert tried[0][0].scores["items"] == 60
+
+
+@pytest.mark.parametrize(("share", "noted"), [(0.9, True), (0.5, False), (0, False)])
+def test_few_items_that_choose_are_noted(
+    make_config: Make, divisible: dict[str, str], tmp_path: Path, tried: list[Peak], share: float, noted: bool
+) -> None:
+    """Of 120 validation items."""
+    notes: list[str] = []
+    config = make_config(data=divisible, coverage={"share": share})
+    search(config, load_data(config), tmp_path / "search", 1, notes.append)
+
+    assert any(note.startswith("validation has 12 items, so the best") for note in notes) is noted

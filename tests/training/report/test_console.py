@@ -15,8 +15,9 @@ from rich.console import Console
 
 from training.config import ImportedConfig, TaskConfig
 from training.data.splits import load_data
+from training.learning.review_costs import Outcome, ReviewPlan
 from training.model.import_plan import ImportPlan
-from training.report.console import print_import_plan, print_metrics, print_shown
+from training.report.console import print_import_plan, print_metrics, print_review_plan, print_shown
 
 Make = Callable[..., TaskConfig]
 
@@ -100,3 +101,42 @@ def test_an_import_names_the_shared_layers_and_the_origin_of_the_head(make_confi
     assert "of 3 layers; shared with no other" in text
     assert ("taken as it is" in text) is (head is not None)
     assert ("fitted on 24 items, the towers" in text) is (head is None)
+
+
+def plan(coverage: float | None, costs: list[float], unsupported: dict[str, int] | None = None) -> ReviewPlan:
+    names = ["no review", "review of all", *([] if coverage is None else [f"coverage {coverage:g}"])]
+    outcomes = {name: Outcome(60, 0.25, 0.125, cost) for name, cost in zip(names, costs, strict=True)}
+    empty = Outcome(0, float("nan"), float("nan"), float("nan"))
+    test = {name: {"overall": row, "text": row._replace(items=20), "image": empty} for name, row in outcomes.items()}
+    return ReviewPlan(coverage, outcomes, test, unsupported or {})
+
+
+@pytest.mark.parametrize(
+    ("coverage", "costs", "says"),
+    [
+        (0.93, [2.5, 1.0, 0.75], "ask for a coverage of 0.93; items whose set has exactly one label need no review"),
+        (0.93, [0.5, 1.0, 0.75], "no coverage is expected to cost less than no review"),
+        (0.93, [2.5, 0.75, 0.75], "no coverage is expected to cost less than review of all"),
+        (None, [2.5, 1.0], "no coverage is expected to cost less than review of all"),
+    ],
+)
+def test_the_coverage_to_ask_for_is_one_line_with_its_costs(
+    coverage: float | None, costs: list[float], says: str
+) -> None:
+    text = printed(lambda console: print_review_plan(console, plan(coverage, costs)))
+
+    assert says in text.splitlines()
+    assert f"no review {costs[0]:g}, review of all {costs[1]:g}" in text
+    rows = rows_of(text)
+    assert ["no review", "overall", "60", f"{costs[0]:g}", "25.0", "12.5"] in rows
+    assert ["", "text", "20*", f"{costs[0]:g}", "25.0", "12.5"] in rows
+    assert "image" not in text  # no test item has it
+
+
+@pytest.mark.parametrize("unsupported", [{}, {"image": 12}, {"image": 12, "text": 3000}])
+def test_items_without_label_sets_are_named(unsupported: dict[str, int]) -> None:
+    text = printed(lambda console: print_review_plan(console, plan(0.9, [2, 1, 0.5], unsupported)))
+
+    assert text.count("no label sets") == len(unsupported)
+    assert ("image: no label sets, so these 12 test items are reviewed at every coverage" in text) is bool(unsupported)
+    assert ("these 3,000 test items" in text) is ("text" in unsupported)

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from model_store import Calibration, Pattern
 from training.learning.calibration import Bins
+from training.learning.formed_sets import SetScores
 from training.report.html_report import Mistake, Report, published_report, report_html
 from training.report.plots import INK, PAPER
 
@@ -60,6 +61,7 @@ def report() -> Report:
         robustness={kind: [(0.0, 0.8), (1.0, 0.5)] for kind in ("text", "image", "both")},
         confusion=np.array([[5, 3], [1, 9]]),
         reliability=dict.fromkeys(Pattern, (BINS, BINS)),
+        set_scores={},
         mistakes=[mistake(), mistake(text=None, pattern=Pattern.IMAGE), mistake(image=None, pattern=Pattern.TEXT)],
         provenance={"code": "0.1.0", "machine": "2 cores"},
     )
@@ -87,6 +89,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
+        if tag in ("td", "th"):
+            self.text += " "
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -283,3 +287,67 @@ def test_a_picture_in_a_report_has_no_comments_and_no_exif_of_its_source(report:
 
     (source,) = [attributes["src"] for tag, attributes in page.elements if tag == "img"]
     assert b"nobody" not in base64.b64decode((source or "").partition(",")[2])
+
+
+def with_sets(report: Report, **classes: tuple[int, float]) -> Report:
+    """The report of a task with label sets; `classes`: of each label the test items and their coverage."""
+    rows = [SetScores(200, 0.8125, 1.25, 0.375, 0.96875), SetScores(20, 0.5, 0.0, 1.0, None)]
+    watched = rows[0]._asdict()
+    if classes:
+        watched["by_class"] = {name: {"items": items, "covered": covered} for name, (items, covered) in classes.items()}
+    metrics = {
+        **report.metrics,
+        "coverage": {"both": {"0.8": rows[0]._asdict(), "0.9": watched}, "image": {"0.9": rows[1]._asdict()}},
+        "coverage_warnings": ["items with image and text: label sets cover less of pear"] if classes else [],
+    }
+    scores = {Pattern.BOTH: [(0.5, rows[0]), (0.9, rows[0])], Pattern.IMAGE: [(0.9, rows[1])], Pattern.TEXT: []}
+    return replace(report, metrics=metrics, set_scores=scores)
+
+
+def test_label_sets_have_a_section_with_a_table_and_three_figures(report: Report) -> None:
+    page = Page(report_html(with_sets(report)))
+
+    headings = [attributes["id"] for tag, attributes in page.elements if tag == "h2"]
+    assert headings.index("coverage") == headings.index("calibration") + 1
+    assert [f"#{heading}" for heading in headings] == page.values("href")
+    assert page.count("svg") == page.count("figcaption") == 1 + 1 + 3 + 3 + 1
+    text = " ".join(page.text.split())
+    assert "both 80.0 81.25 1.25 37.50 96.88 200" in text
+    assert "image only 90.0 50.00 0.00 100.00 - 20*" in text
+    assert "Coverage by label" not in text
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+def test_the_promise_is_said_in_the_words_of_the_problem(report: Report, problem: str) -> None:
+    text = " ".join(Page(report_html(with_sets(replace(report, problem=problem)))).text.split())
+
+    assert ("A set has the true label at least as often as promised." in text) is (problem == "single_label")
+    assert ("the promised share of an item's true labels" in text) is (problem == "multi_label")
+
+
+@pytest.mark.parametrize(
+    ("classes", "rows"),
+    [
+        ({"apple": (60, 0.95), "pear": (55, 0.75)}, ["apple 95.00 60", "pear 75.00 55"]),
+        ({"apple": (60, 0.95)}, ["apple 95.00 60", "pear - 0"]),
+        ({"pear": (9, 1.0)}, ["apple - 0", "pear 100.00 9*"]),
+    ],
+)
+def test_coverage_by_label_and_its_warnings_are_shown(
+    report: Report, classes: dict[str, tuple[int, float]], rows: list[str]
+) -> None:
+    text = " ".join(Page(report_html(with_sets(report, **classes))).text.split())
+
+    assert "Coverage by label at 90 % promised" in text
+    assert all(row in text for row in rows)
+    assert "items with image and text: label sets cover less of pear" in text
+
+
+def test_names_of_classes_in_warnings_are_inert(report: Report) -> None:
+    hostile = with_sets(replace(report, labels=(EVIL, "pear")), **{EVIL: (60, 0.5)})
+    hostile.metrics["coverage_warnings"] = [EVIL]
+
+    page = Page(report_html(hostile))
+
+    assert page.count("script") == 0
+    assert page.text.count(EVIL) >= 3

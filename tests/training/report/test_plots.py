@@ -19,6 +19,7 @@ from training.report.plots import (
     heat_map,
     learning_curves,
     method_plot,
+    pattern_lines,
     reliability_diagram,
     robustness_curve,
 )
@@ -40,6 +41,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "reliability": lambda: reliability_diagram(BINS, BINS),
     "robustness": lambda: robustness_curve({"text": [(0, 0.9), (1, 0.5)], "both": [(0, 0.9)]}, "accuracy"),
     "confusion": lambda: confusion_matrix(np.array([[5, 1], [0, 9]]), ["apple", "pear"]),
+    "patterns": lambda: pattern_lines({"both": [(50, 60), (90, 91)], "text": [(50, 55)]}, "promised", "reached", True),
+    "no patterns": lambda: pattern_lines({"both": []}, "promised", "reached", True),
     "no grid": lambda: heat_map(Grid("macro_f1", ("as given",), ("as given",), ((0.0,),))),
     "no methods": lambda: method_plot({}, "auroc"),
     "no curves": lambda: learning_curves([], "accuracy"),
@@ -149,3 +152,11 @@ def test_reliability_names_both_errors() -> None:
 
     assert "before: mean gap 18.3 %" in written  # (4 * 0.25 + 8 * 0.15) / 12
     assert not any(text.startswith("after") for text in written)
+
+
+@pytest.mark.parametrize("patterns", [("both", "image", "text"), ("text",), ("image", "both")])
+def test_a_line_is_drawn_for_each_pattern(patterns: tuple[str, ...]) -> None:
+    svg = pattern_lines({name: [(50.0, 60.0), (90.0, 95.0)] for name in patterns}, "promised (%)", "reached (%)")
+
+    assert {*patterns, "promised (%)", "reached (%)"} <= set(texts(svg))
+    assert ("both" in texts(svg)) is ("both" in patterns)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from model_store import Calibration, Pattern
+from model_store.label_sets import LabelSets, quantiles
 from training.config import TaskConfig
 from training.data.missing import draw_tables
 from training.data.splits import load_data
@@ -45,3 +47,25 @@ def test_mistakes_are_wrong_and_the_most_confident_come_first(make_config: Make,
         right = int((answers == encoded.targets).sum())
         assert (report.confusion.sum(), report.confusion.trace()) == (12, right)
         assert len(report.mistakes) == 12 - right
+
+
+@pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.parametrize("items", [0, 3, 40])
+def test_label_sets_have_scores_at_each_coverage_that_is_supported(make_config: Make, problem: str, items: int) -> None:
+    config = make_config(problem=problem)
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    calibration = dict.fromkeys(Pattern, Calibration())
+    sets = LabelSets(by_pattern={"text": quantiles(np.linspace(0, 1, items))}) if items else None
+    trained = TrainedTask(config, data.labels, data.fingerprint, {}, calibration, model.eval(), preprocessor, sets)
+    encoded = encode(model, data.test, Collator(RawInputs(preprocessor), data.labels, config.problem))
+
+    report = report_data(trained, data, encoded, draw_tables(config, data)["test"], {}, [])
+
+    coverages = [coverage for coverage, _ in report.set_scores.get(Pattern.TEXT, [])]
+    assert coverages == {0: [], 3: [0.5, 0.55, 0.6, 0.65, 0.7, 0.75]}.get(
+        items, [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    )
+    assert not any(report.set_scores.get(pattern) for pattern in (Pattern.BOTH, Pattern.IMAGE))
+    sizes = [scores.size for _, scores in report.set_scores.get(Pattern.TEXT, [])]
+    assert sizes == sorted(sizes)
