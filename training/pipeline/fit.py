@@ -27,6 +27,7 @@ from training.learning.candidate import Candidate, Choice, adapted, calibratable
 from training.learning.class_coverage import calibration_counts, class_warnings
 from training.learning.class_weights import balanced_weights
 from training.learning.conformal import coverage_scores, label_sets_of
+from training.learning.damaged_inputs import damaged_scores
 from training.learning.encoded_split import SCORED
 from training.learning.evaluation import evaluate_splits, headline_metric
 from training.learning.item_scores import item_scores, write_item_scores
@@ -169,6 +170,7 @@ def _conclude(
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
+        metrics["damaged_inputs"] = _damaged_scores(trained, data)
         notes = _notes(choice, metrics, headline_metric(trained.config.problem, data.labels, data.validation))
         for note in (*notes, *_coverage_notes(trained, data, metrics)):
             announce(note)
@@ -193,6 +195,13 @@ def _notes(choice: Choice | None, metrics: dict[str, Any], headline: str) -> Ite
     for pattern, items in metrics["calibration_items"].items():
         if 0 < items < FEW_ITEMS:
             yield f"{pattern}: {items} held-out items are too few to calibrate by themselves; {FEW_ITEMS} are enough"
+
+
+def _damaged_scores(trained: TrainedTask, data: TaskData) -> dict[str, Any]:
+    problem = trained.config.problem
+    collator = Collator(RawInputs(trained.preprocessor), trained.labels, problem)
+    metric = headline_metric(problem, data.labels, data.validation)
+    return damaged_scores(trained.model, data.test, collator, problem, metric)
 
 
 def _coverage_notes(trained: TrainedTask, data: TaskData, metrics: dict[str, Any]) -> Iterator[str]:

@@ -111,6 +111,7 @@ def _figures(report: Report) -> dict[str, Markup]:
         figures["curves"] = learning_curves(report.history, report.metric)
     if any(report.robustness.values()):
         figures["robustness"] = robustness_curve(report.robustness, report.metric)
+    figures |= _damage_figures(report.metrics.get("damaged_inputs", {}), report.metric)
     for pattern, (before, after) in report.reliability.items():
         if before.count.any():
             figures[pattern.value] = reliability_diagram(before, after)
@@ -119,6 +120,21 @@ def _figures(report: Report) -> dict[str, Markup]:
     if report.confusion is not None:
         figures["confusion"] = confusion_matrix(report.confusion, report.labels)
     return {name: _inline(name, svg) for name, svg in figures.items()}
+
+
+def _damage_figures(scores: Mapping[str, Any], metric: str) -> dict[str, str]:
+    """The metric by the strength of each kind of damage, of items with the damaged modality only."""
+    figures = {}
+    for name, pattern in (("damaged-pictures", Pattern.IMAGE), ("damaged-texts", Pattern.TEXT)):
+        whole = scores.get("undamaged", {}).get(pattern)
+        if whole is not None:
+            lines = {
+                kind: [(0.0, 100 * whole), *((float(step), 100 * each) for step, each in by_pattern[pattern].items())]
+                for kind, by_pattern in scores["damaged"].items()
+                if pattern in by_pattern
+            }
+            figures[name] = pattern_lines(lines, "strength of the damage", f"{metric} (%)")
+    return figures
 
 
 def _set_figures(set_scores: Mapping[Pattern, Sequence[tuple[float, SetScores]]]) -> dict[str, str]:

@@ -10,11 +10,11 @@ import pytest
 from model_store import Pattern
 from training.data.corruptions import PICTURE_KINDS, TEXT_KINDS
 from training.data.splits import load_data
-from training.learning import robustness as module
+from training.learning import damaged_inputs as module
 from training.learning.batches import Collator, RawInputs
+from training.learning.damaged_inputs import damaged_scores
 from training.learning.encoded_split import encode
 from training.learning.evaluation import score
-from training.learning.robustness import robustness
 from training.learning.runs import build
 
 
@@ -36,7 +36,7 @@ def subject(make_config):
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
 def test_each_kind_is_scored_in_the_patterns_that_it_reaches(subject, problem):
     model, split, collator, problem, metric = subject(problem=problem)
-    found = robustness(model, split, collator, problem, metric)
+    found = damaged_scores(model, split, collator, problem, metric)
 
     assert found["items"] == len(split.items)
     whole = encode(model, split, collator)
@@ -54,7 +54,7 @@ def test_a_damage_that_changes_nothing_scores_as_undamaged(subject, monkeypatch)
     monkeypatch.setattr(module, "with_damaged_picture", lambda item, kind, strength: item)
     monkeypatch.setattr(module, "with_damaged_text", lambda item, kind, strength: item)
 
-    found = robustness(model, split, collator, problem, metric)
+    found = damaged_scores(model, split, collator, problem, metric)
 
     for by_pattern in found["damaged"].values():
         for pattern, scores in by_pattern.items():
@@ -70,7 +70,7 @@ def test_only_the_damaged_modality_is_encoded_anew(subject, monkeypatch):
         return encode(model, split, collator)
 
     monkeypatch.setattr(module, "encode", counted)
-    robustness(model, split, collator, problem, metric)
+    damaged_scores(model, split, collator, problem, metric)
 
     assert seen[0] == ("test", True, True)
     assert len(seen) == 1 + 3 * (len(PICTURE_KINDS) + len(TEXT_KINDS))
@@ -83,7 +83,7 @@ def test_so_many_items_at_most_are_chosen_and_always_the_same(subject, monkeypat
     model, split, collator, problem, metric = subject()
     monkeypatch.setattr(module, "MOST_ITEMS", most)
 
-    first, again = (robustness(model, split, collator, problem, metric) for _ in range(2))
+    first, again = (damaged_scores(model, split, collator, problem, metric) for _ in range(2))
 
     assert first == again
     assert first["items"] == min(most, len(split.items))
@@ -93,7 +93,7 @@ def test_a_split_without_pictures_has_no_score_for_them(subject):
     model, split, collator, problem, metric = subject()
     texts = replace(split, items=[replace(item, image=None, text=item.text or "red") for item in split.items])
 
-    found = robustness(model, texts, collator, problem, metric)
+    found = damaged_scores(model, texts, collator, problem, metric)
 
     assert found["undamaged"]["image"] is None
     assert {*found["damaged"]["blurred"]["image"].values()} == {None}

@@ -26,7 +26,7 @@ from training.model.classifier import MissingModalityClassifier
 MOST_ITEMS = 200  # chosen at random: each is encoded sixteen times, which takes minutes with a large backbone
 
 
-def robustness(
+def damaged_scores(
     model: MissingModalityClassifier, split: Split, collator: Collator, problem: Problem, metric: str
 ) -> dict[str, Any]:
     """A score of a split's items, at most MOST_ITEMS, by kind of damage, presence pattern and strength.
