@@ -351,3 +351,37 @@ def test_names_of_classes_in_warnings_are_inert(report: Report) -> None:
 
     assert page.count("script") == 0
     assert page.text.count(EVIL) >= 3
+
+
+def with_damage(report: Report, image_only: float | None = 0.5) -> Report:
+    """The report of a task whose scores on damaged inputs are known."""
+    damaged = {
+        "blurred": {"both": {"1": 0.81, "2": 0.72, "3": 0.63}, "image": dict.fromkeys("123", image_only)},
+        "words dropped": {"both": {"1": 0.8, "2": 0.7, "3": 0.6}, "text": {"1": 0.54, "2": 0.45, "3": 0.36}},
+    }
+    undamaged = {"both": 0.9, "image": image_only, "text": 0.58}
+    scores = {"items": 120, "undamaged": undamaged, "damaged": damaged}
+    return replace(report, metrics={**report.metrics, "damaged_inputs": scores})
+
+
+def test_damaged_inputs_have_a_table_and_a_figure_for_each_modality(report: Report) -> None:
+    html = report_html(with_damage(report))
+    text = " ".join(Page(html).text.split())
+
+    assert "of 120 test items with damaged pictures and texts" in text
+    assert "blurred both 90.00 81.00 72.00 63.00" in text
+    assert "words dropped text only 58.00 54.00 45.00 36.00" in text
+    assert html.count("by strength of the damage</title>") == 2
+
+
+def test_a_modality_that_no_item_has_alone_is_not_drawn(report: Report) -> None:
+    html = report_html(with_damage(report, image_only=None))
+
+    assert html.count("by strength of the damage</title>") == 1
+    assert "blurred image only - - - -" in " ".join(Page(html).text.split())
+
+
+@pytest.mark.parametrize("scores", [None, {}, {"items": 0, "undamaged": {}, "damaged": {}}])
+def test_a_report_without_scores_on_damaged_inputs_says_nothing_of_them(report: Report, scores: dict | None) -> None:
+    metrics = report.metrics if scores is None else {**report.metrics, "damaged_inputs": scores}
+    assert "damaged pictures" not in report_html(replace(report, metrics=metrics))
