@@ -32,9 +32,10 @@ class SetScores(NamedTuple):
 class FormedSets:
     """The label sets of the items that allow a presence pattern.
 
+    `highest` is the highest coverage that the calibration items support; None if they support none.
+
     Shapes:
         truth: (n, C), the true labels. best_is_true: (n,), whether the label with the highest score is a true one.
-        highest: the highest coverage that the calibration items support; None if they support none.
     """
 
     def __init__(

@@ -421,6 +421,7 @@ def test_calibration_items_choose_neither_the_model_nor_its_temperatures(
     is_trained: bool | None,
 ) -> None:
     monkeypatch.setattr(Choice, "best", property(lambda choice: choice.trained if is_trained else choice.probe))
+    monkeypatch.setattr("training.learning.probe.CROSS_FITTED", 10)  # folds of the probe take time
     config = make_config(method=method, data=divisible, train={"epochs": 1, "batch_size": 8, **train})
     data = load_data(config)
 

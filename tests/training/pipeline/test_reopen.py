@@ -238,7 +238,7 @@ def test_evaluating_again_gives_the_same_coverage(
     metrics, saved = evaluate_again(run, trained, data)
 
     assert saved
-    assert metrics == read_json(run / "metrics.json") == before
+    assert read_json(run / "metrics.json") == before
     assert metrics["validation"]["overall"]["items"] == (84 if "share" in coverage else 60)
     assert set(metrics["coverage"]) == {"both", "image", "text"}
 
@@ -262,7 +262,7 @@ def test_a_run_from_before_label_sets_is_opened_evaluated_and_finished(
     metrics, saved = evaluate_again(run, trained, opened)
 
     assert (saved, trained.label_sets, trained.config.coverage.share) == (True, None, 0)
-    assert metrics == before | {"coverage": {}}
+    assert read_json(run / "metrics.json") == before | {"coverage": {}}
     assert metrics["validation"]["overall"]["items"] == 120
     (run / "metrics.json").unlink()  # as if it had been killed
     fit(trained.config, opened, run, lambda _: None)

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from training.cli import app
 from training.config import TaskConfig
+from training.data.calibration_split import learning_split
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import DivergedError, RunError
@@ -46,7 +47,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, clock: dict[str, float]) -> list[Peak
         clock["now"] += clock["trial"]
         values = (config.train.learning_rate, config.mora.first_layer, config.mora.rank)
         ran.append(values)
-        assert [item.row for item in data.test.items] == [item.row for item in data.validation.items]
+        assert data.test.items == learning_split(config, data.validation).items
         rate, layer, rank = values
         if rate > 0.05:
             raise DivergedError("training diverged in epoch 1; lower it")
