@@ -369,8 +369,8 @@ def test_damaged_inputs_have_a_table_and_a_figure_for_each_modality(report: Repo
     text = " ".join(Page(html).text.split())
 
     assert "of 120 test items with damaged pictures and texts" in text
-    assert "blurred both 90.00 81.00 72.00 63.00" in text
-    assert "words dropped text only 58.00 54.00 45.00 36.00" in text
+    assert "blurred both 90.0 81.0 72.0 63.0" in text
+    assert "words dropped text only 58.0 54.0 45.0 36.0" in text
     assert html.count("by strength of the damage</title>") == 2
 
 
