@@ -110,7 +110,7 @@ def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) ->
 
 
 def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: Path, scored: list) -> None:
-    with pytest.raises(ConfigError, match="prompt is unknown; choose from head"):
+    with pytest.raises(ConfigError, match="prompt is unknown; choose from majority"):
         compared(make_config(), tmp_path, ["head", "prompt"])
 
     assert scored == []
