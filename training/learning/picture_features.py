@@ -32,10 +32,10 @@ class PictureFeatures:
 
     def of(self, items: Sequence[Example]) -> Floats:
         """(n, 1892) of items that have a picture. Raises DataError, which names the row and the file."""
-        new = [item for item in items if _key(item) not in self._known]
-        for item in track(new, "describing pictures") if new else ():
+        new = {_key(item): item for item in items if _key(item) not in self._known}
+        for key, item in track(new.items(), "describing pictures") if new else ():
             with naming_row(item.row):
-                self._known[_key(item)] = picture_features(item.image or b"")
+                self._known[key] = picture_features(item.image or b"")
         return np.stack([self._known[_key(item)] for item in items])
 
 
