@@ -16,9 +16,10 @@ from training.report.plots import VIEWS, method_plot
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # two-sided, 1 to 9 degrees of freedom
 _PERCENT = 100
+_MARK = "†"  # short: the table must fit a terminal
 _YARDSTICKS = (
-    "A yardstick needs no backbone: `majority` answers with the shares of the labels in train, `tfidf` reads the text, "
-    "`hog` the picture. C is the inverse strength of its regularisation."
+    f"{_MARK} A yardstick needs no backbone: `majority` answers with the shares of the labels in train, `tfidf` reads "
+    "the text, `hog` the picture. C is the inverse strength of its regularisation."
 )
 
 
@@ -29,7 +30,10 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Seq
     heading = [f"`mora-train {shlex.join(arguments)}`", "", f"On {machine()}."]
     (folder / "comparison.md").write_text(markdown(comparison, heading), encoding="utf-8")
     metric, methods = comparison["metric"], comparison["methods"]
-    points = {_shown(name): {view: result["test"][view][metric] for view in VIEWS} for name, result in methods.items()}
+    points = {
+        f"{name} (yardstick)" if name in YARDSTICKS else name: {view: result["test"][view][metric] for view in VIEWS}
+        for name, result in methods.items()
+    }
     (folder / "comparison.svg").write_text(method_plot(points, metric), encoding="utf-8")
 
 
@@ -50,7 +54,7 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     lines = [*heading, "", caption, "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
     for name, result in methods.items():
         cells = [
-            _shown(name),
+            f"{name}{_MARK}" if name in YARDSTICKS else name,
             _searched(result),
             _number(result["trainable_parameters"]),
             f"{np.mean(result['seconds']):.0f}",
@@ -87,10 +91,6 @@ def _spread(values: Sequence[float | None]) -> str:
     if not percents:
         return "-"
     return f"{np.mean(percents):.2f}" + (f" ± {np.std(percents, ddof=1):.2f}" if len(percents) > 1 else "")
-
-
-def _shown(name: str) -> str:
-    return f"{name} (yardstick)" if name in YARDSTICKS else name
 
 
 def _number(value: int | None) -> str:
