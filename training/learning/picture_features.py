@@ -73,4 +73,5 @@ def _colours(picture: Image.Image) -> NDArray[np.float64]:
     """(128,): the square root of the share of the pixels in each bin."""
     hue, saturation, value = (np.asarray(channel, dtype=int) for channel in picture.convert("HSV").split())
     bins = hue // 32 * 16 + saturation // 64 * 4 + value // 64  # 8 of hue, 4 of saturation, 4 of value
-    return np.sqrt(np.bincount(bins.ravel(), minlength=8 * 4 * 4) / bins.size)
+    shares: NDArray[np.float64] = np.bincount(bins.ravel(), minlength=8 * 4 * 4) / bins.size
+    return np.asarray(np.sqrt(shares))
