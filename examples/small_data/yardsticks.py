@@ -19,7 +19,7 @@ from training.learning.picture_features import picture_features
 from training.learning.regression import kernel, logistic_regression, ngrams
 
 FOLDS = KFold(5, shuffle=True, random_state=0)
-TEXT_STRENGTH, PICTURE_STRENGTH = 30, 30
+STRENGTH = 30  # C
 
 
 def yardsticks(folder: Annotated[Path, typer.Argument(help="Folder that prepare wrote.")]) -> None:
@@ -31,9 +31,9 @@ def yardsticks(folder: Annotated[Path, typer.Argument(help="Folder that prepare 
         with_picture = [row for row in rows if row["image"] is not None]
         texts = np.array([row["text"] for row in with_text])
         pictures = np.stack([picture_features(row["image"]) for row in with_picture])
-        of_texts = make_pipeline(ngrams(), logistic_regression(TEXT_STRENGTH))
+        of_texts = make_pipeline(ngrams(), logistic_regression(STRENGTH))
         smallest = pictures[: len(pictures) * 4 // 5]  # of the folds' training pictures
-        of_pictures = make_pipeline(kernel(smallest), logistic_regression(PICTURE_STRENGTH))
+        of_pictures = make_pipeline(kernel(smallest), logistic_regression(STRENGTH))
         table.add_row(
             small_set.name,
             f"{max(Counter(row['label'] for row in rows).values()) / len(rows):.1%}",

@@ -7,7 +7,7 @@ from pydantic import JsonValue
 OURS = "ours"  # the method of the unchanged configuration
 YARDSTICKS: dict[str, float | None] = {
     "majority": None,
-    "tfidf": 10.0,
+    "tfidf": 30.0,
     "hog": 30.0,
 }  # methods without a backbone: the first C, the inverse strength of the regularisation, that the search tries
 

@@ -23,7 +23,7 @@ from training.errors import ConfigError
 from training.learning.picture_features import PictureFeatures
 from training.learning.yardsticks import check_installed, measure
 
-C = {"majority": None, "tfidf": 10.0, "hog": 30.0}
+C = {"majority": None, "tfidf": 30.0, "hog": 30.0}
 VIEWS = ("overall", "both", "image", "text")
 COLOURS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 
