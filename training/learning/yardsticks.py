@@ -35,7 +35,9 @@ def check_installed(names: Collection[str]) -> None:
             import sklearn  # noqa: F401
     except ImportError as error:
         cure = "install the extra train again (pip install '.[train]'), or name other methods"
-        raise ConfigError(f"--methods: {' and '.join(needing)} need scikit-learn ({error}); {cure}") from error
+        raise ConfigError(
+            f"--methods: scikit-learn for {' and '.join(needing)} is missing ({error}); {cure}"
+        ) from error
 
 
 def measure(

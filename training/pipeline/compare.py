@@ -40,13 +40,12 @@ class Runs:
         Args:
             value: the learning rate; of a yardstick C, and None for `majority`.
         """
-        is_yardstick = name in YARDSTICKS
-        at = [] if value is None else [f"{'c' if is_yardstick else 'lr'}{value:.3g}"]
-        folder = self.folder / "runs" / "_".join([name, *at, f"seed{seed}"])
-        settings = [] if value is None else [f"{'C' if is_yardstick else 'learning rate'} {value:.3g}"]
-        line = f"{name}: {', '.join([*settings, f'seed {seed}'])}"
+        short, long = ("c", "C") if name in YARDSTICKS else ("lr", "learning rate")
+        part, setting = ("", "") if value is None else (f"_{short}{value:.3g}", f"{long} {value:.3g}, ")
+        folder = self.folder / "runs" / f"{name}{part}_seed{seed}"
+        line = f"{name}: {setting}seed {seed}"
         config = variant(self.config, name, value, seed)
-        if not is_yardstick:
+        if name in METHODS:
             return metrics_of(config, self.data, folder, self.announce, self.trunk_cache, line)
 
         def measured() -> dict[str, Any]:
