@@ -51,6 +51,22 @@ def test_a_plain_picture_has_one_colour_and_no_gradient(colour: tuple[int, int, 
     assert np.count_nonzero(colours) == 1
 
 
+@pytest.mark.parametrize(
+    ("seed", "values", "total"),
+    [
+        (0, [0.21709, 0.11357, 0.14318, 0.13999], 277.93),
+        (1, [0.2282, 0.14487, 0.22309, 0.21006], 278.473),
+        (2, [0.14264, 0.22766, 0.10552, 0.09474], 277.686),
+    ],
+)
+def test_the_gradients_are_those_of_scikit_image(seed: int, values: list[float], total: float) -> None:
+    """`skimage.feature.hog` 0.26 of the same pictures in grey: values 0, 100, 900 and 1763, and the sum."""
+    gradients = picture_features(encoded(np.random.default_rng(seed).integers(0, 256, (64, 64, 3))))[:GRADIENTS]
+
+    assert gradients[[0, 100, 900, 1763]] == pytest.approx(values, abs=1e-5)
+    assert gradients.sum() == pytest.approx(total, abs=1e-3)
+
+
 def test_blocks_are_normalised_and_clipped() -> None:
     """Of L2-Hys: every block has length one, and no value is far above the clip of 0.2 before the last division."""
     blocks = picture_features(encoded(np.random.default_rng(0).integers(0, 256, (64, 64, 3))))[:GRADIENTS].reshape(
