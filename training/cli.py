@@ -31,7 +31,7 @@ from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, TrainingError
-from training.learning.compared_methods import METHODS
+from training.learning.compared_methods import NAMES
 from training.learning.cut_texts import cut_text_notes
 from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
@@ -323,7 +323,7 @@ def evaluate(
 def compare_command(
     context: typer.Context,
     config: ConfigFile,
-    methods: Annotated[list[str], typer.Option(help=f"Any of: {', '.join(METHODS)}; or all.")] = ["all"],  # noqa: B006
+    methods: Annotated[list[str], typer.Option(help=f"Any of: {', '.join(NAMES)}; or all.")] = ["all"],  # noqa: B006
     seeds: Annotated[list[int], typer.Option(help="Each seed draws initial weights and missing tables.")] = [0, 1, 2],  # noqa: B006
     search: Annotated[str, typer.Option(help="Searched for each method: learning_rate, or nothing.")] = "learning_rate",
     output: Annotated[Path | None, typer.Option(help="Folder; by default runs/compare-TASK.")] = None,
@@ -334,12 +334,16 @@ def compare_command(
     The learning rate of each method is searched on the validation split with the first seed: three rates around the
     configured one, and further rates while the best is at an edge. `ours` is the unchanged configuration; the other
     methods use its data, epochs and batches. When the command is given again, finished runs are kept.
+
+    `majority`, `tfidf` and `hog` are yardsticks, which need no backbone: the most frequent label, character n-grams of
+    the text, and gradients and colours of the picture. They see the same cells as the methods, and their C is
+    searched in place of a learning rate.
     """
     task = _configured(config, context.args, backbone)
     if search not in ("learning_rate", "nothing"):
         raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
     folder = output or Path("runs") / f"compare-{task.task}"
-    names = list(METHODS) if methods == ["all"] else methods
+    names = list(NAMES) if methods == ["all"] else methods
     data = _loaded(task)
     with _quick_imports():
         from training.pipeline.compare import Runs, compare

@@ -13,7 +13,6 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from skimage.feature import hog
 from sklearn.base import BaseEstimator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -21,6 +20,8 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+
+from training.learning.picture_features import picture_features
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,7 @@ Features = npt.NDArray[np.float32]
 class Items:
     """One split of the category task; an absent text is the empty string."""
 
-    images: list[Image.Image]
+    images: list[bytes]  # encoded
     texts: list[str]
     labels: list[str]
 
@@ -48,8 +49,7 @@ class Score:
 
 def read_items(path: Path) -> Items:
     rows = pq.read_table(path, columns=["image", "text", "label"]).to_pylist()
-    images = [Image.open(io.BytesIO(row["image"])).convert("RGB") for row in rows]
-    return Items(images, [row["text"] or "" for row in rows], [row["label"] for row in rows])
+    return Items([row["image"] for row in rows], [row["text"] or "" for row in rows], [row["label"] for row in rows])
 
 
 def best_on_validation(name: str, candidates: list[BaseEstimator], inputs: list[Any], splits: list[Items]) -> Score:
@@ -80,21 +80,13 @@ def score_titles(splits: list[Items]) -> Score:
 
 def score_pictures(splits: list[Items]) -> Score:
     """Histogram of oriented gradients, colour histogram and a support vector machine."""
-    inputs = [np.stack([hog_and_colours(image) for image in track(items.images, "HOG")]) for items in splits]
+    inputs = [np.stack([picture_features(image) for image in track(items.images, "HOG")]) for items in splits]
     candidates = [
         make_pipeline(StandardScaler(), SVC(C=c, gamma=gamma / inputs[0].shape[1]))
         for c in (3, 10, 30)
         for gamma in (0.1, 0.3, 1.0)
     ]
     return best_on_validation("picture: HOG + colours + SVM", candidates, inputs, splits)
-
-
-def hog_and_colours(image: Image.Image, side: int = 64) -> Features:
-    small = image.resize((side, side), Image.Resampling.BICUBIC)
-    gradients = hog(np.asarray(small.convert("L")), orientations=9, pixels_per_cell=(8, 8), cells_per_block=(2, 2))
-    hsv = np.asarray(small.convert("HSV")).reshape(-1, 3)
-    colours, _ = np.histogramdd(hsv, bins=(8, 4, 4), range=[(0, 256)] * 3)
-    return np.concatenate([gradients, np.sqrt(colours.ravel() / len(hsv))]).astype(np.float32)
 
 
 def score_backbone(directory: Path, splits: list[Items]) -> list[Score]:
@@ -123,7 +115,8 @@ def tower_features(directory: Path, items: Items, batch_size: int = 128) -> tupl
     with torch.inference_mode():
         for start in range(0, len(items.labels), batch_size):
             chosen = slice(start, start + batch_size)
-            pixels = processor(images=items.images[chosen], return_tensors="pt")
+            pictures = [Image.open(io.BytesIO(image)).convert("RGB") for image in items.images[chosen]]
+            pixels = processor(images=pictures, return_tensors="pt")
             tokens = tokenizer(items.texts[chosen], padding=True, truncation=True, return_tensors="pt")
             images.append(pooled(model.get_image_features(**pixels)))
             texts.append(pooled(model.get_text_features(**tokens)))

@@ -28,6 +28,7 @@ from training.config import TaskConfig
 from training.data.splits import Split, TaskData
 from training.errors import ConfigError
 from training.export.bundle import Bundle
+from training.learning.compared_methods import METHODS
 
 
 @pytest.mark.parametrize(
@@ -149,14 +150,19 @@ def test_help_teaches_that_fields_are_flags(command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "methods"),
     [
-        ["--methods", "head", "ours", "--seeds", "0", "1", "--train.epochs", "3"],
-        ["--methods=head", "--methods", "ours", "--train.epochs", "3", "--seeds", "0", "--seeds", "1"],
+        (["--methods", "head", "ours", "--seeds", "0", "1", "--train.epochs", "3"], ["head", "ours"]),
+        (
+            ["--methods=head", "--methods", "ours", "--train.epochs", "3", "--seeds", "0", "--seeds", "1"],
+            ["head", "ours"],
+        ),
+        (["--methods", "all", "--seeds", "0", "1", "--train.epochs", "3"], ["majority", "tfidf", "hog", *METHODS]),
+        (["--seeds", "0", "1", "--train.epochs", "3"], ["majority", "tfidf", "hog", *METHODS]),
     ],
 )
 def test_several_values_follow_one_option_and_the_rest_are_fields(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str], methods: list[str]
 ) -> None:
     calls: dict[str, Any] = {}
 
@@ -187,7 +193,7 @@ def test_several_values_follow_one_option_and_the_rest_are_fields(
     result = CliRunner().invoke(app, ["compare", "task.yaml", "--output", str(tmp_path / "out"), *words])
 
     assert result.exit_code == 0, result.output
-    assert calls == {"compare": (["head", "ours"], [0, 1]), "flags": ["--train.epochs", "3"]}
+    assert calls == {"compare": (methods, [0, 1]), "flags": ["--train.epochs", "3"]}
 
 
 def test_a_flag_before_the_run_is_explained() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -67,7 +68,7 @@ class Collator:
 
     def __init__(self, inputs: Inputs, labels: tuple[str, ...], problem: Problem) -> None:
         self.inputs = inputs
-        self._index = {label: number for number, label in enumerate(labels)}
+        self._labels = labels
         self._problem = problem
 
     def __call__(self, items: list[Example]) -> dict[str, Any]:
@@ -83,12 +84,18 @@ class Collator:
 
     def targets(self, items: list[Example]) -> Tensor:
         """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
-        if self._problem is Problem.SINGLE_LABEL:
-            return torch.tensor([self._index[item.labels[0]] for item in items])
-        targets = torch.zeros(len(items), len(self._index))
-        for row, item in enumerate(items):
-            targets[row, [self._index[label] for label in item.labels]] = 1.0
-        return targets
+        return targets_of(items, self._labels, self._problem)
+
+
+def targets_of(items: Sequence[Example], labels: Sequence[str], problem: Problem) -> Tensor:
+    """Class indices (n,), or 0/1 (n, C) floats for multi-label."""
+    index = {label: number for number, label in enumerate(labels)}
+    if problem is Problem.SINGLE_LABEL:
+        return torch.tensor([index[item.labels[0]] for item in items])
+    targets = torch.zeros(len(items), len(labels))
+    for row, item in enumerate(items):
+        targets[row, [index[label] for label in item.labels]] = 1.0
+    return targets
 
 
 def _rows(present: Tensor) -> Tensor:

@@ -1,10 +1,15 @@
-"""The methods that `mora-train compare` compares: each is a change of the task's configuration."""
+"""The methods that `mora-train compare` compares: yardsticks, and changes of the task's configuration."""
 
 from __future__ import annotations
 
 from pydantic import JsonValue
 
 OURS = "ours"  # the method of the unchanged configuration
+YARDSTICKS: dict[str, float | None] = {
+    "majority": None,
+    "tfidf": 30.0,
+    "hog": 30.0,
+}  # methods without a backbone: the first C, the inverse strength of the regularisation, that the search tries
 
 _PLAIN: dict[str, JsonValue] = {
     "mora.without": None,
@@ -30,3 +35,4 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     "ours-head": {"method": "head"},
     OURS: {},
 }
+NAMES = (*YARDSTICKS, *METHODS)  # in the order of the tables

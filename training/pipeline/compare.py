@@ -1,10 +1,10 @@
-"""`mora-train compare`: search each method's learning rate, run every seed, collect the scores."""
+"""`mora-train compare`: search each method's learning rate, or C, run every seed, collect the scores."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from training.config import TaskConfig, override
 from training.data.calibration_split import learning_split
 from training.data.splits import TaskData
 from training.errors import ConfigError, DivergedError
-from training.learning.compared_methods import METHODS
+from training.learning.compared_methods import METHODS, NAMES, YARDSTICKS
 from training.learning.evaluation import headline_metric, selection_metric, selection_score
-from training.pipeline.kept_runs import metrics_of
+from training.learning.picture_features import PictureFeatures
+from training.learning.yardsticks import check_installed, measure
+from training.pipeline.kept_runs import metrics_of, yardstick_metrics_of
 from training.pipeline.ladder_search import best, rates_around, search_ladder
 
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
@@ -31,14 +33,26 @@ class Runs:
     data: TaskData
     folder: Path
     announce: Callable[[str], None]
+    pictures: PictureFeatures = field(default_factory=PictureFeatures)  # for all runs of `hog`
 
-    def metrics(self, name: str, rate: float, seed: int) -> dict[str, Any]:
-        """The metrics of a method at a learning rate. The run is trained unless it is finished."""
-        folder = self.folder / "runs" / f"{name}_lr{rate:.3g}_seed{seed}"
-        config = variant(self.config, name, rate, seed)
-        return metrics_of(
-            config, self.data, folder, self.announce, self.trunk_cache, f"{name}: learning rate {rate:.3g}, seed {seed}"
-        )
+    def metrics(self, name: str, value: float | None, seed: int) -> dict[str, Any]:
+        """The metrics of a run. It is trained unless it is finished.
+
+        Args:
+            value: the learning rate; of a yardstick C, and None for `majority`.
+        """
+        short, long = ("c", "C") if name in YARDSTICKS else ("lr", "learning rate")
+        part, setting = ("", "") if value is None else (f"_{short}{value:.3g}", f"{long} {value:.3g}, ")
+        folder = self.folder / "runs" / f"{name}{part}_seed{seed}"
+        line = f"{name}: {setting}seed {seed}"
+        config = variant(self.config, name, value, seed)
+        if name in METHODS:
+            return metrics_of(config, self.data, folder, self.announce, self.trunk_cache, line)
+
+        def measured() -> dict[str, Any]:
+            return measure(name, value, config, self.data, self.pictures)
+
+        return yardstick_metrics_of(config, self.data, folder, self.announce, measured, line)
 
     @property
     def trunk_cache(self) -> Path:
@@ -47,22 +61,23 @@ class Runs:
 
 
 def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
-    """The content of comparison.json. Without `search`, every method has its `start_rate`."""
+    """The content of comparison.json, yardsticks first. Without `search`, every method has its first value."""
     config, data = runs.config, runs.data
-    unknown = [name for name in methods if name not in METHODS]
+    unknown = [name for name in methods if name not in NAMES]
     if unknown:
-        raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(METHODS)}, or all")
+        raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(NAMES)}, or all")
+    check_installed(methods)
     metric = headline_metric(config.problem, data.labels, learning_split(config, data.validation))
     results = {}
-    for name in methods:
-        rate = start_rate(config, name)
+    for name in sorted(methods, key=lambda name: name not in YARDSTICKS):
+        value = YARDSTICKS[name] if name in YARDSTICKS else start_rate(config, name)
         searched: dict[float, float | None] = {}
-        if search:
-            rate, searched = search_rate(runs, name, seeds[0])
+        if search and value is not None:
+            value, searched = search_value(runs, name, value, seeds[0])
         results[name] = {
-            "learning_rate": rate,
+            **({"learning_rate": None, "strength": value} if name in YARDSTICKS else {"learning_rate": value}),
             "searched": {f"{tried:.3g}": score for tried, score in sorted(searched.items())},
-            **_scores([runs.metrics(name, rate, seed) for seed in seeds], metric),
+            **_scores([runs.metrics(name, value, seed) for seed in seeds], metric),
         }
     shutil.rmtree(runs.trunk_cache, ignore_errors=True)
     header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
@@ -76,24 +91,23 @@ def start_rate(config: TaskConfig, name: str) -> float:
     return _PAPER_RATE if is_plain and not is_given else config.train.learning_rate
 
 
-def search_rate(runs: Runs, name: str, seed: int) -> tuple[float, dict[float, float | None]]:
-    """The learning rate with the best validation score, and the score of every rate that was tried.
+def search_value(runs: Runs, name: str, first: float, seed: int) -> tuple[float, dict[float, float | None]]:
+    """The learning rate, or C, with the best validation score, and the score of every one that was tried.
 
-    Three neighbouring rates are tried first, then rates beyond an edge while the best rate is at that edge.
+    Three neighbouring values are tried first, then values beyond an edge while the best value is at that edge.
     """
 
     learning = learning_split(runs.config, runs.data.validation)
     metric = selection_metric(runs.config, runs.data.labels, learning)
 
-    def validation_score(rate: float) -> float | None:  # None: training diverged
+    def validation_score(value: float) -> float | None:  # None: training diverged
         try:
-            return selection_score(runs.metrics(name, rate, seed)["validation"]["overall"], metric)
+            return selection_score(runs.metrics(name, value, seed)["validation"]["overall"], metric)
         except DivergedError as error:
             runs.announce(f"{name}: {error}")
             return None
 
-    centre = start_rate(runs.config, name) * (_FULL if name == "full" else 1.0)
-    scores = search_ladder(*rates_around(centre), validation_score)
+    scores = search_ladder(*rates_around(first * (_FULL if name == "full" else 1.0)), validation_score)
     return best(scores), scores
 
 
@@ -108,9 +122,11 @@ def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
     }
 
 
-def variant(config: TaskConfig, name: str, rate: float, seed: int) -> TaskConfig:
+def variant(config: TaskConfig, name: str, value: float | None, seed: int) -> TaskConfig:
     """The configuration of one run. The seed also draws the missing tables, so that runs of a seed are paired."""
-    changes: dict[str, JsonValue] = {**METHODS[name], "train.learning_rate": float(f"{rate:.3g}"), "train.seed": seed}
+    changes: dict[str, JsonValue] = {"train.seed": seed}
+    if name in METHODS:
+        changes |= {**METHODS[name], "train.learning_rate": float(f"{value:.3g}")}
     for split in ("train", "validation", "test"):
         if getattr(config.missing, split).table is None:
             changes[f"missing.{split}.seed"] = seed

@@ -8,7 +8,8 @@ from typing import Any
 
 from training.config import TaskConfig
 from training.data.splits import TaskData
-from training.learning.run_folder import METRICS, is_finished, open_run, read_json
+from training.learning.processes import is_main_process
+from training.learning.run_folder import METRICS, is_finished, open_run, read_json, write_json
 from training.pipeline.fit import fit
 
 
@@ -27,3 +28,27 @@ def metrics_of(
         announce(name)
         fit(config, data, folder, announce, trunk_cache)
     return read_json(folder / METRICS)
+
+
+def yardstick_metrics_of(
+    config: TaskConfig,
+    data: TaskData,
+    folder: Path,
+    announce: Callable[[str], None],
+    measure: Callable[[], dict[str, Any]],
+    name: str,
+) -> dict[str, Any]:
+    """The metrics of a yardstick in `folder`, which holds no model, or those that `measure` returns.
+
+    Under torchrun, every process measures alike, and the main process writes. Raises RunError for another run.
+    """
+    path = folder / METRICS
+    if is_main_process():
+        open_run(folder, config, data)
+    if path.is_file():
+        return read_json(path)
+    announce(name)
+    metrics = measure()
+    if is_main_process():
+        write_json(path, metrics)
+    return metrics

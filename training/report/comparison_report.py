@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from training.learning.compared_methods import OURS
+from training.learning.compared_methods import OURS, YARDSTICKS
 from training.learning.run_folder import write_json
 from training.provenance import machine
 from training.report.plots import VIEWS, method_plot
 
 _T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # two-sided, 1 to 9 degrees of freedom
 _PERCENT = 100
+_MARK = "†"  # short: the table must fit a terminal
+_YARDSTICKS = (
+    f"{_MARK} A yardstick needs no backbone: `majority` answers with the shares of the labels in train, `tfidf` reads "
+    "the text, `hog` the picture. C is the inverse strength of its regularisation."
+)
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -25,7 +30,10 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Seq
     heading = [f"`mora-train {shlex.join(arguments)}`", "", f"On {machine()}."]
     (folder / "comparison.md").write_text(markdown(comparison, heading), encoding="utf-8")
     metric, methods = comparison["metric"], comparison["methods"]
-    points = {name: {view: result["test"][view][metric] for view in VIEWS} for name, result in methods.items()}
+    points = {
+        f"{name} (yardstick)" if name in YARDSTICKS else name: {view: result["test"][view][metric] for view in VIEWS}
+        for name, result in methods.items()
+    }
     (folder / "comparison.svg").write_text(method_plot(points, metric), encoding="utf-8")
 
 
@@ -33,17 +41,22 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     """comparison.json as a Markdown table below a heading: scores over seeds, and the paired lead of `ours`."""
     metric, methods, seeds = comparison["metric"], comparison["methods"], ", ".join(map(str, comparison["seeds"]))
     columns, notes = ["method", "learning rate", "trained", "seconds", "validation", *VIEWS], []
+    if any(name in YARDSTICKS for name in methods):
+        notes = ["", _YARDSTICKS]
     ours = methods.get(OURS)
     if ours is not None:
         columns.append(f"{OURS} leads by")
-        notes = ["", "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval."]
+        notes += [
+            "",
+            "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval.",
+        ]
     caption = f"{metric} in percent on the test split, mean ± standard deviation over seeds {seeds}."
     lines = [*heading, "", caption, "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
     for name, result in methods.items():
         cells = [
-            name,
-            f"{result['learning_rate']:.3g}{_edge(result)}",
-            f"{result['trainable_parameters']:,}",
+            f"{name}{_MARK}" if name in YARDSTICKS else name,
+            _searched(result),
+            _number(result["trainable_parameters"]),
             f"{np.mean(result['seconds']):.0f}",
             _spread(result["validation"]),
             *(_spread(result["test"][view][metric]) for view in VIEWS),
@@ -80,9 +93,18 @@ def _spread(values: Sequence[float | None]) -> str:
     return f"{np.mean(percents):.2f}" + (f" ± {np.std(percents, ddof=1):.2f}" if len(percents) > 1 else "")
 
 
-def _edge(result: Mapping[str, Any]) -> str:
-    searched = list(result["searched"])  # in order
-    return " (edge)" if f"{result['learning_rate']:.3g}" in searched[:1] + searched[-1:] else ""
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _searched(result: Mapping[str, Any]) -> str:
+    """The learning rate, or C of a yardstick, and whether it is at an edge of those that were tried."""
+    rate, strength = result["learning_rate"], result.get("strength")
+    if rate is None and strength is None:
+        return "-"
+    value, tried = f"{strength if rate is None else rate:.3g}", list(result["searched"])  # in order
+    edge = " (edge)" if value in tried[:1] + tried[-1:] else ""
+    return f"{'C ' if rate is None else ''}{value}{edge}"
 
 
 def _row(cells: Sequence[str]) -> str:

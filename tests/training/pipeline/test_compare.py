@@ -16,8 +16,10 @@ from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, DivergedError, RunError
+from training.learning.compared_methods import METHODS, NAMES
+from training.pipeline import compare as module
 from training.pipeline import kept_runs
-from training.pipeline.compare import METHODS, Runs, compare, start_rate, variant
+from training.pipeline.compare import Runs, compare, start_rate, variant
 
 Make = Callable[..., TaskConfig]
 
@@ -93,7 +95,7 @@ def test_published_methods_are_compared_without_the_probe(make_config: Make, met
 
 
 def test_a_seed_draws_the_same_tables_for_every_method(make_config: Make) -> None:
-    configs = [variant(make_config(), name, 0.01, 7) for name in METHODS]
+    configs = [variant(make_config(), name, 0.01, 7) for name in NAMES]
 
     assert {config.train.seed for config in configs} == {7}
     assert {(c.missing.train.seed, c.missing.validation.seed, c.missing.test.seed) for c in configs} == {(7, 7, 7)}
@@ -110,10 +112,97 @@ def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) ->
 
 
 def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: Path, scored: list) -> None:
-    with pytest.raises(ConfigError, match="prompt is unknown; choose from head"):
+    with pytest.raises(ConfigError, match="prompt is unknown; choose from majority"):
         compared(make_config(), tmp_path, ["head", "prompt"])
 
     assert scored == []
+
+
+@pytest.fixture
+def strengths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float | None, int]]:
+    """Yardsticks are not measured, but scored: the nearer C is to 1, the better. The list of all runs."""
+    ran: list[tuple[str, float | None, int]] = []
+
+    def score(name: str, strength: float | None, config: TaskConfig, *_: object) -> dict[str, Any]:
+        ran.append((name, strength, config.train.seed))
+        accuracy = 0.3 if strength is None else 1 - abs(np.log(strength)) / 10
+        views = {view: {"accuracy": accuracy} for view in ("overall", "both", "image", "text")}
+        return {"validation": views, "test": views, "trainable_parameters": None, "seconds": {"train": 0.5}}
+
+    monkeypatch.setattr(module, "measure", score)
+    return ran
+
+
+@pytest.mark.parametrize(
+    ("name", "tried"), [("tfidf", [9.49, 30, 94.9, 3, 0.949, 0.3]), ("hog", [9.49, 30, 94.9, 3, 0.949, 0.3])]
+)
+def test_the_strength_of_a_yardstick_is_searched_as_a_learning_rate_is(
+    make_config: Make, tmp_path: Path, strengths: list, name: str, tried: list[float]
+) -> None:
+    result = compared(make_config(), tmp_path, [name], [3, 4])["methods"][name]
+
+    chosen = min(tried, key=lambda strength: abs(np.log(strength)))
+    assert strengths == [*((name, strength, 3) for strength in tried), (name, chosen, 4)]
+    assert (result["learning_rate"], result["strength"], result["trainable_parameters"]) == (None, chosen, None)
+    assert [float(strength) for strength in result["searched"]] == sorted(tried)
+
+
+@pytest.mark.parametrize(("name", "strength"), [("majority", None), ("tfidf", 30.0), ("hog", 30.0)])
+def test_without_a_search_a_yardstick_has_its_first_strength(
+    make_config: Make, tmp_path: Path, strengths: list, name: str, strength: float | None
+) -> None:
+    result = compared(make_config(), tmp_path, [name], [0, 1], search=name == "majority")["methods"][name]
+
+    assert strengths == [(name, strength, 0), (name, strength, 1)]
+    assert (result["strength"], result["searched"]) == (strength, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "order"),
+    [
+        (["lora", "hog"], ["hog", "lora"]),
+        (["ours", "tfidf", "head", "majority"], ["tfidf", "majority", "ours", "head"]),
+        (["majority", "hog", "full"], ["majority", "hog", "full"]),
+    ],
+)
+def test_yardsticks_come_first(
+    make_config: Make, tmp_path: Path, scored: list, strengths: list, given: list[str], order: list[str]
+) -> None:
+    assert list(compared(make_config(), tmp_path, given, search=False)["methods"]) == order
+
+
+def test_a_comparison_without_yardsticks_goes_on_with_them(
+    make_config: Make, tmp_path: Path, scored: list, strengths: list
+) -> None:
+    before = compared(make_config(), tmp_path, ["head", "ours"], search=False)["methods"]
+
+    after = compared(make_config(), tmp_path, ["hog", "head", "majority", "ours"], search=False)["methods"]
+    compared(make_config(), tmp_path, ["hog", "majority"], search=False)
+
+    assert {name: after[name] for name in before} == before
+    assert strengths == [("hog", 30.0, 0), ("majority", None, 0)]
+
+
+@pytest.mark.parametrize("name", ["majority", "tfidf", "hog"])
+def test_a_yardstick_of_another_configuration_is_an_error(
+    make_config: Make, tmp_path: Path, strengths: list, name: str
+) -> None:
+    compared(make_config(), tmp_path, [name], search=False)
+
+    with pytest.raises(RunError, match=r"other config.*train\.epochs"):
+        compared(make_config(train={"epochs": 9}), tmp_path, [name], search=False)
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_only_the_main_process_writes_the_run_of_a_yardstick(
+    make_config: Make, tmp_path: Path, strengths: list, monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+
+    result = compared(make_config(), tmp_path, ["tfidf"], search=False)["methods"]["tfidf"]
+
+    assert result["test"]["overall"]["accuracy"] == [pytest.approx(1 - np.log(30) / 10)]
+    assert [path.name for path in tmp_path.rglob("metrics.json")] == ["metrics.json"] * (rank == "0")
 
 
 def test_a_finished_run_of_another_configuration_is_an_error(make_config: Make, tmp_path: Path) -> None:
@@ -165,8 +254,8 @@ def test_a_seed_that_diverges_ends_the_comparison(make_config: Make, tmp_path: P
 def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:
     config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}).model_dump(mode="json")
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(config))
-    line = ["compare", str(tmp_path / "task.yaml"), "--methods", "head", "ours", "--seeds", "0", "1"]
-    line += ["--search", "nothing", "--output", str(tmp_path / "out")]
+    line = ["compare", str(tmp_path / "task.yaml"), "--methods", "head", "ours", "hog", "tfidf", "majority"]
+    line += ["--seeds", "0", "1", "--search", "nothing", "--output", str(tmp_path / "out")]
 
     first = CliRunner().invoke(app, line)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "runs").glob("*/metrics.json")}
@@ -174,15 +263,21 @@ def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, t
 
     assert first.exit_code == 0, first.output
     assert second.exit_code == 0, second.output
-    assert len(times) == 4
+    assert len(times) == 10
     assert {path: path.stat().st_mtime_ns for path in times} == times
     result = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert list(result["methods"]) == ["head", "ours"]
+    assert list(result["methods"]) == ["hog", "tfidf", "majority", "head", "ours"]
     assert result["seeds"] == [0, 1]
+    forms = {
+        name: {view: [*scores] for view, scores in each["test"].items()} for name, each in result["methods"].items()
+    }
+    assert all(form == forms["ours"] for form in forms.values())
     assert len(result["methods"]["ours"]["test"]["image"]["accuracy"]) == 2
     table = (tmp_path / "out" / "comparison.md").read_text()
     assert table.startswith("`mora-train compare ")
     assert "| head | 0.01 |" in table
+    assert "| hog† | C 30 | - |" in table
+    assert "hog†" in first.output
     assert (tmp_path / "out" / "comparison.svg").read_text().startswith("<")
     assert not (tmp_path / "out" / "trunk_cache").exists()
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from training.report.comparison_report import markdown, paired
+from training.report.comparison_report import markdown, paired, write_comparison
 
 
 def test_the_interval_is_that_of_paired_differences() -> None:
@@ -54,3 +55,33 @@ def test_a_method_without_scores_keeps_its_row() -> None:
 
     row = next(line for line in table.splitlines() if line.startswith("| full"))
     assert row == "| full | 0.01 | 1,234 | 2 | - | - | - | - | - | - |"
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "searched", "cells"),
+    [
+        ("majority", None, {}, ["majority†", "-", "-"]),
+        ("tfidf", 10.0, {"3.16": 0.4, "10": 0.6, "31.6": 0.5}, ["tfidf†", "C 10", "-"]),
+        ("hog", 94.9, {"9.49": 0.4, "30": 0.5, "94.9": 0.6}, ["hog†", "C 94.9 (edge)", "-"]),
+    ],
+)
+def test_a_yardstick_is_marked_and_compared_with_ours(
+    tmp_path: Path, name: str, strength: float | None, searched: dict[str, float | None], cells: list[str]
+) -> None:
+    of_yardstick = result(0.0, [0.5, 0.7], searched)
+    of_yardstick |= {"learning_rate": None, "strength": strength, "trainable_parameters": None}
+    methods = {name: of_yardstick, "ours": result(0.00316, [0.6, 0.8], {})}
+
+    write_comparison(tmp_path, {"metric": "accuracy", "seeds": [0, 1], "methods": methods}, ["compare"])
+
+    lines = (tmp_path / "comparison.md").read_text().splitlines()
+    row = next(line for line in lines if line.startswith(f"| {name}")).strip("| ").split(" | ")
+    assert [*row[:3], row[-1]] == [*cells, "+10.00 \u00b1 0.00"]
+    assert any(line.startswith("† A yardstick needs no backbone") for line in lines)
+    assert f"{name} (yardstick)" in (tmp_path / "comparison.svg").read_text()
+
+
+def test_a_comparison_of_an_earlier_version_is_shown_as_before() -> None:
+    methods = {"head": result(0.01, [0.5, 0.7], {}), "ours": result(0.01, [0.6, 0.8], {})}
+
+    assert "yardstick" not in markdown({"metric": "accuracy", "seeds": [0, 1], "methods": methods}, [])
