@@ -53,7 +53,7 @@ class Signals:
         self._sender.join()
 
     def _send(self) -> None:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):  # the process has ended
             while not self._ended.wait(0.003):
                 for number in HARMLESS:
                     if self._is_handled(number):
