@@ -242,7 +242,6 @@ def main(
     page: Annotated[Path | None, typer.Option(help="Write the tables between the markers of this page.")] = None,
 ) -> None:
     """Study the label sets of finished runs."""
-    torch.set_grad_enabled(False)
     cost = cost_rows([*runs, *(more or ())], whole) if whole else ()
     part = page_part([subject_of(run) for run in runs], cost)
     typer.echo(part)
