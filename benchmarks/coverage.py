@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from scipy.stats import betabinom
@@ -27,8 +26,9 @@ from model_store.label_sets import LabelSets, quantiles, risk_quantiles
 from training.data.calibration_split import set_apart
 from training.data.missing import draw_tables
 from training.learning.batches import Collator, RawInputs
-from training.learning.calibration import Answers
+from training.learning.calibration import Answers, joined
 from training.learning.encoded_split import encode
+from training.learning.formed_sets import served_scores
 from training.learning.run_folder import METRICS, read_json
 from training.model.file_names import RUN_DESCRIPTION
 from training.pipeline.reopen import open_finished
@@ -81,9 +81,10 @@ def subject_of(folder: Path) -> Subject:
     pool = Pool({}, {}, {}, {})
     for pattern in Pattern:
         answers = [part.of_pattern(head, pattern) for part in parts]
-        pool.scores[pattern] = _scores(answers, trained.calibration[pattern], config.problem)
-        pool.plain[pattern] = _scores(answers, Calibration(), config.problem)
-        pool.truth[pattern] = np.concatenate([_truth(each) for each in answers])
+        together = joined(answers)
+        pool.scores[pattern] = served_scores(together, trained.calibration[pattern], config.problem)
+        pool.plain[pattern] = served_scores(together, Calibration(), config.problem)
+        pool.truth[pattern] = _truth(together)
         pool.item[pattern] = np.concatenate(
             [each.item.numpy() + offset for each, offset in zip(answers, offsets, strict=True)]
         )
@@ -115,7 +116,7 @@ def shown(
     """The sets of the chosen items (n,) of a pattern."""
     rows, truth = scores[chosen], subject.pool.truth[pattern][chosen]
     single = subject.problem is Problem.SINGLE_LABEL
-    members = np.stack([sets.members(row, pattern, coverage, single=single) for row in rows])
+    members = sets.members(rows, pattern, coverage, single=single)
     labels = truth.sum(axis=1)
     covered = np.where(labels == 0, 1.0, (truth & members).sum(axis=1) / np.maximum(labels, 1))
     return Shown(covered, members.sum(axis=1).astype(float), truth[np.arange(len(rows)), rows.argmax(axis=1)])
@@ -128,18 +129,19 @@ def splits_of(subject: Subject) -> list[Truth]:
 
 def coverage_rows(subject: Subject) -> list[str]:
     """A row for each pattern and promise: what is reached, and by one calibration for all patterns."""
-    rows = []
+    rows, scores = [], subject.pool.scores
+    splits = [
+        (each, calibrated(subject, scores, each), calibrated(subject, scores, each, pooled=True))
+        for each in splits_of(subject)
+    ]
     for pattern in Pattern:
         for promise in COVERAGES:
             own, pooled, inside = [], [], 0
-            for calibrates in splits_of(subject):
+            for calibrates, sets, together in splits:
                 tests = ~calibrates[subject.pool.item[pattern]]
-                scores = subject.pool.scores
-                sets = calibrated(subject, scores, calibrates)
                 found = shown(subject, sets, scores[pattern], pattern, tests, promise).covered
                 inside += _is_inside(subject, found, int((~tests).sum()), promise)
                 own.append(found.mean())
-                together = calibrated(subject, scores, calibrates, pooled=True)
                 pooled.append(shown(subject, together, scores[pattern], pattern, tests, promise).covered.mean())
             cells = [f"{promise:.0%}", _percent(own), f"{np.min(own):.1%}", f"{inside} of {SPLITS}", _percent(pooled)]
             rows.append(_row(subject.name, _NAMES[pattern], *cells))
@@ -149,14 +151,16 @@ def coverage_rows(subject: Subject) -> list[str]:
 def size_rows(subject: Subject) -> list[str]:
     """A row for each pattern at 0.9: sizes beside plain thresholds, and what goes to review."""
     rows = []
+    plain = subject._replace(rule=LabelSets(rule="threshold", by_pattern={}))
+    splits = [
+        (each, calibrated(subject, subject.pool.scores, each), calibrated(plain, subject.pool.plain, each))
+        for each in splits_of(subject)
+    ]
     for pattern in Pattern:
         sizes, plain_sizes, review, accuracy, threshold_accuracy = [], [], [], [], []
-        for calibrates in splits_of(subject):
+        for calibrates, sets, without in splits:
             tests = ~calibrates[subject.pool.item[pattern]]
-            scores = subject.pool.scores[pattern]
-            found = shown(subject, calibrated(subject, subject.pool.scores, calibrates), scores, pattern, tests, SHOWN)
-            plain = subject._replace(rule=LabelSets(rule="threshold", by_pattern={}))
-            without = calibrated(plain, subject.pool.plain, calibrates)
+            found = shown(subject, sets, subject.pool.scores[pattern], pattern, tests, SHOWN)
             plain_sizes.append(shown(plain, without, subject.pool.plain[pattern], pattern, tests, SHOWN).sizes.mean())
             sure, highest = found.sizes == 1, subject.pool.plain[pattern][tests].max(axis=1)
             surest = np.argsort(-highest, kind="stable")[: int(sure.sum())]  # as many items above a threshold
@@ -174,13 +178,13 @@ def size_rows(subject: Subject) -> list[str]:
 def drift_row(subject: Subject) -> str:
     """Coverage at 0.9 of a single-label task if only the labels of the rarest quarter arrive."""
     cells = []
+    splits = [(each, calibrated(subject, subject.pool.scores, each)) for each in splits_of(subject)]
     for pattern in Pattern:
         truth, reached = subject.pool.truth[pattern], []
         counts = truth.sum(axis=0)
         rare = np.argsort(counts, kind="stable")[: max(1, len(counts) // 4)]
-        for calibrates in splits_of(subject):
+        for calibrates, sets in splits:
             tests = ~calibrates[subject.pool.item[pattern]] & truth[:, rare].any(axis=1)
-            sets = calibrated(subject, subject.pool.scores, calibrates)
             reached.append(shown(subject, sets, subject.pool.scores[pattern], pattern, tests, SHOWN).covered.mean())
         cells.append(_percent(reached))
     return _row(subject.name, *cells)
@@ -252,11 +256,6 @@ def main(
         if not begin or not after:
             raise typer.BadParameter(f"{page} has no lines {BEGIN} and {END}")
         page.write_text(f"{before}{BEGIN}\n\n{part}\n\n{END}{after}", encoding="utf-8")
-
-
-def _scores(parts: Sequence[Answers], calibration: Calibration, problem: Problem) -> Numbers:
-    logits = torch.cat([part.logits for part in parts]).double() / calibration.temperature
-    return np.asarray((logits.sigmoid() if problem is Problem.MULTI_LABEL else logits.softmax(dim=-1)).numpy())
 
 
 def _truth(answers: Answers) -> Truth:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, mod
 Rule: TypeAlias = Literal["threshold", "adaptive", "regularised"]
 Numbers: TypeAlias = NDArray[np.float64]
 WATCHED_COVERAGE = 0.9  # at which the service counts the sizes of all sets
+_ROUNDING = 1e-9
 _LEAST, _PATTERN_STEPS, _CLASS_STEPS = 0.5, 1000, 100  # coverages from 0.5, in steps of 1/1000, of a class 1/100
 
 
@@ -77,10 +78,15 @@ class LabelSets(_Frozen):
         found = self.by_pattern.get(pattern)
         return None if found is None or not found.values else _LEAST + (len(found.values) - 1) / _PATTERN_STEPS
 
+    def supports(self, pattern: str, coverage: float) -> bool:
+        """Whether the calibration items of a presence pattern support a coverage."""
+        highest = self.highest_coverage(pattern)
+        return highest is not None and coverage <= highest + _ROUNDING
+
     def members(
         self, scores: Numbers, pattern: str, coverage: float, *, single: bool, nonconformity: Numbers | None = None
     ) -> NDArray[np.bool_]:
-        """Which labels are in the set of an item, or of each item. `highest_coverage` has to allow the coverage.
+        """Which labels are in the set of an item, or of each item. The calibration items have to support the coverage.
 
         Args:
             scores: (C,) or (n, C), as they are served.
@@ -167,4 +173,4 @@ def _smallest(falling: Numbers, most: int) -> float:
 
 def _place(coverage: float, steps: int) -> int:
     """The position of the quantile for a coverage."""
-    return max(0, int(np.ceil((coverage - _LEAST) * steps - 1e-9)))
+    return max(0, int(np.ceil((coverage - _LEAST) * steps - _ROUNDING)))

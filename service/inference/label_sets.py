@@ -10,8 +10,6 @@ from service.api.answers import LabelSet
 from service.errors import Code, ServiceError
 from service.models.head import Decision
 
-_ROUNDING = 1e-9
-
 
 def check_coverage(manifest: Manifest, pattern: Pattern, coverage: float) -> LabelSets:
     """The label sets of a version, which support a coverage. Raises ServiceError `coverage_unsupported`."""
@@ -20,8 +18,8 @@ def check_coverage(manifest: Manifest, pattern: Pattern, coverage: float) -> Lab
         which = f"Version {manifest.version} of {manifest.task}"
         detail = f"{which} has no label sets; leave out coverage, or train the task again."
         raise ServiceError(Code.COVERAGE_UNSUPPORTED, detail, field="coverage")
-    highest = sets.highest_coverage(pattern)
-    if highest is None or coverage > highest + _ROUNDING:
+    if not sets.supports(pattern, coverage):
+        highest = sets.highest_coverage(pattern)
         most = "none" if highest is None else f"at most {highest:g}"
         detail = f"The calibration items with the modalities of this item ({pattern}) support a coverage of {most}."
         raise ServiceError(Code.COVERAGE_UNSUPPORTED, detail, field="coverage")

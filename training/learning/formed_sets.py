@@ -11,8 +11,6 @@ from model_store import Calibration, Pattern, Problem
 from model_store.label_sets import LabelSets, Numbers
 from training.learning.calibration import Answers
 
-_ROUNDING = 1e-9
-
 
 class SetScores(NamedTuple):
     """The label sets of items at one coverage.
@@ -52,7 +50,7 @@ class FormedSets:
 
     def supports(self, coverage: float) -> bool:
         """Whether the calibration items support a coverage."""
-        return self.highest is not None and coverage <= self.highest + _ROUNDING
+        return self._sets.supports(self._pattern, coverage)
 
     def members(self, coverage: float) -> NDArray[np.bool_]:
         """The labels in each set, (n, C), at a coverage that is supported."""
@@ -66,18 +64,23 @@ class FormedSets:
 
     def covered(self, coverage: float) -> Numbers:
         """The share of its true labels that each set has, (n,); 1 if there are none to miss."""
-        hits, labels = (self.truth & self.members(coverage)).sum(axis=1), self.truth.sum(axis=1)
+        return self._covered(self.members(coverage))
+
+    def _covered(self, members: NDArray[np.bool_]) -> Numbers:
+        hits, labels = (self.truth & members).sum(axis=1), self.truth.sum(axis=1)
         return np.where(labels == 0, 1.0, hits / np.maximum(labels, 1))
 
     def scores(self, coverage: float) -> SetScores | None:
         """None without items, or if the coverage is not supported."""
         if len(self.truth) == 0 or not self.supports(coverage):
             return None
-        sure = self.sure(coverage)
+        members = self.members(coverage)
+        sizes = members.sum(axis=1)
+        sure = sizes == 1
         return SetScores(
             items=len(self.truth),
-            covered=float(self.covered(coverage).mean()),
-            size=float(self.members(coverage).sum(axis=1).mean()),
+            covered=float(self._covered(members).mean()),
+            size=float(sizes.mean()),
             review=float(1 - sure.mean()),
             accuracy=float(self.best_is_true[sure].mean()) if sure.any() else None,
         )
