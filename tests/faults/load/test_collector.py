@@ -16,6 +16,10 @@ from typing import ClassVar
 
 import pytest
 
+from tests.faults.conftest import Running
+from tests.support.faults.raw_http import events_named
+from tests.support.waiting import wait_until
+
 
 @contextmanager
 def down() -> Iterator[int]:
@@ -68,10 +72,15 @@ def test_requests_are_answered_while_the_collector_is(collector, shelf, server, 
         running.process.send_signal(signal.SIGTERM)
         assert running.process.wait(60) == 0
 
-    traces = {event["trace_id"] for event in running.events if event["event"] == "request"}
+    wait_until(lambda: len(traces_in_log(running)) >= answered, 10)
+    traces = traces_in_log(running)
     what = f"{requests} requests, the collector of traces {collector.__name__}"
     measured = f"{answered} answered, {len(traces)} traces named in the log, stopped when told"
     reliability(what, "all answered and named", measured, answered == len(traces) == requests)
+
+
+def traces_in_log(running: Running) -> set[str]:
+    return {event["trace_id"] for event in events_named(running, "request")}
 
 
 class _Keeping(BaseHTTPRequestHandler):

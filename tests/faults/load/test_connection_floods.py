@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from tests.support.faults.open_files import many_files
-from tests.support.faults.raw_http import read_answer, request
+from tests.support.faults.raw_http import events_named, read_answer, request
 
 PROBES = ["/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"]
 HEAD = b"GET /livez HTTP/1.1\r\nHost: te"
@@ -105,7 +105,7 @@ def test_probes_are_answered_beside_clients_that(behaviour, shelf, server, count
 def test_the_other_port_is_answered_beside_clients_of_one_that(behaviour, shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, metrics_port=0, max_connections=counts(100, 1024))
-    metrics_port = int(running.events[-1]["metrics_url"].rsplit(":", 1)[1])
+    metrics_port = int(events_named(running, "listening")[0]["metrics_url"].rsplit(":", 1)[1])
     number, asked = counts(400, 1_200), counts(10, 50)
 
     with flood(running.port, number, FLOODS[behaviour]):

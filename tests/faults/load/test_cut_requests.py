@@ -77,7 +77,7 @@ def test_a_request_that_the_end_of_the_drain_cuts_is_told_to_come_again(
         assert code_of(json.loads(body)) == "draining"
         assert ("error" in json.loads(body)) == (is_openai or UNFINISHED[name] is INFER)
     eventually(lambda: len(lines(running)) == number, 5)
-    assert [event["requests"] for event in events_named(running, "requests_cut")] == [number]
+    eventually(lambda: [event["requests"] for event in events_named(running, "requests_cut")] == [number])
     reliability(
         f"{number} requests that are not answered at the end of a drain of 2 s: {name}, SIGTERM waits {delay} s",
         "503 draining with Retry-After and a log line each, after 1.7 to 2 s; exit 0",

@@ -17,7 +17,7 @@ import pytest
 from tests.support.faults.proxy import REUSED, free_ports, nginx
 from tests.support.faults.raw_http import ask, classify, connect, events_named, is_closed, read_answer, request
 from tests.support.steady_load import SteadyLoad
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 
 ITEM = {"text": "a red apple"}
 EXIT_SECONDS = 20
@@ -72,7 +72,7 @@ def test_requests_in_flight_at_sigterm_are_answered(fruit, server, counts, relia
     code = running.process.wait(timeout=EXIT_SECONDS)
     with pytest.raises(ConnectionRefusedError):
         connect(running.port)
-    assert events_named(running, "draining")
+    eventually(lambda: events_named(running, "draining"))
     lost = number - statuses.count(200)
     reliability(
         f"SIGTERM in the middle of {number} requests",

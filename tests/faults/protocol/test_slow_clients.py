@@ -20,6 +20,7 @@ from tests.support.faults.raw_http import (
     ask,
     classify,
     connect,
+    events_named,
     is_closed,
     read_answer,
     request,
@@ -331,7 +332,7 @@ def test_a_trailer_is_never_read_as_a_header(shelf, server, tmp_path):
 def test_metrics_have_a_port_of_their_own(shelf, server):
     shelf.publish("fruit")
     running = server(shelf.store, metrics_port=0)
-    url = running.events[-1]["metrics_url"]
+    url = events_named(running, "listening")[0]["metrics_url"]
     port = int(url.rsplit(":", 1)[1])
     assert ask(running.port, request("GET", "/metrics"))[0] == 404
     assert scrape(f"{url}/metrics")["mora_connections_refused_total"] == 0

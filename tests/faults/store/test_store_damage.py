@@ -25,6 +25,7 @@ from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from tests.support.faults.asking import get, label, refusal
+from tests.support.faults.raw_http import events_named
 from tests.support.tiny import Shelf, TinyDraft
 from tests.support.waiting import eventually
 
@@ -133,7 +134,7 @@ def test_a_running_service_refuses_flipped_bits_and_keeps_answering(target, serv
 
     refused = int(running.metric('mora_model_loads_total{result="refused",task="fruit"}'))
     eventually(lambda: running.open_files <= open_files)
-    assert len([event for event in running.events if event["event"] == "model_refused"]) == refused
+    eventually(lambda: len(events_named(running, "model_refused")) == refused)
     reliability(
         "one bit of a version's files is flipped under a running service",
         "each refused once; the old version answers bit-identically; no file stays open",
