@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from statistics import fmean
 
 import pytest
 
@@ -108,26 +109,34 @@ def test_control_an_estimate_that_never_falls_is_found(shelf, server, reliabilit
     )
 
 
-def loaded(running, times: float, peak: float, seconds: float) -> tuple[Load, float, float]:
-    """The load at `times` the peak, p99 of /livez in ms during it, and seconds until recovery."""
+def loaded(running, offered: float, seconds: float) -> tuple[Load, float, float]:
+    """The load of so many requests a second, p99 of /livez in ms during it, and seconds until recovery."""
     with probed(running.port) as livez_ms:
-        load = open_loop(f"{running.base}/classify", [BODY], times * peak, seconds)
+        load = open_loop(f"{running.base}/classify", [BODY], offered, seconds)
     ended = time.perf_counter()
     while any(answer.status != 200 for answer in burst(running.base, 4)):
         assert time.perf_counter() - ended < 60
     return load, percentile(livez_ms, 0.99), time.perf_counter() - ended
 
 
+def capacities(running) -> list[float]:
+    """Requests answered a second in a closed loop, of some seconds in sequence."""
+    return [closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 2).per_second for _ in range(5)]
+
+
 def test_timing_goodput_stays_at_its_peak_and_refusals_are_fast(shelf, server, reliability):
+    """The capacity is measured before and after each load, because a machine's speed changes within a minute."""
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **SLOW)
-    closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 2)
-    peak = closed_loop(f"{running.base}/classify", [BODY], AT_ONCE // 2, 10).per_second
-    missed = []
+    capacities(running)
+    before, missed = capacities(running), []
 
     for times in (0.7, 2.0, 3.0):
-        load, livez_ms, recovery_seconds = loaded(running, times, peak, seconds=30)
-        refused = load.statuses.get(REFUSED, 0)
+        offered = times * (min(before) if times < 1 else fmean(before))
+        load, livez_ms, recovery_seconds = loaded(running, offered, seconds=30)
+        after = capacities(running)
+        peak = fmean([*before, *after])
+        before, refused = after, load.statuses.get(REFUSED, 0)
         refusal_ms = percentile(load.refusals_ms, 0.99) if refused else 0.0
         assert load.statuses.keys() <= {OK, REFUSED}
         good = not refused if times < 1 else load.per_second >= GOODPUT_SHARE * peak and refusal_ms <= REFUSAL_MS
@@ -140,7 +149,7 @@ def test_timing_goodput_stays_at_its_peak_and_refusals_are_fast(shelf, server, r
         )
         try:
             reliability(
-                f"{times:g} times the capacity of the encoder",
+                f"{times:g} times the {'lowest ' if times < 1 else ''}capacity of the encoder",
                 f"{goal}, /livez p99 at most {LIVEZ_MS} ms, recovered within {RECOVERY_SECONDS} s",
                 measured,
                 good,
