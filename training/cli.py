@@ -1,4 +1,4 @@
-"""`mora-train`: data, show, fit, import, evaluate, compare, export, publish.
+"""`mora-train`: data, show, fit, import, evaluate, analyse, compare, export, publish.
 
 Torch and transformers take seconds to import. So the commands that train import their modules themselves, after the
 configuration and the data are checked.
@@ -37,7 +37,14 @@ from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
 from training.model.backbone_sizes import check_backbone
 from training.model.input_preview import local_preview, open_preview
-from training.report.console import print_grid, print_import_plan, print_metrics, print_review_plan, print_shown
+from training.report.console import (
+    print_analysis,
+    print_grid,
+    print_import_plan,
+    print_metrics,
+    print_review_plan,
+    print_shown,
+)
 
 if TYPE_CHECKING:
     from training.export.bundle import Bundle
@@ -319,6 +326,23 @@ def evaluate(
         print_metrics(console, metrics)
 
 
+@app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)
+def analyse(context: typer.Context, run: RunFolder, backbone: BackboneOption = None) -> None:
+    """Show what training changed in the towers of a run: their weights, MoRA's Gram matrices, the modality gap.
+
+    It prints two tables, adds a section with plots to the run's report.html, and writes the singular values and
+    eigenvalues into its analysis.json.
+    """
+    require_finished(run)
+    with _quick_imports():
+        from training.pipeline.analyse import analyse as analyse_run
+        from training.pipeline.reopen import open_finished
+    trained, data = open_finished(run, context.args, backbone, _note)
+    analysis, saved = analyse_run(run, trained, data)
+    print_analysis(console, analysis)
+    _note(f"{run} {'has the plots in report.html' if saved else 'keeps its report: it was trained with other data'}")
+
+
 @app.command("compare", cls=ManyValues, context_settings=WITH_FLAGS, epilog=ANY_FIELD)
 def compare_command(
     context: typer.Context,
@@ -328,6 +352,9 @@ def compare_command(
     search: Annotated[str, typer.Option(help="Searched for each method: learning_rate, or nothing.")] = "learning_rate",
     output: Annotated[Path | None, typer.Option(help="Folder; by default runs/compare-TASK.")] = None,
     backbone: BackboneOption = None,
+    backbones: Annotated[
+        list[str] | None, typer.Option(help="Several directories or hub ids: compare the methods on each of them.")
+    ] = None,
 ) -> None:
     """Train several methods alike and compare them in comparison.md, comparison.json and comparison.svg.
 
@@ -338,25 +365,42 @@ def compare_command(
     `majority`, `tfidf` and `hog` are yardsticks, which need no backbone: the most frequent label, character n-grams of
     the text, and gradients and colours of the picture. They see the same cells as the methods, and their C is
     searched in place of a learning rate.
+
+    With --backbones, the methods are compared on each backbone in a folder of its own, and backbones.md,
+    backbones.json and backbones.svg compare the backbones.
     """
-    task = _configured(config, context.args, backbone)
+    if backbone is not None and backbones:
+        raise ConfigError("--backbone and --backbones exclude each other; name every backbone in --backbones")
     if search not in ("learning_rate", "nothing"):
         raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
-    folder = output or Path("runs") / f"compare-{task.task}"
     names = list(NAMES) if methods == ["all"] else methods
-    data = _loaded(task)
+    tasks = [_configured(config, context.args, each) for each in backbones or [backbone]]
+    folder = output or Path("runs") / f"compare-{tasks[0].task}"
+    data = _loaded(tasks[0])
+    for task in tasks[1:]:
+        check_backbone(task)
     with _quick_imports():
-        from training.pipeline.compare import Runs, compare
-        from training.report.comparison_report import write_comparison
-    runs = Runs(task, data, folder, _note)
-    comparison = compare(runs, names, list(dict.fromkeys(seeds)), search == "learning_rate")
+        from training.pipeline.compare import Runs, compare, compare_backbones
+        from training.report.comparison_report import write_backbones, write_comparison
+    command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
+    command += ["--output", str(folder)]
+    seeds, is_searched = list(dict.fromkeys(seeds)), search == "learning_rate"
+    if backbones:
+        compared = compare_backbones([Runs(task, data, folder, _note) for task in tasks], names, seeds, is_searched)
+        page = folder / "backbones.md"
+        command += ["--backbones", *backbones, *context.args]
+    else:
+        comparison = compare(Runs(tasks[0], data, folder, _note), names, seeds, is_searched)
+        page = folder / "comparison.md"
+        command += [*(["--backbone", backbone] if backbone else []), *context.args]
     if is_main_process():
-        command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
-        command += ["--output", str(folder), *(["--backbone", backbone] if backbone else []), *context.args]
-        write_comparison(folder, comparison, command)
+        if backbones:
+            write_backbones(folder, compared, command)
+        else:
+            write_comparison(folder, comparison, command)
         from rich.markdown import Markdown
 
-        console.print(Markdown((folder / "comparison.md").read_text(encoding="utf-8")))
+        console.print(Markdown(page.read_text(encoding="utf-8")))
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)

@@ -26,6 +26,7 @@ ROWS = "data_rows.json"  # a digest of each row of the data at the start; runs o
 METRICS = "metrics.json"
 TEST_SCORES = "test_scores.json"  # of each item; runs of earlier versions do not have it
 REPORT = "report.html"
+ANALYSIS = "analysis.json"  # of `mora-train analyse`
 HISTORY = "history.json"  # the Trainer's log
 MISSING_TABLES = "missing_tables"
 CHECKPOINTS = "checkpoints"

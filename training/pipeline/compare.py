@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,26 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
     shutil.rmtree(runs.trunk_cache, ignore_errors=True)
     header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
     return {**header, "methods": results}
+
+
+def compare_backbones(
+    runs: Sequence[Runs], methods: Sequence[str], seeds: Sequence[int], search: bool
+) -> dict[str, dict[str, Any]]:
+    """The comparison of each backbone by its name, in a folder of its own below the runs' folder.
+
+    Yardsticks need no backbone, so only the first comparison has them.
+    """
+    names = [each.config.backbone for each in runs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"--backbones names {twice[0]} twice")
+    compared: dict[str, dict[str, Any]] = {}
+    for number, (name, each) in enumerate(zip(names, runs, strict=True)):
+        own = [method for method in methods if number == 0 or method not in YARDSTICKS]
+        folder = each.folder / f"{number}-{Path(name).name}"
+        each.announce(f"backbone {name}: {folder}")
+        compared[name] = compare(replace(each, folder=folder), own, seeds, search)
+    return compared
 
 
 def start_rate(config: TaskConfig, name: str) -> float:

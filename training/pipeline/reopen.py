@@ -77,7 +77,7 @@ def _published_as(trained: TrainedTask, config: TaskConfig) -> TrainedTask:
 
 def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, object], bool]:
     """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
-    is_own_data, divided = data.has_fingerprint(trained.dataset_fingerprint), _divided(folder, trained, data)
+    is_own_data, divided = data.has_fingerprint(trained.dataset_fingerprint), divided_again(folder, trained, data)
     data, tables, problem = divided.data, divided.tables, trained.config.problem
     encoded = encode_splits(trained.model, data, _collator(trained))
     head = trained.model.cpu().head
@@ -95,12 +95,12 @@ def plan_reviews(folder: Path, trained: TrainedTask, data: TaskData, costs: Cost
     if trained.label_sets is None:
         cure = "train it again with coverage.share above 0 and a validation split of at least 100 items"
         raise RunError(f"{folder} has no label sets, so no coverage can be chosen; {cure}")
-    divided = _divided(folder, trained, data)
+    divided = divided_again(folder, trained, data)
     encoded = encode_splits(trained.model, divided.data, _collator(trained))
     return review_plan(trained, encoded, divided.tables, costs)
 
 
-def _divided(folder: Path, trained: TrainedTask, data: TaskData) -> Divided:
+def divided_again(folder: Path, trained: TrainedTask, data: TaskData) -> Divided:
     """The data without its calibration items, with the tables that the run saved if it is the run's own data."""
     is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
     config = _with_saved_tables(trained.config, folder) if is_own_data else trained.config

@@ -68,6 +68,46 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     return "\n".join([*lines, *notes]) + "\n"
 
 
+def write_backbones(folder: Path, compared: Mapping[str, Mapping[str, Any]], arguments: Sequence[str]) -> None:
+    """Write backbones.json, .md and .svg. `compared`: the content of a comparison.json by backbone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "backbones.json", compared)
+    heading = [f"`mora-train {shlex.join(arguments)}`", "", f"On {machine()}."]
+    (folder / "backbones.md").write_text(backbones_markdown(compared, heading), encoding="utf-8")
+    metric = next(iter(compared.values()))["metric"]
+    points = {
+        f"{method}, {Path(backbone).name}": {view: result["test"][view][metric] for view in VIEWS}
+        for backbone, comparison in compared.items()
+        for method, result in comparison["methods"].items()
+    }
+    (folder / "backbones.svg").write_text(method_plot(points, metric), encoding="utf-8")
+
+
+def backbones_markdown(compared: Mapping[str, Mapping[str, Any]], heading: Sequence[str]) -> str:
+    """Backbones as a Markdown table below a heading: each method's scores, and its lead over the first backbone."""
+    (first, baseline), *_ = compared.items()
+    metric, seeds = baseline["metric"], ", ".join(map(str, baseline["seeds"]))
+    columns = ["backbone", "method", "trained", "seconds", "validation", *VIEWS, "over the first"]
+    caption = f"{metric} in percent on the test split, mean ± standard deviation over seeds {seeds}."
+    lines = [*heading, "", caption, "", _row(columns), _row(["---", "---", *["---:"] * (len(columns) - 2)])]
+    for backbone, comparison in compared.items():
+        for method, result in comparison["methods"].items():
+            lead = paired(result["test"]["overall"][metric], baseline["methods"][method]["test"]["overall"][metric])
+            cells = [
+                backbone,
+                f"{method}{_MARK}" if method in YARDSTICKS else method,
+                _number(result["trainable_parameters"]),
+                f"{np.mean(result['seconds']):.0f}",
+                _spread(result["validation"]),
+                *(_spread(result["test"][view][metric]) for view in VIEWS),
+                "" if backbone == first else _interval(*(each * _PERCENT for each in lead)),
+            ]
+            lines.append(_row(cells))
+    note = "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval."
+    yardsticks = ["", _YARDSTICKS] if any(name in YARDSTICKS for name in baseline["methods"]) else []
+    return "\n".join([*lines, *yardsticks, "", note]) + "\n"
+
+
 def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, float]:
     """Mean of `first - second` over the same seeds, and half its 95 % confidence interval (Student's t).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.model.backbone_sizes import adapter_parameters, first_tail_layers, read_sizes
 from training.report.scores import count, legend, metric_title, shown
+from training.report.tower_changes import OF, tower_changes
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from training.learning.cross_scenario import Grid
@@ -82,6 +84,34 @@ def _method(task: TaskConfig) -> str:
         case _:
             return task.method
     return f"{settings}, on {', '.join(mora.target_modules)}"
+
+
+def print_analysis(console: Console, analysis: Mapping[str, Any]) -> None:
+    """Print the changes of each tower's weights and the modality gap, from analysis.json."""
+    towers = tower_changes(analysis["weights"])
+    if towers:
+        table = Table("tower", title="weights that training changed, W0 to W: means")
+        for heading in ("weights", "|W - W0| / |W0|, %", *(f"effective rank,\n{name}" for name in OF.values())):
+            table.add_column(heading, justify="right")
+        for tower, change in towers.items():
+            ranks = (f"{rank:.1f}" for rank in change.effective_rank.values())
+            table.add_row(tower, count(change.weights), f"{100 * change.relative_change:.2f}", *ranks)
+        console.print(table)
+    else:
+        console.print("no weight of the towers has changed: only the head is trained")
+    gaps = {"pretrained": analysis["modality_gap"]["before"], "trained": analysis["modality_gap"]["after"]}
+    if None in gaps.values():
+        console.print("no modality gap: fewer than two test items have both modalities")
+        return
+    items = count(gaps["trained"]["items"])
+    table = Table("towers", title=f"modality gap of {items} test items, features of norm one")
+    headings = "distance\nof the means", "angle of\nthe means, °", "image to\nown text, °", "image to\nother texts, °"
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, gap in gaps.items():
+        angles = (f"{gap[each]:.1f}" for each in ("angle", "own_angle", "other_angle"))
+        table.add_row(name, f"{gap['distance']:.3f}", *angles)
+    console.print(table)
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:

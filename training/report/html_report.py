@@ -30,8 +30,10 @@ from training.report.plots import (
     pattern_lines,
     reliability_diagram,
     robustness_curve,
+    spectra,
 )
 from training.report.scores import count, legend, metric_title, shown
+from training.report.tower_changes import tower_changes
 
 _MOST_CONFUSED = 10  # pairs of labels
 _PICTURE_EDGE = 192  # pixels
@@ -68,6 +70,7 @@ class Report:
     reliability: Mapping[Pattern, tuple[Bins, Bins]]  # before and after calibration
     set_scores: Mapping[Pattern, Sequence[tuple[float, SetScores]]]  # of label sets, by coverage
     mistakes: Sequence[Mistake]
+    analysis: Mapping[str, Any] | None  # analysis.json
     provenance: Mapping[str, str]
 
 
@@ -88,6 +91,7 @@ def report_html(report: Report) -> str:
         figures=_figures(report),
         most_confused=_most_confused(report),
         class_coverage=_class_coverage(report),
+        tower_changes={} if report.analysis is None else tower_changes(report.analysis["weights"]),
         watched=round(100 * WATCHED_COVERAGE),
         configuration=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
         longest_text=_LONGEST_TEXT,
@@ -117,6 +121,8 @@ def _figures(report: Report) -> dict[str, Markup]:
             figures[pattern.value] = reliability_diagram(before, after)
     if any(report.set_scores.values()):
         figures |= _set_figures(report.set_scores)
+    if report.analysis is not None:
+        figures |= _analysis_figures(report.analysis)
     if report.confusion is not None:
         figures["confusion"] = confusion_matrix(report.confusion, report.labels)
     return {name: _inline(name, svg) for name, svg in figures.items()}
@@ -152,6 +158,21 @@ def _set_figures(set_scores: Mapping[Pattern, Sequence[tuple[float, SetScores]]]
         "set-size": pattern_lines(size, promised, "labels in a set"),
         "risk": pattern_lines(risk, answered, "wrong answers of these (%)"),
     }
+
+
+def _analysis_figures(analysis: Mapping[str, Any]) -> dict[str, str]:
+    """The mean spectra of each tower's changed weights, and the eigenvalues of the Gram matrices."""
+    figures = {}
+    towers = tower_changes(analysis["weights"])
+    if towers:
+        lines = {tower: change.spectra for tower, change in towers.items()}
+        figures["weight-spectra"] = spectra(lines, "singular value")
+    grams: dict[str, dict[str, Sequence[float]]] = {}
+    for row in analysis["gram"]:
+        grams.setdefault(row["tower"], {})[f"layer {row['layer']}"] = row["eigenvalues"]
+    if grams:
+        figures["gram-spectra"] = spectra(grams, "eigenvalue")
+    return figures
 
 
 def _inline(name: str, svg: str) -> Markup:

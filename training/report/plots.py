@@ -134,6 +134,28 @@ def pattern_lines(
 
 
 @_style()
+def spectra(panels: Mapping[str, Mapping[str, Sequence[float]]], ylabel: str) -> str:
+    """A panel for each tower, with a line for each spectrum: its values, largest first, on a logarithmic axis.
+
+    Values below a millionth of the panel's largest are not drawn: they are zero but for rounding.
+    """
+    figure = Figure(figsize=(4.0 * len(panels), 3.2))
+    subplots = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+    for axes, (tower, lines) in zip(subplots, panels.items(), strict=True):
+        least = 1e-6 * max(max(values) for values in lines.values())
+        colors = _COLORS if len(lines) <= len(_COLORS) else mpl.colormaps["viridis"](np.linspace(0, 0.9, len(lines)))
+        for (name, values), color in zip(lines.items(), colors, strict=False):
+            drawn = [value for value in values if value > least]
+            if drawn:
+                axes.plot(range(1, len(drawn) + 1), drawn, color=color, label=name)
+        axes.set(title=f"{tower} tower", xlabel="number", ylabel=ylabel, yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", color=_FAINT, linewidth=0.3)
+        _explain(axes)
+    return _svg(figure, f"Each {ylabel}, largest first")
+
+
+@_style()
 def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
     """Counts (C, C) of answers (columns) by true label (rows). A colour shows the share of the row."""
     classes = len(labels)

@@ -34,8 +34,13 @@ def report_data(
     table: Table,
     metrics: dict[str, Any],
     history: list[dict[str, float]],
+    analysis: dict[str, Any] | None = None,
 ) -> Report:
-    """The report of a run, from its test split with the missing table, its metrics.json and the Trainer's log."""
+    """The report of a run, from its test split with the missing table, its metrics.json and the Trainer's log.
+
+    Args:
+        analysis: what `mora-train analyse` found.
+    """
     config, head, problem = trained.config, trained.model.head, trained.config.problem
     metric = headline_metric(problem, trained.labels, data.validation)
     logits, confusion = encoded.logits(head, table), None
@@ -62,6 +67,7 @@ def report_data(
         },
         set_scores=_set_scores(trained, encoded),
         mistakes=_mistakes(trained, data.test, logits, encoded.targets, table),
+        analysis=analysis,
         provenance={"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,3 +299,48 @@ def test_calibration_items_change_no_comparison(
 
     assert first.pop("seconds") is not other.pop("seconds")
     assert first == other
+
+
+def test_backbones_are_compared_with_the_same_methods_seeds_and_data(
+    make_config: Make, tmp_path: Path, scored: list, tiny_backbone: Path
+) -> None:
+    other = shutil.copytree(tiny_backbone, tmp_path / "other")
+    file = tmp_path / "task.yaml"
+    config = make_config(train={"learning_rate": 0.003}).model_dump(mode="json", exclude_unset=True)
+    file.write_text(yaml.safe_dump(config))
+    command = ["compare", str(file), "--methods", "ours", "head", "majority", "--seeds", "0", "1"]
+    command += ["--search", "nothing", "--output", str(tmp_path / "out")]
+
+    result = CliRunner().invoke(app, [*command, "--backbones", str(tiny_backbone), str(other)])
+
+    assert result.exit_code == 0, result.output
+    compared = json.loads((tmp_path / "out/backbones.json").read_text())
+    assert [*compared] == [str(tiny_backbone), str(other)]
+    methods = [[*comparison["methods"]] for comparison in compared.values()]
+    assert methods == [["majority", "ours", "head"], ["ours", "head"]], "a yardstick needs no backbone"
+    assert sorted(scored) == sorted([(name, 0.003, seed) for name in ("ours", "head") for seed in (0, 1)] * 2)
+    table = (tmp_path / "out/backbones.md").read_text()
+    assert "+0.00 ± 0.00" in table
+    assert f"| {other} | ours |" in table
+    assert "<svg" in (tmp_path / "out/backbones.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--backbone", "a", "--backbones", "a", "b"], "exclude each other"),
+        (["--backbones", "{tiny}", "{tiny}"], "twice"),
+        (["--backbones", "{tiny}", "nowhere/at-all"], "nowhere/at-all"),
+    ],
+)
+def test_backbones_that_cannot_be_compared_are_refused(
+    make_config: Make, tmp_path: Path, scored: list, tiny_backbone: Path, options: list[str], message: str
+) -> None:
+    file = tmp_path / "task.yaml"
+    file.write_text(yaml.safe_dump(make_config().model_dump(mode="json", exclude_unset=True)))
+    words = [word.format(tiny=tiny_backbone) for word in options]
+
+    result = CliRunner().invoke(app, ["compare", str(file), "--output", str(tmp_path / "out"), *words])
+
+    assert result.exit_code == 1
+    assert message in result.output.replace("\n", "")

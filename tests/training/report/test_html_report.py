@@ -63,6 +63,7 @@ def report() -> Report:
         reliability=dict.fromkeys(Pattern, (BINS, BINS)),
         set_scores={},
         mistakes=[mistake(), mistake(text=None, pattern=Pattern.IMAGE), mistake(image=None, pattern=Pattern.TEXT)],
+        analysis=None,
         provenance={"code": "0.1.0", "machine": "2 cores"},
     )
 

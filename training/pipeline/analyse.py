@@ -1,0 +1,55 @@
+"""`mora-train analyse`: what training changed in a finished run's towers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_store.atomic_file import write_atomically
+from training.data.splits import TaskData
+from training.learning.batches import Collator, RawInputs
+from training.learning.encoded_split import encode
+from training.learning.run_folder import ANALYSIS, HISTORY, METRICS, REPORT, read_json, write_json
+from training.learning.runs import TrainedTask
+from training.learning.weight_changes import changed_spectra, gram_spectra, modality_gap
+from training.model.backbones import load_backbone
+from training.model.classifier import MissingModalityClassifier
+from training.model.mora import MoRAAdapter
+from training.pipeline.reopen import divided_again
+from training.report.html_report import report_html
+from training.report.report_data import report_data
+
+
+def analyse(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[str, Any], bool]:
+    """Compare a run's towers with the pretrained ones; afterwards the run's adapter is merged.
+
+    Returns:
+        `weights`, `gram` and `modality_gap` (`before` and `after`) of `training.learning.weight_changes`; and whether
+        analysis.json and the report have them: only if the run was trained with this data.
+    """
+    collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+    divided = divided_again(folder, trained, data)
+    test = divided.data.test
+    pretrained = load_backbone(trained.config.backbone)
+    untrained = MissingModalityClassifier(
+        pretrained, trained.config.model_copy(update={"method": "head"}), len(trained.labels)
+    )
+    before = encode(untrained.to("cuda" if torch.cuda.is_available() else "cpu"), test, collator)
+    after, adapter = encode(trained.model, test, collator), trained.model.cpu().adapter
+    first_layers = {"image": trained.model.image_split, "text": trained.model.text_split}
+    gram = gram_spectra(adapter, first_layers) if isinstance(adapter, MoRAAdapter) else []
+    adapter.merge()
+    analysis = {
+        "weights": changed_spectra(pretrained, trained.model.backbone),
+        "gram": gram,
+        "modality_gap": {"before": modality_gap(before), "after": modality_gap(after)},
+    }
+    is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
+    if is_own_data:
+        metrics, history = read_json(folder / METRICS), read_json(folder / HISTORY)
+        report = report_data(trained, divided.data, after, divided.tables["test"], metrics, history, analysis)
+        write_atomically(folder / REPORT, report_html(report).encode())
+        write_json(folder / ANALYSIS, analysis)
+    return analysis, is_own_data
