@@ -24,6 +24,7 @@ from benchmarks.mix import Mix
 from benchmarks.servers import Program, Server, authors, litserve, ours, scores, serving, torch_litserve
 from benchmarks.stages import profile
 from model_store import Pattern, Precision
+from model_store.openvino import has_openvino
 from model_store.processor import has_amx
 from service.models.execution import Runtime
 
@@ -77,6 +78,9 @@ class Bench:
             programs = [torch_litserve(self._models, "bfloat16", workers) for workers in _WORKERS]
             self.figures["torch"] = self._best_of(programs)
         for precision in self._precisions:
+            if precision == Precision.BF16 and not has_openvino():
+                self._console.print("bf16 is not measured: OpenVINO, which computes it, does not run here")
+                continue
             with self._attempt(f"bare runtime {precision}"):
                 self.figures["limit"][precision] = self._limit(precision)
             with self._attempt(f"ours {precision}"):

@@ -19,14 +19,19 @@ PACKAGE = "onnxruntime-ep-openvino"
 _MODULES = ("onnxruntime_ep_openvino", "onnx")  # of the extra `openvino`
 
 
-def has_openvino() -> bool:
-    """Whether the extra is installed. Only a run shows whether it works on this machine."""
+def is_installed() -> bool:
+    """Whether the extra is installed."""
     return all(importlib.util.find_spec(name) is not None for name in _MODULES)
 
 
+def has_openvino() -> bool:
+    """Whether the extra is installed and knows this processor, as those of Intel. Only a run shows whether it works."""
+    return is_installed() and _device() is not None
+
+
 def is_fast() -> bool:
-    """Whether it is installed on a processor with AMX, where it is known to run and multiplies in bf16."""
-    return has_openvino() and has_amx()
+    """Whether it runs on a processor with AMX, where it is known to work and multiplies in bf16."""
+    return has_amx() and has_openvino()
 
 
 def openvino_session(
@@ -50,6 +55,8 @@ def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, 
     Raises RuntimeError if the provider or the processor cannot run graphs in this precision.
     """
     device = _device()
+    if device is None:
+        raise RuntimeError("OpenVINO does not know this processor; set MORA_RUNTIME and MORA_PRECISION to auto")
     has_bf16 = "BF16" in device.ep_metadata.get("OPTIMIZATION_CAPABILITIES", "").split()
     if precision is Precision.FP16 or (precision is Precision.BF16 and not has_bf16):
         raise RuntimeError(f"OpenVINO computes no {precision} on this processor")
@@ -64,12 +71,12 @@ def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, 
 
 
 @functools.cache
-def _device() -> onnxruntime.OrtEpDevice:
-    """The processor, as the provider's device. Raises RuntimeError if there is none."""
+def _device() -> onnxruntime.OrtEpDevice | None:
+    """The processor, as the provider's device; None if the provider does not know it."""
     import onnxruntime_ep_openvino as plugin
 
     onnxruntime.register_execution_provider_library("openvino", plugin.get_library_path())
     for device in onnxruntime.get_ep_devices():
         if device.ep_name == plugin.get_ep_name() and device.device.type == onnxruntime.OrtHardwareDeviceType.CPU:
             return device
-    raise RuntimeError("OpenVINO does not know this processor")
+    return None

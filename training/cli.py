@@ -374,7 +374,8 @@ def compare_command(
     if search not in ("learning_rate", "nothing"):
         raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
     names = list(NAMES) if methods == ["all"] else methods
-    tasks = [_configured(config, context.args, each) for each in backbones or [backbone]]
+    named: list[str | None] = [*backbones] if backbones else [backbone]
+    tasks = [_configured(config, context.args, each) for each in named]
     folder = output or Path("runs") / f"compare-{tasks[0].task}"
     data = _loaded(tasks[0])
     for task in tasks[1:]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pytest
+from onnxruntime import OrtHardwareDeviceType
 
 import model_store.bf16_weights
 from model_store import Precision, openvino
-from model_store.openvino import has_openvino, openvino_options, openvino_session
+from model_store.openvino import has_openvino, is_installed, openvino_options, openvino_session
 
 
 class Options:
@@ -71,7 +73,51 @@ def test_what_it_cannot_compute_is_an_error(device, capabilities, precision):
 )
 def test_it_is_there_if_its_packages_are(monkeypatch, installed, expected):
     monkeypatch.setattr(openvino.importlib.util, "find_spec", lambda name: object() if name in installed else None)
+    assert is_installed() is expected
+
+
+@pytest.fixture
+def provider(monkeypatch):
+    """The provider's plug-in with the devices that a test lists; `registered` counts how often it was registered."""
+    plugin = SimpleNamespace(get_ep_name=lambda: "OpenVINO", get_library_path=lambda: "plugin.so")
+    found = SimpleNamespace(devices=[], registered=0)
+
+    def register(name: str, path: str) -> None:
+        found.registered += 1
+        assert found.registered == 1, "ONNX Runtime refuses a name that is registered already"
+
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_openvino", plugin)
+    monkeypatch.setattr(openvino, "is_installed", lambda: True)
+    monkeypatch.setattr(openvino.onnxruntime, "register_execution_provider_library", register)
+    monkeypatch.setattr(openvino.onnxruntime, "get_ep_devices", lambda: found.devices)
+    openvino._device.cache_clear()
+    yield found
+    openvino._device.cache_clear()
+
+
+def device_of(name: str, kind: OrtHardwareDeviceType) -> SimpleNamespace:
+    return SimpleNamespace(ep_name=name, device=SimpleNamespace(type=kind))
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ([], False),
+        ([("Other", OrtHardwareDeviceType.CPU)], False),
+        ([("OpenVINO", OrtHardwareDeviceType.GPU)], False),
+        ([("Other", OrtHardwareDeviceType.CPU), ("OpenVINO", OrtHardwareDeviceType.CPU)], True),
+    ],
+)
+def test_it_is_usable_if_it_knows_the_processor(provider, devices, expected):
+    provider.devices = [device_of(*each) for each in devices]
     assert has_openvino() is expected
+    assert has_openvino() is expected
+
+
+def test_a_processor_that_it_does_not_know_is_the_same_error_each_time(provider):
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="does not know this processor; set MORA_RUNTIME"):
+            openvino_options(Options(), Precision.INT8, threads=1)
 
 
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP32])

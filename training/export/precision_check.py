@@ -94,7 +94,7 @@ class PrecisionChecker:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
         metric: Metric = "F1" if self.trained.config.problem is Problem.MULTI_LABEL else "accuracy"
         if precision is Precision.BF16 and not openvino.is_fast():
-            missing = "this processor has no AMX" if openvino.has_openvino() else "the extra openvino is not installed"
+            missing = "this processor has no AMX" if openvino.is_installed() else "the extra openvino is not installed"
             largest = max((float(logits.abs().max()) for _, _, logits in self.golden), default=0.0)
             error = dict.fromkeys(Pattern, _BF16_ERROR * largest)
             return PrecisionCheck(precision, metric, self.fp32, unmeasured=missing, max_logit_error=error)

@@ -140,10 +140,21 @@ def read_report(folder: Path) -> bytes:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a run. Raises RunError when it is missing or broken."""
+    values: dict[str, Any] = _read(path, dict, "object")
+    return values
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """The Trainer's log; empty if nothing was trained. Raises RunError when it is missing or broken."""
+    values: list[dict[str, float]] = _read(folder / HISTORY, list, "array")
+    return values
+
+
+def _read(path: Path, kind: type, name: str) -> Any:  # noqa: ANN401
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("it is not a JSON object")
+        if not isinstance(values, kind):
+            raise ValueError(f"it is not a JSON {name}")
         return values
     except (OSError, ValueError) as error:
         cure = f"if {path.parent} is a run of `mora-train fit`, train it again with --overwrite"

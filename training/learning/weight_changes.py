@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from training.data.missing import Lacks
 from training.learning.encoded_split import EncodedSplit
-from training.model.mora import MoRAAdapter
+from training.model.mora import MoRAAdapter, MoRAWeight
 from training.model.towers import Backbone
 
 _LAYER_WEIGHT = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)\.weight")
@@ -70,8 +70,8 @@ def gram_spectra(adapter: MoRAAdapter, first_layers: Mapping[str, int]) -> list[
     rows = []
     for tower, layers in (("image", adapter.image), ("text", adapter.text)):
         for number, weights in enumerate(layers, first_layers[tower]):
-            weight = next(iter(weights.values()))  # the projections of a layer share their factors
-            if weight.without in ("shared", "gram"):
+            weight = next(weights.children())  # the projections of a layer share their factors
+            if not isinstance(weight, MoRAWeight) or weight.without in ("shared", "gram"):
                 continue
             values = torch.linalg.eigvalsh(weight.gram().cpu().double()).flip(0).clamp(min=0)
             rows.append(

@@ -11,7 +11,7 @@ from model_store.atomic_file import write_atomically
 from training.data.splits import TaskData
 from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import encode
-from training.learning.run_folder import ANALYSIS, HISTORY, METRICS, REPORT, read_json, write_json
+from training.learning.run_folder import ANALYSIS, METRICS, REPORT, read_history, read_json, write_json
 from training.learning.runs import TrainedTask
 from training.learning.weight_changes import changed_spectra, gram_spectra, modality_gap
 from training.model.backbones import load_backbone
@@ -48,7 +48,7 @@ def analyse(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[st
     }
     is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
     if is_own_data:
-        metrics, history = read_json(folder / METRICS), read_json(folder / HISTORY)
+        metrics, history = read_json(folder / METRICS), read_history(folder)
         report = report_data(trained, divided.data, after, divided.tables["test"], metrics, history, analysis)
         write_atomically(folder / REPORT, report_html(report).encode())
         write_json(folder / ANALYSIS, analysis)

@@ -14,7 +14,7 @@ from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.model.backbone_sizes import adapter_parameters, first_tail_layers, read_sizes
 from training.report.scores import count, legend, metric_title, shown
-from training.report.tower_changes import OF, tower_changes
+from training.report.tower_changes import tower_changes
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
     from training.learning.cross_scenario import Grid
@@ -90,12 +90,13 @@ def print_analysis(console: Console, analysis: Mapping[str, Any]) -> None:
     """Print the changes of each tower's weights and the modality gap, from analysis.json."""
     towers = tower_changes(analysis["weights"])
     if towers:
-        table = Table("tower", title="weights that training changed, W0 to W: means")
-        for heading in ("weights", "|W - W0| / |W0|, %", *(f"effective rank,\n{name}" for name in OF.values())):
+        table = Table("tower", title="means over the weights that training changed, W0 to W")
+        ranks = (f"effective\nrank, {matrix}" for matrix in ("W0", "W", "W - W0"))
+        for heading in ("weights", "change in\nnorm, %", *ranks):
             table.add_column(heading, justify="right")
         for tower, change in towers.items():
-            ranks = (f"{rank:.1f}" for rank in change.effective_rank.values())
-            table.add_row(tower, count(change.weights), f"{100 * change.relative_change:.2f}", *ranks)
+            cells = (f"{rank:.1f}" for rank in change.effective_rank.values())
+            table.add_row(tower, count(change.weights), f"{100 * change.relative_change:.2f}", *cells)
         console.print(table)
     else:
         console.print("no weight of the towers has changed: only the head is trained")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-OF = {"before": "pretrained", "after": "adapted", "change": "their difference"}
+_OF = {"before": "pretrained", "after": "adapted", "change": "their difference"}
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def tower_changes(weights: Sequence[Mapping[str, Any]]) -> dict[str, TowerChange
 
 
 def _change_of(rows: Sequence[Mapping[str, Any]]) -> TowerChange:
-    ranks = {name: fmean(row["effective_rank"][key] for row in rows) for key, name in OF.items()}
-    spectra = {name: _mean_spectrum(rows, key) for key, name in OF.items()}
+    ranks = {name: fmean(row["effective_rank"][key] for row in rows) for key, name in _OF.items()}
+    spectra = {name: _mean_spectrum(rows, key) for key, name in _OF.items()}
     return TowerChange(len(rows), fmean(row["relative_change"] for row in rows), ranks, spectra)
 
 

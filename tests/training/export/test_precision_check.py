@@ -281,11 +281,12 @@ def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
 
 
 @pytest.mark.parametrize(
-    ("has_openvino", "amx", "reason"),
+    ("installed", "amx", "reason"),
     [(False, False, "the extra openvino is not"), (False, True, "the extra openvino is not"), (True, False, "no AMX")],
 )
-def test_bf16_that_cannot_be_measured_is_published_with_a_stated_error(task, monkeypatch, has_openvino, amx, reason):
-    monkeypatch.setattr("model_store.openvino.has_openvino", lambda: has_openvino)
+def test_bf16_that_cannot_be_measured_is_published_with_a_stated_error(task, monkeypatch, installed, amx, reason):
+    monkeypatch.setattr("model_store.openvino.is_installed", lambda: installed)
+    monkeypatch.setattr("model_store.openvino.has_openvino", lambda: installed)
     monkeypatch.setattr("model_store.openvino.has_amx", lambda: amx)
     golden = [(Pattern.TEXT, task.data.validation.items[0], torch.tensor([-40.0, 2.0, 3.0]))]
     checker = PrecisionChecker(task.with_budget(0.0), task.files, ABSENT, task.data, golden)

@@ -56,8 +56,8 @@ def test_the_eigenvalues_of_the_other_towers_gram_matrix(
     tiny_backbone, kind: Literal["official", "identity"], without
 ) -> None:
     backbone = load_backbone(str(tiny_backbone))
-    layers = backbone.vision_model.encoder.layers[1:], backbone.text_model.encoder.layers[1:]
-    adapter = MoRAAdapter(*([*each] for each in layers), MoRAConfig(parametrization=kind, rank=3, without=without))
+    layers = [backbone.vision_model.encoder.layers[1]], [backbone.text_model.encoder.layers[1]]
+    adapter = MoRAAdapter(*layers, MoRAConfig(parametrization=kind, rank=3, without=without))
 
     rows = gram_spectra(adapter, {"image": 1, "text": 1})
 

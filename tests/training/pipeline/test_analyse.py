@@ -39,7 +39,7 @@ def test_the_report_gains_what_training_changed(make_config: Make, tmp_path: Pat
     gap = analysis["modality_gap"]
     assert gap["before"] != gap["after"]
     assert gap["before"]["items"] == gap["after"]["items"] > 2
-    assert "effective rank" in result.output
+    assert "W - W0" in result.output
     changed = (run / "report.html").read_text()
     assert 'id="changes"' in changed
     assert 'id="changes"' not in page
