@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     max_pinned_versions: PositiveInt = 2
     """Maximum number of versions that are not live and stay loaded because requests pinned them."""
     runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
-    """What runs the graphs; auto: if OpenVINO is installed, the faster one on this machine for each tower."""
+    """What runs the graphs; auto: ONNX Runtime, or OpenVINO where it is installed and faster on this machine."""
     precision: Literal["auto", "fp32", "bf16", "int8", "fp16"] = "auto"
     """Precision of the graphs; auto: the fastest one that the version has for this machine."""
     timings_file: Path | None = None
