@@ -195,14 +195,18 @@ def cost_rows(divided: Sequence[Path], whole: Sequence[Path]) -> list[str]:
     rows = []
     tasks = {folder: _described(folder) for folder in (*divided, *whole)}
     for task, problem in dict.fromkeys(tasks[folder] for folder in divided):
-        name = "macro_f1" if problem is Problem.MULTI_LABEL else "accuracy"
+        score = "macro_f1_calibrated" if problem is Problem.MULTI_LABEL else "accuracy"
+        found = [
+            [read_json(folder / METRICS)["test"] for folder in folders if tasks[folder][0] == task]
+            for folders in (divided, whole)
+        ]
         for pattern in Pattern:
-            scores = [
-                [read_json(folder / METRICS)["test"][pattern][name] for folder in folders if tasks[folder][0] == task]
-                for folders in (divided, whole)
-            ]
-            lost = 100 * (np.mean(scores[0]) - np.mean(scores[1]))
-            rows.append(_row(task, _NAMES[pattern], *map(_mean_and_spread, scores), f"{lost:+.1f}"))
+            cells = []
+            for name in (score, "ece_calibrated"):
+                values = [[test[pattern][name] for test in tests] for tests in found]
+                difference = 100 * (np.mean(values[0]) - np.mean(values[1]))
+                cells += [*map(_mean_and_spread, values), f"{difference:+.1f}"]
+            rows.append(_row(task, _NAMES[pattern], *cells))
     return rows
 
 
@@ -231,7 +235,8 @@ def page_part(subjects: Sequence[Subject], cost: Sequence[str] = ()) -> str:
         _table(["task", *_NAMES.values()], [drift_row(subject) for subject in single]),
     ]
     if cost:
-        names = ["task", "items have", "half of validation", "all of validation", "difference in points"]
+        names = ["task", "items have", "score, half", "score, all", "difference"]
+        names += ["calibration error, half", "calibration error, all", "difference"]
         tables.append(_table(names, cost))
     rules = ", ".join(f"{subject.name} ({subject.items:,} items): {_rule(subject.rule)}" for subject in subjects)
     longest = max(milliseconds_of(subject) for subject in subjects)

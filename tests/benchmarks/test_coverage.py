@@ -111,7 +111,7 @@ def test_the_cost_is_the_mean_over_seeds_of_what_the_test_scores_lose(tmp_path):
     def run(name: str, config: dict, accuracies: list[float]) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        scores = {pattern: {"accuracy": each} for pattern, each in zip(Pattern, accuracies, strict=True)}
+        scores = {pattern: {"accuracy": each, "ece_calibrated": each / 10} for pattern, each in zip(Pattern, accuracies, strict=True)}
         (folder / "metrics.json").write_text(json.dumps({"test": scores}))
         (folder / "task.json").write_text(
             json.dumps({"task_config": {"task": "fruit", "problem": "single_label"} | config})
@@ -125,7 +125,7 @@ def test_the_cost_is_the_mean_over_seeds_of_what_the_test_scores_lose(tmp_path):
 
     assert [row[:2] for row in rows] == [["fruit", "image and text"], ["fruit", "image only"], ["fruit", "text only"]]
     assert [row[2:] for row in rows] == [
-        ["81.0% ± 1.0", "83.0% ± 0.0", "-2.0"],
-        ["50.0% ± 0.0", "50.0% ± 0.0", "+0.0"],
-        ["70.0% ± 0.0", "70.0% ± 1.0", "+0.0"],
+        ["81.0% ± 1.0", "83.0% ± 0.0", "-2.0", "8.1% ± 0.1", "8.3% ± 0.0", "-0.2"],
+        ["50.0% ± 0.0", "50.0% ± 0.0", "+0.0", "5.0% ± 0.0", "5.0% ± 0.0", "+0.0"],
+        ["70.0% ± 0.0", "70.0% ± 1.0", "+0.0", "7.0% ± 0.0", "7.0% ± 0.1", "+0.0"],
     ]

@@ -114,3 +114,18 @@ def test_with_few_items_the_simplest_rule_is_used(count: int) -> None:
     learning = split(count, 1)
     scores = {pattern: each.logits.softmax(-1).double().numpy() for pattern, each in learning.items()}
     assert smallest_rule(scores, learning).rule == "threshold"
+
+
+def test_by_chance_no_other_rule_is_used() -> None:
+    for seed in range(20):
+        learning = split(60, seed)
+        scores = {pattern: each.logits.softmax(-1).double().numpy() for pattern, each in learning.items()}
+        assert smallest_rule(scores, learning).rule == "threshold"
+
+
+def test_a_rule_with_smaller_sets_is_used_if_ranks_say_more_than_scores() -> None:
+    sure, unsure = [0.97, 0.015, 0.007, 0.005, 0.003], [0.3, 0.25, 0.2, 0.15, 0.1]  # the second best label is true
+    rows = np.array([sure, unsure] * 100)
+    learning = {Pattern.TEXT: Answers(torch.from_numpy(rows).log(), torch.ones(200).long(), torch.arange(200) // 2)}
+
+    assert smallest_rule({Pattern.TEXT: rows}, learning).rule == "regularised"
