@@ -111,7 +111,10 @@ def test_the_cost_is_the_mean_over_seeds_of_what_the_test_scores_lose(tmp_path):
     def run(name: str, config: dict, accuracies: list[float]) -> Path:
         folder = tmp_path / name
         folder.mkdir()
-        scores = {pattern: {"accuracy": each, "ece_calibrated": each / 10} for pattern, each in zip(Pattern, accuracies, strict=True)}
+        scores = {
+            pattern: {"accuracy": each, "ece_calibrated": each / 10}
+            for pattern, each in zip(Pattern, accuracies, strict=True)
+        }
         (folder / "metrics.json").write_text(json.dumps({"test": scores}))
         (folder / "task.json").write_text(
             json.dumps({"task_config": {"task": "fruit", "problem": "single_label"} | config})

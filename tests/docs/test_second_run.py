@@ -41,7 +41,9 @@ AGAIN = {
     "mora-serve classify items.csv --store store --task fruit --output labelled.jsonl --force": 0,
 }
 NEW_STEPS = {"mora-store rollback", "mora-train publish", "mora-serve hash-key"}  # as docs/reference.md says
-ELSEWHERE = {f"mora-train {name}" for name in ("fit", "import", "data", "show", "compare", "evaluate", "export")}
+ELSEWHERE = {
+    f"mora-train {name}" for name in ("fit", "import", "data", "show", "compare", "evaluate", "analyse", "export")
+}
 ELSEWHERE |= {"mora-store follow"}  # runs until it is stopped: tests/model_store/test_transfer_commands.py
 ELSEWHERE |= {"mora-serve run", "mora-serve bulk"}  # reads only; needs Ray: tests/service/labelling/test_bulk.py
 

@@ -48,6 +48,12 @@ def test_the_report_gains_what_training_changed(make_config: Make, tmp_path: Pat
     assert read_json(run / "metrics.json") == before
     assert ("gram-spectra" in changed) == (method == "mora")
 
+    again = CliRunner().invoke(app, ["analyse", str(run)])
+
+    assert again.exit_code == 0, again.output
+    assert (run / "report.html").read_text() == changed
+    assert read_json(run / "analysis.json") == analysis
+
 
 def figures(page: str) -> list[str]:
     return re.findall(r"<title>(.*?)</title>", page)
