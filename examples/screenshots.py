@@ -57,6 +57,7 @@ def _take(browser: Browser, url: str, view: View, path: Path) -> None:
     page.locator(".example").first.wait_for()
     page.set_input_files("#picture", HELD_OUT / "apple.png")
     page.fill("#text", "a red apple")
+    page.select_option("#coverage", "0.9")
     for _ in range(2):  # the first request is slower than later ones
         page.click("#send")
         page.locator("#curl").wait_for()
