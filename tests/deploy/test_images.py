@@ -59,4 +59,13 @@ def test_both_dockerfiles_have_one_base_and_offline_builds_its_local_name():
     (base,) = {name for path in DOCKERFILES for name in images(path)}
     offline = yaml.safe_load((ROOT / "docker/compose.debian.yml").read_text())["services"]
 
-    assert {offline[name]["build"]["args"]["BASE"] for name in ("service", "train")} == {base.partition("@")[0]}
+    assert {offline[name]["build"]["args"]["BASE"] for name in ("store", "service", "train")} == {base.partition("@")[0]}
+
+
+def test_a_new_volume_is_filled_before_a_replica_mounts_it():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    mounting = {name for name, each in services.items() if "store:/store:ro" in each.get("volumes", [])} - {"store"}
+    assert mounting == {"service", "service-gpu"}
+    for name in mounting:
+        assert services[name]["depends_on"]["store"]["condition"] == "service_completed_successfully"
+    assert services["store"]["image"] == services["service"]["image"]
