@@ -59,7 +59,9 @@ def test_both_dockerfiles_have_one_base_and_offline_builds_its_local_name():
     (base,) = {name for path in DOCKERFILES for name in images(path)}
     offline = yaml.safe_load((ROOT / "docker/compose.debian.yml").read_text())["services"]
 
-    assert {offline[name]["build"]["args"]["BASE"] for name in ("store", "service", "train")} == {base.partition("@")[0]}
+    assert {offline[name]["build"]["args"]["BASE"] for name in ("store", "service", "train")} == {
+        base.partition("@")[0]
+    }
 
 
 def test_a_new_volume_is_filled_before_a_replica_mounts_it():
