@@ -25,7 +25,6 @@ from model_store import Calibration, Pattern, Problem
 from model_store.label_sets import LabelSets, quantiles, risk_quantiles
 from training.data.calibration_split import set_apart
 from training.data.missing import draw_tables
-from training.learning.batches import Collator, RawInputs
 from training.learning.calibration import Answers, joined
 from training.learning.encoded_split import encode
 from training.learning.formed_sets import served_scores
@@ -75,7 +74,7 @@ def subject_of(folder: Path) -> Subject:
     divided = set_apart(config, data, draw_tables(config, data))
     if trained.label_sets is None or divided.calibration is None:
         raise typer.BadParameter(f"{folder} has no label sets; its validation split is too small")
-    collator = Collator(RawInputs(trained.preprocessor), trained.labels, config.problem)
+    collator = trained.collator()
     parts = [encode(trained.model, split, collator) for split in (divided.calibration, data.test)]
     head, offsets = trained.model.cpu().head, (0, len(divided.calibration.items))
     pool = Pool({}, {}, {}, {})

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -385,23 +385,20 @@ def compare_command(
         from training.report.comparison_report import write_backbones, write_comparison
     command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
     command += ["--output", str(folder)]
-    seeds, is_searched = list(dict.fromkeys(seeds)), search == "learning_rate"
+    settings = names, list(dict.fromkeys(seeds)), search == "learning_rate"
+    runs = [Runs(task, data, folder, _note) for task in tasks]
+    write: Callable[[Path, Mapping[str, Any], Sequence[str]], None]
     if backbones:
-        compared = compare_backbones([Runs(task, data, folder, _note) for task in tasks], names, seeds, is_searched)
-        page = folder / "backbones.md"
-        command += ["--backbones", *backbones, *context.args]
+        compared, write, page = compare_backbones(runs, *settings), write_backbones, "backbones.md"
+        command += ["--backbones", *backbones]
     else:
-        comparison = compare(Runs(tasks[0], data, folder, _note), names, seeds, is_searched)
-        page = folder / "comparison.md"
-        command += [*(["--backbone", backbone] if backbone else []), *context.args]
+        compared, write, page = compare(runs[0], *settings), write_comparison, "comparison.md"
+        command += ["--backbone", backbone] if backbone else []
     if is_main_process():
-        if backbones:
-            write_backbones(folder, compared, command)
-        else:
-            write_comparison(folder, comparison, command)
+        write(folder, compared, [*command, *context.args])
         from rich.markdown import Markdown
 
-        console.print(Markdown(page.read_text(encoding="utf-8")))
+        console.print(Markdown((folder / page).read_text(encoding="utf-8")))
 
 
 @app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)

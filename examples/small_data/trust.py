@@ -102,7 +102,7 @@ def scores(folder: Path, name: str, run: Path) -> dict[str, Any]:
     """Test accuracies of the fitted model, the probe and logistic regression, and errors of confidence by pattern."""
     metrics = read_json(run / METRICS)
     trained, data = open_finished(run, ["--data.train", str(folder / f"{name}.parquet")], str(BACKBONE), print)
-    collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+    collator = trained.collator()
     test = encode(trained.model, data.test, collator)
     head, natural = trained.model.cpu().head, test.natural
     answers = test.by_pattern(head, natural)

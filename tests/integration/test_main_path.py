@@ -24,7 +24,6 @@ from service.api.item import Item
 from tests.support.snapshot import contents
 from tests.support.waiting import eventually
 from training.data.splits import load_data
-from training.learning.batches import Collator, RawInputs
 from training.learning.runs import load_trained
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -184,7 +183,7 @@ def test_the_service_answers_as_the_trained_model(
             data = load_data(trained.config.model_copy(update={"labels": trained.labels}))
             for item in data.test.items:
                 answer = classify(url, task, item.image, item.text)
-                collate = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+                collate = trained.collator()
                 with torch.no_grad():
                     logits = trained.model(**collate([item]))["logits"][0]
                 logits = logits / trained.calibration[Item(item.image, item.text).pattern].temperature

@@ -20,7 +20,6 @@ from training.export.onnx_model import OnnxModel
 from training.export.precision_effect import precision_effect, score_change
 from training.export.quantization import converted
 from training.export.static_int8 import Feed
-from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import EncodedSplit
 from training.learning.paired import PairedDifference
 from training.learning.runs import TrainedTask
@@ -154,7 +153,7 @@ class PrecisionChecker:
     def _expected(self) -> EncodedSplit:
         """The items as the fp32 graphs encode them."""
         trained = self.trained
-        collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
+        collator = trained.collator()
         targets = collator.targets(self._items.items)
         return self._fp32_model.encode(self._items, targets, Precision.FP32, _BATCH)
 

@@ -10,7 +10,6 @@ from training.config import MissingConfig, MissingType
 from training.data.missing import table_for
 from training.data.splits import TaskData
 from training.errors import RunError
-from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import encode
 from training.learning.evaluation import headline_metric, score
 from training.learning.runs import TrainedTask
@@ -47,7 +46,7 @@ def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
     metric, rows = "accuracy", []
     for _, trained, data in runs:
         problem, seed = trained.config.problem, trained.config.missing.test.seed
-        encoded = encode(trained.model, data.test, Collator(RawInputs(trained.preprocessor), trained.labels, problem))
+        encoded = encode(trained.model, data.test, trained.collator())
         metric = headline_metric(problem, trained.labels, data.test)
         seeded = [setting.model_copy(update={"seed": seed}) for setting in settings]
         tables = [table_for(data.test, first.config.task, setting) for setting in seeded]

@@ -16,6 +16,7 @@ from model_store.label_sets import LabelSets
 from training.config import TaskConfig
 from training.config_paths import absolute, from_here
 from training.errors import RunError
+from training.learning.batches import Collator, RawInputs
 from training.learning.run_folder import (
     ADAPTER,
     HEAD,
@@ -45,6 +46,10 @@ class TrainedTask:
     model: MissingModalityClassifier
     preprocessor: Preprocessor
     label_sets: LabelSets | None = None
+
+    def collator(self) -> Collator:
+        """Makes batches of items as the whole model takes them."""
+        return Collator(RawInputs(self.preprocessor), self.labels, self.config.problem)
 
 
 def build(

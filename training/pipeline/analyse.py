@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from model_store.atomic_file import write_atomically
 from training.data.splits import TaskData
-from training.learning.batches import Collator, RawInputs
 from training.learning.encoded_split import encode
 from training.learning.run_folder import ANALYSIS, METRICS, REPORT, read_history, read_json, write_json
 from training.learning.runs import TrainedTask
@@ -29,15 +26,11 @@ def analyse(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[dict[st
         `weights`, `gram` and `modality_gap` (`before` and `after`) of `training.learning.weight_changes`; and whether
         analysis.json and the report have them: only if the run was trained with this data.
     """
-    collator = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
-    divided = divided_again(folder, trained, data)
-    test = divided.data.test
-    pretrained = load_backbone(trained.config.backbone)
-    untrained = MissingModalityClassifier(
-        pretrained, trained.config.model_copy(update={"method": "head"}), len(trained.labels)
-    )
-    before = encode(untrained.to("cuda" if torch.cuda.is_available() else "cpu"), test, collator)
-    after, adapter = encode(trained.model, test, collator), trained.model.cpu().adapter
+    divided, device = divided_again(folder, trained, data), next(trained.model.parameters()).device
+    pretrained, plain = load_backbone(trained.config.backbone), trained.config.model_copy(update={"method": "head"})
+    untrained = MissingModalityClassifier(pretrained, plain, len(trained.labels)).to(device)
+    before, after = (encode(model, divided.data.test, trained.collator()) for model in (untrained, trained.model))
+    adapter = trained.model.cpu().adapter
     first_layers = {"image": trained.model.image_split, "text": trained.model.text_split}
     gram = gram_spectra(adapter, first_layers) if isinstance(adapter, MoRAAdapter) else []
     adapter.merge()

@@ -199,9 +199,8 @@ def _notes(choice: Choice | None, metrics: dict[str, Any], headline: str) -> Ite
 
 def _damaged_scores(trained: TrainedTask, data: TaskData) -> dict[str, Any]:
     problem = trained.config.problem
-    collator = Collator(RawInputs(trained.preprocessor), trained.labels, problem)
     metric = headline_metric(problem, data.labels, data.validation)
-    return damaged_scores(trained.model, data.test, collator, problem, metric)
+    return damaged_scores(trained.model, data.test, trained.collator(), problem, metric)
 
 
 def _coverage_notes(trained: TrainedTask, data: TaskData, metrics: dict[str, Any]) -> Iterator[str]:

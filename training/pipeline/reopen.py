@@ -13,7 +13,6 @@ from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
 from training.learning.baselines import baselines
-from training.learning.batches import Collator, RawInputs
 from training.learning.conformal import coverage_scores
 from training.learning.cross_scenario import Grid
 from training.learning.encoded_split import encode_splits
@@ -79,7 +78,7 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
     is_own_data, divided = data.has_fingerprint(trained.dataset_fingerprint), divided_again(folder, trained, data)
     data, tables, problem = divided.data, divided.tables, trained.config.problem
-    encoded = encode_splits(trained.model, data, _collator(trained))
+    encoded = encode_splits(trained.model, data, trained.collator())
     head = trained.model.cpu().head
     scores = evaluate_splits(head, encoded, tables, problem, trained.calibration)
     metrics = read_json(folder / METRICS) | scores | {"baselines": baselines(data, problem)}
@@ -96,7 +95,7 @@ def plan_reviews(folder: Path, trained: TrainedTask, data: TaskData, costs: Cost
         cure = "train it again with coverage.share above 0 and a validation split of at least 100 items"
         raise RunError(f"{folder} has no label sets, so no coverage can be chosen; {cure}")
     divided = divided_again(folder, trained, data)
-    encoded = encode_splits(trained.model, divided.data, _collator(trained))
+    encoded = encode_splits(trained.model, divided.data, trained.collator())
     return review_plan(trained, encoded, divided.tables, costs)
 
 
@@ -105,10 +104,6 @@ def divided_again(folder: Path, trained: TrainedTask, data: TaskData) -> Divided
     is_own_data = data.has_fingerprint(trained.dataset_fingerprint)
     config = _with_saved_tables(trained.config, folder) if is_own_data else trained.config
     return set_apart(config, data, draw_tables(config, data))
-
-
-def _collator(trained: TrainedTask) -> Collator:
-    return Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)
 
 
 def _with_saved_tables(config: TaskConfig, folder: Path) -> TaskConfig:

@@ -22,6 +22,8 @@ _YARDSTICKS = (
     "the text, `hog` the picture. C is the inverse strength of its regularisation."
 )
 
+_PAIRED = "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval."
+
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Write comparison.json, comparison.md and comparison.svg. `arguments` are those of the `mora-train` command."""
@@ -46,21 +48,11 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     ours = methods.get(OURS)
     if ours is not None:
         columns.append(f"{OURS} leads by")
-        notes += [
-            "",
-            "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval.",
-        ]
+        notes += ["", _PAIRED]
     caption = f"{metric} in percent on the test split, mean ± standard deviation over seeds {seeds}."
     lines = [*heading, "", caption, "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
     for name, result in methods.items():
-        cells = [
-            f"{name}{_MARK}" if name in YARDSTICKS else name,
-            _searched(result),
-            _number(result["trainable_parameters"]),
-            f"{np.mean(result['seconds']):.0f}",
-            _spread(result["validation"]),
-            *(_spread(result["test"][view][metric]) for view in VIEWS),
-        ]
+        cells = [_marked(name), _searched(result), *_scores(result, metric)]
         if ours is not None:
             lead, half = paired(ours["test"]["overall"][metric], result["test"]["overall"][metric])
             cells.append("" if name == OURS else _interval(lead * _PERCENT, half * _PERCENT))
@@ -68,7 +60,7 @@ def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     return "\n".join([*lines, *notes]) + "\n"
 
 
-def write_backbones(folder: Path, compared: Mapping[str, Mapping[str, Any]], arguments: Sequence[str]) -> None:
+def write_backbones(folder: Path, compared: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Write backbones.json, .md and .svg. `compared`: the content of a comparison.json by backbone."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "backbones.json", compared)
@@ -93,19 +85,10 @@ def backbones_markdown(compared: Mapping[str, Mapping[str, Any]], heading: Seque
     for backbone, comparison in compared.items():
         for method, result in comparison["methods"].items():
             lead = paired(result["test"]["overall"][metric], baseline["methods"][method]["test"]["overall"][metric])
-            cells = [
-                backbone,
-                f"{method}{_MARK}" if method in YARDSTICKS else method,
-                _number(result["trainable_parameters"]),
-                f"{np.mean(result['seconds']):.0f}",
-                _spread(result["validation"]),
-                *(_spread(result["test"][view][metric]) for view in VIEWS),
-                "" if backbone == first else _interval(*(each * _PERCENT for each in lead)),
-            ]
-            lines.append(_row(cells))
-    note = "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval."
+            last = "" if backbone == first else _interval(*(each * _PERCENT for each in lead))
+            lines.append(_row([backbone, _marked(method), *_scores(result, metric), last]))
     yardsticks = ["", _YARDSTICKS] if any(name in YARDSTICKS for name in baseline["methods"]) else []
-    return "\n".join([*lines, *yardsticks, "", note]) + "\n"
+    return "\n".join([*lines, *yardsticks, "", _PAIRED]) + "\n"
 
 
 def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, float]:
@@ -118,6 +101,20 @@ def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tup
         return float(differences.mean()), float("nan")
     error = differences.std(ddof=1) / len(differences) ** 0.5
     return float(differences.mean()), float(_T95[min(len(differences) - 1, len(_T95)) - 1] * error)
+
+
+def _marked(name: str) -> str:
+    return f"{name}{_MARK}" if name in YARDSTICKS else name
+
+
+def _scores(result: Mapping[str, Any], metric: str) -> list[str]:
+    """The cells `trained`, `seconds`, `validation` and a score for each view of the test split."""
+    return [
+        _number(result["trainable_parameters"]),
+        f"{np.mean(result['seconds']):.0f}",
+        _spread(result["validation"]),
+        *(_spread(result["test"][view][metric]) for view in VIEWS),
+    ]
 
 
 def _interval(middle: float, half: float) -> str:

@@ -33,7 +33,7 @@ from training.report.plots import (
     spectra,
 )
 from training.report.scores import count, legend, metric_title, shown
-from training.report.tower_changes import tower_changes
+from training.report.tower_changes import TowerChange, tower_changes
 
 _MOST_CONFUSED = 10  # pairs of labels
 _PICTURE_EDGE = 192  # pixels
@@ -83,15 +83,16 @@ def report_html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    changes = {} if report.analysis is None else tower_changes(report.analysis["weights"])
     environment.filters |= {"value": _value, "picture": _picture}
     environment.globals |= {"shown": shown, "count": count, "metric_title": metric_title, "legend": legend}
     return environment.get_template("report.html.jinja").render(
         report=report,
         patterns=list(Pattern),
-        figures=_figures(report),
+        figures=_figures(report, changes),
         most_confused=_most_confused(report),
         class_coverage=_class_coverage(report),
-        tower_changes={} if report.analysis is None else tower_changes(report.analysis["weights"]),
+        tower_changes=changes,
         watched=round(100 * WATCHED_COVERAGE),
         configuration=yaml.safe_dump(report.config, sort_keys=False, allow_unicode=True),
         longest_text=_LONGEST_TEXT,
@@ -108,7 +109,7 @@ def published_report(page: bytes, with_examples: bool) -> bytes | None:
     return page if with_examples else _EXAMPLES.sub(b"", page)
 
 
-def _figures(report: Report) -> dict[str, Markup]:
+def _figures(report: Report, changes: Mapping[str, TowerChange]) -> dict[str, Markup]:
     """The figures that have data, by name."""
     figures = {}
     if report.history:
@@ -121,8 +122,10 @@ def _figures(report: Report) -> dict[str, Markup]:
             figures[pattern.value] = reliability_diagram(before, after)
     if any(report.set_scores.values()):
         figures |= _set_figures(report.set_scores)
-    if report.analysis is not None:
-        figures |= _analysis_figures(report.analysis)
+    if changes:
+        figures["weight-spectra"] = spectra({tower: each.spectra for tower, each in changes.items()}, "singular value")
+    if report.analysis is not None and report.analysis["gram"]:
+        figures["gram-spectra"] = _gram_figure(report.analysis["gram"])
     if report.confusion is not None:
         figures["confusion"] = confusion_matrix(report.confusion, report.labels)
     return {name: _inline(name, svg) for name, svg in figures.items()}
@@ -160,19 +163,12 @@ def _set_figures(set_scores: Mapping[Pattern, Sequence[tuple[float, SetScores]]]
     }
 
 
-def _analysis_figures(analysis: Mapping[str, Any]) -> dict[str, str]:
-    """The mean spectra of each tower's changed weights, and the eigenvalues of the Gram matrices."""
-    figures = {}
-    towers = tower_changes(analysis["weights"])
-    if towers:
-        lines = {tower: change.spectra for tower, change in towers.items()}
-        figures["weight-spectra"] = spectra(lines, "singular value")
-    grams: dict[str, dict[str, Sequence[float]]] = {}
-    for row in analysis["gram"]:
-        grams.setdefault(row["tower"], {})[f"layer {row['layer']}"] = row["eigenvalues"]
-    if grams:
-        figures["gram-spectra"] = spectra(grams, "eigenvalue")
-    return figures
+def _gram_figure(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The eigenvalues of the Gram matrices, a line for each layer."""
+    towers: dict[str, dict[str, Sequence[float]]] = {}
+    for row in rows:
+        towers.setdefault(row["tower"], {})[f"layer {row['layer']}"] = row["eigenvalues"]
+    return spectra(towers, "eigenvalue")
 
 
 def _inline(name: str, svg: str) -> Markup:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import itertools
 import json
-import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import repeating
 
 ROOT = Path(__file__).parents[3]
 WALL = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today", "time.ctime"}
@@ -77,24 +77,16 @@ def classify(base: str) -> dict:
         return json.load(response)
 
 
-@contextmanager
-def jumping(clock: Path) -> Iterator[None]:
+def jumping(clock: Path) -> AbstractContextManager[None]:
     """Set the clock to something else, hours or years away, every other millisecond."""
-    stop, offsets = threading.Event(), itertools.cycle(("+1h", "-1h", "+0", "+10y"))
+    offsets = itertools.cycle(("+1h", "-1h", "+0", "+10y"))
 
     def jump() -> None:
-        while not stop.wait(0.002):
-            written = clock.with_suffix(".new")
-            written.write_text(next(offsets))
-            written.replace(clock)  # whole: the clock is read at any time
+        written = clock.with_suffix(".new")
+        written.write_text(next(offsets))
+        written.replace(clock)  # whole: the clock is read at any time
 
-    thread = threading.Thread(target=jump)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    return repeating(jump, 0.002)
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="libfaketime (Debian: libfaketime) is missing")

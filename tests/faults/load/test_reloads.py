@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from benchmarks.load import Load, closed_loop, open_loop, percentile
-from model_store import Store, activate
+from model_store import activate
 from tests.support.counting import counting_draft
 from tests.support.tiny import TinyTask
+from tests.support.waiting import repeating
 
 TEXT = "a red apple"
 BODY = json.dumps({"text": TEXT}).encode()
@@ -50,27 +48,6 @@ class Asker(threading.Thread):
         self.join(60)
 
 
-@contextmanager
-def reloading(store: Store, changed: list[int], pause: float) -> Iterator[None]:
-    """Another version becomes live after each pause, in turns; `changed` lists them."""
-    stopping = threading.Event()
-
-    def reload() -> None:
-        while not stopping.is_set():
-            version = 1 + len(changed) % 2
-            activate(store, "fruit", version)
-            changed.append(version)
-            time.sleep(pause)
-
-    thread = threading.Thread(target=reload)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        thread.join()
-
-
 def test_reloads_under_load_lose_and_mix_no_answers(shelf, server, counts, reliability):
     for seed in (1, 2):
         shelf.publish_draft(counting_draft(shelf, exponent=7, seed=seed))  # the encoder is what limits it
@@ -80,10 +57,16 @@ def test_reloads_under_load_lose_and_mix_no_answers(shelf, server, counts, relia
     windows = [closed_loop(url, [BODY], concurrency=8, seconds=counts(1, 3)).per_second for _ in range(counts(1, 5))]
     rate = 0.7 * min(windows) - 1 / _PAUSE_SECONDS  # the requests that are checked are a part of the load
     asker, changed, steady, measured = Asker(url), list[int](), list[Load](), list[Load]()
+
+    def reload() -> None:
+        version = 1 + len(changed) % 2
+        activate(shelf.store, "fruit", version)
+        changed.append(version)
+
     asker.start()
     for turn in range(turns):  # in turns, because a machine's speed changes within a minute
         steady.append(open_loop(url, [BODY], rate, counts(1, 6), seed=turn))
-        with reloading(shelf.store, changed, pause):
+        with repeating(reload, pause):
             measured.append(open_loop(url, [BODY], rate, reloads * pause, seed=100 + turn))
     asker.stop()
 

@@ -28,7 +28,6 @@ from training.errors import DivergedError, ExportError
 from training.export.bundle import Bundle, export_task
 from training.export.onnx_graphs import GraphFiles, export_graphs, export_single_file, export_tails
 from training.export.quantization import converted
-from training.learning.batches import Collator, RawInputs
 from training.learning.runs import TrainedTask, build
 from training.model.classifier import MissingModalityClassifier
 
@@ -98,7 +97,7 @@ def session(graph: bytes) -> ort.InferenceSession:
 
 
 def logits_of(trained: TrainedTask, items: list[Example]) -> torch.Tensor:
-    batch = Collator(RawInputs(trained.preprocessor), trained.labels, trained.config.problem)(items)
+    batch = trained.collator()(items)
     return trained.model(**batch)["logits"]
 
 
