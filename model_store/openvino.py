@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import threading
 
 import onnxruntime
 
@@ -17,6 +18,7 @@ from model_store.processor import has_amx
 
 PACKAGE = "onnxruntime-ep-openvino"
 _MODULES = ("onnxruntime_ep_openvino", "onnx")  # of the extra `openvino`
+_REGISTERING = threading.Lock()
 
 
 def is_installed() -> bool:
@@ -70,9 +72,14 @@ def openvino_options(options: onnxruntime.SessionOptions, precision: Precision, 
     options.add_provider_for_devices([device], {"load_config": json.dumps({"CPU": cpu})})
 
 
-@functools.cache
 def _device() -> onnxruntime.OrtEpDevice | None:
     """The processor, as the provider's device; None if the provider does not know it."""
+    with _REGISTERING:  # two versions may be loaded at once, and ONNX Runtime refuses a name that it has
+        return _register()
+
+
+@functools.cache
+def _register() -> onnxruntime.OrtEpDevice | None:
     import onnxruntime_ep_openvino as plugin
 
     onnxruntime.register_execution_provider_library("openvino", plugin.get_library_path())

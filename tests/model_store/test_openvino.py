@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -90,9 +93,8 @@ def provider(monkeypatch):
     monkeypatch.setattr(openvino, "is_installed", lambda: True)
     monkeypatch.setattr(openvino.onnxruntime, "register_execution_provider_library", register)
     monkeypatch.setattr(openvino.onnxruntime, "get_ep_devices", lambda: found.devices)
-    openvino._device.cache_clear()
-    yield found
-    openvino._device.cache_clear()
+    monkeypatch.setattr(openvino, "_register", functools.cache(openvino._register.__wrapped__))
+    return found
 
 
 def device_of(name: str, kind: OrtHardwareDeviceType) -> SimpleNamespace:
@@ -112,6 +114,16 @@ def test_it_is_usable_if_it_knows_the_processor(provider, devices, expected):
     provider.devices = [device_of(*each) for each in devices]
     assert has_openvino() is expected
     assert has_openvino() is expected
+
+
+def test_threads_that_ask_at_once_register_it_once(provider, monkeypatch):
+    register = openvino.onnxruntime.register_execution_provider_library
+    monkeypatch.setattr(
+        openvino.onnxruntime, "register_execution_provider_library", lambda *args: time.sleep(0.1) or register(*args)
+    )
+    provider.devices = [device_of("OpenVINO", OrtHardwareDeviceType.CPU)]
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(lambda _: has_openvino(), range(4))) == [True] * 4
 
 
 def test_a_processor_that_it_does_not_know_is_the_same_error_each_time(provider):
