@@ -29,6 +29,7 @@ from benchmarks.load import percentile
 from benchmarks.mix import Item, read_mix
 from model_store import Pattern, Store
 from model_store.openvino import openvino_session
+from model_store.session_options import session_options
 from service.api.item import Item as ServedItem
 from service.models.execution import Execution, Runtime
 from service.models.graphs import providers
@@ -46,7 +47,7 @@ class Bare:
         graphs = store.manifest(task, version).graphs[execution.precision]
 
         def opened(name: str) -> onnxruntime.InferenceSession:
-            graph, options = store.read(getattr(graphs, name)), onnxruntime.SessionOptions()
+            graph, options = store.read(getattr(graphs, name)), session_options()
             options.intra_op_num_threads = threads
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             if execution.runtime is Runtime.OPENVINO:

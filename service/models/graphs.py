@@ -16,6 +16,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from model_store.openvino import openvino_session
+from model_store.session_options import session_options
 from service.models.execution import Execution, Runtime
 from service.models.refusal import RefusedError, ShortageError, refusing
 
@@ -87,7 +88,7 @@ class Graph:
         execution: Execution = _DEFAULT,
         longest: int | None = None,
     ) -> None:
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         options.intra_op_num_threads = intra_op_threads
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         _share_arena()

@@ -15,6 +15,7 @@ from safetensors.numpy import load
 from torch import Tensor
 
 from model_store import Pattern, Precision, openvino
+from model_store.session_options import session_options
 from training.data.examples import Example
 from training.data.golden import pattern_items
 from training.data.missing import natural_table
@@ -117,8 +118,8 @@ class OnnxModel:
 def _open(graph: bytes, precision: Precision) -> ort.InferenceSession:
     by_openvino = precision is Precision.BF16 or (precision is Precision.INT8 and openvino.is_fast())
     if not by_openvino:
-        return ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    return openvino.openvino_session(graph, ort.SessionOptions(), precision, threads=torch.get_num_threads())
+        return ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
+    return openvino.openvino_session(graph, session_options(), precision, threads=torch.get_num_threads())
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from model_store import Precision
+from model_store.session_options import session_options
 from training.config import TaskConfig
 from training.export.onnx_graphs import GraphFiles, export_graphs
 from training.export.quantization import converted
@@ -54,7 +55,7 @@ def lower(fp32, items) -> dict[Precision, GraphFiles]:
 
 def features(files: GraphFiles) -> tuple[np.ndarray, np.ndarray]:
     """Of three pictures of noise and of three texts."""
-    sessions = {name: ort.InferenceSession(data) for name, data in files.items()}
+    sessions = {name: ort.InferenceSession(data, session_options()) for name, data in files.items()}
     rng = np.random.default_rng(0)
     pixels, ids = rng.normal(size=(3, 3, 32, 32)).astype(np.float32), rng.integers(2, 100, (3, 9))
     hidden = sessions["image_trunk"].run(None, {"pixel_values": pixels})[0]

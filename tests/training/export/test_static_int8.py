@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
+from model_store.session_options import session_options
 from training.export.graph_writer import GraphWriter, Port
 from training.export.static_int8 import MAX_PRODUCT_ERROR, Feed, int8_graph, product_errors
 
@@ -38,7 +39,7 @@ def items(count: int = 8, outlier: float = 1.0) -> list[Feed]:
 
 
 def run(data: bytes, feed: Feed) -> np.ndarray:
-    return ort.InferenceSession(data).run(None, feed)[0]
+    return ort.InferenceSession(data, session_options()).run(None, feed)[0]
 
 
 def kinds(data: bytes) -> Counter[str]:
