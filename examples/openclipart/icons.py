@@ -3,9 +3,10 @@
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -60,15 +61,16 @@ def emoji_sources(node_modules: Path) -> Iterator[Source]:
         for icon, drawing in icons["icons"].items():
             if SKIN_OR_HAIR.search(icon):
                 continue
-            width, height = (drawing.get(side) or icons.get(side, 16) for side in ("width", "height"))
-            box = f"{drawing.get('left', 0)} {drawing.get('top', 0)} {width} {height}"
-            svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}">'
-            yield Source(
-                name,
-                icon.replace("-", " "),
-                context.get(icon, "icon"),
-                svg=f'{svg}<g color="black">{drawing["body"]}</g></svg>',
-            )
+            svg = svg_of(drawing, icons)
+            yield Source(name, icon.replace("-", " "), context.get(icon, "icon"), svg=svg)
+
+
+def svg_of(drawing: Mapping[str, Any], icons: Mapping[str, Any]) -> str:
+    """The SVG of one icon of a set; `icons` is the content of its icons.json, which has the size of most icons."""
+    width, height = (drawing.get(side) or icons.get(side, 16) for side in ("width", "height"))
+    box = f"{drawing.get('left', 0)} {drawing.get('top', 0)} {width} {height}"
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}">'
+    return f'{svg}<g color="black">{drawing["body"]}</g></svg>'
 
 
 def icon_sources(icons: Path) -> Iterator[Source]:
@@ -93,21 +95,20 @@ def stamp_sources(stamps: Path) -> Iterator[Source]:
             yield Source("tuxpaint", caption, " ".join(path.relative_to(stamps).parts[:-1]), path=path)
 
 
-def render(source: Source) -> bytes | None:
-    """The picture on white as PNG, at most LARGEST_SIDE pixels; None if it cannot be rendered or is blank."""
+def render(source: Source, side: int = LARGEST_SIDE) -> bytes | None:
+    """The picture on white as PNG, at most `side` pixels; None if it cannot be rendered or is blank."""
     import resvg_py
 
     try:
         if source.svg:
-            image = rasterised(resvg_py.svg_to_bytes(svg_string=source.svg, width=LARGEST_SIDE, skip_system_fonts=True))
+            image = rasterised(resvg_py.svg_to_bytes(svg_string=source.svg, width=side, skip_system_fonts=True))
         elif source.path and source.path.suffix == ".svg":
-            drawn = resvg_py.svg_to_bytes(svg_path=str(source.path), width=LARGEST_SIDE, skip_system_fonts=True)
-            image = rasterised(drawn)
+            image = rasterised(resvg_py.svg_to_bytes(svg_path=str(source.path), width=side, skip_system_fonts=True))
         else:
             image = on_white(Image.open(source.path or ""))
     except (ValueError, OSError):
         return None
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     return None if np.asarray(image).std() < 4 else as_png(image)
 
 

@@ -1,4 +1,7 @@
-"""The Debian packages that the small data sets are made from: fetched with apt-get, checked, unpacked."""
+"""The Debian packages that the small data sets are made from: fetched with apt-get, checked, unpacked.
+
+Other data sets fetch packages of another kind with the same functions.
+"""
 
 import hashlib
 import subprocess
@@ -25,6 +28,16 @@ class Package:
     def file_name(self) -> str:
         """The name that apt-get gives the file."""
         return f"{self.name}_{self.version.replace(':', '%3a')}_all.deb"
+
+    @property
+    def download(self) -> list[str]:
+        """The command that fetches the file into the working directory."""
+        return ["apt-get", "download", f"{self.name}={self.version}"]
+
+    @property
+    def cure(self) -> str:
+        """Advice after a failed download."""
+        return "check the network, run `apt-get update` on Debian 12"
 
 
 OPENCLIPART_PNG = Package(
@@ -57,12 +70,12 @@ def unpacked(packages: Sequence[Package], downloads: Path) -> Iterator[Path]:
 
 
 def fetch(package: Package, downloads: Path) -> Path:
-    """The file of a package in `downloads`; apt-get fetches it if it is not there. Raises PackageError."""
+    """The file of a package in `downloads`; it is downloaded if it is not there. Raises PackageError."""
     path = downloads / package.file_name
     if not path.exists():
-        cure = f"check the network, run `apt-get update` on Debian 12, or put {package.file_name} into {downloads}"
+        cure = f"{package.cure}, or put {package.file_name} into {downloads}"
         with TemporaryDirectory(dir=downloads) as folder:  # an interrupted download leaves nothing behind
-            run(["apt-get", "download", f"{package.name}={package.version}"], cure, cwd=folder)
+            run(package.download, cure, cwd=folder)
             check(Path(folder) / package.file_name, package).rename(path)
     return check(path, package)
 
