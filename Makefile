@@ -91,7 +91,7 @@ docs: $(EVERYTHING) ## Build the documentation as a site into build/docs; a dead
 docs-serve: $(EVERYTHING) ## Show the documentation on port 8001 and build it again as its files change
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:8001
 
-bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; under 20 minutes on 2 cores
+bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare runtime; about 35 minutes on 2 cores
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
 # A machine without a package index has no .venv; python3 then needs the packages of the extras gpu, train and bench.

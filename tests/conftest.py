@@ -32,7 +32,15 @@ _COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/tra
 
 
 # Parts of `make test`, the longest first, so that its processes end at about the same time.
-_LONGEST = ("waiting", "training/export", "training/pipeline", "integration/test_main_path.py", "docs/test_tutorial.py")
+_LONGEST = (
+    "waiting",
+    "training/pipeline",
+    "training/learning",
+    "integration/test_main_path.py",
+    "docs/test_coming_from.py",
+    "docs/test_tutorial.py",
+    "training/export",
+)
 
 
 def _part(nodeid: str) -> str:

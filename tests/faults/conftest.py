@@ -38,8 +38,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--full-faults"):
         return
-    left_out = [item for item in items if item.name.startswith(_FULL_ONLY)]
-    items[:] = [item for item in items if not item.name.startswith(_FULL_ONLY)]
+    left_out = [item for item in items if item.name.startswith(_FULL_ONLY) or item.get_closest_marker("full_only")]
+    items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 

@@ -19,6 +19,7 @@ from tests.support.faults.asking import Sent, ask, golden
 from tests.support.faults.mutation import dice
 from tests.support.faults.pictures import LARGEST, bombs, damaged, encoded, large, seeds
 from tests.support.faults.raw_fuzz import FOUND
+from tests.support.faults.sampling import each
 from tests.support.tiny import Shelf
 
 THREADS = 8
@@ -31,6 +32,7 @@ TOO_LARGE = {
     "AVIF": 7_000,
     "partial GIF": 7_000,
 }  # under MORA_MAX_IMAGE_PIXELS all the same
+QUICK = ["progressive JPEG", "AVIF", "partial GIF"]  # kinds that `make test` tries
 ALLOWED = {PictureProblem.FORMAT, PictureProblem.PIXELS, PictureProblem.UNDECODABLE}
 PREPROCESSING = ImagePreprocessing(
     shortest_edge=32, crop=(32, 32), resample="bicubic", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
@@ -151,7 +153,7 @@ def test_bombs_are_refused_before_they_unpack(shelf, server, reliability):
     )
 
 
-@pytest.mark.parametrize("kind", LARGEST)
+@pytest.mark.parametrize("kind", each(LARGEST, QUICK))
 def test_the_largest_pictures_that_are_allowed_share_the_budget(kind, shelf, server, counts, reliability):
     count, edge = counts(2, 8), LARGEST[kind]
     grown, statuses = _growth(large(kind, edge), count, shelf, server)
@@ -164,7 +166,7 @@ def test_the_largest_pictures_that_are_allowed_share_the_budget(kind, shelf, ser
     )
 
 
-@pytest.mark.parametrize("kind", TOO_LARGE)
+@pytest.mark.parametrize("kind", each(TOO_LARGE, QUICK))
 def test_pictures_that_would_take_more_than_the_budget_are_refused(kind, shelf, server, counts, reliability):
     count, edge = counts(2, 8), TOO_LARGE[kind]
     grown, statuses = _growth(large(kind, edge), count, shelf, server)

@@ -12,6 +12,7 @@ from tests.support.faults.asking import ITEM, Reply, Sent
 from tests.support.faults.asking import ask as ask_all
 from tests.support.faults.holding import held_bodies
 from tests.support.faults.raw_http import ask, classify
+from tests.support.faults.sampling import each
 from tests.support.waiting import eventually
 
 MIB = 1 << 20
@@ -67,7 +68,7 @@ def hold(running, count: int, way: str, size: int, patience: int) -> tuple[int, 
     return running.peak_bytes - warm_bytes, answered
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", each(WAYS, tried=["JSON", "a form", "Open Inference", "chunks"]))
 def test_clients_that_hold_large_bodies_share_a_limited_memory(shelf, server, counts, reliability, way):
     shelf.publish("fruit")
     count, size = counts(60, 1_000), counts(2_000_000, 20_000_000)

@@ -150,10 +150,10 @@ class Followed(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory, module_server) -> Followed:
+def followed(tmp_path_factory, module_server, counts) -> Followed:
     """The tests that share it begin and end with version 1 live."""
     store = two_versions(Shelf(Store(tmp_path_factory.mktemp("followed") / "store")))
-    return Followed(store.root, module_server(store, planted="obeys_permissions", poll_seconds=1))
+    return Followed(store.root, module_server(store, planted="obeys_permissions", poll_seconds=counts(0.25, 1)))
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -168,11 +168,11 @@ def test_answers_go_on_while_a_store_is_unusable_and_follow_it_once_it_is_mended
     change.make(root)
     eventually(lambda: events("store_unreadable" if is_unreadable else "model_refused"))
     if is_unreadable:
-        eventually(lambda: running.metric(AGE) > 3)
+        eventually(lambda: running.metric(AGE) > counts(1, 3))
     else:
-        time.sleep(2)
+        time.sleep(counts(1, 2))
         assert refusal(running)["reason"] == change.shows
-        assert running.metric(AGE) < 2
+        assert running.metric(AGE) < counts(1, 2)
     assert label(running) == before
     assert get(running.base, "/readyz").status == 200
 

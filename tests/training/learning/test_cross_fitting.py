@@ -61,7 +61,7 @@ def trained_of(make_config: Make, tmp_path: Path) -> Callable[..., Trained]:
     return make
 
 
-@pytest.mark.parametrize("fields", [{"missing": {}}, {"problem": "multi_label"}, {"method": "lora"}], ids=str)
+@pytest.mark.parametrize("fields", [{"missing": {}}, {"problem": "multi_label"}], ids=str)
 def test_every_training_item_is_answered_once_beside_validation(
     trained_of: Callable[..., Trained], fields: dict[str, Any]
 ) -> None:

@@ -24,7 +24,7 @@ def finished(make_config: Make, folder: Path, **fields: object) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("method", ["mora", "lora", "full"])
+@pytest.mark.parametrize("method", ["mora", "full"])
 def test_the_report_gains_what_training_changed(make_config: Make, tmp_path: Path, method: str) -> None:
     run = finished(make_config, tmp_path / "run", method=method)
     before, page = read_json(run / "metrics.json"), (run / "report.html").read_text()
