@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0)]
-DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow"]
+DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow", "cirr"]
 MissingType = Literal["text", "image", "both"]
 Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
 _MAX_SHOWN = 60  # characters of a value in a message
@@ -189,10 +189,12 @@ class TaskConfig(_Frozen):
 
     @model_validator(mode="after")
     def _has_targets_in_place_of_labels(self) -> TaskConfig:
-        if self.problem is not Problem.RETRIEVAL:
-            return self
         data = self.data
-        if data.format is not None:
+        if self.problem is not Problem.RETRIEVAL:
+            if data.format == "cirr":
+                raise ValueError("data.format cirr has targets and no labels; set problem to retrieval")
+            return self
+        if data.format not in (None, "cirr"):
             raise ValueError(f"data.format {data.format} has labels, and a retrieval task targets; give data.train")
         if data.target_image is None and data.target_text is None:
             raise ValueError("data.target_image and data.target_text are both null; name at least one column")

@@ -29,7 +29,8 @@ def content_notes(labels: Sequence[str], splits: Mapping[str, Sequence[Example]]
         yield from empty_word_notes(name, items, data.text)
         if targets := [item.target for item in items if item.target is not None]:
             of_targets = data.model_copy(update={"image": data.target_image, "text": data.target_text})
-            yield from empty_column_notes(name, targets, of_targets, "target_")
+            if data.format is None:  # a format fixes which columns there are
+                yield from empty_column_notes(name, targets, of_targets, "target_")
             yield from empty_word_notes(name, targets, data.target_text)
         yield from repeat_notes(name, items)
 
