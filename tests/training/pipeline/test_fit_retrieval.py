@@ -270,6 +270,18 @@ def test_show_counts_the_weights_of_the_vector(config_file: Callable[..., Path])
     assert f"{(2 * 24 + 1) * 24:,}" in shown.output
 
 
+def test_a_search_tries_learning_rates(config_file: Callable[..., Path], tmp_path: Path) -> None:
+    done = run(
+        "fit", config_file(train={"epochs": 1, "batch_size": 8}), "--output", tmp_path / "run", "--search", "0.01"
+    )
+
+    assert done.exit_code == 0, done.output
+    trials = read_json(tmp_path / "run-search/search.json")["trials"]
+    assert trials[0]["values"]["train.learning_rate"] > 0
+    assert "recall_at_1" in trials[0]["scores"]
+    assert (tmp_path / "run/metrics.json").is_file()
+
+
 def test_folds_score_a_retrieval_task(config_file: Callable[..., Path], pairs: dict[str, str], tmp_path: Path) -> None:
     path = config_file(data={"train": pairs["train"], "validation": pairs["validation"]}, missing={})
 
