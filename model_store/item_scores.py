@@ -14,17 +14,17 @@ Score = Annotated[float, Field(ge=0, le=1)]
 class ItemScores(BaseModel):
     """How right each answer to the test items is, by presence pattern.
 
-    Single-label: 1 for the right label, else 0. Multi-label: F1 of the selected labels of the item. Equal items count
-    once. Their order depends on the items alone, so the scores of two versions with equal `items` belong to the same
-    items in turn.
+    Single-label: 1 for the right label, else 0. Multi-label: F1 of the selected labels of the item. Retrieval: 1 if the
+    query's target is the nearest of all targets, else 0. Equal items count once. Their order depends on the items
+    alone, so the scores of two versions with equal `items` belong to the same items in turn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    metric: Literal["accuracy", "f1"]
+    metric: Literal["accuracy", "f1", "recall_at_1"]
     items: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # SHA-256 over pictures, texts and labels of all items
-    majority_label: str  # the most frequent label of the training split
-    majority: tuple[Score, ...]  # of always answering this label
+    majority_label: str | None  # the most frequent label of the training split; of a retrieval task none
+    majority: tuple[Score, ...]  # of always answering this label; of a retrieval task zeros
     patterns: dict[Pattern, tuple[Score | None, ...]]  # None: the item lacks a modality of the pattern
 
     @model_validator(mode="after")

@@ -32,10 +32,11 @@ class Pattern(StrEnum):
 
 
 class Problem(StrEnum):
-    """The kind of task: an item has exactly one label, or any number of labels."""
+    """The kind of task: an item has exactly one label, or any number of labels, or it is to be found by a query."""
 
     SINGLE_LABEL = "single_label"
     MULTI_LABEL = "multi_label"
+    RETRIEVAL = "retrieval"
 
 
 class Precision(StrEnum):
@@ -183,7 +184,10 @@ class Calibration(_Frozen):
 
 
 class GoldenExample(_Frozen):
-    """One input with PyTorch's logits. A service answers with the version only if it reproduces them."""
+    """One input with PyTorch's logits. A service answers with the version only if it reproduces them.
+
+    The logits of a retrieval task are the unit vector of the item.
+    """
 
     pattern: Pattern
     image: Blob | None = None  # an encoded picture
@@ -205,20 +209,24 @@ class Provenance(_Frozen):
 class ManifestDraft(_Frozen):
     """A manifest without a version number, which the store assigns.
 
-    Schema 2 adds `test_scores` and `label_sets`, and to `Graphs` `effects`, `fixed_scales`, `image_weights` and
-    `text_weights`. A release that knows only schema 1 refuses it.
+    Schema 2 adds `test_scores`, `label_sets` and `embedding_size`, the problem `retrieval`, and to `Graphs` `effects`,
+    `fixed_scales`, `image_weights` and `text_weights`. A release that knows only schema 1 refuses it.
+
+    A retrieval task has no labels. Its head gives the vector `W_image f_image + W_text f_text + b` of `embedding_size`
+    numbers, which is scaled to length 1. The features of an absent modality are zeros.
     """
 
     schema_version: Literal[1, 2] = 2
     task: TaskName
     problem: Problem
-    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    labels: tuple[str, ...]  # of a retrieval task none
+    embedding_size: Width | None = None  # D, of a retrieval task only
     backbone: Backbone
     image: ImagePreprocessing
     text: TextPreprocessing
     graphs: dict[Precision, Graphs]
     absent_features: Blob  # safetensors: `image` (P,) and `text` (P,), a tower's features of a missing input
-    head: Blob  # safetensors: `<pattern>.weight` (C, 2P: image then text) and `<pattern>.bias` (C,)
+    head: Blob  # safetensors: `<pattern>.weight` (C, 2P: image then text) and `<pattern>.bias` (C,); D in place of C
     calibration: dict[Pattern, Calibration]
     label_sets: LabelSets | None = None  # None: the version answers no `coverage`
     golden: Annotated[tuple[GoldenExample, ...], Field(min_length=3, max_length=100)]
@@ -232,9 +240,13 @@ class ManifestDraft(_Frozen):
 
     @model_validator(mode="after")
     def _is_complete(self) -> ManifestDraft:
-        patterns, classes = set(Pattern), len(self.labels)
+        patterns, classes, is_retrieval = set(Pattern), len(self.labels), self.problem is Problem.RETRIEVAL
         if len(set(self.labels)) != classes:
             raise ValueError("labels repeat")
+        if is_retrieval != (classes == 0) or is_retrieval != (self.embedding_size is not None):
+            raise ValueError("a retrieval task has an embedding_size and no labels, any other task labels alone")
+        if is_retrieval and self.label_sets is not None:
+            raise ValueError("a retrieval task has no label_sets")
         if Precision.FP32 not in self.graphs:
             raise ValueError("graphs need the precision fp32")
         bf16 = self.graphs.get(Precision.BF16)
@@ -245,14 +257,19 @@ class ManifestDraft(_Frozen):
         for calibration in self.calibration.values():
             expected = classes if self.problem is Problem.MULTI_LABEL else None
             if (calibration.thresholds and len(calibration.thresholds)) != expected:
-                raise ValueError("a multi-label task needs one threshold for each label, a single-label task none")
+                raise ValueError("a multi-label task needs one threshold for each label, any other task none")
         if self.label_sets is not None:
             unknown = {*self.label_sets.by_pattern, *self.label_sets.by_class, *self.label_sets.expected} - patterns
             if unknown or any(len(labels) != classes for labels in self.label_sets.by_class.values()):
                 raise ValueError("label_sets need quantiles by presence pattern, and by class for each label")
-        if any(len(example.logits) != classes for example in self.golden):
-            raise ValueError("a golden example needs one logit for each label")
+        if any(len(example.logits) != self.head_size for example in self.golden):
+            raise ValueError("a golden example needs one logit for each label, or as many as embedding_size")
         return self
+
+    @property
+    def head_size(self) -> int:
+        """The length of the head's output: the number of labels, or the embedding size of a retrieval task."""
+        return len(self.labels) if self.embedding_size is None else self.embedding_size
 
     @property
     def shows_examples(self) -> bool:

@@ -12,7 +12,7 @@ import typer
 from model_store import StoreError
 from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
-from service.labelling.commands import BULK_EXAMPLE, CLASSIFY_EXAMPLE, bulk, classify
+from service.labelling.commands import BULK_EXAMPLE, CLASSIFY_EXAMPLE, EMBED_EXAMPLE, bulk, classify, embed
 from service.models.malloc import return_large_blocks
 from service.models.pulled_store import pull_shown
 from service.settings import PREFIX, Settings, read_settings
@@ -70,6 +70,7 @@ def _flags() -> list[inspect.Parameter]:
 run.__signature__ = inspect.Signature(_flags())  # type: ignore[attr-defined]
 app.command("run")(run)
 app.command("classify", epilog=CLASSIFY_EXAMPLE)(classify)
+app.command("embed", epilog=EMBED_EXAMPLE)(embed)
 app.command("bulk", epilog=BULK_EXAMPLE)(bulk)
 
 

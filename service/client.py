@@ -54,7 +54,10 @@ class Client(ServiceConnection):
         version: int | None = None,
         timeout_ms: int | None = None,
     ) -> Embedding:
-        """The features of one item, not normalised. The arguments are those of `classify`."""
+        """The vector of one item in a retrieval task, else its features, which are not normalised.
+
+        The arguments are those of `classify`.
+        """
         fields = {"task": task, "version": version, "timeout_ms": timeout_ms}
         return self.call(Embedding, "/embed", {**_item(image, text), **fields})
 

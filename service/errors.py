@@ -40,6 +40,7 @@ class Code(StrEnum):
     BAD_VALUE = "bad_value", 422, "A field has an unsuitable value"
     BAD_TEXT = "bad_text", 422, "The text is not valid UTF-8"
     BAD_BASE64 = "bad_base64", 422, "The image is neither base64 nor a data: URI"
+    NO_LABELS = "no_labels", 422, "The task has no labels"
     COVERAGE_UNSUPPORTED = "coverage_unsupported", 422, "The version does not support this coverage"
     MISSING_INPUT = "missing_input", 422, "The item has neither image nor text"
     TEXT_TOO_LARGE = "text_too_large", 413, "The text is too large"

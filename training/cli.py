@@ -23,7 +23,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 from typer.core import TyperCommand
 
-from model_store import DEFAULT_STORE, Precision, Store, StoreError, read_signing_key
+from model_store import DEFAULT_STORE, Precision, Problem, Store, StoreError, read_signing_key
 from model_store import publish as publish_to_store
 from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
@@ -31,7 +31,7 @@ from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, TrainingError
-from training.learning.compared_methods import NAMES
+from training.learning.compared_methods import METHODS, NAMES
 from training.learning.cut_texts import cut_text_notes
 from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
@@ -172,7 +172,7 @@ def one_process(context: typer.Context) -> None:
 def show(context: typer.Context, config: ConfigFile, backbone: BackboneOption = None) -> None:
     """Print the layers and the number of parameters that would be trained. Needs the backbone's config.json alone."""
     task = _configured(config, context.args, backbone)
-    labels = task.labels or load_data(task).labels
+    labels = task.labels or (() if task.problem is Problem.RETRIEVAL else load_data(task).labels)
     print_shown(console, task, len(labels))
 
 
@@ -259,6 +259,11 @@ def import_command(
     training data. Layers that equal the backbone's stay shared with its other tasks.
     """
     task = _configured(config, context.args, backbone)
+    if task.problem is Problem.RETRIEVAL:
+        cure = "train it with `mora-train fit`; --backbone takes the fine-tuned towers, saved as a whole model"
+        raise ConfigError(
+            f"`mora-train import` takes models that answer with labels, and {task.task} is a retrieval task; {cure}"
+        )
     check_backbone(task)
     with _quick_imports():
         from training.model.import_plan import plan_import
@@ -373,9 +378,11 @@ def compare_command(
         raise ConfigError("--backbone and --backbones exclude each other; name every backbone in --backbones")
     if search not in ("learning_rate", "nothing"):
         raise ConfigError(f"--search: {search!r} cannot be searched; give learning_rate or nothing")
-    names = list(NAMES) if methods == ["all"] else methods
+    names = methods
     named: list[str | None] = [*backbones] if backbones else [backbone]
     tasks = [_configured(config, context.args, each) for each in named]
+    if methods == ["all"]:  # yardsticks answer with labels
+        names = [*METHODS] if tasks[0].problem is Problem.RETRIEVAL else [*NAMES]
     folder = output or Path("runs") / f"compare-{tasks[0].task}"
     data = _loaded(tasks[0])
     for task in tasks[1:]:
@@ -419,6 +426,8 @@ def export(
         from training.export.onnx_graphs import export_single_file
         from training.pipeline.reopen import open_finished
     trained, data = open_finished(run, context.args, backbone, _note)
+    if single_file and trained.config.problem is Problem.RETRIEVAL:
+        raise ConfigError("--single-file is for tasks with labels; leave it out")
     bundle = _export(trained, data, run)
     bundle.write(output)
     if single_file:

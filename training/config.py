@@ -23,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0)]
-DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow"]
+DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow", "cirr"]
 MissingType = Literal["text", "image", "both"]
 Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
 _MAX_SHOWN = 60  # characters of a value in a message
@@ -34,7 +34,7 @@ class _Frozen(BaseModel):
 
 
 class DataConfig(_Frozen):
-    """The files with the items, and the columns of image, text and label.
+    """The files with the items, and the columns of image, text and label; of a retrieval task, of query and target.
 
     In a YAML file, relative paths start from its folder; in flags, from the working directory.
     """
@@ -47,6 +47,8 @@ class DataConfig(_Frozen):
     image: str | None = "image"  # column of encoded bytes or of paths, relative to the file; null: no images
     text: str | None = "text"  # column; null: no texts. An empty cell of either column is a missing modality
     label: str = "label"  # column of strings; for multi_label of lists of strings, or in a csv strings joined by "|"
+    target_image: str | None = "target_image"  # retrieval: like image, of the target that the query must find
+    target_text: str | None = "target_text"  # retrieval: like text, of the target
     seed: int = 0  # of the random shares
     validation_share: PositiveShare = 0.1  # share of train that is held out if `validation` is left out
     test_share: PositiveShare = 0.2  # share of train that is held out if `test` is left out
@@ -61,7 +63,8 @@ class DataConfig(_Frozen):
         if (self.format is None) != (self.root is None):
             raise ValueError("data.format and data.root (the folder of that format) go together; give both or neither")
         fixed = [name for name in ("validation", "test") if getattr(self, name) is not None]
-        fixed += [name for name in ("image", "text", "label") if getattr(self, name) != name]
+        columns = ("image", "text", "label", "target_image", "target_text")
+        fixed += [name for name in columns if getattr(self, name) != name]
         if self.format is not None and fixed:
             raise ValueError(f"data.format {self.format} fixes the files and columns; remove data.{fixed[0]}")
         if self.validation_share + self.test_share >= 1:
@@ -116,6 +119,9 @@ class TrainConfig(_Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every label counts the same, however rare it is
     probe: bool = True  # start at the linear probe on the frozen features, and keep it if training does not beat it
+    temperature: Annotated[float, Field(ge=0.01, le=1)] = (
+        0.05  # retrieval: the loss divides the cosines of queries and targets by it
+    )
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 
@@ -177,8 +183,28 @@ class TaskConfig(_Frozen):
 
     @model_validator(mode="after")
     def _has_classes_to_cover(self) -> TaskConfig:
-        if self.coverage.by == "class" and self.problem is Problem.MULTI_LABEL:
+        if self.coverage.by == "class" and self.problem is not Problem.SINGLE_LABEL:
             raise ValueError("coverage.by: class is for single-label tasks; set coverage.by to pattern")
+        return self
+
+    @model_validator(mode="after")
+    def _has_targets_in_place_of_labels(self) -> TaskConfig:
+        data = self.data
+        if self.problem is not Problem.RETRIEVAL:
+            if data.format == "cirr":
+                raise ValueError("data.format cirr has targets and no labels; set problem to retrieval")
+            return self
+        if data.format not in (None, "cirr"):
+            raise ValueError(f"data.format {data.format} has labels, and a retrieval task targets; give data.train")
+        if data.target_image is None and data.target_text is None:
+            raise ValueError("data.target_image and data.target_text are both null; name at least one column")
+        of_labels = {
+            "labels": self.labels is not None,
+            "data.label": data.label != "label",
+            "train.class_weights": self.train.class_weights != "none",
+        }
+        if given := [name for name, is_given in of_labels.items() if is_given]:
+            raise ValueError(f"a retrieval task has no labels; remove {given[0]}")
         return self
 
 

@@ -72,7 +72,7 @@ def _model_card(manifest: Manifest) -> JsonValue:
                 for split, name in data_sources(manifest).items()
             ],
             "inputs": [{"format": "image"}, {"format": "text"}],
-            "outputs": [{"format": "scores of labels"}],
+            "outputs": [{"format": "scores of labels" if manifest.labels else "vector of length 1"}],
         },
         "quantitativeAnalysis": {
             "performanceMetrics": [

@@ -23,7 +23,11 @@ from model_store.manifest import Manifest, Pattern, Problem
 
 # Markup inside a line: CommonMark, GitHub's tables and links, formulas, HTML.
 _MARKUP = re.compile(r"[\\`*_\[\]<>&|~$@]|:(?=//)|(?<=www)\.")
-_SCORES = {Problem.SINGLE_LABEL: "accuracy", Problem.MULTI_LABEL: "mean F1 of an item's labels"}
+_SCORES = {
+    Problem.SINGLE_LABEL: "accuracy",
+    Problem.MULTI_LABEL: "mean F1 of an item's labels",
+    Problem.RETRIEVAL: "recall@1",
+}
 _PRESENT = {"overall": "overall", "both": "image and text", "image": "image only", "text": "text only"}
 
 
@@ -31,9 +35,9 @@ def model_card(manifest: Manifest) -> str:
     """The page. Equal manifests give equal pages. All text of the data and of the configuration is escaped."""
     sections = {
         f"{_text(manifest.task)}, version {manifest.version}": _purpose(manifest),
-        "Labels": _labels(manifest),
+        **({} if manifest.problem is Problem.RETRIEVAL else {"Labels": _labels(manifest)}),
         "With an image, a text, or both": _patterns(manifest),
-        "Calibration": _calibration(manifest),
+        **({} if manifest.problem is Problem.RETRIEVAL else {"Calibration": _calibration(manifest)}),
         "Training": _training(manifest),
         "Precisions": _precisions(manifest),
         "Limits": "\n".join(f"- {limit}" for limit in _limits(manifest)),
@@ -46,6 +50,12 @@ def model_card(manifest: Manifest) -> str:
 
 def _purpose(manifest: Manifest) -> str:
     answer = "exactly one" if manifest.problem is Problem.SINGLE_LABEL else "any number"
+    if manifest.problem is Problem.RETRIEVAL:
+        return (
+            f"Maps an item that has an image, a text, or both to a vector of {manifest.embedding_size} numbers and "
+            "length 1 (retrieval). The target of a query is near it. Made for items of which one of the two is often "
+            "missing, by mora-train; mora-serve serves it."
+        )
     return (
         f"Answers an item that has an image, a text, or both with {answer} of {len(manifest.labels)} labels "
         f"({approach(manifest)}). Made for items of which one of the two is often missing, by mora-train; mora-serve "
@@ -154,13 +164,16 @@ def _limits(manifest: Manifest) -> list[str]:
     limits = [f"Trained once, with seed {manifest.provenance.seed}: how scores differ between seeds is not known."]
     if "validation" in manifest.metrics:
         limits.append(
-            "The best epoch, the temperatures and the thresholds were chosen on validation, so its scores flatter."
+            "The best epoch was chosen on validation, so its scores flatter."
+            if manifest.problem is Problem.RETRIEVAL
+            else "The best epoch, the temperatures and the thresholds were chosen on validation, so its scores flatter."
         )
+    score = "A recall" if manifest.problem is Problem.RETRIEVAL else "An accuracy"
     for pattern in Pattern:
         items = manifest.metrics.get("test", {}).get(pattern, {}).get("items")
         if items:
             limits.append(
-                f"An accuracy over the {items:.0f} test items with {_PRESENT[pattern]} has a standard error of up to "
+                f"{score} over the {items:.0f} test items with {_PRESENT[pattern]} has a standard error of up to "
                 f"{50 / math.sqrt(items):.1f} points."
             )
         else:
@@ -182,6 +195,12 @@ def _limits(manifest: Manifest) -> list[str]:
 
 def _use(manifest: Manifest) -> str:
     task = manifest.task  # letters, digits, `.`, `_` and `-` only
+    if manifest.problem is Problem.RETRIEVAL:
+        lines = f"""\
+mora-serve run --store DIR
+curl -F task={task} -F image=@picture.jpg -F text='some words' localhost:8000/embed
+mora-serve embed catalogue.csv vectors.parquet --store DIR --task {task}"""
+        return f"DIR is the store that holds this version. Leave out the image or the text.\n\n{_block(lines, 'sh')}"
     commands = f"""\
 mora-serve run --store DIR
 curl -F task={task} -F image=@picture.jpg -F text='some words' localhost:8000/classify

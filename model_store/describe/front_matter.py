@@ -16,6 +16,7 @@ from model_store.manifest import Manifest, Pattern, Problem
 
 _HUB_ID = re.compile(r"(?=.{1,96}$)[A-Za-z0-9][\w.-]*/[A-Za-z0-9]([\w.-]*\w)?", re.ASCII)
 _PIPELINE = "image-classification"  # the hub has no tag for an image, a text, or both
+_OF_RETRIEVAL = "feature-extraction"
 _METRICS = {"macro_f1": "f1", "macro_f1_calibrated": "f1", "auroc": "roc_auc", "ece_calibrated": "ece"}
 _NOT_EVALUATED = {"items", "confidence"}
 
@@ -24,11 +25,12 @@ def front_matter(manifest: Manifest) -> str:
     """The front matter, from `---` to `---`, without a licence and a language: a manifest has neither."""
     measured = [score for score in scores(manifest) if score.metric not in _NOT_EVALUATED]
     kind = approach(manifest).replace(" ", "-")
-    family = manifest.backbone.family
+    family, is_retrieval = manifest.backbone.family, manifest.problem is Problem.RETRIEVAL
+    also = ["feature-extraction"] if is_retrieval else ["text-classification"]
     data: dict[str, JsonValue] = {
         "library_name": "mora-serve",
-        "pipeline_tag": _PIPELINE,
-        "tags": ["mora", "missing-modality", "multimodal", "onnx", "text-classification", kind, family],
+        "pipeline_tag": _OF_RETRIEVAL if is_retrieval else _PIPELINE,
+        "tags": ["mora", "missing-modality", "multimodal", "onnx", *also, kind, family],
     }
     if _is_hub_id(manifest.backbone.name):
         data["base_model"] = manifest.backbone.name
@@ -39,6 +41,12 @@ def front_matter(manifest: Manifest) -> str:
         data["metrics"] = [*dict.fromkeys(_hub_metric(manifest, score) for score in measured)]
         data["model-index"] = [{"name": manifest.task, "results": _results(manifest, measured)}]
     return f"---\n{as_yaml(data)}---\n"
+
+
+def _task_type(manifest: Manifest, pattern: str) -> str:
+    if manifest.problem is Problem.RETRIEVAL:
+        return _OF_RETRIEVAL
+    return "text-classification" if pattern == Pattern.TEXT else _PIPELINE
 
 
 def as_yaml(values: Mapping[str, JsonValue]) -> str:
@@ -55,7 +63,7 @@ def _results(manifest: Manifest, measured: list[Score]) -> list[JsonValue]:
         source = sources.get(split) or next(iter(sources.values()))  # a split without a source is part of the first
         results.append(
             {
-                "task": {"type": "text-classification" if pattern == Pattern.TEXT else _PIPELINE},
+                "task": {"type": _task_type(manifest, pattern)},
                 "dataset": {
                     "name": plain(source),
                     "type": _data_set(source) or "custom",

@@ -20,6 +20,9 @@ METRIC_NAMES = {
     "ece_calibrated": "Calibration error as served",
     "macro_f1_calibrated": "Macro-F1 as served",
     "confidence": "Mean confidence",
+    "recall_at_1": "Recall@1",
+    "recall_at_5": "Recall@5",
+    "recall_at_10": "Recall@10",
 }
 
 
@@ -57,7 +60,9 @@ def interval_of(manifest: Manifest, split: str, view: str, metric: str) -> tuple
 
 
 def approach(manifest: Manifest) -> str:
-    """The kind of task, such as `single-label classification`."""
+    """The kind of task: `retrieval`, or such as `single-label classification`."""
+    if manifest.problem is Problem.RETRIEVAL:
+        return "retrieval"
     return f"{manifest.problem.value.replace('_', '-')} classification"
 
 

@@ -50,8 +50,12 @@ def task_table(rows: Sequence[Mapping[str, JsonValue]]) -> Table:
 
 
 def summary(manifest: Manifest, *, is_live: bool, signature: str) -> Group:
-    """One version: facts with the status of its `signature`, metrics, calibration and graphs."""
-    return Group(_facts(manifest, is_live, signature), _metrics(manifest), _calibration(manifest), _graphs(manifest))
+    """One version: facts with the status of its `signature`, metrics, calibration and graphs.
+
+    A retrieval task has no calibration.
+    """
+    calibration = [_calibration(manifest)] if manifest.labels else []
+    return Group(_facts(manifest, is_live, signature), _metrics(manifest), *calibration, _graphs(manifest))
 
 
 def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
@@ -65,7 +69,11 @@ def _facts(manifest: Manifest, is_live: bool, signature: str) -> Table:
         "version": f"{manifest.version} ({'live' if is_live else 'not live'})",
         "signature": signature,
         "problem": manifest.problem.value,
-        "labels": labels,
+        **(
+            {"labels": labels}
+            if manifest.embedding_size is None
+            else {"answer": f"a vector of {manifest.embedding_size} numbers and length 1"}
+        ),
         "backbone": f"{manifest.backbone.name}, {adaptation(manifest.backbone)}",
         "text": f"at most {manifest.text.max_length} tokens",
         "training mix": ", ".join(f"{pattern} {share:.0%}" for pattern, share in manifest.training_mix.items()),

@@ -95,15 +95,24 @@ class Classification(Answer):
 
 
 class Embedding(BaseModel):
-    """The features of one item. An absent modality has none, and its tower does not run.
+    """The vector of one item in a retrieval task, or in any other task its features.
 
-    They are not normalised, since the task's head is linear in them. For cosine similarities scale each to length 1.
+    The vector has length 1, so the dot product of two vectors is their cosine similarity. Features are not normalised,
+    since the task's head is linear in them: for cosine similarities scale each to length 1. An absent modality has no
+    features, and its tower does not run.
     """
 
     task: str
     version: int
-    image_features: list[float] | None = Field(description="`feature_size` numbers, see the task's backbone.")
-    text_features: list[float] | None = Field(description="`feature_size` numbers, see the task's backbone.")
+    embedding: list[float] | None = Field(
+        default=None, description="`embedding_size` numbers, see the task; only of a retrieval task."
+    )
+    image_features: list[float] | None = Field(
+        default=None, description="`feature_size` numbers, see the task's backbone; not of a retrieval task."
+    )
+    text_features: list[float] | None = Field(
+        default=None, description="`feature_size` numbers, see the task's backbone; not of a retrieval task."
+    )
     modalities: Modalities
     latency_ms: Latency
     request_id: str
@@ -135,7 +144,8 @@ class TaskSummary(BaseModel):
     task: str
     version: int
     problem: Problem
-    labels: list[str]
+    labels: list[str] = Field(description="None of a retrieval task.")
+    embedding_size: int | None = Field(default=None, description="Length of the vectors of a retrieval task.")
     backbone: Backbone
     precision: Precision = Field(description="The lower one of the two towers.")
 
@@ -178,7 +188,9 @@ class TaskExample(BaseModel):
     pattern: Pattern
     text: str | None
     has_image: bool = Field(description="Whether a picture exists, at `examples/{number}/image`, counted from 0.")
-    best_label: str = Field(description="The label with the highest logit at the export of the version.")
+    best_label: str | None = Field(
+        description="The label with the highest logit at the export of the version; null for a retrieval task."
+    )
 
 
 class TaskExamples(BaseModel):

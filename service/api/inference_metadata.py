@@ -39,6 +39,9 @@ class TensorMetadata(BaseModel):
     shape: list[int]
 
 
+MODALITIES = TensorMetadata(name="modalities", datatype="BYTES", shape=[-1])
+
+
 class ModelMetadata(BaseModel):
     """The tensors of a task."""
 
@@ -53,5 +56,5 @@ class ModelMetadata(BaseModel):
         TensorMetadata(name="labels", datatype="BYTES", shape=[-1, -1]),
         TensorMetadata(name="scores", datatype="FP32", shape=[-1, -1]),
         TensorMetadata(name="selected", datatype="BOOL", shape=[-1, -1]),
-        TensorMetadata(name="modalities", datatype="BYTES", shape=[-1]),
+        MODALITIES,
     ]

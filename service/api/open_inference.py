@@ -79,7 +79,7 @@ class OutputParameters(Parameters):
 class RequestedOutput(Strict):
     """A requested tensor."""
 
-    name: Literal["labels", "scores", "selected", "label_set", "review", "modalities"]
+    name: Literal["labels", "scores", "selected", "label_set", "review", "embedding", "modalities"]
     parameters: OutputParameters = Field(default_factory=OutputParameters)
 
 
@@ -98,7 +98,7 @@ class RequestParameters(Parameters):
 
 
 class InferenceRequest(Strict):
-    """N items to label. If one cannot be answered, the request fails."""
+    """N items to label, or to encode in a retrieval task. If one cannot be answered, the request fails."""
 
     id: str | None = Field(default=None, description="Repeated in the answer; at most 128 letters, digits and `._:-`.")
     model_name: str | None = Field(default=None, description="Ignored; the path names the model.")
@@ -112,6 +112,7 @@ class OutputTensor(BaseModel):
     """`labels`, `scores` and `selected` of each item, highest score first, [N, C]; `modalities`, [N].
 
     With `coverage` also `label_set` [N, C], whether each of the labels is in the item's label set, and `review` [N].
+    Of a retrieval task `embedding` [N, D] and `modalities`.
     """
 
     name: str

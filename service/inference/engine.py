@@ -22,7 +22,7 @@ from service.inference.label_sets import check_coverage, label_set, watched_size
 from service.inference.preparation import Preparation
 from service.inference.workers import Done, Workers
 from service.models.catalog import Catalog
-from service.models.head import Features
+from service.models.head import Features, Vector
 from service.models.loaded_model import Model
 from service.models.preparation import Prepared
 from service.settings import Settings
@@ -57,6 +57,7 @@ class Engine:
         """Label one item, with `model` or else the version that the request names. Raises ServiceError."""
         model = model or await self.find(request.task, request.version, record)
         item = _item(request, model, record)
+        model.check_has_labels()
         if request.coverage is not None:
             check_coverage(model.manifest, item.pattern, request.coverage)  # a refused item is never encoded
         prepared = await self.prepare([model], item, record)
@@ -67,21 +68,29 @@ class Engine:
             fields["explanation"] = self._explain(model, features, answer, record)
         return Classification(**fields, latency_ms=record.finish(), request_id=record.request_id)
 
-    async def embed(self, request: EmbedRequest, record: RequestRecord) -> Embedding:
-        """The features of one item, which are the input of a task's head. Raises ServiceError."""
-        model = await self.find(request.task, request.version, record)
+    async def embed(self, request: EmbedRequest, record: RequestRecord, model: Model | None = None) -> Embedding:
+        """The vector of one item in a retrieval task; else its features, which are the input of the task's head.
+
+        With `model`, or else the version that the request names. Raises ServiceError.
+        """
+        model = model or await self.find(request.task, request.version, record)
         item = _item(request, model, record)
         prepared = await self.prepare([model], item, record)
         (features,) = await self.encode([model], prepared, record)
-        self.check_finite(model, features)
+        fields: dict[str, list[float] | None] = {}  # others are left out of the answer
+        if model.is_retrieval:
+            fields["embedding"] = self.vector(model, features).tolist()
+        else:
+            self.check_finite(model, features)
+            fields["image_features"] = None if features.image is None else features.image.tolist()
+            fields["text_features"] = None if features.text is None else features.text.tolist()
         return Embedding(
             task=model.manifest.task,
             version=model.manifest.version,
-            image_features=None if features.image is None else features.image.tolist(),
-            text_features=None if features.text is None else features.text.tolist(),
             modalities=prepared.modalities,
             latency_ms=record.finish(),
             request_id=record.request_id,
+            **fields,
         )
 
     async def find(self, task: str | None, version: int | None, record: RequestRecord) -> Model:
@@ -154,10 +163,15 @@ class Engine:
         record.add(Stage.HEAD, time.perf_counter() - start)
         return answer
 
+    def vector(self, model: Model, features: Features) -> Vector:
+        """The vector (D,) of an encoded item in a retrieval task. Raises ServiceError `model_nonfinite`."""
+        with self._failures.watching([model]):
+            return model.logits(features)
+
     def check_finite(self, model: Model, features: Features) -> None:
         """Raises ServiceError `model_nonfinite`."""
         with self._failures.watching([model]):
-            model.decide(features)  # logits are finite only if every feature is
+            model.check_finite(features)  # logits are finite only if every feature is
 
     def check_ready(self) -> None:
         """Return if the service would answer a request. Raises ServiceError `draining`, `no_model` or `stalled`."""

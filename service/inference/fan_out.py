@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 
 async def classify_batch(engine: Engine, batch: Batch, record: RequestRecord) -> BatchClassification:
     """A cell for each input and task; an error fills its own cell only."""
-    models = [_find(engine, task, record) for task in batch.tasks]
+    models = [_find_labeller(engine, task, record) for task in batch.tasks]
     decide = partial(engine.decide, top_k=batch.top_k, coverage=batch.coverage, record=record)
     rows = await answer_all(engine, models, batch.inputs, decide, record)
     return BatchClassification(
@@ -92,11 +92,13 @@ def _counted(item: Item | ServiceError, model: Model | ServiceError, cell: objec
     return CountedCell(task, modalities, HTTPStatus.OK, None)
 
 
-def _find(engine: Engine, task: str, record: RequestRecord) -> Model | ServiceError:
+def _find_labeller(engine: Engine, task: str, record: RequestRecord) -> Model | ServiceError:
     if not record.allows(task):
         return forbidden_task()
     try:
-        return engine.catalog.find(task)
+        model = engine.catalog.find(task)
+        model.check_has_labels()
+        return model
     except ServiceError as error:
         return error
 

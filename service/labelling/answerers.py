@@ -1,4 +1,4 @@
-"""The answerers of `mora-serve classify` and `bulk`: a model in this process, or a running service."""
+"""The answerers of `mora-serve classify`, `embed` and `bulk`: a model in this process, or a running service."""
 
 from __future__ import annotations
 
@@ -6,28 +6,30 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from http import HTTPStatus
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
 from model_store import Store, read_trusted_keys
 from model_store.items.rows import Row
-from service.api.answers import Answer, Classification
+from service.api.answers import Answer, Classification, Embedding, TaskSummary
 from service.api.item import Item
-from service.api.requests import ClassifyRequest
+from service.api.requests import ClassifyRequest, EmbedRequest
 from service.client import Client, ClientError, ProblemError
 from service.errors import Code, ServiceError, internal
 from service.inference.engine import Engine
-from service.labelling.rows import DataSetError, answer_row, choose_task
+from service.labelling.rows import DataSetError, answer_row, check_problem, choose_task, embedding_row
 from service.models.catalog import Catalog
 from service.models.loading import Loader
 from service.settings import Settings
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 
+T = TypeVar("T")
 MAX_WAIT_SECONDS = 60.0  # of an item, for a service that is unreachable or busy; then the command fails
 FIRST_WAIT_SECONDS = 1.0
 _MAX_IN_FLIGHT = 16
@@ -52,6 +54,8 @@ _log = structlog.get_logger()
 class Answerer(Protocol):
     """Answers with one version of a task, and adds label sets if it has a coverage.
 
+    One that embeds is of a retrieval task, and has no labels: `embed` is its only answer. Any other has no vectors.
+
     Methods raise ClientError or DataSetError if no item can be answered.
     """
 
@@ -60,6 +64,9 @@ class Answerer(Protocol):
 
     def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
         """The answer to each item with all labels, best first, or its error."""
+
+    def embed(self, items: Sequence[Item]) -> list[Embedding | ServiceError]:
+        """The vector of each item, or its error."""
 
     def close(self) -> None:
         """End the threads."""
@@ -72,11 +79,20 @@ class StoreAnswerer:
     """
 
     def __init__(
-        self, store: Store, settings: Settings, task: str | None, version: int | None, coverage: float | None = None
+        self,
+        store: Store,
+        settings: Settings,
+        task: str | None,
+        version: int | None,
+        coverage: float | None = None,
+        *,
+        embeds: bool = False,
     ) -> None:
         name = choose_task(task, store.tasks(), store.root)
         loader, metrics = Loader(store, settings, measures=False), Metrics()
-        self._model = loader.load(name, version or store.manifest(name).version)
+        manifest = store.manifest(name, version)
+        check_problem(name, manifest.problem, embeds=embeds)
+        self._model = loader.load(name, manifest.version)
         self._max_in_flight = max(1, settings.queue_size)  # the engine refuses more
         self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)
         self._coverage = coverage
@@ -87,7 +103,11 @@ class StoreAnswerer:
 
     def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
         """The answer to each item with all labels, best first, or its error."""
-        return asyncio.run(self._label_all(items))
+        return asyncio.run(self._answer_all(items, self._label))
+
+    def embed(self, items: Sequence[Item]) -> list[Embedding | ServiceError]:
+        """The vector of each item, or its error."""
+        return asyncio.run(self._answer_all(items, self._embed))
 
     def close(self) -> None:
         """End the threads."""
@@ -106,19 +126,30 @@ class StoreAnswerer:
         )
         return await self._engine.classify(request, RequestRecord(), self._model)
 
-    async def _label_all(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
-        in_flight = asyncio.Semaphore(self._max_in_flight)
-        return await asyncio.gather(*(self._label(item, in_flight) for item in items))
+    async def _label(self, item: Item) -> Answer:
+        return await self._classify(item, len(self._model.manifest.labels), explain=False)
 
-    async def _label(self, item: Item, in_flight: asyncio.Semaphore) -> Answer | ServiceError:
-        try:
-            async with in_flight:
-                return await self._classify(item, len(self._model.manifest.labels), explain=False)
-        except ServiceError as error:
-            return error
-        except Exception:  # a defect of the service or of a graph: the other items are still labelled
-            _log.exception("item_failed", task=self._model.manifest.task)
-            return internal()
+    async def _embed(self, item: Item) -> Embedding:
+        task, version = self._model.manifest.task, self._model.manifest.version
+        request = EmbedRequest(image=item.image, text=item.text, task=task, version=version)
+        return await self._engine.embed(request, RequestRecord(), self._model)
+
+    async def _answer_all(
+        self, items: Sequence[Item], answer: Callable[[Item], Awaitable[T]]
+    ) -> list[T | ServiceError]:
+        in_flight = asyncio.Semaphore(self._max_in_flight)
+
+        async def one(item: Item) -> T | ServiceError:
+            try:
+                async with in_flight:
+                    return await answer(item)
+            except ServiceError as error:
+                return error
+            except Exception:  # a defect of the service or of a graph: the other items are still answered
+                _log.exception("item_failed", task=self._model.manifest.task)
+                return internal()
+
+        return await asyncio.gather(*map(one, items))
 
 
 class ServiceAnswerer:
@@ -128,17 +159,25 @@ class ServiceAnswerer:
     """
 
     def __init__(
-        self, url: str, api_key: str | None, task: str | None, version: int | None, coverage: float | None = None
+        self,
+        url: str,
+        api_key: str | None,
+        task: str | None,
+        version: int | None,
+        coverage: float | None = None,
+        *,
+        embeds: bool = False,
     ) -> None:
         self._client = Client(url, api_key)
         self._closed = threading.Event()
         self._pool = ThreadPoolExecutor(_MAX_IN_FLIGHT, thread_name_prefix="mora-classify")
         try:
-            self._task, live_version = self._find(task, url)
+            summary = self._find(task, url)
+            check_problem(summary.task, summary.problem, embeds=embeds)
         except BaseException:
             self._client.close()
             raise
-        self._version = version or live_version
+        self._task, self._version = summary.task, version or summary.version
         self._coverage = coverage
 
     def classify(self, item: Item, top_k: int, explain: bool) -> Classification:
@@ -155,7 +194,11 @@ class ServiceAnswerer:
 
     def label(self, items: Sequence[Item]) -> list[Answer | ServiceError]:
         """The answer to each item with all labels, best first, or its error. Several requests run at the same time."""
-        return list(self._pool.map(self._label, items))
+        return list(self._pool.map(partial(self._patiently, self._label), items))
+
+    def embed(self, items: Sequence[Item]) -> list[Embedding | ServiceError]:
+        """The vector of each item, or its error. Several requests run at the same time."""
+        return list(self._pool.map(partial(self._patiently, self._embed), items))
 
     def close(self) -> None:
         """End the threads and close the connections."""
@@ -163,12 +206,19 @@ class ServiceAnswerer:
         self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
-    def _label(self, item: Item) -> Answer | ServiceError:
+    def _label(self, item: Item) -> Answer:
+        return self.classify(item, _ALL_LABELS, explain=False)
+
+    def _embed(self, item: Item) -> Embedding:
+        return self._client.embed(item.image, item.text, task=self._task, version=self._version)
+
+    def _patiently(self, answer: Callable[[Item], T], item: Item) -> T | ServiceError:
+        """The answer to an item, or its error; a service that is unreachable or busy is asked again."""
         deadline = time.monotonic() + MAX_WAIT_SECONDS
         wait_seconds = FIRST_WAIT_SECONDS
         while True:
             try:
-                return self.classify(item, _ALL_LABELS, explain=False)
+                return answer(item)
             except ClientError as error:
                 if (refusal := _refusal(error)) is not None:
                     return refusal
@@ -179,17 +229,16 @@ class ServiceAnswerer:
                 raise DataSetError("the command was stopped")
             wait_seconds *= 2
 
-    def _find(self, task: str | None, url: str) -> tuple[str, int]:
-        """The task and its live version. Raises ClientError or DataSetError."""
-        live = {summary.task: summary.version for summary in self._client.tasks().tasks}
+    def _find(self, task: str | None, url: str) -> TaskSummary:
+        """The task with its live version. Raises ClientError or DataSetError."""
+        live = {summary.task: summary for summary in self._client.tasks().tasks}
         if task is not None and task not in live:
             try:
                 self._client.task(task)  # raises the reason why the service does not serve it
             except ProblemError as error:
                 if error.code != Code.UNKNOWN_TASK:
                     raise
-        name = choose_task(task, sorted(live), url)
-        return name, live[name]
+        return live[choose_task(task, sorted(live), url)]
 
 
 def open_store(settings: Settings) -> Store:
@@ -203,6 +252,12 @@ def label_rows(
     """The answers to the items as rows of the output; an error among the items is its own answer."""
     answers = iter(answerer.label([item for item in items if isinstance(item, Item)]))
     return [answer_row(item if isinstance(item, ServiceError) else next(answers), top_k, columns) for item in items]
+
+
+def embed_rows(items: Sequence[Item | ServiceError], answerer: Answerer) -> list[Row]:
+    """The vectors of the items as rows of the output; an error among the items is its own answer."""
+    answers = iter(answerer.embed([item for item in items if isinstance(item, Item)]))
+    return [embedding_row(item if isinstance(item, ServiceError) else next(answers)) for item in items]
 
 
 def _refusal(error: ClientError) -> ServiceError | None:

@@ -1,4 +1,4 @@
-"""`mora-serve classify` and `mora-serve bulk`."""
+"""`mora-serve classify`, `mora-serve embed` and `mora-serve bulk`."""
 
 from __future__ import annotations
 
@@ -12,17 +12,27 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from model_store import Problem
 from model_store.api_key import VARIABLE, ApiKeyFileOption, read_api_key
 from model_store.describe.tables import plain
 from model_store.items.cells import existing
+from model_store.items.tables import Table
 from service.api.item import Item
 from service.client import Client
 from service.errors import ServiceError
 from service.labelling.answer_view import answer_view
-from service.labelling.answerers import Answerer, ServiceAnswerer, StoreAnswerer, open_store
+from service.labelling.answerers import (
+    Answerer,
+    ServiceAnswerer,
+    StoreAnswerer,
+    embed_rows,
+    label_rows,
+    open_store,
+)
 from service.labelling.command_errors import one_line_errors
 from service.labelling.labelled_file import columns_of, label_file, open_source, skipped_lines
-from service.labelling.rows import Limits, answer_columns, item_of, named_columns
+from service.labelling.progress import RowCounts
+from service.labelling.rows import EMBEDDING_COLUMNS, Limits, answer_columns, item_of, named_columns
 from service.labelling.writers import check_output
 from service.models.pulled_store import pull_shown
 from service.settings import Settings, read_settings
@@ -32,12 +42,17 @@ CLASSIFY_EXAMPLE = (
     "For example: mora-serve classify --text 'a red apple' --image apple.png, or mora-serve classify shop.csv "
     "--output labelled.csv --url http://127.0.0.1:8000."
 )
+EMBED_EXAMPLE = (
+    "For example: mora-serve embed catalogue.csv vectors.parquet --task shop-search. "
+    "numpy.stack(pandas.read_parquet('vectors.parquet').embedding.dropna()) is the matrix of the vectors."
+)
 BULK_EXAMPLE = (
     "For example: mora-serve bulk shop/ labelled/ --task shop-kind --workers 4. The output folder is a parquet data "
     "set, which pandas.read_parquet('labelled/') reads. The settings MORA_PRECISION, MORA_TRUSTED_KEYS and MORA_MAX_* "
     "apply as for `mora-serve run`."
 )
 _IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder."
+_TWO_PLACES = "--store loads the model here, --url uses a running service; leave one of them out"
 _KEEP = "The input's columns to keep: id,title; '' for none."
 
 
@@ -53,6 +68,9 @@ StoreOption = Annotated[
         metavar="DIR",
         help="Store, or oci://HOST/REPOSITORY:TAG; by default MORA_STORE, or the shipped tasks.",
     ),
+]
+UrlOption = Annotated[
+    str | None, typer.Option(metavar="URL", help="A running service to use instead, such as http://127.0.0.1:8000.")
 ]
 ImageOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="image", help=_IMAGES)]
 TextOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts.")]
@@ -87,9 +105,7 @@ def classify(
     top_k: TopKOption = 5,
     coverage: CoverageOption = None,
     store: StoreOption = None,
-    url: Annotated[
-        str | None, typer.Option(metavar="URL", help="A running service to use instead, such as http://127.0.0.1:8000.")
-    ] = None,
+    url: UrlOption = None,
     api_key_file: ApiKeyFileOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One item: print the answer of POST /classify, a line for each task.")
@@ -139,9 +155,13 @@ def classify(
     def all_tasks() -> list[str]:
         if url is None:
             opened = open_store(settings)
-            return [name for name in opened.tasks() if opened.live(name) is not None]
+            live = [name for name in opened.tasks() if opened.live(name) is not None]
+            return [name for name in live if opened.manifest(name).problem is not Problem.RETRIEVAL] or live
         with Client(url, read_api_key(api_key_file)) as client:
-            return [summary.task for summary in client.tasks().tasks]
+            served = client.tasks().tasks
+            return [each.task for each in served if each.problem is not Problem.RETRIEVAL] or [
+                each.task for each in served
+            ]
 
     with one_line_errors("stopped; no file was written"):
         if url is None:
@@ -163,12 +183,60 @@ def classify(
         table = open_source(source)
         answers = answer_columns(coverage)
         columns = columns_of(table, image_column, text_column, named_columns(keep), answers, output)
-        counts = label_file(table, columns, Limits.of(settings), top_k, output, open_answerer)
-    typer.echo(counts.summary("standard output" if output is None else output), err=True)
-    for line in [*counts.failures(), *skipped_lines(table)]:
-        typer.echo(f"  {plain(line)}", err=True)
-    if counts.failed == counts.rows:
-        raise typer.Exit(1)
+        answer_rows = partial(label_rows, top_k=top_k, columns=answers)
+        counts = label_file(table, columns, Limits.of(settings), answer_rows, output, open_answerer)
+    _report("standard output" if output is None else output, counts, table)
+
+
+def embed(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A csv, jsonl or parquet file, or a folder of pictures.")
+    ],
+    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A .parquet or .jsonl file.")],
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="Retrieval task; needed if there are several tasks.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(min=1, metavar="N", help="By default the live one.")] = None,
+    store: StoreOption = None,
+    url: UrlOption = None,
+    api_key_file: ApiKeyFileOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing OUTPUT.")] = False,
+    image_column: ImageOption = None,
+    text_column: TextOption = None,
+    keep: Annotated[str | None, typer.Option(metavar="COLUMNS", show_default="all", help=_KEEP)] = None,
+) -> None:
+    """Turn every row of INPUT into a vector of a retrieval task, as `POST /embed` would: a catalogue to search in.
+
+    Rows may lack the image or the text. OUTPUT has the rows of the input in the same order, with the columns embedding
+    (numbers of a vector of length 1), modalities, error and detail. A row that cannot be encoded has no vector, and the
+    code and the reason in error and detail; the other rows are encoded. OUTPUT appears once it is complete.
+
+    Exit status: 0 if a row was encoded; 1 if every row failed, or after an error; 130 if interrupted.
+    """
+    if store is not None and url is not None:
+        raise typer.BadParameter(_TWO_PLACES)
+    if output.suffix.lower() == ".csv":
+        raise typer.BadParameter(f"{output} cannot hold vectors; write .parquet or .jsonl")
+    try:
+        settings = _read_settings(store)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    configure_logging(settings)
+
+    def open_answerer() -> Answerer:
+        if url is not None:
+            return ServiceAnswerer(url, read_api_key(api_key_file), task, version, embeds=True)
+        return StoreAnswerer(open_store(settings), settings, task, version, embeds=True)
+
+    with one_line_errors("stopped; no file was written"):
+        if url is None:
+            pull_shown(settings)
+        source = existing(source)
+        check_output(output, source, force)
+        table = open_source(source)
+        columns = columns_of(table, image_column, text_column, named_columns(keep), EMBEDDING_COLUMNS, output)
+        counts = label_file(table, columns, Limits.of(settings), embed_rows, output, open_answerer)
+    _report(output, counts, table)
 
 
 def bulk(
@@ -221,6 +289,15 @@ def bulk(
         typer.echo(f"  {code}: {rows:,}")
 
 
+def _report(output: object, counts: RowCounts, table: Table) -> None:
+    """Print the counts, the first failed rows and the files that were left out. Exits with 1 if every row failed."""
+    typer.echo(counts.summary(output), err=True)
+    for line in [*counts.failures(), *skipped_lines(table)]:
+        typer.echo(f"  {plain(line)}", err=True)
+    if counts.failed == counts.rows:
+        raise typer.Exit(1)
+
+
 def _given(options: Mapping[str, object]) -> list[str]:
     return [name for name, value in options.items() if value is not None and value is not False]
 
@@ -232,7 +309,7 @@ def _check_usage(one: list[str], many: list[str], store: str | None, url: str | 
     if one and many:
         raise typer.BadParameter(f"{one[0]} is for one item, {many[0]} for many; leave one of them out")
     if store is not None and url is not None:
-        raise typer.BadParameter("--store loads the model here, --url uses a running service; leave one of them out")
+        raise typer.BadParameter(_TWO_PLACES)
 
 
 def _read_settings(store: str | None) -> Settings:

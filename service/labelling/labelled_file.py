@@ -1,4 +1,4 @@
-"""`mora-serve classify INPUT`: every row of a file or folder, labelled in this process or by a service.
+"""`mora-serve classify INPUT` and `embed`: every row of a file or folder, answered in this process or by a service.
 
 A csv or jsonl file is read twice: its errors are reported before any work, and its rows are never all in memory.
 """
@@ -10,18 +10,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 
-from model_store.items.rows import TableError
+from model_store.items.rows import Row, TableError
 from model_store.items.tables import PlainTable, Table, open_table
 from service.api.item import Item
 from service.errors import ServiceError
-from service.labelling.answerers import Answerer, label_rows
+from service.labelling.answerers import Answerer
 from service.labelling.progress import RowCounts, RowProgress
 from service.labelling.rows import Columns, DataSetError, KeptColumns, Limits, choose_columns, items_of
 from service.labelling.writers import open_output
 
+AnswerRows: TypeAlias = Callable[[Sequence[Item | ServiceError], Answerer], list[Row]]
 CHUNK_ROWS = 128  # rows in memory at the same time, with their pictures
 
 
@@ -98,7 +100,7 @@ def label_file(
     table: Table,
     columns: Columns,
     limits: Limits,
-    top_k: int,
+    answer_rows: AnswerRows,
     output: Path | None,
     open_answerer: Callable[[], Answerer],
 ) -> RowCounts:
@@ -115,7 +117,7 @@ def label_file(
         closing(open_answerer()) as answerer,
     ):
         for chunk in chunks_of(table, columns, limits, CHUNK_ROWS):
-            rows = label_rows(chunk.items, answerer, top_k, columns.answers)
+            rows = answer_rows(chunk.items, answerer)
             write(chunk.kept, rows)
             progress.add(len(rows), counts.add(rows, chunk.names))
     return counts

@@ -23,6 +23,7 @@ _ANSWER_TYPES = {
     "modalities": pa.struct([("image", pa.string()), ("text", pa.string())]),
     "label_set": pa.list_(pa.string()),
     "review": pa.bool_(),
+    "embedding": pa.list_(pa.float32()),
 }
 CHUNK_ROWS = 1000
 

@@ -16,7 +16,7 @@ from model_store.items.parquet_files import ParquetTable
 from service.labelling.answerers import open_store
 from service.labelling.job import InputFile, Job, read_job
 from service.labelling.parquet import check_types
-from service.labelling.rows import DataSetError, Limits, answer_columns, choose_columns, choose_task
+from service.labelling.rows import DataSetError, Limits, answer_columns, check_problem, choose_columns, choose_task
 from service.models.loading import executions_here
 from service.settings import Settings
 
@@ -77,7 +77,9 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     check_types(schema, columns)
     store = open_store(settings)
     task, version = _choose_version(options, store, earlier)
-    execution, *_ = executions_here(store.manifest(task, version), settings)
+    manifest = store.manifest(task, version)
+    check_problem(task, manifest.problem, embeds=False)
+    execution, *_ = executions_here(manifest, settings)
     job = Job(
         files=files,
         image_column=columns.image,

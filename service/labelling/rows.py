@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from model_store import Problem
 from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
 from model_store.items.rows import Row
-from service.api.answers import Answer
+from service.api.answers import Answer, Embedding
 from service.api.field_names import closest_field
 from service.api.item import Item, parse_item
 from service.errors import Code, ServiceError
@@ -33,6 +34,7 @@ COLUMNS = (
     "detail",
 )
 SET_COLUMNS = ("label_set", "review")  # only if a coverage is given
+EMBEDDING_COLUMNS = ("embedding", "modalities", "error", "detail")  # of `mora-serve embed`
 _IMAGE_CODES = {CellError: Code.BAD_VALUE, NoFileError: Code.NOT_FOUND, TooLargeError: Code.BODY_TOO_LARGE}
 
 
@@ -123,6 +125,14 @@ def choose_task(task: str | None, tasks: Sequence[str], owner: object) -> str:
     raise DataSetError(f"{problem}; {owner} has {', '.join(tasks) or 'none'}")
 
 
+def check_problem(task: str, problem: Problem, *, embeds: bool) -> None:
+    """Refuse labels of a retrieval task, and vectors of any other. Raises DataSetError."""
+    if problem is Problem.RETRIEVAL and not embeds:
+        raise DataSetError(f"{task} is a retrieval task, which has no labels; mora-serve embed gives its vectors")
+    if embeds and problem is not Problem.RETRIEVAL:
+        raise DataSetError(f"{task} has labels and no vectors; name a retrieval task, or use mora-serve classify")
+
+
 def items_of(rows: Iterable[Row], columns: Columns, folder: Path, limits: Limits) -> list[Item | ServiceError]:
     """The item of each row, or the ServiceError of `POST /classify` if the row does not make an item."""
     cells = [[None if name is None else row[name] for name in (columns.image, columns.text)] for row in rows]
@@ -160,3 +170,11 @@ def answer_row(answer: Answer | ServiceError, top_k: int, columns: Sequence[str]
     if answer.label_set is not None:
         row |= {"label_set": answer.label_set.labels, "review": answer.label_set.review}
     return row
+
+
+def embedding_row(answer: Embedding | ServiceError) -> dict[str, object]:
+    """The columns of a vector, or of an error."""
+    if isinstance(answer, ServiceError):
+        return {**dict.fromkeys(EMBEDDING_COLUMNS), "error": answer.code.value, "detail": answer.detail}
+    known = {"embedding": answer.embedding, "modalities": answer.modalities.model_dump()}
+    return {**dict.fromkeys(EMBEDDING_COLUMNS), **known}

@@ -1,4 +1,4 @@
-"""From features to the labels of an answer: logits, calibrated scores, selection and ranking."""
+"""From features to an answer: logits, calibrated scores, selection and ranking; or a unit vector for retrieval."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from service.api.answers import LabelScore
 from service.api.item import pattern_of
 
 Vector = NDArray[np.float32]
+_LEAST_NORM = np.float32(1e-12)  # as of PyTorch's `normalize`
 
 
 class Features(NamedTuple):
@@ -42,6 +43,8 @@ class Contributions(NamedTuple):
 class Head:
     """`logits = W_image f_image + W_text f_text + b`, with W and b of the item's presence pattern.
 
+    The logits of a retrieval task (`is_unit`) are scaled to length 1.
+
     Shapes:
         weights: (C, 2P), image columns first; biases: (C,); absent_image, absent_text: (P,).
     """
@@ -50,6 +53,7 @@ class Head:
     biases: Mapping[Pattern, Vector]
     absent_image: Vector
     absent_text: Vector
+    is_unit: bool = False
 
     def logits(self, features: Features) -> Vector:
         """(C,); an absent modality's features are a constant of the task."""
@@ -57,7 +61,7 @@ class Head:
         text = self.absent_text if features.text is None else features.text
         weight, bias = self.weights[features.pattern], self.biases[features.pattern]
         logits: Vector = weight[:, : len(image)] @ image + weight[:, len(image) :] @ text + bias
-        return logits
+        return logits / np.maximum(np.linalg.norm(logits), _LEAST_NORM) if self.is_unit else logits
 
     def contributions(self, features: Features) -> Contributions:
         """`b + W_image a_image + W_text a_text`, `W_image (f_image - a_image)` and `W_text (f_text - a_text)`.
@@ -112,13 +116,14 @@ def selected(scores: NDArray[np.float64], calibration: Calibration) -> NDArray[n
 
 def read_head(manifest: Manifest, head: bytes, absent_features: bytes) -> Head:
     """The head from its safetensors. Raises ValueError or KeyError when a tensor is missing or misshapen."""
-    classes, size = len(manifest.labels), manifest.backbone.feature_size
+    classes, size = manifest.head_size, manifest.backbone.feature_size
     tensors, absent = load(head), load(absent_features)
     return Head(
         weights={pattern: _tensor(tensors, f"{pattern}.weight", (classes, 2 * size)) for pattern in Pattern},
         biases={pattern: _tensor(tensors, f"{pattern}.bias", (classes,)) for pattern in Pattern},
         absent_image=_tensor(absent, "image", (size,)),
         absent_text=_tensor(absent, "text", (size,)),
+        is_unit=manifest.problem is Problem.RETRIEVAL,
     )
 
 

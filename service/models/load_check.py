@@ -73,7 +73,7 @@ class LoadCheck:
             self._answered(model, Prepared(picture, tokens))
 
     def _answered(self, model: Model, item: Prepared) -> Features:
-        """The features of an item, whose scores, selection and explanation are finite for each of its modalities."""
+        """The features of an item, whose answer and explanation are finite for each of its modalities."""
         with self._time_limit() as options:
             features = model.features(item, options)
         size = model.manifest.backbone.feature_size
@@ -82,8 +82,9 @@ class LoadCheck:
                 raise ValueError(f"the {pattern} tower gives features of shape {vector.shape}, expected {(size,)}")
         for part in (features, features._replace(image=None), features._replace(text=None)):
             if part.image is not None or part.text is not None:
-                model.decide(part)
-        model.contributions(features)
+                model.check_finite(part)
+        if not model.is_retrieval:
+            model.contributions(features)
         return features
 
     @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnxruntime import RunOptions
 
-from model_store import Manifest, Precision
+from model_store import Manifest, Precision, Problem
 from service.api.item import Item
 from service.errors import Code, ServiceError
 from service.models.execution import Execution
@@ -58,6 +58,17 @@ class Model:
     def towers(self) -> dict[TowerName, Tower]:
         """The tower of each modality."""
         return {"image": self.image_tower, "text": self.text_tower}
+
+    @property
+    def is_retrieval(self) -> bool:
+        """Whether the answer is a vector, and not labels."""
+        return self.manifest.problem is Problem.RETRIEVAL
+
+    def check_has_labels(self) -> None:
+        """Raises ServiceError `no_labels` for a retrieval task."""
+        if self.is_retrieval:
+            detail = f"{self.manifest.task} is a retrieval task, which has no labels; POST /embed gives its vectors."
+            raise ServiceError(Code.NO_LABELS, detail)
 
     @property
     def precision(self) -> Precision:
@@ -111,20 +122,28 @@ class Model:
         return Features(image, text)
 
     def logits(self, features: Features) -> Vector:
-        """(C,). Raises ServiceError `model_nonfinite` for NaN or infinity."""
+        """(C,), or the vector (D,) of a retrieval task. Raises ServiceError `model_nonfinite` for NaN or infinity."""
         with _quiet():
             logits = self.head.logits(features)
         _check_finite(logits)
         return logits
 
     def decide(self, features: Features) -> Decision:
-        """Scores and selected labels. Raises ServiceError `model_nonfinite`."""
+        """Scores and selected labels. Raises ServiceError `model_nonfinite` or `no_labels`."""
+        self.check_has_labels()
         calibration = self.manifest.calibration[features.pattern]
         logits = self.logits(features)
         with _quiet():
             by_label = scores(logits, self.manifest.problem, calibration)
         _check_finite(by_label)
         return Decision(by_label, selected(by_label, calibration))
+
+    def check_finite(self, features: Features) -> None:
+        """Raises ServiceError `model_nonfinite` unless the answer is finite."""
+        if self.is_retrieval:
+            self.logits(features)
+        else:
+            self.decide(features)
 
     def contributions(self, features: Features) -> Contributions:
         """The summands of the logits. Raises ServiceError `model_nonfinite`, also if only a summand is infinite."""

@@ -49,11 +49,11 @@ function row(label, badge) {
     bar(label.score));
 }
 
-function block(title, ...content) {
+export function block(title, ...content) {
   return element("section", { class: "block" }, element("h3", {}, title), ...content);
 }
 
-function copyable(text, picture) {
+export function copyable(text, picture) {
   const said = element("span", { role: "status", class: "hint" });
   const code = element("pre", { id: "curl", tabindex: "0", "aria-label": "curl command" }, element("code", {}, text));
   const copy = async () => {

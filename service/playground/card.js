@@ -13,7 +13,11 @@ const METRICS = {
   macro_f1_calibrated: "macro-F1, calibrated thresholds",
   ece: "calibration error",
   ece_calibrated: "after calibration",
+  recall_at_1: "recall@1",
+  recall_at_5: "recall@5",
+  recall_at_10: "recall@10",
 };
+const PROBLEMS = { single_label: "one label of many", multi_label: "any number of labels", retrieval: "retrieval" };
 const FEW_LABELS = 20;
 
 // The details of the task, or null if another task was chosen. Throws Problem; later problems go to `failed(problem)`.
@@ -26,9 +30,9 @@ export async function load(task, signal, failed) {
   byId("card-body").replaceChildren(
     ...refused(detail.refused),
     part("Scores", ...Object.entries(detail.metrics).reverse().map(([split, rows]) => scores(split, rows))),
-    part("Calibration", ...calibration(detail)),
+    ...(detail.embedding_size === null ? [part("Calibration", ...calibration(detail))] : []),
     part("Trained on", mix(detail.training_mix)),
-    part("Labels", labels(detail.labels)),
+    ...(detail.embedding_size === null ? [part("Labels", labels(detail.labels))] : []),
     part("Versions", element("ul", { class: "chips" }, ...versions.map(version)), report(path, detail, failed)),
     part("Provenance", ...provenance(detail)),
   );
@@ -116,7 +120,8 @@ function provenance(detail) {
   const config = element("code", {}, JSON.stringify(made.config, null, 2));
   return [
     pairs([
-      ["problem", detail.problem === "single_label" ? "one label of many" : "any number of labels"],
+      ["problem", PROBLEMS[detail.problem]],
+      ...(detail.embedding_size === null ? [] : [["vectors", `${detail.embedding_size} numbers`]]),
       ["backbone", `${detail.backbone.name} (${detail.backbone.family})`],
       ["precision", detail.precision],
       ["trained", `${new Date(made.created_at).toISOString().slice(0, 16).replace("T", " ")} UTC`],

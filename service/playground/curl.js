@@ -2,14 +2,15 @@
 // fetched first, because it is not on the user's disk.
 
 // `hasKey`: whether the request has a key; the command reads the key from the environment and never contains it.
-export function command({ address, task, text, picture, topK, coverage, hasKey }) {
+// `isSearch`: whether the request asks for a vector, which has no `top_k` and no explanation.
+export function command({ address, task, text, picture, topK, coverage, hasKey, isSearch }) {
   const key = hasKey ? ['-H "Authorization: Bearer $MORA_API_KEY"'] : [];
   const parts = [["--form-string", `task=${task}`]];
   if (picture) parts.push(["-F", `image=@${fileName(picture.name)}`]);
   if (text) parts.push(["--form-string", `text=${text}`]);
-  parts.push(["-F", `top_k=${topK}`]);
-  if (coverage) parts.push(["-F", `coverage=${coverage}`]);
-  parts.push(["-F", "explain=true"]);
+  if (!isSearch) parts.push(["-F", `top_k=${topK}`]);
+  if (coverage && !isSearch) parts.push(["-F", `coverage=${coverage}`]);
+  if (!isSearch) parts.push(["-F", "explain=true"]);
   const lines = parts.map(([flag, value]) => `${flag} ${quoted(value)}`);
   const asked = ["curl", ...key, ...lines, quoted(address)].join(" \\\n  ");
   if (!picture?.address) return asked;

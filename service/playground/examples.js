@@ -4,17 +4,18 @@ import { Problem, ask, askJson } from "./service.js";
 
 let addresses = [];
 
-// Calls `tried(file or null, text)` when an example is clicked. A version may have none. Throws Problem.
+// Calls `tried(file or null, text)` when an example is clicked. Returns the items; a version may have none. Throws Problem.
 export async function load(task, signal, tried) {
   const folder = `tasks/${encodeURIComponent(task)}/examples`;
   const { examples } = await askJson(folder, { signal }).catch(emptyIfNoExamples);
   const fetched = examples.map((example, number) => (example.has_image ? fileOf(folder, number, signal) : null));
   const files = await Promise.all(fetched);
-  if (signal.aborted) return;
+  if (signal.aborted) return [];
   addresses.forEach(URL.revokeObjectURL);
   addresses = [];
   byId("example-list").replaceChildren(...examples.map((example, number) => item(example, files[number], tried)));
   byId("examples").hidden = examples.length === 0;
+  return examples.map(({ text }, number) => ({ file: files[number], text }));
 }
 
 function emptyIfNoExamples(problem) {

@@ -5,7 +5,7 @@ const PLACES = {
   picture: ["image_format", "image_undecodable", "image_too_many_pixels", "body_too_large", "cut_off"],
   text: ["text_too_large", "bad_text"],
   coverage: ["coverage_unsupported"],
-  task: ["unknown_task", "no_model", "version_refused", "unknown_version", "no_such_deep_link"],
+  task: ["no_labels", "unknown_task", "no_model", "version_refused", "unknown_version", "no_such_deep_link"],
   key: ["unauthorized"],
 };
 // Advice for problems whose detail has none: those of the page itself, and those that only the operator can solve.
@@ -25,6 +25,11 @@ export function show(problem, hasPicture = true) {
   byId(`${place}-notice`).replaceChildren(...sentences(problem));
   if (place !== "send") byId(place).setAttribute("aria-invalid", "true");
   return place;
+}
+
+// Show a problem of an item of the catalogue.
+export function showAtCatalogue(problem) {
+  byId("catalogue-notice").replaceChildren(...sentences(problem));
 }
 
 function sentences(problem) {

@@ -14,17 +14,28 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, Request, Response
+from numpy.typing import NDArray
 
 from service.api.answers import Answer
-from service.api.inference_metadata import Live, ModelMetadata, ModelReady, Ready, ServerMetadata
+from service.api.inference_metadata import (
+    MODALITIES,
+    Live,
+    ModelMetadata,
+    ModelReady,
+    Ready,
+    ServerMetadata,
+    TensorMetadata,
+)
 from service.api.item import Item
-from service.api.open_inference import InferenceResponse
+from service.api.open_inference import InferenceRequest, InferenceResponse
 from service.api.openapi import failures, inference_body
 from service.api.problems import InferenceProblemDetails
-from service.errors import unknown_version
+from service.errors import Code, ServiceError, unknown_version
 from service.inference.engine import Engine
 from service.inference.fan_out import answer_each
+from service.models.head import Features, Vector
 from service.models.loaded_model import Model
+from service.models.preparation import Prepared
 from service.telemetry.record import SAFE_ID, RequestRecord
 from service.web.problems import OPEN_INFERENCE
 from service.web.routes import EngineDep, ParserDep, RecordDep
@@ -91,7 +102,10 @@ InferenceDep = Annotated[Inference, Depends(_inference)]
 
 @router.post("/models/{task}/infer", **_INFER)
 async def infer(task: str, body: InferenceDep, engine: EngineDep, record: RecordDep) -> Response:
-    """Label N items. The first item that cannot be answered fails the request, and the problem names it."""
+    """Label N items, or encode them in a retrieval task. The first item that cannot be answered fails the request.
+
+    The problem names the item.
+    """
     return await _infer(engine, await _find(engine, record, task), body, record)
 
 
@@ -108,7 +122,12 @@ async def _find(engine: Engine, record: RequestRecord, task: str, version: str |
 
 
 def _metadata(model: Model) -> ModelMetadata:
-    return ModelMetadata(name=model.manifest.task, versions=[str(model.manifest.version)])
+    manifest = model.manifest
+    metadata = ModelMetadata(name=manifest.task, versions=[str(manifest.version)])
+    if manifest.embedding_size is not None:
+        vector = TensorMetadata(name="embedding", datatype="FP32", shape=[-1, manifest.embedding_size])
+        metadata.outputs = [vector, MODALITIES]
+    return metadata
 
 
 async def _ready(engine: Engine, model: Model) -> ModelReady:
@@ -119,13 +138,37 @@ async def _ready(engine: Engine, model: Model) -> ModelReady:
 async def _infer(engine: Engine, model: Model, inference: Inference, record: RequestRecord) -> Response:
     task, version, labels = model.manifest.task, model.manifest.version, model.manifest.labels
     parameters = inference.request.parameters
-    top_k = parameters.top_k or len(labels)
-    decide = partial(engine.decide, top_k=top_k, coverage=parameters.coverage, record=record)
-    answers = await answer_each(engine, model, inference.items, decide, record)
+    _check_outputs(model, inference.request)
+    if model.is_retrieval:
+        vectors = await answer_each(engine, model, inference.items, partial(_vector, engine), record)
+        tensors: dict[str, Array] = {"embedding": np.stack(vectors), "modalities": _modalities(inference.items)}
+    else:
+        top_k = parameters.top_k or len(labels)
+        decide = partial(engine.decide, top_k=top_k, coverage=parameters.coverage, record=record)
+        tensors = _tensors(inference.items, await answer_each(engine, model, inference.items, decide, record))
     record.finish()
     client_id = inference.request.id or ""
     answer_id = client_id if SAFE_ID.fullmatch(client_id) else record.request_id
-    return respond(inference.request, task, version, answer_id, _tensors(inference.items, answers))
+    return respond(inference.request, task, version, answer_id, tensors)
+
+
+def _check_outputs(model: Model, request: InferenceRequest) -> None:
+    """Raises ServiceError for an output or a parameter that the task does not have."""
+    parameters = request.parameters
+    names = {output.name for output in request.outputs or ()}
+    if parameters.top_k is not None or parameters.coverage is not None or names - {"embedding", "modalities"}:
+        model.check_has_labels()
+    if "embedding" in names and not model.is_retrieval:
+        detail = "The output embedding is of retrieval tasks; GET /v2/models/{task} lists the outputs of a task."
+        raise ServiceError(Code.BAD_VALUE, detail, field="outputs")
+
+
+def _vector(engine: Engine, model: Model, _: Prepared, features: Features) -> Vector:
+    return engine.vector(model, features)
+
+
+def _modalities(items: Sequence[Item]) -> NDArray[np.str_]:
+    return np.array([item.pattern.value for item in items], np.str_)
 
 
 def _tensors(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Array]:
@@ -145,5 +188,5 @@ def _tensors(items: Sequence[Item], answers: Sequence[Answer]) -> dict[str, Arra
         "scores": np.array([[label.score for label in row] for row in rows], np.float32),
         "selected": np.array([[label.selected for label in row] for row in rows], np.bool_),
         **with_sets,
-        "modalities": np.array([item.pattern.value for item in items], np.str_),
+        "modalities": _modalities(items),
     }

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from fastapi import APIRouter, Request
 
-from model_store import Pattern
+from model_store import Manifest, Pattern
 from service.api.answers import Answer, Modalities
 from service.api.item import Item
 from service.api.openai import (
@@ -44,6 +44,8 @@ async def moderations(request: Request, parser: ParserDep, engine: EngineDep, re
     """Label N items. The first item that cannot be answered fails the request, and the error names it."""
     inputs = await parser.inputs(ModerationRequest, request, record)
     model = await _find(engine, inputs.request, record)
+    with about("model"):
+        model.check_has_labels()
     manifest = model.manifest
     decide = partial(engine.decide, top_k=len(manifest.labels), record=record)
     with about("input"):
@@ -61,7 +63,7 @@ async def embeddings(request: Request, parser: ParserDep, engine: EngineDep, rec
     inputs = await parser.inputs(EmbeddingRequest, request, record)
     model = await _find(engine, inputs.request, record)
     manifest = model.manifest
-    _check_dimensions(inputs.request.dimensions, manifest.backbone.feature_size, inputs.items)
+    _check_dimensions(inputs.request.dimensions, manifest, inputs.items)
     with about("input"):
         encoded = await answer_each(engine, model, inputs.items, partial(_encoded, engine), record)
     record.finish()
@@ -79,7 +81,7 @@ async def embeddings(request: Request, parser: ParserDep, engine: EngineDep, rec
 
 
 class _Encoded(NamedTuple):
-    """The features of one item in one vector, and the number of tokens of its text."""
+    """The vector of one item, or its features in one vector, and the number of tokens of its text."""
 
     vector: Vector
     tokens: int
@@ -107,17 +109,20 @@ def _moderation(answer: Answer) -> Moderation:
     )
 
 
-def _check_dimensions(dimensions: int | None, feature_size: int, items: Sequence[Item]) -> None:
+def _check_dimensions(dimensions: int | None, manifest: Manifest, items: Sequence[Item]) -> None:
     """Raises ServiceError for a length that the embeddings do not have. Several items are all texts."""
-    length = feature_size * (2 if items[0].pattern is Pattern.BOTH else 1)
+    features = manifest.backbone.feature_size * (2 if items[0].pattern is Pattern.BOTH else 1)
+    length = manifest.embedding_size or features
     if dimensions not in (None, length):
         detail = f"dimensions: the embeddings have {length} numbers and cannot be cut; leave it out."
         raise ServiceError(Code.BAD_VALUE, detail, field="dimensions")
 
 
 def _encoded(engine: Engine, model: Model, prepared: Prepared, features: Features) -> _Encoded:
-    engine.check_finite(model, features)
     tokens = 0 if prepared.tokens is None else prepared.tokens.input_ids.shape[1]
+    if model.is_retrieval:
+        return _Encoded(engine.vector(model, features), tokens, prepared.modalities)
+    engine.check_finite(model, features)
     present = [modality for modality in features if modality is not None]
     return _Encoded(np.concatenate(present), tokens, prepared.modalities)
 

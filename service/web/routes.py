@@ -85,9 +85,9 @@ async def classify(request: Request, parser: ParserDep, engine: EngineDep, recor
     return await engine.classify(await parser.item(ClassifyRequest, request, record), record)
 
 
-@router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)})
+@router.post("/embed", openapi_extra={"requestBody": item_body(EmbedRequest)}, response_model_exclude_unset=True)
 async def embed(request: Request, parser: ParserDep, engine: EngineDep, record: RecordDep) -> Embedding:
-    """Encode one item: the features of its image, its text, or both."""
+    """Encode one item: its vector in a retrieval task, else the features of its image, its text, or both."""
     return await engine.embed(await parser.item(EmbedRequest, request, record), record)
 
 

@@ -35,7 +35,7 @@ class Showcase:
                 pattern=example.pattern,
                 text=example.text or None,
                 has_image=example.image is not None,
-                best_label=manifest.labels[int(np.argmax(example.logits))],
+                best_label=manifest.labels[int(np.argmax(example.logits))] if manifest.labels else None,
             )
             for example in manifest.golden
         ]

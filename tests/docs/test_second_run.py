@@ -39,6 +39,7 @@ AGAIN = {
     "mora-serve classify --text red --task fruit --store store": 0,
     "mora-serve classify items.csv --store store --task fruit --output labelled.csv": 1,  # exists
     "mora-serve classify items.csv --store store --task fruit --output labelled.jsonl --force": 0,
+    "mora-serve embed items.csv vectors.parquet --store finding": 1,  # exists
 }
 NEW_STEPS = {"mora-store rollback", "mora-train publish", "mora-serve hash-key"}  # as docs/reference.md says
 ELSEWHERE = {
@@ -50,9 +51,9 @@ ELSEWHERE |= {"mora-serve run", "mora-serve bulk"}  # reads only; needs Ray: tes
 
 @pytest.fixture
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Result]:
-    """`given(command)`: its result in a folder with two stores, a key and items."""
+    """`given(command)`: its result in a folder with three stores, a key and items."""
     monkeypatch.chdir(tmp_path)
-    for folder, tasks in (("store", ["fruit", "fruit"]), ("other", ["fruit", "tags"])):
+    for folder, tasks in (("store", ["fruit", "fruit"]), ("other", ["fruit", "tags"]), ("finding", ["search"])):
         for number, task in enumerate(tasks):
             Shelf(Store(tmp_path / folder)).publish(task, seed=number)
     Path("items.csv").write_text("text\nred apple\ngreen\n")

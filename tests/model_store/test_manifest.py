@@ -20,6 +20,7 @@ from model_store import (
     blob_of,
 )
 from model_store.manifest import ManifestDraft
+from tests.support.tiny import label_sets
 
 COLOURS = {"resample": "bicubic", "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}
 TOKENIZER = Blob(sha256="0" * 64, size=1)
@@ -67,6 +68,26 @@ def test_a_manifest_whose_parts_do_not_fit_is_refused(draft, changes, message):
 
     with pytest.raises(ValidationError, match=message):
         ManifestDraft.model_validate(manifest.model_dump() | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("search", {"labels": ("apple", "pear")}, "has an embedding_size and no labels"),
+        ("search", {"embedding_size": None}, "has an embedding_size and no labels"),
+        ("search", {"embedding_size": 4}, "as many as embedding_size"),
+        ("search", {"label_sets": label_sets()}, "a retrieval task has no label_sets"),
+        ("search", {"calibration": dict.fromkeys(Pattern, Calibration(thresholds=(0.5,)))}, "any other task none"),
+        ("fruit", {"labels": ()}, "any other task labels alone"),
+        ("fruit", {"embedding_size": 3}, "any other task labels alone"),
+    ],
+)
+def test_a_retrieval_task_has_vectors_in_place_of_labels(shelf, name, changes, message):
+    draft = shelf.draft(name).manifest
+
+    assert ManifestDraft.model_validate(draft.model_dump()).head_size == (3 if name == "fruit" else 5)
+    with pytest.raises(ValidationError, match=message):
+        ManifestDraft.model_validate(draft.model_dump() | changes)
 
 
 def test_a_version_needs_every_file_once(draft):

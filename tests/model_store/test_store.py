@@ -457,7 +457,16 @@ def test_every_cut_of_a_manifest_is_refused(store, published):
 def test_the_refusal_of_a_manifest_names_the_missing_field(store, published):
     path = store.root / "tasks/fruit/1/manifest.json"
     whole = json.loads(path.read_text())
-    optional = {"schema_version", "golden_tolerance", "metrics", "intervals", "report", "test_scores", "label_sets"}
+    optional = {
+        "schema_version",
+        "golden_tolerance",
+        "metrics",
+        "intervals",
+        "report",
+        "test_scores",
+        "label_sets",
+        "embedding_size",
+    }
     for field in whole.keys() - optional:
         path.write_text(json.dumps({name: value for name, value in whole.items() if name != field}))
         with pytest.raises(CorruptError, match=field):

@@ -41,6 +41,7 @@ WORDS = ["<unk>", "a", "red", "green", "apple", "square", "of", "picture"]
 VOCABULARY = [*WORDS, "<s>", "</s>"]
 START, END = VOCABULARY.index("<s>"), VOCABULARY.index("</s>")
 LABELS = {"fruit": ("apple", "pear", "plum"), "tags": ("red", "round", "sweet", "cheap")}
+EMBEDDING_SIZE = 5  # of the retrieval task `search`
 THRESHOLDS = (0.35, 0.5, 0.45, 0.9)
 
 
@@ -79,18 +80,19 @@ class TinyTask:
 
     @property
     def problem(self) -> Problem:
-        return Problem.MULTI_LABEL if self.name == "tags" else Problem.SINGLE_LABEL
+        return {"tags": Problem.MULTI_LABEL, "search": Problem.RETRIEVAL}.get(self.name, Problem.SINGLE_LABEL)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        return LABELS.get(self.name, LABELS["fruit"])
+        return () if self.problem is Problem.RETRIEVAL else LABELS.get(self.name, LABELS["fruit"])
 
     def calibration(self, pattern: Pattern) -> Calibration:
         thresholds = THRESHOLDS if self.problem is Problem.MULTI_LABEL else None
         return Calibration(temperature={"both": 1.5, "image": 0.5, "text": 2.0}[pattern], thresholds=thresholds)
 
     def weights(self) -> dict[str, np.ndarray]:
-        trunk, own, classes = np.random.default_rng(self.backbone_seed), np.random.default_rng(self.seed), self.labels
+        trunk, own = np.random.default_rng(self.backbone_seed), np.random.default_rng(self.seed)
+        size = len(self.labels) or EMBEDDING_SIZE
         draw = {
             "image_trunk": trunk.normal(size=(SIZE * SIZE, WIDTH)) / SIZE,
             "text_trunk": trunk.normal(size=(len(VOCABULARY), WIDTH)),
@@ -100,8 +102,10 @@ class TinyTask:
             "absent_text": own.normal(size=FEATURES),
         }
         for pattern in Pattern:
-            draw[f"{pattern}.weight"] = own.normal(size=(len(classes), 2 * FEATURES))
-            draw[f"{pattern}.bias"] = own.normal(size=len(classes))
+            draw[f"{pattern}.weight"] = own.normal(size=(size, 2 * FEATURES))
+            draw[f"{pattern}.bias"] = own.normal(size=size)
+        if self.problem is Problem.RETRIEVAL:
+            draw |= {name: np.zeros(FEATURES) for name in ("absent_image", "absent_text")}
         return {name: array.astype(np.float32) for name, array in draw.items()}
 
     def features(self, pixels: np.ndarray | None, text: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -119,11 +123,12 @@ class TinyTask:
         return image, words
 
     def logits(self, pixels: np.ndarray | None, text: str | None) -> np.ndarray:
-        """What the task must answer."""
+        """What the task must answer; of the retrieval task, a unit vector."""
         weights = self.weights()
         pattern = Pattern.TEXT if pixels is None else Pattern.IMAGE if text is None else Pattern.BOTH
         features = np.concatenate(self.features(pixels, text))
-        return weights[f"{pattern}.weight"] @ features + weights[f"{pattern}.bias"]
+        logits = weights[f"{pattern}.weight"] @ features + weights[f"{pattern}.bias"]
+        return logits / np.linalg.norm(logits) if self.problem is Problem.RETRIEVAL else logits
 
     def scores(self, pixels: np.ndarray | None, text: str | None) -> dict[str, float]:
         pattern = Pattern.TEXT if pixels is None else Pattern.IMAGE if text is None else Pattern.BOTH
@@ -244,6 +249,7 @@ def make_draft(task: TinyTask) -> TinyDraft:
         task=task.name,
         problem=task.problem,
         labels=task.labels,
+        embedding_size=EMBEDDING_SIZE if task.problem is Problem.RETRIEVAL else None,
         backbone=Backbone(
             name="tiny/clip",
             family="clip" if task.padding is None else "siglip",

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from training.config import TaskConfig
@@ -30,6 +32,38 @@ def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., 
 def divisible(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., dict[str, str]]) -> dict[str, str]:
     """`make_config(data=divisible)`: the made task with 120 validation items, of which half calibrate label sets."""
     return {**parquet_of(tmp_path_factory.mktemp("divisible"), validation=(1000, 120)), "label": "label"}
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory, png: Callable[..., bytes]) -> dict[str, str]:
+    """Paths of the splits of a made retrieval task. A query has the picture of its target, turned, and its number.
+
+    Some cells are empty on either side, and two queries of each split have the same target.
+    """
+    folder, paths = tmp_path_factory.mktemp("pairs"), {}
+    for split, (start, count) in {"train": (0, 24), "validation": (100, 12), "test": (200, 12)}.items():
+        rows = [
+            {
+                "image": None if i % 6 == 1 else png(start + i, (30, 40)),
+                "text": None if i % 6 == 2 else f"number {start + i}",
+                "target_image": None if i % 6 == 3 else png(start + max(i, 1)),
+                "target_text": None if i % 6 == 4 else f"a thing, {start + max(i, 1)}",
+            }
+            for i in range(count)
+        ]
+        paths[split] = str(folder / f"{split}.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), paths[split])
+    return paths
+
+
+@pytest.fixture
+def retrieval_config(make_config: Callable[..., TaskConfig], pairs: dict[str, str]) -> Callable[..., TaskConfig]:
+    """`retrieval_config(**fields)`: as `make_config`, of the made retrieval task."""
+
+    def make(**fields: Any) -> TaskConfig:
+        return make_config(**{"task": "things", "problem": "retrieval", "data": pairs, **fields})
+
+    return make
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_several_values_follow_one_option_and_the_rest_are_fields(
 
     def loaded(path: Path, flags: list[str]) -> Any:
         calls["flags"] = flags
-        return TaskConfig.model_construct(task="a", backbone="b")
+        return TaskConfig.model_construct(task="a", problem="single_label", backbone="b")
 
     monkeypatch.setattr(training.cli, "load_config", loaded)
     monkeypatch.setattr(

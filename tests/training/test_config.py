@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,27 @@ def test_the_papers_configurations_have_the_papers_training(name: str) -> None:
 
     assert (train.probe, train.patience) == (False, None)
     assert (train.learning_rate, train.adapter_rate, train.modality_dropout, train.distillation) == (0.01, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--labels", "[a, b]"], "a retrieval task has no labels; remove labels"),
+        (["--data.label", "kind"], "remove data.label"),
+        (["--train.class_weights", "balanced"], "remove train.class_weights"),
+        (["--coverage.by", "class"], "coverage.by: class is for single-label tasks"),
+        (["--data.target_image", "null", "--data.target_text", "null"], "name at least one column"),
+        (["--data.train", "null", "--data.format", "mmimdb", "--data.root", "x"], "has labels, and a retrieval task"),
+        (["--train.temperature", "0"], "train.temperature: must be greater than or equal to 0.01"),
+    ],
+)
+def test_a_retrieval_task_takes_no_setting_of_labels(tmp_path: Path, flags: list[str], says: str) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text("{task: search, problem: retrieval, backbone: b, data: {train: pairs.parquet}}")
+    assert load_config(path).data.target_text == "target_text"
+
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load_config(path, flags)
 
 
 def test_dotted_flags_override(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""MM-IMDb, UPMC Food-101 and Hateful Memes in their authors' folders and files."""
+"""MM-IMDb, UPMC Food-101 and Hateful Memes in their authors' folders and files; CIRR is read by `cirr`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from model_store.items.rows import Row, table_errors
 from model_store.items.tables import open_table
 from model_store.items.text_files import csv_records
 from training.config import TaskConfig
+from training.data.cirr import read_cirr
 from training.data.dataset_layout import Layout, json_object, json_objects, refuse, splits_of
 from training.data.tables import all_rows, data_errors
 
@@ -34,6 +35,8 @@ def read_tree(root: Path, config: TaskConfig) -> Layout:
     data_format = config.data.format
     if data_format == "mmimdb":
         return _mmimdb(root, config)
+    if data_format == "cirr":
+        return read_cirr(root)
     return _food101(root) if data_format == "food101" else _hateful_memes(root)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from model_store import Problem
 from training.config import TaskConfig
 from training.data.copies import groups_of_copies
 from training.data.held_out import groups_by_label
@@ -58,6 +59,8 @@ def _is_apart(config: TaskConfig, validation: Split) -> NDArray[np.bool_]:
 
     Each group has the same chance, also that of a label with few items: calibration items must be as test items are.
     """
+    if config.problem is Problem.RETRIEVAL:  # it has no labels, so no label sets
+        return np.zeros(len(validation.items), dtype=bool)
     share, count, rng = config.coverage.share, different_items(validation), np.random.default_rng(config.data.seed)
     if share == 0 or count < LEAST_ITEMS:
         return np.zeros(len(validation.items), dtype=bool)

@@ -27,6 +27,11 @@ def content_notes(labels: Sequence[str], splits: Mapping[str, Sequence[Example]]
     for name, items in splits.items():
         yield from empty_column_notes(name, items, data)
         yield from empty_word_notes(name, items, data.text)
+        if targets := [item.target for item in items if item.target is not None]:
+            of_targets = data.model_copy(update={"image": data.target_image, "text": data.target_text})
+            if data.format is None:  # a format fixes which columns there are
+                yield from empty_column_notes(name, targets, of_targets, "target_")
+            yield from empty_word_notes(name, targets, data.target_text)
         yield from repeat_notes(name, items)
 
 
@@ -40,14 +45,18 @@ def empty_word_notes(split: str, items: Sequence[Example], column: str | None) -
         yield f"texts of {split} that read like an empty cell: {shown}; {cure} (rows {rows})"
 
 
-def empty_column_notes(split: str, items: Sequence[Example], data: DataConfig) -> Iterator[str]:
-    """Which configured column of a split is empty in every row."""
+def empty_column_notes(split: str, items: Sequence[Example], data: DataConfig, side: str = "") -> Iterator[str]:
+    """Which configured column of a split is empty in every row.
+
+    Args:
+        side: beginning of the fields' names, of targets `target_`.
+    """
     for field, column, values in (
         ("image", data.image, [item.image for item in items]),
         ("text", data.text, [item.text for item in items]),
     ):
         if column is not None and all(value is None for value in values):
-            cure = f"set data.{field} to another column, or to null"
+            cure = f"set data.{side}{field} to another column, or to null"
             yield f"column {column} is empty in all {len(items):,} rows of {split}; {cure}"
 
 

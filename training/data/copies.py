@@ -1,4 +1,7 @@
-"""Copies: items that share a picture, or that have no picture and the same text. A split may not divide them."""
+"""Copies: items that share a picture, or that have no picture and the same text. A split may not divide them.
+
+Of a retrieval task, copies are queries of the same target.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.examples import Example
+from training.data.examples import Example, digest_of
 
 _SHOWN_GROUPS, _SHOWN_ROWS = 2, 2
 
@@ -38,8 +41,21 @@ class Repeats(NamedTuple):
 
 
 def copy_key(item: Example) -> Hashable:
-    """The same for copies: the content of the picture, or without one the text. The label does not count."""
+    """The same for copies: the content of the picture, or without one the text. The label does not count.
+
+    Of a retrieval task, it is the picture or text of the target: a model that was trained on a target finds it more
+    easily, whatever the query.
+    """
+    if item.target is not None:
+        return _item_key(item.target)
     return (item.picture, None) if item.picture is not None else (item.image, _normal_text(item))
+
+
+def shared_by_copies(items: Iterable[Example]) -> str:
+    """What the copies among these items have in common, in words."""
+    if any(item.target is not None for item in items):
+        return "the same target"
+    return "the same picture, or no picture and the same text"
 
 
 def groups_of_copies(items: Iterable[Example]) -> list[list[Example]]:
@@ -48,6 +64,12 @@ def groups_of_copies(items: Iterable[Example]) -> list[list[Example]]:
     for item in items:
         groups.setdefault(copy_key(item), []).append(item)
     return [*groups.values()]
+
+
+def distinct_targets(pairs: Iterable[Example]) -> list[Example]:
+    """The targets of a retrieval task's queries; equal ones are one."""
+    targets = (item.target for item in pairs if item.target is not None)
+    return [*{digest_of(target): target for target in targets}.values()]
 
 
 def copy_numbers(items: Iterable[Example]) -> NDArray[np.intp]:
@@ -73,9 +95,9 @@ def leaks(splits: Items) -> list[str]:
             copies = sum(name == later for group in groups for name, _ in group)
             shown = Repeats("copies", (earlier, later), groups).shown()
             warnings.append(
-                f"{copies:,} of the {len(splits[later]):,} rows of {later} repeat rows of {earlier}: they have the "
-                f"same picture, or no picture and the same text ({shown}). The scores on {later} are too high; "
-                "remove these rows from one of the two"
+                f"{copies:,} of the {len(splits[later]):,} rows of {later} repeat rows of {earlier}: they have "
+                f"{shared_by_copies(splits[later])} ({shown}). The scores on {later} are too high"
+                f"{_for_new_items(splits[later])}; remove these rows from one of the two"
             )
     return warnings
 
@@ -105,8 +127,12 @@ def _repeated(splits: Items, names: tuple[str, ...], key: Callable[[Example], Ha
     return [group for group in groups.values() if len(group) > 1 and len({name for name, _ in group}) == len(names)]
 
 
+def _for_new_items(items: Iterable[Example]) -> str:
+    return " for targets that are new" if any(item.target is not None for item in items) else ""
+
+
 def _item_key(item: Example) -> Hashable:
-    return item.picture or item.image, _normal_text(item)
+    return tuple((side.picture or side.image, _normal_text(side)) for side in item.sides)
 
 
 def _normal_text(item: Example) -> str | None:

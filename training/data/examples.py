@@ -1,10 +1,10 @@
-"""Rows of a data set as items: image, text and labels, each checked."""
+"""Rows of a data set as items: image, text and labels, or query and target, each checked."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model_store import ImagePreprocessing, Problem
@@ -24,7 +24,10 @@ _PREPROCESSING = ImagePreprocessing(
 
 @dataclass(frozen=True)
 class Example:
-    """One row: an encoded image or its path, a text, and its labels. Either modality may be None."""
+    """One row: an encoded image or its path, a text, and its labels. Either modality may be None.
+
+    Of a retrieval task, it is a query with its target, and neither has labels.
+    """
 
     row: int  # counted from 1, header not counted
     image: bytes | Path | None
@@ -32,6 +35,12 @@ class Example:
     labels: tuple[str, ...]
     group: int | None = None  # number of the image in the split, for data that lists images with several texts
     picture: bytes | None = None  # SHA-256 of the encoded image; equal pictures are one, wherever they are
+    target: Example | None = None
+
+    @property
+    def sides(self) -> tuple[Example, ...]:
+        """The item itself and, of a retrieval task, its target."""
+        return (self,) if self.target is None else (self, self.target)
 
 
 def content_of(picture: bytes, text: str | None, labels: Iterable[str]) -> bytes:
@@ -40,20 +49,36 @@ def content_of(picture: bytes, text: str | None, labels: Iterable[str]) -> bytes
     return b"".join(len(part).to_bytes(8, "little") + part for part in parts)
 
 
+def digest_of(item: Example) -> bytes:
+    """SHA-256 over picture, text and labels, and over those of its target."""
+    sides = (content_of(side.picture or b"", side.text, side.labels) for side in item.sides)
+    return hashlib.sha256(b"".join(sides)).digest()
+
+
 def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Example | None:
     """Check one row; None if it has no label in a task of one label. Raises DataError with the column and the cure."""
-    data = config.data
+    if config.problem is Problem.RETRIEVAL:
+        query = _item(number, row, "image", "text", (), folder, config.data)
+        return replace(query, target=_item(number, row, "target_image", "target_text", (), folder, config.data))
     labels = _labels(row["label"], config)
     if not labels and config.problem is Problem.SINGLE_LABEL:
         return None
-    (image, picture), text = _image(row["image"], folder, data), row["text"]
+    return _item(number, row, "image", "text", labels, folder, config.data)
+
+
+def _item(
+    number: int, row: Row, image_field: str, text_field: str, labels: tuple[str, ...], folder: Path, data: DataConfig
+) -> Example:
+    """The item of two fields of a row. Raises DataError."""
+    image_column, text_column = getattr(data, image_field), getattr(data, text_field)
+    (image, picture), text = _image(row[image_field], folder, data, image_column or image_field), row[text_field]
     if is_missing(text):
         text = None
     elif not isinstance(text, str):
-        raise DataError(f"column {data.text} holds {type(text).__name__}, not text; set data.text")
+        raise DataError(f"column {text_column} holds {type(text).__name__}, not text; set data.{text_field}")
     if image is None and text is None:
-        columns = " nor ".join(filter(None, (data.image, data.text)))
-        is_one = data.image is None or data.text is None
+        columns = " nor ".join(filter(None, (image_column, text_column)))
+        is_one = image_column is None or text_column is None
         empty = f"{columns} is empty; fill it in" if is_one else f"neither {columns} is given; fill one in"
         raise EmptyItemError(f"{empty} or remove the row")
     try:
@@ -63,10 +88,10 @@ def item_from_row(number: int, row: Row, folder: Path, config: TaskConfig) -> Ex
     return Example(number, image, text, labels, row.get("group"), picture)
 
 
-def _image(cell: object, folder: Path, data: DataConfig) -> tuple[bytes | Path | None, bytes | None]:
+def _image(cell: object, folder: Path, data: DataConfig, column: str) -> tuple[bytes | Path | None, bytes | None]:
     """The image of a cell, after it was decoded as training decodes it, and its SHA-256. Raises DataError."""
     path = cell.get("path") if isinstance(cell, dict) else cell
-    name, start = data.image or "image", ""
+    name, start = column, ""
     if isinstance(path, str):
         name, start = f"{name} {path.strip()[:80]!r}", f" (paths start from {folder})"
     try:

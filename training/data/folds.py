@@ -34,7 +34,7 @@ def fold_data(config: TaskConfig, data: TaskData, folds: int) -> tuple[list[Task
     runs = [_run(config, data, pool, fold_of, fold, data.validation in drawn) for fold in range(folds)]
     for fold, run in enumerate(runs, start=1):
         labels = {label for item in run.train.items for label in item.labels}
-        if len(labels) < 2:
+        if data.labels and len(labels) < 2:
             problem = f"without fold {fold} of {folds}, train has {first_few(labels)} as its only label"
             raise DataError(f"{pool.source}: {problem}; give another number of folds, or add items of other labels")
     return runs, _notes(data, pool, drawn, folds)
@@ -79,7 +79,8 @@ def _notes(data: TaskData, pool: Split, drawn: Sequence[Split], folds: int) -> t
     notes = [f"{folds} folds of {len(pool.items):,} rows of {pool.source} ({names})"]
     if data.test not in drawn:
         notes.append(f"the folds leave {data.test.source} (test) untouched")
-    few = [f"{label} ({len(groups)})" for label, groups in groups_by_label(pool.items).items() if len(groups) < folds]
+    by_label = {label: groups for label, groups in groups_by_label(pool.items).items() if label}
+    few = [f"{label} ({len(groups)})" for label, groups in by_label.items() if len(groups) < folds]
     if few:
         cause = f"labels with fewer rows, or groups of copies, than the {folds} folds"
         notes.append(f"{cause}: {first_few(few, _MAX_LISTED)}; not every fold tests them")

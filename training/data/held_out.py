@@ -63,8 +63,8 @@ def held_out_notes(source: str, splits: Items, shares: Mapping[str, float]) -> t
     groups = [(name, group) for name in splits for group in groups_of_copies(splits[name]) if len(group) > 1]
     if groups:
         notes.append(
-            f"{sum(len(group) for _, group in groups):,} rows of {source} have the same picture as another row, or no "
-            f"picture and the same text; each of these {len(groups):,} groups is whole in one split"
+            f"{sum(len(group) for _, group in groups):,} rows of {source} have {_as_another_row(groups[0][1])}; "
+            f"each of these {len(groups):,} groups is whole in one split"
         )
     if pooled := _small_labels([item for items in splits.values() for item in items], shares):
         notes.append(
@@ -73,12 +73,20 @@ def held_out_notes(source: str, splits: Items, shares: Mapping[str, float]) -> t
         )
     name, largest = max(groups, key=lambda group: len(group[1]), default=("train", []))
     if len(largest) > min(shares.values()) * sum(map(len, splits.values())):
-        has_picture = largest[0].image is not None
+        has_picture = largest[0].image is not None and largest[0].target is None
         shared = "the same picture" if has_picture else "no picture and the same text"
+        if largest[0].target is not None:
+            shared = "the same target"
         cure = "; if it stands for a missing picture, leave these cells empty" if has_picture else ""
         rows = named_rows([(name, item) for item in largest])
         notes.append(f"{len(largest):,} rows have {shared} ({rows}), so all are in {name}{cure}")
     return tuple(notes)
+
+
+def _as_another_row(group: Group) -> str:
+    if group[0].target is not None:
+        return "the same target as another row"
+    return "the same picture as another row, or no picture and the same text"
 
 
 class _Draw:

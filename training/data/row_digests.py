@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from training.data.examples import Example, content_of
+from training.data.examples import Example, digest_of
 from training.data.splits import Split, TaskData
 
 _DIGITS = 8
@@ -37,7 +36,7 @@ def _picture(item: Example) -> str:
 
 
 def _digest(item: Example) -> str:
-    return hashlib.sha256(content_of(item.picture or b"", item.text, item.labels)).hexdigest()[:_DIGITS]
+    return digest_of(item).hex()[:_DIGITS]
 
 
 def _by_source(data: TaskData) -> dict[str, tuple[Split, list[Example]]]:

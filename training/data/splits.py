@@ -18,7 +18,7 @@ from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
 from training.data.content_notes import content_notes
-from training.data.copies import groups_of_copies, leaks
+from training.data.copies import groups_of_copies, leaks, shared_by_copies
 from training.data.examples import Example, content_of, item_from_row
 from training.data.held_out import draw_held_out, held_out_notes
 from training.data.image_folders import split_folders, split_notes
@@ -46,6 +46,11 @@ class Split:
         return self._digest(lambda item: item.picture or b"")
 
     @property
+    def sides(self) -> list[Example]:
+        """The items and, of a retrieval task, their targets."""
+        return [side for item in self.items for side in item.sides]
+
+    @property
     def old_fingerprint(self) -> str:
         """The fingerprint that earlier versions gave a run: a file of an image counted by its name and size."""
         return self._digest(_old_key)
@@ -53,7 +58,8 @@ class Split:
     def _digest(self, key_of: Callable[[Example], bytes]) -> str:
         digest = hashlib.sha256()
         for item in self.items:
-            digest.update(content_of(key_of(item), item.text, item.labels))
+            for side in item.sides:
+                digest.update(content_of(key_of(side), side.text, side.labels))
         return digest.hexdigest()
 
 
@@ -64,7 +70,7 @@ def _old_key(item: Example) -> bytes:
 
 @dataclass(frozen=True)
 class TaskData:
-    """The three splits of a task and its labels in output order."""
+    """The three splits of a task and its labels in output order; a retrieval task has none."""
 
     labels: tuple[str, ...]
     train: Split
@@ -105,7 +111,8 @@ def load_data(config: TaskConfig) -> TaskData:
     notes += tuple(leaks({name: splits[name].items for name in ("train", *all_shares)}))
     counts = Counter(label for item in splits["train"].items for label in item.labels)
     labels = config.labels or tuple(sorted(counts))
-    _check_labels(labels, [*splits.values()])
+    if config.problem is not Problem.RETRIEVAL:
+        _check_labels(labels, [*splits.values()])
     if rare := [label for label in labels if counts[label] < 2]:
         notes += (f"too rare in train to be learnt (0 or 1 items): {first_few(rare, _MAX_LISTED)}",)
     return TaskData(
@@ -120,7 +127,7 @@ def load_split(name: str, source: str, config: TaskConfig) -> Split:
     if (folders := split_folders(source)) and name not in folders:
         raise DataError(f"{source} holds the splits {', '.join(folders)}, but no {name}; correct data.{name}")
     source = str(folders.get(name, source))
-    return _checked(name, source, read_rows(source, config.data), config)
+    return _checked(name, source, read_rows(source, config.data, config.problem), config)
 
 
 def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]]:
@@ -143,14 +150,14 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
 
 
 def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
-    is_multi = config.problem is not Problem.SINGLE_LABEL
+    has_labels, is_multi = config.problem is not Problem.RETRIEVAL, config.problem is not Problem.SINGLE_LABEL
     items: list[Example] = []
     unlabelled: list[str] = []
     faults: dict[Hashable, tuple[int, DataError]] = {}
     for number, row in enumerate(track(read.rows, f"checking {name}"), start=1):
         try:
             item = item_from_row(number, row, read.folder, config)
-            if item is None or not item.labels:
+            if item is None or (has_labels and not item.labels):
                 unlabelled.append(row_name(number, row["image"]))
             if item is not None:
                 items.append(item)
@@ -174,7 +181,8 @@ def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
     if not items:
         message = f"{source} ({name}) has no rows; give it items, or name another file"
         raise DataError("\n".join([message, *notes]))
-    return Split(name, source, items, spellings_of(read.rows, is_multi), tuple(unlabelled), notes)
+    spellings = spellings_of(read.rows, is_multi) if has_labels else Spellings()
+    return Split(name, source, items, spellings, tuple(unlabelled), notes)
 
 
 def _by_fault(faults: Iterable[tuple[int, DataError]]) -> list[str]:
@@ -186,7 +194,11 @@ def _by_fault(faults: Iterable[tuple[int, DataError]]) -> list[str]:
 
 
 def _empty_columns(config: TaskConfig) -> str:
-    """The fault of a split without an image and a text in any row."""
+    """The fault of a split without an image and a text in any row; of a retrieval task, a side without them."""
+    if config.problem is Problem.RETRIEVAL:
+        return (
+            "no row has both a query and a target; correct data.image, data.text, data.target_image or data.target_text"
+        )
     fields = {"data.image": config.data.image, "data.text": config.data.text}
     given = {field: column for field, column in fields.items() if column is not None}
     is_one = len(given) == 1
@@ -204,7 +216,7 @@ def hold_out(train: Split, shares: Mapping[str, float], seed: int) -> tuple[Spli
     for name, split in splits.items():
         if not split.items:
             groups, rows = len(groups_of_copies(train.items)), len(train.items)
-            whole = f"rows with the same picture, or with no picture and the same text, are {groups:,} groups; "
+            whole = f"rows with {shared_by_copies(train.items)}, are {groups:,} groups; "
             problem = f"{train.source} has too few rows for each label to hold out a {name} split"
             raise DataError(f"{problem}; {whole if groups < rows else ''}give data.{name}")
     return splits.pop(train.name), splits

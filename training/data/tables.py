@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_store import Problem
 from model_store.items.cells import existing
 from model_store.items.folders import Skipped
 from model_store.items.labels import class_names, with_names
@@ -22,7 +23,7 @@ _ROWS_AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """The rows of a source as `image`, `text` and `label`."""
+    """The rows of a source as `image`, `text` and `label`, or `target_image` and `target_text`."""
 
     rows: list[Row]
     folder: Path  # that relative paths start from
@@ -30,7 +31,7 @@ class Source:
     is_pictures: bool = False  # a folder whose folders are classes; such a picture is left out if it cannot be used
 
 
-def read_rows(source: str, config: DataConfig) -> Source:
+def read_rows(source: str, config: DataConfig, problem: Problem) -> Source:
     """The rows of a source.
 
     Raises:
@@ -45,7 +46,7 @@ def read_rows(source: str, config: DataConfig) -> Source:
         config = config.model_copy(update={"text": None})
     with data_errors():
         table = _hub_table(source) if is_on_hub else open_table(path)
-        columns = _columns(source, table.names, config)
+        columns = _columns(source, table.names, config, problem)
         rows = all_rows(table, columns.values())
     fields = []
     for number, row in enumerate(rows, start=1):
@@ -97,9 +98,13 @@ def _hub_table(source: str) -> PlainTable:
     return PlainTable(Path(name), Path(), loaded.column_names, len(loaded), lambda _: iter(loaded), classes)
 
 
-def _columns(source: str, names: Sequence[str], config: DataConfig) -> dict[str, str]:
+def _columns(source: str, names: Sequence[str], config: DataConfig, problem: Problem) -> dict[str, str]:
     """The column of each field that is not null. Raises DataError for a column that the source does not have."""
-    fields = {"image": config.image, "text": config.text, "label": config.label}
+    fields: dict[str, str | None] = {"image": config.image, "text": config.text}
+    if problem is Problem.RETRIEVAL:
+        fields |= {"target_image": config.target_image, "target_text": config.target_text}
+    else:
+        fields["label"] = config.label
     columns = {field: name for field, name in fields.items() if name is not None}
     for field, name in columns.items():
         if name not in names:
@@ -110,7 +115,7 @@ def _columns(source: str, names: Sequence[str], config: DataConfig) -> dict[str,
 
 def _by_field(row: Row, columns: Mapping[str, str], classes: Mapping[str, Sequence[str]]) -> Row:
     """A row by field, with the names of classes in place of their numbers. Raises ValueError."""
-    fields: Row = {"image": None, "text": None}
+    fields: Row = {"image": None, "text": None, "target_image": None, "target_text": None}
     for field, name in columns.items():
         fields[field] = with_names(row[name], classes[name]) if name in classes else row[name]
     return fields

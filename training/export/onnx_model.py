@@ -14,7 +14,7 @@ from rich.progress import track
 from safetensors.numpy import load
 from torch import Tensor
 
-from model_store import Pattern, Precision, openvino
+from model_store import Pattern, Precision, Problem, openvino
 from model_store.session_options import session_options
 from training.data.examples import Example
 from training.data.golden import pattern_items
@@ -130,6 +130,9 @@ def reference_logits(trained: TrainedTask, items: list[Example]) -> Tensor:
     ids = preprocessor.texts([item.text for item in items]).input_ids
     image = backbone.get_image_features(pixel_values=pixels).pooler_output
     text = backbone.get_text_features(input_ids=ids).pooler_output
+    if trained.config.problem is Problem.RETRIEVAL:
+        image = image * torch.tensor([[float(item.image is not None)] for item in items])
+        text = text * torch.tensor([[float(item.text is not None)] for item in items])
     return trained.model.head(torch.cat([image, text], dim=-1))  # type: ignore[no-any-return]
 
 
@@ -145,8 +148,8 @@ def measure_parity(onnx_model: OnnxModel, trained: TrainedTask, examples: Split)
 
 
 def absent_features(trained: TrainedTask) -> dict[str, Tensor]:
-    """`image` and `text` (P,): the towers' features of a white picture and of an empty text."""
+    """`image` and `text` (P,): the towers' features of a white picture and of an empty text; for retrieval zeros."""
     model, inputs = trained.model, RawInputs(trained.preprocessor)
     with torch.no_grad():
-        image, text = model.features(**inputs.images([]), **inputs.texts([]))
-    return {"image": image[0].contiguous(), "text": text[0].contiguous()}
+        image, text = model.absent(*model.features(**inputs.images([]), **inputs.texts([])))
+    return {"image": image.contiguous(), "text": text.contiguous()}

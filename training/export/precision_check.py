@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from model_store import Pattern, Precision, PrecisionEffect, Problem, openvino
+from model_store import Calibration, Pattern, Precision, PrecisionEffect, Problem, openvino
+from training.data.copies import distinct_targets
 from training.data.examples import Example
 from training.data.splits import Split, TaskData
 from training.export.onnx_graphs import GraphFiles
@@ -20,6 +21,7 @@ from training.export.onnx_model import OnnxModel
 from training.export.precision_effect import precision_effect, score_change
 from training.export.quantization import converted
 from training.export.static_int8 import Feed
+from training.learning.encoded_pairs import EncodedPairs, pairs_of
 from training.learning.encoded_split import EncodedSplit
 from training.learning.paired import PairedDifference
 from training.learning.runs import TrainedTask
@@ -30,7 +32,12 @@ _MOST_ITEMS = 1000  # more would take minutes and hardly narrow the intervals
 _BF16_ERROR = 0.01  # of the largest logit, where it cannot be measured; bf16 keeps 8 bits of a number
 _LEAST_ITEMS = 2  # of a pattern; one item has no interval
 
-Metric = Literal["accuracy", "F1"]  # F1: the mean of the items' F1
+Metric = Literal["accuracy", "F1", "recall@1"]  # F1: the mean of the items' F1
+_METRICS: dict[Problem, Metric] = {
+    Problem.SINGLE_LABEL: "accuracy",
+    Problem.MULTI_LABEL: "F1",
+    Problem.RETRIEVAL: "recall@1",
+}
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ class PrecisionChecker:
 
     def check(self, precision: Precision) -> PrecisionCheck:
         """Convert the graphs to a precision, run them, and measure the difference. A failure is a result too."""
-        metric: Metric = "F1" if self.trained.config.problem is Problem.MULTI_LABEL else "accuracy"
+        metric = _METRICS[self.trained.config.problem]
         if precision is Precision.BF16 and not openvino.is_fast():
             missing = "this processor has no AMX" if openvino.is_installed() else "the extra openvino is not installed"
             largest = max((float(logits.abs().max()) for _, _, logits in self.golden), default=0.0)
@@ -111,7 +118,7 @@ class PrecisionChecker:
             items = self._calibration_inputs if precision is Precision.INT8 else {}
             files = converted(fp32, precision, items) | trunks
             model = OnnxModel(files, self.absent, self.trained, precision)
-            encoded = model.encode(self._items, expected.targets, precision, _BATCH)
+            encoded = model.encode(self._sides, expected.targets, precision, _BATCH)
             errors = self._errors(model, encoded)
         except Exception as error:  # converters and runtimes raise any exception; fp32 is published anyway
             reason = str(error).partition("\n")[0]
@@ -136,9 +143,14 @@ class PrecisionChecker:
         return Split("all", self.data.train.source, chosen)
 
     @cached_property
+    def _sides(self) -> Split:
+        """The items and, of a retrieval task, their distinct targets behind them."""
+        return replace(self._items, items=[*self._items.items, *distinct_targets(self._items.items)])
+
+    @cached_property
     def _calibration_inputs(self) -> dict[str, list[Feed]]:
         """Inputs of the fp32 graphs for training items of all patterns: distinct pictures, and distinct texts."""
-        items = [*self.data.train.items]
+        items = [*self.data.train.sides]
         random.Random(0).shuffle(items)  # noqa: S311 - a file may be sorted by label
         images = {item.image: item for item in items if item.image is not None}
         texts = {item.text: item for item in items if item.text is not None}
@@ -154,8 +166,8 @@ class PrecisionChecker:
         """The items as the fp32 graphs encode them."""
         trained = self.trained
         collator = trained.collator()
-        targets = collator.targets(self._items.items)
-        return self._fp32_model.encode(self._items, targets, Precision.FP32, _BATCH)
+        targets = collator.targets(self._sides.items)
+        return self._fp32_model.encode(self._sides, targets, Precision.FP32, _BATCH)
 
     def _errors(self, model: OnnxModel, encoded: EncodedSplit) -> dict[Pattern, float]:
         """Largest absolute difference of a logit by pattern; 0 for a pattern that no item has."""
@@ -169,11 +181,24 @@ class PrecisionChecker:
         return {pattern: float(torch.cat(parts).abs().max()) for pattern, parts in differences.items()}
 
     def _effects(self, encoded: EncodedSplit) -> tuple[dict[Pattern, PrecisionEffect], dict[Pattern, PairedDifference]]:
-        """Effect and change of the score by pattern, with the other modality of complete items hidden."""
+        """Effect and change of the score by pattern, with the other modality of complete items hidden.
+
+        The answer of a retrieval task is the nearest target, whose probability is the softmax of the cosines.
+        """
         head, effects, changes = self.trained.model.head, {}, {}
+        before: EncodedSplit | EncodedPairs = self._expected
+        after: EncodedSplit | EncodedPairs = encoded
+        is_retrieval = self.trained.config.problem is Problem.RETRIEVAL
+        if is_retrieval:
+            count = len(self._items.items)
+            before, after = (
+                pairs_of(each.rows(slice(count)), each.rows(slice(count, None))) for each in (self._expected, encoded)
+            )
         for pattern in Pattern:
             calibration = self.trained.calibration[pattern]
-            reference, logits = self._expected.of_pattern(head, pattern), encoded.of_pattern(head, pattern).logits
+            if is_retrieval:
+                calibration = Calibration(temperature=self.trained.config.train.temperature)
+            reference, logits = before.of_pattern(head, pattern), after.of_pattern(head, pattern).logits
             if len(logits) >= _LEAST_ITEMS:
                 effects[pattern] = precision_effect(reference, logits, calibration)
                 changes[pattern] = score_change(reference, logits, calibration)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model_store import Problem
-from training.data.examples import Example
+from training.data.examples import Example, digest_of
 from training.data.missing import Table, masked
 from training.data.splits import Split
 from training.errors import naming_row
@@ -64,7 +64,10 @@ class RawInputs:
 
 
 class Collator:
-    """Makes the arguments of `MissingModalityClassifier.forward` from items, with `labels`."""
+    """Makes the arguments of `MissingModalityClassifier.forward` from items, with `labels`.
+
+    Of a retrieval task, each item is a row of its own; `PairCollator` makes rows of queries and targets.
+    """
 
     def __init__(self, inputs: Inputs, labels: tuple[str, ...], problem: Problem) -> None:
         self.inputs = inputs
@@ -72,10 +75,14 @@ class Collator:
         self._problem = problem
 
     def __call__(self, items: list[Example]) -> dict[str, Any]:
+        # labels first: the Trainer reads the batch size from the first tensor
+        return {"labels": self.targets(items), **self.rows(items)}
+
+    def rows(self, items: list[Example]) -> dict[str, Any]:
+        """The arguments without `labels`."""
         has_image = torch.tensor([item.image is not None for item in items])
         has_text = torch.tensor([item.text is not None for item in items])
         return {
-            "labels": self.targets(items),  # first: the Trainer reads the batch size from the first tensor
             "image_row": _rows(has_image),
             "text_row": _rows(has_text),
             **self.inputs.images([item for item in items if item.image is not None]),
@@ -83,12 +90,27 @@ class Collator:
         }
 
     def targets(self, items: list[Example]) -> Tensor:
-        """Class indices (B,), or 0/1 (B, C) floats for multi-label."""
+        """Class indices (B,), or 0/1 (B, C) floats for multi-label; for retrieval content numbers (B,)."""
         return targets_of(items, self._labels, self._problem)
 
 
+class PairCollator(Collator):
+    """Makes the arguments of `MissingModalityRetriever.forward`: the rows of the queries, then those of the targets."""
+
+    def rows(self, items: list[Example]) -> dict[str, Any]:
+        """The arguments without `labels`."""
+        return super().rows([*items, *(item.target for item in items if item.target is not None)])
+
+
+def content_number(item: Example) -> int:
+    """An int64 that is equal for queries of equal targets, and for such a target itself."""
+    return int.from_bytes(digest_of(item.target or item)[:8], "little", signed=True)
+
+
 def targets_of(items: Sequence[Example], labels: Sequence[str], problem: Problem) -> Tensor:
-    """Class indices (n,), or 0/1 (n, C) floats for multi-label."""
+    """Class indices (n,), or 0/1 (n, C) floats for multi-label; for retrieval content numbers (n,)."""
+    if problem is Problem.RETRIEVAL:
+        return torch.tensor([content_number(item) for item in items], dtype=torch.int64)
     index = {label: number for number, label in enumerate(labels)}
     if problem is Problem.SINGLE_LABEL:
         return torch.tensor([index[item.labels[0]] for item in items])

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+from model_store import Problem
 from training.config import MissingConfig, MissingType
-from training.data.missing import table_for
-from training.data.splits import TaskData
+from training.data.missing import Table, table_for
+from training.data.splits import Split, TaskData
 from training.errors import RunError
+from training.learning.encoded_pairs import encode_pairs
 from training.learning.encoded_split import encode
-from training.learning.evaluation import headline_metric, score
+from training.learning.evaluation import Scores, headline_metric, score
+from training.learning.retrieval_scores import recall_scores
 from training.learning.runs import TrainedTask
 
 
@@ -46,14 +49,22 @@ def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
     metric, rows = "accuracy", []
     for _, trained, data in runs:
         problem, seed = trained.config.problem, trained.config.missing.test.seed
-        encoded = encode(trained.model, data.test, trained.collator())
         metric = headline_metric(problem, trained.labels, data.test)
         seeded = [setting.model_copy(update={"seed": seed}) for setting in settings]
         tables = [table_for(data.test, first.config.task, setting) for setting in seeded]
-        logits = [encoded.logits(trained.model.head, table) for table in tables]
-        rows.append(tuple(float(score(each, encoded.targets, problem)[metric] or 0.0) for each in logits))
+        rows.append(tuple(float(scores[metric] or 0.0) for scores in _scores(trained, data.test, tables)))
     names = tuple(f"{name}: {_named(trained.config.missing.train)}" for name, trained, _ in runs)
     return Grid(metric, names, tuple(map(_named, settings)), tuple(rows))
+
+
+def _scores(trained: TrainedTask, test: Split, tables: Sequence[Table]) -> list[Scores]:
+    """The scores of the items under each table."""
+    problem, head, collator = trained.config.problem, trained.model.head, trained.collator()
+    if problem is Problem.RETRIEVAL:
+        pairs, temperature = encode_pairs(trained.model, test, collator), trained.config.train.temperature
+        return [recall_scores(pairs.ranks(trained.model.cpu().head, table, temperature)) for table in tables]
+    encoded = encode(trained.model, test, collator)
+    return [score(encoded.logits(head, table), encoded.targets, problem) for table in tables]
 
 
 def _named(setting: MissingConfig) -> str:

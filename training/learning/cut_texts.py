@@ -13,7 +13,7 @@ def cut_text_notes(data: TaskData, preview: InputPreview) -> list[str]:
     """A note for each split with texts of which the model reads the beginning only."""
     notes = []
     for name, split in data.splits().items():
-        items = [item for item in split.items if item.text is not None]
+        items = [item for item in split.sides if item.text is not None]
         lengths = preview.token_counts([item.text or "" for item in items])
         cut = [item for item, length in zip(items, lengths, strict=True) if length > preview.max_length]
         if cut:

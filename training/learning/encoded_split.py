@@ -30,7 +30,7 @@ class EncodedSplit:
 
     Shapes:
         image, text: (N, P), of the absent input where an item lacks it; absent_image, absent_text: (P,).
-        targets: (N,) class indices, or (N, C) of 0 and 1.
+        targets: (N,) class indices, or (N, C) of 0 and 1; of a retrieval task content numbers (N,).
     """
 
     image: Tensor
@@ -51,6 +51,11 @@ class EncodedSplit:
     def logits(self, head: nn.Linear, table: Table) -> Tensor:
         """(N, C) without the modalities that the missing table takes away."""
         return head(self.features(table))  # type: ignore[no-any-return]
+
+    def rows(self, chosen: slice) -> EncodedSplit:
+        """A part of the items."""
+        columns = {name: getattr(self, name)[chosen] for name in ("image", "text", "targets", "natural")}
+        return replace(self, **columns)
 
     def under(self, pattern: Pattern) -> tuple[Table, NDArray[np.bool_]]:
         """The missing table that gives every item this pattern, and a mask (N,) of the items that allow it."""
@@ -92,8 +97,15 @@ def encode(model: MissingModalityClassifier, split: Split, collator: Collator, b
         text.append(texts[text_row].cpu())
         for modality, features in (("image", image[-1]), ("text", text[-1])):
             _check_finite(modality, features, items, split)
-        absent = images[-1].cpu(), texts[-1].cpu()
-    return EncodedSplit(torch.cat(image), torch.cat(text), *absent, torch.cat(targets), natural_table(split))
+        absent_image, absent_text = (row.cpu() for row in model.absent(images, texts))
+    return EncodedSplit(
+        image=torch.cat(image),
+        text=torch.cat(text),
+        absent_image=absent_image,
+        absent_text=absent_text,
+        targets=torch.cat(targets),
+        natural=natural_table(split),
+    )
 
 
 def _check_finite(modality: str, features: Tensor, items: Sequence[Example], split: Split) -> None:

@@ -126,6 +126,8 @@ def _intervals(scores: Scores, view: _View, problem: Problem) -> dict[str, Inter
 
 def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> str:
     """The score that reports name first: the usual one of the problem (METHOD: protocol)."""
+    if problem is Problem.RETRIEVAL:
+        return "recall_at_1"
     if problem is Problem.MULTI_LABEL:
         return "macro_f1"
     present = {label for item in split.items for label in item.labels}
@@ -133,7 +135,7 @@ def headline_metric(problem: Problem, labels: tuple[str, ...], split: Split) -> 
 
 
 def chance_log_loss(problem: Problem, classes: int) -> float:
-    """The log loss of an answer that gives every label the same score."""
+    """The log loss of an answer that gives every label, or every target of a retrieval task, the same score."""
     return classes * math.log(2) if problem is Problem.MULTI_LABEL else math.log(classes)
 
 

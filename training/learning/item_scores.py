@@ -15,6 +15,7 @@ from training.data.examples import Example, content_of
 from training.data.splits import TaskData
 from training.errors import RunError
 from training.learning.decisions import answer_scores
+from training.learning.encoded_pairs import EncodedPairs
 from training.learning.encoded_split import EncodedSplit
 from training.learning.run_folder import TEST_SCORES
 from training.learning.runs import TrainedTask
@@ -37,6 +38,28 @@ def item_scores(trained: TrainedTask, data: TaskData, encoded: EncodedSplit) -> 
         majority_label=majority,
         majority=tuple(_majority_score(data.test.items[row], majority) for row in order),
         patterns={pattern: _of_pattern(trained, encoded, pattern, order) for pattern in Pattern},
+    )
+
+
+def retrieval_item_scores(trained: TrainedTask, data: TaskData, encoded: EncodedPairs) -> ItemScores:
+    """Whether each query of the test split finds its target first, with the modalities of each pattern that it allows.
+
+    Args:
+        encoded: the test split of `data`.
+    """
+    rows = {_digest(item): row for row, item in enumerate(data.test.items)}
+    order = [rows[digest] for digest in sorted(rows)]
+    patterns: dict[Pattern, tuple[float | None, ...]] = {}
+    for pattern in Pattern:
+        hidden, chosen = encoded.under(pattern)
+        is_first = encoded.ranks(trained.model.head, hidden, trained.config.train.temperature).rank == 0
+        patterns[pattern] = tuple(float(is_first[row]) if chosen[row] else None for row in order)
+    return ItemScores(
+        metric="recall_at_1",
+        items=hashlib.sha256("".join(sorted(rows)).encode()).hexdigest(),
+        majority_label=None,
+        majority=(0.0,) * len(order),
+        patterns=patterns,
     )
 
 
@@ -80,5 +103,6 @@ def _majority_score(item: Example, label: str) -> float:
 
 
 def _digest(item: Example) -> str:
-    """SHA-256 over picture, text and labels, in whatever order they are listed."""
-    return hashlib.sha256(content_of(item.picture or b"", item.text, sorted(item.labels))).hexdigest()
+    """SHA-256 over picture, text and labels, in whatever order they are listed, and over those of the target."""
+    sides = (content_of(side.picture or b"", side.text, sorted(side.labels)) for side in item.sides)
+    return hashlib.sha256(b"".join(sides)).hexdigest()

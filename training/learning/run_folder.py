@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from model_store import Problem
 from model_store.atomic_file import write_atomically
 from training.config import TaskConfig
 from training.config_paths import absolute
@@ -43,6 +44,8 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     for field, without in (("probe", False), ("patience", None), ("class_weights", "none")):  # nor these
         if settings["train"][field] == without:
             del settings["train"][field]
+    if config.problem is not Problem.RETRIEVAL:  # nor these
+        del settings["train"]["temperature"], settings["data"]["target_image"], settings["data"]["target_text"]
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}
     if (folder / CONFIG).exists():
         earlier = read_json(folder / CONFIG)

@@ -31,6 +31,7 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.file_names import RUN_DESCRIPTION, WEIGHTS
 from training.model.methods import LowRank
 from training.model.preprocessing import Preprocessor
+from training.model.retriever import make_model
 from training.model.towers import Backbone, layer_counts
 
 
@@ -66,7 +67,7 @@ def build(
     backbone = load_backbone(config.backbone)
     if config.imported is not None and folder is not None:
         _load_towers(folder / TOWERS, backbone)
-    return MissingModalityClassifier(backbone, config, classes), Preprocessor(config.backbone, backbone.config)
+    return make_model(backbone, config, classes), Preprocessor(config.backbone, backbone.config)
 
 
 def _load_towers(path: Path, backbone: Backbone) -> None:

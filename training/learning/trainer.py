@@ -27,6 +27,7 @@ from transformers import (
 
 from model_store import Problem
 from training.config import TaskConfig
+from training.data.copies import distinct_targets
 from training.data.missing import Table
 from training.data.splits import TaskData
 from training.errors import DivergedError
@@ -34,6 +35,7 @@ from training.learning.batches import Collator, MaskedExamples
 from training.learning.checkpoints import whole_checkpoint
 from training.learning.epoch_lines import EpochLines
 from training.learning.evaluation import chance_log_loss, score, selection_metric, selection_score
+from training.learning.retrieval_scores import vector_scores
 from training.learning.run_folder import last_checkpoint
 from training.model.classifier import MissingModalityClassifier
 
@@ -146,7 +148,7 @@ def train(
         data_collator=collator,
         train_dataset=MaskedExamples(data.train, tables["train"]),
         eval_dataset=MaskedExamples(data.validation, tables["validation"]),
-        compute_metrics=lambda prediction: _validation_scores(prediction, config.problem, selection),
+        compute_metrics=lambda prediction: _validation_scores(prediction, config, selection),
     )
     if patience is not None:
         trainer.add_callback(EarlyStoppingCallback(math.ceil(patience * arguments.num_train_epochs)))
@@ -157,7 +159,9 @@ def train(
         trainer.train(resume_from_checkpoint=checkpoint)
     finally:
         lines.on_train_end()  # also after an error, whose message comes below the last line
-    trainer.check_kept_epoch(chance_log_loss(config.problem, len(data.labels)))
+    trainer.check_kept_epoch(
+        chance_log_loss(config.problem, len(data.labels) or len(distinct_targets(data.validation.items)))
+    )
     lines.print_kept(trainer.state)
     return list(trainer.state.log_history)
 
@@ -205,8 +209,12 @@ def _kept(history: list[dict[str, float]]) -> dict[str, float]:
     return max((entry for entry in history if "eval_selection" in entry), key=lambda entry: entry["eval_selection"])
 
 
-def _validation_scores(prediction: EvalPrediction, problem: Problem, selection: str) -> dict[str, float]:
+def _validation_scores(prediction: EvalPrediction, config: TaskConfig, selection: str) -> dict[str, float]:
     """The scores of the validation split for the Trainer's log, with `selection`, which chooses the epoch."""
-    scores = score(torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids), problem)
+    answers, targets = torch.as_tensor(prediction.predictions), torch.as_tensor(prediction.label_ids)
+    if config.problem is Problem.RETRIEVAL:
+        scores = vector_scores(answers, targets, config.train.temperature)
+    else:
+        scores = score(answers, targets, config.problem)
     scores["selection"] = selection_score(scores, selection)
     return {name: value for name, value in scores.items() if value is not None}

@@ -102,7 +102,7 @@ def open_or_build(
             return None
         announce(f"the frozen layers' outputs take {size} in {folder} while training")
     inputs, device = RawInputs(preprocessor), next(model.parameters()).device
-    row_of = {item.image: item.row for split in data.splits().values() for item in split.items}
+    row_of = {item.image: item.row for split in data.splits().values() for item in split.sides}
 
     @torch.no_grad()
     def image_outputs() -> Iterable[Tensor]:
@@ -123,7 +123,7 @@ def open_or_build(
 
 def _contents(data: TaskData) -> tuple[list[Any], list[Any]]:
     """The distinct images and texts of all splits, however the items are divided; the absent input, None, is last."""
-    items = [item for split in data.splits().values() for item in split.items]
+    items = [item for split in data.splits().values() for item in split.sides]
     images = dict.fromkeys(
         item.image for item in sorted(items, key=lambda item: item.picture or b"") if item.image is not None
     )

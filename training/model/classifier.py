@@ -31,12 +31,16 @@ class MissingModalityClassifier(nn.Module):
         image_split, text_split = first_tail_layers(config, len(image_layers), len(text_layers))
         adapted_layers = [*image_layers[image_split:]], [*text_layers[text_split:]]
         self.adapter = adapt(config.method, backbone, *adapted_layers, config.mora)
-        self.head = nn.Linear(2 * feature_size(backbone), classes)
-        nn.init.normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
+        self.head = self._new_head(feature_size(backbone), classes)
         self.split_at(backbone, image_split, text_split)
         self.backbone = backbone
         self.objective = Objective(config.problem, config.train.modality_dropout, config.train.distillation)
+
+    def _new_head(self, size: int, classes: int) -> nn.Linear:
+        head = nn.Linear(2 * size, classes)
+        nn.init.normal_(head.weight, std=0.02)
+        nn.init.zeros_(head.bias)
+        return head
 
     def split_at(self, backbone: Backbone, image_split: int, text_split: int) -> None:
         """Let the tails begin at these layers. The model's answers stay the same."""
@@ -73,6 +77,10 @@ class MissingModalityClassifier(nn.Module):
         text_hidden = self.text_trunk(input_ids) if text_hidden is None else text_hidden
         return self.image_tail(image_hidden), self.text_tail(text_hidden, last_token)
 
+    def absent(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (P,) that stand for an absent image and an absent text, from the last rows of a batch's."""
+        return images[-1], texts[-1]
+
     def forward(
         self,
         image_row: Tensor,
@@ -96,7 +104,7 @@ class MissingModalityClassifier(nn.Module):
         logits = self.head(torch.cat([images[image_row], texts[text_row]], dim=-1))
         if labels is None:
             return {"logits": logits}
-        absent_image, absent_text = (rows[-1].expand(len(image_row), -1) for rows in (images, texts))
+        absent_image, absent_text = (row.expand(len(image_row), -1) for row in self.absent(images, texts))
         image_alone = self.head(torch.cat([images[image_row], absent_text], dim=-1))
         text_alone = self.head(torch.cat([absent_image, texts[text_row]], dim=-1))
         loss = self.objective(logits, image_alone, text_alone, has_image & has_text, labels)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from model_store import Problem
 from training.config import TaskConfig, override
 from training.data.calibration_split import learning_split
 from training.data.splits import TaskData
@@ -61,23 +62,33 @@ class Runs:
 
 
 def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
-    """The content of comparison.json, yardsticks first. Without `search`, every method has its first value."""
+    """The content of comparison.json, yardsticks first. Without `search`, every method has its first value.
+
+    Of a retrieval task, the frozen features of the picture, of the text and of both come first.
+    """
     config, data = runs.config, runs.data
     unknown = [name for name in methods if name not in NAMES]
     if unknown:
         raise ConfigError(f"--methods: {unknown[0]} is unknown; choose from {', '.join(NAMES)}, or all")
     check_installed(methods)
+    if config.problem is Problem.RETRIEVAL and (given := [name for name in methods if name in YARDSTICKS]):
+        raise ConfigError(
+            f"--methods: {given[0]} answers with labels, and {config.task} is a retrieval task; leave it out"
+        )
     metric = headline_metric(config.problem, data.labels, learning_split(config, data.validation))
-    results = {}
+    results: dict[str, dict[str, Any]] = {}
     for name in sorted(methods, key=lambda name: name not in YARDSTICKS):
         value = YARDSTICKS[name] if name in YARDSTICKS else start_rate(config, name)
         searched: dict[float, float | None] = {}
         if search and value is not None:
             value, searched = search_value(runs, name, value, seeds[0])
+        of_seeds = [runs.metrics(name, value, seed) for seed in seeds]
+        if config.problem is Problem.RETRIEVAL and not results:
+            results |= _frozen_scores(of_seeds)
         results[name] = {
             **({"learning_rate": None, "strength": value} if name in YARDSTICKS else {"learning_rate": value}),
             "searched": {f"{tried:.3g}": score for tried, score in sorted(searched.items())},
-            **_scores([runs.metrics(name, value, seed) for seed in seeds], metric),
+            **_scores(of_seeds, metric),
         }
     shutil.rmtree(runs.trunk_cache, ignore_errors=True)
     header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
@@ -139,6 +150,23 @@ def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
         "seconds": [run["seconds"]["train"] for run in runs],
         "validation": [run["validation"]["overall"][metric] for run in runs],
         "test": {view: {name: [run["test"][view][name] for run in runs] for name in views[view]} for view in views},
+    }
+
+
+def _frozen_scores(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The scores of the frozen features, which any run of a retrieval task has, by their names."""
+    found = [run["baselines"] for run in runs]
+    metric, views = found[0]["metric"], found[0]["test"]
+    return {
+        f"frozen {name}": {
+            "learning_rate": None,
+            "searched": {},
+            "trainable_parameters": 0,
+            "seconds": [0.0] * len(runs),
+            "validation": [each["validation"]["overall"][name] for each in found],
+            "test": {view: {metric: [each["test"][view][name] for each in found]} for view in views},
+        }
+        for name in found[0]["names"]
     }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors.torch
 import torch
 
+from model_store import Problem
 from model_store.atomic_file import write_atomically
 from model_store.label_sets import LabelSets
 from training.config import TaskConfig
@@ -66,6 +67,10 @@ def fit(
             until the run is finished.
         overwrite: discard the run in `folder`.
     """
+    if config.problem is Problem.RETRIEVAL:
+        from training.pipeline.fit_retrieval import fit_retrieval
+
+        return fit_retrieval(config, data, folder, announce, cache_folder, overwrite)
     started = time.monotonic()
     checkpoints = folder / run_folder.CHECKPOINTS
     arguments = training_arguments(config, len(data.train.items), checkpoints) if process_count() > 1 else None

@@ -16,7 +16,11 @@ from training.learning.paired import PairedDifference, paired_difference
 
 _WORDS = {Pattern.BOTH: "image and text", Pattern.IMAGE: "image only", Pattern.TEXT: "text only"}
 _OF_RUN = {"problem", "labels", "head", "metrics", "training_mix", "test_scores"}
-_METRICS = {"accuracy": "accuracy", "f1": "mean F1 of an item's labels"}
+_METRICS = {
+    "accuracy": "accuracy",
+    "f1": "mean F1 of an item's labels",
+    "recall_at_1": "share of queries whose target is the nearest",
+}
 
 Scores = Mapping[Pattern, Sequence[float | None]]
 
@@ -97,6 +101,8 @@ def _of_run(manifest: ManifestDraft) -> dict[str, JsonValue]:
 
 
 def _majority_warnings(scores: ItemScores) -> tuple[str, ...]:
+    if scores.majority_label is None:
+        return ()
     return tuple(
         f"{_WORDS[each.pattern]}: the version is {'worse' if each.difference.high < 0 else 'no better'} than always "
         f"answering {scores.majority_label!r}: {each}"

@@ -6,18 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from model_store import Problem
 from training.config import MissingTables, TaskConfig, override
 from training.data.calibration_split import Divided, set_apart
 from training.data.mask_files import mask_name
-from training.data.missing import draw_tables
+from training.data.missing import Table, draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, RunError
 from training.learning.baselines import baselines
 from training.learning.conformal import coverage_scores
 from training.learning.cross_scenario import Grid
+from training.learning.encoded_pairs import encode_all_pairs
 from training.learning.encoded_split import encode_splits
 from training.learning.evaluation import evaluate_splits
-from training.learning.item_scores import item_scores, write_item_scores
+from training.learning.item_scores import item_scores, retrieval_item_scores, write_item_scores
+from training.learning.retrieval_scores import evaluate_pairs
 from training.learning.review_costs import Costs, ReviewPlan, review_plan
 from training.learning.run_folder import (
     METRICS,
@@ -78,6 +81,8 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     """A run's metrics with its scores on this data, and whether they were saved. Scores on other data are not saved."""
     is_own_data, divided = data.has_fingerprint(trained.dataset_fingerprint), divided_again(folder, trained, data)
     data, tables, problem = divided.data, divided.tables, trained.config.problem
+    if problem is Problem.RETRIEVAL:
+        return _evaluate_pairs_again(folder, trained, data, tables, is_own_data), is_own_data
     encoded = encode_splits(trained.model, data, trained.collator())
     head = trained.model.cpu().head
     scores = evaluate_splits(head, encoded, tables, problem, trained.calibration)
@@ -89,8 +94,25 @@ def evaluate_again(folder: Path, trained: TrainedTask, data: TaskData) -> tuple[
     return metrics, is_own_data
 
 
+def _evaluate_pairs_again(
+    folder: Path, trained: TrainedTask, data: TaskData, tables: dict[str, Table], is_own_data: bool
+) -> dict[str, object]:
+    """The metrics of a retrieval task. The baselines are of the frozen backbone, so they need its own data."""
+    encoded = encode_all_pairs(trained.model, data, trained.collator())
+    head, metrics = trained.model.cpu().head, read_json(folder / METRICS)
+    metrics |= evaluate_pairs(head, encoded, tables, trained.config.train.temperature)
+    if is_own_data:
+        write_item_scores(folder, retrieval_item_scores(trained, data, encoded["test"]))
+        write_json(folder / METRICS, metrics)
+    else:
+        del metrics["baselines"]
+    return metrics
+
+
 def plan_reviews(folder: Path, trained: TrainedTask, data: TaskData, costs: Costs) -> ReviewPlan:
     """The coverage to ask for at these costs. Raises RunError for a run without label sets."""
+    if trained.config.problem is Problem.RETRIEVAL:
+        raise RunError(f"{folder} is a retrieval task, which has no label sets to review; leave out --error-cost")
     if trained.label_sets is None:
         cure = "train it again with coverage.share above 0 and a validation split of at least 100 items"
         raise RunError(f"{folder} has no label sets, so no coverage can be chosen; {cure}")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from model_store import Problem
 from model_store.describe.manifest_summary import metric_columns
 from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.model.backbone_sizes import adapter_parameters, first_tail_layers, read_sizes
-from training.report.scores import count, legend, metric_title, shown
+from training.report.scores import baseline_names, count, legend, metric_title, shown
 from training.report.tower_changes import tower_changes
 
 if TYPE_CHECKING:  # these modules import torch, which takes seconds
@@ -28,12 +29,13 @@ _KINDS = {"peft": "PEFT adapter", "transformers": "fine-tuned checkpoint", "auth
 def print_shown(console: Console, task: TaskConfig, classes: int) -> None:
     """Print the adapted layers and the trained parameters of a configuration. Raises BackboneError."""
     sizes = read_sizes(task.backbone)
-    adapter, head = adapter_parameters(task, sizes), (2 * sizes.features + 1) * classes
+    answer = f"vectors of {sizes.features}" if task.problem is Problem.RETRIEVAL else f"{classes} labels"
+    adapter, head = adapter_parameters(task, sizes), (2 * sizes.features + 1) * (classes or sizes.features)
     added = adapter if task.method in ("mora", "lora", "dora") else 0
     trained, total = adapter + head, sizes.parameters() + added + head
     image_split, text_split = first_tail_layers(task, sizes.image.layers, sizes.text.layers)
     rows = {
-        "task": f"{task.task} ({task.problem}, {classes} labels)",
+        "task": f"{task.task} ({task.problem}, {answer})",
         "backbone": task.backbone,
         "method": _method(task),
         "image layers": f"{image_split} to {sizes.image.layers - 1} of width {sizes.image.width}",
@@ -127,7 +129,7 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
             continue
         cells = (shown(name, row.get(name), intervals.get(view, {}).get(name)) for view, row in scores.items())
         table.add_row(metric_title(name, baselines.get("metric")), *cells)
-        for baseline in ("majority", "chance") if name == baselines.get("metric") else ():
+        for baseline in baseline_names(baselines) if name == baselines.get("metric") else ():
             values = (baselines["test"][view][baseline] for view in scores)
             table.add_row(f"  {baseline}", *(shown(name, value, None) for value in values), style="dim")
     console.print(table)

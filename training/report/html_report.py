@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from model_store import Calibration, Pattern
 from model_store.items.pictures import decode
 from model_store.label_sets import WATCHED_COVERAGE
+from training.data.examples import Example
 from training.errors import picture_errors
 from training.learning.calibration import Bins
 from training.learning.formed_sets import SetScores
@@ -32,7 +33,7 @@ from training.report.plots import (
     robustness_curve,
     spectra,
 )
-from training.report.scores import count, legend, metric_title, shown
+from training.report.scores import baseline_names, count, legend, metric_title, shown
 from training.report.tower_changes import TowerChange, tower_changes
 
 _MOST_CONFUSED = 10  # pairs of labels
@@ -51,6 +52,7 @@ class Mistake:
     predicted: str
     score: float  # 0..1, after calibration
     pattern: Pattern
+    targets: Mapping[str, Example] = field(default_factory=dict)  # of a retrieval task: each with its meaning
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def report_html(report: Report) -> str:
     changes = {} if report.analysis is None else tower_changes(report.analysis["weights"])
     environment.filters |= {"value": _value, "picture": _picture}
     environment.globals |= {"shown": shown, "count": count, "metric_title": metric_title, "legend": legend}
+    environment.globals["baseline_names"] = baseline_names
     return environment.get_template("report.html.jinja").render(
         report=report,
         patterns=list(Pattern),

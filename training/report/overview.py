@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -15,10 +16,10 @@ from rich.markup import escape
 from rich.table import Column
 from rich.table import Table as Grid
 
-from model_store import Pattern
+from model_store import Pattern, Problem
 from training.config import TaskConfig
 from training.data.arrow_files import MASKS, masks_beside
-from training.data.copies import Repeats, find_repeats
+from training.data.copies import Repeats, distinct_targets, find_repeats
 from training.data.missing import PATTERN_OF, Lacks, Table, masked, natural_table
 from training.data.splits import TaskData
 from training.errors import naming_row
@@ -34,20 +35,35 @@ _MARGIN, _NARROWEST = 8, 160  # pixels
 def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table], console: Console) -> None:
     """Print the items by pattern and by label, repeated items, notes, and the authors' mask files beside the data."""
     names = ("items", "both", "image only", "text only")
-    patterns = Grid("split", "", *(Column(name, justify="right") for name in names), title="items by modality")
+    is_retrieval = config.problem is Problem.RETRIEVAL
+    title = f"{'queries' if is_retrieval else 'items'} by modality"
+    patterns = Grid("split", "", *(Column(name, justify="right") for name in names), title=title)
     for name, split in data.splits().items():
         for view, table in {"in the data": natural_table(split), "in the missing table": tables[name]}.items():
             counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
             cells = (len(table), counts[Pattern.BOTH], counts[Pattern.IMAGE], counts[Pattern.TEXT])
             patterns.add_row(name if view == "in the data" else "", view, *(f"{count:,}" for count in cells))
     repeats = find_repeats({name: split.items for name, split in data.splits().items()})
-    console.print(patterns, _by_label(data), *([_by_repeat(repeats)] if repeats else []), sep="\n")
+    content = _targets(data) if is_retrieval else _by_label(data)
+    console.print(patterns, content, *([_by_repeat(repeats)] if repeats else []), sep="\n")
     for note in data.notes:
         console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
     masks = masks_beside(Path(config.data.root)) if config.data.root else []
     if masks:
         available = f"missing tables in {config.data.root}/{MASKS}: {', '.join(path.name for path in masks)}"
         console.print(f"{available}; to use one, name its path as missing.train.table", markup=False, soft_wrap=True)
+
+
+def _targets(data: TaskData) -> Grid:
+    """The distinct targets of each split, which its queries are ranked over."""
+    names = ("targets", "both", "image only", "text only")
+    grid = Grid("split", *(Column(name, justify="right") for name in names), title="targets by modality")
+    for name, split in data.splits().items():
+        targets = distinct_targets(split.items)
+        table = natural_table(replace(split, items=targets))
+        counts = (int(np.sum(table == lacks)) for lacks in (Lacks.NOTHING, Lacks.TEXT, Lacks.IMAGE))
+        grid.add_row(name, *(f"{count:,}" for count in (len(targets), *counts)))
+    return grid
 
 
 def _by_label(data: TaskData) -> Grid:
@@ -78,14 +94,16 @@ def _by_repeat(repeats: Sequence[Repeats]) -> Grid:
 def contact_sheet(data: TaskData, table: Table, preview: InputPreview) -> Image.Image:
     """A sheet of evenly spaced training examples, as the model sees them under the missing table.
 
-    The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens.
+    The picture has the model's size, and is white where the image is missing. The text is decoded from its tokens. A
+    query of a retrieval task has the text of its target below it.
     """
     items, cells = data.train.items, []
     for number in np.unique(np.linspace(0, len(items) - 1, _EXAMPLES).round().astype(int)):
         item = masked(items[number], table[number])
         with naming_row(item.row):
             picture = preview.picture(item.image)
-        cells.append(_cell(picture, preview.words(item.text), ", ".join(item.labels)))
+        answer = ", ".join(item.labels) if item.target is None else item.target.text or "(a picture)"
+        cells.append(_cell(picture, preview.words(item.text), answer))
     width, height = cells[0].size
     sheet = Image.new("RGB", (_COLUMNS * width + _MARGIN, -(-len(cells) // _COLUMNS) * height), "gainsboro")
     for index, cell in enumerate(cells):

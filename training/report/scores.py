@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model_store.describe.manifest_summary import FEW_ITEMS, METRIC_NAMES
@@ -35,12 +35,22 @@ def _number(name: str, value: float) -> str:
     return f"{value:.3f}" if name == "log_loss" else f"{100 * value:.1f}"
 
 
+def baseline_names(baselines: Mapping[str, Any]) -> list[str]:
+    """The baselines of metrics.json that have a score for each view."""
+    return list(baselines.get("names", ("majority", "chance")))
+
+
 def legend(metrics: dict[str, Any], split: str) -> list[str]:
     """What the table of a split's scores needs to be read, a sentence a line."""
     lines = []
     if metrics.get("intervals"):
         lines.append("in brackets: 95 % intervals (of a share of items Wilson's, of other scores the bootstrap's)")
-    if baselines := metrics.get("baselines"):
+    if "targets" in metrics:
+        lines.append(
+            f"recall@k: the share of queries whose target is among the k nearest of {metrics['targets'][split]:,}"
+        )
+        lines.append("picture, text, sum: the query's frozen features without a trained part; sum: of both modalities")
+    elif baselines := metrics.get("baselines"):
         labels = ", ".join(baselines["majority_labels"][:3]) or "no label"
         more = f" and {len(baselines['majority_labels']) - 3} more" if len(baselines["majority_labels"]) > 3 else ""
         lines.append(f"majority: every item is answered with {labels}{more}, as most training items; chance: at random")

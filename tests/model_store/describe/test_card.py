@@ -20,9 +20,11 @@ from typer.testing import CliRunner
 
 from model_store import DEFAULT_STORE, Backbone, Manifest, Precision, Problem, Store, publish
 from model_store.cli import app
+from model_store.describe.bom import ml_bom
 from model_store.describe.card import model_card
 from model_store.describe.front_matter import as_yaml, front_matter
 from model_store.describe.tables import summary
+from tests.support.tiny import Shelf
 
 GOLDEN = Path(__file__).parent / "clipart-category.md"
 HOSTILE = [
@@ -263,3 +265,26 @@ def test_the_summary_has_the_intervals_too(manifest: Manifest) -> None:
     rows = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in console.file.getvalue().splitlines()]
     assert ["test", "Items", "12*", "0"] in rows
     assert ["test", "Macro-F1", "0.7500 (0.5000\u20130.8750)", "-"] in rows
+
+
+def test_a_retrieval_task_is_described_without_labels(shelf: Shelf):
+    metrics = {"test": {view: {"items": 120.0, "recall_at_1": 0.5} for view in ("overall", "both", "image", "text")}}
+    manifest = shelf.publish_draft(shelf.draft("search").replacing(metrics=metrics))
+
+    card = model_card(manifest)
+    written = StringIO()
+    Console(file=written, width=120).print(summary(manifest, is_live=True, signature="none"))
+    head = yaml.safe_load(front_matter(manifest).strip("-\n"))
+
+    assert "to a vector of 5 numbers and length 1 (retrieval)" in card
+    assert "Recall@1" in card
+    assert "A recall over the 120 test items" in card
+    assert "mora-serve embed catalogue.csv vectors.parquet --store DIR --task search" in card
+    for word in ("## Labels", "## Calibration", "thresholds were chosen", "classification"):
+        assert word not in card
+    assert "a vector of 5 numbers and length 1" in written.getvalue()
+    assert "Temperature" not in written.getvalue()
+    assert (head["pipeline_tag"], "retrieval" in head["tags"]) == ("feature-extraction", True)
+    assert {result["task"]["type"] for result in head["model-index"][0]["results"]} == {"feature-extraction"}
+    parameters = ml_bom(manifest)["metadata"]["component"]["modelCard"]["modelParameters"]
+    assert (parameters["task"], parameters["outputs"]) == ("retrieval", [{"format": "vector of length 1"}])

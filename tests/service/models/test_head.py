@@ -63,3 +63,28 @@ def test_a_head_with_a_missing_or_misshapen_tensor_is_an_error(shelf, name):
             read_head(draft.manifest, save({**tensors, **changed}), absent)
     with pytest.raises(KeyError):
         read_head(draft.manifest, save({key: value for key, value in tensors.items() if key != name}), absent)
+
+
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_the_answer_of_a_retrieval_task_is_a_unit_vector(shelf, oracle, pixels, pattern):
+    draft = shelf.draft("search")
+    head = read_head(
+        draft.manifest, draft.blobs[draft.manifest.head.sha256], draft.blobs[draft.manifest.absent_features.sha256]
+    )
+    shown = pixels if pattern is not Pattern.TEXT else None, "a red apple" if pattern is not Pattern.IMAGE else None
+    image, text = (features.astype(np.float32) for features in oracle("search").features(*shown))
+    present = Features(None if shown[0] is None else image, None if shown[1] is None else text)
+
+    vector = head.logits(present)
+
+    assert vector.dtype == np.float32
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(vector, oracle("search").logits(*shown), atol=1e-5)
+
+
+def test_a_vector_of_zeros_stays_finite(shelf):
+    draft = shelf.draft("search")
+    tensors = {name: np.zeros_like(value) for name, value in load(draft.blobs[draft.manifest.head.sha256]).items()}
+    head = read_head(draft.manifest, save(tensors), draft.blobs[draft.manifest.absent_features.sha256])
+
+    assert head.logits(Features(np.ones(8, np.float32), None)).tolist() == [0.0] * 5

@@ -58,7 +58,8 @@ def test_the_page_offers_every_format_of_pictures(client):
     page = client.get("/").text
 
     assert FORMATS in page
-    assert re.findall(r'accept="([^"*]+)"', page) == [",".join(each.media_type for each in PictureFormat)]
+    every_format = ",".join(each.media_type for each in PictureFormat)
+    assert re.findall(r'accept="([^"*]+)"', page) == [every_format] * 2, "of the item, and of the catalogue"
 
 
 def test_no_script_makes_markup_of_a_string():

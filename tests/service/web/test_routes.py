@@ -14,7 +14,7 @@ import pytest
 
 def test_tasks_are_listed_with_their_details(client):
     fruit, tags = client.get("/tasks").json()["tasks"]
-    assert list(fruit) == ["task", "version", "problem", "labels", "backbone", "precision"]
+    assert list(fruit) == ["task", "version", "problem", "labels", "embedding_size", "backbone", "precision"]
     assert (fruit["task"], fruit["version"], fruit["problem"]) == ("fruit", 1, "single_label")
     assert tags["labels"] == ["red", "round", "sweet", "cheap"]
     assert (tags["problem"], tags["precision"], tags["backbone"]["name"]) == ("multi_label", "fp32", "tiny/clip")

@@ -15,7 +15,7 @@ from training.data.examples import Example
 from training.data.missing import Lacks
 from training.data.splits import load_data
 from training.errors import DataError
-from training.learning.batches import Collator, MaskedExamples, RawInputs
+from training.learning.batches import Collator, MaskedExamples, PairCollator, RawInputs, content_number
 from training.model.backbones import load_backbone_config
 from training.model.preprocessing import Preprocessor
 
@@ -55,6 +55,21 @@ def test_several_labels_are_zeros_and_ones(preprocessor: Preprocessor) -> None:
     targets = Collator(RawInputs(preprocessor), LABELS, Problem.MULTI_LABEL).targets(items)
 
     assert targets.equal(torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]))
+
+
+def test_queries_come_before_their_targets(retrieval_config: Make, preprocessor: Preprocessor) -> None:
+    pairs = load_data(retrieval_config()).train.items[:4]
+
+    batch = PairCollator(RawInputs(preprocessor), (), Problem.RETRIEVAL)(pairs)
+
+    assert batch["image_row"].tolist() == [0, 6, 1, 2, 3, 4, 5, 6]
+    assert batch["text_row"].tolist() == [0, 1, 7, 2, 3, 4, 5, 6]
+    assert batch["pixel_values"][1].equal(preprocessor.image(pairs[2].image))
+    assert batch["pixel_values"][3].equal(preprocessor.image(pairs[0].target.image))
+    assert batch["labels"].tolist() == [content_number(pair) for pair in pairs]
+    assert pairs[0].target == dataclasses.replace(pairs[1].target, row=1)
+    assert batch["labels"][0] == batch["labels"][1] != batch["labels"][2], "rows 0 and 1 have the same target"
+    assert content_number(pairs[2]) == content_number(pairs[2].target)
 
 
 def test_the_missing_table_takes_one_modality_away(make_config: Make) -> None:

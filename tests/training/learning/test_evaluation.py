@@ -37,7 +37,7 @@ def encoded(problem: Problem, items: int, natural: Lacks) -> EncodedSplit:
     return EncodedSplit(image, text, torch.zeros(4), torch.zeros(4), targets, np.full(items, natural))
 
 
-@pytest.mark.parametrize("problem", Problem)
+@pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
 def test_confidence_is_the_mean_of_the_values_that_the_service_counts(problem: Problem) -> None:
     calibrations = {pattern: Calibration(temperature=HEAT[pattern], thresholds=THRESHOLDS[problem]) for pattern in HEAT}
     split, head = encoded(problem, 12, Lacks.NOTHING), torch.nn.Linear(8, 3)
