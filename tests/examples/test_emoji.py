@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import typer
-import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -38,6 +37,8 @@ from examples.emoji.packages import NpmPackage, read_json
 from examples.emoji.pictures import SIDE, TARGET_VENDOR, VENDORS, Pictures, Vendor, draw, without_repetitions
 from examples.emoji.splits import SPLITS, choose_rows, in_turns, split_concepts
 from examples.small_data.packages import PackageError
+from model_store import Problem
+from training.config import load_config
 
 EXAMPLES = Path(prepare.__file__).parents[1]
 RUNNING, GUARD, COOK, PERSON = "1f3c3", "1f482", "1f9d1-200d-1f373", "1f9d1"
@@ -345,13 +346,14 @@ def test_the_command_says_what_is_wrong_and_the_cure(folder, monkeypatch, reques
 
 
 def test_the_configuration_names_the_columns_and_files_of_the_command():
-    config = yaml.safe_load((EXAMPLES / "emoji" / "changes.yaml").read_text())
-    data = config["data"]
+    config = load_config(EXAMPLES / "emoji" / "changes.yaml")
+    data = config.data
 
-    assert (config["problem"], data["target_text"]) == ("retrieval", None)
-    assert {data[side] for side in ("image", "text", "target_image")} <= set(prepare.SCHEMA.names)
-    assert {split: data[split] for split in SPLITS} == {split: f"data/{split}.parquet" for split in SPLITS}
-    assert (EXAMPLES / "emoji" / config["backbone"]).resolve() == EXAMPLES / "openclipart" / "backbone"
+    assert (config.problem, data.target_text) == (Problem.RETRIEVAL, None)
+    assert {data.image, data.text, data.target_image} <= set(prepare.SCHEMA.names)
+    files = {split: EXAMPLES / "emoji" / "data" / f"{split}.parquet" for split in SPLITS}
+    assert {split: Path(getattr(data, split)).resolve() for split in SPLITS} == files
+    assert Path(config.backbone).resolve() == EXAMPLES / "openclipart" / "backbone"
 
 
 def test_pictures_have_the_size_that_the_backbone_sees():
