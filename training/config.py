@@ -119,9 +119,7 @@ class TrainConfig(_Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision
     class_weights: Literal["none", "balanced"] = "none"  # balanced: every label counts the same, however rare it is
     probe: bool = True  # start at the linear probe on the frozen features, and keep it if training does not beat it
-    temperature: Annotated[float, Field(ge=0.01, le=1)] = (
-        0.05  # retrieval: the loss divides the cosines of queries and targets by it
-    )
+    temperature: Annotated[float, Field(ge=0.01, le=1)] = 0.05  # retrieval: the loss divides cosines by it
     cache_trunk: bool = True  # keep the frozen layers' outputs on disk while training, if they fit
 
 

@@ -47,10 +47,8 @@ class ContrastiveObjective:
         chosen = complete.unsqueeze(1)
         alone = [similarities(torch.where(chosen, each, queries)) for each in (image_alone, text_alone)]
         if self._modality_dropout:
-            masked = torch.stack([_both_ways(each) for each in alone]).mean(dim=0)
-            loss = torch.lerp(
-                loss, masked, self._modality_dropout
-            )  # equal for incomplete queries, up to their negatives
+            masked = torch.stack([_both_ways(each) for each in alone]).mean(dim=0)  # an incomplete query stays as it is
+            loss = torch.lerp(loss, masked, self._modality_dropout)
         if self._distillation:
             teacher = whole.detach().softmax(dim=-1)
             taught = torch.stack([_cross_entropy(each, teacher) for each in alone]).mean(dim=0)
