@@ -69,6 +69,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture
+def own_client(shelf: Shelf, serve: Serve) -> TestClient:
+    """A service of its own with both tasks: after some failures a service checks the version, and may refuse it."""
+    shelf.publish("fruit")
+    shelf.publish("tags")
+    return serve(shelf.store)
+
+
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClosedService]:
     """A service as a process, closed but for CANARY; tests that share it leave its store alone."""

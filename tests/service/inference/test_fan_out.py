@@ -165,7 +165,7 @@ def test_tasks_on_one_backbone_share_the_trunk_of_an_input(shelf, serve, picture
     assert sorted(runs) == ["image_hidden"] * 2 + ["input_ids", "pixel_values"] + ["text_hidden"] * 2
 
 
-def test_an_exception_of_one_input_is_logged_and_fills_its_cells(client, monkeypatch, events):
+def test_an_exception_of_one_input_is_logged_and_fills_its_cells(own_client, monkeypatch, events):
     run = Graph.run_on_device
 
     def odd(graph: Graph, *inputs, **options):
@@ -176,7 +176,7 @@ def test_an_exception_of_one_input_is_logged_and_fills_its_cells(client, monkeyp
     monkeypatch.setattr(Graph, "run_on_device", odd)
     body = {"inputs": [{"text": "red"}, {"text": "a red apple"}, {"text": "a apple"}], "tasks": ["fruit"]}
 
-    response = client.post("/classify/batch", json=body)
+    response = own_client.post("/classify/batch", json=body)
 
     assert [cells[0].get("code") for cells in response.json()["results"]] == [None, "internal", None]
     assert "secret" not in response.text

@@ -205,12 +205,12 @@ def test_other_paths_keep_their_form(client, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_unexpected_exception_is_an_error_without_its_message(client, monkeypatch, path):
+def test_an_unexpected_exception_is_an_error_without_its_message(own_client, monkeypatch, path):
     def fail(*_: object) -> None:
         raise RuntimeError("secret-of-the-house")
 
     monkeypatch.setattr("service.models.loaded_model.scores", fail)
-    response = client.post(path, json={"model": "fruit", "input": "red"})
+    response = own_client.post(path, json={"model": "fruit", "input": "red"})
 
     check_error(response, 500, "internal")
     assert response.headers["X-Should-Retry"] == "false"

@@ -291,24 +291,24 @@ def test_problems_never_repeat_input(client):
     assert canary not in client.get("/metrics").text
 
 
-def test_an_unexpected_exception_is_a_problem_without_its_message(client, sample, monkeypatch):
+def test_an_unexpected_exception_is_a_problem_without_its_message(own_client, sample, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("secret-of-the-house")
 
     monkeypatch.setattr("service.models.loaded_model.scores", fail)
-    before = sample(client, 'mora_rejected_total{reason="internal"}')
+    before = sample(own_client, 'mora_rejected_total{reason="internal"}')
 
-    response = client.post("/classify", json=ITEM)
+    response = own_client.post("/classify", json=ITEM)
 
     check_problem(response, 500, "internal")
     assert "secret" not in response.text
-    assert sample(client, 'mora_rejected_total{reason="internal"}') == before + 1
-    assert sample(client, "mora_inflight_requests") == 0
+    assert sample(own_client, 'mora_rejected_total{reason="internal"}') == before + 1
+    assert sample(own_client, "mora_inflight_requests") == 0
 
 
-def test_a_model_that_answers_nan_is_a_problem(client, monkeypatch):
+def test_a_model_that_answers_nan_is_a_problem(own_client, monkeypatch):
     monkeypatch.setattr("service.models.head.Head.logits", lambda *_: __import__("numpy").array([float("nan"), 1, 2]))
-    check_problem(client.post("/classify", json=ITEM), 500, "model_nonfinite")
+    check_problem(own_client.post("/classify", json=ITEM), 500, "model_nonfinite")
 
 
 def test_no_two_codes_have_the_same_reason():
