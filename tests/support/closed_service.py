@@ -26,6 +26,12 @@ class ClosedService(NamedTuple):
     store: Path
     key_file: Path  # with CANARY
 
+    def options(self, place: str) -> list[str | Path]:
+        """Options of a command that name its `store`, or else the service."""
+        if place == "store":
+            return ["--store", self.store]
+        return ["--url", self.url, "--api-key-file", self.key_file]
+
 
 def publish_both(shelf: Shelf) -> None:
     """`fruit` and `tags`."""

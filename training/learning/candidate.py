@@ -21,12 +21,10 @@ from training.learning.calibration import Answers, calibrate, log_losses
 from training.learning.class_weights import remove_shift
 from training.learning.encoded_split import SCORED, EncodedSplit, encode_splits
 from training.learning.evaluation import calibrated
+from training.learning.gain import NEGLIGIBLE, Gain, paired_gain
 from training.learning.probe import fit_probe
 from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
-
-_CLEAR = 2.0  # standard errors
-_NEGLIGIBLE = 1e-3  # mean log loss of held-out items; no gain below it is worth an adapter
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Candidate:
             for answers in self.held_out.values()
             if len(answers.item)
         ]
-        return max(losses, default=math.inf) < _NEGLIGIBLE
+        return max(losses, default=math.inf) < NEGLIGIBLE
 
     def calibration_items(self) -> dict[str, int]:
         """The number of held-out items that each pattern's temperature is fitted on."""
@@ -129,7 +127,7 @@ class Choice:
     @property
     def best(self) -> Candidate:
         """The trained model if its gain is clear, at least 0.001 and more than two standard errors. Else the probe."""
-        is_clear = self.gain > max(_NEGLIGIBLE, _CLEAR * self.error)
+        is_clear = Gain(self.gain, self.error).is_clear
         return self.trained if self.trained is not None and is_clear else self.probe
 
     def summary(self) -> dict[str, Any]:
@@ -141,7 +139,7 @@ class Choice:
 
     def __str__(self) -> str:
         if self.trained is None:
-            reason = f"its log loss on held-out items is below {_NEGLIGIBLE}, so no adapter is trained"
+            reason = f"its log loss on held-out items is below {NEGLIGIBLE}, so no adapter is trained"
             return f"{self._name} is the result: {reason}"
         method, direction = self.trained.config.method, "lower" if self.gain > 0 else "higher"
         reason = f"on validation the log loss of {method} is {abs(self.gain):.3f} {direction}"
@@ -156,9 +154,7 @@ class Choice:
 
 def choose(probe: Candidate, trained: Candidate, table: Table) -> Choice:
     """Compare both on the validation split under its missing table."""
-    difference = _validation_losses(probe, table) - _validation_losses(trained, table)
-    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
-    return Choice(probe, trained, float(difference.mean()), error)
+    return Choice(probe, trained, *paired_gain(_validation_losses(probe, table), _validation_losses(trained, table)))
 
 
 def _validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from training.learning import run_folder
 from training.learning.batches import Collator, PairCollator
 from training.learning.encoded_pairs import EncodedPairs, encode_all_pairs
 from training.learning.feature_norms import feature_norms
+from training.learning.gain import Gain, paired_gain
 from training.learning.item_scores import retrieval_item_scores, write_item_scores
 from training.learning.processes import process_count
 from training.learning.retrieval_scores import evaluate_pairs, frozen_baselines
@@ -32,9 +32,6 @@ from training.model.preprocessing import Preprocessor
 from training.model.retriever import sum_of_features
 from training.report.html_report import report_html
 from training.report.retrieval_report_data import retrieval_report_data
-
-_CLEAR = 2.0  # standard errors
-_NEGLIGIBLE = 1e-3  # of the mean loss
 
 
 @dataclass(frozen=True)
@@ -166,26 +163,6 @@ def _start(
     with torch.no_grad():
         model.head.weight.copy_(sum_of_features(model.head.out_features, image_norm, text_norm))
     return Retriever(config, model, encoded)
-
-
-@dataclass(frozen=True)
-class Gain:
-    """The mean loss of the start minus that of the trained model on the validation queries, and its standard error."""
-
-    mean: float
-    error: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether it is at least 0.001 and more than two standard errors, as for the linear probe of a classifier."""
-        return self.mean > max(_NEGLIGIBLE, _CLEAR * self.error)
-
-
-def paired_gain(before: Tensor, after: Tensor) -> Gain:
-    """The gain of the losses (n,) of the same queries."""
-    difference = (before - after).double()
-    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
-    return Gain(float(difference.mean()), error)
 
 
 def _choice_note(method: str, gain: Gain) -> str:

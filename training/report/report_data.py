@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model_store import Pattern, Problem
-from training.config import MissingConfig, MissingType
+from training.config import MissingConfig, MissingType, TaskConfig
 from training.data.missing import PATTERN_OF, Table, table_for
 from training.data.splits import Split, TaskData
 from training.learning.batches import MaskedExamples
@@ -22,7 +23,7 @@ from training.learning.runs import TrainedTask
 from training.provenance import code_version, machine, public_config
 from training.report.html_report import Mistake, Report
 
-_MISTAKES = 12
+MOST_MISTAKES = 12
 _COVERAGES = (*(step / 20 for step in range(10, 20)), 0.99)
 _RATIOS = tuple(step / 10 for step in range(11))
 
@@ -47,16 +48,15 @@ def report_data(
     if problem is Problem.SINGLE_LABEL:
         confusion = np.zeros((len(trained.labels), len(trained.labels)), dtype=np.int64)  # (true, answered)
         np.add.at(confusion, (encoded.targets.numpy(), logits.argmax(dim=-1).numpy()), 1)
+
+    def value_under(hidden: Table) -> float | None:
+        return score(encoded.logits(head, hidden), encoded.targets, problem)[metric]
+
     return Report(
-        task=config.task,
-        problem=problem,
-        labels=trained.labels,
-        config=public_config(config.model_dump(mode="json", exclude_none=True)),
-        metrics=metrics,
+        **facts_of_run(trained, metrics, history, analysis),
         calibration=trained.calibration,
         metric=metric,
-        history=history,
-        robustness={kind: _robustness(trained, data.test, encoded, kind, metric) for kind in get_args(MissingType)},
+        robustness=robustness(config, data.test, value_under),
         confusion=confusion,
         reliability={
             pattern: (
@@ -67,9 +67,27 @@ def report_data(
         },
         set_scores=_set_scores(trained, encoded),
         mistakes=_mistakes(trained, data.test, logits, encoded.targets, table),
-        analysis=analysis,
-        provenance={"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},
     )
+
+
+def facts_of_run(
+    trained: TrainedTask,
+    metrics: dict[str, Any],
+    history: list[dict[str, float]],
+    analysis: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The fields of a report that every problem has, by name."""
+    config = trained.config
+    return {
+        "task": config.task,
+        "problem": config.problem,
+        "labels": trained.labels,
+        "config": public_config(config.model_dump(mode="json", exclude_none=True)),
+        "metrics": metrics,
+        "history": history,
+        "analysis": analysis,
+        "provenance": {"code": code_version(), "data": trained.dataset_fingerprint, "machine": machine()},
+    }
 
 
 def _set_scores(trained: TrainedTask, encoded: EncodedSplit) -> dict[Pattern, list[tuple[float, SetScores]]]:
@@ -81,17 +99,22 @@ def _set_scores(trained: TrainedTask, encoded: EncodedSplit) -> dict[Pattern, li
     }
 
 
-def _robustness(
-    trained: TrainedTask, test: Split, encoded: EncodedSplit, kind: MissingType, metric: str
-) -> list[tuple[float, float]]:
-    """The metric at each missing ratio. The table of each ratio is drawn with the test split's seed."""
-    config, points = trained.config, []
-    for ratio in _RATIOS:
-        setting = MissingConfig(type=kind, ratio=ratio, seed=config.missing.test.seed)
-        logits = encoded.logits(trained.model.head, table_for(test, config.task, setting))
-        value = score(logits, encoded.targets, config.problem)[metric]
-        if value is not None:
-            points.append((ratio, value))
+def robustness(
+    config: TaskConfig, test: Split, value_under: Callable[[Table], float | None]
+) -> Mapping[str, list[tuple[float, float]]]:
+    """The metric at each missing ratio of each missing type. A ratio's table is drawn with the test split's seed.
+
+    Args:
+        value_under: the metric of the test split under a missing table; None if it cannot be computed.
+    """
+    points: dict[str, list[tuple[float, float]]] = {}
+    for kind in get_args(MissingType):
+        points[kind] = []
+        for ratio in _RATIOS:
+            setting = MissingConfig(type=kind, ratio=ratio, seed=config.missing.test.seed)
+            value = value_under(table_for(test, config.task, setting))
+            if value is not None:
+                points[kind].append((ratio, value))
     return points
 
 
@@ -104,7 +127,7 @@ def _mistakes(trained: TrainedTask, test: Split, logits: Tensor, targets: Tensor
     else:
         best = scores.softmax(dim=-1).max(dim=-1)
         wrong = best.indices != targets
-    order = torch.where(wrong, best.values, -1.0).argsort(descending=True)[: min(_MISTAKES, int(wrong.sum()))]
+    order = torch.where(wrong, best.values, -1.0).argsort(descending=True)[: min(MOST_MISTAKES, int(wrong.sum()))]
     return [
         Mistake(
             image=items[row].image,

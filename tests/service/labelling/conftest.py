@@ -19,9 +19,7 @@ def run(monkeypatch):
 @pytest.fixture(params=["store", "service"])
 def place_of_sets(request, with_sets):
     """The options that name a store with label sets, and the options that name a service of this store."""
-    if request.param == "store":
-        return ["--store", with_sets.store]
-    return ["--url", with_sets.url, "--api-key-file", with_sets.key_file]
+    return with_sets.options(request.param)
 
 
 @pytest.fixture

@@ -36,9 +36,7 @@ FAULTS = {"missing_input", "image_undecodable", "image_format", "not_found"}
 @pytest.fixture(params=["store", "service"])
 def place(request, real):
     """The options that name a store, and the options that name a service of this store."""
-    if request.param == "store":
-        return ["--store", real.store]
-    return ["--url", real.url, "--api-key-file", real.key_file]
+    return real.options(request.param)
 
 
 def as_json_lines(folder, pixels):

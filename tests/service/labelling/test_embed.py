@@ -32,9 +32,7 @@ def closed(tmp_path_factory):
 @pytest.fixture(params=["store", "service"])
 def place(request, closed):
     """The options that name a store, and the options that name a service of this store."""
-    if request.param == "store":
-        return ["--store", closed.store]
-    return ["--url", closed.url, "--api-key-file", closed.key_file]
+    return closed.options(request.param)
 
 
 @pytest.fixture

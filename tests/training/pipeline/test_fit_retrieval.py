@@ -26,7 +26,6 @@ from training.errors import ConfigError, RunError
 from training.learning.run_folder import read_json
 from training.learning.runs import load_trained
 from training.pipeline.fit import fit
-from training.pipeline.fit_retrieval import paired_gain
 from training.pipeline.reopen import evaluate_again
 
 Make = Callable[..., TaskConfig]
@@ -102,20 +101,6 @@ def test_the_sum_of_features_is_kept_if_training_does_not_beat_it(retrieval_conf
     image, text = weight.chunk(2, dim=1)
     assert image.count_nonzero() == text.count_nonzero() == 24
     assert load_trained(tmp_path).model.head.weight.equal(weight)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "is_clear"),
-    [
-        ([2.0, 3.0, 4.0], [1.0, 2.1, 2.9], True),
-        ([2.0, 3.0, 4.0], [2.0005, 2.9995, 3.9995], False),  # below 0.001
-        ([2.0, 3.0, 4.0], [0.0, 3.5, 4.5], False),  # within two standard errors
-        ([2.0, 3.0, 4.0], [3.0, 4.1, 5.0], False),  # worse
-        ([2.0], [1.0], False),  # one query shows nothing
-    ],
-)
-def test_a_gain_counts_if_it_is_clear(before: list[float], after: list[float], is_clear: bool) -> None:
-    assert paired_gain(torch.tensor(before), torch.tensor(after)).is_clear is is_clear
 
 
 def test_a_retrieval_task_trains_in_one_process(

@@ -1,0 +1,30 @@
+"""How much lower the loss of a trained model is than that of its start, and whether that is clear."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+NEGLIGIBLE = 1e-3  # mean loss of the items; no gain below it is worth an adapter
+_CLEAR = 2.0  # standard errors
+
+
+class Gain(NamedTuple):
+    """The mean loss of the start minus that of the trained model over the same items, and its standard error."""
+
+    mean: float = 0.0
+    error: float = math.inf
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is at least 0.001 and more than two standard errors."""
+        return self.mean > max(NEGLIGIBLE, _CLEAR * self.error)
+
+
+def paired_gain(before: Tensor, after: Tensor) -> Gain:
+    """The gain of the losses (n,) of the same items."""
+    difference = (before - after).double()
+    error = float(difference.std()) / math.sqrt(len(difference)) if len(difference) > 1 else math.inf
+    return Gain(float(difference.mean()), error)
