@@ -13,7 +13,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from examples.openclipart.icons import EMOJI_SETS
+from examples.openclipart.icons import ICON_SETS
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["model_store", "service", "training"]
@@ -120,7 +120,7 @@ def test_the_notice_names_every_source_of_the_shipped_backbone():
 
     assert {"openclipart-png", "tango-icon-theme", "gnome-icon-theme-gartoon"} <= packages
     assert packages - {"wordnet-base"} - words == set()
-    assert {*EMOJI_SETS} - words == set()
+    assert {*ICON_SETS} - words == set()
     assert {"WordNet", "DINOv2", "all-MiniLM-L6-v2"} <= words
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from rich.progress import track
 
 from examples.emoji.packages import FLUENT, NOTO, OPENMOJI, TWEMOJI, read_json
+from examples.openclipart.drawings import as_png
 from examples.openclipart.icons import Source, render, svg_of
 
 VENDORS = {"noto": NOTO, "twemoji": TWEMOJI, "openmoji": OPENMOJI, "fluent": FLUENT}
@@ -47,7 +48,7 @@ def draw(vendor: Vendor, codes: Collection[str]) -> Pictures:
         icon = vendor.icon_of[code]
         picture = render(Source(vendor.name, icon, "", svg=svg_of(vendor.icons["icons"][icon], vendor.icons)), SIDE)
         if picture:
-            png[code] = picture
+            png[code] = as_png(picture)
     missing, blank = set(codes) - set(known), set(known) - png.keys()
     return Pictures(png, missing, blank)
 

@@ -3,19 +3,36 @@
 import copy
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
-IMAGE_SIZE = 64
+IMAGE_SIZE = 112
+PATCH_SIZE = 14  # DINOv2's
 TEXT_LAYERS = 6
-INHERITED_LAYERS = (0, 1, 3, 11)  # layers of the image tower, by their number in DINOv2 small
 PROJECTION = 256
-TEXT_LENGTH = 40
-VOCABULARY = 8000
+TEXT_LENGTH = 77
+VOCABULARY = 12000
 START, END = "<|startoftext|>", "<|endoftext|>"
+
+
+@dataclass(frozen=True)
+class Size:
+    """The parts of a backbone that differ by its size."""
+
+    text_width: int
+    image_layers: tuple[int, ...]  # by their number in DINOv2 small
+    image_hidden: int  # units of the MLP in each layer of the image tower; DINOv2 has 1,536
+
+
+SIZES = {
+    "small": Size(192, (0, 1, 3, 11), 768),
+    "medium": Size(256, (0, 1, 3, 6, 9, 11), 1024),
+    "large": Size(384, tuple(range(12)), 1536),
+}
 
 
 def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
@@ -42,14 +59,14 @@ def image_processor() -> CLIPImageProcessor:
     return CLIPImageProcessor(size=size, do_center_crop=False, crop_size=size, resample=3)
 
 
-def new_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
+def new_model(tokenizer: CLIPTokenizer, size: Size, seed: int) -> CLIPModel:
     torch.manual_seed(seed)
     ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
-        hidden_size=192,
-        intermediate_size=768,
-        num_attention_heads=3,
+        hidden_size=size.text_width,
+        intermediate_size=4 * size.text_width,
+        num_attention_heads=size.text_width // 64,
         num_hidden_layers=TEXT_LAYERS,
         max_position_embeddings=TEXT_LENGTH,
         projection_dim=PROJECTION,
@@ -58,12 +75,12 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
     )
     vision = CLIPVisionConfig(
         hidden_size=384,
-        intermediate_size=512,
+        intermediate_size=size.image_hidden,
         num_attention_heads=6,
-        num_hidden_layers=len(INHERITED_LAYERS),
+        num_hidden_layers=len(size.image_layers),
         hidden_act="gelu",
         image_size=IMAGE_SIZE,
-        patch_size=8,
+        patch_size=PATCH_SIZE,
         projection_dim=PROJECTION,
     )
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=PROJECTION))
@@ -72,6 +89,6 @@ def new_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
 def save_backbone(folder: Path, model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """Write the folder. Weights are rounded to half precision, which halves the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    copy.deepcopy(model).half().save_pretrained(folder)
+    copy.deepcopy(model).cpu().half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     image_processor().save_pretrained(folder)

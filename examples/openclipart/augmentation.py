@@ -8,6 +8,7 @@ import re
 import torch
 from torch import Tensor, nn
 
+LONG = 60  # characters of a text that is no name
 CLIP_MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
 CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
@@ -15,17 +16,16 @@ CLIP_STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 def normalised(pixels: Tensor, side: int) -> Tensor:
     """Convert bytes of any size (B, 3, H, W) as the image processor does, to (B, 3, side, side)."""
     small = nn.functional.interpolate(pixels.float() / 255, (side, side), mode="bicubic", antialias=True)
-    return (small.clamp(0, 1) - CLIP_MEAN) / CLIP_STD
+    return (small.clamp(0, 1) - CLIP_MEAN.to(small)) / CLIP_STD.to(small)
 
 
 def transformed(pixels: Tensor, side: int) -> Tensor:
-    """Apply random affine maps and colours to a batch of bytes, (B, 3, H, W) -> normalised (B, 3, side, side)."""
+    """Apply random affine maps and colours to a batch of bytes, (B, 3, H, W) -> (B, 3, side, side) in 0..1."""
     count = len(pixels)
     images = pixels.float() / 255
-    grid = nn.functional.affine_grid(random_affine(count), [count, 3, side, side], align_corners=False)
+    grid = nn.functional.affine_grid(random_affine(count).to(images), [count, 3, side, side], align_corners=False)
     white = 1 - nn.functional.grid_sample(1 - images, grid, align_corners=False)  # outside the picture is white
-    coloured = randomly_coloured(white)
-    return (coloured.clamp(0, 1) - CLIP_MEAN) / CLIP_STD
+    return randomly_coloured(white).clamp(0, 1)
 
 
 def random_affine(count: int) -> Tensor:
@@ -49,18 +49,18 @@ def randomly_coloured(images: Tensor) -> Tensor:
     count = len(images)
 
     def draw(low: float, high: float, channels: int = 1) -> Tensor:
-        return low + (high - low) * torch.rand(count, channels, 1, 1)
+        return low + (high - low) * torch.rand(count, channels, 1, 1, device=images.device)
 
     grey = images.mean(dim=1, keepdim=True)
-    saturation = torch.where(torch.rand(count, 1, 1, 1) < 0.12, 0.0, draw(0.5, 1.5))
+    saturation = torch.where(draw(0, 1) < 0.12, 0.0, draw(0.5, 1.5))
     images = grey + saturation * (images - grey)
     return 1 - (1 - images) * draw(0.6, 1.2) * draw(0.85, 1.15, 3)
 
 
 def written_otherwise(text: str) -> str:
-    """The text, sometimes spelt as in a file name: joined words, missing letters, numbers, authors' marks."""
+    """A short text, sometimes spelt as in a file name: joined words, missing letters, numbers, authors' marks."""
     draw = random.random()
-    if draw < 0.5:
+    if draw < 0.5 or len(text) > LONG:
         return text
     if draw < 0.62:
         return re.sub(r"\s+", random.choice(["_", "-", ""]), text)

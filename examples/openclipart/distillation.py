@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from examples.openclipart.augmentation import transformed, written_otherwise
+from examples.openclipart.augmentation import normalised, transformed, written_otherwise
+from examples.openclipart.teachers import DINO_SIDE, seen
 from examples.openclipart.texts import Text
 
 TEACHER = 384  # width of MiniLM's embeddings and of each half of DINOv2's
@@ -29,17 +30,16 @@ class Budget:
 
 
 class Readout(nn.Module):
-    """From a tower's projection to two teacher embeddings and the categories' logits; used in pretraining only."""
+    """From a tower's projection to two teacher embeddings; used in pretraining only."""
 
-    def __init__(self, width: int, categories: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.widths = [TEACHER, TEACHER, categories]
-        self.linear = nn.Linear(width, sum(self.widths))
+        self.linear = nn.Linear(width, 2 * TEACHER)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         spread = nn.functional.normalize(features, dim=1) * features.shape[1] ** 0.5  # elements of about 1
-        first, second, logits = torch.split(self.linear(spread), self.widths, dim=1)
-        return first, second, logits
+        first, second = self.linear(spread).chunk(2, dim=1)
+        return first, second
 
 
 def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
@@ -47,57 +47,39 @@ def agreement(predicted: Tensor, teacher: Tensor, contrast: float) -> Tensor:
     predicted, teacher = nn.functional.normalize(predicted, dim=1), nn.functional.normalize(teacher, dim=1)
     similarity = predicted @ teacher.T  # (B, B)
     # Items that the teacher cannot distinguish are not used as negatives of each other.
-    same = (teacher @ teacher.T > 0.97) & ~torch.eye(len(teacher), dtype=torch.bool)
+    places = torch.arange(len(teacher), device=teacher.device)
+    same = (teacher @ teacher.T > 0.97) & (places != places[:, None])
     logits = (similarity / TEMPERATURE).masked_fill(same, -math.inf)
-    return 1 - similarity.diagonal().mean() + contrast * nn.functional.cross_entropy(logits, torch.arange(len(teacher)))
+    return 1 - similarity.diagonal().mean() + contrast * nn.functional.cross_entropy(logits, places)
 
 
 @dataclass(frozen=True)
-class TextTargets:
-    """Targets of the text tower for N texts: MiniLM's embeddings (N, 384) and category probabilities (N, C)."""
+class Meanings:
+    """MiniLM's embeddings (N, 384) of N texts, alone and in their context."""
 
     alone: Tensor
     in_context: Tensor
-    categories: Tensor
-
-
-@dataclass(frozen=True)
-class ImageTargets:
-    """Targets of the image tower for N pictures.
-
-    MiniLM's embeddings of the captions (N, 384), centred; DINOv2's class token and mean patch token, standardised
-    (N, 768); category probabilities (N, C).
-    """
-
-    captions: Tensor
-    seen: Tensor
-    categories: Tensor
 
 
 def train_text_tower(
-    model: CLIPModel,
-    tokenizer: CLIPTokenizer,
-    texts: list[Text],
-    weights: Tensor,
-    targets: TextTargets,
-    budget: Budget,
+    model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text], weights: Tensor, targets: Meanings, budget: Budget
 ) -> None:
-    """Train the text tower on the meaning of each text, alone and in its context, and on its category.
+    """Train the text tower on the meaning of each text, alone and in its context.
 
     Weights (N,) are the sampling weights of the texts.
     """
-    readout = Readout(model.config.projection_dim, targets.categories.shape[1])
+    device = model.device
+    readout = Readout(model.config.projection_dim).to(device)
     tower = nn.ModuleList([model.text_model, model.text_projection, readout])
     batches = of_like_length(weights, [len(text.text) for text in texts], budget.batch_size)
     for step, chosen in zip(steps("Text tower", tower, budget), batches, strict=False):
         batch = [written_otherwise(texts[i].text) for i in chosen.tolist()]
-        tokens = tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
-        with torch.autocast("cpu", torch.bfloat16):
+        tokens = tokenizer(batch, padding=True, truncation=True, return_tensors="pt").to(device)
+        with torch.autocast(device.type, torch.bfloat16):
             features = model.text_projection(model.text_model(**tokens).pooler_output)
-        alone, in_context, logits = readout(features.float())
-        loss = agreement(alone, targets.alone[chosen], 0.2)
-        loss = loss + agreement(in_context, targets.in_context[chosen], 0.2)
-        step.take(loss + nn.functional.cross_entropy(logits, targets.categories[chosen]))
+        alone, in_context = readout(features.float())
+        loss = agreement(alone, targets.alone[chosen].to(device), 0.2)
+        step.take(loss + agreement(in_context, targets.in_context[chosen].to(device), 0.2))
 
 
 def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once: int = 8) -> Iterator[Tensor]:
@@ -110,26 +92,38 @@ def of_like_length(weights: Tensor, lengths: list[int], batch_size: int, at_once
 
 
 def train_image_tower(
-    model: CLIPModel, pixels: Tensor, weights: Tensor, targets: ImageTargets, axes: Tensor, budget: Budget
+    model: CLIPModel,
+    dino: nn.Module,
+    pixels: Tensor,
+    captions: Tensor,
+    axes: Tensor,
+    budget: Budget,
 ) -> None:
-    """Train the image tower on the meaning of the caption on fixed axes, on DINOv2's features, and on the category.
+    """Train the image tower on the meaning of the caption on fixed axes, and on what DINOv2 sees in the same view.
 
-    Shapes: pixels (N, 3, H, W) of bytes, weights (N,), axes (384, P). Half of the patches are dropped, except in the
-    last steps, which adapt the tower to all patches.
+    Tower and teacher see the same random variant of a picture (Beyer et al. 2022, arXiv 2106.05237).
+
+    Args:
+        pixels: (N, 3, H, W) of bytes.
+        captions: MiniLM's embeddings of the captions (N, 384), centred.
+        axes: (384, P).
     """
-    readout = Readout(model.config.projection_dim, targets.categories.shape[1])
+    device, side = model.device, model.config.vision_config.image_size
+    axes, captions, pixels = axes.to(device), captions.to(device), pixels.to(device)
+    readout = Readout(model.config.projection_dim).to(device)
     tower = nn.ModuleList([model.vision_model, model.visual_projection, readout])
+    sample = seen(dino, transformed(pixels[torch.randperm(len(pixels))[:1024]], DINO_SIDE))
+    mean, std = sample.mean(0), sample.std(0)
     for step in steps("Image tower", tower, budget):
-        chosen = torch.multinomial(weights, budget.batch_size, replacement=True)
-        batch = transformed(pixels[chosen], model.config.vision_config.image_size)
-        with torch.autocast("cpu", torch.bfloat16):
-            pooled = pooled_from_some_patches(model, batch, kept=1.0 if step.done > 0.9 else 0.5)
+        chosen = torch.randint(len(pixels), (budget.batch_size,), device=device)
+        views = transformed(pixels[chosen], DINO_SIDE)
+        token_seen, patches_seen = ((seen(dino, views) - mean) / std).chunk(2, dim=1)
+        with torch.autocast(device.type, torch.bfloat16):
+            pooled = model.vision_model(normalised(views * 255, side)).pooler_output
             features = model.visual_projection(pooled).float()
-        token, patches, logits = readout(features)
-        token_seen, patches_seen = torch.split(targets.seen[chosen], TEACHER, dim=1)
-        loss = agreement(features @ axes.T, targets.captions[chosen], 0.2)
-        loss = loss + agreement(token, token_seen, 0.2) + agreement(patches, patches_seen, 0.0)
-        step.take(loss + nn.functional.cross_entropy(logits, targets.categories[chosen]))
+        token, patches = readout(features)
+        loss = agreement(features @ axes.T, captions[chosen], 0.2)
+        step.take(loss + agreement(token, token_seen, 0.2) + agreement(patches, patches_seen, 0.0))
 
 
 def principal_axes(embeddings: Tensor, count: int) -> Tensor:
@@ -144,22 +138,11 @@ def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text
     Both towers then share one space. A rotation (orthogonal Procrustes) keeps all distances between texts.
     """
     tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
+    tokens, axes, about = tokens.to(model.device), axes.to(model.device), about.to(model.device)
     with torch.inference_mode():
         features = nn.functional.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=1)
     left, _, right = torch.linalg.svd(nn.functional.normalize(about @ axes, dim=1).T @ features)
     model.text_projection.weight.data = left @ right @ model.text_projection.weight.data
-
-
-def pooled_from_some_patches(model: CLIPModel, pixels: Tensor, kept: float) -> Tensor:
-    """The pooled output from a random share of the patches, (B, Dv): cheaper, and less overfitting."""
-    vision = model.vision_model
-    hidden = vision.embeddings(pixels)  # (B, 1 + patches, Dv)
-    patches = hidden.shape[1] - 1
-    keep = 1 + torch.randperm(patches)[: int(patches * kept)].sort().values
-    hidden = torch.cat([hidden[:, :1], hidden[:, keep]], dim=1)
-    hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
-    pooled: Tensor = vision.post_layernorm(hidden[:, 0])
-    return pooled
 
 
 def steps(title: str, module: nn.Module, budget: Budget) -> Iterator["Step"]:

@@ -1,4 +1,4 @@
-"""Emoji, icons and stamps with their captions, from installed packages."""
+"""Emoji and icons with their captions, from installed packages."""
 
 import io
 import json
@@ -11,22 +11,28 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from examples.openclipart.cleaning import clean_text, words_of_file_name
-from examples.openclipart.drawings import as_png, on_white
+from examples.openclipart.cleaning import words_of_file_name
+from examples.openclipart.drawings import on_white
 
 LARGEST_SIDE = 128
+_BLANK = 4  # standard deviation of the pixels
 
 # npm: @iconify-json/<name>. All under licences that allow derived works (see the model card).
-EMOJI_SETS = (
+ICON_SETS = (
     "noto", "noto-v1", "twemoji", "openmoji", "fluent-emoji", "fluent-emoji-flat", "fxemoji", "emojione", "emojione-v1",
-    "streamline-emojis", "flat-color-icons", "game-icons", "streamline-freehand-color",
+    "streamline-emojis", "flat-color-icons", "game-icons", "streamline-freehand-color", "fluent-color",
+    "icon-park", "meteocons", "streamline-flex-color", "streamline-kameleon-color", "streamline-plump-color",
+    "streamline-ultimate-color", "carbon", "fluent", "healthicons", "hugeicons", "iconoir", "lucide", "maki", "mdi",
+    "medical-icon", "ph", "solar", "stash", "tabler", "temaki",
 )  # fmt: skip
+# Sets that draw each icon in many styles: the ending of the names of the one style that is used.
+STYLE = {"fluent": "-24-regular", "solar": "-linear", "streamline-kameleon-color": "-duo"}
+OTHER_STYLE = re.compile(r"-(thin|light|bold|fill(ed)?|duotone|solid|negative|outline(-24px)?|24px|static-fill|flat)$")
 # Debian icon themes: the folders below /usr/share/icons whose files are large enough.
 ICON_FOLDERS = (
     "gnome/256x256", "oxygen/base/128x128", "oxygen/base/64x64", "mate/256x256", "Faenza/*/96", "Tango/scalable",
     "Moka/256x256", "elementary-xfce/*/48", "Nuovo/scalable", "yasis/scalable", "gartoon/scalable",
 )  # fmt: skip
-STAMPS = Path("/usr/share/tuxpaint/stamps")
 SKIN_OR_HAIR = re.compile(r"(skin-tone|-(light|medium|dark)(-|$)|-(medium-light|medium-dark)$)")
 CONTEXT_WORDS = {
     "apps": "computer application icon",
@@ -50,19 +56,20 @@ class Source:
     svg: str | None = None
 
 
-def emoji_sources(node_modules: Path) -> Iterator[Source]:
-    """Icons of the installed @iconify-json packages, without the variants by skin tone."""
-    for name in EMOJI_SETS:
+def set_sources(node_modules: Path) -> Iterator[Source]:
+    """Icons of the installed @iconify-json packages, in one style and without the variants by skin tone."""
+    for name in ICON_SETS:
         folder = node_modules / "@iconify-json" / name
         icons = json.loads((folder / "icons.json").read_text())
         metadata = folder / "metadata.json"
         categories = json.loads(metadata.read_text()).get("categories", {}) if metadata.exists() else {}
         context = {icon: category.lower() for category, members in categories.items() for icon in members}
         for icon, drawing in icons["icons"].items():
-            if SKIN_OR_HAIR.search(icon):
-                continue
-            svg = svg_of(drawing, icons)
-            yield Source(name, icon.replace("-", " "), context.get(icon, "icon"), svg=svg)
+            caption = icon.removesuffix(STYLE.get(name, ""))
+            other_style = OTHER_STYLE.search(icon) if name not in STYLE else caption == icon
+            if not (other_style or SKIN_OR_HAIR.search(icon) or drawing.get("hidden")):
+                words = re.sub(r"(-\d\d?)+$", "", caption).replace("-", " ")
+                yield Source(name, words, context.get(icon, "icon"), svg=svg_of(drawing, icons))
 
 
 def svg_of(drawing: Mapping[str, Any], icons: Mapping[str, Any]) -> str:
@@ -73,7 +80,7 @@ def svg_of(drawing: Mapping[str, Any], icons: Mapping[str, Any]) -> str:
     return f'{svg}<g color="black">{drawing["body"]}</g></svg>'
 
 
-def icon_sources(icons: Path) -> Iterator[Source]:
+def theme_sources(icons: Path) -> Iterator[Source]:
     """Icons of Debian's icon themes, without links, which would repeat other files."""
     for pattern in ICON_FOLDERS:
         for folder in sorted(icons.glob(pattern)):
@@ -86,17 +93,8 @@ def icon_sources(icons: Path) -> Iterator[Source]:
                     yield Source(pattern.split("/")[0], caption, context, path=path)
 
 
-def stamp_sources(stamps: Path) -> Iterator[Source]:
-    """Tux Paint's stamps; the text file beside each is its caption, and its folders are its context."""
-    for path in sorted([*stamps.rglob("*.png"), *stamps.rglob("*.svg")]):
-        text = path.with_suffix(".txt")
-        caption = clean_text(text.read_text(errors="replace").split("\n")[0]) if text.exists() else None
-        if caption and not path.stem.endswith("_mirror"):
-            yield Source("tuxpaint", caption, " ".join(path.relative_to(stamps).parts[:-1]), path=path)
-
-
-def render(source: Source, side: int = LARGEST_SIDE) -> bytes | None:
-    """The picture on white as PNG, at most `side` pixels; None if it cannot be rendered or is blank."""
+def render(source: Source, side: int = LARGEST_SIDE) -> Image.Image | None:
+    """The picture on white, at most `side` pixels; None if it cannot be rendered or is blank."""
     import resvg_py
 
     try:
@@ -109,7 +107,7 @@ def render(source: Source, side: int = LARGEST_SIDE) -> bytes | None:
     except (ValueError, OSError):
         return None
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return None if np.asarray(image).std() < 4 else as_png(image)
+    return None if np.asarray(image).std() < _BLANK else image
 
 
 def rasterised(png: bytes) -> Image.Image:

@@ -91,12 +91,12 @@ def inherit_layer(ours: nn.Module, theirs: nn.Module, energies: Tensor) -> None:
 
 
 @torch.no_grad()
-def inherit_vocabulary(model: CLIPModel, tokenizer: CLIPTokenizer) -> None:
+def inherit_vocabulary(model: CLIPModel, tokenizer: CLIPTokenizer, device: str = "cpu") -> None:
     """Initialise the token embeddings with the first axes of MiniLM's embeddings, so that similar pieces are close."""
     vocabulary = tokenizer.get_vocab()
     pieces = sorted(vocabulary, key=vocabulary.__getitem__)
     written = [tokenizer.convert_tokens_to_string([piece]).strip() or piece for piece in pieces]
-    embeddings = torch.from_numpy(embed_texts(written)).float()
+    embeddings = torch.from_numpy(embed_texts(written, device)).float()
     centred = embeddings - embeddings.mean(0)
     table = model.text_model.embeddings.token_embedding.weight
     on_axes = centred @ principal_axes(centred, table.shape[1])

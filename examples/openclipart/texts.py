@@ -1,5 +1,6 @@
-"""The pretraining texts of the backbone: WordNet's nouns, and the captions of the pictures."""
+"""The pretraining texts of the backbone: WordNet's nouns and glosses, and the names of emoji in many languages."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,17 +18,22 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Text:
-    """A text as a user may write it, and its context (may be empty)."""
+    """A text as a user may write it, its context (may be empty), and the same in English if it is not."""
 
     text: str
     context: str
+    english: str = ""
+
+    @property
+    def alone(self) -> str:
+        return self.english or self.text
 
     @property
     def in_context(self) -> str:
-        return f"{self.text}. {self.context}" if self.context else self.text
+        return f"{self.alone}. {self.context}" if self.context else self.alone
 
 
-def wordnet_texts(folder: Path = WORDNET) -> Iterator[Text]:
+def wordnet_nouns(folder: Path = WORDNET) -> Iterator[Text]:
     """Every noun with the hypernym and kind of its first sense as context."""
     synsets = dict(read_synsets(folder / "data.noun"))
     for line in (folder / "index.noun").read_text().splitlines():
@@ -37,6 +43,31 @@ def wordnet_texts(folder: Path = WORDNET) -> Iterator[Text]:
             _, kind, hypernym = synsets[fields[-count]]
             above = synsets[hypernym][0] if hypernym in synsets else ""
             yield Text(word, ", ".join(filter(None, (above, kind))))
+
+
+def wordnet_glosses(folder: Path = WORDNET) -> Iterator[Text]:
+    """The definition of every meaning, with its first word as context."""
+    for part in ("noun", "verb", "adj", "adv"):
+        for line in (folder / f"data.{part}").read_text().splitlines():
+            if not line.startswith(" "):
+                data, _, gloss = line.partition("|")
+                yield Text(gloss.strip(), words(data.split()[4]))
+
+
+def emoji_names(node_modules: Path) -> Iterator[Text]:
+    """The name of every emoji in each language of Unicode's CLDR but English."""
+    folder = node_modules / "cldr-annotations-modern" / "annotations"
+    english = _names(folder / "en")
+    for language in sorted(folder.iterdir()):
+        if language.name.partition("-")[0] != "en":
+            for emoji, name in _names(language).items():
+                if emoji in english:
+                    yield Text(name.lower(), "icon", english=english[emoji])
+
+
+def _names(language: Path) -> dict[str, str]:
+    annotations = json.loads((language / "annotations.json").read_text())["annotations"].get("annotations", {})
+    return {emoji: of["tts"][0] for emoji, of in annotations.items() if "tts" in of}
 
 
 def read_synsets(path: Path) -> Iterator[tuple[str, tuple[str, str, str]]]:
