@@ -1,13 +1,15 @@
 """Run every check on this machine's GPU and write benchmarks/results/gpu.md.
 
-    python -m benchmarks.gpu.check [--dry-run] [--only STEP]
+    python -m benchmarks.gpu.check [--dry-run] [--only STEP] [--folder FOLDER]
 
-Needs no package index, no `.git` folder and no Docker.
+Needs no package index, no `.git` folder and no Docker. A folder keeps the models and the results of the steps, so that
+several runs share the models and make one page.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shlex
 import shutil
@@ -16,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -32,21 +35,31 @@ STEPS = {  # module: title and time limit in seconds
     "training": ("Training", 180),
     _MODELS: ("Models of the other checks", 240),
     "answers": ("Answers of the GPU and of the CPU", 150),
-    "throughput": ("Throughput and latency", 300),
+    "throughput": ("Throughput and latency", 240),
+    "saturation": ("What limits the service", 150),
     "replacement": ("Memory when a version is replaced", 120),
 }
-_PACKAGES = ("torch", "transformers", "onnxruntime-gpu", "onnxruntime", "litserve")
+_PACKAGES = ("torch", "transformers", "litserve")
+_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")  # both own the module onnxruntime; the first comes before on the path
+_GPU_RUNTIME, _CPU_RUNTIME = "onnxruntime-gpu", "onnxruntime"  # of one module; the first hides the second
 _ERROR_LINES = 25
 
 
 @dataclass(frozen=True)
 class Result:
-    """The section of one step."""
+    """The section of one step.
+
+    Attributes:
+        command: of the run that it belongs to.
+        day: on which that run started.
+    """
 
     title: str
     text: str
     seconds: float
     passed: bool
+    command: str
+    day: str
 
 
 def main(
@@ -54,9 +67,13 @@ def main(
         bool, typer.Option("--dry-run", help="Run every step on the CPU with small towers; writes below build/.")
     ] = False,
     only: Annotated[list[str] | None, typer.Option(help="Run these steps; may be repeated.")] = None,
+    kept: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Folder that keeps models and results; the page has the results of all runs."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="File for the results.")] = None,
 ) -> None:
-    """Check training and serving on the GPU of this machine, in under eight minutes."""
+    """Check training and serving on the GPU of this machine, in about five minutes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the running step is stopped
     names = only or list(STEPS)
     if unknown := set(names) - set(STEPS):
@@ -65,21 +82,30 @@ def main(
         raise typer.BadParameter("nvidia-smi is not installed, so there is no NVIDIA GPU; --dry-run runs on the CPU")
     console, file = Console(soft_wrap=True), output or (_DRY_RESULTS if dry_run else _RESULTS)
     file.parent.mkdir(parents=True, exist_ok=True)
-    started, clock, results = datetime.now(UTC), time.monotonic(), list[Result]()
-    with tempfile.TemporaryDirectory(prefix="mora-gpu-") as folder:
+    day, failed = f"{datetime.now(UTC):%Y-%m-%d}", []
+    with nullcontext(kept) if kept else tempfile.TemporaryDirectory(prefix="mora-gpu-") as folder:
+        results = Path(folder) / "results"
+        results.mkdir(parents=True, exist_ok=True)
         for name in names:
             console.rule(STEPS[name][0])
-            results.append(_run(name, Path(folder), dry_run))
-            console.print(results[-1].text, markup=False)
-            minutes = (time.monotonic() - clock) / 60
-            file.write_text(_page(results, started, minutes), encoding="utf-8")  # kept if a later step is killed
-    console.print(f"{minutes:.1f} minutes; written to {file}", highlight=False)
-    if failed := [result.title for result in results if not result.passed]:
+            result = _run(name, Path(folder), dry_run, day)
+            console.print(result.text, markup=False)
+            (results / f"{name}.json").write_text(json.dumps(asdict(result)), encoding="utf-8")
+            file.write_text(_page(_read(results)), encoding="utf-8")  # kept if a later step is killed
+            failed += [] if result.passed else [result.title]
+    console.print(f"written to {file}", highlight=False)
+    if failed:
         console.print(f"failed: {', '.join(failed)}", style="red", markup=False)
         raise typer.Exit(1)
 
 
-def _run(name: str, folder: Path, dry_run: bool) -> Result:
+def _read(folder: Path) -> list[Result]:
+    """The results in a folder, in the order of the steps."""
+    files = [folder / f"{name}.json" for name in STEPS]
+    return [Result(**json.loads(file.read_text(encoding="utf-8"))) for file in files if file.is_file()]
+
+
+def _run(name: str, folder: Path, dry_run: bool, day: str) -> Result:
     title, limit = STEPS[name]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({"CUDA_VISIBLE_DEVICES": ""} if dry_run else {})}
     clock = time.monotonic()
@@ -107,7 +133,7 @@ def _run(name: str, folder: Path, dry_run: bool) -> Result:
             errors.seek(0)
             last = "\n".join(errors.read().splitlines()[-_ERROR_LINES:])
             text += f"\n**Failed** ({status}).\n\n```\n{last}\n```\n"
-    return Result(title, text, seconds, process.returncode == 0)
+    return Result(title, text, seconds, process.returncode == 0, _command(), day)
 
 
 def step_command(name: str, folder: Path, dry_run: bool) -> list[str]:
@@ -115,16 +141,22 @@ def step_command(name: str, folder: Path, dry_run: bool) -> list[str]:
     return [sys.executable, "-m", f"benchmarks.gpu.{name}", str(folder), *(["--dry-run"] if dry_run else [])]
 
 
-def _page(results: list[Result], started: datetime, minutes: float) -> str:
-    versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
-    command = "make gpu-check" + (f" GPU_CHECK={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else "")
+def _command() -> str:
+    return "make gpu-check" + (f" GPU_CHECK={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else "")
+
+
+def _page(results: list[Result]) -> str:
+    runs = dict.fromkeys((each.command, each.day) for each in results)
+    packages = [*_PACKAGES, *[name for name in _RUNTIMES if _version(name)][:1]]
+    versions = ", ".join(f"{name} {version}" for name in packages if (version := _version(name)))
     lines = [
         "# On a GPU",
         "",
-        f"`{command}`, {started:%Y-%m-%d}, {minutes:.1f} minutes.",
+        "; ".join(f"`{command}`, {day}" for command, day in runs) + ".",
         "",
         f"- Machine: {gpu()}; {len(os.sched_getaffinity(0))} cores",
         f"- Versions: Python {sys.version.split()[0]}, {versions}",
+        f"- Time: {sum(each.seconds for each in results) / 60:.1f} minutes",
         "",
         "| check | result | seconds |\n|---|---|---|",
         *(f"| {each.title} | {'passed' if each.passed else '**failed**'} | {each.seconds:.0f} |" for each in results),

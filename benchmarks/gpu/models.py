@@ -40,6 +40,8 @@ def main(folder: Folder, dry_run: DryRun = False) -> None:
 
 
 def _make(folder: Path, dry_run: bool) -> tuple[Bundle, Manifest]:
+    for name in ("backbone", "merged", "store"):  # of an earlier run in this folder
+        shutil.rmtree(folder / name, ignore_errors=True)
     write_backbone(folder / "backbone", tiny=dry_run)
     config = write_config(folder, "task-1", ("fp16",))
     data = load_data(config)

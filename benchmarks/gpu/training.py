@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from contextlib import redirect_stdout
@@ -21,17 +22,20 @@ from training.config import TaskConfig
 from training.data.splits import load_data
 from training.pipeline.fit import fit
 
+_RUNS = ("first", "second")
 _ROWS, _DRY_ROWS = 360, 60
 _LEAST_ACCURACY = 0.6  # of three labels that are equally frequent
 
 
 def main(folder: Folder, dry_run: DryRun = False) -> None:
     """Train on pictures and texts of the shipped drawings, of which every third item lacks one."""
+    for name in _RUNS:  # of an earlier run in this folder, which would be resumed
+        shutil.rmtree(folder / name, ignore_errors=True)
     config = _config(folder, _DRY_ROWS if dry_run else _ROWS, epochs=2 if dry_run else 10)
     with redirect_stdout(sys.stderr):  # progress
         data = load_data(config)
     scores, weights, seconds = [], [], []
-    for run in ("first", "second"):
+    for run in _RUNS:
         clock = time.monotonic()
         with redirect_stdout(sys.stderr):
             fit(config, data, folder / run)
