@@ -95,7 +95,7 @@ bench: $(BENCH) ## Measure against PyTorch behind FastAPI, LitServe and the bare
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run
 
 # A machine without a package index has no .venv; python3 then needs the packages of the extras gpu, train and bench.
-gpu-check: ## Check training and serving on the NVIDIA GPU of this machine; under 8 minutes (GPU_CHECK=--dry-run: on the CPU)
+gpu-check: ## Check training and serving on the NVIDIA GPU of this machine; about 6 minutes (GPU_CHECK=--dry-run: on the CPU)
 	$(if $(wildcard $(BIN)/python),$(BIN)/python,python3) -m benchmarks.gpu.check $(GPU_CHECK)
 
 trust: $(TRUST) ## Fit ten small data sets beside logistic regression; writes docs/method.md; over an hour on 2 cores

@@ -73,7 +73,7 @@ def main(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File for the results.")] = None,
 ) -> None:
-    """Check training and serving on the GPU of this machine, in about five minutes."""
+    """Check training and serving on the GPU of this machine, in about six minutes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the running step is stopped
     names = only or list(STEPS)
     if unknown := set(names) - set(STEPS):

@@ -49,6 +49,23 @@ def test_a_step_that_fails_stops_no_other(tmp_path, monkeypatch, limit, fault) -
     assert "| Nothing | passed |" in page
 
 
+def test_runs_with_one_folder_make_one_page(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(check, "STEPS", {"first": ("First", 60), "second": ("Second", 60)})
+    monkeypatch.setattr(
+        check, "step_command", lambda name, folder, dry_run: [sys.executable, "-c", f"print('says {name}')"]
+    )
+    kept = ("--dry-run", "--folder", str(tmp_path / "kept"))
+
+    for names in (("--only", "second"), ("--only", "first"), ("--only", "second")):
+        status, _, page = run(*kept, *names, output=tmp_path / "gpu.md")
+
+        assert status == 0
+
+    sections = page[page.index("## First") :]
+    assert page.count("| passed |") == 2
+    assert sections.index("says first") < sections.index("## Second") < sections.index("says second")
+
+
 @pytest.mark.parametrize("flags", [("--only", "everything"), ()], ids=["unknown step", "no GPU"])
 def test_what_cannot_run_is_a_usage_error(tmp_path, monkeypatch, flags) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
