@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
 from examples.openclipart.augmentation import normalised, transformed, written_otherwise
-from examples.openclipart.teachers import DINO_SIDE, seen
+from examples.openclipart.teachers import DINO_SIDE, mixed_precision, seen
 from examples.openclipart.texts import Text
 
 TEACHER = 384  # width of MiniLM's embeddings and of each half of DINOv2's
@@ -75,7 +75,7 @@ def train_text_tower(
     for step, chosen in zip(steps("Text tower", tower, budget), batches, strict=False):
         batch = [written_otherwise(texts[i].text) for i in chosen.tolist()]
         tokens = tokenizer(batch, padding=True, truncation=True, return_tensors="pt").to(device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device.type):
             features = model.text_projection(model.text_model(**tokens).pooler_output)
         alone, in_context = readout(features.float())
         loss = agreement(alone, targets.alone[chosen].to(device), 0.2)
@@ -118,7 +118,7 @@ def train_image_tower(
         chosen = torch.randint(len(pixels), (budget.batch_size,), device=device)
         views = transformed(pixels[chosen], DINO_SIDE)
         token_seen, patches_seen = ((seen(dino, views) - mean) / std).chunk(2, dim=1)
-        with torch.autocast(device.type, torch.bfloat16):
+        with mixed_precision(device.type):
             pooled = model.vision_model(normalised(views * 255, side)).pooler_output
             features = model.visual_projection(pooled).float()
         token, patches = readout(features)
@@ -132,16 +132,20 @@ def principal_axes(embeddings: Tensor, count: int) -> Tensor:
     return ascending.flip(1)[:, :count]
 
 
-def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text], about: Tensor, axes: Tensor) -> None:
-    """Rotate the text projection so that its features are as close as possible to MiniLM's on the given axes.
+def text_features(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text]) -> Tensor:
+    """The text tower's features of length one, (N, P)."""
+    tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        features = model.text_projection(model.text_model(**tokens.to(model.device)).pooler_output)
+    return nn.functional.normalize(features, dim=1)
+
+
+def turn_text_tower(model: CLIPModel, features: Tensor, wanted: Tensor) -> None:
+    """Rotate the text projection so that features (N, P) of length one are as close as possible to the wanted ones.
 
     Both towers then share one space. A rotation (orthogonal Procrustes) keeps all distances between texts.
     """
-    tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
-    tokens, axes, about = tokens.to(model.device), axes.to(model.device), about.to(model.device)
-    with torch.inference_mode():
-        features = nn.functional.normalize(model.text_projection(model.text_model(**tokens).pooler_output), dim=1)
-    left, _, right = torch.linalg.svd(nn.functional.normalize(about @ axes, dim=1).T @ features)
+    left, _, right = torch.linalg.svd(nn.functional.normalize(wanted.to(features), dim=1).T @ features)
     model.text_projection.weight.data = left @ right @ model.text_projection.weight.data
 
 

@@ -31,6 +31,11 @@ def cached(path: Path, inputs: Sequence[bytes], compute: Callable[[], Array]) ->
     return np.asarray(np.load(file))
 
 
+def mixed_precision(device: str) -> torch.autocast:
+    """bfloat16 on a GPU only: many CPUs emulate it."""
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda")
+
+
 def embed_texts(texts: Sequence[str], device: str = "cpu", batch_size: int = 512) -> Array:
     """MiniLM's sentence embeddings, (N, 384), rows of length one."""
     from transformers import AutoModel, AutoTokenizer
@@ -40,7 +45,7 @@ def embed_texts(texts: Sequence[str], device: str = "cpu", batch_size: int = 512
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     result = np.zeros((len(texts), 384), dtype=np.float16)
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+    with torch.inference_mode(), mixed_precision(device):
         for start in track(range(0, len(order), batch_size), "Embedding texts"):
             chosen = order[start : start + batch_size]
             batch = [texts[i] for i in chosen]
@@ -55,7 +60,7 @@ def embed_texts(texts: Sequence[str], device: str = "cpu", batch_size: int = 512
 def seen(model: nn.Module, pictures: Tensor) -> Tensor:
     """DINOv2's class token beside the mean of its patch tokens, (B, 768), for pictures (B, 3, S, S) in 0..1."""
     mean, std = (torch.tensor(values, device=pictures.device).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
-    with torch.no_grad(), torch.autocast(pictures.device.type, torch.bfloat16):
+    with torch.no_grad(), mixed_precision(pictures.device.type):
         hidden = model((pictures - mean) / std).last_hidden_state
     return torch.cat([hidden[:, 0], hidden[:, 1:].mean(1)], dim=1).float()
 
