@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from transformers import AutoTokenizer, CLIPModel
 
 from examples.openclipart.cleaning import (
     clean_description,
@@ -18,6 +21,7 @@ from examples.openclipart.cleaning import (
 )
 from examples.openclipart.drawings import Drawing, on_white, rdf_fields, without_duplicates
 
+ROOT = Path(__file__).parents[2]
 SVG = """<svg><metadata><rdf:RDF><dc:title>Candied
 Apples</dc:title><dc:description></dc:description>
 <dc:subject><rdf:Bag><rdf:li>food</rdf:li><rdf:li>fruit
@@ -106,3 +110,19 @@ def test_no_title_floods_the_data():
     stars = [drawing(f"shapes/{i}", str(i), "star") for i in range(100)]
 
     assert len(list(without_duplicates(stars))) == 25
+
+
+@pytest.mark.parametrize("name", ["backbone", "clean_backbone"])
+def test_the_card_of_a_backbone_states_its_size(name):
+    folder = ROOT / "examples/openclipart" / name
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32)
+    side, length = model.config.vision_config.image_size, model.config.text_config.max_position_embeddings
+    millions = sum(weight.numel() for weight in model.parameters()) / 1e6
+
+    card = " ".join((folder / "README.md").read_text().split())
+
+    assert re.search(rf"of {millions:.1f}\d? million parameters", card)
+    assert f"{side} x {side} pixels" in card
+    assert f"at most {length} tokens" in card
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == length
+    assert all(weight.isfinite().all() for weight in model.parameters())
