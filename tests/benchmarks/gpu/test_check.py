@@ -75,3 +75,16 @@ def test_what_cannot_run_is_a_usage_error(tmp_path, monkeypatch, flags) -> None:
     assert status == 2
     assert "the steps are installation" in output or "--dry-run" in output
     assert not page
+
+
+def test_a_step_that_is_too_slow_stops_its_servers(tmp_path, monkeypatch) -> None:
+    stopped, wait = tmp_path / "stopped", "print('waits', flush=True); time.sleep(60)"
+    code = f"import pathlib, time\ntry:\n    {wait}\nfinally:\n    pathlib.Path({str(stopped)!r}).touch()"
+    monkeypatch.setattr(check, "STEPS", {"slow": ("Slow", 3)})
+    monkeypatch.setattr(check, "step_command", lambda name, folder, dry_run: [sys.executable, "-c", code])
+
+    status, _, page = run("--dry-run", output=tmp_path / "gpu.md")
+
+    assert (status, stopped.exists()) == (1, True)
+    assert "waits" in page
+    assert "stopped after 3 s" in page
