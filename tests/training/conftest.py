@@ -22,6 +22,19 @@ def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model_store.openvino.has_openvino", lambda: False)
 
 
+@pytest.fixture(autouse=True)
+def probe_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The linear probe tries few penalties and one balance: its search takes most of the time of a small training."""
+    monkeypatch.setattr("training.learning.probe.BALANCES", (1.0,))
+    monkeypatch.setattr("training.learning.probe.PENALTIES", (10.0, 1.0, 0.1))
+
+
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots without content."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda _, file, **__: file.write('<svg id="plot"></svg>'))
+
+
 @pytest.fixture(scope="session")
 def parquet(tmp_path_factory: pytest.TempPathFactory, parquet_of: Callable[..., dict[str, str]]) -> dict[str, str]:
     """Paths of the made task's splits."""
@@ -56,7 +69,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, png: Callable[..., bytes]) -
     return paths
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def retrieval_config(make_config: Callable[..., TaskConfig], pairs: dict[str, str]) -> Callable[..., TaskConfig]:
     """`retrieval_config(**fields)`: as `make_config`, of the made retrieval task."""
 
@@ -81,7 +94,7 @@ def other_calibration() -> Callable[[TaskConfig, TaskData], TaskData]:
     return change
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_config(tiny_backbone: Path, parquet: dict[str, str]) -> Callable[..., TaskConfig]:
     """`make_config(**fields)`: a configuration of the made task, without the probe and early stopping by default."""
 
