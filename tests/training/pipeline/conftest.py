@@ -7,4 +7,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _no_drawing(no_drawing: None) -> None:
-    """Drawing takes longer than these trainings. tests/training/report draws."""
+    """Drawing takes as long as these trainings. tests/training/report draws."""

@@ -48,7 +48,10 @@ def config_file(make_config: Make, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
-def test_a_run_writes_adapter_tables_and_metrics(make_config: Make, tmp_path: Path, problem: str) -> None:
+def test_a_run_writes_adapter_tables_and_metrics(
+    make_config: Make, tmp_path: Path, damage: Callable[[], None], problem: str
+) -> None:
+    damage()
     config = make_config(problem=problem)
     data = load_data(config)
 
