@@ -28,7 +28,7 @@ TRUST := $(VENV)/.installed-trust-$(ACCELERATOR)
 FUZZ := $(VENV)/.installed-fuzz-$(ACCELERATOR)
 RAY := $(VENV)/.installed-ray-$(ACCELERATOR)
 
-.PHONY: help setup setup-browser setup-registry demo test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust coverage screenshots lock rules sbom release
+.PHONY: help setup setup-browser setup-registry demo test slow-test faults docker-test ray-test client-test serve check docs docs-serve bench gpu-check trust coverage screenshots lock rules sbom release
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 
 test: $(EVERYTHING) build/clients/s3 ## Run the tests, without planted faults
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3
+
+slow-test: $(EVERYTHING) build/clients/s3 ## Run the tests that `make test` leaves out for their time, without tests/faults
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3 --full-faults -m full_only --ignore tests/faults
 
 faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults

@@ -27,35 +27,48 @@ from model_store import Store
 from tests.support.tiny import Shelf
 
 COLORS = ["red", "green", "blue"]
-_WAITING = ("tests/browser/", "tests/deploy/", "tests/faults/")  # for servers and for time to pass
-_COMPUTING = ("tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
+_WAITING = ("tests/browser/", "tests/faults/")  # for servers and for time to pass
+_COMPUTING = ("tests/deploy/", "tests/docs/", "tests/examples/", "tests/integration/", "tests/training/")
 
 
 # Parts of `make test`, the longest first, so that its processes end at about the same time.
 _LONGEST = (
     "waiting",
+    "faults/load",
     "training/pipeline",
     "training/learning",
     "integration/test_main_path.py",
-    "docs/test_coming_from.py",
     "docs/test_tutorial.py",
     "training/export",
+    "deploy/test_prometheus.py",
 )
 
 
 def _part(nodeid: str) -> str:
-    """The tests that run in one process: those that mostly wait, or a folder or a file of others."""
-    return "waiting" if nodeid.startswith(_WAITING) else "/".join(nodeid.split("::")[0].split("/")[1:3])
+    """The tests that run in one process: one half of those that mostly wait, or a folder or a file of others."""
+    part = "/".join(nodeid.split("::")[0].split("/")[1:3])
+    return "waiting" if nodeid.startswith(_WAITING) and part != "faults/load" else part
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_FULL_ONLY = ("test_control_", "test_timing_")  # a planted fault is caught; a time is measured and has a goal
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full-faults", action="store_true", help="every test, full counts, docs/reliability.md")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--full-faults"):
+        left_out = {item for item in items if item.name.startswith(_FULL_ONLY) or item.get_closest_marker("full_only")}
+        items[:] = [item for item in items if item not in left_out]
+        config.hook.pytest_deselected(items=[*left_out])
     parts = [*_LONGEST, *dict.fromkeys(_part(item.nodeid) for item in items)]
     items.sort(key=lambda item: parts.index(_part(item.nodeid)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Three processes on two cores: one takes the tests that wait, the others the other parts."""
+    """Three processes on two cores: two begin with the tests that wait, the third with the other parts."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Parts(LoadScopeScheduling):

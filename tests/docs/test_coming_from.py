@@ -28,6 +28,7 @@ def follow(page: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.full_only
 @pytest.mark.parametrize(
     ("page", "least", "notebook"),
     [("from-scikit-learn.md", 0.9, r"clothing fruit furniture vehicle (\d+)%"), ("from-peft.md", 0.7, None)],

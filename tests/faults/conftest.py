@@ -1,7 +1,7 @@
 """What the fault tests share: how often to try, where figures go, and a real service process to attack.
 
 `make test` runs the tests here with quick counts. `make faults` (`pytest tests/faults --full-faults`) runs them with
-full counts, adds those that _FULL_ONLY names, and writes the table of docs/reliability.md.
+full counts, adds those that tests/conftest.py leaves out, and writes the table of docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -28,25 +28,12 @@ from tests.support.tiny import Shelf
 
 _START_SECONDS = 60
 _ROOT = Path(__file__).parents[2]
-_FULL_ONLY = ("test_control_", "test_timing_")  # a planted fault is caught; a time is measured and has a goal
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--full-faults", action="store_true", help="every fault test, full counts, docs/reliability.md")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full-faults"):
-        return
-    left_out = [item for item in items if item.name.startswith(_FULL_ONLY) or item.get_closest_marker("full_only")]
-    items[:] = [item for item in items if item not in left_out]
-    config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
 def counts(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """`counts(quick, full)`: how often to try."""
-    full = request.config.getoption("--full-faults", default=False)
+    full = request.config.getoption("--full-faults")
     return lambda quick, thorough: thorough if full else quick
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from model_store.label_sets import LabelSets, Quantiles, class_quantiles, quantiles, risk_quantiles
+from tests.support.sampling import each
 
 RULES = [
     LabelSets(rule="threshold", by_pattern={}),
     LabelSets(rule="adaptive", by_pattern={}),
     LabelSets(rule="regularised", penalty=0.05, free_ranks=1, by_pattern={}),
 ]
-COVERAGES = [0.5, 0.8, 0.9, 0.95]
+COVERAGES = each([0.5, 0.8, 0.9, 0.95], tried=[0.5, 0.9])
 
 
 def single(count: int, seed: int, classes: int = 6, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import training.pipeline.fit
 from training.config import TaskConfig
 from training.data.calibration_split import learning_split
 from training.data.splits import TaskData
@@ -20,6 +23,57 @@ from training.data.splits import TaskData
 def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports measure no bf16, which only some processors compute; its tests ask for it."""
     monkeypatch.setattr("model_store.openvino.has_openvino", lambda: False)
+
+
+@pytest.fixture(autouse=True)
+def probe_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The linear probe tries few penalties and one balance: its search takes most of the time of a small training."""
+    monkeypatch.setattr("training.learning.probe.BALANCES", (1.0,))
+    monkeypatch.setattr("training.learning.probe.PENALTIES", (10.0, 1.0, 0.1))
+
+
+@pytest.fixture(autouse=True)
+def damage(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Trainings are not scored on damaged inputs, which takes as long as they do; `damage()` lets them be scored."""
+    scored = training.pipeline.fit.damaged_scores
+    none: dict[str, Any] = {"items": 0, "undamaged": {}, "damaged": {}}
+    monkeypatch.setattr("training.pipeline.fit.damaged_scores", lambda *_: none)
+    return lambda: monkeypatch.setattr("training.pipeline.fit.damaged_scores", scored)
+
+
+@pytest.fixture
+def no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots without content."""
+    monkeypatch.setattr("training.report.plots.Figure", _Undrawn)
+
+
+class _Axes:
+    """Takes any call, and answers with itself."""
+
+    def __getattr__(self, name: str) -> _Axes:
+        if name.startswith("__"):  # what NumPy asks of anything
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> _Axes:
+        return self
+
+    def __getitem__(self, _: int) -> _Axes:
+        return self
+
+
+class _Undrawn(_Axes):
+    """A figure whose axes draw nothing."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def subplots(self, rows: int = 1, columns: int = 1, **_: object) -> Any:
+        axes = np.full(rows * columns, _Axes(), dtype=object)
+        return axes if len(axes) > 1 else axes[0]
+
+    def savefig(self, file: StringIO, **_: object) -> None:
+        file.write('<svg id="plot"></svg>')
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +110,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, png: Callable[..., bytes]) -
     return paths
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def retrieval_config(make_config: Callable[..., TaskConfig], pairs: dict[str, str]) -> Callable[..., TaskConfig]:
     """`retrieval_config(**fields)`: as `make_config`, of the made retrieval task."""
 
@@ -81,7 +135,7 @@ def other_calibration() -> Callable[[TaskConfig, TaskData], TaskData]:
     return change
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_config(tiny_backbone: Path, parquet: dict[str, str]) -> Callable[..., TaskConfig]:
     """`make_config(**fields)`: a configuration of the made task, without the probe and early stopping by default."""
 

@@ -21,8 +21,8 @@ from training.learning.encoded_split import EncodedSplit
 
 FOLDS = 5
 CROSS_FITTED = 2000  # items; with more, validation alone chooses the penalty, and a sample of this size the balance
-_BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
-_PENALTIES = tuple(10 ** (power / 2) for power in range(7, -5, -1))  # strongest first
+BALANCES = (0.2, 0.33, 0.6, 1.0, 1.7, 3.0, 5.0)
+PENALTIES = tuple(10 ** (power / 2) for power in range(7, -5, -1))  # strongest first
 _WORSE = 3  # penalties in a row that end the search: near the strongest, the loss may rise before it falls
 _LEAST_GAIN = 1e-3  # of the mean log loss of held-out items, for which the balance is moved
 _CONSTANT = 1e-4  # of a tower's features: a smaller spread is rounding, since no item has the modality
@@ -80,7 +80,7 @@ def fit_probe(
     def solve(parts: list[_Rows], balance: float) -> _Solution:
         searches = [_Search(part, classes, problem, balance, class_weights) for part in parts]
         best, worse = _Solution(math.inf, math.nan, []), 0
-        for penalty in _PENALTIES:
+        for penalty in PENALTIES:
             heads = [search.solve(penalty) for search in searches]
             losses = [_log_losses(head, *view, problem, class_weights) for head, view in zip(heads, views, strict=True)]
             loss = float(torch.cat(losses).mean())
@@ -122,13 +122,13 @@ class _Solution(NamedTuple):
 
 
 def _lowest(loss: Callable[[float], float]) -> float:
-    """The balance whose neighbours in `_BALANCES` have no lower loss, found by walking from the middle."""
-    position = _BALANCES.index(1.0)
+    """The balance whose neighbours in `BALANCES` have no lower loss, found by walking from the middle."""
+    position = BALANCES.index(1.0)
     while True:
-        near = [each for each in (position, position - 1, position + 1) if 0 <= each < len(_BALANCES)]
-        best = min(near, key=lambda each: loss(_BALANCES[each]))
-        if loss(_BALANCES[best]) > loss(_BALANCES[position]) - _LEAST_GAIN:
-            return _BALANCES[position]
+        near = [each for each in (position, position - 1, position + 1) if 0 <= each < len(BALANCES)]
+        best = min(near, key=lambda each: loss(BALANCES[each]))
+        if loss(BALANCES[best]) > loss(BALANCES[position]) - _LEAST_GAIN:
+            return BALANCES[position]
         position = best
 
 

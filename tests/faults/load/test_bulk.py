@@ -157,6 +157,7 @@ def parts_in(output: Path) -> int:
 
 
 @needs_ray
+@pytest.mark.full_only
 def test_a_killed_job_on_ray_resumes_and_writes_every_row_once(tmp_path, shelf, server, counts, reliability):
     shelf.publish("fruit")
     rows = write_data_set(tmp_path / "in", PIXELS, rows=240)

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from model_store import Store, activate
 from tests.support.faults.proxy import REUSED, free_ports, nginx
 from tests.support.steady_load import SteadyLoad
@@ -62,6 +64,7 @@ def kill_in_turn(start: Callable, replicas: list, store: Store, load: SteadyLoad
     return ways
 
 
+@pytest.mark.full_only
 def test_clients_get_no_error_while_two_replicas_are_killed(shelf, server, counts, reliability, tmp_path):
     for seed in (1, 2):
         shelf.publish("fruit", seed=seed)

@@ -12,7 +12,7 @@ from benchmarks.load import Load, open_loop
 from tests.support.faults.asking import Sent, ask
 from tests.support.faults.pictures import large
 
-PICTURES, EDGE = 8, 5_000  # 25 megapixels each
+PICTURES, EDGE, QUICK_EDGE = 8, 5_000, 2_500  # 25 and 6 megapixels each
 PER_SECOND = 20
 TEXTS = [json.dumps({"text": text}).encode() for text in ("a red apple", "a green square of red apples " * 40)]
 MOST_TIMES_ALONE = 3
@@ -20,11 +20,11 @@ SETTINGS = {"timeout_ms": 120_000, "log_level": "error"}
 
 
 @contextmanager
-def pictures_decoded(base: str) -> Iterator[list[int]]:
+def pictures_decoded(base: str, edge: int) -> Iterator[list[int]]:
     """Eight clients that send one picture after another; the statuses of the answers."""
     statuses: list[int] = []
     stopping = threading.Event()
-    body = json.dumps({"image": b64encode(large("RGBA PNG", EDGE)).decode(), "timeout_ms": 120_000}).encode()
+    body = json.dumps({"image": b64encode(large("RGBA PNG", edge)).decode(), "timeout_ms": 120_000}).encode()
 
     def send() -> None:
         while not stopping.is_set():
@@ -50,17 +50,17 @@ def alone_and_beside(base: str, seconds: float) -> tuple[Load, Load]:
     """Texts alone, and texts beside pictures."""
     texts(base, 1, seed=0)
     alone = texts(base, seconds, seed=1)
-    with pictures_decoded(base) as statuses:
+    with pictures_decoded(base, EDGE) as statuses:
         beside = texts(base, seconds, seed=1)
     assert set(statuses) == {200}
     return alone, beside
 
 
-def test_texts_are_answered_while_eight_pictures_are_decoded(shelf, server):
+def test_texts_are_answered_while_eight_pictures_are_decoded(shelf, server, counts):
     shelf.publish()
     running = server(shelf.store, **SETTINGS)
 
-    with pictures_decoded(running.base) as statuses:
+    with pictures_decoded(running.base, counts(QUICK_EDGE, EDGE)) as statuses:
         beside = texts(running.base, 2, seed=1)
         decoded_meanwhile = len(statuses)
 

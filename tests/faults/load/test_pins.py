@@ -74,11 +74,11 @@ def test_a_rollback_does_not_wait_for_versions_that_clients_pin(shelf, server, c
 
     with pins(running) as answers:
         eventually(lambda: running.metric(loads) >= 2, 60)
-        slowest = slowest_rollback(shelf, running, counts(4, 40))
+        slowest = slowest_rollback(shelf, running, counts(2, 40))
 
     assert {answer.get("code", "answered") for answer in answers} <= {"answered", "queue_full"}
     reliability(
-        f"{counts(4, 40)} rollbacks while {CLIENTS} clients pin versions that take long to load",
+        f"{counts(2, 40)} rollbacks while {CLIENTS} clients pin versions that take long to load",
         f"each is answered within {MOST_SECONDS:.0f} s, polling every second",
         f"{slowest:.1f} s at most; {running.metric(loads):.0f} slow loads",
         slowest <= MOST_SECONDS or counts(True, False),

@@ -19,6 +19,7 @@ from service.web.keys import key_line
 from tests.faults.conftest import Running
 from tests.support.faults.asking import get, label, refusal
 from tests.support.faults.raw_http import ask, classify, connect, events_named, request
+from tests.support.sampling import each
 from tests.support.waiting import eventually
 
 EXIT_SECONDS = 20
@@ -67,7 +68,7 @@ class Signals:
 
 
 def test_signals_from_the_start_to_the_end_do_not_end_the_process(fruit, counts, reliability):
-    codes, sent, lives = [], 0, counts(2, 20)
+    codes, sent, lives = [], 0, counts(1, 20)
     for _ in range(lives):
         command = [sys.executable, "-m", "service", "run", "--store", str(fruit.root), "--port", "0"]
         command += ["--log-format", "json", "--drain-delay-seconds", "0.5", "--poll-seconds", "0.05"]
@@ -98,7 +99,7 @@ def test_signals_from_the_start_to_the_end_do_not_end_the_process(fruit, counts,
 
 
 def test_requests_are_answered_beside_signals(fruit, server, counts, reliability):
-    running, number = server(fruit), counts(200, 5000)
+    running, number = server(fruit), counts(100, 5000)
     before = label(running)
     with Signals(running.process):
         wrong = sum(label(running) != before for _ in range(number))
@@ -131,7 +132,7 @@ def test_stacks_for_a_log_that_is_not_read_delay_no_request(fruit, server, ends)
     assert ask(running.port, classify())[0] == 200
 
 
-@pytest.mark.parametrize("planted", ["sleeps", "spins", "waits"])
+@pytest.mark.parametrize("planted", each(["sleeps", "spins", "waits"], tried=["spins"]))
 def test_stacks_show_where_the_event_loop_stands_still(fruit, server, planted):
     running = server(fruit, planted=planted)
     with connect(running.port) as connection:

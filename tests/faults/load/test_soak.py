@@ -68,7 +68,8 @@ def soak(
         with standstill(running, 0, 2 * stall_seconds):
             open_loop(f"{running.base}/classify", [body for body, _ in BODIES], per_second, 2 * stall_seconds, 0)
     soaked, started = Soaked(), time.monotonic()
-    while (passed := time.monotonic() - started) < seconds:
+    # a slow machine has fewer pieces, and yet its standstills
+    while (passed := time.monotonic() - started) < seconds or (stall_seconds and soaked.stalls < STALLS):
         activate(store, "fruit", 1 + soaked.reloads % 2)
         soaked.reloads += 1
         stalls = stall_seconds and passed > seconds * (soaked.stalls + 0.5) / STALLS

@@ -13,6 +13,7 @@ import pytest
 
 from service.errors import Code
 from tests.support.faults.proxy import free_ports, running_nginx
+from tests.support.sampling import each
 
 CONFIGURATION = (Path(__file__).parents[3] / "docker" / "nginx.conf").read_text()
 ITEM = b'{"text": "a red apple"}'
@@ -141,7 +142,7 @@ def test_only_a_safe_request_id_is_repeated(proxy, ours):
 
 
 @pytest.mark.parametrize("host", [b"", b"Host: shop.example\r\n", b"Host: [::1]:8080\r\n"])
-@pytest.mark.parametrize("allowed", ["*", "shop.example"])
+@pytest.mark.parametrize("allowed", each(["*", "shop.example"], tried=["shop.example"]))
 def test_http_1_0_is_answered_with_and_without_a_host(proxy, shelf, server, host, allowed):
     shelf.publish("fruit")
     port = proxy(server(shelf.store, allowed_hosts=allowed).port)
@@ -151,7 +152,7 @@ def test_http_1_0_is_answered_with_and_without_a_host(proxy, shelf, server, host
         assert headers["content-type"] == "application/json"
 
 
-@pytest.mark.parametrize("size", [20_000_001, 21_000_000])  # nginx lets both through
+@pytest.mark.parametrize("size", each([20_000_001, 21_000_000], tried=[20_000_001]))  # nginx lets both through
 def test_the_services_own_errors_pass_through(proxy, shelf, server, size):
     shelf.publish("fruit")
     port = proxy(server(shelf.store).port)

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto
 
 from tests.support.faults.asking import as_json, ask
+from tests.support.sampling import each
 from tests.support.tiny import FEATURES, WIDTH, Shelf, TinyDraft, TinyTask, graph
 from tests.support.waiting import eventually
 
@@ -60,7 +61,7 @@ def reasons(running) -> list[str]:
     return [event["reason"] for event in running.events if event["event"] == "model_refused"]
 
 
-@pytest.mark.parametrize("shortage", ["memory", "threads", "open files"])
+@pytest.mark.parametrize("shortage", each(["memory", "threads", "open files"], tried=["memory"]))
 def test_a_version_answers_soon_after_a_shortage(shelf, server, reliability, shortage):
     running = server(shelf.store, intra_op_threads=THREADS if shortage == "threads" else 1)
     limited, bound = limits(running.process.pid)[shortage]

@@ -71,7 +71,7 @@ def test_a_blank_text_is_absent(blank, binary):
     assert (item.image, item.text) == (b"picture", None)
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), items=ITEMS, binary=st.booleans())
 def test_a_damaged_body_gets_an_answer_or_a_client_error(client, data, items, binary):
     body, header_length = message([image for image, _ in items], [text for _, text in items], binary, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from model_store import Calibration, Manifest, Pattern, Precision, Store, publish
+from tests.support.sampling import each
 from training.config import TaskConfig
 from training.data.splits import load_data
 from training.export.bundle import export_task
@@ -42,14 +44,22 @@ def int8(manifest: Manifest) -> dict[str, str]:
     return {name: blobs[name].sha256 for name in FILES}
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
+@pytest.fixture(scope="module")
+def made(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    """A store with a version, and its manifest."""
+    root = tmp_path_factory.mktemp("made") / "store"
+    return root, published(Store(root), make_config())
 
 
 @pytest.fixture
-def first(store: Store, make_config: Make) -> Manifest:
-    return published(store, make_config())
+def store(made: tuple[Path, Manifest], tmp_path: Path) -> Store:
+    """A copy of it, of the test's own."""
+    return Store(Path(shutil.copytree(made[0], tmp_path / "store")))
+
+
+@pytest.fixture
+def first(made: tuple[Path, Manifest]) -> Manifest:
+    return made[1]
 
 
 @pytest.fixture
@@ -60,7 +70,7 @@ def other_items(make_config: Make) -> TaskConfig:
     return config.model_copy(update={"data": type(config.data).model_validate(train)})
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", each([1, 2, 3], tried=[1]))
 def test_a_second_task_takes_the_trunks_of_the_first(store, first, other_items, seed) -> None:
     own = published(Store(store.root.with_name("empty")), other_items, seed)
     second = published(store, other_items, seed)
@@ -93,7 +103,7 @@ def test_the_trunks_of_the_task_itself_come_first(store, first, other_items) -> 
 @pytest.mark.parametrize("name", ["image_trunk", "text_trunk"])
 def test_a_trunk_of_another_backbone_is_not_taken(store, first, name) -> None:
     blobs = first.graphs[Precision.FP32].blobs()
-    fp32 = {each: store.read(blobs[each]) for each in FILES}
+    fp32 = {file: store.read(blobs[file]) for file in FILES}
 
     found = known_int8_trunks(store, "other", fp32 | {name: b"another"})
 

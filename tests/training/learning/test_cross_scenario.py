@@ -21,6 +21,11 @@ from training.pipeline.fit import fit
 Make = Callable[..., TaskConfig]
 
 
+@pytest.fixture(autouse=True)
+def _no_drawing() -> None:
+    """The grid is drawn, and looked at."""
+
+
 def trained_on(make_config: Make, folder: Path, kind: str, **fields) -> Path:
     missing = {"train": {"type": kind, "ratio": 0.5}, "test": {"ratio": 0.7, "seed": 3}}
     config = make_config(missing=missing, train={"epochs": 1, "batch_size": 8}, **fields)

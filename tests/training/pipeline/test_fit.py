@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,7 +48,10 @@ def config_file(make_config: Make, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
-def test_a_run_writes_adapter_tables_and_metrics(make_config: Make, tmp_path: Path, problem: str) -> None:
+def test_a_run_writes_adapter_tables_and_metrics(
+    make_config: Make, tmp_path: Path, damage: Callable[[], None], problem: str
+) -> None:
+    damage()
     config = make_config(problem=problem)
     data = load_data(config)
 
@@ -111,37 +115,36 @@ def test_a_killed_run_resumes_and_ends_like_a_run_that_was_not_killed(
     process.wait()
     assert checkpoints.is_dir(), "the run was not killed in the middle"
 
-    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    resumed = CliRunner().invoke(app, command[1:])
 
-    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.exit_code == 0, resumed.output
     config = make_config(train=train)
     whole = fit(config, load_data(config), tmp_path / "whole")
     state = load_file(tmp_path / "killed" / "adapter.safetensors")
     for name, value in whole.model.state_dict().items():
         assert value.allclose(state[name], rtol=0, atol=1e-6), name
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    again = CliRunner().invoke(app, command[1:])
     assert "nothing to train" in again.stdout
 
 
-def test_two_processes_have_the_losses_of_one(config_file: Callable[..., Path], tmp_path: Path) -> None:
-    """torchrun with gloo; the 24 items make whole batches, and without dropout nothing else is drawn in a process."""
+def test_two_processes_have_the_losses_of_one(
+    config_file: Callable[..., Path], make_config: Make, tmp_path: Path
+) -> None:
+    """With gloo; the 24 items make whole batches, and without dropout nothing else is drawn in a process."""
     train = {"epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "modality_dropout": 0.5, "distillation": 0.5}
-    path = config_file(train=train, mora={"dropout": 0.0, "parametrization": "identity"})
-    histories = {}
-    for processes in (1, 2):
-        run = tmp_path / str(processes)
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        command += ["-m", "training.cli", "fit", str(path), "--output", str(run)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("│ Accuracy") == 1  # one process prints
-        histories[processes] = json.loads((run / "history.json").read_text())
+    fields = {"train": train, "mora": {"dropout": 0.0, "parametrization": "identity"}}
+    config, runs = make_config(**fields), [tmp_path / "1", tmp_path / "2"]
+    fit(config, load_data(config), runs[0])
 
-    states = [load_file(tmp_path / str(processes) / "adapter.safetensors") for processes in (1, 2)]
+    command = [sys.executable, "-m", "training.cli", "fit", str(config_file(**fields)), "--output", str(runs[1])]
+    outputs = in_processes(2, command)
+
+    assert [output.count("│ Accuracy") for output in outputs] == [1, 0]  # one process prints
+    states = [load_file(run / "adapter.safetensors") for run in runs]
     for name, value in states[0].items():
         assert value.allclose(states[1][name], rtol=0, atol=1e-4), name
-    losses = [[entry["loss"] for entry in history if "loss" in entry] for history in histories.values()]
+    histories = [json.loads((run / "history.json").read_text()) for run in runs]
+    losses = [[entry["loss"] for entry in history if "loss" in entry] for history in histories]
     assert len(losses[0]) == 2
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
@@ -159,8 +162,26 @@ def test_the_command_ends_a_diverging_training_with_one_line(
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
+def in_processes(number: int, command: list[str]) -> list[str]:
+    """What the processes of a command print that are started as torchrun starts them, without its own imports."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(number)}
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **address}
+    started = [
+        subprocess.Popen(
+            command, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stdout=-1, stderr=-1, text=True
+        )
+        for rank in range(number)
+    ]
+    ended = [process.communicate() for process in started]
+    assert [process.returncode for process in started] == [0] * number, ended
+    return [output for output, _ in ended]
+
+
+@pytest.mark.full_only
 def test_three_processes_write_each_file_once(config_file: Callable[..., Path], tmp_path: Path) -> None:
-    """Also when the run goes on from a checkpoint, with tables and a cache that exist."""
+    """With torchrun. Also when the run goes on from a checkpoint, with tables and a cache that exist."""
     path = config_file(train={"epochs": 1, "batch_size": 6, "learning_rate": 1e-2})
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
     command += ["-m", "training.cli", "fit", str(path), "--output", str(tmp_path / "run")]

@@ -28,11 +28,17 @@ from training.pipeline.reopen import evaluate_again, open_finished, reopen
 Make = Callable[..., TaskConfig]
 
 
+@pytest.fixture(scope="module")
+def finished(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config, folder = make_config(train={"epochs": 1, "batch_size": 8}), tmp_path_factory.mktemp("finished")
+    fit(config, load_data(config), folder, lambda _: None)
+    return folder
+
+
 @pytest.fixture
-def run(make_config: Make, tmp_path: Path) -> Path:
-    config = make_config(train={"epochs": 1, "batch_size": 8})
-    fit(config, load_data(config), tmp_path / "run", lambda _: None)
-    return tmp_path / "run"
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, of the test's own."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def test_a_run_that_moved_is_evaluated_on_data_that_moved(run: Path, make_config: Make, tmp_path: Path) -> None:

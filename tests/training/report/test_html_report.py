@@ -24,6 +24,7 @@ from training.report.plots import INK, PAPER
 EVIL = "<script>alert('title')</script><img src=x onerror=alert(1)>"
 VOID = {"meta", "br", "img"}
 BINS = Bins(np.array([0.25, 0.75]), np.array([0.2, 0.5]), np.array([4, 8]))
+undrawn = pytest.mark.usefixtures("no_drawing")  # tests of the words: figures take most of the time
 NO_BINS = Bins(np.zeros(2), np.zeros(2), np.zeros(2, dtype=np.int64))
 
 
@@ -117,6 +118,7 @@ def test_every_section_exists_and_every_link_leads_to_a_section(report: Report) 
     assert re.search(r"pear\s+apple|apple\s+pear\s+3\s+37\.50", page.text)
 
 
+@undrawn
 @pytest.mark.parametrize("items", [12, 49, 50])
 def test_scores_have_intervals_baselines_and_a_mark_for_few_items(report: Report, items: int) -> None:
     views = {view: {"items": items, "accuracy": 0.75} for view in ("overall", "text")}
@@ -144,6 +146,7 @@ def test_the_same_run_has_the_same_report(report: Report) -> None:
     assert report_html(report) == report_html(report)
 
 
+@undrawn
 def test_texts_of_the_data_are_inert(report: Report) -> None:
     hostile = replace(
         report,
@@ -224,6 +227,7 @@ def test_a_run_without_results_says_so(report: Report) -> None:
     assert "Confusion" not in page.text
 
 
+@undrawn
 def test_a_multi_label_task_shows_its_thresholds(report: Report) -> None:
     calibration = dict.fromkeys(Pattern, Calibration(thresholds=(0.125, 0.875)))
 
@@ -233,6 +237,7 @@ def test_a_multi_label_task_shows_its_thresholds(report: Report) -> None:
     assert "multi-label task" in page.text
 
 
+@undrawn
 def test_a_missing_modality_is_named(report: Report) -> None:
     text = Page(report_html(report)).text
 
@@ -245,6 +250,7 @@ def test_scores_read_back_from_a_file_make_the_same_report(report: Report) -> No
     assert report_html(stored) == report_html(report)
 
 
+@undrawn
 @pytest.mark.parametrize(
     "text", ["a red pear", EVIL, "<!--end of examples--> a red pear", "--> <section>", "<!--examples-->"]
 )
@@ -262,6 +268,7 @@ def test_a_report_is_published_without_items_of_the_test_split(report: Report, t
     assert {"scores", "provenance"} <= {attributes.get("id") for _, attributes in public.elements}
 
 
+@undrawn
 def test_a_report_without_mistakes_is_published(report: Report) -> None:
     page = report_html(replace(report, mistakes=[])).encode()
 
@@ -276,6 +283,7 @@ def test_a_report_of_an_earlier_version_is_not_published(page: bytes) -> None:
     assert published_report(page, with_examples=True) is None
 
 
+@undrawn
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
 def test_a_picture_in_a_report_has_no_comments_and_no_exif_of_its_source(report: Report, file_format: str) -> None:
     exif, texts, file = Image.Exif(), PngImagePlugin.PngInfo(), BytesIO()
@@ -318,6 +326,7 @@ def test_label_sets_have_a_section_with_a_table_and_three_figures(report: Report
     assert "Coverage by label" not in text
 
 
+@undrawn
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
 def test_the_promise_is_said_in_the_words_of_the_problem(report: Report, problem: str) -> None:
     text = " ".join(Page(report_html(with_sets(replace(report, problem=problem)))).text.split())
@@ -326,6 +335,7 @@ def test_the_promise_is_said_in_the_words_of_the_problem(report: Report, problem
     assert ("the promised share of an item's true labels" in text) is (problem == "multi_label")
 
 
+@undrawn
 @pytest.mark.parametrize(
     ("classes", "rows"),
     [
@@ -344,6 +354,7 @@ def test_coverage_by_label_and_its_warnings_are_shown(
     assert "items with image and text: label sets cover less of pear" in text
 
 
+@undrawn
 def test_names_of_classes_in_warnings_are_inert(report: Report) -> None:
     hostile = with_sets(replace(report, labels=(EVIL, "pear")), **{EVIL: (60, 0.5)})
     hostile.metrics["coverage_warnings"] = [EVIL]
@@ -365,6 +376,7 @@ def with_damage(report: Report, image_only: float | None = 0.5) -> Report:
     return replace(report, metrics={**report.metrics, "damaged_inputs": scores})
 
 
+@undrawn
 def test_damaged_inputs_have_a_table_and_a_figure_for_each_modality(report: Report) -> None:
     html = report_html(with_damage(report))
     text = " ".join(Page(html).text.split())
@@ -375,6 +387,7 @@ def test_damaged_inputs_have_a_table_and_a_figure_for_each_modality(report: Repo
     assert html.count("by strength of the damage</title>") == 2
 
 
+@undrawn
 def test_a_modality_that_no_item_has_alone_is_not_drawn(report: Report) -> None:
     html = report_html(with_damage(report, image_only=None))
 
@@ -382,6 +395,7 @@ def test_a_modality_that_no_item_has_alone_is_not_drawn(report: Report) -> None:
     assert "blurred image only - - - -" in " ".join(Page(html).text.split())
 
 
+@undrawn
 @pytest.mark.parametrize("scores", [None, {}, {"items": 0, "undamaged": {}, "damaged": {}}])
 def test_a_report_without_scores_on_damaged_inputs_says_nothing_of_them(report: Report, scores: dict | None) -> None:
     metrics = report.metrics if scores is None else {**report.metrics, "damaged_inputs": scores}
