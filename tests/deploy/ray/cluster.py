@@ -69,7 +69,7 @@ class Cluster:
         """A second node, with `environment` of its own."""
         self._start_node(WORKER, [f"--address={self.address}"], environment)
 
-    def deploy(self, store: Path, **arguments: object) -> subprocess.CompletedProcess[str]:
+    def deploy(self, store: Path, /, **arguments: object) -> subprocess.CompletedProcess[str]:
         """`serve run` with the store in its environment, where a node's own wins; returns when all replicas run."""
         given = [f"{name}={value}" for name, value in arguments.items()]
         command = ["run", f"--address={self.address}", "--non-blocking", "service.ray_app:app", *given]
