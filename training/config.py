@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0)]
+Modules = Annotated[tuple[str, ...], Field(min_length=1)]
 DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow", "cirr"]
 MissingType = Literal["text", "image", "both"]
 Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
@@ -93,7 +94,7 @@ class MissingTables(_Frozen):
 class MoRAConfig(_Frozen):
     """The adapted layers and the form of their adapter (arXiv 2511.06225)."""
 
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
+    target_modules: Modules = ("q_proj", "v_proj")  # of a layer; also k_proj and out_proj, and the MLP's fc1 and fc2
     first_layer: Layer | None = None  # first adapted layer of the shallower tower; left out: its last two layers
     rank: PositiveInt = 4
     scale: PositiveFloat = 0.01
