@@ -31,7 +31,7 @@ from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, TrainingError
-from training.learning.compared_methods import METHODS, NAMES
+from training.learning.compared_methods import ALL, METHODS, NAMES
 from training.learning.cut_texts import cut_text_notes
 from training.learning.processes import is_main_process, process_count
 from training.learning.run_folder import METRICS, is_finished, read_json, read_report, require_finished
@@ -39,6 +39,7 @@ from training.model.backbone_sizes import check_backbone
 from training.model.input_preview import local_preview, open_preview
 from training.report.console import (
     print_analysis,
+    print_auto,
     print_grid,
     print_import_plan,
     print_metrics,
@@ -218,6 +219,8 @@ def fit_command(
         console.print(f"no model is kept; `mora-train fit {config} --output DIR` trains one", soft_wrap=True)
         return
     if search is not None:
+        if task.mora.auto:
+            raise ConfigError("--search and mora.auto both choose the adapter; leave one of them out")
         task = _searched(task, data, output, search, overwrite)
     trained = _finished(output, overwrite, task, data) or fit(task, data, output, _note, overwrite=overwrite)
     if is_main_process():  # one of the processes that torchrun starts
@@ -364,8 +367,9 @@ def compare_command(
     """Train several methods alike and compare them in comparison.md, comparison.json and comparison.svg.
 
     The learning rate of each method is searched on the validation split with the first seed: three rates around the
-    configured one, and further rates while the best is at an edge. `ours` is the unchanged configuration; the other
-    methods use its data, epochs and batches. When the command is given again, finished runs are kept.
+    configured one, and further rates while the best is at an edge. `ours` is the unchanged configuration, and
+    `ours-auto` the same with `mora.auto`, which `all` leaves out. The other methods use its data, epochs and batches.
+    When the command is given again, finished runs are kept.
 
     `majority`, `tfidf` and `hog` are yardsticks, which need no backbone: the most frequent label, character n-grams of
     the text, and gradients and colours of the picture. They see the same cells as the methods, and their C is
@@ -382,7 +386,7 @@ def compare_command(
     named: list[str | None] = [*backbones] if backbones else [backbone]
     tasks = [_configured(config, context.args, each) for each in named]
     if methods == ["all"]:  # yardsticks answer with labels
-        names = [*METHODS] if tasks[0].problem is Problem.RETRIEVAL else [*NAMES]
+        names = [name for name in ALL if name in METHODS or tasks[0].problem is not Problem.RETRIEVAL]
     folder = output or Path("runs") / f"compare-{tasks[0].task}"
     data = _loaded(tasks[0])
     for task in tasks[1:]:
@@ -549,7 +553,10 @@ def _finish(
     signing_key: Ed25519PrivateKey | None,
     max_loss: float,
 ) -> None:
-    print_metrics(console, read_json(run / METRICS))
+    metrics = read_json(run / METRICS)
+    if "auto" in metrics:
+        print_auto(console, metrics["auto"])
+    print_metrics(console, metrics)
     if store is not None:
         bundle = _export(trained, data, run, store)
         if not _was_published(store, bundle):

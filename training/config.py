@@ -23,6 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0)]
+Modules = Annotated[tuple[str, ...], Field(min_length=1)]
 DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow", "cirr"]
 MissingType = Literal["text", "image", "both"]
 Method = Literal["mora", "lora", "dora", "bitfit", "full", "head"]
@@ -91,9 +92,10 @@ class MissingTables(_Frozen):
 
 
 class MoRAConfig(_Frozen):
-    """The adapted layers and the form of their adapter (arXiv 2511.06225)."""
+    """The adapted layers and the form of their adapter (arXiv 2511.06225). `mora: auto` is `mora: {auto: true}`."""
 
-    target_modules: Annotated[tuple[str, ...], Field(min_length=1)] = ("q_proj", "v_proj")
+    auto: bool = False  # also train larger adapters, and keep one that is clearly better on validation
+    target_modules: Modules = ("q_proj", "v_proj")  # of a layer; also k_proj and out_proj, and the MLP's fc1 and fc2
     first_layer: Layer | None = None  # first adapted layer of the shallower tower; left out: its last two layers
     rank: PositiveInt = 4
     scale: PositiveFloat = 0.01
@@ -171,6 +173,11 @@ class TaskConfig(_Frozen):
     export: ExportConfig = ExportConfig()
     publish: PublishConfig = PublishConfig()
 
+    @field_validator("mora", mode="before")
+    @classmethod
+    def _auto_alone(cls, mora: object) -> object:
+        return {"auto": True} if mora == "auto" else mora
+
     @field_validator("labels")
     @classmethod
     def _each_once(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -194,6 +201,8 @@ class TaskConfig(_Frozen):
             return self
         if data.format not in (None, "cirr"):
             raise ValueError(f"data.format {data.format} has labels, and a retrieval task targets; give data.train")
+        if self.mora.auto:
+            raise ValueError("mora.auto compares the log losses of labels, and a retrieval task has none; remove it")
         if data.target_image is None and data.target_text is None:
             raise ValueError("data.target_image and data.target_text are both null; name at least one column")
         of_labels = {

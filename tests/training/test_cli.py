@@ -28,7 +28,7 @@ from training.config import TaskConfig
 from training.data.splits import Split, TaskData
 from training.errors import ConfigError
 from training.export.bundle import Bundle
-from training.learning.compared_methods import METHODS
+from training.learning.compared_methods import ALL
 
 
 @pytest.mark.parametrize(
@@ -163,8 +163,8 @@ def test_help_teaches_that_fields_are_flags(command: str) -> None:
             ["--methods=head", "--methods", "ours", "--train.epochs", "3", "--seeds", "0", "--seeds", "1"],
             ["head", "ours"],
         ),
-        (["--methods", "all", "--seeds", "0", "1", "--train.epochs", "3"], ["majority", "tfidf", "hog", *METHODS]),
-        (["--seeds", "0", "1", "--train.epochs", "3"], ["majority", "tfidf", "hog", *METHODS]),
+        (["--methods", "all", "--seeds", "0", "1", "--train.epochs", "3"], [*ALL]),
+        (["--seeds", "0", "1", "--train.epochs", "3"], [*ALL]),
     ],
 )
 def test_several_values_follow_one_option_and_the_rest_are_fields(

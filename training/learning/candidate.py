@@ -134,8 +134,7 @@ class Choice:
         """The result and its reason, for metrics.json."""
         if self.trained is None:
             return {"result": self._name, "log_loss_gain": None, "standard_error": None}
-        error = round(self.error, 6) if math.isfinite(self.error) else None
-        return {"result": self._name, "log_loss_gain": round(self.gain, 6), "standard_error": error}
+        return {"result": self._name, **Gain(self.gain, self.error).summary()}
 
     def __str__(self) -> str:
         if self.trained is None:
@@ -154,11 +153,11 @@ class Choice:
 
 def choose(probe: Candidate, trained: Candidate, table: Table) -> Choice:
     """Compare both on the validation split under its missing table."""
-    return Choice(probe, trained, *paired_gain(_validation_losses(probe, table), _validation_losses(trained, table)))
+    return Choice(probe, trained, *paired_gain(validation_losses(probe, table), validation_losses(trained, table)))
 
 
-def _validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:
-    """(items,)"""
+def validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:
+    """The calibrated log loss of each validation item under its missing table: (items,)."""
     split, problem = candidate.encoded["validation"], candidate.config.problem
     logits = split.logits(candidate.model.head, table).double()
     return log_losses(calibrated(logits, table, candidate.calibration), split.targets, problem)

@@ -34,5 +34,7 @@ METHODS: dict[str, dict[str, JsonValue]] = {
     "mora-without-gram": {**_OFFICIAL, "mora.without": "gram"},
     "ours-head": {"method": "head"},
     OURS: {},
+    "ours-auto": {"mora.auto": True},
 }
 NAMES = (*YARDSTICKS, *METHODS)  # in the order of the tables
+ALL = tuple(name for name in NAMES if name != "ours-auto")  # which trains up to four times for each run

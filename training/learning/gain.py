@@ -22,6 +22,11 @@ class Gain(NamedTuple):
         """Whether it is at least 0.001 and more than two standard errors."""
         return self.mean > max(NEGLIGIBLE, _CLEAR * self.error)
 
+    def summary(self) -> dict[str, float | None]:
+        """The gain for metrics.json; the error is None if it is not known."""
+        error = round(self.error, 6) if math.isfinite(self.error) else None
+        return {"log_loss_gain": round(self.mean, 6), "standard_error": error}
+
 
 def paired_gain(before: Tensor, after: Tensor) -> Gain:
     """The gain of the losses (n,) of the same items."""

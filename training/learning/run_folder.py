@@ -44,6 +44,8 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
     for field, without in (("probe", False), ("patience", None), ("class_weights", "none")):  # nor these
         if settings["train"][field] == without:
             del settings["train"][field]
+    if not config.mora.auto:  # nor this
+        del settings["mora"]["auto"]
     if config.problem is not Problem.RETRIEVAL:  # nor these
         del settings["train"]["temperature"], settings["data"]["target_image"], settings["data"]["target_text"]
     start = {"config": settings, "labels": [*data.labels], "data": data.fingerprint}

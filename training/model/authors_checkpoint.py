@@ -85,6 +85,8 @@ def merge_authors(path: Path, towers: Backbone) -> tuple[dict[str, Tensor], obje
 
 def _merge(w0: Tensor, tower: str, parts: dict[str, Tensor], shared: dict[str, Tensor], alpha: float) -> None:
     """Write W over W0. Raises RuntimeError, ValueError or IndexError where shapes differ."""
+    if w0.shape[0] != w0.shape[1]:
+        raise ValueError("the authors' code adapts square weights only")
     text, image = shared["A"].float(), shared["B"].float()
     own, other = (image, text) if tower == "vision" else (text, image)
     settings = MoRAConfig(rank=parts["modality_A"].shape[1], scale=alpha, parametrization="official")

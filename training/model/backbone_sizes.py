@@ -30,7 +30,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "text_config": {**_SHARED, "vocab_size": 32000, "max_position_embeddings": 64},
     },
 }
-_SQUARE, _OTHERS = ("k_proj", "out_proj", "q_proj", "v_proj"), ("fc1", "fc2")  # the linear modules of a layer
+_MODULES = ("fc1", "fc2", "k_proj", "out_proj", "q_proj", "v_proj")  # the linear modules of a layer
 
 
 class Tower(NamedTuple):
@@ -48,6 +48,11 @@ class Tower(NamedTuple):
     def layer_biases(self) -> int:
         """The biases of the projections, the norms and the MLP."""
         return 7 * self.width + self.intermediate
+
+    def weight_shape(self, module: str) -> tuple[int, int]:
+        """(out, in) of the weight of a linear module of a layer, by its name."""
+        shapes = {"fc1": (self.intermediate, self.width), "fc2": (self.width, self.intermediate)}
+        return shapes.get(module, (self.width, self.width))
 
 
 @dataclass(frozen=True)
@@ -157,9 +162,7 @@ def adapter_parameters(config: TaskConfig, sizes: BackboneSizes) -> int:
         case "bitfit":
             return sum(layers * tower.layer_biases() for tower, layers in towers)
         case "lora" | "dora":
-            targets, rank = len(_targets(config.mora)), config.mora.rank
-            magnitude = 1 if config.method == "dora" else 0
-            return sum(layers * targets * (2 * rank + magnitude) * tower.width for tower, layers in towers)
+            return sum(layers * _low_rank_parameters(tower, config) for tower, layers in towers)
         case "mora":
             return sum(layers * _mora_parameters(tower, config.mora) for tower, layers in towers)
 
@@ -170,22 +173,27 @@ def check_backbone(config: TaskConfig) -> None:
 
 
 def _mora_parameters(tower: Tower, config: MoRAConfig) -> int:
-    """Of one layer of a tower: its shared factor, and the magnitudes, gate and specific factors of each projection."""
-    factor, projection = tower.width * config.rank, 0
-    if config.without != "shared":
-        projection += tower.width + (1 if config.parametrization == "identity" else 0)
-    if config.without != "specific":
-        projection += 2 * factor + tower.width
-    return (0 if config.without == "shared" else factor) + len(_targets(config)) * projection
+    """Of one layer of a tower: its shared factor, and the magnitudes, gate and own factors of each projection."""
+    total = 0 if config.without == "shared" else tower.width * config.rank
+    for outputs, inputs in _target_shapes(tower, config):
+        if config.without != "shared":
+            inner = tower.intermediate if outputs != inputs else 0
+            total += inner * config.rank + inputs + (1 if config.parametrization == "identity" else 0)
+        if config.without != "specific":
+            total += (outputs + inputs) * config.rank + inputs
+    return total
 
 
-def _targets(config: MoRAConfig) -> set[str]:
-    """The configured target modules. Raises BackboneError when one does not exist or is not square."""
-    targets = set(config.target_modules)
-    missing = ", ".join(name for name in config.target_modules if name not in (*_SQUARE, *_OTHERS))
+def _low_rank_parameters(tower: Tower, config: TaskConfig) -> int:
+    """Of one layer of a tower: LoRA's two factors of each projection, and DoRA's magnitude of each output."""
+    magnitudes = 1 if config.method == "dora" else 0
+    shapes = _target_shapes(tower, config.mora)
+    return sum(config.mora.rank * (outputs + inputs) + magnitudes * outputs for outputs, inputs in shapes)
+
+
+def _target_shapes(tower: Tower, config: MoRAConfig) -> list[tuple[int, int]]:
+    """(out, in) of each target module's weight. Raises BackboneError when one does not exist."""
+    missing = ", ".join(name for name in config.target_modules if name not in _MODULES)
     if missing:
-        existing = ", ".join(sorted((*_SQUARE, *_OTHERS)))
-        raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {existing}")
-    if other := [name for name in config.target_modules if name in _OTHERS]:
-        raise BackboneError(f"mora.target_modules: {other[0]} is not square; MoRA adapts attention projections only")
-    return targets
+        raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {', '.join(_MODULES)}")
+    return [tower.weight_shape(name) for name in sorted(set(config.target_modules))]

@@ -1,6 +1,8 @@
-"""MoRA (arXiv 2511.06225) as a weight parametrization of frozen attention projections."""
+"""MoRA (arXiv 2511.06225) as a weight parametrization of the frozen linear modules of a layer."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,28 +35,35 @@ class SharedFactors(nn.Module):
 class MoRAWeight(nn.Module):
     """Parametrization W0 -> W of one projection, as in the authors' code (METHOD: "What MoRA is").
 
-        W = m_s dir(W0 + D_s) + m_p dir(W0 + D_p),  D_s = a S (O^T O) S^T,  D_p = a (P Q)^T
+        W = m_s dir(W0 + D_s) + m_p dir(W0 + D_p),  D_s = a S_out (O^T O) S_in^T,  D_p = a (P Q)^T
 
-    dir scales each column to norm one. S (`own`) is the tower's own shared factor, O (`other`) the other tower's. O has
-    an effect through its r x r Gram matrix only, so the towers may have different widths. m_s and m_p start at the
-    column norms of W0. For ablations `without` leaves out the shared term, the specific term, or the Gram matrix
-    (D_s = a S S^T, which does not couple the towers).
+    dir scales each column to norm one. O (`other`) is the other tower's shared factor. It has an effect through its
+    r x r Gram matrix only, so the towers may have different widths. S_out and S_in are the tower's own factors. Of an
+    attention projection, which is square, both are the shared factor S (`own`), as in the authors' code. Of an MLP's
+    weight, the side of the tower's width has S, and the inner side a factor of this weight alone (`inner`), drawn
+    from N(0, 1/r) too. m_s and m_p start at the column norms of W0. For ablations `without` leaves out the shared
+    term, the specific term, or the Gram matrix (D_s = a S_out S_in^T, which does not couple the towers).
 
     Shapes:
-        W0, W: (d, d); S: (d, r); O: (d_other, r); P: (d, r); Q: (r, d); m_s, m_p: (1, d).
+        W0, W: (out, in), each the tower's width d or the inner width of its MLP; S: (d, r); O: (d_other, r);
+        S_out: (out, r); S_in: (in, r); P: (in, r); Q: (r, out); m_s, m_p: (1, in).
     """
 
     def __init__(self, w0: Tensor, own: Tensor, other: Tensor, config: MoRAConfig) -> None:
         super().__init__()
-        width, rank = w0.shape[0], config.rank
+        (outputs, inputs), rank = w0.shape, config.rank
         self.scale = config.scale
         self.without = config.without
         if config.without != "shared":
             self.own, self.other = own, other
+            self.inner_side = None if outputs == inputs else "in" if outputs == len(own) else "out"
+            if self.inner_side is not None:
+                inner = inputs if self.inner_side == "in" else outputs
+                self.inner = nn.Parameter(torch.randn(inner, rank) * rank**-0.5)
             self.shared_magnitude = nn.Parameter(column_norm(w0))
         if config.without != "specific":
-            self.p = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
-            self.q = nn.Parameter(torch.zeros(rank, width))
+            self.p = nn.Parameter(torch.randn(inputs, rank) * rank**-0.5)
+            self.q = nn.Parameter(torch.zeros(rank, outputs))
             self.specific_magnitude = nn.Parameter(column_norm(w0))
 
     def gram(self) -> Tensor:
@@ -64,11 +73,12 @@ class MoRAWeight(nn.Module):
         return self.other.T @ self.other
 
     def shared_update(self) -> Tensor:
-        """D_s (d, d)."""
-        return self.scale * self.own @ self.gram() @ self.own.T
+        """D_s (out, in)."""
+        s_out, s_in = (self.inner if side == self.inner_side else self.own for side in ("out", "in"))
+        return self.scale * s_out @ self.gram() @ s_in.T
 
     def specific_update(self) -> Tensor:
-        """D_p (d, d)."""
+        """D_p (out, in)."""
         return self.scale * (self.p @ self.q).T
 
     def terms(self, w0: Tensor) -> list[Tensor]:
@@ -87,7 +97,8 @@ class MoRAWeight(nn.Module):
 class IdentityMoRAWeight(MoRAWeight):
     """MoRA that starts at exactly W0: it has the mean of the terms, and a gate g on the shared update, at first 0.
 
-        W = (m_s dir(W0 + D_s) + m_p dir(W0 + D_p)) / 2,  D_s = g a S G S^T,  G = O^T O r / tr(O^T O)
+        W = (m_s dir(W0 + D_s) + m_p dir(W0 + D_p)) / 2,  D_s = g a S_out G S_in^T
+        G = O^T O r / tr(O^T O)
 
     Official MoRA starts at m_s dir(W0 + noise) + W0. Here D_s = D_p = 0 at first. The gate multiplies a product that is
     not zero, so its gradient is not zero. The normalised Gram has mean eigenvalue one for all widths.
@@ -116,7 +127,7 @@ class MoRAAdapter(nn.Module):
     with the adapted weights, and `remove_parametrizations` of PyTorch merges them.
 
     Args:
-        image_layers, text_layers: the attention blocks to adapt, paired from the last layer backwards.
+        image_layers, text_layers: the layers to adapt, paired from the last layer backwards.
     """
 
     def __init__(self, image_layers: list[nn.Module], text_layers: list[nn.Module], config: MoRAConfig) -> None:
@@ -127,7 +138,7 @@ class MoRAAdapter(nn.Module):
         self._adapted: list[tuple[nn.Linear, RemovableHandle]] = []
         for image_layer, text_layer in zip(image_layers, text_layers, strict=True):
             image, text = projections(image_layer, config), projections(text_layer, config)
-            text_width, image_width = (next(iter(targets.values())).in_features for targets in (text, image))
+            text_width, image_width = (cast(int, layer.embed_dim) for layer in (text_layer, image_layer))
             factors = SharedFactors(text_width, image_width, config.rank)
             if config.without != "shared":
                 self.shared.append(factors)
@@ -156,13 +167,9 @@ class MoRAAdapter(nn.Module):
 
 
 def projections(layer: nn.Module, config: MoRAConfig) -> dict[str, nn.Linear]:
-    """The target modules of one layer by name. Raises BackboneError when one is missing or not square."""
+    """The target modules of one layer by name. Raises BackboneError when one is missing."""
     linears = {path.split(".")[-1]: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)}
     missing = ", ".join(name for name in config.target_modules if name not in linears)
     if missing:
         raise BackboneError(f"mora.target_modules: the backbone has no {missing}; it has {', '.join(sorted(linears))}")
-    targets = {name: projection for name, projection in linears.items() if name in config.target_modules}
-    for name, projection in targets.items():
-        if projection.in_features != projection.out_features:
-            raise BackboneError(f"mora.target_modules: {name} is not square; MoRA adapts attention projections only")
-    return targets
+    return {name: projection for name, projection in linears.items() if name in config.target_modules}

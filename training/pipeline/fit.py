@@ -44,6 +44,7 @@ from training.learning.training_setup import (
 )
 from training.model.preprocessing import Preprocessor
 from training.model.towers import layer_counts
+from training.pipeline.auto import choose_adapter, is_auto, written
 from training.report.html_report import report_html
 from training.report.report_data import report_data
 
@@ -82,6 +83,8 @@ def fit(
         tables = draw_tables(config, data, folder / run_folder.MISSING_TABLES if is_main_process() else None)
     whole, divided = data, set_apart(config, data, tables)
     data, tables = divided.data, divided.tables
+    auto_metric = headline_metric(config.problem, data.labels, data.validation) if is_auto(config) else None
+    config = written(config)
     set_seed(config.train.seed)
     use_deterministic_kernels()
     model, preprocessor = build(config, len(data.labels), folder)
@@ -96,30 +99,38 @@ def fit(
     if config.train.class_weights == "balanced":
         weights = balanced_weights(collator.targets(data.train.items), config.problem, len(data.labels))
         model.objective.class_weights = weights
-    probe = None
+    probe, start = None, None
     if config.train.probe:
         probe = probed(config, data, tables, folder, collator, (model.image_split, model.text_split), weights)
-        model.head.load_state_dict(probe.model.head.state_dict())
+        start = {name: value.clone() for name, value in probe.model.head.state_dict().items()}
+        model.head.load_state_dict(start)
         probe = calibratable(probe, weights)
+    auto = None
     if probe is not None and probe.is_perfect:
         history, chosen, choice = [], probe, Choice(probe, None)
     else:
         from training.learning.cross_fitting import cross_fitted
-        from training.learning.trainer import train
+        from training.pipeline.trainings import Trainings
 
+        trainings = Trainings(data, whole, tables, folder, cache_folder, start, weights, announce)
         arguments = arguments or training_arguments(config, len(data.train.items), checkpoints)
-        history = train(model, collator, config, data, tables, arguments, checkpoint)
-        chosen, choice = calibratable(adapted(config, model, data, tables, collator), weights), None
+        best = trainings.train(config, model, collator, arguments, checkpoint)
+        if auto_metric is not None:
+            best, auto = choose_adapter(best, trainings.build_and_train, tables["validation"], auto_metric, announce)
+        chosen, history, choice = best.candidate, best.history, None
         if probe is not None:
             choice = choose(probe, chosen, tables["validation"])
             if choice.best is chosen and weights is None:
-                chosen = cross_fitted(chosen, data, tables, folder, collator, arguments, history, announce)
+                chosen = cross_fitted(chosen, data, tables, folder, best.collator, best.arguments, history, announce)
             else:
                 chosen = choice.best
+        if chosen.model is best.candidate.model:
+            collator = best.collator
     sets = label_sets_of(chosen, divided, collator)
-    chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
+    if config.imported is not None:
+        chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
     trained = _trained_task(chosen, preprocessor, whole, tables, sets)
-    return _conclude(folder, trained, chosen, choice, divided, history, started, announce)
+    return _conclude(folder, trained, chosen, choice, divided, history, started, announce, auto)
 
 
 def import_model(
@@ -142,7 +153,7 @@ def import_model(
     imported = adapted(config, model, divided.data, divided.tables, collator)
     sets = label_sets_of(imported, divided, collator)
     trained = _trained_task(imported, preprocessor, data, tables, sets)
-    return _conclude(folder, trained, imported, None, divided, [], started, announce)
+    return _conclude(folder, trained, imported, None, divided, [], started, announce, None)
 
 
 def _conclude(
@@ -154,12 +165,14 @@ def _conclude(
     history: list[dict[str, float]],
     started: float,
     announce: Callable[[str], None],
+    auto: dict[str, Any] | None,
 ) -> TrainedTask:
     """Evaluate, report and save a calibrated model.
 
     Args:
         choice: the comparison of the model with the linear probe.
         history: the Trainer's log, or empty.
+        auto: the comparison of several adapters.
     """
     data, tables = divided.data, divided.tables
     metrics: dict[str, Any] = _scores(chosen, tables)
@@ -172,6 +185,9 @@ def _conclude(
         metrics["probe"] = _scores(choice.probe, tables) | choice.summary()
     metrics["trainable_parameters"] = chosen.model.trainable_parameters()
     seconds = history[-1]["seconds"] if history else 0.0
+    if auto is not None:
+        metrics["auto"] = auto
+        seconds = round(sum(each["seconds"] for each in auto["candidates"]), 2)
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():

@@ -14,6 +14,7 @@ from model_store.describe.manifest_summary import metric_columns
 from training.config import TaskConfig
 from training.data.splits import TaskData
 from training.model.backbone_sizes import adapter_parameters, first_tail_layers, read_sizes
+from training.report.auto_table import AUTO_NOTES, auto_headings, auto_rows
 from training.report.scores import baseline_names, count, legend, metric_title, shown
 from training.report.tower_changes import tower_changes
 
@@ -135,6 +136,18 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     console.print(table)
     for line in legend(metrics, "test"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_auto(console: Console, auto: Mapping[str, Any]) -> None:
+    """Print the adapters that were compared, for `auto` of metrics.json."""
+    first, *others = auto_headings(auto)
+    columns = (Column(heading.replace(" ", "\n"), justify="right") for heading in others)
+    table = Table(first, *columns, title="adapters, on validation")
+    for cells in auto_rows(auto):
+        table.add_row(*cells)
+    console.print(table)
+    for note in AUTO_NOTES:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_review_plan(console: Console, plan: ReviewPlan) -> None:

@@ -23,6 +23,7 @@ from training.data.examples import Example
 from training.errors import picture_errors
 from training.learning.calibration import Bins
 from training.learning.formed_sets import SetScores
+from training.report.auto_table import AUTO_NOTES, auto_headings, auto_rows
 from training.report.plots import (
     INK,
     PAPER,
@@ -89,6 +90,7 @@ def report_html(report: Report) -> str:
     environment.filters |= {"value": _value, "picture": _picture}
     environment.globals |= {"shown": shown, "count": count, "metric_title": metric_title, "legend": legend}
     environment.globals["baseline_names"] = baseline_names
+    environment.globals |= {"auto_headings": auto_headings, "auto_rows": auto_rows, "auto_notes": AUTO_NOTES}
     return environment.get_template("report.html.jinja").render(
         report=report,
         patterns=list(Pattern),

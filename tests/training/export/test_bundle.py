@@ -353,6 +353,33 @@ def test_other_methods_are_exported_alike(make_config: Make, method: str) -> Non
     assert draft.backbone.image_first_tail_layer == (0 if method == "full" else 2)
 
 
+@pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
+def test_tails_whose_every_projection_is_adapted_are_shared_and_exported_at_each_precision(
+    make_config: Make, backbone: str, request: pytest.FixtureRequest
+) -> None:
+    """Decision 17 with the weights of the MLP: those are inputs of the tails too."""
+    modules = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
+    export = {"precisions": ["bf16", "int8", "fp16"], "accuracy_budget": 100}
+    config = make_config(
+        backbone=str(request.getfixturevalue(backbone)), mora={"target_modules": modules}, export=export
+    )
+    graphs = []
+    for seed in (0, 1):
+        trained, data = trained_task(config, seed)
+        bundle = export_task(trained, METRICS, data, REPORT)
+        graphs.append(bundle.draft.graphs)
+        assert max(graphs[-1][Precision.FP32].max_logit_error.values()) < 1e-4
+        assert {Precision.INT8, Precision.FP16} <= graphs[-1].keys()
+
+    first, second = (each[Precision.FP32] for each in graphs)
+    assert (first.image_tail, first.text_tail) == (second.image_tail, second.text_tail)
+    assert first.image_weights != second.image_weights
+    weights = safetensors.numpy.load(bundle.blobs[second.text_weights.sha256])
+    shapes = {value.shape for value in weights.values()}
+    assert len(weights) == 6 * len(trained.model.text_tail.layers)
+    assert len(shapes) == 3  # square, wide, high
+
+
 def test_siglip_is_exported_with_its_padding(make_config: Make, tiny_siglip) -> None:
     trained, data = trained_task(make_config(backbone=str(tiny_siglip), export={"accuracy_budget": 100}))
 

@@ -47,8 +47,11 @@ def features(model: torch.nn.Module) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("method", ["mora", "lora", "dora", "bitfit", "head"])
-def test_a_loaded_run_has_the_trained_weights(make_config: Make, tmp_path: Path, method: str) -> None:
-    trained = moved_task(make_config(method=method))
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["k_proj", "fc1", "fc2"]])
+def test_a_loaded_run_has_the_trained_weights(
+    make_config: Make, tmp_path: Path, method: str, modules: list[str]
+) -> None:
+    trained = moved_task(make_config(method=method, mora={"target_modules": modules}))
 
     save_trained(tmp_path, trained)
     loaded = load_trained(tmp_path)
@@ -63,16 +66,18 @@ def test_a_loaded_run_has_the_trained_weights(make_config: Make, tmp_path: Path,
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft asks for it
 @pytest.mark.parametrize("method", ["lora", "dora"])
 @pytest.mark.parametrize(("backbone", "model_class"), [("tiny_backbone", CLIPModel), ("tiny_siglip", SiglipModel)])
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["fc1", "fc2"]])
 def test_peft_loads_an_adapter_with_the_same_features(
     make_config: Make,
     tmp_path: Path,
     method: str,
+    modules: list[str],
     backbone: str,
     model_class: type[CLIPModel | SiglipModel],
     request: pytest.FixtureRequest,
 ) -> None:
     folder = request.getfixturevalue(backbone)
-    trained = moved_task(make_config(method=method, backbone=str(folder)))
+    trained = moved_task(make_config(method=method, backbone=str(folder), mora={"target_modules": modules}))
     save_trained(tmp_path, trained)
     plain = model_class.from_pretrained(folder).eval()
     unadapted = features(plain)

@@ -19,11 +19,18 @@ from training.model.classifier import MissingModalityClassifier
 
 Make = Callable[..., TaskConfig]
 IMPORTED = ImportedConfig(kind="peft", sha256="", head="taken", first_image_layer=1, first_text_layer=0)
+MODULES = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 FIELDS: dict[str, dict[str, Any]] = {
     "mora": {},
     "official": {
         "mora": {"parametrization": "official", "rank": 2, "target_modules": ["k_proj", "out_proj", "q_proj"]}
     },
+    "every module": {"mora": {"target_modules": MODULES}},
+    "the mlp, official": {"mora": {"parametrization": "official", "target_modules": ["fc2", "fc1"], "first_layer": 0}},
+    "the mlp without shared": {"mora": {"without": "shared", "target_modules": ["fc1"]}},
+    "the mlp without specific": {"mora": {"without": "specific", "target_modules": ["fc2"]}},
+    "every module, lora": {"method": "lora", "mora": {"target_modules": MODULES}},
+    "every module, dora": {"method": "dora", "mora": {"target_modules": MODULES}},
     "without shared": {"mora": {"without": "shared"}},
     "without specific": {"mora": {"without": "specific", "parametrization": "official"}},
     "without gram": {"mora": {"without": "gram", "first_layer": 0}},
@@ -110,7 +117,7 @@ def test_a_backbone_that_cannot_be_adapted_is_refused_as_in_training(tmp_path: P
     [
         ({"first_layer": 3}, "the shallower tower has 3 layers"),
         ({"target_modules": ["qkv"]}, "the backbone has no qkv; it has fc1, fc2, k_proj, out_proj, q_proj, v_proj"),
-        ({"target_modules": ["q_proj", "fc1"]}, "fc1 is not square"),
+        ({"target_modules": ["q_proj", "fc3", "fc1"]}, "the backbone has no fc3; it has fc1, fc2"),
     ],
 )
 def test_a_wrong_layer_or_module_has_the_message_of_training(

@@ -14,6 +14,7 @@ from training.model.classifier import MissingModalityClassifier
 
 Make = Callable[..., TaskConfig]
 METHODS = ["mora", "lora", "dora", "bitfit", "full", "head"]
+TARGETS = [["q_proj", "v_proj"], ["out_proj", "fc1", "fc2"]]
 
 
 def made(config: TaskConfig) -> MissingModalityClassifier:
@@ -22,9 +23,11 @@ def made(config: TaskConfig) -> MissingModalityClassifier:
 
 
 @pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
+@pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_merged_equals_unmerged(make_config: Make, method: str, backbone: str, request) -> None:
-    model = made(make_config(method=method, backbone=str(request.getfixturevalue(backbone)))).eval()
+def test_merged_equals_unmerged(make_config: Make, method: str, targets: list[str], backbone: str, request) -> None:
+    folder, mora = str(request.getfixturevalue(backbone)), {"target_modules": targets}
+    model = made(make_config(method=method, backbone=folder, mora=mora)).eval()
     randomize(model)
     pixels, ids = inputs()
     ids = ids.clamp(max=17)
@@ -36,9 +39,12 @@ def test_merged_equals_unmerged(make_config: Make, method: str, backbone: str, r
     torch.testing.assert_close(model(**batch(pixels, ids))["logits"], before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_merging_names_the_projections_that_hold_what_was_trained(make_config: Make, method: str) -> None:
-    config = make_config(method=method)
+def test_merging_names_the_projections_that_hold_what_was_trained(
+    make_config: Make, method: str, targets: list[str]
+) -> None:
+    config = make_config(method=method, mora={"target_modules": targets})
     model = made(config)
     randomize(model)
     with torch.no_grad():
@@ -63,9 +69,11 @@ def test_a_baseline_starts_at_the_backbone(make_config: Make, method: str) -> No
     torch.testing.assert_close(features, plain.get_image_features(pixel_values=pixels).pooler_output, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", METHODS)
-def test_every_trained_parameter_gets_a_gradient(make_config: Make, method: str) -> None:
-    model = made(make_config(method=method, mora={"parametrization": "identity", "dropout": 0.0}))
+def test_every_trained_parameter_gets_a_gradient(make_config: Make, method: str, targets: list[str]) -> None:
+    mora = {"parametrization": "identity", "dropout": 0.0, "target_modules": targets}
+    model = made(make_config(method=method, mora=mora))
     randomize(model)  # away from the zeros that block the first step
     pixels, ids = inputs()
 
@@ -85,13 +93,14 @@ def test_only_the_adapted_layers_are_touched(make_config: Make) -> None:
         assert not any("trunk" in name for name in trained[method]), method
 
 
+@pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("parametrization", ["official", "identity"])
-def test_an_ablation_trains_the_remaining_terms(make_config: Make, parametrization: str) -> None:
+def test_an_ablation_trains_the_remaining_terms(make_config: Make, parametrization: str, targets: list[str]) -> None:
     def names(without: str | None) -> set[str]:
-        mora = {"parametrization": parametrization, "without": without}
+        mora = {"parametrization": parametrization, "without": without, "target_modules": targets}
         return {name.rpartition(".")[2] for name in made(make_config(mora=mora)).state_dict()}
 
-    assert not names("shared") & {"image", "text", "shared_magnitude", "gate"}
+    assert not names("shared") & {"image", "text", "inner", "shared_magnitude", "gate"}
     assert not names("specific") & {"p", "q", "specific_magnitude"}
     assert names("gram") == names(None)
 

@@ -19,6 +19,7 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.mora import IdentityMoRAWeight, MoRAWeight, SharedFactors
 
 PARAMETRIZATIONS = ["official", "identity"]
+ALL_MODULES = ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]
 
 
 def randomize(module: nn.Module, seed: int = 1) -> None:
@@ -58,13 +59,20 @@ def loss_of(model: nn.Module, pixels: torch.Tensor, ids: torch.Tensor, labels: t
     return model(**batch(pixels, ids), labels=labels)["loss"]
 
 
-def official_by_hand(w0: np.ndarray, own: np.ndarray, other: np.ndarray, weight: MoRAWeight) -> np.ndarray:
-    """METHOD, "What MoRA is", in float64 NumPy."""
+def by_hand(w0: np.ndarray, own: np.ndarray, other: np.ndarray, weight: MoRAWeight) -> np.ndarray:
+    """METHOD, "What MoRA is", in float64 NumPy. The side of a rectangular weight that is not `own`'s has `inner`."""
+    s_out, s_in = (
+        own if size == len(own) else weight.inner.detach().double().numpy() for size in w0.shape
+    )  # (out, r), (in, r)
     p, q = (value.detach().double().numpy() for value in (weight.p, weight.q))
     m_s, m_p = (v.detach().double().numpy() for v in (weight.shared_magnitude, weight.specific_magnitude))
-    shared = w0 + weight.scale * own @ (other.T @ other) @ own.T
+    gram = other.T @ other
+    if isinstance(weight, IdentityMoRAWeight):
+        gram = float(weight.gate.detach()) * gram * len(gram) / np.trace(gram)
+    shared = w0 + weight.scale * s_out @ gram @ s_in.T
     specific = w0 + weight.scale * (p @ q).T
-    return m_s * shared / np.linalg.norm(shared, axis=0) + m_p * specific / np.linalg.norm(specific, axis=0)
+    both = m_s * shared / np.linalg.norm(shared, axis=0) + m_p * specific / np.linalg.norm(specific, axis=0)
+    return both / 2 if isinstance(weight, IdentityMoRAWeight) else both
 
 
 @given(
@@ -87,11 +95,43 @@ def test_official_weight_follows_the_equations(
     weight = MoRAWeight(w0, own, other, MoRAConfig(rank=rank, scale=scale, parametrization="official"))
     randomize(weight, seed)
 
-    expected = official_by_hand(
-        w0.double().numpy(), own.detach().double().numpy(), other.detach().double().numpy(), weight
-    )
+    expected = by_hand(w0.double().numpy(), own.detach().double().numpy(), other.detach().double().numpy(), weight)
 
     np.testing.assert_allclose(weight(w0).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(
+    width=st.integers(2, 9),
+    inner=st.integers(10, 20),
+    other_width=st.integers(2, 12),
+    rank=st.integers(1, 4),
+    scale=st.sampled_from([0.01, 0.1, 1.0]),
+    kind=st.sampled_from([MoRAWeight, IdentityMoRAWeight]),
+    outputs_are_inner=st.booleans(),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=60)
+def test_a_rectangular_weight_follows_the_equations_in_float64(
+    width: int,
+    inner: int,
+    other_width: int,
+    rank: int,
+    scale: float,
+    kind: type[MoRAWeight],
+    outputs_are_inner: bool,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    factors = SharedFactors(other_width, width, rank).double()
+    w0 = torch.randn(*((inner, width) if outputs_are_inner else (width, inner)), dtype=torch.float64)
+    weight = kind(w0, factors.image, factors.text, MoRAConfig(rank=rank, scale=scale)).double()
+    randomize(weight, seed)
+
+    expected = by_hand(w0.numpy(), factors.image.detach().numpy(), factors.text.detach().numpy(), weight)
+
+    np.testing.assert_allclose(weight(w0).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
+    assert weight.inner.shape == (inner, rank)
+    assert weight.shared_magnitude.shape == weight.specific_magnitude.shape == (1, w0.shape[1])
 
 
 def test_official_starts_as_the_authors_code_does() -> None:
@@ -108,9 +148,10 @@ def test_official_starts_as_the_authors_code_does() -> None:
     torch.testing.assert_close(weight.specific_magnitude, weight.shared_magnitude)
 
 
-def test_identity_starts_at_w0_and_every_part_can_learn() -> None:
+@pytest.mark.parametrize("shape", [(10, 10), (30, 10), (10, 30)])
+def test_identity_starts_at_w0_and_every_part_can_learn(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    w0 = torch.randn(10, 10)
+    w0 = torch.randn(shape)
     factors = SharedFactors(6, 10, 4)
     weight = IdentityMoRAWeight(w0, factors.image, factors.text, MoRAConfig())
 
@@ -119,16 +160,19 @@ def test_identity_starts_at_w0_and_every_part_can_learn() -> None:
     optimizer = torch.optim.SGD(weight.parameters(), lr=1.0)
     for _ in range(2):  # what a zero factor blocks in the first step moves in the second
         optimizer.zero_grad()
-        (weight(w0) * torch.arange(100.0).view(10, 10)).sum().backward()
+        (weight(w0) * torch.arange(float(w0.numel())).view(shape)).sum().backward()
         optimizer.step()
     for name, value in weight.named_parameters():
         assert value.grad is not None, name
         assert value.grad.any(), name
 
 
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ALL_MODULES, ["fc2"]])
 @pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
-def test_merged_equals_unmerged(make_config: Callable[..., TaskConfig], parametrization: str) -> None:
-    config = make_config(mora={"parametrization": parametrization, "rank": 3})
+def test_merged_equals_unmerged(
+    make_config: Callable[..., TaskConfig], parametrization: str, modules: list[str]
+) -> None:
+    config = make_config(mora={"parametrization": parametrization, "rank": 3, "target_modules": modules})
     model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     randomize(model)
     pixels, ids = inputs()
@@ -142,8 +186,11 @@ def test_merged_equals_unmerged(make_config: Callable[..., TaskConfig], parametr
     torch.testing.assert_close(logits_of(model, pixels, ids), before, rtol=0, atol=1e-6)
 
 
-def test_identity_features_equal_the_backbones_at_step_0(make_config: Callable[..., TaskConfig]) -> None:
-    config = make_config(mora={"parametrization": "identity"})
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ALL_MODULES])
+def test_identity_features_equal_the_backbones_at_step_0(
+    make_config: Callable[..., TaskConfig], modules: list[str]
+) -> None:
+    config = make_config(mora={"parametrization": "identity", "target_modules": modules})
     plain = load_backbone(config.backbone).eval()
     model = MissingModalityClassifier(load_backbone(config.backbone), config, 3).eval()
     pixels, ids = inputs()
@@ -197,7 +244,7 @@ def test_towers_are_paired_from_the_last_layer_backwards(make_config: Callable[.
     ("mora", "says"),
     [
         ({"target_modules": ["qkv"]}, "q_proj"),
-        ({"target_modules": ["fc1"]}, "not square"),
+        ({"target_modules": ["fc1", "fc3"]}, "has no fc3"),
         ({"first_layer": 3}, "first_layer"),
     ],
 )

@@ -25,8 +25,11 @@ def finished(make_config: Make, folder: Path, **fields: object) -> Path:
 
 
 @pytest.mark.parametrize("method", ["mora", "full"])
-def test_the_report_gains_what_training_changed(make_config: Make, tmp_path: Path, method: str) -> None:
-    run = finished(make_config, tmp_path / "run", method=method)
+@pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["fc2", "fc1", "out_proj"]])
+def test_the_report_gains_what_training_changed(
+    make_config: Make, tmp_path: Path, method: str, modules: list[str]
+) -> None:
+    run = finished(make_config, tmp_path / "run", method=method, mora={"target_modules": modules})
     before, page = read_json(run / "metrics.json"), (run / "report.html").read_text()
 
     result = CliRunner().invoke(app, ["analyse", str(run)])
@@ -35,6 +38,7 @@ def test_the_report_gains_what_training_changed(make_config: Make, tmp_path: Pat
     analysis = read_json(run / "analysis.json")
     towers = {weight["tower"] for weight in analysis["weights"]}
     assert towers == {"image", "text"}
+    assert {weight["module"] for weight in analysis["weights"]} >= {*modules}
     assert bool(analysis["gram"]) == (method == "mora")
     gap = analysis["modality_gap"]
     assert gap["before"] != gap["after"]

@@ -17,7 +17,7 @@ from training.cli import app
 from training.config import TaskConfig
 from training.data.splits import TaskData, load_data
 from training.errors import ConfigError, DivergedError, RunError
-from training.learning.compared_methods import METHODS, NAMES
+from training.learning.compared_methods import ALL, METHODS, NAMES
 from training.pipeline import compare as module
 from training.pipeline import kept_runs
 from training.pipeline.compare import Runs, compare, start_rate, variant
@@ -110,6 +110,16 @@ def test_ours_is_the_configuration_and_baselines_are_plain(make_config: Make) ->
     assert (ours.train.modality_dropout, ours.train.distillation) == (0.5, 0.5)
     assert (official.mora.parametrization, official.train.modality_dropout) == ("official", 0)
     assert (lora.method, lora.train.modality_dropout, lora.train.distillation) == ("lora", 0, 0)
+
+
+def test_ours_auto_is_ours_with_the_choice_of_the_adapter_and_is_named_only_by_itself(make_config: Make) -> None:
+    config = make_config(mora={"rank": 2, "first_layer": 2})
+
+    ours, auto = (variant(config, name, 0.01, 0) for name in ("ours", "ours-auto"))
+
+    assert auto.mora == ours.mora.model_copy(update={"auto": True})
+    assert auto.model_copy(update={"mora": ours.mora}) == ours
+    assert set(NAMES) - set(ALL) == {"ours-auto"}
 
 
 def test_an_unknown_method_is_named_before_any_run(make_config: Make, tmp_path: Path, scored: list) -> None:

@@ -388,9 +388,18 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(backbone: Path, tmp_path: Pa
             read_source(path, str(backbone))
 
 
+def as_of_the_mlp(state: dict[str, Tensor]) -> None:
+    """Rename the tensors of one projection to those of the text tower's fc1, with fitting shapes."""
+    old, new = "model.text_model.encoder.layers.1.self_attn.q_proj.", "model.text_model.encoder.layers.1.mlp.fc1."
+    for name in [name for name in state if name.startswith(old)]:
+        state[name.replace(old, new)] = state.pop(name)
+    state[f"{new}modality_B"] = torch.zeros(2, 64)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (as_of_the_mlp, "fc1 .the authors' code adapts square weights only"),
         (lambda state: state.pop("_metadata"), "no _metadata with alpha"),
         (lambda state: state.pop("cls_head.bias"), "lacks cls_head"),
         (lambda state: state.update({"clip.strange": torch.zeros(1)}), "holds clip.strange, which the authors'"),
