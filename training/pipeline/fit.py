@@ -99,11 +99,10 @@ def fit(
     if config.train.class_weights == "balanced":
         weights = balanced_weights(collator.targets(data.train.items), config.problem, len(data.labels))
         model.objective.class_weights = weights
-    probe, start = None, None
+    probe = None
     if config.train.probe:
         probe = probed(config, data, tables, folder, collator, (model.image_split, model.text_split), weights)
-        start = {name: value.clone() for name, value in probe.model.head.state_dict().items()}
-        model.head.load_state_dict(start)
+        model.head.load_state_dict(probe.model.head.state_dict())
         probe = calibratable(probe, weights)
     auto = None
     if probe is not None and probe.is_perfect:
@@ -112,6 +111,7 @@ def fit(
         from training.learning.cross_fitting import cross_fitted
         from training.pipeline.trainings import Trainings
 
+        start = {name: value.clone() for name, value in model.head.state_dict().items()}
         trainings = Trainings(data, whole, tables, folder, cache_folder, start, weights, announce)
         arguments = arguments or training_arguments(config, len(data.train.items), checkpoints)
         best = trainings.train(config, model, collator, arguments, checkpoint)

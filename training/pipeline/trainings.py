@@ -38,8 +38,8 @@ class Trained:
 class Trainings:
     """The parts that the trainings of a task have in common.
 
-    `data` is without the items that are set apart for calibration, `whole` with them. `start` is the head at which each
-    training starts; None: at a random one. `class_weights` (C,) are those of the loss.
+    `data` is without the items that are set apart for calibration, `whole` with them. `start` is the head at which
+    every training starts. `class_weights` (C,) are those of the loss.
     """
 
     data: TaskData
@@ -47,7 +47,7 @@ class Trainings:
     tables: dict[str, Table]
     folder: Path
     cache_folder: Path
-    start: Mapping[str, Tensor] | None
+    start: Mapping[str, Tensor]
     class_weights: Tensor | None
     announce: Callable[[str], None]
 
@@ -62,8 +62,7 @@ class Trainings:
             checkpoint = run_folder.last_checkpoint(checkpoints)
             collator = collator_for(model, preprocessor, config, self.whole, self.cache_folder, self.announce)
         model.objective.class_weights = self.class_weights
-        if self.start is not None:
-            model.head.load_state_dict(self.start)
+        model.head.load_state_dict(self.start)
         return self.train(config, model, collator, arguments, checkpoint)
 
     def train(

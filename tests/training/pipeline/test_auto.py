@@ -92,6 +92,29 @@ def test_if_the_configured_adapter_wins_the_run_is_that_of_the_written_configura
     assert reopen(tmp_path / "auto", config, data).config == plain
 
 
+def test_a_training_in_which_larger_adapters_learn_more_keeps_the_largest(
+    make_config: Make, divisible: dict[str, str], tmp_path: Path
+) -> None:
+    """Nothing is put in the place of the losses: the items of validation are trained on, and the head hardly moves."""
+    train = {"epochs": 4, "batch_size": 8, "learning_rate": 1e-4, "adapter_rate": 30.0}
+    mora = {"auto": True, "first_layer": 2, "target_modules": ["q_proj"], "rank": 1}
+    data = {**divisible, "train": divisible["validation"]}
+    config = make_config(mora=mora, train={**train, "modality_dropout": 0.0}, data=data, missing={})
+
+    trained = fit(config, load_data(config), tmp_path, lambda _: None)
+
+    auto = read_json(tmp_path / "metrics.json")["auto"]
+    assert (auto["chosen"], names_of(tmp_path)) == (NAMES[3], NAMES)
+    smallest, *_, largest = auto["candidates"]
+    assert largest["log_loss"] < smallest["log_loss"]
+    assert largest["log_loss_gain"] > 2 * largest["standard_error"] > 0
+    assert (trained.config.mora.first_layer, trained.config.mora.target_modules, trained.config.mora.rank) == (
+        0,
+        ALL_MODULES,
+        2,
+    )
+
+
 @pytest.mark.parametrize("probe", [False, True])
 def test_a_larger_adapter_that_is_clearly_better_is_kept_and_can_be_used(
     make_config: Make, tmp_path: Path, losses: dict[str, float], monkeypatch: pytest.MonkeyPatch, probe: bool
