@@ -76,6 +76,7 @@ def main(
 ) -> None:
     """Check training and serving on the GPU of this machine, in about six minutes."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the running step is stopped
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the steps
     names = only or list(STEPS)
     if unknown := set(names) - set(STEPS):
         raise typer.BadParameter(f"no step is called {', '.join(sorted(unknown))}; the steps are {', '.join(STEPS)}")

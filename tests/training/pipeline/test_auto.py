@@ -227,7 +227,7 @@ def test_the_command_prints_the_table_and_the_same_command_finds_the_run(make_co
 
     assert first.exit_code == 0, first.output
     assert "adapters, on validation" in first.output
-    assert all(name in first.output for name in NAMES[:3])
+    assert names_of(tmp_path / "run")[:3] == NAMES[:3]
     assert second.exit_code == 0, second.output
     assert "is finished; nothing to train" in " ".join(second.output.split())
     assert evaluated.exit_code == 0, evaluated.output
