@@ -101,7 +101,8 @@ class Connections(ServerState):
             if is_crowded and connection.seconds_waiting(now) > _KEPT_IF_CROWDED_SECONDS:
                 connection.transport.close()
             elif connection.is_slow(now):
-                self.metrics.slow_clients.inc()
+                if not connection.is_counted_as_slow:
+                    self.metrics.slow_clients.inc()
                 connection.transport.abort()
 
 
@@ -162,6 +163,7 @@ class Connection(HttpToolsProtocol):
         self._waiting_since = 0.0  # for its next request, while uvicorn's timer for that runs
         self._path = ""  # of a request on a spare connection
         self._fault: ServiceError | None = None  # set once the connection has stopped reading
+        self.is_counted_as_slow = False  # by `SlowBodies`, whose 408 ends the connection
         self.server_state.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -365,7 +367,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _with_body_errors(self, app: ASGIApp) -> ASGIApp:
-        """The application, which gets a ServiceError when it reads a malformed body."""
+        """The application, which gets a ServiceError when it reads a malformed body. Its 408 is noted."""
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             async def receive_or_raise() -> Message:
@@ -374,7 +376,12 @@ class Connection(HttpToolsProtocol):
                     raise self._fault
                 return message
 
-            await app(scope, receive_or_raise, send)
+            async def send_and_note(message: Message) -> None:
+                if message["type"] == "http.response.start" and message["status"] == Code.SLOW_CLIENT.status:
+                    self.is_counted_as_slow = True
+                await send(message)
+
+            await app(scope, receive_or_raise, send_and_note)
 
         return application
 

@@ -136,6 +136,15 @@ def test_a_stalled_body_gets_408_and_is_counted(impatient, way):
     assert impatient.metric('mora_rejected_total{reason="slow_client"}') == refused + 1
 
 
+def test_a_client_that_stays_connected_after_its_408_is_counted_once(impatient):
+    files, before = impatient.open_files, slow_clients(impatient)
+    with connect(impatient.port) as connection:
+        connection.sendall(PARTIAL + b"{")
+        assert read_answer(connection)[0] == 408
+        assert files_recover(impatient, files)
+        assert slow_clients(impatient) == before + 1
+
+
 def test_a_client_that_does_not_read_its_answers_is_disconnected(impatient):
     files, before = impatient.open_files, slow_clients(impatient)
     with connect(impatient.port) as connection:
@@ -185,8 +194,7 @@ def test_slow_clients_do_not_disturb_others(impatient, counts, reliability):
         f"{number} clients that stop in headers or body, {asked} requests beside them",
         "all closed and counted, 0 requests lost, files closed",
         f"{closed} closed, {counted:.0f} counted, {failed} lost, files closed: {recovered}",
-        # One that leaves its connection open after its 408 is counted again, when the rest of its body is late too.
-        closed == number <= counted and not failed and recovered,
+        closed == counted == number and not failed and recovered,
     )
 
 
