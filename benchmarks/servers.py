@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.load import TIMEOUT_SECONDS, MeasurementError
+from benchmarks.sessions import stop_session
 from model_store import Precision
 
 _START_SECONDS = 180
@@ -102,7 +102,7 @@ def serving(program: Program) -> Iterator[Server]:
             base = f"http://127.0.0.1:{port}"
             yield Server(base, base + program.path, process.pid, time.monotonic() - started)
         finally:
-            _stop(process)
+            stop_session(process, signal.SIGTERM, _STOP_SECONDS)
 
 
 def post(url: str, body: bytes) -> Any:  # noqa: ANN401
@@ -132,13 +132,3 @@ def _wait_until_ready(program: Program, process: subprocess.Popen[bytes], port: 
         time.sleep(0.02)
     log.seek(0)
     raise MeasurementError(f"{program.name} did not become ready; its log ends with\n{log.read()[-2000:]}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=_STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from benchmarks.sessions import stop_session
 
 ROOT = Path(__file__).parents[2]
 _RESULTS, _DRY_RESULTS = ROOT / "benchmarks" / "results" / "gpu.md", ROOT / "build" / "benchmarks" / "gpu.md"
@@ -40,10 +42,9 @@ STEPS = {  # module: title and time limit in seconds
     "replacement": ("Memory when a version is replaced", 120),
 }
 _PACKAGES = ("torch", "transformers", "litserve")
-_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")  # both own the module onnxruntime; the first comes before on the path
-_GPU_RUNTIME, _CPU_RUNTIME = "onnxruntime-gpu", "onnxruntime"  # of one module; the first hides the second
+_RUNTIMES = ("onnxruntime-gpu", "onnxruntime")  # of one module; the first hides the second
 _ERROR_LINES = 25
-_STOP_SECONDS = 20  # for a step to stop its servers, which have sessions of their own
+_STOP_SECONDS = 20  # after the interrupt of a step
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _run(name: str, folder: Path, dry_run: bool, day: str) -> Result:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", **({"CUDA_VISIBLE_DEVICES": ""} if dry_run else {})}
     clock = time.monotonic()
     with tempfile.TemporaryFile("w+") as errors:
-        # A separate session, so that the helper processes of a step are stopped with it.
+        # A separate session, so that the helper processes of a step are stopped with it. The interrupt lets it stop its
+        # servers, which have sessions of their own.
         process = subprocess.Popen(
             step_command(name, folder, dry_run),
             cwd=ROOT,
@@ -125,9 +127,10 @@ def _run(name: str, folder: Path, dry_run: bool, day: str) -> Result:
         try:
             text, status = process.communicate(timeout=limit)[0], f"exit status {process.returncode}"
         except subprocess.TimeoutExpired:
-            text, status = _stop(process), f"stopped after {limit} s"
+            stop_session(process, signal.SIGINT, _STOP_SECONDS)
+            text, status = process.communicate()[0], f"stopped after {limit} s"
         except BaseException:
-            _stop(process)
+            stop_session(process, signal.SIGINT, _STOP_SECONDS)
             raise
         seconds = time.monotonic() - clock
         if process.returncode != 0:
@@ -135,17 +138,6 @@ def _run(name: str, folder: Path, dry_run: bool, day: str) -> Result:
             last = "\n".join(errors.read().splitlines()[-_ERROR_LINES:])
             text += f"\n**Failed** ({status}).\n\n```\n{last}\n```\n"
     return Result(title, text, seconds, process.returncode == 0, _command(), day)
-
-
-def _stop(process: subprocess.Popen[str]) -> str:
-    """Interrupt a step, so that it stops its servers, and then kill what is left of it; returns its output."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=_STOP_SECONDS)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.communicate()[0]
 
 
 def step_command(name: str, folder: Path, dry_run: bool) -> list[str]:
