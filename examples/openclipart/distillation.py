@@ -132,19 +132,15 @@ def principal_axes(embeddings: Tensor, count: int) -> Tensor:
     return ascending.flip(1)[:, :count]
 
 
-def text_features(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text]) -> Tensor:
-    """The text tower's features of length one, (N, P)."""
-    tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
-    with torch.inference_mode():
-        features = model.text_projection(model.text_model(**tokens.to(model.device)).pooler_output)
-    return nn.functional.normalize(features, dim=1)
-
-
-def turn_text_tower(model: CLIPModel, features: Tensor, wanted: Tensor) -> None:
-    """Rotate the text projection so that features (N, P) of length one are as close as possible to the wanted ones.
+def turn_text_tower(model: CLIPModel, tokenizer: CLIPTokenizer, texts: list[Text], wanted: Tensor) -> None:
+    """Rotate the text projection so that the features of the texts are as close as possible to the wanted ones (N, P).
 
     Both towers then share one space. A rotation (orthogonal Procrustes) keeps all distances between texts.
     """
+    tokens = tokenizer([text.text for text in texts], padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        pooled = model.text_model(**tokens.to(model.device)).pooler_output
+        features = nn.functional.normalize(model.text_projection(pooled), dim=1)
     left, _, right = torch.linalg.svd(nn.functional.normalize(wanted.to(features), dim=1).T @ features)
     model.text_projection.weight.data = left @ right @ model.text_projection.weight.data
 

@@ -9,7 +9,6 @@ Needs, besides `prepare.py`'s output:
 """
 
 import io
-import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +19,6 @@ import torch
 import typer
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPModel, CLIPTokenizer
 
 from examples.openclipart.architecture import SIZES, new_model, save_backbone, train_tokenizer
 from examples.openclipart.augmentation import normalised
@@ -28,7 +26,6 @@ from examples.openclipart.distillation import (
     Budget,
     Meanings,
     principal_axes,
-    text_features,
     train_image_tower,
     train_text_tower,
     turn_text_tower,
@@ -44,19 +41,13 @@ TEXT_SHARES = {"noun": 0.3, "gloss": 0.2, "caption": 0.4, "emoji": 0.1}  # of th
 
 
 def pretrain(
-    output: Annotated[Path, typer.Option(help="Folder for the backbone.")] = HERE / "backbone",
+    output: Annotated[Path, typer.Option(help="Folder for the backbone.")] = HERE / "clean_backbone",
     data: Annotated[Path, typer.Option(help="Output of prepare.py.")] = HERE / "data",
     cache: Annotated[Path, typer.Option(help="Pictures and teacher embeddings, kept between runs.")] = HERE / "cache",
     node_modules: Annotated[Path, typer.Option(help="Folder with the npm packages.")] = Path("node_modules"),
     without: Annotated[
         list[str] | None, typer.Option(help="A set or theme of icons to leave out, such as noto; may be repeated.")
     ] = None,
-    start: Annotated[
-        Path | None, typer.Option(help="Go on with this backbone. A tower of 0 minutes stays as it is.")
-    ] = None,
-    most_texts: Annotated[
-        int, typer.Option(help="Texts of each kind at most; a CPU embeds a few hundred a second.")
-    ] = 10**6,
     size: Annotated[str, typer.Option(help=f"Of the towers: {', '.join(SIZES)}.")] = "small",
     text_minutes: Annotated[float, typer.Option(help="Training time of the text tower, in minutes.")] = 2,
     image_minutes: Annotated[float, typer.Option(help="Training time of the image tower, in minutes.")] = 3,
@@ -69,46 +60,37 @@ def pretrain(
     random.seed(seed)
     torch.manual_seed(seed)
     rows = gather(cache, data, node_modules, without or [])
-    texts, weights = gather_texts(rows, node_modules, most_texts)
-    if start:
-        model = CLIPModel.from_pretrained(start, dtype=torch.float32)
-        tokenizer = CLIPTokenizer.from_pretrained(start)
-    else:
-        tokenizer = train_tokenizer(text.text for text in texts)
-        model = new_model(tokenizer, SIZES[size], seed)
-        inherit_vocabulary(model, tokenizer, device)
-    model.to(device)
-    sample, targets = [caption_of(row) for row in rows[::16]], None
-    before = text_features(model, tokenizer, sample)
-    if text_minutes:
-        budget = Budget(text_minutes, batch_size=1024, learning_rate=1e-3 if start else 2e-3)
-        train_text_tower(model, tokenizer, texts, weights, meanings(cache, texts, device), budget)
+    captions = [caption_of(row) for row in rows]
+    texts, weights = gather_texts(captions, node_modules)
+    tokenizer = train_tokenizer(text.text for text in texts)
+    model = new_model(tokenizer, SIZES[size], seed)
+    inherit_vocabulary(model, tokenizer, device)
+    targets = meanings(cache, texts, device)
+    budget = Budget(text_minutes, batch_size=1024, learning_rate=2e-3)
+    train_text_tower(model.to(device), tokenizer, texts, weights, targets, budget)
 
-    if image_minutes or not start:
-        targets = meanings(cache, [caption_of(row) for row in rows], device).in_context
-        targets = targets - targets.mean(0)
-        axes = principal_axes(targets, model.config.projection_dim)
-    wanted = before if targets is None else targets[::16] @ axes
-    turn_text_tower(model, text_features(model, tokenizer, sample), wanted)
-    if image_minutes:
-        pixels, teacher = decoded([row["image"] for row in rows]), dino()
-        if not start:
-            views = normalised(pixels[::250], model.config.vision_config.image_size)
-            inherit_image_tower(model.cpu(), teacher, SIZES[size].image_layers, views)
-        budget = Budget(image_minutes, batch_size=1024, learning_rate=5e-4)
-        train_image_tower(model.to(device), teacher.to(device), pixels, targets, axes, budget)
+    place = {text: i for i, text in enumerate(texts)}
+    wanted = targets.in_context[[place[caption] for caption in captions]]
+    wanted = wanted - wanted.mean(0)
+    axes = principal_axes(wanted, model.config.projection_dim)
+    turn_text_tower(model, tokenizer, captions[::16], wanted[::16] @ axes)
+
+    pixels, teacher = decoded([row["image"] for row in rows]), dino()
+    sample = normalised(pixels[::250], model.config.vision_config.image_size)
+    inherit_image_tower(model.cpu(), teacher, SIZES[size].image_layers, sample)
+    budget = Budget(image_minutes, batch_size=1024, learning_rate=5e-4)
+    train_image_tower(model.to(device), teacher.to(device), pixels, wanted, axes, budget)
     save_backbone(output, model, tokenizer)
 
 
-def gather_texts(rows: list[Row], node_modules: Path, most: int) -> tuple[list[Text], Tensor]:
-    """Texts, at most so many of each kind, and the weight (N,) of each in the samples."""
+def gather_texts(captions: list[Text], node_modules: Path) -> tuple[list[Text], Tensor]:
+    """The captions and all other texts, and the weight (N,) of each in the samples."""
     kinds = {
         "noun": [*wordnet_nouns()],
         "gloss": [*wordnet_glosses()],
-        "caption": [*dict.fromkeys(caption_of(row) for row in rows)],
+        "caption": [*dict.fromkeys(captions)],
         "emoji": [*emoji_names(node_modules)],
     }
-    kinds = {kind: texts[:: math.ceil(len(texts) / most)] for kind, texts in kinds.items()}
     weights = [torch.full((len(texts),), TEXT_SHARES[kind] / len(texts)) for kind, texts in kinds.items()]
     return [text for texts in kinds.values() for text in texts], torch.cat(weights)
 

@@ -1,4 +1,4 @@
-"""The pictures and texts that the example's backbone is pretrained on."""
+"""The pretraining of the example's backbone, and its pictures and texts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
+from transformers import AutoTokenizer, CLIPModel, Dinov2Config, Dinov2Model
 
-from examples.openclipart import icons
+from examples.openclipart import icons, inheritance
+from examples.openclipart import pretrain as pretraining
+from examples.openclipart.architecture import SIZES
+from examples.openclipart.distillation import Budget
 from examples.openclipart.icons import set_sources
 from examples.openclipart.pictures import gather, without_test_items
-from examples.openclipart.texts import emoji_names, wordnet_glosses
+from examples.openclipart.texts import Text, emoji_names, wordnet_glosses
 
 NOUNS = """  1 a line of the licence
 00001740 03 n 01 entity 0 000 | that which is perceived; "it exists"
@@ -97,3 +102,35 @@ def test_a_set_is_left_out_by_its_name(tmp_path):
     assert gather(tmp_path, tmp_path, tmp_path, without=["noto"]) == rows[1:]
     with pytest.raises(ValueError, match="no set or theme is called nato"):
         gather(tmp_path, tmp_path, tmp_path, without=["nato"])
+
+
+def test_pretraining_writes_a_backbone_that_loads(tmp_path, monkeypatch):
+    """Both towers take a few steps; the teachers have random weights."""
+    texts = [Text(f"word {number}", "kind") for number in range(40)]
+    rows = [row(picture(number)) | {"caption": text.text, "context": text.context} for number, text in enumerate(texts)]
+
+    def embed(texts: list[str], device: str) -> np.ndarray:
+        return np.random.default_rng(len(texts)).normal(size=(len(texts), 384)).astype(np.float16)
+
+    monkeypatch.setattr(pretraining, "gather", lambda *_: rows)
+    for name in ("wordnet_nouns", "wordnet_glosses", "emoji_names"):
+        monkeypatch.setattr(pretraining, name, lambda *_, kind=name: [Text(f"{kind} {n}", "") for n in range(9)])
+    for module in (pretraining, inheritance):
+        monkeypatch.setattr(module, "embed_texts", embed)
+    config = Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=196)
+    monkeypatch.setattr(pretraining, "dino", lambda: Dinov2Model(config).eval())
+    monkeypatch.setattr(
+        pretraining, "Budget", lambda minutes, batch_size, learning_rate: Budget(1e-3, 8, learning_rate)
+    )
+
+    pretraining.pretrain(output=tmp_path / "out", cache=tmp_path / "cache", device="cpu")
+
+    model = CLIPModel.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert model.config.vision_config.num_hidden_layers == len(SIZES["small"].image_layers)
+    assert all(weight.isfinite().all() for weight in model.parameters())
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("word 7")["input_ids"]
+    assert preprocessor_size(tmp_path / "out") == model.config.vision_config.image_size
+
+
+def preprocessor_size(folder: Path) -> int:
+    return json.loads((folder / "preprocessor_config.json").read_text())["size"]["height"]
