@@ -55,3 +55,16 @@ def test_a_console_shows_no_local_variables():
     assert "ZeroDivisionError: died" in shown
     assert "hunter2" not in shown.replace('secret = "hunter2"', "")
     assert "too_minor" not in shown
+
+
+def test_a_second_configuration_reaches_loggers_that_have_logged():
+    again = """
+configure_logging(Settings(log_format="json"))
+with structlog.testing.capture_logs() as events:
+    log.error("again")
+print([event["event"] for event in events])
+"""
+    command = [sys.executable, "-c", EVENTS + again, "console"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+
+    assert done.stdout.strip() == "['again']"
