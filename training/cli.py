@@ -357,6 +357,10 @@ def compare_command(
     config: ConfigFile,
     methods: Annotated[list[str], typer.Option(help=f"Any of: {', '.join(NAMES)}; or all.")] = ["all"],  # noqa: B006
     seeds: Annotated[list[int], typer.Option(help="Each seed draws initial weights and missing tables.")] = [0, 1, 2],  # noqa: B006
+    partitions: Annotated[
+        list[int] | None,
+        typer.Option(help="Train on other splits of data.train for each `data.seed` named, and pair over them."),
+    ] = None,
     search: Annotated[str, typer.Option(help="Searched for each method: learning_rate, or nothing.")] = "learning_rate",
     output: Annotated[Path | None, typer.Option(help="Folder; by default runs/compare-TASK.")] = None,
     backbone: BackboneOption = None,
@@ -375,6 +379,9 @@ def compare_command(
     the text, and gradients and colours of the picture. They see the same cells as the methods, and their C is
     searched in place of a learning rate.
 
+    Without --partitions, all seeds are scored on the same test items, so the intervals leave out how much other items
+    would change. With it, the search uses the first partition.
+
     With --backbones, the methods are compared on each backbone in a folder of its own, and backbones.md,
     backbones.json and backbones.svg compare the backbones.
     """
@@ -392,12 +399,15 @@ def compare_command(
     for task in tasks[1:]:
         check_backbone(task)
     with _quick_imports():
-        from training.pipeline.compare import Runs, compare, compare_backbones
+        from training.pipeline.compare import Runs, compare, compare_backbones, partitions_of
         from training.report.comparison_report import write_backbones, write_comparison
     command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
     command += ["--output", str(folder)]
     settings = names, list(dict.fromkeys(seeds)), search == "learning_rate"
-    runs = [Runs(task, data, folder, _note) for task in tasks]
+    runs = [[Runs(task, data, folder, _note)] for task in tasks]
+    if partitions:
+        command += ["--partitions", *map(str, partitions)]
+        runs = [partitions_of(each, list(dict.fromkeys(partitions)), load_data) for (each,) in runs]
     write: Callable[[Path, Mapping[str, Any], Sequence[str]], None]
     if backbones:
         compared, write, page = compare_backbones(runs, *settings), write_backbones, "backbones.md"

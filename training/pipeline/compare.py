@@ -34,6 +34,7 @@ class Runs:
     data: TaskData
     folder: Path
     announce: Callable[[str], None]
+    partition: int | None = None  # the `data.seed` that drew the splits, if there are several
     pictures: PictureFeatures = field(default_factory=PictureFeatures)  # for all runs of `hog`
 
     def metrics(self, name: str, value: float | None, seed: int) -> dict[str, Any]:
@@ -44,8 +45,8 @@ class Runs:
         """
         short, long = ("c", "C") if name in YARDSTICKS else ("lr", "learning rate")
         part, setting = ("", "") if value is None else (f"_{short}{value:.3g}", f"{long} {value:.3g}, ")
-        folder = self.folder / "runs" / f"{name}{part}_seed{seed}"
-        line = f"{name}: {setting}seed {seed}"
+        folder = self.folder / "runs" / f"{name}{part}{self._of_partition('_partition{}')}_seed{seed}"
+        line = f"{name}: {setting}{self._of_partition('partition {}, ')}seed {seed}"
         config = variant(self.config, name, value, seed)
         if name in METHODS:
             return metrics_of(config, self.data, folder, self.announce, self.trunk_cache, line)
@@ -55,17 +56,35 @@ class Runs:
 
         return yardstick_metrics_of(config, self.data, folder, self.announce, measured, line)
 
+    def _of_partition(self, text: str) -> str:
+        return "" if self.partition is None else text.format(self.partition)
+
     @property
     def trunk_cache(self) -> Path:
         """The frozen layers' outputs, which all runs share."""
         return self.folder / "trunk_cache"
 
 
-def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
+def partitions_of(runs: Runs, partitions: Sequence[int], load: Callable[[TaskConfig], TaskData]) -> list[Runs]:
+    """The runs of each partition; each draws other splits, with its number as `data.seed`.
+
+    Raises ConfigError if the configuration has splits of its own, which no seed changes.
+    """
+    given = [name for name in ("validation", "test") if getattr(runs.config.data, name) is not None]
+    if given or runs.config.data.root is not None:
+        what = f"data.{given[0]}" if given else "data.root"
+        raise ConfigError(f"--partitions: {what} gives a split, which no seed changes; put all items into data.train")
+    divided = [(number, override(runs.config, [f"--data.seed={number}"])) for number in partitions]
+    return [replace(runs, config=config, data=load(config), partition=number) for number, config in divided]
+
+
+def compare(partitions: Sequence[Runs], methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:
     """The content of comparison.json, yardsticks first. Without `search`, every method has its first value.
 
+    The first partition alone is searched. Scores are lists: every seed of the first partition, then of the next.
     Of a retrieval task, the frozen features of the picture, of the text and of both come first.
     """
+    runs = partitions[0]
     config, data = runs.config, runs.data
     unknown = [name for name in methods if name not in NAMES]
     if unknown:
@@ -82,36 +101,38 @@ def compare(runs: Runs, methods: Sequence[str], seeds: Sequence[int], search: bo
         searched: dict[float, float | None] = {}
         if search and value is not None:
             value, searched = search_value(runs, name, value, seeds[0])
-        of_seeds = [runs.metrics(name, value, seed) for seed in seeds]
+        measured = [each.metrics(name, value, seed) for each in partitions for seed in seeds]
         if config.problem is Problem.RETRIEVAL and not results:
-            results |= _frozen_scores(of_seeds)
+            results |= _frozen_scores(measured)
         results[name] = {
             **({"learning_rate": None, "strength": value} if name in YARDSTICKS else {"learning_rate": value}),
             "searched": {f"{tried:.3g}": score for tried, score in sorted(searched.items())},
-            **_scores(of_seeds, metric),
+            **_scores(measured, metric),
         }
     shutil.rmtree(runs.trunk_cache, ignore_errors=True)
     header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
+    if runs.partition is not None:
+        header["partitions"] = [each.partition for each in partitions]
     return {**header, "methods": results}
 
 
 def compare_backbones(
-    runs: Sequence[Runs], methods: Sequence[str], seeds: Sequence[int], search: bool
+    backbones: Sequence[Sequence[Runs]], methods: Sequence[str], seeds: Sequence[int], search: bool
 ) -> dict[str, dict[str, Any]]:
-    """The comparison of each backbone by its name, in a folder of its own below the runs' folder.
+    """The comparison of each backbone, given by its partitions, in a folder of its own below the runs' folder.
 
     Yardsticks need no backbone, so only the first comparison has them.
     """
-    names = [each.config.backbone for each in runs]
+    names = [partitions[0].config.backbone for partitions in backbones]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise ConfigError(f"--backbones names {twice[0]} twice")
     compared: dict[str, dict[str, Any]] = {}
-    for number, (name, each) in enumerate(zip(names, runs, strict=True)):
+    for number, (name, partitions) in enumerate(zip(names, backbones, strict=True)):
         own = [method for method in methods if number == 0 or method not in YARDSTICKS]
-        folder = each.folder / f"{number}-{Path(name).name}"
-        each.announce(f"backbone {name}: {folder}")
-        compared[name] = compare(replace(each, folder=folder), own, seeds, search)
+        folder = partitions[0].folder / f"{number}-{Path(name).name}"
+        partitions[0].announce(f"backbone {name}: {folder}")
+        compared[name] = compare([replace(each, folder=folder) for each in partitions], own, seeds, search)
     return compared
 
 
@@ -143,7 +164,7 @@ def search_value(runs: Runs, name: str, first: float, seed: int) -> tuple[float,
 
 
 def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    """The scores of one method. Each is a list over the seeds."""
+    """The scores of one method. Each is a list over the runs."""
     views = runs[0]["test"]
     return {
         "trainable_parameters": runs[0]["trainable_parameters"],

@@ -23,6 +23,10 @@ _YARDSTICKS = (
 )
 
 _PAIRED = "The last column is paired over seeds, so over missing tables: mean and 95 % confidence interval."
+_PARTITIONED = (
+    "The last column is paired over partitions and seeds. Its 95 % confidence interval is over the partitions, each of "
+    "which is the mean of its seeds."
+)
 
 
 def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -41,20 +45,19 @@ def write_comparison(folder: Path, comparison: Mapping[str, Any], arguments: Seq
 
 def markdown(comparison: Mapping[str, Any], heading: Sequence[str]) -> str:
     """comparison.json as a Markdown table below a heading: scores over seeds, and the paired lead of `ours`."""
-    metric, methods, seeds = comparison["metric"], comparison["methods"], ", ".join(map(str, comparison["seeds"]))
+    metric, methods, count = comparison["metric"], comparison["methods"], _partition_count(comparison)
     columns, notes = ["method", "learning rate", "trained", "seconds", "validation", *VIEWS], []
     if any(name in YARDSTICKS for name in methods):
         notes = ["", _YARDSTICKS]
     ours = methods.get(OURS)
     if ours is not None:
         columns.append(f"{OURS} leads by")
-        notes += ["", _PAIRED]
-    caption = f"{metric} in percent on the test split, mean ± standard deviation over seeds {seeds}."
-    lines = [*heading, "", caption, "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
+        notes += ["", _PARTITIONED if "partitions" in comparison else _PAIRED]
+    lines = [*heading, "", _caption(comparison), "", _row(columns), _row(["---", *["---:"] * (len(columns) - 1)])]
     for name, result in methods.items():
         cells = [_marked(name), _searched(result), *_scores(result, metric)]
         if ours is not None:
-            lead, half = paired(ours["test"]["overall"][metric], result["test"]["overall"][metric])
+            lead, half = paired(ours["test"]["overall"][metric], result["test"]["overall"][metric], count)
             cells.append("" if name == OURS else _interval(lead * _PERCENT, half * _PERCENT))
         lines.append(_row(cells))
     return "\n".join([*lines, *notes]) + "\n"
@@ -78,25 +81,43 @@ def write_backbones(folder: Path, compared: Mapping[str, Any], arguments: Sequen
 def backbones_markdown(compared: Mapping[str, Mapping[str, Any]], heading: Sequence[str]) -> str:
     """Backbones as a Markdown table below a heading: each method's scores, and its lead over the first backbone."""
     (first, baseline), *_ = compared.items()
-    metric, seeds = baseline["metric"], ", ".join(map(str, baseline["seeds"]))
+    metric, count = baseline["metric"], _partition_count(baseline)
     columns = ["backbone", "method", "trained", "seconds", "validation", *VIEWS, "over the first"]
-    caption = f"{metric} in percent on the test split, mean ± standard deviation over seeds {seeds}."
-    lines = [*heading, "", caption, "", _row(columns), _row(["---", "---", *["---:"] * (len(columns) - 2)])]
+    rule = _row(["---", "---", *["---:"] * (len(columns) - 2)])
+    lines = [*heading, "", _caption(baseline), "", _row(columns), rule]
     for backbone, comparison in compared.items():
         for method, result in comparison["methods"].items():
-            lead = paired(result["test"]["overall"][metric], baseline["methods"][method]["test"]["overall"][metric])
+            of_first = baseline["methods"][method]["test"]["overall"][metric]
+            lead = paired(result["test"]["overall"][metric], of_first, count)
             last = "" if backbone == first else _interval(*(each * _PERCENT for each in lead))
             lines.append(_row([backbone, _marked(method), *_scores(result, metric), last]))
     yardsticks = ["", _YARDSTICKS] if any(name in YARDSTICKS for name in baseline["methods"]) else []
-    return "\n".join([*lines, *yardsticks, "", _PAIRED]) + "\n"
+    return "\n".join([*lines, *yardsticks, "", _PARTITIONED if "partitions" in baseline else _PAIRED]) + "\n"
 
 
-def paired(first: Sequence[float | None], second: Sequence[float | None]) -> tuple[float, float]:
-    """Mean of `first - second` over the same seeds, and half its 95 % confidence interval (Student's t).
+def _partition_count(comparison: Mapping[str, Any]) -> int | None:
+    return len(comparison["partitions"]) if "partitions" in comparison else None
 
-    NaN where a score is missing, and the interval of a single seed.
+
+def _caption(comparison: Mapping[str, Any]) -> str:
+    over = " of ".join(
+        f"{name} {', '.join(map(str, comparison[name]))}" for name in ("seeds", "partitions") if name in comparison
+    )
+    return f"{comparison['metric']} in percent on the test split, mean ± standard deviation over {over}."
+
+
+def paired(
+    first: Sequence[float | None], second: Sequence[float | None], partitions: int | None = None
+) -> tuple[float, float]:
+    """Mean of `first - second` over the same runs, and half its 95 % confidence interval (Student's t).
+
+    The interval is over the seeds. With `partitions`, whose number it is, it is over them: runs of one partition share
+    their items, so they are not independent, and count as their mean. NaN where a score is missing, and the interval
+    of a single seed or partition.
     """
     differences = np.array(first, dtype=float) - np.array(second, dtype=float)
+    if partitions is not None:
+        differences = differences.reshape(partitions, -1).mean(axis=1)
     if len(differences) < 2:
         return float(differences.mean()), float("nan")
     error = differences.std(ddof=1) / len(differences) ** 0.5

@@ -20,7 +20,7 @@ from training.errors import ConfigError, DivergedError, RunError
 from training.learning.compared_methods import ALL, METHODS, NAMES
 from training.pipeline import compare as module
 from training.pipeline import kept_runs
-from training.pipeline.compare import Runs, compare, start_rate, variant
+from training.pipeline.compare import Runs, compare, partitions_of, start_rate, variant
 
 Make = Callable[..., TaskConfig]
 
@@ -32,7 +32,7 @@ def compared(
     seeds: list[int] = [0],  # noqa: B006
     search: bool = True,
 ) -> dict[str, Any]:
-    return compare(Runs(config, load_data(config), folder, lambda _: None), methods, seeds, search)
+    return compare([Runs(config, load_data(config), folder, lambda _: None)], methods, seeds, search)
 
 
 def run_with(folder: Path, accuracy: float | None) -> None:
@@ -248,7 +248,7 @@ def test_a_rate_at_which_training_diverges_is_announced_and_not_chosen(
     config, notes = make_config(train={"learning_rate": 0.01}), []
 
     runs = Runs(config, load_data(config), tmp_path, notes.append)
-    result = compare(runs, ["lora"], [0], True)["methods"]["lora"]
+    result = compare([runs], ["lora"], [0], True)["methods"]["lora"]
 
     assert 0 < result["learning_rate"] <= too_high
     assert result["searched"]["0.0316"] is None
@@ -303,7 +303,7 @@ def test_calibration_items_change_no_comparison(
     data = load_data(config)
 
     first, other = (
-        compare(Runs(config, each, tmp_path / name, lambda _: None), ["head"], [0], search=False)["methods"]["head"]
+        compare([Runs(config, each, tmp_path / name, lambda _: None)], ["head"], [0], search=False)["methods"]["head"]
         for name, each in {"first": data, "other": other_calibration(config, data)}.items()
     )
 
@@ -354,3 +354,54 @@ def test_backbones_that_cannot_be_compared_are_refused(
 
     assert result.exit_code == 1
     assert message in result.output.replace("\n", "")
+
+
+def test_each_partition_has_splits_of_its_own_and_the_first_is_searched(
+    make_config: Make, parquet: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: dict[str, TaskData] = {}
+
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+        ran[folder.name] = data
+        run_with(folder, config.data.seed / 10 + config.train.seed / 100)
+
+    monkeypatch.setattr(kept_runs, "fit", score)
+    config = make_config(data={"train": parquet["train"]}, train={"learning_rate": 0.003})
+    runs = partitions_of(Runs(config, load_data(config), tmp_path, lambda _: None), [3, 5], load_data)
+
+    result = compare(runs, ["lora"], [0, 1], search=True)
+
+    assert (result["seeds"], result["partitions"]) == ([0, 1], [3, 5])
+    assert result["methods"]["lora"]["test"]["overall"]["accuracy"] == [0.3, 0.31, 0.5, 0.51]
+    chosen = f"lora_lr{result['methods']['lora']['learning_rate']:.3g}"
+    searched = {name for name in ran if not name.startswith(f"{chosen}_")}
+    assert searched
+    assert all(name.endswith("_partition3_seed0") for name in searched)
+    assert ran[f"{chosen}_partition3_seed0"].fingerprint != ran[f"{chosen}_partition5_seed0"].fingerprint
+
+
+@pytest.mark.parametrize("given", ["validation", "test"])
+def test_splits_of_your_own_cannot_be_partitioned(
+    make_config: Make, parquet: dict[str, str], tmp_path: Path, given: str
+) -> None:
+    config = make_config(data={"train": parquet["train"], given: parquet[given]})
+
+    with pytest.raises(ConfigError, match=rf"--partitions: data.{given} gives a split.*put all items into data.train"):
+        partitions_of(Runs(config, load_data(config), tmp_path, lambda _: None), [0], load_data)
+
+
+def test_the_command_names_its_partitions(
+    make_config: Make, parquet: dict[str, str], tmp_path: Path, scored: list
+) -> None:
+    config = make_config(data={"train": parquet["train"]}, train={"learning_rate": 0.003})
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    command = ["compare", str(tmp_path / "task.yaml"), "--methods", "ours", "head", "--seeds", "0", "1"]
+    command += ["--partitions", "0", "2", "--search", "nothing", "--output", str(tmp_path / "out")]
+
+    done = CliRunner().invoke(app, command)
+
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "out" / "comparison.md").read_text()
+    assert "--partitions 0 2" in page.splitlines()[0]
+    assert "over seeds 0, 1 of partitions 0, 2." in page
+    assert len(scored) == 8

@@ -21,6 +21,16 @@ def test_the_interval_is_that_of_paired_differences() -> None:
     assert np.isnan(paired([0.7], [0.6])[1])
 
 
+def test_the_interval_over_partitions_counts_each_as_the_mean_of_its_seeds() -> None:
+    first, second = [0.70, 0.72, 0.75, 0.71], [0.69, 0.71, 0.70, 0.70]  # differences 1, 1, 5 and 1 points
+
+    mean, half = paired(first, second, partitions=2)
+
+    assert mean == pytest.approx(0.02)
+    assert half == pytest.approx(12.706 * np.std([0.01, 0.03], ddof=1) / 2**0.5)
+    assert np.isnan(paired(first, second, partitions=1)[1])
+
+
 def result(rate: float, scores: list[float | None], searched: dict[str, float | None]) -> dict[str, Any]:
     views = {view: {"accuracy": scores} for view in ("overall", "both", "image", "text")}
     return {
