@@ -21,7 +21,8 @@ try:
         Provenance,
         TextPreprocessing,
     )
-    from model_store.publishing import activate, collect_garbage, publish, rollback, sign, withdraw
+    from model_store.publishing import activate, publish, rollback, sign, withdraw
+    from model_store.removing import collect_garbage, prune
     from model_store.signing import TrustedKeys, read_signing_key, read_trusted_keys
     from model_store.store import DEFAULT_STORE, Store
 except KeyboardInterrupt:  # Ctrl-C while `mora-store` starts: no traceback
@@ -54,6 +55,7 @@ __all__ = [
     "activate",
     "blob_of",
     "collect_garbage",
+    "prune",
     "publish",
     "read_signing_key",
     "read_trusted_keys",

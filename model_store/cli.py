@@ -10,7 +10,7 @@ import typer
 from pydantic import JsonValue
 from rich.console import Console
 
-from model_store import publishing
+from model_store import publishing, removing
 from model_store.api_key import ApiKeyFileOption, read_api_key
 from model_store.command_line import OneLineUsageErrors
 from model_store.describe.bom import ml_bom
@@ -253,15 +253,41 @@ def sign(
 
 
 @app.command()
+def prune(
+    keep: Annotated[
+        int, typer.Option("--keep", metavar="N", min=1, help="Number of versions before the live one that stay.")
+    ],
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Name of a task; by default every task.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing.", show_default=False)
+    ] = False,
+) -> None:
+    """Remove old versions, then the files that no version needs any more, as `gc` does.
+
+    The live version stays, and so do the N versions before it, to which `rollback` goes back, and all newer versions.
+    """
+    _print_removed(store, removing.prune(open_store(store), keep, task, dry_run=dry_run), dry_run=dry_run)
+
+
+@app.command()
 def gc(store: StoreOption = DEFAULT_STORE) -> None:
     """Remove files that no version needs, and unfinished files of interrupted publishers and transfers.
 
-    Versions are never removed. To remove one, delete its folder under tasks/, then run this command.
+    No version is removed: `prune` removes old ones. To remove another one, delete its folder under tasks/, then run
+    this command.
     """
-    removed = publishing.collect_garbage(open_store(store))
+    _print_removed(store, removing.collect_garbage(open_store(store)))
+
+
+def _print_removed(root: Path, removed: dict[Path, int], *, dry_run: bool = False) -> None:
     for path, count in removed.items():
-        typer.echo(f"removed {path.relative_to(store)} ({size(count)})")
-    typer.echo(f"{len(removed)} removed, {sum(removed.values())} bytes freed")
+        typer.echo(f"{'would remove' if dry_run else 'removed'} {path.relative_to(root)} ({size(count)})")
+    total = sum(removed.values())
+    if dry_run:
+        typer.echo(f"{len(removed)} would be removed, {total} bytes would be freed; nothing has changed")
+    else:
+        typer.echo(f"{len(removed)} removed, {total} bytes freed")
 
 
 def _signed_by(signature: bytes | None, content: bytes, trusted: TrustedKeys | None) -> str:

@@ -1,9 +1,8 @@
-"""Writing to the store: publish, activate, roll back, sign, collect garbage. A lock admits one writer at a time."""
+"""Writing to the store: publish, activate, roll back, sign. A lock admits one writer at a time."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,10 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_store.errors import CorruptError, NotFoundError, StoreError
 from model_store.files import blob_of, exists_beneath, sync_directory, write_synced
-from model_store.incoming import abandoned_files
 from model_store.manifest import Blob, Manifest, ManifestDraft
 from model_store.store import MAX_MANIFEST_BYTES, OPENSSF_SIGNATURE, WITHDRAWN, Store, parse_manifest
-from model_store.writing import SIGNATURE, create_store, folder_of, refuse_symlink, write_version, writing
+from model_store.writing import SIGNATURE, create_store, folder_of, write_version, writing
 
 
 def publish(
@@ -187,29 +185,6 @@ def attach(
     return manifest
 
 
-def collect_garbage(store: Store) -> dict[Path, int]:
-    """Remove blobs that no manifest names, the staging folders of killed publishers, and the files of killed transfers.
-
-    Returns the removed paths with their sizes in bytes.
-
-    Raises:
-        CorruptError: a task or manifest cannot be read, so the blobs that it needs are unknown; nothing is removed.
-    """
-    with writing(store) as staging:
-        for folder in folder_of(store, "tasks").iterdir():
-            refuse_symlink(store, folder)
-        needed = {
-            blob.sha256
-            for task in store.tasks()
-            for version in store.versions(task)
-            for blob in store.manifest(task, version).blobs()
-        }
-        unused = [path for path in staging.parent.iterdir() if path != staging]
-        unused += [path for path in folder_of(store, "blobs", "sha256").iterdir() if path.name not in needed]
-        with abandoned_files(store.root) as abandoned:
-            return {path: _remove(path) for path in [*unused, *abandoned]}
-
-
 def _copy_task(store: Store, source: Store, task: str, staging: Path) -> int | None:
     folder = store.root / "tasks" / task
     if os.path.lexists(folder) and any(folder.iterdir()):  # a killed publisher may have left an empty one
@@ -243,17 +218,6 @@ def _set_file(folder: Path, name: str, content: bytes, staging: Path) -> None:
     write_synced(staging / name, content)
     (staging / name).replace(folder / name)
     sync_directory(folder)
-
-
-def _remove(path: Path) -> int:
-    """Remove a file, or a folder with its content. Returns the size in bytes."""
-    if path.is_symlink() or not path.is_dir():
-        size = path.lstat().st_size
-        path.unlink()
-    else:
-        size = sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())
-        shutil.rmtree(path)
-    return size
 
 
 def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], staging: Path) -> None:

@@ -37,22 +37,29 @@ def write_version(folder: Path, content: bytes, signature: bytes | None, openssf
 
 
 @contextmanager
-def writing(store: Store) -> Iterator[Path]:
-    """Hold the writers' lock and yield a new staging folder. The lock is released even if the process is killed."""
+def locked(store: Store) -> Iterator[None]:
+    """Hold the writers' lock, which is released even if the process is killed."""
     if not (store.root / "tasks").is_dir():
         cure = "name a store with --store; `mora-train publish` creates one"
         raise NotFoundError(f"no model store at {store.root}: it has no folder `tasks`; {cure}")
     lock = os.open(store.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def writing(store: Store) -> Iterator[Path]:
+    """Hold the writers' lock and yield a new staging folder."""
+    with locked(store):
         staging = folder_of(store, ".staging") / uuid.uuid4().hex
         staging.mkdir()
         try:
             yield staging
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    finally:
-        os.close(lock)
 
 
 def folder_of(store: Store, *names: str) -> Path:

@@ -34,6 +34,7 @@ AGAIN = {
     "mora-store push fruit share --store store": 0,
     "mora-store pull other:tags --store new/store --activate": 0,
     "mora-store gc --store store": 0,
+    "mora-store prune fruit --keep 1 --store store": 0,
     "mora-store keygen new": 1,  # a key is never replaced
     "mora-store sign fruit --version 1 --key key --store store": 0,
     "mora-serve classify --text red --task fruit --store store": 0,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta, timezone
@@ -245,6 +246,34 @@ def test_gc_prints_the_removed_files_and_the_freed_bytes(three_versions, run):
     assert run("gc").stdout == "0 removed, 0 bytes freed\n"
 
 
+def test_prune_prints_what_it_removes_and_the_freed_bytes(three_versions, run):
+    before = three_versions.versions("fruit")
+    planned = run("prune", "fruit", "--keep", 1, "--dry-run").stdout.splitlines()
+    assert three_versions.versions("fruit") == before == [1, 2, 3]
+
+    lines = run("prune", "fruit", "--keep", 1).stdout.splitlines()
+
+    assert three_versions.versions("fruit") == [2, 3]
+    assert lines[0].startswith("removed tasks/fruit/1 (")
+    assert all(line.startswith("removed blobs/sha256/") for line in lines[1:-1])
+    count, total = re.fullmatch(r"(\d+) removed, (\d+) bytes freed", lines[-1]).groups()
+    assert planned == [
+        *(line.replace("removed", "would remove", 1) for line in lines[:-1]),
+        f"{count} would be removed, {total} bytes would be freed; nothing has changed",
+    ]
+    again = run("prune", "--keep", 1)
+    assert (again.exit_code, again.stdout) == (0, "0 removed, 0 bytes freed\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("fruit",), ("--keep", 0), ("--keep", "all")], ids=str)
+def test_prune_needs_the_number_of_versions_to_keep(three_versions, run, arguments):
+    result = run("prune", *arguments)
+
+    assert result.exit_code == 2
+    assert "--keep" in result.stderr
+    assert three_versions.versions("fruit") == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
@@ -255,6 +284,7 @@ def test_gc_prints_the_removed_files_and_the_freed_bytes(three_versions, run):
         (("activate", "fruit", 9), "no version 9"),
         (("activate", "vegetables", 1), "no task vegetables"),
         (("rollback", "vegetables"), "no task vegetables"),
+        (("prune", "vegetables", "--keep", 1), "no task vegetables"),
     ],
     ids=str,
 )
@@ -291,7 +321,12 @@ def test_an_unknown_task_or_version_is_reported_with_the_known_ones(three_versio
 
 
 @pytest.mark.parametrize(
-    "arguments", [("list",), ("show", "x"), ("verify",), ("activate", "x", 1), ("rollback", "x"), ("gc",)], ids=str
+    "arguments",
+    [
+        *(("list",), ("show", "x"), ("verify",), ("activate", "x", 1), ("rollback", "x")),
+        *(("prune", "--keep", 1), ("gc",)),
+    ],
+    ids=str,
 )
 def test_a_missing_folder_is_an_error_and_is_not_created(store, run, arguments):
     assert_one_line_error(run(*arguments), "no model store at")
@@ -312,12 +347,13 @@ def test_a_disk_error_is_one_line(three_versions, run, monkeypatch, arguments, e
 
 def test_help_names_every_command_with_an_example(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
+    commands = ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "prune", "gc")
 
     for arguments in ([], ["--help"]):
         shown = CliRunner().invoke(app, arguments).output
-        for word in ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "gc", "live"):
+        for word in (*commands, "live"):
             assert word in shown
-    for command in ("list", "show", "sbom", "verify", "activate", "rollback", "push", "pull", "follow", "gc"):
+    for command in commands:
         result = CliRunner().invoke(app, [command, "--help"])
         assert result.exit_code == 0
         assert "--store" in result.output

@@ -21,6 +21,7 @@ from model_store import (
     activate,
     blob_of,
     collect_garbage,
+    prune,
     publish,
     publishing,
     rollback,
@@ -299,53 +300,14 @@ def test_a_task_that_does_not_exist_cannot_be_withdrawn(store, draft):
         withdraw(store, "bread")
 
 
-@pytest.mark.parametrize("write", [activate, rollback, collect_garbage], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("write", [activate, rollback, collect_garbage, prune], ids=lambda function: function.__name__)
 def test_only_publish_makes_a_store(tmp_path, write):
-    arguments = {activate: ("fruit", 1), rollback: ("fruit",), collect_garbage: ()}[write]
+    arguments = {activate: ("fruit", 1), rollback: ("fruit",), collect_garbage: (), prune: (1,)}[write]
 
     with pytest.raises(NotFoundError, match="no model store"):
         write(Store(tmp_path), *arguments)
 
     assert list(tmp_path.iterdir()) == []
-
-
-def test_garbage_is_unreferenced_blobs_and_abandoned_staging_only(store, draft):
-    old, new = draft(tail="first"), draft(tail="second")
-    publish(store, *old)
-    publish(store, *new)
-    shutil.rmtree(store.root / "tasks/fruit/1")
-    left_behind = store.root / ".staging/0123"
-    (left_behind / "version").mkdir(parents=True)
-    (left_behind / "version/manifest.json").write_text("{")
-
-    removed = collect_garbage(store)
-
-    unneeded = {store.root / "blobs/sha256" / sha256 for sha256 in set(old.blobs) - set(new.blobs)}
-    assert set(removed) == unneeded | {left_behind}
-    assert stored_blobs(store) == set(new.blobs)
-    assert not left_behind.exists()
-    store.verify("fruit", 2)
-    assert collect_garbage(store) == {}
-
-
-def test_garbage_of_versions_that_are_not_live_is_kept(store, draft):
-    for tail in ("first", "second"):
-        publish(store, *draft(tail=tail))
-
-    assert collect_garbage(store) == {}
-    store.verify("fruit", 1)
-
-
-def test_nothing_is_collected_while_a_manifest_cannot_be_read(store, draft):
-    publish(store, *draft())
-    publish(store, *draft("vegetables"))
-    blobs = stored_blobs(store)
-    (store.root / "tasks/fruit/1/manifest.json").write_text("{}")
-
-    with pytest.raises(CorruptError, match=r"tasks/fruit/1/manifest\.json"):
-        collect_garbage(store)
-
-    assert stored_blobs(store) == blobs
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
