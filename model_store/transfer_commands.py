@@ -79,6 +79,15 @@ def pull(
 def follow(
     target: TargetArgument,
     seconds: Annotated[float, typer.Option(metavar="N", min=1, max=86_400, help="Time between two looks.")] = 30,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="After each activation, remove old versions of the task except the N before the live one, as "
+            "`mora-store prune` does; by default none is removed.",
+        ),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     trusted_keys: TrustedOption = None,
     plain_http: PlainHttpOption = False,
@@ -90,7 +99,7 @@ def follow(
     opened = Store(store, read_trusted_keys(trusted_keys))
     with closing(open_remote(target, plain_http=plain_http)) as remote, _ends_at_once(0):
         _log(f"following {target}, every {seconds:.0f} seconds")
-        Follower(remote, opened, _log).run(seconds, Event())
+        Follower(remote, opened, _log, keep=keep).run(seconds, Event())
 
 
 def _log(line: str) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import Event
 
-from model_store import publishing
+from model_store import publishing, removing
+from model_store.describe.tables import size
 from model_store.errors import CorruptError, StoreError
 from model_store.messages import describe_os_error
 from model_store.store import Store
@@ -22,15 +23,24 @@ class Follower:
 
     Between two such changes it leaves the store alone, so a rollback or a withdrawal lasts until the remote changes. A
     task that is withdrawn when the follower starts stays so, if the store has the version already.
+
+    Args:
+        keep: number of versions before the live one that stay when another version becomes live; None keeps all.
     """
 
     def __init__(
-        self, remote: Remote, store: Store, log: Callable[[str], None], count: TransferCount | None = None
+        self,
+        remote: Remote,
+        store: Store,
+        log: Callable[[str], None],
+        count: TransferCount | None = None,
+        keep: int | None = None,
     ) -> None:
         self._remote = remote
         self._store = store
         self._log = log
         self._count = count or TransferCount()
+        self._keep = keep
         self._task = remote.task
         self._seen: SignedManifest | None = None
 
@@ -41,8 +51,7 @@ class Follower:
             try:
                 self.step()
             except (StoreError, OSError) as error:
-                problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
-                self._log(f"error: {problem}; the next attempt is in {wait_seconds:.0f} seconds")
+                self._log(f"error: {_described(error)}; the next attempt is in {wait_seconds:.0f} seconds")
                 stop.wait(wait_seconds)
                 wait_seconds, has_failed = min(2 * wait_seconds, max(seconds, _MAX_WAIT_SECONDS)), True
                 continue
@@ -67,6 +76,7 @@ class Follower:
             self._log(f"{task}: withdrawn here, until {self._remote.name} points to another version; {cure}")
         else:
             self._activate(task, version)
+            self._prune(task)
         self._seen, self._task = signed, task
 
     def _activate(self, task: str, version: int) -> None:
@@ -76,3 +86,21 @@ class Follower:
                 return
         publishing.activate(self._store, task, version)
         self._log(f"{task}: version {version} is live")
+
+    def _prune(self, task: str) -> None:
+        """Remove old versions of the task. A failure is logged, and the next activation tries again."""
+        if self._keep is None:
+            return
+        store = Store(self._store.root)  # without trusted keys: a version that is not signed needs its files, too
+        try:
+            removed, versions = removing.prune(store, self._keep, task), store.versions(task)
+        except (StoreError, OSError) as error:
+            self._log(f"error: {task} is not pruned: {_described(error)}")
+            return
+        if removed:
+            freed, numbers = size(sum(removed.values())), ", ".join(map(str, versions))
+            self._log(f"{task}: old versions are removed ({freed}); the store has {numbers}")
+
+
+def _described(error: StoreError | OSError) -> str:
+    return describe_os_error(error) if isinstance(error, OSError) else str(error)

@@ -132,6 +132,18 @@ def test_follow_activates_each_version_and_ends_at_a_signal(store, draft, tmp_pa
     assert followed.lines[0].endswith(f"following {store.root}, every 1 seconds\n")
 
 
+def test_follow_removes_old_versions_if_it_is_told_how_many_stay(two_versions, draft, tmp_path):
+    run("pull", two_versions.root, "--store", tmp_path / "other", "--activate")
+    followed = Followed(two_versions.root, "--seconds", 1, "--keep", 1, "--store", tmp_path / "other")
+    for version in (3, 4):
+        publish(two_versions, *draft(tail=f"version {version}"))
+        eventually(lambda version=version: followed.has(f"fruit: version {version} is live"), 60)
+    eventually(lambda: followed.has("; the store has 3, 4"), 60)
+
+    assert followed.stop(signal.SIGTERM) == 0
+    assert Store(tmp_path / "other").versions("fruit") == [3, 4]
+
+
 def test_follow_ends_at_once_while_a_registry_sends_nothing(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import threading
 
 import pytest
 
-from model_store import Store, StoreError, activate, publish, rollback, sign, withdraw
+from model_store import Store, StoreError, activate, publish, removing, rollback, sign, withdraw
 from model_store.transfer import Follower, TransferCount, open_remote, push
 from tests.support.waiting import eventually
 
@@ -14,9 +17,9 @@ from tests.support.waiting import eventually
 class Following:
     """A follower of `store` by `other`, with the lines of its log."""
 
-    def __init__(self, store: Store, other: Store) -> None:
+    def __init__(self, store: Store, other: Store, keep: int | None = None) -> None:
         self.lines: list[str] = []
-        self.follower = Follower(open_remote(str(store.root)), other, self.lines.append)
+        self.follower = Follower(open_remote(str(store.root)), other, self.lines.append, keep=keep)
 
     def step(self) -> list[str]:
         self.lines.clear()
@@ -192,3 +195,88 @@ def test_a_damaged_live_number_here_is_written_anew(following, store, other, dra
     following.step()
 
     assert other.live("fruit") == 2
+
+
+def test_old_versions_are_removed_after_each_activation(store, other, draft):
+    following, versions = Following(store, other, keep=2), []
+    for number in range(5):
+        publish(store, *draft(tail=f"version {number}"))
+        lines = following.step()
+        versions.append(other.versions("fruit"))
+        for version in other.versions("fruit"):
+            other.verify("fruit", version)
+
+    assert versions == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
+    assert lines[0] == "fruit: version 5 is live"
+    assert re.fullmatch(r"fruit: old versions are removed \(.+\); the store has 3, 4, 5", lines[1])
+    assert following.step() == []
+    assert rollback(other, "fruit").version == 4
+
+
+def test_a_removed_version_is_pulled_again_only_if_it_is_pointed_to(store, other, draft):
+    following = Following(store, other, keep=1)
+    for tail in ("first", "second", "third"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    assert following.step() == []
+    assert Following(store, other, keep=1).step() == ["fruit: version 3 is live already"]
+    assert other.versions("fruit") == [2, 3]
+
+    activate(store, "fruit", 1)
+    assert following.step() == ["fruit: version 1 is live"]
+    assert (other.live("fruit"), other.versions("fruit")) == (1, [1, 2, 3])
+    assert other.verify("fruit") == store.manifest("fruit")
+    assert publish(other, *draft(tail="another")).version == 4
+
+
+def test_versions_that_came_before_are_removed_at_the_start(store, other, draft):
+    following = Following(store, other)
+    for tail in ("first", "second", "third"):
+        publish(store, *draft(tail=tail))
+        following.step()
+
+    live, removed = Following(store, other, keep=1).step()
+
+    assert live == "fruit: version 3 is live already"
+    assert removed.endswith("; the store has 2, 3")
+
+
+@pytest.mark.parametrize("failure", ["a damaged version", "the disk"])
+def test_a_failure_of_pruning_is_one_line_and_following_goes_on(store, other, draft, monkeypatch, failure):
+    following = Following(store, other, keep=1)
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    before = other.root / "tasks/fruit/2/manifest.json"
+    content = before.read_bytes()
+    publish(store, *draft(tail="third"))
+    with monkeypatch.context() as context:
+        if failure == "the disk":
+            context.setattr(removing, "prune", refuse)
+        else:
+            before.write_text("{}")
+        live, problem = following.step()
+
+    assert live == "fruit: version 3 is live"
+    assert problem.startswith("error: fruit is not pruned: ")
+    assert ("No space left on device" if failure == "the disk" else "tasks/fruit/2/manifest.json") in problem
+    assert following.step() == []
+    assert other.versions("fruit") == [1, 2, 3]
+    before.write_bytes(content)
+    publish(store, *draft(tail="fourth"))
+    assert following.step()[1].endswith("; the store has 3, 4")
+
+
+def refuse(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_unsigned_versions_do_not_keep_a_follower_with_trusted_keys_from_pruning(store, other, draft, keys):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        Following(store, other).step()
+    trusting = Following(store, Store(other.root, keys.trusted), keep=1)
+    publish(store, *draft(tail="third"))
+    sign(store, "fruit", None, keys.private)
+
+    assert trusting.step()[1].endswith("; the store has 2, 3")
