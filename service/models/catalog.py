@@ -250,6 +250,8 @@ class Catalog:
         except NotFoundError as error:
             raise unknown_version() from error
         except (StoreError, RefusedError) as error:
+            if self._view.lacks(task, version):  # it was removed while it was loading
+                raise unknown_version() from error
             with self._lock:
                 self._refusals.refuse(task, version, error)
             raise ServiceError(Code.VERSION_REFUSED, _FAILED) from error

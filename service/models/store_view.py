@@ -93,6 +93,13 @@ class StoreView:
         except CorruptError:
             return None
 
+    def lacks(self, task: str, version: int) -> bool:
+        """Whether the store has no such version. False if that is unknown."""
+        try:
+            return version not in self._store.versions(task)
+        except StoreError:
+            return False
+
     def conclude(self, problems: Collection[str]) -> None:
         """End a reading.
 

@@ -37,6 +37,7 @@ class StoreMachine(RuleBasedStateMachine):
     activate = staticmethod(model_store.activate)
     rollback = staticmethod(model_store.rollback)
     collect_garbage = staticmethod(model_store.collect_garbage)
+    prune = staticmethod(model_store.prune)
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +93,23 @@ class StoreMachine(RuleBasedStateMachine):
             kept = {path.name for path in (self.store.root / "blobs" / "sha256").iterdir()}
             assert kept == self.needed()
             assert list((self.store.root / ".staging").iterdir()) == []
+
+    @rule(task=TASKS, keep=st.integers(1, 3))
+    def prunes(self, task: str, keep: int) -> None:
+        if self.versions.get(task):
+            self.prune(self.store, keep, task)
+            for version in self.earlier(task)[:-keep]:
+                del self.versions[task][version]
+            kept = {path.name for path in (self.store.root / "blobs" / "sha256").iterdir()}
+            assert kept == self.needed()
+
+    @rule(task=TASKS, keep=st.integers(1, 2), change=CHANGES)
+    def dies_pruning(self, task: str, keep: int, change: int) -> None:
+        if self.versions.get(task):
+            old = self.earlier(task)[:-keep]
+            self.dies(change, lambda: self.prune(self.store, keep, task))
+            for version in set(old).difference(self.found_versions(task)):
+                del self.versions[task][version]
 
     @rule(task=TASKS, seed=SEEDS, change=CHANGES)
     def dies_publishing(self, task: str, seed: int, change: int) -> None:
@@ -177,7 +195,9 @@ def test_the_store_agrees_with_its_model_whatever_is_killed(counts, reliability)
     examples = counts(25, 1_000)
     run_machine(StoreMachine, examples)
     reliability(
-        "store: publish, activate, roll back, collect, in any order, with deaths", "as the model", f"{examples} runs"
+        "store: publish, activate, roll back, collect, prune, in any order, with deaths",
+        "as the model",
+        f"{examples} runs",
     )
 
 
@@ -189,6 +209,18 @@ class LosesABlob(StoreMachine):
         removed = model_store.collect_garbage(store)
         if needed := sorted((store.root / "blobs" / "sha256").iterdir()):
             needed[0].unlink()
+        return removed
+
+
+class RemovesTheVersionToGoBackTo(StoreMachine):
+    """Removes one version too many."""
+
+    @staticmethod
+    def prune(store: Store, keep: int, task: str) -> dict[Path, int]:
+        removed = model_store.prune(store, keep, task)
+        live = store.live(task)
+        if live is not None and (earlier := [version for version in store.versions(task) if version < live]):
+            shutil.rmtree(store.root / "tasks" / task / str(earlier[-1]))
         return removed
 
 
@@ -212,7 +244,7 @@ class IsLiveTooEarly(StoreMachine):
         return model_store.publish(store, draft, blobs)
 
 
-@pytest.mark.parametrize("machine", [LosesABlob, GoesBackTooFar, IsLiveTooEarly])
+@pytest.mark.parametrize("machine", [LosesABlob, RemovesTheVersionToGoBackTo, GoesBackTooFar, IsLiveTooEarly])
 def test_control_a_faulty_store_differs_from_its_model(machine, reliability):
     found = []
     try:

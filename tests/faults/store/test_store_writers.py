@@ -14,14 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from model_store import Store, collect_garbage, publish
+from model_store import Store, collect_garbage, prune, publish
 from tests.support.faults.asking import label
 from tests.support.faults.publishers import KILL_AT_RANDOM, PUBLISH, command, output_of, save_drafts, start
 from tests.support.faults.tracing import Change, changes, needs_strace, spread, trace, what_a_power_cut_could_lose
 from tests.support.tiny import Shelf, TinyTask, make_draft
 from tests.support.waiting import eventually
 
-ROLL_BACK = [sys.executable, "-c", "from model_store.cli import app; app()", "rollback", "fruit", "--store"]
+MORA_STORE = [sys.executable, "-c", "from model_store.cli import app; app()"]
 
 
 @pytest.fixture
@@ -97,13 +97,17 @@ def test_four_publishers_at_once_beside_a_collector_and_a_service(shelf, drafts,
 
 
 class Trial:
-    """A publisher that adds version 2, or what rolls back to 1; each time on a fresh copy of the same store."""
+    """A writer, each time on a fresh copy of the same store."""
 
     def __init__(self, store: Store, folder: Path, line: Callable[[Store], list[str]]) -> None:
         self._store, self._folder, self._line = store, folder, line
         self.log = folder / "log"
         self.calls = self.run("nothing")[1]
-        self.switch = next(place for place, call in enumerate(self.calls) if call.moves_to("/tasks/fruit/live"))
+
+    @property
+    def switch(self) -> int:
+        """The place of the call that moves `live`."""
+        return next(place for place, call in enumerate(self.calls) if call.moves_to("/tasks/fruit/live"))
 
     def is_before(self, call: Change) -> bool:
         """Whether `live` has not moved yet where this call fails."""
@@ -181,7 +185,9 @@ def test_a_disk_error_at_any_call_of_a_publisher_leaves_a_whole_store(publishing
 def test_a_disk_error_at_any_call_of_a_rollback_is_one_line(shelf, tmp_path, counts, reliability):
     for seed in (1, 2):
         shelf.publish(seed=seed)
-    trial = Trial(shelf.store, tmp_path / "trials", lambda store: [*ROLL_BACK, str(store.root)])
+    trial = Trial(
+        shelf.store, tmp_path / "trials", lambda store: [*MORA_STORE, "rollback", "fruit", "--store", str(store.root)]
+    )
     calls = spread(trial.that_matter, counts(3, 1000))
     lives = []
     for call in calls:
@@ -199,6 +205,85 @@ def test_a_disk_error_at_any_call_of_a_rollback_is_one_line(shelf, tmp_path, cou
         f"{len(calls)} failures, {len(wrong)} left anything else live",
         reached=not wrong,
     )
+
+
+@pytest.fixture
+def pruning(shelf: Shelf, tmp_path: Path) -> Trial:
+    """Removes versions 1 and 2 of 4. Version 1 of another task needs the same files as version 1."""
+    for seed in (1, 2, 3, 4):
+        shelf.publish(seed=seed)
+    shelf.publish("tags")
+    return Trial(
+        shelf.store,
+        tmp_path / "trials",
+        lambda store: [*MORA_STORE, "prune", "--keep", "1", "--store", str(store.root)],
+    )
+
+
+def assert_pruned_again(store: Store) -> None:
+    """The live version and the one before it are there, and the next prune removes everything that is old."""
+    assert (store.live("fruit"), store.versions("fruit")[-2:]) == (4, [3, 4])
+    for task in store.tasks():
+        for version in store.versions(task):
+            store.verify(task, version)
+    prune(store, 1)
+    assert store.versions("fruit") == [3, 4]
+    needed = {
+        blob.sha256 for task in store.tasks() for n in store.versions(task) for blob in store.verify(task, n).blobs()
+    }
+    assert {path.name for path in (store.root / "blobs/sha256").iterdir()} == needed
+    assert_whole(store)
+
+
+@needs_strace()
+def test_a_prune_that_is_killed_at_any_call_leaves_each_version_whole_or_gone(pruning, counts, reliability):
+    moves = [call for call in pruning.calls if call.call.startswith("rename")]
+    assert [Path(call.paths[-2]).name for call in moves] == ["1", "2"]
+    trials = spread(pruning.calls, counts(6, 1000), [pruning.calls[pruning.calls.index(moves[-1]) + 1]])
+    for call in trials:
+        store, done = pruning.inject(call, "signal=KILL")
+        assert done.returncode == -9, done.stderr
+        assert_pruned_again(store)
+
+    reliability(
+        f"`mora-store prune` is killed on entering one of the {len(pruning.calls)} system calls that change the store",
+        "each version is whole or gone; the live one and those that stay are whole; the next prune goes on",
+        f"{len(trials)} calls tried, 0 left a damaged version",
+    )
+
+
+@needs_strace()
+def test_a_disk_error_at_any_call_of_a_prune_is_one_line(pruning, counts, reliability):
+    calls = [call for call in pruning.calls if "EEXIST" not in call.line]
+    trials = [(call, error) for call in spread(calls, counts(3, 1000)) for error in ("ENOSPC", "EIO")]
+    for call, error in trials:
+        store, done = pruning.inject(call, f"error={error}")
+        assert done.returncode == 1, f"{call.line}: {done.stderr}"
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert_pruned_again(store)
+
+    reliability(
+        "a system call of `mora-store prune` fails with ENOSPC or EIO",
+        "one line of error; each version is whole or gone; the next prune goes on",
+        f"{len(trials)} failures, 0 left a damaged version",
+    )
+
+
+@needs_strace()
+def test_a_prune_syncs_the_removal_of_versions_before_it_removes_files(pruning):
+    stages = []
+    for call in pruning.calls:
+        if call.call.startswith("rename"):
+            stages.append("version")
+        elif call.call == "fsync" and call.paths[0].endswith("/tasks/fruit"):
+            stages.append("sync")
+        elif call.call.startswith("unlink") and "/blobs/sha256/" in call.line:
+            stages.append("file")
+
+    assert list(dict.fromkeys(stages)) == ["version", "sync", "file"]
+    assert stages.count("sync") == 1
+    assert not [call for call in pruning.calls if call.call.startswith("mkdir") and "EEXIST" not in call.line]
 
 
 @needs_strace()

@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from safetensors.numpy import load, save
 
-from model_store import GoldenExample, activate, blob_of, rollback, withdraw
+from model_store import GoldenExample, Store, activate, blob_of, prune, rollback, withdraw
 from model_store.signing import make_key_pair
 from service.api.answers import Refusal
 from service.errors import ServiceError
@@ -456,8 +456,8 @@ def slow_pins(shelf, serve, monkeypatch):
     let_go.set()
 
 
-def pin(client):
-    return client.post("/classify", json={"task": "fruit", "version": 1, "text": "red"})
+def pin(client, number: int = 1):
+    return client.post("/classify", json={"task": "fruit", "version": number, "text": "red"})
 
 
 def test_the_store_is_followed_while_versions_that_clients_pin_are_loading(shelf, slow_pins, events):
@@ -533,3 +533,44 @@ def test_a_pinned_version_that_cannot_be_read_does_not_disturb_the_live_one(shel
 
     assert catalog.live["fruit"] is live
     assert sample(client, 'mora_model_refused{task="fruit"}') == 0
+
+
+def test_a_removed_version_is_unknown_and_a_loaded_one_goes_on(shelf, serve, events, sample):
+    for seed in (1, 2, 3, 4):
+        shelf.publish("fruit", seed=seed)
+    client = serve(shelf.store, max_pinned_versions=1)
+    assert pin(client).json()["version"] == 1
+    before = len(events)
+
+    prune(shelf.store, 1)
+    time.sleep(0.2)  # ten looks at the store
+
+    assert shelf.store.versions("fruit") == [3, 4]
+    assert pin(client).json()["version"] == 1
+    assert pin(client, 2).json()["code"] == pin(client, 99).json()["code"] == "unknown_version"
+    assert [entry["version"] for entry in client.get("/tasks/fruit/versions").json()["versions"]] == [4, 3]
+    assert version(client) == 4
+    assert pin(client, 3).json()["version"] == 3  # and 1 is unloaded
+    assert pin(client).json()["code"] == "unknown_version"
+    assert {event["event"] for event in events[before:]} <= {"request", "model_pinned"}
+    assert sample(client, 'mora_model_loads_total{result="refused",task="fruit"}') == 0
+    shelf.publish("fruit", seed=5)
+    eventually(lambda: version(client) == 5)
+
+
+def test_a_version_that_is_removed_while_it_is_loading_is_unknown(shelf, serve, monkeypatch, events):
+    for seed in (1, 2, 3):
+        shelf.publish("fruit", seed=seed)
+    client = serve(shelf.store)
+    read = Store.manifest
+
+    def read_then_remove(self, task, version=None):
+        manifest = read(self, task, version)
+        if version == 1:
+            prune(shelf.store, 1)
+        return manifest
+
+    monkeypatch.setattr(Store, "manifest", read_then_remove)
+
+    assert pin(client).json()["code"] == "unknown_version"
+    assert refusals(events) == []

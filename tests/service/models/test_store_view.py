@@ -146,3 +146,10 @@ def test_a_pointer_changes_with_the_manifest(shelf, view):
     manifest.write_bytes(manifest.read_bytes() + b" ")
 
     assert view.pointer("fruit", is_loaded=True) != before
+
+
+def test_a_version_is_lacking_only_if_the_store_can_be_read(shelf, view):
+    assert view.lacks("fruit", 2)
+    assert not view.lacks("fruit", 1)
+    shelf.store.root.rename(shelf.store.root.with_name("away"))
+    assert not view.lacks("fruit", 2)
