@@ -417,7 +417,9 @@ def test_the_init_container_and_the_sidecar_bring_versions_to_the_service(tmp_pa
     run(pulling)
     assert served.live("fruit") == 1
 
-    shelf.publish("fruit", seed=2)
     monkeypatch.setattr(Follower, "run", lambda follower, seconds, stop: follower.step())
-    run(following)
-    assert served.live("fruit") == 2
+    for version in (2, 3, 4):
+        shelf.publish("fruit", seed=version)
+        run(following)
+        assert served.live("fruit") == version
+    assert served.versions("fruit") == [2, 3, 4], "old versions would fill the volume"
