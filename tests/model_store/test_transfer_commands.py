@@ -132,7 +132,7 @@ def test_follow_activates_each_version_and_ends_at_a_signal(store, draft, tmp_pa
     assert followed.lines[0].endswith(f"following {store.root}, every 1 seconds\n")
 
 
-def test_follow_removes_old_versions_if_it_is_told_how_many_stay(two_versions, draft, tmp_path):
+def test_follow_with_keep_removes_old_versions(two_versions, draft, tmp_path):
     run("pull", two_versions.root, "--store", tmp_path / "other", "--activate")
     followed = Followed(two_versions.root, "--seconds", 1, "--keep", 1, "--store", tmp_path / "other")
     for version in (3, 4):
