@@ -10,6 +10,7 @@ SBOM_OF ?= $(BIN)/python
 FAULTS ?= tests/faults
 SMALL_DATA ?= build/small_data
 COVERAGE ?= build/coverage
+export PYTHONDONTWRITEBYTECODE :=# tests start hundreds of processes: each would compile the modules again
 
 # gpu where Linux on x86-64 has an NVIDIA driver; `make setup ACCELERATOR=gpu` (or cpu) decides otherwise.
 ACCELERATOR ?= $(shell test "$$(uname -sm)" = "Linux x86_64" \
@@ -45,11 +46,11 @@ setup-registry: ## Install docker-registry (Debian, Ubuntu; as root), to which t
 demo: $(SERVING) ## Serve the shipped store, classify image only, text only and both, print the answers, stop
 	$(BIN)/python examples/demo.py
 
-test: $(EVERYTHING) build/clients/s3 ## Run the tests, without planted faults
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3
+test: $(EVERYTHING) build/clients/s3 ## Run the tests but slow ones and planted faults; with ALL=1 slow ones, too
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 4 $(if $(ALL),--slow)
 
 slow-test: $(EVERYTHING) build/clients/s3 ## Run the tests that `make test` leaves out for their time, without tests/faults
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3 --full-faults -m full_only --ignore tests/faults
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 4 --full-faults -m "slow or full_only" --ignore tests/faults
 
 faults: $(FUZZ) ## Run every fault test, planted faults too, with full counts; writes docs/reliability.md; over two hours
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(FAULTS) --full-faults

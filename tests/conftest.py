@@ -54,12 +54,16 @@ _FULL_ONLY = ("test_control_", "test_timing_")  # a planted fault is caught; a t
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="the tests that are marked slow, too")
     parser.addoption("--full-faults", action="store_true", help="every test, full counts, docs/reliability.md")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--full-faults"):
-        left_out = {item for item in items if item.name.startswith(_FULL_ONLY) or item.get_closest_marker("full_only")}
+        markers = ["full_only"] if config.getoption("--slow") else ["full_only", "slow"]
+        left_out = {
+            item for item in items if item.name.startswith(_FULL_ONLY) or any(map(item.get_closest_marker, markers))
+        }
         items[:] = [item for item in items if item not in left_out]
         config.hook.pytest_deselected(items=[*left_out])
     parts = [*_LONGEST, *dict.fromkeys(_part(item.nodeid) for item in items)]
@@ -68,7 +72,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Three processes on two cores: two begin with the tests that wait, the third with the other parts."""
+    """Four processes on two cores: two begin with the tests that wait, the others with the other parts."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Parts(LoadScopeScheduling):

@@ -44,6 +44,7 @@ def percent(cell: str) -> float:
 
 @pytest.mark.parametrize("rule", ["threshold", "adaptive"])
 @pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
+@pytest.mark.slow
 def test_sets_of_each_pattern_keep_the_promise(problem, rule):
     rule = "threshold" if problem is Problem.MULTI_LABEL else rule
     rows = [cells(row) for row in study.coverage_rows(subject(problem, rule))]

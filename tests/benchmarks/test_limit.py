@@ -31,6 +31,7 @@ def test_a_job_that_takes_longer_than_the_measurement_is_measured_once() -> None
 
 
 @pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.slow
 def test_the_graphs_of_a_store_run_with_the_weights_of_their_task(shelf: Shelf, adapted: bool) -> None:
     shelf.publish_draft(shelf.draft(adapted=adapted))
 

@@ -59,6 +59,7 @@ def test_a_batch_body_asks_every_task_about_one_item() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_tasks_that_share_exported_graphs_pass_the_checks_of_the_service(tmp_path: Path) -> None:
     write_backbone(tmp_path / "backbone", tiny=True)
     config = write_config(tmp_path, "task-1", ["int8"])

@@ -22,6 +22,7 @@ APPLE = Path("examples/openclipart/held_out/apple.png")
 
 
 @pytest.mark.parametrize("modalities", ["image", "text", "both"])
+@pytest.mark.slow
 def test_an_item_of_each_pattern_is_answered_and_explained(opened, shipped, modalities):
     page = opened(shipped).page
     until_ready(page)
@@ -244,6 +245,7 @@ def test_it_works_behind_a_prefix(opened, shipped, context):
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
+@pytest.mark.slow
 def test_axe_finds_nothing_serious(opened, shipped, color_scheme):
     page = opened(shipped).page
     page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
@@ -262,6 +264,7 @@ def serious(page) -> list[str]:
     return [f"{it['id']}: {it['nodes'][0]['html']}" for it in found if it["impact"] in ("serious", "critical")]
 
 
+@pytest.mark.slow
 def test_the_documentation_of_the_api_can_be_used(shipped, opened):
     page = opened(shipped).page
     page.goto(f"{shipped}/docs")

@@ -46,6 +46,7 @@ def page_of(opened, base):
         ("older", ["off"], "this version has no label sets"),
     ],
 )
+@pytest.mark.slow
 def test_the_control_offers_what_the_task_supports_and_is_off(page_of, task, choices, hint):
     page = page_of(task)
 
@@ -80,6 +81,7 @@ def test_another_task_keeps_the_coverage_only_if_it_supports_it(page_of):
         tried=[("0.5", "both"), ("0.9", "image"), ("0.99", "text")],
     ),
 )
+@pytest.mark.slow
 def test_the_set_is_beside_the_labels_and_says_whether_to_review(page_of, modalities, coverage):
     page = page_of("fruit")
     if modalities != "text":
@@ -132,6 +134,7 @@ def test_an_unsupported_pattern_is_reported_beside_the_control(page_of):
     ("task", "color_scheme"),
     each(itertools.product(["fruit", "older"], ["light", "dark"]), tried=[("fruit", "dark"), ("older", "light")]),
 )
+@pytest.mark.slow
 def test_axe_finds_nothing_serious(page_of, color_scheme, task):
     from axe_playwright_python.sync_playwright import Axe
 

@@ -69,6 +69,7 @@ def refused(page, place: str, *words: str) -> None:
     ],
     ids=["type", "damaged", "large"],
 )
+@pytest.mark.slow
 def test_a_wrong_picture_is_reported_beside_the_picture(page, data, words):
     page.set_input_files("#picture", file(data))
     page.click("#send")

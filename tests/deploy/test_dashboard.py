@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.support.promql import DASHBOARD, DATASOURCE, ROOT, alerts, queries, rules, runbook_expressions
-from tests.support.waiting import wait_until
+from tests.support.waiting import eventually, wait_until
 from tests.support.watched import TASKS, Prometheus, watched_service
 
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -125,6 +125,7 @@ def substituted(query: str, task: str = ".*") -> str:
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_every_query_of_the_dashboard_returns_data(prometheus):
     asked = [substituted(query, task) for _, query in queries() for task in (".*", TASKS[0])]
     assert len(asked) > 40
@@ -133,13 +134,14 @@ def test_every_query_of_the_dashboard_returns_data(prometheus):
 
 @needs_prometheus
 def test_every_variable_finds_the_values_to_choose_from(prometheus):
-    found = {}
-    for variable in VARIABLES:
+    def values(name: str) -> list[str]:
+        (variable,) = (each for each in VARIABLES if each["name"] == name)
         metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()
         series = prometheus.get("query", query=f"group by ({label}) ({metric})")["result"]
-        found[variable["name"]] = sorted(each["metric"][label] for each in series)
-    assert found["task"] == TASKS
-    assert len(found["instance"]) == 1
+        return sorted(each["metric"][label] for each in series)
+
+    eventually(lambda: values("task") == TASKS)  # once Prometheus has scraped the service
+    assert len(values("instance")) == 1
 
 
 @needs_prometheus

@@ -59,6 +59,7 @@ def files_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_wheel_has_every_file_of_the_packages_and_the_licence(wheel, tmp_path):
     sources = copy_of_the_sources(tmp_path)
     expected = {f"{package}/{name}" for package in PACKAGES for name in files_below(sources / package)}
@@ -87,6 +88,7 @@ def test_the_wheel_has_every_file_of_the_packages_and_the_licence(wheel, tmp_pat
         tried=[(0o077, 1.7e9, {"TZ": "Asia/Tokyo", "LC_ALL": "C"})],
     ),
 )
+@pytest.mark.slow
 def test_equal_sources_give_equal_bytes(tmp_path, mask, modified, environment):
     """Whatever the umask, the time and the folder. Without the store, whose compression takes long."""
     digests = []
@@ -106,6 +108,7 @@ def test_equal_sources_give_equal_bytes(tmp_path, mask, modified, environment):
     assert digests[0].keys() == {".whl", ".gz"}
 
 
+@pytest.mark.slow
 def test_a_wheel_that_is_built_from_the_sdist_is_the_same(tmp_path):
     sources = copy_of_the_sources(tmp_path / "sources", has_store=False)
     (sources / "notes.txt").write_text("of the one who builds")
@@ -119,6 +122,7 @@ def test_a_wheel_that_is_built_from_the_sdist_is_the_same(tmp_path):
     assert {*FILES, *PACKAGES, "PKG-INFO"} <= {path.name for path in unpacked.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_wheel_serves_its_embedded_store_in_an_empty_environment(wheel, tmp_path):
     environment = tmp_path / "environment"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)

@@ -50,6 +50,7 @@ def ready(host: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "127.0.0.2", "::1", "::", ""])  # noqa: S104
+@pytest.mark.slow
 def test_the_health_check_asks_the_address_of_the_setting(host):
     try:
         with ready(host or "127.0.0.1") as port:

@@ -63,6 +63,7 @@ def test_the_rules_are_valid(path):
         tried=[*itertools.product(["kubernetes by annotations"], CASE_OF), *itertools.product(schemes(), ["replicas"])],
     ),
 )
+@pytest.mark.slow
 def test_alerts_fire_when_they_should_and_only_then(scheme, case, tmp_path):
     done = promtool("test", "rules", write_case(CASE_OF[case], schemes()[scheme], tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -81,6 +82,7 @@ WRONG_ALERTS = [
 
 @needs_promtool
 @pytest.mark.parametrize(("planted", "instead", "case", "found"), each(WRONG_ALERTS, tried=WRONG_ALERTS[1:2]))
+@pytest.mark.slow
 def test_an_alert_that_is_wrong_is_found(planted, instead, case, found, tmp_path):
     assert planted in "".join(path.read_text() for path in RULES)
     for path in RULES:

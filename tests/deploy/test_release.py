@@ -66,6 +66,7 @@ def statement(folder: Path) -> dict:
     return json.loads(base64.b64decode(json.loads((folder / STATEMENT).read_text())["payload"]))
 
 
+@pytest.mark.slow
 def test_the_statement_names_every_file_and_the_commit(released, checkout):
     said = statement(released)
     files = {path.name: sha256(path.read_bytes()).hexdigest() for path in released.iterdir() if path.name != STATEMENT}
@@ -80,6 +81,7 @@ def test_the_statement_names_every_file_and_the_commit(released, checkout):
     assert {"onnxruntime", "fastapi"} <= parts
 
 
+@pytest.mark.slow
 def test_a_commit_gives_the_same_files_again(released, checkout, key, tmp_path):
     (checkout / "build").mkdir(exist_ok=True)
     done = release("build", "--key", key, "--source", checkout, "--output", tmp_path / "again")
@@ -97,6 +99,7 @@ def test_what_was_released_is_verified(released, key, checkout):
 
 
 @pytest.mark.parametrize("change", ["a byte of the wheel", "another file", "the statement", "another key"])
+@pytest.mark.slow
 def test_what_was_not_released_is_refused(copy, key, change):
     (wheel,) = copy.glob("*.whl")
     public = Path(f"{key}.pub")

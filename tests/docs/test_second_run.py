@@ -68,6 +68,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Re
 
 
 @pytest.mark.parametrize(("command", "status"), AGAIN.items(), ids=AGAIN)
+@pytest.mark.slow
 def test_a_command_given_again_changes_no_file(given, tmp_path, command, status):
     first = given(command)
     assert first.exit_code == 0, first.output
@@ -91,6 +92,7 @@ def test_a_step_that_is_taken_again_is_found(given, tmp_path, command):
     assert contents(tmp_path) != before
 
 
+@pytest.mark.slow
 def test_the_sample_data_keeps_what_the_reader_corrected(tmp_path):
     shop.main(tmp_path)
     table = tmp_path / "shop.csv"

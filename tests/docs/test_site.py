@@ -35,6 +35,7 @@ def words(page: Path) -> str:
     return html.unescape(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")))
 
 
+@pytest.mark.slow
 def test_every_page_of_the_reference_has_what_the_code_has(site):
     page = {name: words(site / f"reference/{name}/index.html") for name in ("commands", "http")}
     page |= {name: words(site / f"reference/{name}/index.html") for name in ("configuration", "manifest")}

@@ -21,6 +21,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
         yield reader
 
 
+@pytest.mark.slow
 def test_the_tutorial_prints_the_output_on_its_page(tutorial: Tutorial) -> None:
     shown = [step for step in tutorial.steps if step.said]
 

@@ -44,12 +44,14 @@ def test_the_demo_shows_each_drawing_three_ways_and_the_metrics_they_moved(demo,
         assert re.search(rf'mora_stage_duration_seconds_count{{stage="{stage}"}}  \+{runs}\n', output)
 
 
+@pytest.mark.slow
 def test_the_demo_fails_clearly_without_a_model(demo, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("MORA_STORE", str(tmp_path / "empty"))
     assert demo.main() == 1
     assert "No task is loaded" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_demo_fails_clearly_when_a_request_is_refused(demo, tmp_path, capfd):
     (tmp_path / "b.png").write_bytes(b"no picture")
     assert demo.main() == 1

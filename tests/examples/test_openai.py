@@ -51,6 +51,7 @@ def post(url: str, path: str, fields: dict) -> dict:
 
 @pytest.mark.parametrize("pattern", ITEMS)
 @pytest.mark.parametrize("task", LABELS)
+@pytest.mark.slow
 def test_the_client_for_node_gets_the_answers_of_the_service(folder, closed, task, pattern):
     has_image, text = ITEMS[pattern]
     item = [*(["--text", text] if text else []), *(["--image", "picture.png"] if has_image else [])]
@@ -77,6 +78,7 @@ def test_the_client_for_node_gets_the_answers_of_the_service(folder, closed, tas
         (["fruit", "--image", "moderate.mjs"], CANARY, "BadRequestError", 400, "bad_base64"),
     ],
 )
+@pytest.mark.slow
 def test_the_client_for_node_throws_its_own_errors(folder, closed, arguments, key, error, status, code):
     done = run(folder, f"{closed.url}/v1", *arguments, key=key)
 

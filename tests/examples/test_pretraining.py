@@ -104,6 +104,7 @@ def test_a_set_is_left_out_by_its_name(tmp_path):
         gather(tmp_path, tmp_path, tmp_path, without=["nato"])
 
 
+@pytest.mark.slow
 def test_pretraining_writes_a_backbone_that_loads(tmp_path, monkeypatch):
     """Both towers take a few steps; the teachers have random weights."""
     texts = [Text(f"word {number}", "kind") for number in range(40)]

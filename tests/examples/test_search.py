@@ -36,6 +36,7 @@ def catalogue(closed, tmp_path_factory):
     return folder / "vectors.parquet"
 
 
+@pytest.mark.slow
 def test_rows_without_a_vector_are_left_out(catalogue):
     rows, vectors = read_catalogue(catalogue)
 

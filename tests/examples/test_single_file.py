@@ -105,6 +105,7 @@ def javascript(folder: Path) -> list[str | Path]:
 
 
 @pytest.mark.parametrize("program", [python, javascript])
+@pytest.mark.slow
 def test_the_answers_are_those_of_the_service(exported, tmp_path, program: Callable[[Path], list[str | Path]]):
     command = program(tmp_path)
     for image, text in ITEMS:
@@ -118,6 +119,7 @@ def test_the_answers_are_those_of_the_service(exported, tmp_path, program: Calla
 
 @pytest.mark.parametrize("program", [python, javascript])
 @pytest.mark.parametrize(("mode", "size"), [("RGB", (90, 41)), ("L", (33, 70)), ("RGBA", (64, 64)), ("LA", (40, 41))])
+@pytest.mark.slow
 def test_a_picture_of_any_mode_and_size_is_read(exported, tmp_path, program, mode, size):
     picture(5, size).convert(mode).save(tmp_path / "picture.png")
     line = line_of(tmp_path / "picture.png", None)
@@ -130,6 +132,7 @@ def test_a_picture_of_any_mode_and_size_is_read(exported, tmp_path, program, mod
 
 
 @pytest.mark.parametrize("program", [python, javascript])
+@pytest.mark.slow
 def test_a_picture_with_exif_is_turned_upright(exported, tmp_path, program):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -145,6 +148,7 @@ def test_a_picture_with_exif_is_turned_upright(exported, tmp_path, program):
 
 @pytest.mark.parametrize("program", [python, javascript])
 @pytest.mark.parametrize("line", [[], ["--text", ""], ["--text", " \t"]])
+@pytest.mark.slow
 def test_an_item_without_image_and_text_is_refused(exported, tmp_path, program, line):
     done = subprocess.run([*program(tmp_path), exported, *line], capture_output=True, text=True, check=False)
 

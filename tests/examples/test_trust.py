@@ -120,6 +120,7 @@ def test_a_finished_result_is_not_computed_again(tmp_path: Path, monkeypatch: py
         (None, "cannot read the configuration"),
     ],
 )
+@pytest.mark.slow
 def test_a_fit_that_fails_is_named_with_its_reason_and_its_log(tmp_path: Path, task: str | None, problem: str) -> None:
     if task is not None:
         (tmp_path / "a.yaml").write_text(task)

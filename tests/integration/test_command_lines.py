@@ -79,6 +79,7 @@ def test_a_usage_error_is_one_line(app: typer.Typer, words: list[str]) -> None:
         ("model_store", "rich"),
     ],
 )
+@pytest.mark.slow
 def test_ctrl_c_while_packages_load_leaves_no_traceback(module: str, package: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED, module, package]
 
@@ -88,6 +89,7 @@ def test_ctrl_c_while_packages_load_leaves_no_traceback(module: str, package: st
 
 
 @pytest.mark.parametrize("module", ["training", "service", "model_store"])
+@pytest.mark.slow
 def test_a_loaded_command_leaves_ctrl_c_to_the_program(module: str) -> None:
     script = (
         f"import signal; before = signal.getsignal(2); import {module}.__main__ as entry, {module}.cli as commands; "
@@ -100,6 +102,7 @@ def test_a_loaded_command_leaves_ctrl_c_to_the_program(module: str) -> None:
 
 
 @pytest.mark.parametrize("package", each(["torch", "transformers", "onnxruntime"], tried=["torch", "onnxruntime"]))
+@pytest.mark.slow
 def test_ctrl_c_while_training_loads_its_packages_is_one_line(
     package: str, tmp_path: Path, tiny_backbone: Path
 ) -> None:

@@ -134,6 +134,7 @@ def published(
     return folder / "store", folder
 
 
+@pytest.mark.slow
 def test_the_second_task_adds_only_its_own_parts(published: tuple[Path, Path]) -> None:
     store = Store(published[0], read_trusted_keys(published[1] / "key.pub"))
 
@@ -148,6 +149,7 @@ def test_the_second_task_adds_only_its_own_parts(published: tuple[Path, Path]) -
         assert getattr(graphs[0], own) != getattr(graphs[1], own)
 
 
+@pytest.mark.slow
 def test_fit_given_again_changes_no_file_of_the_store(published: tuple[Path, Path]) -> None:
     store, folder = published
     before = contents(store)
@@ -217,6 +219,7 @@ def test_nothing_that_is_published_holds_a_path_of_this_machine(
     assert len(files) > 20
 
 
+@pytest.mark.slow
 def test_the_provenance_of_a_version_is_enough_to_make_it_again(
     published: tuple[Path, Path], tiny_backbone: Path, tmp_path: Path
 ) -> None:

@@ -51,6 +51,7 @@ def shelf(tmp_path) -> Shelf:
     return Shelf(Store(tmp_path / "published"))
 
 
+@pytest.mark.slow
 def test_a_service_serves_what_tags_of_a_registry_point_to(shelf, tmp_path):
     shelf.publish("fruit")
     shelf.publish("tags")
@@ -73,6 +74,7 @@ def test_a_service_serves_what_tags_of_a_registry_point_to(shelf, tmp_path):
         assert "store_not_pulled" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_service_without_any_version_ends_with_one_line_that_names_the_target(tmp_path):
     with running_registry(tmp_path / "registry") as host:
         target = f"oci://{host}/models:none"

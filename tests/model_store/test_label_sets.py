@@ -37,6 +37,7 @@ def multi(count: int, seed: int, labels: int = 8) -> tuple[np.ndarray, np.ndarra
 
 @pytest.mark.parametrize("coverage", COVERAGES)
 @pytest.mark.parametrize("sets", RULES, ids=lambda sets: sets.rule)
+@pytest.mark.slow
 def test_the_true_label_is_in_the_set_as_often_as_promised(sets: LabelSets, coverage: float) -> None:
     hits = []
     for seed in range(40):

@@ -67,6 +67,7 @@ def test_a_signed_version_is_verified(store, version, tmp_path, curve):
 
 
 @pytest.mark.parametrize("part", ["manifest", "head", "graph", "missing blob"])
+@pytest.mark.slow
 def test_what_was_changed_after_signing_is_found(store, version, key, part):
     sign(store, version, key)
     manifest = store.manifest(version.parent.name)

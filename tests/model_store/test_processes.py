@@ -102,6 +102,7 @@ def assert_works_again(store: Store, draft, *, left_behind: bool) -> None:
 
 
 @pytest.mark.parametrize("old_versions", [0, 1], ids=["first publish", "second publish"])
+@pytest.mark.slow
 def test_a_publisher_killed_at_any_change_leaves_a_valid_live_version(store, draft, draft_folder, old_versions):
     for _ in range(old_versions):
         publish(store, *draft(tail="old"))

@@ -162,6 +162,7 @@ def test_a_second_task_adds_only_its_own_blobs(store, draft):
 
 
 @pytest.mark.parametrize("field", ["labels", "config", "metrics"])
+@pytest.mark.slow
 def test_a_manifest_that_no_service_would_read_is_not_published(store, draft, field):
     publish(store, *draft())
     manifest, blobs = draft()

@@ -378,6 +378,7 @@ def test_a_manifest_with_a_huge_blob_size_takes_no_memory(store, published, size
 
 
 @pytest.mark.parametrize("filling", ["[]", "{}", "0", '"a"', "[[[[]]]]"])
+@pytest.mark.slow
 def test_the_largest_manifest_that_is_read_takes_little_memory(store, published, filling):
     path = store.root / "tasks/fruit/1/manifest.json"
     manifest = json.loads(path.read_text())

@@ -120,6 +120,7 @@ class Followed:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_follow_activates_each_version_and_ends_at_a_signal(store, draft, tmp_path, number):
     followed = Followed(store.root, "--seconds", 1, "--store", tmp_path / "other")
     eventually(lambda: followed.has("points to no version"), 60)

@@ -85,6 +85,7 @@ def task_file(make_config: Callable[..., TaskConfig], tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_needs_no_training_imports_no_torch(task_file: Path) -> None:
     lines = [[word.format(task=task_file, folder=task_file.parent) for word in line] for line in (*SHOWN, *REFUSED)]
     code = (
@@ -105,6 +106,7 @@ def test_what_needs_no_training_imports_no_torch(task_file: Path) -> None:
     assert [json.loads(line) for line in done.stdout.splitlines()] == expected, done.stderr
 
 
+@pytest.mark.slow
 def test_what_trains_no_adapter_imports_no_library_of_training() -> None:
     modules = ("training.pipeline.fit", "training.pipeline.reopen", "training.export.bundle")
     slow = ("peft", "datasets", "torchmetrics", "onnxscript", "transformers.trainer", "transformers.training_args")

@@ -159,8 +159,9 @@ def search_value(runs: Runs, name: str, first: float, seed: int) -> tuple[float,
             runs.announce(f"{name}: {error}")
             return None
 
-    scores = search_ladder(*rates_around(first * (_FULL if name == "full" else 1.0)), validation_score)
-    return best(scores), scores
+    start = first * (_FULL if name == "full" else 1.0)
+    scores = search_ladder(*rates_around(start), validation_score)
+    return best(scores, start), scores
 
 
 def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:

@@ -18,18 +18,21 @@ def search_ladder(ladder: Sequence[float], start: int, score: Callable[[float], 
     lowest, highest = max(start - 1, 0), min(start + 1, len(ladder) - 1)
     scores = {value: score(value) for value in ladder[lowest : highest + 1]}
     for _ in range(_WIDENINGS):
-        if lowest and best(scores) == ladder[lowest]:
+        if lowest and best(scores, ladder[start]) == ladder[lowest]:
             lowest -= 1
             scores[ladder[lowest]] = score(ladder[lowest])
-        elif highest < len(ladder) - 1 and best(scores) == ladder[highest]:
+        elif highest < len(ladder) - 1 and best(scores, ladder[start]) == ladder[highest]:
             highest += 1
             scores[ladder[highest]] = score(ladder[highest])
     return scores
 
 
-def best(scores: Mapping[float, Score]) -> float:
-    """The value of the highest score; the lowest value of equal ones."""
-    return max(scores, key=lambda value: (-math.inf if (score := scores[value]) is None else score, -value))
+def best(scores: Mapping[float, Score], start: float) -> float:
+    """The value of the highest score; of equal ones that nearest to `start`; the lowest if training always diverged."""
+    known = {value: score for value, score in scores.items() if score is not None}
+    if not known:
+        return min(scores)
+    return min(known, key=lambda value: (-known[value], abs(math.log(value / start)), value))
 
 
 def rates_around(rate: float) -> tuple[list[float], int]:

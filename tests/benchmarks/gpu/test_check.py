@@ -20,6 +20,7 @@ def run(*flags: str, output: Path) -> tuple[int, str, str]:
     return done.exit_code, done.output, output.read_text() if output.is_file() else ""
 
 
+@pytest.mark.slow
 def test_the_dry_run_serves_the_shipped_store(tmp_path: Path) -> None:
     status, _, page = run("--dry-run", "--only", "installation", output=tmp_path / "gpu.md")
 

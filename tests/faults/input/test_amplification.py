@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from tests.support.faults.asking import Client
@@ -18,40 +19,48 @@ def filled(unit: bytes, begin: bytes = b"", end: bytes = b"") -> bytes:
     return begin + unit * ((SIZE - len(begin) - len(end)) // len(unit)) + end
 
 
-VALUES = {
-    "[],": filled(b"[],", b'{"inputs":[', b"1]}"),
-    "{},": filled(b"{},", b'{"inputs":[', b"1]}"),
-    '"",': filled(b'"",', b'{"inputs":[', b"1]}"),
-    "1,": filled(b"1,", b'{"inputs":[', b"1]}"),
-    "[[[]]],": filled(b"[[[]]],", b'{"inputs":[', b"1]}"),
-    '{"a":1},': filled(b'{"a":1},', b'{"inputs":[', b"1]}"),
-    "[": filled(b"["),
-    '{"a":': filled(b'{"a":'),
-    '"a":1,': filled(b'"a":1,', b"{", b'"a":1}'),
-    '""': filled(b'""'),
-    "names": b"{" + b",".join(b'"%07d":1' % number for number in range(SIZE // 12)) + b"}",
-}
-FORMS = {
-    "parts": b"".join(FIELD % (b"f%d" % number) + b"\r\n" for number in range(SIZE // 60)),
-    "headers of a part": filled(b"A: b\r\n", b"--x\r\n"),
-    "a header of a part": filled(b"a", b"--x\r\nA: "),
-    "a text": filled(b"a", FIELD % b"text", b"\r\n--x--\r\n"),
-    "line ends": filled(b"\r\n", FIELD % b"text", b"\r\n--x--\r\n"),
-}
+@cache
+def values() -> dict[str, bytes]:
+    """JSON of many values, or of deep ones."""
+    return {
+        "[],": filled(b"[],", b'{"inputs":[', b"1]}"),
+        "{},": filled(b"{},", b'{"inputs":[', b"1]}"),
+        '"",': filled(b'"",', b'{"inputs":[', b"1]}"),
+        "1,": filled(b"1,", b'{"inputs":[', b"1]}"),
+        "[[[]]],": filled(b"[[[]]],", b'{"inputs":[', b"1]}"),
+        '{"a":1},': filled(b'{"a":1},', b'{"inputs":[', b"1]}"),
+        "[": filled(b"["),
+        '{"a":': filled(b'{"a":'),
+        '"a":1,': filled(b'"a":1,', b"{", b'"a":1}'),
+        '""': filled(b'""'),
+        "names": b"{" + b",".join(b'"%07d":1' % number for number in range(SIZE // 12)) + b"}",
+    }
+
+
+@cache
+def forms() -> dict[str, bytes]:
+    """Forms of many or long parts."""
+    return {
+        "parts": b"".join(FIELD % (b"f%d" % number) + b"\r\n" for number in range(SIZE // 60)),
+        "headers of a part": filled(b"A: b\r\n", b"--x\r\n"),
+        "a header of a part": filled(b"a", b"--x\r\nA: "),
+        "a text": filled(b"a", FIELD % b"text", b"\r\n--x--\r\n"),
+        "line ends": filled(b"\r\n", FIELD % b"text", b"\r\n--x--\r\n"),
+    }
 
 
 def requests() -> list[tuple[str, str, str, bytes, dict[str, str]]]:
     """The name, path, content type, body and headers of each."""
-    found = [(f"JSON of {name}", "/classify", JSON, body, {}) for name, body in VALUES.items()]
+    found = [(f"JSON of {name}", "/classify", JSON, body, {}) for name, body in values().items()]
     for name in ("[],", "[", "names"):
-        body, size = VALUES[name], {"Inference_Header_Content_Length": str(SIZE - 100)}
+        body, size = values()[name], {"Inference_Header_Content_Length": str(SIZE - 100)}
         found.append((f"a batch of {name}", "/classify/batch", JSON, body, {}))
         found.append((f"an item to encode of {name}", "/embed", JSON, body, {}))
         found.append((f"OpenAI's moderations of {name}", "/v1/moderations", JSON, body, {}))
         found.append((f"OpenAI's embeddings of {name}", "/v1/embeddings", JSON, body, {}))
         found.append((f"Open Inference of {name}", "/v2/models/fruit/infer", JSON, body, {}))
         found.append((f"binary Open Inference of {name}", "/v2/models/fruit/infer", BINARY, body.ljust(SIZE), size))
-    return found + [(f"a form of {name}", "/classify", FORM, body, {}) for name, body in FORMS.items()]
+    return found + [(f"a form of {name}", "/classify", FORM, body, {}) for name, body in forms().items()]
 
 
 def cost(running, path: str, content_type: str, body: bytes, headers: dict[str, str]) -> tuple[int, float, int]:
@@ -94,7 +103,7 @@ def test_control_values_that_are_not_counted_exceed_the_limits(shelf, server, re
     shelf.publish("fruit")
     running = server(shelf.store, planted="parses_all")
 
-    _, seconds, grown = cost(running, "/classify", JSON, VALUES["[],"], {})
+    _, seconds, grown = cost(running, "/classify", JSON, values()["[],"], {})
 
     reliability(
         "*control*: 20 MB of [], at a service that does not count values",

@@ -52,6 +52,7 @@ def start(name: str, folder: Path, seconds: int, **environment: str) -> Fuzzer:
     return Fuzzer(process, log)
 
 
+@pytest.mark.slow
 def test_fuzzed_inputs_are_answered_or_refused(tmp_path, counts, reliability):
     seconds = counts(5, 120)
     started = {name: start(name, tmp_path, seconds) for name in HARNESSES}

@@ -302,6 +302,7 @@ def large() -> list[bytes]:
     return [as_item(flat((2_400, 2_400), "PNG", "RGBA"))] * 8
 
 
+@pytest.mark.slow
 def test_pictures_decoded_together_share_a_budget(shelf, server, attack, large, reliability):
     shelf.publish("fruit")
     target = attack(server(shelf.store, preparation_workers=8, max_decode_bytes=50_000_000))
@@ -434,6 +435,7 @@ def odd_pictures() -> Iterator[tuple[str, bytes, int]]:
     yield "a PNG with more behind it", PICTURE + b"<script>" * 100, 200
 
 
+@pytest.mark.slow
 def test_unusual_pictures_are_answered_or_refused(target, reliability):
     pictures = list(odd_pictures())
     for name, data, status in pictures:

@@ -109,6 +109,7 @@ def test_control_an_exception_of_the_decoder_is_found(monkeypatch, reliability):
     reliability("*control*: an image decoder that raises an unexpected error", "found", f"{len(problems)} of 300")
 
 
+@pytest.mark.slow
 def test_damaged_pictures_and_bombs_over_http_are_answered_or_refused(shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
@@ -133,6 +134,7 @@ def test_damaged_pictures_and_bombs_over_http_are_answered_or_refused(shelf, ser
     )
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_before_they_unpack(shelf, server, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)
@@ -167,6 +169,7 @@ def test_the_largest_pictures_that_are_allowed_share_the_budget(kind, shelf, ser
 
 
 @pytest.mark.parametrize("kind", each(TOO_LARGE, QUICK))
+@pytest.mark.slow
 def test_pictures_that_would_take_more_than_the_budget_are_refused(kind, shelf, server, counts, reliability):
     count, edge = counts(2, 8), TOO_LARGE[kind]
     grown, statuses = _growth(large(kind, edge), count, shelf, server)

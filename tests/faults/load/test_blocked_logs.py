@@ -46,6 +46,7 @@ UNREAD = {
 
 
 @pytest.mark.parametrize("state", each(UNREAD, tried=["not read", "closed"]))
+@pytest.mark.slow
 def test_requests_and_probes_are_answered_while_the_log_is(state, shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, reads_log=False, **DRAIN, **UNREAD[state])

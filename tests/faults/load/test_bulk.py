@@ -59,6 +59,7 @@ def killed_everywhere(source: Path, folder: Path, store: Path, expected: list[di
             wrong += 1
 
 
+@pytest.mark.slow
 def test_a_job_killed_at_any_file_change_resumes_to_the_same_output(tmp_path, shelf, reliability):
     shelf.publish("fruit")
     expected = write_data_set(tmp_path / "in", PIXELS, rows=40)

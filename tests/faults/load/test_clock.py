@@ -90,6 +90,7 @@ def jumping(clock: Path) -> AbstractContextManager[None]:
 
 
 @pytest.mark.skipif(not LIBRARIES, reason="libfaketime (Debian: libfaketime) is missing")
+@pytest.mark.slow
 def test_a_jumping_wall_clock_refuses_no_request_and_changes_no_duration(
     shelf, server, tmp_path, monkeypatch, counts, reliability
 ):

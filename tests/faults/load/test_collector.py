@@ -59,6 +59,7 @@ def failing() -> AbstractContextManager[int]:
 
 
 @pytest.mark.parametrize("collector", each([down, silent, failing], tried=[silent]))
+@pytest.mark.slow
 def test_requests_are_answered_while_the_collector_is(collector, shelf, server, monkeypatch, counts, reliability):
     shelf.publish("fruit")
     requests, answered = counts(10, 3000), 0

@@ -86,6 +86,7 @@ def statuses(port: int, paths: list[str], count: int) -> Counter[int | str]:
 
 
 @pytest.mark.parametrize("behaviour", each(FLOODS, tried=["send nothing", "do not read large answers"]))
+@pytest.mark.slow
 def test_probes_are_answered_beside_clients_that(behaviour, shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, max_connections=counts(100, 1024), log_level="warning")
@@ -106,6 +107,7 @@ def test_probes_are_answered_beside_clients_that(behaviour, shelf, server, count
     "behaviour",
     each(["send nothing", "stop in the headers", "do not read large answers"], tried=["stop in the headers"]),
 )
+@pytest.mark.slow
 def test_the_other_port_is_answered_beside_clients_of_one_that(behaviour, shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store, metrics_port=0, max_connections=counts(100, 1024))

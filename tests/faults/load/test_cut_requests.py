@@ -53,6 +53,7 @@ def fruit(shelf):
 
 @pytest.mark.parametrize("name", each(UNFINISHED, tried=CUT_QUICKLY))
 @pytest.mark.parametrize("delay", each([0, 1.5], tried=[0]), ids=["at once", "after a delay"])
+@pytest.mark.slow
 def test_a_request_that_the_end_of_the_drain_cuts_is_told_to_come_again(
     fruit, server, reliability, name, delay, counts
 ):
@@ -93,6 +94,7 @@ def lines(running) -> list[dict]:
 
 
 @pytest.mark.parametrize("drain_seconds", each([5, 5.4, 8], tried=[5]))
+@pytest.mark.slow
 def test_a_request_may_take_nearly_the_whole_drain(fruit, server, drain_seconds):
     running = server(fruit, planted="stumbles", drain_delay_seconds=0, drain_seconds=drain_seconds)
     with connect(running.port) as connection:
@@ -129,6 +131,7 @@ def test_a_request_of_which_a_part_has_arrived_is_completed_while_the_service_dr
         assert running.process.wait(timeout=EXIT_SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_a_client_that_still_sends_its_body_can_read_that_it_was_cut(fruit, server):
     running = server(fruit, **PATIENT, **DRAIN)
     with connect(running.port) as connection:

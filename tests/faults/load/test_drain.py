@@ -93,6 +93,7 @@ def test_control_a_killed_process_loses_requests_in_flight(fruit, server):
         assert read_answer(connection)[0] == 0
 
 
+@pytest.mark.slow
 def test_an_endless_request_does_not_prevent_the_exit(fruit, server):
     running = server(fruit, drain_delay_seconds=0, drain_seconds=2, body_idle_seconds=60, body_seconds=60)
     with connect(running.port) as connection:
@@ -102,6 +103,7 @@ def test_an_endless_request_does_not_prevent_the_exit(fruit, server):
 
 
 @pytest.mark.parametrize("planted", each(["sleeps", "spins", "waits"], tried=["spins"]))
+@pytest.mark.slow
 def test_sigterm_ends_a_service_whose_event_loop_stands_still(fruit, server, planted, reliability):
     running = server(fruit, planted=planted, drain_delay_seconds=0, drain_seconds=2)
     with connect(running.port) as connection:
@@ -160,6 +162,7 @@ def test_sigterm_ends_the_service_while_its_first_model_loads(fruit):
         assert process.wait(timeout=EXIT_SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_service_while_a_new_version_loads(shelf, fruit):
     flags = ["--drain-delay-seconds", "0", "--drain-seconds", "2"]
     with slow_to_load("at reload", fruit, *flags) as (process, events):
@@ -170,6 +173,7 @@ def test_sigterm_ends_the_service_while_a_new_version_loads(shelf, fruit):
         assert process.wait(timeout=EXIT_SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_sigterm_at_any_moment_of_the_start_ends_the_service(shelf, counts, reliability):
     for seed in range(4):
         shelf.publish(f"task-{seed}", seed)
@@ -214,6 +218,7 @@ def roll(server, store, folder, number: int, retries: str, end) -> SteadyLoad:
     return load
 
 
+@pytest.mark.slow
 def test_clients_get_no_error_while_two_replicas_restart(fruit, server, counts, reliability, tmp_path):
     number = counts(2, 50)
     codes = []

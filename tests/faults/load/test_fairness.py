@@ -6,6 +6,8 @@ import json
 import threading
 from contextlib import ExitStack
 
+import pytest
+
 from benchmarks.load import Load, closed_loop, open_loop
 from tests.support.counting import counting_draft
 from tests.support.faults.raw_http import connect, events_named, read_answer, request
@@ -34,6 +36,7 @@ def body(task: str, text: str = "a red apple") -> bytes:
     return json.dumps({"task": task, "text": text}).encode()
 
 
+@pytest.mark.slow
 def test_a_modest_task_is_answered_before_the_queue_of_a_greedy_one(shelf, server):
     for name in ("fruit", "tags"):
         shelf.publish_draft(counting_draft(shelf, exponent=7, name=name))

@@ -69,6 +69,7 @@ def hold(running, count: int, way: str, size: int, patience: int) -> tuple[int, 
 
 
 @pytest.mark.parametrize("way", each(WAYS, tried=["a form", "chunks"]))
+@pytest.mark.slow
 def test_clients_that_hold_large_bodies_share_a_limited_memory(shelf, server, counts, reliability, way):
     shelf.publish("fruit")
     count, size = counts(60, 1_000), counts(2_000_000, 20_000_000)
@@ -106,6 +107,7 @@ def test_control_bodies_without_a_limit_exceed_the_memory(shelf, server, reliabi
         tried=["/classify", "/v2/models/fruit/infer"],
     ),
 )
+@pytest.mark.slow
 def test_a_large_body_waits_for_memory_and_is_refused_or_read(shelf, server, path):
     shelf.publish("fruit")
     held = request_of("a form", 2_000_000)
@@ -126,6 +128,7 @@ def test_a_large_body_waits_for_memory_and_is_refused_or_read(shelf, server, pat
 
 
 @pytest.mark.parametrize("sent", each([0, 1, 1_000, 30_000], tried=[0, 1_000]))
+@pytest.mark.slow
 def test_clients_that_announce_large_bodies_and_do_not_send_them_do_not_block_others(shelf, server, counts, sent):
     shelf.publish("fruit")
     running = server(shelf.store)

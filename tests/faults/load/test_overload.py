@@ -27,6 +27,7 @@ def burst(base: str, count: int) -> list[Reply]:
     return ask(base, [as_json("/classify", {"task": "fruit", "text": "a red apple"})] * count, at_once=count)
 
 
+@pytest.mark.slow
 def test_a_full_queue_refuses_requests_and_answers_the_rest(shelf, server):
     shelf.publish_draft(counting_draft(shelf, EXPONENT))
     running = server(shelf.store, **SLOW, timeout_ms=60_000)  # or a slow machine refuses by the deadline first
@@ -82,6 +83,7 @@ def answered_after_a_slow_run(running, runs_before: int) -> tuple[float, int, in
 
 
 @pytest.mark.parametrize("runs_before", each([0, 50], tried=[50]))
+@pytest.mark.slow
 def test_requests_are_answered_right_after_a_slow_run(shelf, server, reliability, runs_before):
     shelf.publish("fruit")
     running = server(shelf.store, planted="stumbles", encoder_workers=1, log_level="error")

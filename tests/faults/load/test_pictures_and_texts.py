@@ -8,6 +8,8 @@ from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from benchmarks.load import Load, open_loop
 from tests.support.faults.asking import Sent, ask
 from tests.support.faults.pictures import large
@@ -56,6 +58,7 @@ def alone_and_beside(base: str, seconds: float) -> tuple[Load, Load]:
     return alone, beside
 
 
+@pytest.mark.slow
 def test_texts_are_answered_while_eight_pictures_are_decoded(shelf, server, counts):
     shelf.publish()
     running = server(shelf.store, **SETTINGS)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from model_store import activate
 from tests.support.counting import counting_draft
 from tests.support.faults.asking import as_json, ask
@@ -67,6 +69,7 @@ def slowest_rollback(shelf, running, count: int) -> float:
     return slowest
 
 
+@pytest.mark.slow
 def test_a_rollback_does_not_wait_for_versions_that_clients_pin(shelf, server, counts, reliability):
     publish(shelf)
     running = server(shelf.store, **SETTINGS)

@@ -48,6 +48,7 @@ class Asker(threading.Thread):
         self.join(60)
 
 
+@pytest.mark.slow
 def test_reloads_under_load_lose_and_mix_no_answers(shelf, server, counts, reliability):
     for seed in (1, 2):
         shelf.publish_draft(counting_draft(shelf, exponent=7, seed=seed))  # the encoder is what limits it

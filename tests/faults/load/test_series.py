@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 
+import pytest
 from prometheus_client import generate_latest
 
 from service.telemetry.metrics import Metrics
@@ -52,6 +53,7 @@ def page_of(port: int) -> str:
     return page
 
 
+@pytest.mark.slow
 def test_random_names_from_clients_add_no_series(shelf, server, counts, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)

@@ -98,6 +98,7 @@ def test_signals_from_the_start_to_the_end_do_not_end_the_process(fruit, counts,
     )
 
 
+@pytest.mark.slow
 def test_requests_are_answered_beside_signals(fruit, server, counts, reliability):
     running, number = server(fruit), counts(100, 5000)
     before = label(running)
@@ -111,6 +112,7 @@ def test_requests_are_answered_beside_signals(fruit, server, counts, reliability
     )
 
 
+@pytest.mark.slow
 def test_signals_while_a_request_holds_up_the_drain(fruit, server):
     running = server(fruit, drain_delay_seconds=0, drain_seconds=2, body_idle_seconds=60, body_seconds=60)
     with connect(running.port) as connection:
@@ -122,6 +124,7 @@ def test_signals_while_a_request_holds_up_the_drain(fruit, server):
 
 
 @pytest.mark.parametrize("ends", [True, False], ids=["closed", "not read"])
+@pytest.mark.slow
 def test_stacks_for_a_log_that_is_not_read_delay_no_request(fruit, server, ends):
     running = server(fruit, reads_log=False)
     if ends:

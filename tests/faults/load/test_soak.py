@@ -102,6 +102,7 @@ def standstill(running, after_seconds: float, seconds: float) -> Iterator[None]:
         timer.join()
 
 
+@pytest.mark.slow
 def test_hours_of_mixed_load_leak_no_memory(request, shelf, server, counts, reliability):
     for seed in (1, 2):
         shelf.publish("fruit", seed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import time
 
+import pytest
+
 from tests.support.counting import LONG, SHORT, counting_draft
 from tests.support.faults.raw_http import ask, classify, connect
 from tests.support.waiting import eventually
@@ -17,6 +19,7 @@ def post(port: int, text: str) -> socket.socket:
     return client
 
 
+@pytest.mark.slow
 def test_requests_of_disconnected_clients_never_run(shelf, server, counts, reliability):
     shelf.publish_draft(counting_draft(shelf))
     number = counts(60, 1000)

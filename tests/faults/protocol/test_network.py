@@ -82,6 +82,7 @@ def place() -> Iterator[str]:
         yield f"127.0.0.1:{trap.getsockname()[1]}/a.png"
 
 
+@pytest.mark.slow
 def test_no_url_in_a_request_is_fetched_or_opened(target, place, tmp_path, reliability):
     with calls_outward(target.running, tmp_path / "log") as found:
         sent = send_all(target, place)
@@ -126,6 +127,7 @@ def _is_over(tracer: subprocess.Popen[str], line: str) -> bool:
     return line.startswith("{")
 
 
+@pytest.mark.slow
 def test_a_service_connects_nowhere_and_writes_no_file_in_its_home(shelf, tmp_path, reliability):
     """ONNX Runtime's own builds tell their maker about models and machine, under an identity they keep at home."""
     shelf.publish("fruit")
@@ -169,6 +171,7 @@ def test_control_a_process_with_another_interface_is_refused():
     assert (done.returncode, "not alone" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_service_without_a_network_starts_and_answers(counts, tmp_path, reliability):
     """Tests that start a service, load a store and ask it, in a network namespace of their own."""
     chosen = counts("tests/faults/input/test_input.py::test_special_tokens_in_a_text_are_unknown_words", "")

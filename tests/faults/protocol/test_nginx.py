@@ -96,6 +96,7 @@ REFUSED = {
         (b"/v1", b"Transfer-Encoding: gzip\r\n\r\n", 501, "bad_http", "server_error"),
     ],
 )
+@pytest.mark.slow
 def test_an_error_of_the_proxy_has_the_form_that_openais_clients_read(proxy, path, more, expected, code, kind):
     head = POST.replace(b"/classify", path) + b"Connection: close\r\n"
     status, headers, body = talk(proxy(free_ports(1)[0]), head + more)
@@ -109,6 +110,7 @@ def test_an_error_of_the_proxy_has_the_form_that_openais_clients_read(proxy, pat
 
 
 @pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.slow
 def test_an_error_of_the_proxy_is_a_problem_document(proxy, name):
     data, expected, code = REFUSED[name]
     status, headers, body = talk(proxy(free_ports(1)[0]), data)
@@ -143,6 +145,7 @@ def test_only_a_safe_request_id_is_repeated(proxy, ours):
 
 @pytest.mark.parametrize("host", [b"", b"Host: shop.example\r\n", b"Host: [::1]:8080\r\n"])
 @pytest.mark.parametrize("allowed", each(["*", "shop.example"], tried=["shop.example"]))
+@pytest.mark.slow
 def test_http_1_0_is_answered_with_and_without_a_host(proxy, shelf, server, host, allowed):
     shelf.publish("fruit")
     port = proxy(server(shelf.store, allowed_hosts=allowed).port)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
@@ -29,6 +31,7 @@ def try_document(base: str, folder: Path, examples: int, *flags: str) -> tuple[i
     return int(found[1]) if is_good and found else 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_service_conforms_to_its_openapi_document(shelf, server, tmp_path, counts, reliability):
     shelf.publish("fruit")
     shelf.publish("tags")

@@ -15,6 +15,7 @@ WAYS = {"kept": "", "removed": "rewrite ^/mora/(.*)$ /$1 break; rewrite ^/mora$ 
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_pages_documents_and_clients_work_behind_a_prefix(shelf, server, tmp_path, way):
     shelf.publish("fruit")
     running = server(shelf.store, root_path="/mora")

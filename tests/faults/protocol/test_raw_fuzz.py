@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.faults.asking import get, golden
 from tests.support.faults.malformed import Reading, badly_framed, well_framed
 from tests.support.faults.mutation import dice
@@ -10,6 +12,7 @@ from tests.support.faults.raw_fuzz import FOUND, fuzz
 MOST_GROWTH_BYTES = 32 * 2**20
 
 
+@pytest.mark.slow
 def test_malformed_requests_do_no_harm(shelf, server, counts, reliability):
     shelf.publish("fruit")
     shelf.publish("tags")

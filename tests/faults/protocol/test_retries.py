@@ -81,6 +81,7 @@ def test_retries_hide_rare_faults(counts, reliability):
     )
 
 
+@pytest.mark.slow
 def test_a_client_over_the_rate_limit_waits_for_retry_after(shelf, server):
     shelf.publish("fruit")
     running = server(shelf.store, rate_limit=2, rate_burst=1)

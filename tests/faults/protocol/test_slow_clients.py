@@ -108,6 +108,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 def test_connections_without_a_whole_request_are_closed_and_counted(impatient):
     def try_it(way) -> bool:
         with connect(impatient.port) as connection:

@@ -126,6 +126,7 @@ def smuggled(folder: Path, location: str, port: int, seen: Callable[[], float], 
 
 
 @pytest.mark.parametrize("name", each(PROXIES, tried=["one connection, bodies streamed"]))
+@pytest.mark.slow
 def test_no_request_is_smuggled_past_a_proxy(shelf, server, tmp_path, name, reliability):
     shelf.publish("fruit")
     running = server(shelf.store)

@@ -53,6 +53,7 @@ def final_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]
 
 @pytest.mark.parametrize("framing", FRAMINGS)
 @pytest.mark.parametrize("name", UPGRADES)
+@pytest.mark.slow
 def test_a_body_is_never_the_next_request(target, name, framing):
     header, body = FRAMINGS[framing]
     begin = head("/classify", header, *UPGRADES[name])

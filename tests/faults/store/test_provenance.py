@@ -105,6 +105,7 @@ TAMPERS: dict[str, tuple[str, Callable[[Target], object]]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_running_service_refuses_versions_without_a_valid_signature(target, server, tmp_path, reliability):
     intact = shutil.copytree(target.store.root, tmp_path / "intact")
     running = server(target.store, trusted_keys=target.trusted)

@@ -62,6 +62,7 @@ def reasons(running) -> list[str]:
 
 
 @pytest.mark.parametrize("shortage", each(["memory", "threads", "open files"], tried=["memory"]))
+@pytest.mark.slow
 def test_a_version_answers_soon_after_a_shortage(shelf, server, reliability, shortage):
     running = server(shelf.store, intra_op_threads=THREADS if shortage == "threads" else 1)
     limited, bound = limits(running.process.pid)[shortage]

@@ -166,6 +166,7 @@ def followed(tmp_path_factory, module_server, counts) -> Followed:
 
 
 @pytest.mark.parametrize("name", each(CHANGES, tried=FEW_CHANGES))
+@pytest.mark.slow
 def test_answers_go_on_while_a_store_is_unusable_and_follow_it_once_it_is_mended(followed, counts, reliability, name):
     change, (root, running) = CHANGES[name], followed
     before, old_events = label(running), len(running.events)
@@ -283,6 +284,7 @@ def test_another_store_with_the_same_numbers_is_followed(tmp_path, server, name,
 
 
 @pytest.mark.parametrize("served", each(["the store", "the copy"], tried=["the copy"]))
+@pytest.mark.slow
 def test_a_store_with_a_hard_linked_copy_is_served(shelf, server, served):
     shelf.publish(seed=1)
     running = server(shelf.store)
@@ -308,6 +310,7 @@ REMOVALS: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", each(REMOVALS, tried=["removed"]))
 @pytest.mark.parametrize("is_refused", [False, True], ids=["answering", "refused"])
+@pytest.mark.slow
 def test_a_removed_task_stops_answering_and_alarming(shelf, server, name, is_refused):
     shelf.publish("fruit")
     shelf.publish("tags")

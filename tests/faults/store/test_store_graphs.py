@@ -124,6 +124,7 @@ def attack(shelf: Shelf, server: Callable, drafts: dict[str, TinyDraft]) -> dict
     return reasons
 
 
+@pytest.mark.slow
 def test_weights_outside_the_graph_are_refused(shelf, server, tmp_path, monkeypatch, reliability):
     place = Place(tmp_path / "place")
     monkeypatch.chdir(place.cwd)

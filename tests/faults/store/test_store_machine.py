@@ -191,6 +191,7 @@ class StoreMachine(RuleBasedStateMachine):
         return None
 
 
+@pytest.mark.slow
 def test_the_store_agrees_with_its_model_whatever_is_killed(counts, reliability):
     examples = counts(25, 1_000)
     run_machine(StoreMachine, examples)

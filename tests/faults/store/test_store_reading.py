@@ -71,6 +71,7 @@ def state_of(root: Path) -> dict[str, tuple[int, int, int]]:
     return {path: (status.st_mtime_ns, status.st_ctime_ns, status.st_size) for path, status in found.items()}
 
 
+@pytest.mark.slow
 def test_a_service_never_unpickles_and_never_writes_to_its_store(shelf, server, notes, reliability):
     for name in ("fruit", "tags"):
         shelf.publish(name, seed=1)

@@ -140,6 +140,7 @@ def publishing(shelf: Shelf, drafts: Path, tmp_path: Path) -> Trial:
 
 
 @needs_strace()
+@pytest.mark.slow
 def test_a_publisher_killed_at_any_call_that_changes_the_store(publishing, counts, reliability):
     around = publishing.calls[publishing.switch : publishing.switch + 2]
     trials = spread(publishing.calls, counts(5, 1000), around)
@@ -160,6 +161,7 @@ def test_a_publisher_killed_at_any_call_that_changes_the_store(publishing, count
 
 
 @needs_strace()
+@pytest.mark.slow
 def test_a_disk_error_at_any_call_of_a_publisher_leaves_a_whole_store(publishing, counts, reliability):
     calls = spread(publishing.that_matter, counts(4, 1000))
     trials = [(call, error) for call in calls for error in ("ENOSPC", "EIO")]

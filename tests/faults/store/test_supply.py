@@ -116,6 +116,7 @@ def answers(port: int) -> list[tuple[int, object]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_service_without_asserts_answers_and_refuses_alike(shelf, server, monkeypatch, reliability):
     shelf.publish("fruit")
     wrong = shelf.draft("fruit", seed=2).manifest.golden  # what another model answers

@@ -167,6 +167,7 @@ def small(tmp_path: Path) -> Store:
     return store
 
 
+@pytest.mark.slow
 def test_bits_of_files_that_flip_on_the_way(small, proxy, tmp_path, counts, reliability):
     flips = counts(25, 1000)
 
@@ -180,6 +181,7 @@ def test_bits_of_files_that_flip_on_the_way(small, proxy, tmp_path, counts, reli
     )
 
 
+@pytest.mark.slow
 def test_bits_of_image_manifests_that_flip_on_the_way(small, proxy, tmp_path, counts, reliability):
     flips = counts(25, 1000)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from typer.testing import CliRunner
 
 from model_store import DEFAULT_STORE, Precision, Store, publish
@@ -16,6 +14,9 @@ from model_store.describe.bom import ml_bom
 
 def faults_in(bom: dict) -> str | None:
     """The violations of the CycloneDX 1.6 schema."""
+    from cyclonedx.schema import SchemaVersion  # takes five seconds
+    from cyclonedx.validation.json import JsonStrictValidator
+
     fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bom))
     return None if fault is None else str(fault)
 

@@ -74,6 +74,7 @@ def transformers_pixel_values(picture: Image.Image, preprocessing: ImagePreproce
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", PREPROCESSINGS)
+@pytest.mark.slow
 def test_pixel_values_equal_transformers(name, size):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS[name])
     picture = random_picture(size)
@@ -195,6 +196,7 @@ def test_a_small_jpeg_is_decoded_at_full_scale(size):
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP", "AVIF", "GIF"])
+@pytest.mark.slow
 def test_other_formats_are_decoded_at_full_scale(file_format):
     preprocessing = ImagePreprocessing(mean=MEAN, std=STD, **PREPROCESSINGS["odd crop"])
 

@@ -115,6 +115,7 @@ def test_an_address_without_tls_needs_the_flag_and_a_closed_port_is_named(bucket
 
 
 @pytest.mark.parametrize("change", [lambda body: body[:-1] + b"?", lambda body: body + b"x", lambda body: body[:-1]])
+@pytest.mark.slow
 def test_another_content_of_a_blob_never_becomes_visible(bucket, target, store, other, published, change, no_waits):
     push_to(target, store)
     head = published.head.sha256

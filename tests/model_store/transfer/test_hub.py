@@ -113,6 +113,7 @@ def test_another_version_of_the_same_number_stays(hub, store, other, draft):
         ("tasks/fruit/1/manifest.sig", b"x" * 65, "more than 64 bytes"),
     ],
 )
+@pytest.mark.slow
 def test_a_repository_with_a_fault_is_refused(hub, store, other, published, name, content, problem):
     push_to(TARGET, store)
     hub.files[name] = content
@@ -194,6 +195,7 @@ def test_a_broken_list_of_tasks_is_one_line(hub, other, content):
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 507])
 @pytest.mark.parametrize("at", ["/preupload/", "/objects/batch", "/upload/", "/commit/"])
+@pytest.mark.slow
 def test_a_refused_upload_is_one_line(hub, store, published, at, status, monkeypatch):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
@@ -223,6 +225,7 @@ def test_a_broken_answer_to_an_upload_is_one_line(hub, store, published, answer)
         push_to(TARGET, store)
 
 
+@pytest.mark.slow
 def test_the_commands_read_the_variables_of_the_hub(hub, store, published, tmp_path):
     hub.token = "hf_secretofatest"  # noqa: S105
     variables = {

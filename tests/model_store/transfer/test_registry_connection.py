@@ -98,6 +98,7 @@ def asks_for_token(registry: Between, realm: str, scope: str = "repository:x:pul
 
 @pytest.mark.parametrize("field", ["token", "access_token"])
 @pytest.mark.parametrize("entry", [{}, {"auth": basic()}, {"identitytoken": "a refresh token"}])
+@pytest.mark.slow
 def test_a_token_comes_from_the_realm(proxy, config, store, other, published, repository, entry, field):
     with between("") as realm:
         realm.alter = lambda request, answer: Answer(200, {}, json.dumps({field: TOKEN}).encode())

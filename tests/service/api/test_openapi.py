@@ -156,6 +156,7 @@ def answers(real, tmp_path_factory) -> dict[str, tuple[str, dict]]:
         ("form without a picture", {"image": "absent", "text": "used"}),
     ],
 )
+@pytest.mark.slow
 def test_a_generated_client_classifies(answers, call, modalities):
     kind, fields = answers[call]
 

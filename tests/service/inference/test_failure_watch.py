@@ -66,6 +66,7 @@ def ask_batch(client, picture) -> str | None:
 
 @pytest.mark.parametrize("error", FAULTS, ids=repr)
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.slow
 def test_a_version_that_fails_while_answering_is_unloaded(client, failing, picture, step, error, events):
     failing(*STEPS[step], error)
 
@@ -84,6 +85,7 @@ def test_the_cells_of_batches_count_as_well(client, failing, picture, step):
 
 
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.slow
 def test_a_version_that_failed_for_an_unknown_reason_answers_again_when_that_has_passed(client, failing, picture, step):
     failing(*STEPS[step], RuntimeError("boom"))
     eventually(lambda: ask(client, picture) == "version_refused")

@@ -32,6 +32,7 @@ def sets_of(shelf, serve):
 @pytest.mark.parametrize(
     "rule", [{"rule": "threshold"}, {"rule": "adaptive"}, {"rule": "regularised", "penalty": 0.1, "free_ranks": 1}]
 )
+@pytest.mark.slow
 def test_the_set_has_the_labels_that_the_rule_chooses_best_first(sets_of, picture, pattern, coverage, rule):
     client = sets_of(**rule)
     answer = client.post("/classify", json=body(picture, pattern, "fruit", coverage=coverage)).json()

@@ -70,6 +70,7 @@ def _written(row):
 
 @pytest.mark.parametrize("form", ["bytes", "struct", "path"])
 @pytest.mark.parametrize("task", ["fruit", "tags"])
+@pytest.mark.slow
 def test_every_row_is_answered_as_by_the_service(form, task, tmp_path, shelf, serve, pixels):
     shelf.publish(task)
     rows = write_data_set(tmp_path / "in", pixels, form)
@@ -100,6 +101,7 @@ def test_the_columns_are_the_inputs_and_the_answers(tmp_path, shelf, pixels):
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.99])
 @pytest.mark.parametrize("task", ["fruit", "tags"])
+@pytest.mark.slow
 def test_label_sets_are_those_of_the_service(coverage, task, tmp_path, shelf, serve, pixels):
     """`tags` supports no pictures and at most 0.8."""
     publish_label_sets(shelf)

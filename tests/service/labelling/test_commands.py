@@ -86,6 +86,7 @@ def as_folder(folder, pixels):
     ],
 )
 @pytest.mark.parametrize("task", ["fruit", "tags"])
+@pytest.mark.slow
 def test_a_service_answers_every_row_as_a_store_does(run, real, tmp_path, pixels, write, codes, task):
     source = write(tmp_path / "in", pixels)
 
@@ -244,6 +245,7 @@ def test_one_item_without_a_task_is_answered_by_every_task(run, place):
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
+@pytest.mark.slow
 def test_one_item_is_shown_and_printed_as_json_with_its_label_set(run, with_sets, place_of_sets, coverage):
     item = ["--text", "a red apple", "--task", "fruit", *place_of_sets]
 

@@ -177,6 +177,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.slow
 def test_a_bad_version_is_refused_once_and_the_old_one_answers(
     shelf, serve, events, sample, onnx_graph, name, tmp_path, monkeypatch
 ):

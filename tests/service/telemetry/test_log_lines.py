@@ -60,6 +60,7 @@ def flooding(stderr: int, text: str = "'short'") -> Iterator[tuple[subprocess.Po
 
 @pytest.mark.parametrize("text", ["'short'", "'long' * 500", r"'a\nb\x00\x1b[31m\u2028\ud800'"], ids=str.split)
 @pytest.mark.parametrize("is_blocking", [True, False], ids=["blocking", "non-blocking"])
+@pytest.mark.slow
 def test_lines_that_wait_for_a_reader_are_written_whole_and_in_order_the_rest_is_counted(text, is_blocking):
     reading, writing = os.pipe()
     os.set_blocking(writing, is_blocking)  # for all processes that share the pipe
@@ -100,6 +101,7 @@ def file_that_cannot_be_written(folder: Path) -> int:
 @pytest.mark.parametrize(
     "target", each([unread_pipe, closed_pipe, full_disk, file_that_cannot_be_written], tried=[unread_pipe, full_disk])
 )
+@pytest.mark.slow
 def test_a_process_whose_lines_cannot_be_written_goes_on_counts_them_and_ends(target, tmp_path):
     with flooding(target(tmp_path)) as (_, dropped):
         assert LINES - MAX_LINES - PIPE_LINES <= dropped <= LINES

@@ -134,6 +134,7 @@ def test_a_pattern_without_requests_has_a_count_of_zero(shelf, serve, sample):
 
 @pytest.mark.parametrize("status", [200, 499, 500, 503, 504])
 @pytest.mark.parametrize("modalities", ["", *Pattern])
+@pytest.mark.slow
 def test_what_alerts_count_begins_at_zero(shelf, serve, status, modalities):
     """Otherwise `rate` does not see a series whose first scraped value is 4,714."""
     shelf.publish("fruit")

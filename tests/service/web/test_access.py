@@ -210,6 +210,7 @@ def scoped(shelf, serve, tmp_path):
         ("GET", "/metrics", None),
     ],
 )
+@pytest.mark.slow
 def test_a_key_for_some_tasks_reaches_no_other_and_does_not_learn_whether_it_exists(scoped, method, path, body, task):
     fields = body and {name: task if value == "TASK" else value for name, value in body.items()}
     response = scoped.request(method, path.replace("TASK", task), json=fields)

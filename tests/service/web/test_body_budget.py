@@ -104,6 +104,7 @@ def test_large_bodies_wait_for_memory_and_small_ones_do_not(announced):
 
 
 @pytest.mark.parametrize("sent", [0, 1, 100, READ_BYTES])
+@pytest.mark.slow
 def test_bodies_that_are_announced_and_not_sent_reserve_nothing(sent):
     async def scenario() -> None:
         service = Service(total_bytes=1_000 * 2 * READ_BYTES + 2 * LARGEST)

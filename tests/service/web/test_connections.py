@@ -127,6 +127,7 @@ UPGRADES = {
 
 
 @pytest.mark.parametrize("name", UPGRADES)
+@pytest.mark.slow
 def test_a_request_that_asks_for_another_protocol_is_read_like_any_other(name):
     """However it arrives: its body is never the next request, and the next request is answered."""
     data = UPGRADES[name] + request(body=b"next", line="POST /next HTTP/1.1")

@@ -62,6 +62,7 @@ def test_a_request_of_mlserver_for_something_else_is_refused_by_name(client, lin
     assert response.json()["error"] == REFUSALS[line["name"].removesuffix(", with nulls")]
 
 
+@pytest.mark.slow
 def test_the_recorded_requests_are_those_of_mlserver():
     assert [json.loads(line) for line in run_in_mlserver()] == RECORDED
 

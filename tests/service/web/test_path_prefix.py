@@ -28,6 +28,7 @@ def behind(shelf, serve, prefix):
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["kept", "removed"])
+@pytest.mark.slow
 def test_every_kind_of_path_answers_with_and_without_the_prefix(behind, prefix, is_kept):
     base = prefix if is_kept else ""
     paths = ["/", "/tasks", "/tasks/fruit", "/livez", "/metrics", "/docs", "/docs/assets/swagger-ui.css", "/v2"]

@@ -113,6 +113,7 @@ def check_problem(response, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize(("body", "status", "code"), BODIES)
+@pytest.mark.slow
 def test_an_invalid_json_request_gets_its_code_and_is_counted(client, sample, body, status, code):
     series = f'mora_rejected_total{{reason="{Code(code).reason}"}}'
     before = sample(client, series)

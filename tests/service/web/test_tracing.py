@@ -314,6 +314,7 @@ print(sorted(name for name in sys.modules if name in ("opentelemetry.sdk.trace",
 
 
 @pytest.mark.parametrize("with_traces", [False, True])
+@pytest.mark.slow
 def test_neither_sdk_nor_exporter_is_loaded_without_an_endpoint(shelf, collector, with_traces):
     shelf.publish("fruit")
     endpoint = [f"{collector.base}/v1/traces"] if with_traces else []

@@ -250,6 +250,7 @@ def test_the_trunk_is_the_same_file_for_every_task(make_config: Make) -> None:
 
 
 @pytest.mark.parametrize("method", each(["mora", "lora", "dora", "bitfit"], tried=["mora", "bitfit"]))
+@pytest.mark.slow
 def test_tasks_share_tails_that_differ_in_adapted_projections_only(make_config: Make, method: str) -> None:
     """Law 2 again: only what a task adapts is its own. bitfit adapts biases, which are constants of the tails."""
     graphs = []
@@ -344,6 +345,7 @@ def test_the_single_file_equals_pytorch(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.slow
 def test_other_methods_are_exported_alike(make_config: Make, method: str) -> None:
     trained, data = trained_task(make_config(method=method))
 
@@ -354,6 +356,7 @@ def test_other_methods_are_exported_alike(make_config: Make, method: str) -> Non
 
 
 @pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
+@pytest.mark.slow
 def test_tails_whose_every_projection_is_adapted_are_shared_and_exported_at_each_precision(
     make_config: Make, backbone: str, request: pytest.FixtureRequest
 ) -> None:

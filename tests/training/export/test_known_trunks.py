@@ -71,6 +71,7 @@ def other_items(make_config: Make) -> TaskConfig:
 
 
 @pytest.mark.parametrize("seed", each([1, 2, 3], tried=[1]))
+@pytest.mark.slow
 def test_a_second_task_takes_the_trunks_of_the_first(store, first, other_items, seed) -> None:
     own = published(Store(store.root.with_name("empty")), other_items, seed)
     second = published(store, other_items, seed)
@@ -80,6 +81,7 @@ def test_a_second_task_takes_the_trunks_of_the_first(store, first, other_items, 
 
 
 @pytest.mark.parametrize("change", ["no store", "damaged", "fp32 only"])
+@pytest.mark.slow
 def test_a_task_has_trunks_of_its_own_where_it_finds_none(store, first, other_items, change) -> None:
     if change == "damaged":
         (store.root / "tasks" / first.task / str(first.version) / "manifest.json").write_text("{}")

@@ -117,6 +117,7 @@ def failing(fp32: GraphFiles, *_: object) -> GraphFiles:
     raise RuntimeError("no such kernel\nand a long tale")
 
 
+@pytest.mark.slow
 def test_an_accepted_precision_is_published_with_its_cost(task: Task, exported) -> None:
     bundle = exported(task.with_budget(ANY_LOSS, ("int8", "fp16")))
 
@@ -269,6 +270,7 @@ def test_a_split_is_encoded_as_each_item_alone(task: Task) -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_the_error_is_that_of_the_int8_graphs_own_logits(task: Task) -> None:
     items = [item for split in task.data.splits().values() for item in split.items]
     texts = [dataclasses.replace(item, image=None) for item in items if item.text]
@@ -325,6 +327,7 @@ def stranger(fp32: GraphFiles, trunk: Callable[[bytes], bytes]) -> GraphFiles:
     ],
     ids=["accepted", "too costly", "not finite", "unreadable"],
 )
+@pytest.mark.slow
 def test_known_trunks_are_shared_if_the_answers_allow_it(task: Task, budget, trunk, is_shared) -> None:
     known = stranger(task.files, trunk)
     trained = task.with_budget(budget)

@@ -132,6 +132,7 @@ def test_one_pattern_with_errors_is_something_to_train_for(make_config: Make) ->
 
 
 @pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
+@pytest.mark.slow
 def test_the_probe_is_a_head_on_the_frozen_backbone(make_config: Make, tmp_path: Path, problem: Problem) -> None:
     config = make_config(problem=problem.value)
     data = load_data(config)

@@ -57,6 +57,7 @@ def test_another_error_stays(tmp_path: Path, error: RuntimeError) -> None:
     assert write_fault(error) is None
 
 
+@pytest.mark.slow
 def test_training_on_a_full_disk_keeps_the_checkpoint_before_and_goes_on_from_it(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,7 @@ def trained_of(make_config: Make, tmp_path: Path) -> Callable[..., Trained]:
 
 
 @pytest.mark.parametrize("fields", [{"missing": {}}, {"problem": "multi_label"}], ids=str)
+@pytest.mark.slow
 def test_every_training_item_is_answered_once_beside_validation(
     trained_of: Callable[..., Trained], fields: dict[str, Any]
 ) -> None:
@@ -82,6 +83,7 @@ def test_every_training_item_is_answered_once_beside_validation(
 
 
 @pytest.mark.parametrize("items", [24, 10, 5])
+@pytest.mark.slow
 def test_no_item_trains_the_model_that_answers_it(
     trained_of: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch, items: int
 ) -> None:

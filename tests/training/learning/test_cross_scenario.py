@@ -33,6 +33,7 @@ def trained_on(make_config: Make, folder: Path, kind: str, **fields) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_runs_are_rows_and_kinds_of_missingness_columns(make_config: Make, tmp_path: Path) -> None:
     runs = [trained_on(make_config, tmp_path / kind, kind) for kind in ("text", "image")]
 
@@ -47,6 +48,7 @@ def test_runs_are_rows_and_kinds_of_missingness_columns(make_config: Make, tmp_p
         assert row[3] == read_json(run / "metrics.json")["test"]["overall"]["accuracy"]  # the run's own test setting
 
 
+@pytest.mark.slow
 def test_a_grid_of_different_tasks_is_refused(make_config: Make, tmp_path: Path) -> None:
     runs = []
     for task in ("colors", "other"):

@@ -79,6 +79,7 @@ def test_only_the_damaged_modality_is_encoded_anew(subject, monkeypatch):
 
 
 @pytest.mark.parametrize("most", [1, 5, 7])
+@pytest.mark.slow
 def test_so_many_items_at_most_are_chosen_and_always_the_same(subject, monkeypatch, most):
     model, split, collator, problem, metric = subject()
     monkeypatch.setattr(module, "MOST_ITEMS", most)

@@ -63,6 +63,7 @@ def test_the_probe_separates_what_its_features_separate(items: int, holes: float
 
 
 @pytest.mark.parametrize("text_scale", each([0.01, 1.0, 100.0], tried=[0.01]))
+@pytest.mark.slow
 def test_the_size_of_a_towers_features_does_not_matter(text_scale: float) -> None:
     train, validation, test = (split(60, seed, text_scale) for seed in (0, 1, 2))
     same = (split(60, seed) for seed in (0, 1, 2))
@@ -74,6 +75,7 @@ def test_the_size_of_a_towers_features_does_not_matter(text_scale: float) -> Non
 
 
 @pytest.mark.parametrize("informative", ["image", "text", "both"])
+@pytest.mark.slow
 def test_a_tower_that_shows_nothing_has_little_weight(informative: str) -> None:
     """The balance of the towers follows the held-out items."""
 
@@ -91,6 +93,7 @@ def test_a_tower_that_shows_nothing_has_little_weight(informative: str) -> None:
 
 @pytest.mark.parametrize("rounding", each([0.0, 1e-7, 1e-5], tried=[0.0, 1e-5]))
 @pytest.mark.parametrize("absent", ["image", "text"])
+@pytest.mark.slow
 def test_a_modality_that_no_item_has_gets_no_weight(absent: str, rounding: float) -> None:
     """Its features differ by rounding only. A weight for them would make any training of the tower diverge."""
 
@@ -107,6 +110,7 @@ def test_a_modality_that_no_item_has_gets_no_weight(absent: str, rounding: float
 
 
 @pytest.mark.parametrize("noise", each([3.0, 8.0, 20.0], tried=[8.0]))
+@pytest.mark.slow
 def test_noisier_features_get_a_stronger_penalty(noise: float) -> None:
     clear = probe_of(split(60, 0, noise=0.8), split(60, 1, noise=0.8)).penalty
 
@@ -127,6 +131,7 @@ def test_each_held_out_answer_is_of_a_head_that_did_not_see_the_item() -> None:
     assert float((of_train.logits.argmax(dim=1) == of_train.targets).float().mean()) < 0.5
 
 
+@pytest.mark.slow
 def test_items_of_one_group_are_held_out_together() -> None:
     """Ten copies of each of ten items with random labels: only a head that saw a copy could know its label."""
     rng = torch.Generator().manual_seed(0)
@@ -145,6 +150,7 @@ def test_items_of_one_group_are_held_out_together() -> None:
 
 
 @pytest.mark.parametrize("groups", [[0] * 30, [3] * 29 + [4], [*range(3)] * 10], ids=["one", "two", "three"])
+@pytest.mark.slow
 def test_few_groups_leave_few_folds(groups: list[int]) -> None:
     probe = probe_of(split(30, 0, noise=0.4), split(10, 1, noise=0.4), groups=np.array(groups))
 
@@ -154,6 +160,7 @@ def test_few_groups_leave_few_folds(groups: list[int]) -> None:
 
 
 @pytest.mark.parametrize("most", each([10, 20, 50], tried=[20]))
+@pytest.mark.slow
 def test_of_many_items_a_sample_chooses_the_balance_and_all_are_fitted(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
@@ -167,6 +174,7 @@ def test_of_many_items_a_sample_chooses_the_balance_and_all_are_fitted(
     assert accuracy(probe, test) > cross_fitted - 0.02
 
 
+@pytest.mark.slow
 def test_patterns_that_no_item_has_have_no_held_out_answers() -> None:
     splits = (split(30, 0), split(10, 1))
     texts = [replace(each, natural=np.full_like(each.natural, Lacks.IMAGE)) for each in splits]
@@ -176,6 +184,7 @@ def test_patterns_that_no_item_has_have_no_held_out_answers() -> None:
     assert [len(held_out[pattern].item) for pattern in (Pattern.BOTH, Pattern.IMAGE, Pattern.TEXT)] == [0, 0, 40]
 
 
+@pytest.mark.slow
 def test_a_multi_label_probe_answers_each_label_for_itself() -> None:
     splits = (split(80, seed, noise=0.3) for seed in (0, 1, 2))
     train, validation, test = (
@@ -190,6 +199,7 @@ def test_a_multi_label_probe_answers_each_label_for_itself() -> None:
 
 @pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
 @pytest.mark.parametrize("rare", each([3, 6, 12], tried=[6]))
+@pytest.mark.slow
 def test_class_weights_let_the_probe_answer_rare_labels(problem: Problem, rare: int) -> None:
     """Of the third label, few items are in train."""
 

@@ -48,6 +48,7 @@ def features(model: torch.nn.Module) -> list[Tensor]:
 
 @pytest.mark.parametrize("method", ["mora", "lora", "dora", "bitfit", "head"])
 @pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["k_proj", "fc1", "fc2"]])
+@pytest.mark.slow
 def test_a_loaded_run_has_the_trained_weights(
     make_config: Make, tmp_path: Path, method: str, modules: list[str]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_loaded_run_has_the_trained_weights(
 @pytest.mark.parametrize("method", ["lora", "dora"])
 @pytest.mark.parametrize(("backbone", "model_class"), [("tiny_backbone", CLIPModel), ("tiny_siglip", SiglipModel)])
 @pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["fc1", "fc2"]])
+@pytest.mark.slow
 def test_peft_loads_an_adapter_with_the_same_features(
     make_config: Make,
     tmp_path: Path,
@@ -100,6 +102,7 @@ def as_written_before(run: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["mora", "lora"])
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_evaluated_published_and_not_trained_again(
     make_config: Make, tmp_path: Path, method: str
 ) -> None:

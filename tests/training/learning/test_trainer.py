@@ -161,6 +161,7 @@ def test_a_diverging_training_ends_with_the_epoch_and_the_cure(
 @pytest.mark.parametrize(
     ("value", "step", "epoch"), each([(math.nan, 4, 2), (math.inf, 5, 2), (math.nan, 7, 3)], tried=[(math.nan, 7, 3)])
 )
+@pytest.mark.slow
 def test_the_last_good_checkpoint_is_kept(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float, step: int, epoch: int
 ) -> None:

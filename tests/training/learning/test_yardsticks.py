@@ -112,6 +112,7 @@ def changed(example: Example, lacks: int, seed: int) -> Example:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "no texts"])  # there, no table hides anything
 @pytest.mark.parametrize("name", C)
+@pytest.mark.slow
 def test_the_hidden_cells_of_train_and_validation_are_never_read(name: str, kind: str) -> None:
     data, config = made(KINDS[kind]), task(KINDS[kind])
     tables = draw_tables(config, data)

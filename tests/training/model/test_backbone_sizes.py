@@ -45,6 +45,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
 @pytest.mark.parametrize("fields", FIELDS.values(), ids=FIELDS)
+@pytest.mark.slow
 def test_the_counts_are_the_models(
     make_config: Make, request: pytest.FixtureRequest, backbone: str, fields: dict[str, Any]
 ) -> None:

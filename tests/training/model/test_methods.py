@@ -25,6 +25,7 @@ def made(config: TaskConfig) -> MissingModalityClassifier:
 @pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_merged_equals_unmerged(make_config: Make, method: str, targets: list[str], backbone: str, request) -> None:
     folder, mora = str(request.getfixturevalue(backbone)), {"target_modules": targets}
     model = made(make_config(method=method, backbone=folder, mora=mora)).eval()

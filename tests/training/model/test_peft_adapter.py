@@ -212,6 +212,7 @@ def of_one_tower(backbone: Path, folder: Path, kind: str, form: str) -> Backbone
 
 @pytest.mark.parametrize("form", ["this transformers", "older transformers", "class unknown", "inside a module"])
 @pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPVisionModel"])
+@pytest.mark.slow
 def test_an_adapter_of_one_towers_class_adapts_that_tower_alone(
     tiny_backbone: Path, tmp_path: Path, kind: str, form: str
 ) -> None:
@@ -322,6 +323,7 @@ def test_a_package_that_peft_misses_while_it_adapts_is_one_line(
         ({"newest_layers": [1]}, "newest_layers, which PEFT .* does not know"),
     ],
 )
+@pytest.mark.slow
 def test_a_configuration_that_cannot_be_used_is_one_line(
     tiny_backbone: Path, adapter: Path, values: dict[str, Any], message: str
 ) -> None:

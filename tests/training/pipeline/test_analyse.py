@@ -26,6 +26,7 @@ def finished(make_config: Make, folder: Path, **fields: object) -> Path:
 
 @pytest.mark.parametrize("method", ["mora", "full"])
 @pytest.mark.parametrize("modules", [["q_proj", "v_proj"], ["fc2", "fc1", "out_proj"]])
+@pytest.mark.slow
 def test_the_report_gains_what_training_changed(
     make_config: Make, tmp_path: Path, method: str, modules: list[str]
 ) -> None:

@@ -70,6 +70,7 @@ def test_the_candidates_grow_and_none_is_trained_twice(make_config: Make) -> Non
     ]
 
 
+@pytest.mark.slow
 def test_if_the_configured_adapter_wins_the_run_is_that_of_the_written_configuration(
     make_config: Make, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_if_the_configured_adapter_wins_the_run_is_that_of_the_written_configura
     assert reopen(tmp_path / "auto", config, data).config == plain
 
 
+@pytest.mark.slow
 def test_a_training_in_which_larger_adapters_learn_more_keeps_the_largest(
     make_config: Make, divisible: dict[str, str], tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_training_in_which_larger_adapters_learn_more_keeps_the_largest(
 
 
 @pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.slow
 def test_a_larger_adapter_that_is_clearly_better_is_kept_and_can_be_used(
     make_config: Make, tmp_path: Path, losses: dict[str, float], monkeypatch: pytest.MonkeyPatch, probe: bool
 ) -> None:
@@ -187,6 +190,7 @@ def test_a_larger_adapter_whose_training_diverges_is_noted_and_not_kept(
     assert "diverged" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_run_does_not_repeat_the_trainings_that_were_finished(
     make_config: Make, tmp_path: Path, losses: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +219,7 @@ def test_a_killed_run_does_not_repeat_the_trainings_that_were_finished(
     assert not (tmp_path / "killed" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_the_same_command_finds_the_run(make_config: Make, tmp_path: Path) -> None:
     values = make_config(train=TRAIN, method="lora").model_dump(mode="json")
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(values))

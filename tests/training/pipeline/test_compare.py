@@ -262,6 +262,7 @@ def test_a_seed_that_diverges_ends_the_comparison(make_config: Make, tmp_path: P
         compared(config, tmp_path, ["lora"], search=False)
 
 
+@pytest.mark.slow
 def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, tmp_path: Path) -> None:
     config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e-2}).model_dump(mode="json")
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(config))

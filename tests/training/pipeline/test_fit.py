@@ -48,6 +48,7 @@ def config_file(make_config: Make, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.slow
 def test_a_run_writes_adapter_tables_and_metrics(
     make_config: Make, tmp_path: Path, damage: Callable[[], None], problem: str
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_run_writes_adapter_tables_and_metrics(
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_adapter_and_metrics(make_config: Make, tmp_path: Path) -> None:
     config = make_config()
 
@@ -93,6 +95,7 @@ def test_the_same_seed_gives_the_same_adapter_and_metrics(make_config: Make, tmp
     assert json.dumps(first) == json.dumps(second)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_and_ends_like_a_run_that_was_not_killed(
     config_file: Callable[..., Path], make_config: Make, tmp_path: Path
 ) -> None:
@@ -127,6 +130,7 @@ def test_a_killed_run_resumes_and_ends_like_a_run_that_was_not_killed(
     assert "nothing to train" in again.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(
     config_file: Callable[..., Path], make_config: Make, tmp_path: Path
 ) -> None:
@@ -150,6 +154,7 @@ def test_two_processes_have_the_losses_of_one(
 
 
 @pytest.mark.parametrize("method", ["mora", "lora", "bitfit"])
+@pytest.mark.slow
 def test_the_command_ends_a_diverging_training_with_one_line(
     config_file: Callable[..., Path], tmp_path: Path, method: str
 ) -> None:
@@ -232,6 +237,7 @@ def described_method(run: Path) -> str:
         ("head", "single_label"),
     ],
 )
+@pytest.mark.slow
 def test_a_training_that_does_not_beat_the_probe_gives_the_probe(
     make_config: Make, tmp_path: Path, method: str, problem: str
 ) -> None:
@@ -274,6 +280,7 @@ def test_a_training_from_the_probe_that_is_better_is_kept(
 
 
 @pytest.mark.parametrize(("few", "noted"), [(20, ["both"]), (1000, ["both", "image", "text"])])
+@pytest.mark.slow
 def test_patterns_with_too_few_items_to_calibrate_are_named(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int, noted: list[str]
 ) -> None:
@@ -327,6 +334,7 @@ def test_nothing_is_trained_if_the_probe_leaves_nothing_to_gain(
 
 
 @pytest.mark.parametrize(("problem", "probe"), [("single_label", True), ("multi_label", True), ("multi_label", False)])
+@pytest.mark.slow
 def test_a_run_with_class_weights_differs_from_one_without(
     make_config: Make, tmp_path: Path, problem: str, probe: bool
 ) -> None:
@@ -347,6 +355,7 @@ def test_a_run_with_class_weights_differs_from_one_without(
 
 
 @pytest.mark.parametrize("train", [{}, {"cache_trunk": False}, {"class_weights": "balanced"}], ids=str)
+@pytest.mark.slow
 def test_a_trained_model_that_wins_is_cross_fitted_unless_labels_are_weighted(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train: dict[str, Any]
 ) -> None:
@@ -363,6 +372,7 @@ def test_a_trained_model_that_wins_is_cross_fitted_unless_labels_are_weighted(
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.slow
 def test_validation_items_are_set_apart_for_label_sets(
     make_config: Make, divisible: dict[str, str], tmp_path: Path, problem: str
 ) -> None:
@@ -388,6 +398,7 @@ def test_validation_items_are_set_apart_for_label_sets(
 
 
 @pytest.mark.parametrize(("share", "noted"), [(0.5, ["it has 9"]), (0.01, ["it has 9"]), (0, [])])
+@pytest.mark.slow
 def test_a_small_validation_split_has_no_label_sets_and_says_so(
     make_config: Make, tmp_path: Path, share: float, noted: list[str]
 ) -> None:
@@ -413,6 +424,7 @@ def test_a_small_validation_split_has_no_label_sets_and_says_so(
         ("head", {"probe": True}, False),  # the probe
     ],
 )
+@pytest.mark.slow
 def test_calibration_items_choose_neither_the_model_nor_its_temperatures(
     make_config: Make,
     divisible: dict[str, str],

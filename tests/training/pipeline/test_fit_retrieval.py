@@ -73,6 +73,7 @@ def read_json_list(path: Path) -> list[dict[str, float]]:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_training_finds_more_targets_than_the_frozen_features(retrieval_config: Make, tmp_path: Path) -> None:
     train = {"epochs": 60, "batch_size": 24, "learning_rate": 3e-2, "probe": True}
     config = retrieval_config(method="head", train=train)
@@ -113,6 +114,7 @@ def test_a_retrieval_task_trains_in_one_process(
         fit(config, load_data(config), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(retrieval_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = retrieval_config()
     data = load_data(config)
@@ -135,6 +137,7 @@ def test_a_killed_run_resumes(retrieval_config: Make, tmp_path: Path, monkeypatc
     assert resumed.model.head.weight.equal(whole.model.head.weight)
 
 
+@pytest.mark.slow
 def test_a_task_is_published_with_its_vectors(config_file: Callable[..., Path], tmp_path: Path) -> None:
     path, store = config_file(), Store(tmp_path / "store")
 
@@ -170,6 +173,7 @@ def test_a_task_is_published_with_its_vectors(config_file: Callable[..., Path], 
     assert "share of queries whose target is the nearest" in again.output
 
 
+@pytest.mark.slow
 def test_a_worse_version_does_not_become_live(config_file: Callable[..., Path], tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     assert run("fit", config_file(), "--output", tmp_path / "run", "--publish", store.root).exit_code == 0
@@ -222,6 +226,7 @@ def test_runs_are_compared_with_methods_alone(config_file: Callable[..., Path], 
     assert "tfidf answers with labels, and things is a retrieval task; leave it out" in refused.output
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_evaluated_analysed_and_exported(config_file: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run("fit", config_file(), "--output", folder).exit_code == 0
@@ -277,6 +282,7 @@ def test_folds_score_a_retrieval_task(config_file: Callable[..., Path], pairs: d
     assert len(scores["recall_at_1"]) == 2
 
 
+@pytest.mark.slow
 def test_other_data_is_scored_without_the_baselines(
     retrieval_config: Make, pairs: dict[str, str], tmp_path: Path
 ) -> None:

@@ -240,6 +240,7 @@ def plain_logits(clip: nn.Module, head: nn.Linear, backbone: Path, image: bytes 
         return head(torch.cat(features, dim=-1))[0]
 
 
+@pytest.mark.slow
 def test_the_service_answers_as_the_imported_model_does(served: Served, backbone: Path, png) -> None:
     clip, head = served.made.clip, served.made.head or load_trained(served.run).model.head
     settings = Settings(store=served.store.root, intra_op_threads=1)
@@ -315,6 +316,7 @@ def test_an_adapter_inside_another_module_comes_with_its_head(backbone: Path, tm
     assert float((base - expected).abs().max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_finished_evaluated_and_described_like_any_other(
     served: Served, config_file: Path, tmp_path: Path
 ) -> None:
@@ -350,6 +352,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("kind", each(["lora", "tuned", "authors"], tried=["lora", "tuned"]))
+@pytest.mark.slow
 def test_an_import_sets_validation_items_apart_for_label_sets(
     backbone: Path, config_file: Path, divisible: dict[str, str], tmp_path: Path, kind: str
 ) -> None:

@@ -38,12 +38,29 @@ def test_a_ladder_of_few_values_has_an_end(start: int) -> None:
 
 @pytest.mark.parametrize(
     ("scores", "chosen"),
-    [({1.0: 0.5, 2.0: 0.5}, 1.0), ({1.0: None, 2.0: -9.0}, 2.0), ({1.0: None, 2.0: None}, 1.0)],
+    [
+        ({1.0: 0.5, 2.0: 0.5, 4.0: 0.5}, 2.0),
+        ({1.0: 0.5, 2.0: 0.4, 4.0: 0.5}, 1.0),
+        ({1.0: 0.5, 2.0: 0.4, 4.0: 0.6}, 4.0),
+        ({1.0: None, 2.0: None, 4.0: -9.0}, 4.0),
+        ({1.0: None, 2.0: None, 4.0: None}, 1.0),
+    ],
 )
-def test_the_lowest_of_equal_values_is_best_and_divergence_is_worst(
+def test_of_equal_values_the_nearest_to_the_start_is_best_and_divergence_is_worst(
     scores: dict[float, float | None], chosen: float
 ) -> None:
-    assert best(scores) == chosen
+    assert best(scores, start=2.0) == chosen
+
+
+def test_where_every_value_scores_alike_the_search_stays_at_the_start() -> None:
+    scores = search_ladder(LADDER, 3, lambda value: 0.5)
+
+    assert [*scores] == [4, 8, 16]
+    assert best(scores, 8.0) == 8
+
+
+def test_the_search_goes_down_while_every_value_diverges() -> None:
+    assert [*search_ladder(LADDER, 3, lambda value: None)] == [4, 8, 16, 2, 1]
 
 
 @pytest.mark.parametrize("rate", [0.01, 3e-4, 0.0123456, 1e-6])

@@ -41,6 +41,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_run_that_moved_is_evaluated_on_data_that_moved(run: Path, make_config: Make, tmp_path: Path) -> None:
     config = make_config()
     before = read_json(run / "metrics.json")
@@ -186,6 +187,7 @@ def test_a_run_of_an_earlier_version_is_opened_and_evaluated_with_its_tables(
 
 
 @pytest.mark.parametrize("publish", [{"examples": False}, {"report": False}, {"examples": False, "report": False}])
+@pytest.mark.slow
 def test_a_finished_run_is_published_without_its_examples_or_its_report(
     run: Path, tmp_path: Path, publish: dict[str, bool]
 ) -> None:
@@ -210,6 +212,7 @@ def test_a_finished_run_is_published_without_its_examples_or_its_report(
 
 
 @pytest.mark.parametrize("flags", [[], ["--publish.examples", "false"]])
+@pytest.mark.slow
 def test_the_report_of_an_earlier_version_is_not_published(run: Path, tmp_path: Path, flags: list[str]) -> None:
     (run / "report.html").write_text(f"<html><pre>train: {tmp_path}/train.parquet</pre></html>")
 
@@ -233,6 +236,7 @@ def run_with_sets(make_config: Make, divisible: dict[str, str], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("coverage", [{}, {"by": "class"}, {"share": 0.3}], ids=str)
+@pytest.mark.slow
 def test_evaluating_again_gives_the_same_coverage(
     run_with_sets: Callable[..., Path], coverage: dict[str, object]
 ) -> None:
@@ -250,6 +254,7 @@ def test_evaluating_again_gives_the_same_coverage(
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.slow
 def test_a_run_from_before_label_sets_is_opened_evaluated_and_finished(
     run_with_sets: Callable[..., Path], divisible: dict[str, str], problem: str
 ) -> None:
@@ -276,6 +281,7 @@ def test_a_run_from_before_label_sets_is_opened_evaluated_and_finished(
 
 
 @pytest.mark.parametrize("costs", [["--error-cost", "10"], ["--error-cost", "10", "--review-cost", "2"]], ids=str)
+@pytest.mark.slow
 def test_the_command_prints_the_coverage_to_ask_for(run_with_sets: Callable[..., Path], costs: list[str]) -> None:
     run = run_with_sets()
     before = (run / "metrics.json").read_bytes()

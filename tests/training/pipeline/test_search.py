@@ -170,6 +170,7 @@ def test_a_small_validation_split_is_noted(make_config: Make, tmp_path: Path, tr
     assert notes[0].startswith("validation has 9 items, so the best of several trials may be the best by chance")
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_trains_the_best(make_config: Make, tmp_path: Path) -> None:
     config = make_config(method="head", train={"epochs": 1, "batch_size": 8}).model_dump(mode="json")
     (tmp_path / "task.yaml").write_text(yaml.safe_dump(config))
@@ -209,6 +210,7 @@ def test_several_processes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("table", [False, True], ids=["a drawn table", "a table from a file"])
+@pytest.mark.slow
 def test_calibration_items_choose_no_trial(
     make_config: Make,
     divisible: dict[str, str],

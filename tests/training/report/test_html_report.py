@@ -177,6 +177,7 @@ def test_the_page_loads_no_other_file_and_forbids_it(report: Report) -> None:
     assert page.count("link") == page.count("script") == page.count("iframe") == 0
 
 
+@pytest.mark.slow
 def test_a_dozen_mistakes_on_many_classes_stay_small(report: Report) -> None:
     classes = 30
     counts = np.random.default_rng(0).integers(1, 1000, (classes, classes))
@@ -244,6 +245,7 @@ def test_a_missing_modality_is_named(report: Report) -> None:
     assert (text.count("no text\n"), text.count("no image\n")) == (1, 1)
 
 
+@pytest.mark.slow
 def test_scores_read_back_from_a_file_make_the_same_report(report: Report) -> None:
     stored = replace(report, metrics=json.loads(json.dumps(report.metrics)))
 
@@ -313,6 +315,7 @@ def with_sets(report: Report, **classes: tuple[int, float]) -> Report:
     return replace(report, metrics=metrics, set_scores=scores)
 
 
+@pytest.mark.slow
 def test_label_sets_have_a_section_with_a_table_and_three_figures(report: Report) -> None:
     page = Page(report_html(with_sets(report)))
 

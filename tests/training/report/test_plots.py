@@ -62,6 +62,7 @@ def texts(svg: str) -> list[str]:
 
 
 @pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+@pytest.mark.slow
 def test_a_figure_has_the_same_bytes_each_time_and_loads_nothing(draw: Callable[[], str]) -> None:
     svg = draw()
 
