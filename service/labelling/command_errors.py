@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,12 +26,22 @@ def one_line_errors(interrupted: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise  # the process that reads the output has ended
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        _discard(interruption)
         typer.echo(interrupted, err=True)
         raise typer.Exit(130) from None
     except (ClientError, DataSetError, OSError, RefusedError, ServiceError, StoreError, ValueError) as error:
         typer.echo(f"error: {plain(_message(error))}", err=True)
         raise typer.Exit(1) from error
+
+
+def _discard(interruption: KeyboardInterrupt) -> None:
+    """Destroy what an interrupted function had, in silence: the destructor of a half-made object may fail."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        traceback.clear_frames(interruption.__traceback__)
+    finally:
+        sys.unraisablehook = hook
 
 
 def _message(error: Exception) -> str:

@@ -133,6 +133,7 @@ def test_every_query_of_the_dashboard_returns_data(prometheus):
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_every_variable_finds_the_values_to_choose_from(prometheus):
     def values(name: str) -> list[str]:
         (variable,) = (each for each in VARIABLES if each["name"] == name)
@@ -145,6 +146,7 @@ def test_every_variable_finds_the_values_to_choose_from(prometheus):
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_every_recording_rule_returns_data_and_is_recorded(prometheus):
     recorded = [rule for rule in rules() if "record" in rule]
     assert len(recorded) > 15
@@ -153,6 +155,7 @@ def test_every_recording_rule_returns_data_and_is_recorded(prometheus):
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_every_alert_and_every_expression_of_a_runbook_is_evaluated_without_an_error(prometheus):
     for expression in [*(alert["expr"] for alert in alerts()), *runbook_expressions()]:
         prometheus.get("query", query=expression)  # raises where it is refused
@@ -166,6 +169,7 @@ def test_every_alert_and_every_expression_of_a_runbook_is_evaluated_without_an_e
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_an_expected_alert_fires(prometheus):
     """Every eighth request fails, and there is one replica where there should be two."""
 
@@ -178,6 +182,7 @@ def test_an_expected_alert_fires(prometheus):
 
 
 @needs_prometheus
+@pytest.mark.slow
 def test_a_query_without_data_is_found(prometheus):
     assert not prometheus.has_data("sum(rate(mora_request_total[5s]))")
     with pytest.raises(AssertionError, match="parse error"):

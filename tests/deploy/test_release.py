@@ -90,6 +90,7 @@ def test_a_commit_gives_the_same_files_again(released, checkout, key, tmp_path):
     assert statement(tmp_path / "again")["subject"] == statement(released)["subject"]
 
 
+@pytest.mark.slow
 def test_what_was_released_is_verified(released, key, checkout):
     done = release("verify", released, "--key", f"{key}.pub")
 

@@ -11,7 +11,7 @@ from model_store import Pattern, Store
 from tests.browser.driving import labels, launched, send, until_ready
 from tests.support.tutorial import Tutorial, followed
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")]
 CHANCE = 0.25  # four kinds, equally frequent
 
 
@@ -21,7 +21,6 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tutorial]:
         yield reader
 
 
-@pytest.mark.slow
 def test_the_tutorial_prints_the_output_on_its_page(tutorial: Tutorial) -> None:
     shown = [step for step in tutorial.steps if step.said]
 

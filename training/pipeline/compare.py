@@ -110,7 +110,8 @@ def compare(partitions: Sequence[Runs], methods: Sequence[str], seeds: Sequence[
             **_scores(measured, metric),
         }
     shutil.rmtree(runs.trunk_cache, ignore_errors=True)
-    header = {"task": config.task, "problem": config.problem.value, "metric": metric, "seeds": list(seeds)}
+    header: dict[str, Any] = {"task": config.task, "problem": config.problem.value, "metric": metric}
+    header["seeds"] = list(seeds)
     if runs.partition is not None:
         header["partitions"] = [each.partition for each in partitions]
     return {**header, "methods": results}

@@ -175,6 +175,7 @@ def test_a_generated_client_classifies(answers, call, modalities):
         ("unknown model of OpenAI's API", "OpenAIProblem", "unknown_task"),
     ],
 )
+@pytest.mark.slow
 def test_a_generated_client_gets_a_typed_problem(answers, call, kind, code):
     found, fields = answers[call]
 

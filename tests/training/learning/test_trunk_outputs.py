@@ -67,6 +67,7 @@ def test_a_picture_that_cannot_be_resized_is_named_by_its_row(
         open_or_build(model, preprocessor, elongated, tmp_path, print)
 
 
+@pytest.mark.slow
 def test_training_ends_at_the_same_weights(make_config: Make, tmp_path: Path) -> None:
     train = {"epochs": 2, "batch_size": 8}
     states = []

@@ -64,6 +64,7 @@ def figures(page: str) -> list[str]:
     return re.findall(r"<title>(.*?)</title>", page)
 
 
+@pytest.mark.slow
 def test_a_run_that_trained_only_a_head_says_so(make_config: Make, tmp_path: Path) -> None:
     run = finished(make_config, tmp_path / "run", method="head")
 
@@ -76,6 +77,7 @@ def test_a_run_that_trained_only_a_head_says_so(make_config: Make, tmp_path: Pat
     assert gap["before"] == gap["after"]
 
 
+@pytest.mark.slow
 def test_other_data_changes_no_file_of_the_run(make_config: Make, tmp_path: Path) -> None:
     run = finished(make_config, tmp_path / "run")
     page, test = (run / "report.html").read_bytes(), make_config().data.validation

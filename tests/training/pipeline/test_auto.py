@@ -155,6 +155,7 @@ def test_a_larger_adapter_that_is_clearly_better_is_kept_and_can_be_used(
     assert (described["mora"]["auto"], described["mora"]["first_layer"], described["mora"]["rank"]) == (False, 0, 8)
 
 
+@pytest.mark.slow
 def test_a_gain_that_is_not_clear_keeps_the_smaller_adapter(
     make_config: Make, tmp_path: Path, losses: dict[str, float]
 ) -> None:

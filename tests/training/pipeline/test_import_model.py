@@ -262,6 +262,7 @@ def test_the_service_answers_as_the_imported_model_does(served: Served, backbone
     assert min(differences()) > 1e-4
 
 
+@pytest.mark.slow
 def test_an_unchanged_trunk_stays_shared(served: Served, config_file: Path) -> None:
     """Law 2: a source that does not change the trunk's layers has the same trunk file as an ordinary fit."""
     manifest = served.store.manifest("colors", 1)
