@@ -59,6 +59,8 @@ def fit(
     announce: Callable[[str], None] = print,
     cache_folder: Path | None = None,
     overwrite: bool = False,
+    *,
+    tries_damage: bool = True,
 ) -> TrainedTask:
     """Train a task and write adapter, tables, metrics and report into `folder`.
 
@@ -67,6 +69,7 @@ def fit(
         cache_folder: a folder for the frozen layers' outputs, which several runs may share; None: a part of `folder`
             until the run is finished.
         overwrite: discard the run in `folder`.
+        tries_damage: score damaged test items, too, each of which is encoded sixteen times.
     """
     if config.problem is Problem.RETRIEVAL:
         from training.pipeline.fit_retrieval import fit_retrieval
@@ -130,7 +133,9 @@ def fit(
     if config.imported is not None:
         chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
     trained = _trained_task(chosen, preprocessor, whole, tables, sets)
-    return _conclude(folder, trained, chosen, choice, divided, history, started, announce, auto)
+    return _conclude(
+        folder, trained, chosen, choice, divided, history, started, announce, auto, tries_damage=tries_damage
+    )
 
 
 def import_model(
@@ -166,6 +171,8 @@ def _conclude(
     started: float,
     announce: Callable[[str], None],
     auto: dict[str, Any] | None,
+    *,
+    tries_damage: bool = True,
 ) -> TrainedTask:
     """Evaluate, report and save a calibrated model.
 
@@ -191,7 +198,8 @@ def _conclude(
     metrics["seconds"] = {"train": seconds, "total": round(time.monotonic() - started, 1)}
     wait_for_all_processes()  # until each has read the best checkpoint, which the main process removes below
     if is_main_process():
-        metrics["damaged_inputs"] = _damaged_scores(trained, data)
+        if tries_damage:
+            metrics["damaged_inputs"] = _damaged_scores(trained, data)
         notes = _notes(choice, metrics, headline_metric(trained.config.problem, data.labels, data.validation))
         for note in (*notes, *_coverage_notes(trained, data, metrics)):
             announce(note)

@@ -18,6 +18,8 @@ def metrics_of(
 ) -> dict[str, Any]:
     """The metrics of a run in `folder`, which is trained unless it is finished. Raises RunError for another run.
 
+    Damaged items are not scored: it would take longer than many a training.
+
     Args:
         trunk_cache: a folder for the frozen layers' outputs, which several runs share.
         name: announced before the run is trained.
@@ -26,7 +28,7 @@ def metrics_of(
         open_run(folder, config, data)  # raises RunError if its configuration or its data is another one
     else:
         announce(name)
-        fit(config, data, folder, announce, trunk_cache)
+        fit(config, data, folder, announce, trunk_cache, tries_damage=False)
     return read_json(folder / METRICS)
 
 

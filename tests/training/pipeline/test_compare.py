@@ -47,7 +47,7 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, int]]:
     """Runs are not trained, but scored: the nearer the learning rate is to 0.003, the better. The list of all runs."""
     ran: list[tuple[str, float, int]] = []
 
-    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
         rate = config.train.learning_rate
         ran.append((folder.name.partition("_")[0], rate, config.train.seed))
         run_with(folder, 1 - abs(np.log(rate / 0.003)) / 10)
@@ -224,7 +224,7 @@ def test_a_finished_run_of_another_configuration_is_an_error(make_config: Make, 
 
 
 def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: Path, monkeypatch) -> None:
-    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
         run_with(folder, None if config.train.learning_rate > 0.02 else 0.5)
 
     monkeypatch.setattr(kept_runs, "fit", score)
@@ -239,7 +239,7 @@ def test_a_method_that_diverged_everywhere_is_last(make_config: Make, tmp_path: 
 def test_a_rate_at_which_training_diverges_is_announced_and_not_chosen(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, too_high: float
 ) -> None:
-    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
         if config.train.learning_rate > too_high:
             raise DivergedError("training diverged in epoch 1")
         run_with(folder, 0.5)
@@ -276,6 +276,7 @@ def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, t
     assert first.exit_code == 0, first.output
     assert second.exit_code == 0, second.output
     assert len(times) == 10
+    assert not any("damaged_inputs" in json.loads(path.read_text()) for path in times)
     assert {path: path.stat().st_mtime_ns for path in times} == times
     result = json.loads((tmp_path / "out" / "comparison.json").read_text())
     assert list(result["methods"]) == ["hog", "tfidf", "majority", "head", "ours"]
@@ -362,7 +363,7 @@ def test_each_partition_has_splits_of_its_own_and_the_first_is_searched(
 ) -> None:
     ran: dict[str, TaskData] = {}
 
-    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
         ran[folder.name] = data
         run_with(folder, config.data.seed / 10 + config.train.seed / 100)
 

@@ -26,7 +26,7 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
     """Folds are not trained; the list of their names and tested rows. Fold 2 has no AUROC."""
     ran: list[tuple[str, list[int]]] = []
 
-    def fit(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+    def fit(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
         ran.append((folder.name, [item.row for item in data.test.items]))
         views = {"overall": {"items": len(data.test.items), "accuracy": 0.5 + len(ran) / 10}}
         if folder.name != "fold-2-of-3":

@@ -43,7 +43,7 @@ def tried(monkeypatch: pytest.MonkeyPatch, clock: dict[str, float]) -> list[Peak
     """Runs are not trained, but scored: the nearer to `PEAK`, the better."""
     ran: list[Peak] = []
 
-    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
         clock["now"] += clock["trial"]
         values = (config.train.learning_rate, config.mora.first_layer, config.mora.rank)
         ran.append(values)
