@@ -219,12 +219,17 @@ def test_an_unexpected_exception_is_an_error_without_its_message(own_client, mon
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(
-    ("queue_size", "status", "code", "headers"),
-    [(4, 504, "deadline", {"X-Should-Retry": "false"}), (0, 503, "queue_full", {"Retry-After": "1"})],
+    ("queue_size", "timeout_ms", "status", "code", "headers"),
+    [
+        (4, 300, 504, "deadline", {"X-Should-Retry": "false"}),
+        (0, 60_000, 503, "queue_full", {"Retry-After": "1"}),
+    ],
 )
-def test_overload_and_deadlines_have_openais_form(shelf, serve, occupied, path, queue_size, status, code, headers):
+def test_overload_and_deadlines_have_openais_form(
+    shelf, serve, occupied, path, queue_size, timeout_ms, status, code, headers
+):
     shelf.publish("fruit")
-    client = serve(shelf.store, timeout_ms=300, encoder_workers=1, queue_size=queue_size)
+    client = serve(shelf.store, timeout_ms=timeout_ms, encoder_workers=1, queue_size=queue_size)
     values = ("red", ["red", "green"], [{"type": "text", "text": "red"}])
     with occupied(client, "text"):
         responses = [client.post(path, json={"input": value}) for value in values]
