@@ -56,6 +56,7 @@ def test_an_item_of_each_pattern_is_answered_and_explained(opened, shipped, moda
     )
 
 
+@pytest.mark.slow
 def test_encoders_are_drawn_side_by_side_and_parts_add_up(opened, shipped):
     page = opened(shipped).page
     until_ready(page)

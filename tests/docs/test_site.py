@@ -56,6 +56,7 @@ def test_the_meaning_of_a_field_stands_beside_it():
     assert "problem" not in comments(TaskConfig)  # although the next field has a comment
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_another_host(site):
     pages = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
     found = {(path.name, url) for path in pages for url in FETCHED.findall(path.read_text(encoding="utf-8"))}

@@ -63,6 +63,7 @@ def test_the_index_finds_nearly_what_a_comparison_with_every_vector_finds():
 @pytest.mark.parametrize(
     ("query", "name"), [(["--text", "green square"], "item 1"), (["--image", "PICTURE"], "drawing")]
 )
+@pytest.mark.slow
 def test_a_query_finds_its_item(catalogue, closed, tmp_path, capsys, query, name):
     (tmp_path / "a.png").write_bytes(PICTURE)
     words = [str(tmp_path / "a.png") if word == "PICTURE" else word for word in query]

@@ -164,6 +164,7 @@ def test_fit_given_again_changes_no_file_of_the_store(published: tuple[Path, Pat
 
 
 @pytest.mark.parametrize(("precision", "difference"), [("fp32", 1e-4), ("int8", 0.02)])
+@pytest.mark.slow
 def test_the_service_answers_as_the_trained_model(
     published: tuple[Path, Path], precision: str, difference: float
 ) -> None:

@@ -60,6 +60,7 @@ def verifies(store: Store, version: Path, public: Path) -> bool:
 
 
 @pytest.mark.parametrize("curve", CURVES, ids=lambda curve: curve.name)
+@pytest.mark.slow
 def test_a_signed_version_is_verified(store, version, tmp_path, curve):
     key = write_keys(tmp_path, ec.generate_private_key(curve))
     assert f"is signed; wrote tasks/{version.parent.name}/1/model.sig" in sign(store, version, key)

@@ -90,6 +90,7 @@ def client_of_sets(with_sets):
 
 @pytest.mark.parametrize("pattern", ITEMS)
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.95])
+@pytest.mark.slow
 def test_an_answer_to_a_coverage_has_the_set_of_the_model(client_of_sets, oracle, pixels, picture, pattern, coverage):
     text = None if pattern == "image" else "a red apple"
     image = None if pattern == "text" else picture

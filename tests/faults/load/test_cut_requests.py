@@ -116,6 +116,7 @@ COMPLETED: dict[str, Callable[[bytes], int]] = {
 
 
 @pytest.mark.parametrize("name", each(COMPLETED, tried=["in the headers"]))
+@pytest.mark.slow
 def test_a_request_of_which_a_part_has_arrived_is_completed_while_the_service_drains(fruit, server, name):
     running = server(fruit, drain_delay_seconds=0, drain_seconds=30)
     data = classify()

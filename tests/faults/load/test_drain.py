@@ -120,6 +120,7 @@ def test_sigterm_ends_a_service_whose_event_loop_stands_still(fruit, server, pla
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_skips_the_drain_delay(fruit, server):
     running = server(fruit, drain_delay_seconds=60, drain_seconds=90)
     running.process.send_signal(signal.SIGINT)

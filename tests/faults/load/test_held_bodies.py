@@ -138,6 +138,7 @@ def test_clients_that_announce_large_bodies_and_do_not_send_them_do_not_block_ot
         assert send(running, large_item(19_000_000)).status == 200
 
 
+@pytest.mark.slow
 def test_many_large_bodies_at_once_are_all_read(shelf, server):
     """They have half of each other's memory, and still do not wait for each other without end."""
     shelf.publish("fruit")

@@ -67,6 +67,7 @@ class Signals:
         return bool((int(lines["SigIgn"], 16) | int(lines["SigCgt"], 16)) >> (number - 1) & 1)
 
 
+@pytest.mark.slow
 def test_signals_from_the_start_to_the_end_do_not_end_the_process(fruit, counts, reliability):
     codes, sent, lives = [], 0, counts(1, 20)
     for _ in range(lives):
@@ -151,6 +152,7 @@ def stack_of(running: Running, thread: str) -> list[str]:
     return found[-1] if found else []
 
 
+@pytest.mark.slow
 def test_sighup_makes_the_service_look_at_the_store_now(shelf, fruit, server):
     running = server(fruit, poll_seconds=3600)
     shelf.publish(seed=2)

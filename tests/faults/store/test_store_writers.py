@@ -255,6 +255,7 @@ def test_a_prune_that_is_killed_at_any_call_leaves_each_version_whole_or_gone(pr
 
 
 @needs_strace()
+@pytest.mark.slow
 def test_a_disk_error_at_any_call_of_a_prune_is_one_line(pruning, counts, reliability):
     calls = [call for call in pruning.calls if "EEXIST" not in call.line]
     trials = [(call, error) for call in spread(calls, counts(3, 1000)) for error in ("ENOSPC", "EIO")]

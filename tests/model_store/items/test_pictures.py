@@ -208,6 +208,7 @@ def test_other_formats_are_decoded_at_full_scale(file_format):
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("size", [(60, 41), (90, 7), (7, 90)])
+@pytest.mark.slow
 def test_a_large_picture_is_resized_in_parts_to_the_same_pixels(size, mode, orientation, monkeypatch):
     exif = Image.Exif()
     exif[0x0112] = orientation

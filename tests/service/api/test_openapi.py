@@ -185,6 +185,7 @@ def test_a_generated_client_gets_a_typed_problem(answers, call, kind, code):
     assert fields.get("error", fields["detail"]) == fields["detail"]
 
 
+@pytest.mark.slow
 def test_a_generated_client_gets_every_other_answer_in_its_class(answers):
     kinds = {call: kind for call, (kind, _) in answers.items()}
     assert kinds["embedded picture"] == kinds["embedded text"] == "Embedding"

@@ -33,6 +33,7 @@ def tasks(real):
         (RESET, "gives no answer", True),
     ],
 )
+@pytest.mark.slow
 def test_the_command_fails_if_the_service_answers_no_row(
     run, table, tasks, tmp_path, monkeypatch, reply, complaint, retryable
 ):

@@ -261,6 +261,7 @@ def test_one_item_is_shown_and_printed_as_json_with_its_label_set(run, with_sets
 
 
 @pytest.mark.parametrize(("task", "coverage"), [("older", 0.5), ("tags", 0.9), ("fruit", 0.995)])
+@pytest.mark.slow
 def test_one_item_with_an_unsupported_coverage_is_refused(run, place_of_sets, task, coverage):
     done = run("--text", "red", "--task", task, "--coverage", coverage, *place_of_sets)
 

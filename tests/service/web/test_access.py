@@ -126,6 +126,7 @@ def test_a_websocket_is_closed_before_it_reaches_a_route():
 
 
 @pytest.mark.parametrize("host", ["", "a/livez?x=", "a b", "a,b", "a@b", "a:b", "[::1", "a:123456", "é", "a#", "a\\b"])
+@pytest.mark.slow
 def test_an_invalid_host_is_refused_on_every_path(locked, host):
     for method, path in paths_of(locked):
         response = locked.request(method, path, headers={"Host": host.encode()})

@@ -55,6 +55,7 @@ def test_an_invalid_request_is_refused(client, fields, code):
     assert client.post("/embed", json={"task": "fruit", **fields}).json()["code"] == code
 
 
+@pytest.mark.slow
 def test_the_python_client_embeds(real):
     with Client(real.url, CANARY) as client:
         embedding = client.embed(text="red", task="fruit")

@@ -306,6 +306,7 @@ def preprocessor(tiny_backbone: Path) -> Preprocessor:
 
 
 @pytest.mark.parametrize("name", [*ODD_PICTURES, *DAMAGED_PICTURES])
+@pytest.mark.slow
 def test_a_picture_is_checked_as_it_is_used(
     make_config: Make, tmp_path: Path, preprocessor: Preprocessor, name: str
 ) -> None:

@@ -139,6 +139,7 @@ def whole_text_features(exported: Exported) -> dict[int, np.ndarray]:
 
 
 @pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.slow
 def test_text_features_equal_the_whole_models_in_any_batch_and_with_any_padding(
     exported: Exported, whole_text_features: dict[int, np.ndarray], batch: int
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_task_has_trunks_of_its_own_where_it_finds_none(store, first, other_it
     assert int8(second)["image_trunk"] != int8(first)["image_trunk"]
 
 
+@pytest.mark.slow
 def test_the_trunks_of_the_task_itself_come_first(store, first, other_items) -> None:
     second = published(store, other_items, knows=False)
     blobs = second.graphs[Precision.FP32].blobs()

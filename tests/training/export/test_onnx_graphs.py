@@ -99,6 +99,7 @@ def test_graphs_equal_the_towers_wherever_they_are_split(
         (("none",), 0, 0),
     ],
 )
+@pytest.mark.slow
 def test_adapted_weights_are_inputs_of_the_tails(
     make_config: Make, family: str, names: tuple[str, ...], of_image: int, of_text: int
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_temperature_that_does_not_help_held_out_items_is_not_used() -> None:
 
 
 @pytest.mark.parametrize("items", [10, 40, 200])
+@pytest.mark.slow
 def test_scores_that_are_right_are_seldom_changed(items: int) -> None:
     """Their labels are drawn from them, so a temperature could only fit noise."""
     temperatures = [temperature_of(*drawn(seed, items)) for seed in range(30)]

@@ -155,6 +155,7 @@ def test_the_probe_is_a_head_on_the_frozen_backbone(make_config: Make, tmp_path:
 
 
 @pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
+@pytest.mark.slow
 def test_after_training_with_class_weights_thresholds_or_temperatures_are_fitted(
     make_config: Make, tmp_path: Path, problem: Problem
 ) -> None:

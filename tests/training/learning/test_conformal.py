@@ -34,6 +34,7 @@ def split(count: int, seed: int, problem: Problem = Problem.SINGLE_LABEL) -> dic
 
 @pytest.mark.parametrize("coverage", COVERAGES)
 @pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
+@pytest.mark.slow
 def test_the_promise_is_kept_for_each_pattern(problem: Problem, coverage: float) -> None:
     covered: dict[Pattern, list[float]] = {pattern: [] for pattern in Pattern}
     for seed in range(20):

@@ -115,6 +115,7 @@ def test_many_items_or_too_few_are_calibrated_on_validation_alone(
         assert trained.notes == []
 
 
+@pytest.mark.slow
 def test_a_part_that_diverges_is_named_and_the_model_is_kept(
     trained_of: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ def subject(make_config):
 
 
 @pytest.mark.parametrize("problem", ["single_label", "multi_label"])
+@pytest.mark.slow
 def test_each_kind_is_scored_in_the_patterns_that_it_reaches(subject, problem):
     model, split, collator, problem, metric = subject(problem=problem)
     found = damaged_scores(model, split, collator, problem, metric)

@@ -56,6 +56,7 @@ def accuracy(probe: Probe, test: EncodedSplit) -> float:
 
 
 @pytest.mark.parametrize(("items", "holes"), [(30, 0.0), (60, 0.4), (300, 0.2)])
+@pytest.mark.slow
 def test_the_probe_separates_what_its_features_separate(items: int, holes: float) -> None:
     probe = probe_of(split(items, 0, holes=holes, noise=0.4), split(20, 1, noise=0.4))
 

@@ -144,6 +144,7 @@ def test_mixed_precision_trains(make_config: Make, tmp_path: Path) -> None:
         ("head", 1e20, "epoch 1, step 3 of 6: the logits of the validation split are not finite"),
     ],
 )
+@pytest.mark.slow
 def test_a_diverging_training_ends_with_the_epoch_and_the_cure(
     make_config: Make, tmp_path: Path, method: str, rate: float, problem: str
 ) -> None:
@@ -208,6 +209,7 @@ def test_a_small_training_split_gets_enough_steps(make_config: Make, items: int,
     ("patience", "epochs", "trained"),
     each([(0.25, 8, 3), (0.5, 8, 5), (0.01, 8, 2), (None, 8, 8), (0.9, 1, 1)], tried=[(0.25, 8, 3), (None, 8, 8)]),
 )
+@pytest.mark.slow
 def test_training_ends_after_epochs_without_a_better_score(
     make_config: Make, tmp_path: Path, patience: float | None, epochs: int, trained: int
 ) -> None:

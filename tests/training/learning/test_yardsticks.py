@@ -139,6 +139,7 @@ def test_the_hidden_cells_of_train_and_validation_are_never_read(name: str, kind
 
 @pytest.mark.parametrize("name", ["tfidf", "hog"])
 @pytest.mark.parametrize("kind", ["single-label", "multi-label", "naturally missing", "two labels"])
+@pytest.mark.slow
 def test_the_visible_cells_of_train_are_read(name: str, kind: str) -> None:
     """Without what the visible cells show of the labels, the scores fall."""
     data, config = made(KINDS[kind]), task(KINDS[kind])

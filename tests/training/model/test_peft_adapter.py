@@ -97,6 +97,7 @@ MERGED = {
 
 
 @pytest.mark.parametrize("kind", MERGED)
+@pytest.mark.slow
 def test_the_merged_towers_answer_as_pefts_model(tiny_backbone: Path, tmp_path: Path, kind: str) -> None:
     config = peft.LoraConfig(**{"r": 2, "target_modules": QUERIES, **MERGED[kind]})
     adapted = trained(peft.get_peft_model(load_backbone(str(tiny_backbone)), config))

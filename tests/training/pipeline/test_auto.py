@@ -170,6 +170,7 @@ def test_a_gain_that_is_not_clear_keeps_the_smaller_adapter(
     assert trained.config.mora == make_config(mora={"first_layer": 0}).mora
 
 
+@pytest.mark.slow
 def test_a_larger_adapter_whose_training_diverges_is_noted_and_not_kept(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +243,7 @@ def test_the_command_prints_the_table_and_the_same_command_finds_the_run(make_co
 
 
 @pytest.mark.parametrize("method", ["head", "bitfit"])
+@pytest.mark.slow
 def test_a_method_without_projections_has_nothing_to_choose(make_config: Make, tmp_path: Path, method: str) -> None:
     config = make_config(mora="auto", method=method, train=TRAIN)
 

@@ -216,6 +216,7 @@ def test_only_the_main_process_writes_the_run_of_a_yardstick(
     assert [path.name for path in tmp_path.rglob("metrics.json")] == ["metrics.json"] * (rank == "0")
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_another_configuration_is_an_error(make_config: Make, tmp_path: Path) -> None:
     compared(make_config(train={"epochs": 1, "batch_size": 8}), tmp_path, ["head"], search=False)
 
@@ -255,6 +256,7 @@ def test_a_rate_at_which_training_diverges_is_announced_and_not_chosen(
     assert "lora: training diverged in epoch 1" in notes
 
 
+@pytest.mark.slow
 def test_a_seed_that_diverges_ends_the_comparison(make_config: Make, tmp_path: Path) -> None:
     config = make_config(train={"epochs": 1, "batch_size": 8, "learning_rate": 1e20})
 
@@ -295,6 +297,7 @@ def test_the_command_writes_table_json_and_plot_and_resumes(make_config: Make, t
     assert not (tmp_path / "out" / "trunk_cache").exists()
 
 
+@pytest.mark.slow
 def test_calibration_items_change_no_comparison(
     make_config: Make,
     divisible: dict[str, str],

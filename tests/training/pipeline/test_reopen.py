@@ -56,6 +56,7 @@ def test_a_run_that_moved_is_evaluated_on_data_that_moved(run: Path, make_config
     assert read_json(moved / "metrics.json")["test"] == before["test"]
 
 
+@pytest.mark.slow
 def test_evaluating_gives_an_older_run_the_scores_of_its_test_items(run: Path) -> None:
     scores = run / "test_scores.json"
     before = scores.read_bytes()
@@ -85,6 +86,7 @@ def test_a_run_is_compared_with_its_own_version(run: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "./train.parquet"])
+@pytest.mark.slow
 def test_a_run_with_relative_paths_is_opened_from_another_directory(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
