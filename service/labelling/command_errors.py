@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,10 +37,11 @@ def one_line_errors(interrupted: str) -> Iterator[None]:
 
 
 def _discard(interruption: KeyboardInterrupt) -> None:
-    """Destroy what an interrupted function had, in silence: the destructor of a half-made object may fail."""
+    """Destroy what interrupted functions had, in silence: destructors complain of half-made objects."""
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
-        traceback.clear_frames(interruption.__traceback__)
+        with warnings.catch_warnings(action="ignore"):
+            traceback.clear_frames(interruption.__traceback__)
     finally:
         sys.unraisablehook = hook
 

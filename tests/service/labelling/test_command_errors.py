@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import pytest
 import typer
@@ -32,6 +33,21 @@ def test_a_half_made_object_adds_no_line_to_that_of_the_interruption(monkeypatch
 
     assert (code, capsys.readouterr().err) == (130, "stopped; no file was written\n")
     assert ignored == []
+
+
+def test_a_coroutine_that_was_not_started_adds_no_warning(capsys):
+    async def answer() -> None: ...
+
+    def start() -> None:
+        _coroutine = answer()
+        raise KeyboardInterrupt
+
+    with warnings.catch_warnings(record=True) as shown, pytest.raises(typer.Exit), one_line_errors("stopped"):
+        warnings.simplefilter("always")
+        start()
+
+    assert capsys.readouterr().err == "stopped\n"
+    assert shown == []
 
 
 def test_other_failing_destructors_are_reported(monkeypatch):
