@@ -42,8 +42,8 @@ def test_a_coroutine_that_was_not_started_adds_no_warning(capsys):
         _coroutine = answer()
         raise KeyboardInterrupt
 
-    with warnings.catch_warnings(record=True) as shown, pytest.raises(typer.Exit), one_line_errors("stopped"):
-        warnings.simplefilter("always")
+    recorded = warnings.catch_warnings(record=True, action="always")
+    with recorded as shown, pytest.raises(typer.Exit), one_line_errors("stopped"):
         start()
 
     assert capsys.readouterr().err == "stopped\n"
