@@ -47,7 +47,7 @@ demo: $(SERVING) ## Serve the shipped store, classify image only, text only and 
 	$(BIN)/python examples/demo.py
 
 test: $(EVERYTHING) build/clients/s3 ## Run the tests but slow ones and planted faults; with ALL=1 slow ones, too
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses $(if $(ALL),3 --slow,4)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(if $(ALL),--numprocesses 3 --slow,--numprocesses 4)
 
 slow-test: $(EVERYTHING) build/clients/s3 ## Run the tests that `make test` leaves out for their time, without tests/faults
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest --numprocesses 3 --full-faults -m "slow or full_only" --ignore tests/faults

@@ -17,7 +17,7 @@ from model_store.describe.bom import ml_bom
 from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, OPENSSF_SIGNATURE, Store
@@ -34,7 +34,7 @@ class _OneLineErrors(OneLineUsageErrors):
         except BrokenPipeError:
             raise  # the reader of the output has closed the pipe, which is no error of the store
         except (StoreError, OSError) as error:
-            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_error(error)
             typer.echo(f"error: {plain(problem)}", err=True)
             raise typer.Exit(1) from error
 

@@ -40,6 +40,11 @@ _PROBLEMS = {
 }
 
 
+def describe_error(error: Exception) -> str:
+    """The message of an error; of one of the operating system, `describe_os_error`."""
+    return describe_os_error(error) if isinstance(error, OSError) else str(error)
+
+
 def describe_os_error(error: OSError) -> str:
     """The file, the problem, and the remedy if one is known."""
     if error.strerror is None:

@@ -11,7 +11,7 @@ import typer
 
 from model_store import StoreError
 from model_store.command_line import OneLineUsageErrors
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 from service.labelling.commands import BULK_EXAMPLE, CLASSIFY_EXAMPLE, EMBED_EXAMPLE, bulk, classify, embed
 from service.models.malloc import return_large_blocks
 from service.models.pulled_store import pull_shown
@@ -46,7 +46,7 @@ def run(**flags: str | None) -> None:
         return_large_blocks()
         service = create_app(settings)
     except (OSError, ValueError, StoreError) as error:
-        raise typer.BadParameter(describe_os_error(error) if isinstance(error, OSError) else str(error)) from error
+        raise typer.BadParameter(describe_error(error)) from error
     Server(service, settings, operator).run()
     ignore_operator_signals()  # the end of the interpreter restores the defaults, which end the process
 

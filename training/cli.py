@@ -404,10 +404,11 @@ def compare_command(
     command = ["compare", str(config), "--methods", *methods, "--seeds", *map(str, seeds), "--search", search]
     command += ["--output", str(folder)]
     settings = names, list(dict.fromkeys(seeds)), search == "learning_rate"
-    runs = [[Runs(task, data, folder, _note)] for task in tasks]
+    of_backbones = [Runs(task, data, folder, _note) for task in tasks]
+    runs = [[each] for each in of_backbones]
     if partitions:
         command += ["--partitions", *map(str, partitions)]
-        runs = [partitions_of(each, list(dict.fromkeys(partitions)), load_data) for (each,) in runs]
+        runs = partitions_of(of_backbones, list(dict.fromkeys(partitions)), load_data)
     write: Callable[[Path, Mapping[str, Any], Sequence[str]], None]
     if backbones:
         compared, write, page = compare_backbones(runs, *settings), write_backbones, "backbones.md"

@@ -18,12 +18,12 @@ from scipy.stats import t as student
 
 from examples.openclipart.cleaning import split_key
 from training.provenance import machine
+from training.report.plots import VIEWS
 
 OPENCLIPART = Path(__file__).parents[1] / "openclipart"
 BACKBONE = OPENCLIPART / "clean_backbone"
 SPLITS = ("train", "validation", "test")
 SEEDS = PARTITIONS = ("0", "1", "2")
-VIEWS = ("overall", "both", "image", "text")
 POWER = 0.8
 
 

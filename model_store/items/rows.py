@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 
 Row: TypeAlias = dict[str, Any]
 _ZIP, _UTF_16 = b"PK\x03\x04", (b"\xff\xfe", b"\xfe\xff")
@@ -28,7 +28,7 @@ def table_errors(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise TableError(f"{path} {encoding_fault(path)}") from error
     except (OSError, ValueError) as error:
-        problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        problem = describe_error(error)
         kind = path.suffix.lower().removeprefix(".")
         raise TableError(f"{path} cannot be read as {kind}: {problem.removeprefix(f'{path}: ')}") from error
 

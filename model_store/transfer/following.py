@@ -9,7 +9,7 @@ from threading import Event
 from model_store import publishing, removing
 from model_store.describe.tables import size
 from model_store.errors import CorruptError, StoreError
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 from model_store.store import Store
 from model_store.transfer.progress import TransferCount
 from model_store.transfer.pulling import check_version, current_version, fetch_version
@@ -51,7 +51,7 @@ class Follower:
             try:
                 self.step()
             except (StoreError, OSError) as error:
-                self._log(f"error: {_described(error)}; the next attempt is in {wait_seconds:.0f} seconds")
+                self._log(f"error: {describe_error(error)}; the next attempt is in {wait_seconds:.0f} seconds")
                 stop.wait(wait_seconds)
                 wait_seconds, has_failed = min(2 * wait_seconds, max(seconds, _MAX_WAIT_SECONDS)), True
                 continue
@@ -95,12 +95,8 @@ class Follower:
         try:
             removed, versions = removing.prune(store, self._keep, task), store.versions(task)
         except (StoreError, OSError) as error:
-            self._log(f"error: {task} is not pruned: {_described(error)}")
+            self._log(f"error: {task} is not pruned: {describe_error(error)}")
             return
         if removed:
             freed, numbers = size(sum(removed.values())), ", ".join(map(str, versions))
             self._log(f"{task}: old versions are removed ({freed}); the store has {numbers}")
-
-
-def _described(error: StoreError | OSError) -> str:
-    return describe_os_error(error) if isinstance(error, OSError) else str(error)

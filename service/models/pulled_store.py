@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from model_store import Store, StoreError, read_trusted_keys
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 from service.settings import Settings
 
 if TYPE_CHECKING:  # the functions below import them, because a service with a folder starts faster without
@@ -52,7 +52,7 @@ def pull_store(settings: Settings, count: TransferCount | None = None) -> None:
                 Follower(remote, store, partial(_log_change, target), count).step()
         except (StoreError, OSError) as error:
             failed = failed or error
-            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_error(error)
             _log.warning("store_not_pulled", target=target, problem=problem)
     if failed is not None and not any(_is_live(store, task) for task in store.tasks()):
         raise failed

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import structlog
 
 from model_store import CorruptError, NotFoundError, Store, StoreError, read_trusted_keys
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 from service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
@@ -119,7 +119,7 @@ class StoreView:
             self._store.trusted = read_trusted_keys(path)
             _log.info("trusted_keys_loaded")
         except (OSError, StoreError) as error:
-            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_error(error)
             _log.error("trusted_keys_unusable", problem=problem)
 
     def _fail(self, problem: str) -> None:

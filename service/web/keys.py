@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from model_store.manifest import TASK_NAME
-from model_store.messages import describe_os_error
+from model_store.messages import describe_error
 
 _NAME = r"[A-Za-z0-9._-]{1,64}"
 _LINE = re.compile(rf"({_NAME})[ \t]+([0-9a-f]{{64}})((?:[ \t]+[a-z]+=[^ \t]*)*)")
@@ -71,7 +71,7 @@ class ApiKeys:
                 self._log_revocation()
             self._problem = None
         except (OSError, ValueError) as error:
-            problem = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            problem = describe_error(error)
             if problem != self._problem:
                 _log.error("api_keys_unusable", problem=problem)
             self._problem = problem

@@ -30,11 +30,7 @@ from model_store import (
 )
 from model_store.publishing import seed
 from model_store.store import MAX_MANIFEST_BYTES
-from tests.support.snapshot import contents
-
-
-def stored_blobs(store: Store) -> set[str]:
-    return {path.name for path in (store.root / "blobs" / "sha256").iterdir()}
+from tests.support.snapshot import contents, stored_blobs
 
 
 def test_a_published_version_is_live_and_equals_its_draft(store, draft):

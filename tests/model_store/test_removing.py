@@ -23,11 +23,7 @@ from model_store import (
 )
 from model_store.incoming import incoming_file
 from model_store.publishing import seed
-from tests.support.snapshot import contents
-
-
-def stored_blobs(store: Store) -> set[str]:
-    return {path.name for path in (store.root / "blobs" / "sha256").iterdir()}
+from tests.support.snapshot import contents, stored_blobs
 
 
 def needed_blobs(store: Store) -> set[str]:

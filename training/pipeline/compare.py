@@ -65,17 +65,30 @@ class Runs:
         return self.folder / "trunk_cache"
 
 
-def partitions_of(runs: Runs, partitions: Sequence[int], load: Callable[[TaskConfig], TaskData]) -> list[Runs]:
-    """The runs of each partition; each draws other splits, with its number as `data.seed`.
+def partitions_of(
+    backbones: Sequence[Runs], partitions: Sequence[int], load: Callable[[TaskConfig], TaskData]
+) -> list[list[Runs]]:
+    """The runs of each backbone by partition; each draws other splits, with its number as `data.seed`.
 
     Raises ConfigError if the configuration has splits of its own, which no seed changes.
     """
-    given = [name for name in ("validation", "test") if getattr(runs.config.data, name) is not None]
-    if given or runs.config.data.root is not None:
+    config, data = backbones[0].config, backbones[0].data
+    given = [name for name in ("validation", "test") if getattr(config.data, name) is not None]
+    if given or config.data.root is not None:
         what = f"data.{given[0]}" if given else "data.root"
         raise ConfigError(f"--partitions: {what} gives a split, which no seed changes; put all items into data.train")
-    divided = [(number, override(runs.config, [f"--data.seed={number}"])) for number in partitions]
-    return [replace(runs, config=config, data=load(config), partition=number) for number, config in divided]
+
+    def drawn(config: TaskConfig, number: int) -> TaskConfig:
+        return override(config, [f"--data.seed={number}"])
+
+    splits = {number: data if number == config.data.seed else load(drawn(config, number)) for number in partitions}
+    return [
+        [
+            replace(runs, config=drawn(runs.config, number), data=each, partition=number)
+            for number, each in splits.items()
+        ]
+        for runs in backbones
+    ]
 
 
 def compare(partitions: Sequence[Runs], methods: Sequence[str], seeds: Sequence[int], search: bool) -> dict[str, Any]:

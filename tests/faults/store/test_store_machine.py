@@ -18,6 +18,7 @@ import model_store
 from model_store import NotFoundError, Store
 from tests.support.faults.killing import Killed, killed_at
 from tests.support.faults.machines import run_machine
+from tests.support.snapshot import stored_blobs
 from tests.support.tiny import TinyDraft, TinyTask, make_draft
 
 TASKS = st.sampled_from(["fruit", "tags"])
@@ -90,8 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
     def collects(self) -> None:
         if self.versions:
             self.collect_garbage(self.store)
-            kept = {path.name for path in (self.store.root / "blobs" / "sha256").iterdir()}
-            assert kept == self.needed()
+            assert stored_blobs(self.store) == self.needed()
             assert list((self.store.root / ".staging").iterdir()) == []
 
     @rule(task=TASKS, keep=st.integers(1, 3))
@@ -100,8 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.prune(self.store, keep, task)
             for version in self.earlier(task)[:-keep]:
                 del self.versions[task][version]
-            kept = {path.name for path in (self.store.root / "blobs" / "sha256").iterdir()}
-            assert kept == self.needed()
+            assert stored_blobs(self.store) == self.needed()
 
     @rule(task=TASKS, keep=st.integers(1, 2), change=CHANGES)
     def dies_pruning(self, task: str, keep: int, change: int) -> None:

@@ -18,6 +18,7 @@ from model_store import Store, collect_garbage, prune, publish
 from tests.support.faults.asking import label
 from tests.support.faults.publishers import KILL_AT_RANDOM, PUBLISH, command, output_of, save_drafts, start
 from tests.support.faults.tracing import Change, changes, needs_strace, spread, trace, what_a_power_cut_could_lose
+from tests.support.snapshot import stored_blobs
 from tests.support.tiny import Shelf, TinyTask, make_draft
 from tests.support.waiting import eventually
 
@@ -233,7 +234,7 @@ def assert_pruned_again(store: Store) -> None:
     needed = {
         blob.sha256 for task in store.tasks() for n in store.versions(task) for blob in store.verify(task, n).blobs()
     }
-    assert {path.name for path in (store.root / "blobs/sha256").iterdir()} == needed
+    assert stored_blobs(store) == needed
     assert_whole(store)
 
 

@@ -372,7 +372,7 @@ def test_each_partition_has_splits_of_its_own_and_the_first_is_searched(
 
     monkeypatch.setattr(kept_runs, "fit", score)
     config = make_config(data={"train": parquet["train"]}, train={"learning_rate": 0.003})
-    runs = partitions_of(Runs(config, load_data(config), tmp_path, lambda _: None), [3, 5], load_data)
+    (runs,) = partitions_of([Runs(config, load_data(config), tmp_path, lambda _: None)], [3, 5], load_data)
 
     result = compare(runs, ["lora"], [0, 1], search=True)
 
@@ -392,7 +392,7 @@ def test_splits_of_your_own_cannot_be_partitioned(
     config = make_config(data={"train": parquet["train"], given: parquet[given]})
 
     with pytest.raises(ConfigError, match=rf"--partitions: data.{given} gives a split.*put all items into data.train"):
-        partitions_of(Runs(config, load_data(config), tmp_path, lambda _: None), [0], load_data)
+        partitions_of([Runs(config, load_data(config), tmp_path, lambda _: None)], [0], load_data)
 
 
 def test_the_command_names_its_partitions(
