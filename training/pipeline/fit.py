@@ -93,7 +93,7 @@ def fit(
     model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device if arguments else "cuda" if torch.cuda.is_available() else "cpu")
     first_tail_layers = model.image_split, model.text_split
-    if config.imported is not None:  # no layer is trained, so the cache may hold the last layers' outputs
+    if config.method == "head":  # no layer is trained, so the cache may hold the last layers' outputs
         model.split_at(model.backbone, *layer_counts(model.backbone))
     cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with main_process_first(arguments):
@@ -130,7 +130,7 @@ def fit(
         if chosen.model is best.candidate.model:
             collator = best.collator
     sets = label_sets_of(chosen, divided, collator)
-    if config.imported is not None:
+    if config.method == "head":
         chosen.model.split_at(chosen.model.backbone, *first_tail_layers)
     trained = _trained_task(chosen, preprocessor, whole, tables, sets)
     return _conclude(
