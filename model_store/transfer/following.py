@@ -68,6 +68,8 @@ class Follower:
         manifest = check_version(self._remote, self._store, signed, self._task)
         task, version = manifest.task, manifest.version
         was_here = publishing.is_known(self._store, manifest, signed.content)
+        if self._seen is None and task in self._store.tasks():
+            self._prune(task)  # an earlier run may have filled the disk
         fetch_version(self._remote, self._store, signed, manifest, self._count)
         if self._seen is not None and self._seen.content == signed.content:
             self._log(f"{task}: version {version} is as before, with another signature")

@@ -115,35 +115,31 @@ def calibratable(candidate: Candidate, class_weights: torch.Tensor | None) -> Ca
 class Choice:
     """The linear probe against the trained model, by their calibrated log losses on validation.
 
-    `gain` is the mean of the probe's loss minus the trained model's, and `error` its standard error over the items.
-    `trained` is None if the probe left nothing to gain.
+    `trained` and `gain`, that of the trained model over the probe, are None if the probe left nothing to gain.
     """
 
     probe: Candidate
-    trained: Candidate | None
-    gain: float = 0.0
-    error: float = math.inf
+    trained: Candidate | None = None
+    gain: Gain | None = None
 
     @property
     def best(self) -> Candidate:
         """The trained model if its gain is clear, at least 0.001 and more than two standard errors. Else the probe."""
-        is_clear = Gain(self.gain, self.error).is_clear
-        return self.trained if self.trained is not None and is_clear else self.probe
+        return self.trained if self.trained is not None and self.gain is not None and self.gain.is_clear else self.probe
 
     def summary(self) -> dict[str, Any]:
         """The result and its reason, for metrics.json."""
-        if self.trained is None:
-            return {"result": self._name, "log_loss_gain": None, "standard_error": None}
-        return {"result": self._name, **Gain(self.gain, self.error).summary()}
+        gain = {"log_loss_gain": None, "standard_error": None} if self.gain is None else self.gain.summary()
+        return {"result": self._name, **gain}
 
     def __str__(self) -> str:
-        if self.trained is None:
+        if self.trained is None or self.gain is None:
             reason = f"its log loss on held-out items is below {NEGLIGIBLE}, so no adapter is trained"
             return f"{self._name} is the result: {reason}"
-        method, direction = self.trained.config.method, "lower" if self.gain > 0 else "higher"
-        reason = f"on validation the log loss of {method} is {abs(self.gain):.3f} {direction}"
-        if self.gain > 0:
-            reason += f" (standard error {self.error:.3f}; more than two of them, and 0.001, count)"
+        (gain, error), method = self.gain, self.trained.config.method
+        reason = f"on validation the log loss of {method} is {abs(gain):.3f} {'lower' if gain > 0 else 'higher'}"
+        if gain > 0:
+            reason += f" (standard error {error:.3f}; more than two of them, and 0.001, count)"
         return f"{self._name} is the result: {reason}"
 
     @property
@@ -153,7 +149,7 @@ class Choice:
 
 def choose(probe: Candidate, trained: Candidate, table: Table) -> Choice:
     """Compare both on the validation split under its missing table."""
-    return Choice(probe, trained, *paired_gain(validation_losses(probe, table), validation_losses(trained, table)))
+    return Choice(probe, trained, paired_gain(validation_losses(probe, table), validation_losses(trained, table)))
 
 
 def validation_losses(candidate: Candidate, table: Table) -> torch.Tensor:

@@ -14,8 +14,8 @@ _CLEAR = 2.0  # standard errors
 class Gain(NamedTuple):
     """The mean loss of the start minus that of the trained model over the same items, and its standard error."""
 
-    mean: float = 0.0
-    error: float = math.inf
+    mean: float
+    error: float
 
     @property
     def is_clear(self) -> bool:

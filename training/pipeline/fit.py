@@ -109,7 +109,7 @@ def fit(
         probe = calibratable(probe, weights)
     auto = None
     if probe is not None and probe.is_perfect:
-        history, chosen, choice = [], probe, Choice(probe, None)
+        history, chosen, choice = [], probe, Choice(probe)
     else:
         from training.learning.cross_fitting import cross_fitted
         from training.pipeline.trainings import Trainings

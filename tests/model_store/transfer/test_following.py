@@ -11,6 +11,7 @@ import pytest
 
 from model_store import Store, StoreError, activate, publish, removing, rollback, sign, withdraw
 from model_store.transfer import Follower, TransferCount, open_remote, push
+from model_store.transfer import following as following_module
 from tests.support.waiting import eventually
 
 
@@ -235,10 +236,24 @@ def test_versions_that_came_before_are_removed_at_the_start(store, other, draft)
         publish(store, *draft(tail=tail))
         following.step()
 
-    live, removed = Following(store, other, keep=1).step()
+    removed, live = Following(store, other, keep=1).step()
 
     assert live == "fruit: version 3 is live already"
     assert removed.endswith("; the store has 2, 3")
+
+
+def test_old_versions_make_room_before_the_first_pull(store, other, draft, monkeypatch):
+    following = Following(store, other)
+    for tail in ("first", "second", "third"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    publish(store, *draft(tail="fourth"))
+    monkeypatch.setattr(following_module, "fetch_version", refuse)
+
+    with pytest.raises(OSError, match="No space left"):
+        Following(store, other, keep=1).step()
+
+    assert other.versions("fruit") == [2, 3]
 
 
 @pytest.mark.parametrize("failure", ["a damaged version", "the disk"])

@@ -18,6 +18,7 @@ from training.data.splits import load_data
 from training.learning.batches import Collator, RawInputs
 from training.learning.candidate import Candidate, Choice, adapted, calibratable, choose, probed
 from training.learning.encoded_split import EncodedSplit
+from training.learning.gain import Gain
 from training.learning.runs import build
 from training.model.classifier import MissingModalityClassifier
 
@@ -67,7 +68,8 @@ def test_the_trained_model_is_kept_only_if_it_is_clearly_better(
 
     assert choice.best is candidates[wins]
     assert choice.summary()["result"] == ("mora" if wins else "the linear probe")
-    assert (choice.gain > 0) is (trained[0] > probe[0])
+    assert choice.gain is not None
+    assert (choice.gain.mean > 0) is (trained[0] > probe[0])
 
 
 @pytest.mark.parametrize(
@@ -98,9 +100,10 @@ def test_a_negligible_gain_is_no_reason_for_an_adapter(make_config: Make) -> Non
 
     choice = choose(probe, trained, trained.encoded["validation"].natural)
 
-    assert 0 < choice.gain < 0.002
-    assert Choice(probe, trained, 0.0009, 0.0).best is probe
-    assert Choice(probe, trained, 0.0011, 0.0).best is trained
+    assert choice.gain is not None
+    assert 0 < choice.gain.mean < 0.002
+    assert Choice(probe, trained, Gain(0.0009, 0.0)).best is probe
+    assert Choice(probe, trained, Gain(0.0011, 0.0)).best is trained
 
 
 def test_one_item_never_decides_for_the_trained_model(make_config: Make) -> None:
