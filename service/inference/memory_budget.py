@@ -22,6 +22,11 @@ class MemoryBudget:
         self._free_bytes = total_bytes
         self._waiting: deque[_Waiting] = deque()
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a job waits for bytes."""
+        return bool(self._waiting)
+
     async def reserve(self, size_in_bytes: int) -> None:
         """Wait until the bytes, at most the total, are free. The caller must release them."""
         waiting = _Waiting(size_in_bytes, Future())

@@ -73,8 +73,9 @@ class Preparation:
         return Done(job(), 0.0, time.perf_counter() - started)
 
     def is_stalled(self, seconds: float) -> bool:
-        """Whether for so long work waited or ran, and none started or ended."""
-        return self._decoding.is_stalled(seconds) or self._tokenizing.is_stalled(seconds)
+        """Whether for so long work waited, and none started or ended, as `Workers.is_stalled`."""
+        is_decoding_stalled = self._decoding.is_stalled(seconds, others_wait=self._memory.has_waiting)
+        return is_decoding_stalled or self._tokenizing.is_stalled(seconds)
 
     def close(self) -> None:
         """Finish running work and drop waiting work."""

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from service.errors import queue_full
 
 T = TypeVar("T")
+_LONG_SECONDS = 60.0  # far more than any job takes; a large picture on a busy machine has taken half a minute
 _BACKGROUND = 10  # added to the nice value, so a thread gets about a tenth of the time of one without
 
 
@@ -34,6 +35,7 @@ class Workers:
 
     def __init__(self, name: str, threads: int, queue_size: int, in_background: bool = False) -> None:
         initializer = _lower_priority if in_background else None
+        self._threads = threads
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=f"mora-{name}", initializer=initializer)
         self._max_unfinished = threads + queue_size
         self._unfinished: set[Future[Any]] = set()
@@ -54,11 +56,12 @@ class Workers:
         submitted = time.perf_counter()
         if not self._unfinished:
             self._last_progress = submitted
+        waiting = [job]  # emptied when it starts or is cancelled: the executor's queue would keep what a job holds
 
         def timed() -> Done[T]:
             started = self._last_progress = time.perf_counter()
             try:
-                result = job()
+                result = waiting.pop()()
             finally:
                 self._last_progress = time.perf_counter()
             return Done(result, started - submitted, time.perf_counter() - started)
@@ -66,11 +69,19 @@ class Workers:
         future = self._executor.submit(timed)
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)  # runs even if the waiting request was cancelled
+        future.add_done_callback(lambda _: waiting.clear())
         return future
 
-    def is_stalled(self, seconds: float) -> bool:
-        """Whether for so long jobs waited or ran, and none started or ended."""
-        return bool(self._unfinished) and time.perf_counter() - self._last_progress > seconds
+    def is_stalled(self, seconds: float, *, others_wait: bool = False) -> bool:
+        """Whether no job started or ended for so long while some waited; for a minute, if all unfinished ones ran.
+
+        Args:
+            others_wait: whether jobs that are not submitted yet wait for the end of one.
+        """
+        unfinished = len(self._unfinished)
+        some_wait = others_wait or unfinished > self._threads
+        limit = seconds if some_wait else max(seconds, _LONG_SECONDS)
+        return unfinished > 0 and time.perf_counter() - self._last_progress > limit
 
     def close(self) -> None:
         """Finish running jobs and drop waiting ones."""

@@ -189,17 +189,38 @@ def test_an_item_is_refused_if_a_queue_that_it_needs_is_full(busy, refused, acce
     scenario(steps, workers=1, queue_size=3)
 
 
-@pytest.mark.parametrize("item", [Item(image=LITTLE), Item(text=LONG), Item(LITTLE, LONG)])
-def test_a_stall_of_pictures_or_of_texts_is_seen(item):
+@pytest.mark.parametrize(
+    "items",
+    [
+        [Item(image=LITTLE)] * 3,
+        [Item(image=ALL)] * 2,  # the second one waits for memory
+        [Item(text=LONG)] * 3,
+        [Item(LITTLE, LONG)] * 3,
+    ],
+)
+def test_a_stall_of_pictures_or_of_texts_is_seen(items):
     async def steps(preparation: Preparation, model: Any) -> None:
         assert not preparation.is_stalled(0)
-        (task,) = await start(preparation, model, item)
+        tasks = await start(preparation, model, *items)
         await until(lambda: preparation.is_stalled(0.01))
         assert not preparation.is_stalled(60)
         model.may_decode.set()
         model.may_tokenize.set()
-        await task
+        await asyncio.gather(*tasks)
         assert not preparation.is_stalled(0)
+
+    scenario(steps)
+
+
+@pytest.mark.parametrize("item", [Item(image=ALL), Item(text=LONG)])
+def test_a_picture_or_a_text_that_takes_long_is_no_stall_while_no_other_waits(item):
+    async def steps(preparation: Preparation, model: Any) -> None:
+        (task,) = await start(preparation, model, item)
+        await asyncio.sleep(0.1)
+        assert not preparation.is_stalled(0.01)
+        model.may_decode.set()
+        model.may_tokenize.set()
+        await task
 
     scenario(steps)
 

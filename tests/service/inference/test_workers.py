@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import threading
+import weakref
+from functools import partial
 
 import pytest
 
@@ -41,6 +44,47 @@ def test_threads_without_progress_are_stalled_only_while_they_have_work():
         await asyncio.sleep(0.1)
         assert not workers.is_stalled(0.05)
         workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_long_job_is_no_stall_while_no_other_waits_for_a_thread(monkeypatch):
+    async def scenario() -> None:
+        workers, release = Workers("test", threads=2, queue_size=2), threading.Event()
+        long = asyncio.create_task(workers.run(release.wait))
+        await asyncio.sleep(0.1)
+        assert not workers.is_stalled(0.05)
+        monkeypatch.setattr("service.inference.workers._LONG_SECONDS", 0.05)
+        assert workers.is_stalled(0.05)
+        release.set()
+        await long
+        workers.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_job_keeps_nothing_in_memory():
+    class Picture:
+        """What a job holds."""
+
+    async def scenario() -> None:
+        workers, release = Workers("test", threads=1, queue_size=10), threading.Event()
+        running = asyncio.create_task(workers.run(release.wait))
+        pictures = [Picture() for _ in range(10)]
+        seen = [weakref.ref(picture) for picture in pictures]
+        waiting = [asyncio.create_task(workers.run(partial(id, picture))) for picture in pictures]
+        await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.sleep(0)  # until the jobs are cancelled, too
+        del pictures, waiting, task
+        gc.collect()
+        kept = [ref() for ref in seen]
+        release.set()
+        await running
+        workers.close()
+        assert kept == [None] * 10
 
     asyncio.run(scenario())
 
