@@ -1,4 +1,4 @@
-"""A cache of trunk outputs, keyed by the content of trunk and input, so that no entry can be stale."""
+"""A cache of trunk outputs, keyed by what computes them: the trunk's file, its execution and the input."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Counter
 
+from service.models.execution import Execution
 from service.models.graphs import Graph
 
-Key = tuple[str, bytes]
+Key = tuple[str, Execution, bytes]
 
 
 class TrunkCache:
@@ -32,7 +33,7 @@ class TrunkCache:
 
     def key(self, trunk: Graph, trunk_input: NDArray[np.generic]) -> Key:
         """The key of an input's output."""
-        return trunk.sha256, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()
+        return trunk.sha256, trunk.execution, hashlib.sha256(np.ascontiguousarray(trunk_input).data).digest()
 
     def get(self, key: Key) -> NDArray[np.float32] | None:
         """(1, L, D), or None for an unknown key."""

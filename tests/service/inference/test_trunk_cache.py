@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
+from model_store import Precision
 from service.inference.forward import Admission, TowerInput, forward
 from service.inference.trunk_cache import TrunkCache
+from service.models.execution import Execution, Runtime
 
-ONE, OTHER = SimpleNamespace(sha256="one"), SimpleNamespace(sha256="other")
+ONE, OTHER = (SimpleNamespace(sha256=name, execution=Execution()) for name in ("one", "other"))
 OUTPUT = np.ones((1, 2, 3), np.float32)  # 24 bytes
 
 
@@ -30,7 +32,9 @@ def key(cache: TrunkCache, number: int, trunk: object = ONE) -> object:
     return cache.key(trunk, np.full((1, 4), number))
 
 
-def test_a_key_depends_on_the_content_of_trunk_and_input(cache):
+def test_a_key_depends_on_the_file_the_execution_and_the_input(cache):
+    rounded = SimpleNamespace(sha256="one", execution=Execution(Runtime.OPENVINO, Precision.BF16))
+    assert key(cache, 1) != key(cache, 1, rounded)
     assert key(cache, 1) == key(cache, 1)
     assert len({key(cache, 1), key(cache, 2), key(cache, 1, OTHER)}) == 3
     transposed = np.arange(4).reshape(2, 2).T
