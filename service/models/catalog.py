@@ -62,18 +62,19 @@ class Catalog:
 
     def find(self, task: str | None) -> Model:
         """The live model of a task, by default of the only loaded one. Raises ServiceError."""
-        if task is not None and task not in self.live and (refusal := self.refusal(task)):
+        live = self.live  # another thread may replace it meanwhile
+        if task is not None and task not in live and (refusal := self.refusal(task)):
             detail = f"Its live version failed its checks ({refusal.reason}); activate another one."
             raise ServiceError(Code.VERSION_REFUSED, detail)
-        if not self.live:
+        if not live:
             raise no_model()
         if task is None:
-            if len(self.live) > 1:
+            if len(live) > 1:
                 raise ServiceError(Code.BAD_VALUE, "Several tasks are loaded, so name one; GET /tasks lists them.")
-            return next(iter(self.live.values()))
-        if task not in self.live:
+            return next(iter(live.values()))
+        if task not in live:
             raise ServiceError(Code.UNKNOWN_TASK, "No such task is loaded; GET /tasks lists those that are.")
-        return self.live[task]
+        return live[task]
 
     def refusal(self, task: str) -> Refusal | None:
         """The reason why the version that is live in the store does not answer; None if it does."""

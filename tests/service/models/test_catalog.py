@@ -52,6 +52,24 @@ def test_a_published_version_takes_over_without_a_restart(shelf, serve, oracle, 
     eventually(lambda: version(client) == 1)
 
 
+def test_a_task_that_is_withdrawn_during_a_lookup_is_found_or_unknown(shelf):
+    """`refusal` is called between the reads of the mapping, as another thread may run there."""
+    shelf.publish("fruit")
+    catalog = Catalog(shelf.store, Loader(shelf.store, Settings(store=shelf.store.root)), Metrics(), 1)
+    catalog.refresh()
+
+    class Vanishing(dict):
+        """The mapping that is live, which is replaced as soon as it was asked for a task."""
+
+        def __contains__(self, task: object) -> bool:
+            catalog.live = {}
+            return super().__contains__(task)
+
+    catalog.live = Vanishing(catalog.live)
+
+    assert catalog.find("fruit").manifest.task == "fruit"
+
+
 def test_a_task_published_later_is_picked_up(shelf, serve):
     client = serve(shelf.store)
     assert client.get("/livez").status_code == 200
