@@ -30,21 +30,18 @@ class Batcher:
     """Threads of one encoder behind a bounded queue, as many as the queue's `parallel`.
 
     Args:
-        batches: maximum number of parallel runs of inputs that may share a run. Such a run uses all cores.
         cache: trunk outputs to reuse.
         observe: called with the size of each batch.
     """
 
-    def __init__(
-        self, encoder: str, queue: InputQueue, batches: int, cache: TrunkCache, observe: Callable[[int], None]
-    ) -> None:
+    def __init__(self, encoder: str, queue: InputQueue, cache: TrunkCache, observe: Callable[[int], None]) -> None:
         self._encoder = encoder
         self._cache = cache
         self._observe = observe
         self._changed = threading.Condition()  # guards the attributes below
         self._queue = queue
         self._idle = queue.parallel
-        self._batches_left = batches
+        self._batches_left = queue.batches
         self._stuck = 0
         self._closing = False
         self._threads: list[threading.Thread] = []
@@ -55,6 +52,7 @@ class Batcher:
     def waiting(self) -> int:
         """Number of inputs that no free thread can take."""
         with self._changed:
+            self._queue.drop_cancelled()
             inputs = self._queue.inputs
             return max(0, len(inputs) - self._free(inputs[0].admission.alone)) if inputs else 0
 

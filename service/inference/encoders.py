@@ -37,10 +37,10 @@ class Encoders:
         cache = TrunkCache(settings.cache_bytes, metrics.cache_requests)
 
         def make(encoder: str) -> Batcher:
-            parallel = settings.encoder_workers or usable_cores()
-            queue = InputQueue(settings.queue_size, batch_tokens, parallel)
+            workers = settings.encoder_workers
+            queue = InputQueue(settings.queue_size, batch_tokens, workers or usable_cores(), workers or 1)
             observe = metrics.batch_size.labels(encoder).observe
-            batcher = Batcher(encoder, queue, settings.encoder_workers or 1, cache, observe)
+            batcher = Batcher(encoder, queue, cache, observe)
             metrics.queue_depth.labels(encoder).set_function(lambda: batcher.waiting)
             return batcher
 

@@ -66,18 +66,20 @@ class InputQueue:
         size: maximum number of waiting inputs. At the limit, a task with fewer inputs than another replaces one.
         max_batch_tokens: maximum number of tokens of a batch, padding included; a longer input runs alone.
         parallel: maximum number of parallel runs of inputs that run alone.
+        batches: maximum number of parallel runs of inputs that may share a run. Such a run uses all cores.
 
     Attributes:
         last_progress: when a run last started or ended, or an input came to an idle encoder.
     """
 
-    def __init__(self, size: int, max_batch_tokens: int, parallel: int) -> None:
+    def __init__(self, size: int, max_batch_tokens: int, parallel: int, batches: int) -> None:
         self.inputs: list[QueuedInput] = []
         self.runs: list[Run] = []
         self.run_times = WeakKeyDictionary[Graph, RunTime]()
         self._size = size
         self._max_batch_tokens = max_batch_tokens
         self.parallel = parallel
+        self.batches = batches
         self._fair_share = FairShare()
         self._refused_since: float | None = None  # time of the first refusal since the last admission
         self._last_refused = -math.inf
@@ -122,7 +124,7 @@ class InputQueue:
         tasks = len({admission.task, *(other.admission.task for other in ahead)})
         own = sum(other.admission.task == admission.task for other in ahead)
         share = min(1.0, tasks * own / len(ahead)) if ahead else 0.0  # tasks take turns, so a small one waits less
-        return (running + share * waiting) / (self.parallel if admission.alone else 1)
+        return (running + share * waiting) / (self.parallel if admission.alone else self.batches)
 
     def take(self, free: Callable[[bool], int]) -> list[QueuedInput]:
         """Remove the next batch: the oldest input of the task with the least recent use, and others that fit.

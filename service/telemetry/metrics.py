@@ -64,7 +64,7 @@ class Metrics:
         self.rejected = counter("mora_rejected", "Requests, and cells of batches, answered with a problem.", ["reason"])
         self.deadline = counter(
             "mora_deadline",
-            "Requests that reached their deadline in `parsing`, `loading`, `preparation` or `encoder`.",
+            "Items that reached their deadline in `parsing`, `loading`, `preparation` or `encoder`.",
             ["stage"],
         )
         self.client_gone = counter("mora_client_gone", "Requests whose client left before the answer.")
@@ -104,7 +104,7 @@ class Metrics:
         self.event_loop_lag = gauge("mora_event_loop_lag_seconds", "Maximum event-loop delay of the last 15 seconds.")
         self.nonfinite = counter("mora_nonfinite", "Answers withheld because they were not finite.", by_task)
         self.prediction_confidence = histogram(
-            "mora_prediction_confidence", "Highest score of an answer.", by_modalities, buckets=_SHARES
+            "mora_prediction_confidence", "Highest score of an item's labels.", by_modalities, buckets=_SHARES
         )
         self.label_set_size = histogram(
             "mora_label_set_size",
@@ -122,7 +122,11 @@ class Metrics:
             "Share of such sets with not exactly one label on the validation split.",
             by_modalities,
         )
-        self.predictions = counter("mora_predictions", "Labels selected in answers.", ["task", "label"])
+        self.predictions = counter(
+            "mora_predictions",
+            "Labels selected for items, also of requests that failed because of another item.",
+            ["task", "label"],
+        )
         # `rate` does not see the first value of a series, so what alerts count begins at 0.
         for code in Code:
             self.rejected.labels(code.reason)

@@ -26,7 +26,7 @@ from model_store import openvino
 from service.errors import Code, ServiceError
 from service.inference.batching import Batcher
 from service.inference.forward import Admission, TowerInput
-from service.inference.input_queue import InputQueue, choose
+from service.inference.input_queue import InputQueue, QueuedInput, choose
 from service.inference.run_statistics import RunTime
 from service.inference.trunk_cache import TrunkCache
 from service.models.execution import Execution, Runtime
@@ -35,6 +35,8 @@ from service.models.graphs import TEXT_TRUNK, Graph
 
 class Stub:
     """A graph that records its inputs; `compute` makes its output."""
+
+    execution = Execution()
 
     def __init__(self, compute: Callable[..., np.ndarray] = lambda array, *_: array, sha256: str = "stub") -> None:
         self.sha256 = sha256
@@ -80,7 +82,7 @@ def make(
     tokens: int = 64,
 ) -> Batcher:
     cache = TrunkCache(cache_bytes, Counter("cache", "", ["result"], registry=None))
-    return Batcher("test", InputQueue(queue_size, tokens, threads), batches, cache, sizes.append)
+    return Batcher("test", InputQueue(queue_size, tokens, threads, batches), cache, sizes.append)
 
 
 async def occupy(batcher: Batcher, held: Held) -> asyncio.Task:
@@ -228,11 +230,42 @@ def test_inputs_beyond_the_queue_are_refused_and_closing_drops_waiting_ones():
     asyncio.run(scenario())
 
 
+def test_parallel_runs_shorten_the_expected_wait():
+    waits = []
+    for batches in (1, 4):
+        queue, trunk = InputQueue(100, 1, 4, batches), Stub()
+        queue.run_times[trunk] = RunTime()
+        queue.run_times[trunk].learn(1, 2.0)
+        for number in range(8):
+            queue.add(QueuedInput(text(trunk, (), [number])))
+        waits.append(queue.seconds_ahead(Admission("one", 1)))
+    assert waits[0] == pytest.approx(16, rel=0.01)
+    assert waits[1] == pytest.approx(4, rel=0.01)
+
+
+def test_inputs_whose_requests_are_gone_do_not_count_as_waiting():
+    async def scenario() -> None:
+        batcher, held = make([]), Held()
+        busy = await occupy(batcher, held)
+        gone = [asyncio.create_task(batcher.run(text(held, (), [number]))) for number in range(3)]
+        await asyncio.sleep(0)
+        assert batcher.waiting == 3
+        for request in gone:
+            request.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        assert batcher.waiting == 0
+        held.release.set()
+        await busy
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
 def test_a_cached_input_skips_the_trunk_and_the_least_recently_used_output_is_dropped():
     trunk, tail, sizes = Stub(lambda ids: ids * 2), Stub(last_of), []
     registry = CollectorRegistry()
     requests = Counter("requests", "", ["result"], registry=registry)
-    batcher = Batcher("test", InputQueue(100, 1, 1), 1, TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts
+    batcher = Batcher("test", InputQueue(100, 1, 1, 1), TrunkCache(2 * 3 * 8, requests), sizes.append)  # two texts
 
     async def scenario() -> list:
         outcomes = []

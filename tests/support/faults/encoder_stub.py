@@ -47,7 +47,7 @@ def expected(number: int) -> float:
 def make_batcher(queue_size: int, most_in_a_batch: int) -> Batcher:
     """One thread, behind a queue."""
     cache = TrunkCache(0, Counter("cache", "", ["result"], registry=None))
-    return Batcher("stub", InputQueue(queue_size, most_in_a_batch, parallel=1), 1, cache, lambda size: None)
+    return Batcher("stub", InputQueue(queue_size, most_in_a_batch, parallel=1, batches=1), cache, lambda size: None)
 
 
 def item_of(number: int, trunk: Trunk, tail: Tail) -> TowerInput:
