@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import os
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
+
+from pydantic.dataclasses import dataclass
+from pydantic_core import from_json
 
 from model_store.transfer.remote import TransferError
 
@@ -21,7 +22,10 @@ _TOKEN_USER = "<token>"  # noqa: S105 - in its place a helper gives an identity 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A user and a password, or an identity token, which is exchanged for tokens. `repr` shows neither."""
+    """A user and a password, or an identity token, which is exchanged for tokens. `repr` shows neither.
+
+    Raises ValueError for a value that is no text.
+    """
 
     user: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
@@ -34,11 +38,11 @@ class Credentials:
 
 def find_credentials(host: str) -> Credentials | None:
     """The credentials for a registry, or None if the user has none. Raises TransferError, without any content."""
-    folder = os.environ.get("DOCKER_CONFIG")
-    path = Path(folder) if folder else Path.home() / ".docker"
-    path = path / "config.json"
+    # Path.home raises RuntimeError for a user without a home
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")  # noqa: PTH111
+    path = Path(folder) / "config.json"
     try:
-        config = json.loads(path.read_bytes())
+        config = from_json(path.read_bytes())  # unlike `json`, it refuses text that UTF-8 cannot encode
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -47,7 +51,7 @@ def find_credentials(host: str) -> Credentials | None:
     names = [_HUB_KEY, *_HUB_HOSTS] if host in _HUB_HOSTS else [host, f"https://{host}", f"http://{host}"]
     try:
         return _of_helper(config, names) or _of_file(config, names)
-    except (AttributeError, TypeError, ValueError, binascii.Error):
+    except (AttributeError, LookupError, TypeError, ValueError):
         raise TransferError(
             f"{path} has an invalid entry for {host}; make it again with `docker login {host}`"
         ) from None
@@ -79,7 +83,7 @@ def _ask(helper: str, name: str) -> Credentials | None:
         if "not found" in done.stdout + done.stderr:
             return None
         raise TransferError(f"{program} failed with status {done.returncode}; run `docker login` again") from None
-    answer = json.loads(done.stdout)
+    answer = from_json(done.stdout)
     if answer["Username"] == _TOKEN_USER:
         return Credentials(identity_token=answer["Secret"])
     return Credentials(answer["Username"], answer["Secret"])

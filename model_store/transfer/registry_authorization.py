@@ -47,7 +47,7 @@ class RegistryAuthorization:
 
     def _header(self, challenge: str, credentials: Credentials | None, ask: Ask) -> str:
         kind, _, parameters = challenge.partition(" ")
-        values = parse_keqv_list([part for part in parse_http_list(parameters) if "=" in part])
+        values = parse_keqv_list([part for part in parse_http_list(parameters) if re.search("=.", part)])
         if kind.lower() == "bearer" and values.get("realm"):
             return f"Bearer {self._token(values, credentials, ask)}"
         if kind.lower() == "basic" and credentials is not None and credentials.identity_token is None:

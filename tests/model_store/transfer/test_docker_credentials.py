@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -85,7 +86,22 @@ def test_a_helper_comes_before_an_entry(configure, entry, known, expected, how):
     assert (credentials.user, credentials.password, credentials.identity_token) == expected
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"auths": {"registry.example": {"auth": "?"}}}', '{"auths": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[" * 100_000,
+        "[1]",
+        '{"auths": 1}',
+        '{"auths": {"registry.example": {"auth": "?"}}}',
+        '{"auths": {"registry.example": {"username": "ann"}}}',
+        '{"auths": {"registry.example": {"username": "ann", "password": null}}}',
+        '{"auths": {"registry.example": {"username": "ann", "password": "\\ud800"}}}',
+        '{"auths": {"registry.example": {"identitytoken": ["a"]}}}',
+    ],
+    ids=lambda content: content[:90],
+)
 def test_a_broken_file_is_named_without_its_content(configure, content):
     path = configure(content)
 
@@ -112,6 +128,22 @@ def test_a_helper_that_fails_is_named_without_what_it_says(configure, helper, fa
     with pytest.raises(TransferError, match=problem) as failed:
         find_credentials("registry.example")
     assert SECRET not in str(failed.value)
+
+
+@pytest.mark.parametrize("answer", [{}, {"Username": "ann"}, {"Secret": SECRET}, {"Username": "ann", "Secret": 1}, []])
+def test_an_answer_of_a_helper_that_lacks_something_is_an_invalid_entry(configure, answer):
+    configure({"credsStore": "test"}, {"registry.example": answer})
+
+    with pytest.raises(TransferError, match=r"invalid entry for registry\.example") as broken:
+        find_credentials("registry.example")
+    assert SECRET not in str(broken.value)
+
+
+def test_a_user_without_a_home_has_none(monkeypatch):
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+
+    assert find_credentials("registry.example") is None
 
 
 def test_without_a_file_there_are_none(tmp_path, monkeypatch):

@@ -148,6 +148,7 @@ def test_a_realm_without_a_token_is_a_refusal(proxy, other, answer, problem):
         "Basic",
         "Bearer",
         'Bearer realm=""',
+        "Bearer realm=,service=x",
         'Bearer realm="ftp://x/"',
         "Negotiate",
         'Bearer realm="http://["',
