@@ -80,8 +80,8 @@ class LabelSets(_Frozen):
 
     def supports(self, pattern: str, coverage: float) -> bool:
         """Whether the calibration items of a presence pattern support a coverage."""
-        highest = self.highest_coverage(pattern)
-        return highest is not None and coverage <= highest + _ROUNDING
+        found = self.by_pattern.get(pattern)
+        return found is not None and found.at(coverage, _PATTERN_STEPS) is not None
 
     def members(
         self, scores: Numbers, pattern: str, coverage: float, *, single: bool, nonconformity: Numbers | None = None

@@ -100,6 +100,16 @@ def test_a_coverage_that_the_items_do_not_support_is_an_error() -> None:
         sets.members(np.array([0.5, 0.5]), "text", 0.95, single=True)
 
 
+@pytest.mark.parametrize("beyond", [0.0, 1e-15, 1e-13, 1e-11, 5e-10, 1e-6])
+def test_a_set_is_formed_for_each_coverage_that_is_called_supported(beyond: float) -> None:
+    for count in range(1, 500):
+        sets = LabelSets(by_pattern={"text": Quantiles(items=10_000, values=(0.5,) * count)})
+        highest = sets.highest_coverage("text")
+        assert sets.supports("text", highest)
+        if sets.supports("text", highest + beyond):
+            sets.members(np.array([0.5, 0.5]), "text", highest + beyond, single=True)
+
+
 def test_each_class_keeps_the_promise_and_a_rare_one_is_in_every_set() -> None:
     scores, truth = single(3000, 5, classes=3)
     scores[:, 2] *= 0.05  # the model all but forgets a class

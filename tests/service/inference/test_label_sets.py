@@ -90,7 +90,7 @@ def test_a_coverage_that_is_no_probability_from_half_to_one_is_refused(sets_of, 
     assert answer.json()["code"] in ("bad_value", "bad_json")
 
 
-@pytest.mark.parametrize("coverage", [0.9901, 0.995, 0.9999])
+@pytest.mark.parametrize("coverage", [0.9900000005, 0.9901, 0.995, 0.9999])
 def test_a_coverage_beyond_the_calibration_items_names_the_highest(sets_of, coverage):
     answer = sets_of().post("/classify", json={**ITEM, "coverage": coverage})
 
