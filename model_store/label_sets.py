@@ -66,11 +66,15 @@ class LabelSets(_Frozen):
     expected: dict[str, ExpectedSets] = {}
 
     @model_validator(mode="after")
-    def _check_lengths(self) -> Self:
+    def _fits_together(self) -> Self:
         of_classes = [each for own in self.by_class.values() for each in own if each is not None]
         for found, steps in ((self.by_pattern.values(), _PATTERN_STEPS), (of_classes, _CLASS_STEPS)):
             if any(len(each.values) > _place(1.0, steps) for each in found):
                 raise ValueError(f"quantiles are for coverages below 1, in steps of {1 / steps:g}")
+        if not self.by_class.keys() <= self.by_pattern.keys():
+            raise ValueError("by_class has a presence pattern that by_pattern lacks")
+        if not all(self.supports(pattern, WATCHED_COVERAGE) for pattern in self.expected):
+            raise ValueError(f"expected sets need quantiles for a coverage of {WATCHED_COVERAGE}")
         return self
 
     def highest_coverage(self, pattern: str) -> float | None:

@@ -259,7 +259,7 @@ class ManifestDraft(_Frozen):
             if (calibration.thresholds and len(calibration.thresholds)) != expected:
                 raise ValueError("a multi-label task needs one threshold for each label, any other task none")
         if self.label_sets is not None:
-            unknown = {*self.label_sets.by_pattern, *self.label_sets.by_class, *self.label_sets.expected} - patterns
+            unknown = self.label_sets.by_pattern.keys() - patterns
             if unknown or any(len(labels) != classes for labels in self.label_sets.by_class.values()):
                 raise ValueError("label_sets need quantiles by presence pattern, and by class for each label")
         if any(len(example.logits) != self.head_size for example in self.golden):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model_store.label_sets import LabelSets, Quantiles, class_quantiles, quantiles, risk_quantiles
+from model_store.label_sets import ExpectedSets, LabelSets, Quantiles, class_quantiles, quantiles, risk_quantiles
 from tests.support.sampling import each
 
 RULES = [
@@ -151,6 +151,23 @@ def test_quantiles_beyond_a_coverage_of_one_are_refused(name, most):
     sets(most)
     with pytest.raises(ValueError, match="coverages below 1"):
         sets(most + 1)
+
+
+@pytest.mark.parametrize("items", [0, 8])
+def test_expected_sets_need_quantiles_for_their_coverage(items):
+    expected = {"text": ExpectedSets(size=1, review=0)}
+    LabelSets(by_pattern={"text": quantiles(np.linspace(0, 1, 9))}, expected=expected)
+
+    by_pattern = {"text": quantiles(np.linspace(0, 1, items))} if items else {}
+    with pytest.raises(ValueError, match=r"expected sets need quantiles for a coverage of 0\.9"):
+        LabelSets(by_pattern=by_pattern, expected=expected)
+
+
+def test_quantiles_of_classes_are_of_patterns_that_have_quantiles():
+    own = class_quantiles(np.linspace(0, 1, 9))
+
+    with pytest.raises(ValueError, match="by_class has a presence pattern that by_pattern lacks"):
+        LabelSets(by_pattern={"both": quantiles(np.linspace(0, 1, 9))}, by_class={"text": (own, None)})
 
 
 @pytest.mark.parametrize("coverage", [0.9901, 0.995, 0.9989])

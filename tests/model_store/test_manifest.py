@@ -70,6 +70,18 @@ def test_a_manifest_whose_parts_do_not_fit_is_refused(draft, changes, message):
         ManifestDraft.model_validate(manifest.model_dump() | changes)
 
 
+@pytest.mark.parametrize("missing", ["expected", "by_class"])
+def test_label_sets_that_no_answer_could_have_are_not_published(shelf, missing):
+    only_text = {Pattern.TEXT: label_sets().by_pattern[Pattern.TEXT]}
+    expected = {} if missing == "by_class" else label_sets().expected
+    by_class = {Pattern.BOTH: (None,) * 3} if missing == "by_class" else {}
+    sets = label_sets().model_copy(update={"by_pattern": only_text, "expected": expected, "by_class": by_class})
+
+    with pytest.raises(ValidationError, match=r"expected sets need|by_class has a presence pattern"):
+        shelf.publish_draft(shelf.draft("fruit").replacing(label_sets=sets))
+    assert shelf.store.tasks() == []
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
