@@ -68,7 +68,7 @@ class Hub:
         try:
             with self._answer("GET", self._url(blob_name(blob)), headers=headers) as response:
                 skipped = 0 if response.status_code == HTTPStatus.PARTIAL_CONTENT else offset
-                yield from from_byte(skipped, response.iter_raw())
+                yield from from_byte(skipped, response.iter_raw(), self.name)
         except FileNotFoundError:
             raise TransferError(f"{self.name} lacks blob {blob.sha256} of the version; push it again") from None
 

@@ -27,7 +27,7 @@ def receive(remote: Remote, blob: Blob, file: BinaryIO, advance: Advance) -> Non
         UnreachableError: the remote failed several times in a row.
         OSError: the disk is full.
     """
-    failures = 0
+    failures, is_restarted = 0, False
     while True:
         start = _length(file)
         try:
@@ -41,9 +41,10 @@ def receive(remote: Remote, blob: Blob, file: BinaryIO, advance: Advance) -> Non
             continue
         finally:
             file.flush()
-        if start == 0:
+        if start == 0 or is_restarted:
             cure = "if it does so again, remove the blob there and push the version again"
             raise TransferError(f"{remote.name} sent other bytes than blob {blob.sha256} has; {cure}")
+        is_restarted = True  # an earlier call may have left the wrong bytes
     os.fsync(file.fileno())
 
 

@@ -103,7 +103,7 @@ class Registry:
             raise TransferError(f"{self.name} lacks blob {blob.sha256} of the version; push the version again")
         skipped = 0 if response.status == HTTPStatus.PARTIAL_CONTENT else offset
         try:
-            yield from from_byte(skipped, pieces_of(response, self.name))
+            yield from from_byte(skipped, pieces_of(response, self.name), self.name)
         finally:
             response.close()
 

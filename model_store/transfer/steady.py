@@ -32,9 +32,12 @@ def whole(pieces: Iterator[bytes], max_bytes: int, name: str) -> bytes:
     return content
 
 
-def from_byte(skipped: int, pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
-    """The pieces without so many bytes at their start: a server that ignores `Range` sends a blob from its start."""
-    for piece in pieces:
+def from_byte(skipped: int, pieces: Iterator[bytes], name: str) -> Generator[bytes, None, None]:
+    """The pieces without so many bytes at their start: a server that ignores `Range` sends a blob from its start.
+
+    Raises as `steady`, also in the bytes that are left out.
+    """
+    for piece in steady(pieces, name):
         if skipped < len(piece):
             yield piece[skipped:]
         skipped = max(0, skipped - len(piece))

@@ -115,6 +115,28 @@ def test_other_bytes_are_refused_and_do_not_stay(file, waits, answers, problem):
     assert content_of(file) == b""
 
 
+@pytest.mark.parametrize("before", [0, 1000, 3 * PIECE_BYTES])
+def test_other_bytes_that_break_off_are_fetched_twice_at_most(file, waits, before):
+    """A server that cuts each answer after a megabyte, and has another file in the place of the blob."""
+    blob = blob_of(b"right" * PIECE_BYTES)
+    file.write(b"?" * before)
+    moved: list[int] = []
+
+    def cut() -> Iterator[bytes | Exception]:
+        yield b"wrong" * (PIECE_BYTES // 5 + 1)
+        yield UnreachableError("cut")
+
+    class Wrong(Scripted):
+        def fetch(self, blob, offset) -> Iterator[bytes]:
+            assert sum(moved) <= 2 * blob.size, "it goes on for ever"
+            self.answers = [cut() if blob.size - offset > 2 * PIECE_BYTES else [b"?" * (blob.size - offset)]]
+            return super().fetch(blob, offset)
+
+    with pytest.raises(TransferError, match="sent other bytes than blob"):
+        receive(Wrong(), blob, file, moved.append)
+    assert content_of(file) == b""
+
+
 def test_an_endless_answer_ends(file, waits):
     with pytest.raises(TransferError, match="sent more than"):
         receive(Scripted(iter(lambda: b"x" * 100, None)), BLOB, file, lambda count: None)

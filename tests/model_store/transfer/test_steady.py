@@ -8,7 +8,7 @@ import pytest
 
 from model_store.transfer import TransferError, UnreachableError
 from model_store.transfer.remote import PIECE_BYTES
-from model_store.transfer.steady import SLOWEST_SECONDS, steady, whole
+from model_store.transfer.steady import SLOWEST_SECONDS, from_byte, steady, whole
 
 
 @pytest.fixture
@@ -28,6 +28,20 @@ def test_a_drip_ends(clock, size, seconds):
 
     with pytest.raises(UnreachableError, match="the place sends less than 1,048,576 bytes in 60 seconds"):
         list(steady(itertools.repeat(b"x" * size, 100), "the place"))
+
+
+def test_a_drip_ends_in_the_bytes_that_are_left_out(clock):
+    clock(20.0)
+
+    with pytest.raises(UnreachableError, match="the place sends less than"):
+        list(from_byte(1000, itertools.repeat(b"x", 1000), "the place"))
+
+
+@pytest.mark.parametrize("skipped", [0, 1, 4, 5, 11, 12])
+def test_the_first_bytes_are_left_out(skipped):
+    pieces = iter([b"1234", b"", b"56789", b"ab"])
+
+    assert b"".join(from_byte(skipped, pieces, "the place")) == b"123456789ab"[skipped:]
 
 
 def test_a_slow_but_steady_content_arrives_whole(clock):
