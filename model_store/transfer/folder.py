@@ -26,7 +26,7 @@ class Folder:
         self.task = task
         self._store = Store(root)
         self._added: dict[str, Path] = {}  # files by SHA-256, which `publish` moves into the store
-        self._locks = ExitStack()
+        self._copies = ExitStack()  # unlocks and removes those that `publish` has not moved
 
     def current(self, task: str | None) -> SignedManifest | None:
         """The live version; None if there is no store, no such task, or no live version."""
@@ -57,8 +57,10 @@ class Folder:
 
     def add(self, blob: Blob, file: BinaryIO, advance: Advance) -> None:
         """Copy a blob to the file system of the store. `publish` makes it visible."""
-        name = f"{blob.sha256}.{uuid.uuid4().hex}"  # no other transfer waits for it
-        copy = self._locks.enter_context(incoming_file(self._store.root, name))
+        name = f"{blob.sha256}.{uuid.uuid4().hex}"  # no other transfer waits for it, or resumes it
+        path = incoming_path(self._store.root, name)
+        copy = self._copies.enter_context(incoming_file(self._store.root, name))
+        self._copies.callback(path.unlink, missing_ok=True)
         digest = hashlib.sha256()
         while piece := file.read(PIECE_BYTES):
             copy.write(piece)
@@ -68,7 +70,7 @@ class Folder:
         os.fsync(copy.fileno())
         if digest.hexdigest() != blob.sha256:
             raise TransferError(f"blob {blob.sha256} changed while it was copied; push the version again")
-        self._added[blob.sha256] = incoming_path(self._store.root, name)
+        self._added[blob.sha256] = path
 
     def publish(self, manifest: Manifest, signed: SignedManifest) -> None:
         """Add the version and make it live, unless the task is withdrawn there."""
@@ -77,5 +79,5 @@ class Folder:
             publishing.activate(self._store, manifest.task, manifest.version)
 
     def close(self) -> None:
-        """Give up the files that were added and not published."""
-        self._locks.close()
+        """Remove the files that were added and not published."""
+        self._copies.close()

@@ -113,9 +113,11 @@ def fetch_version(
         def fetch(blob: Blob, advance: Advance) -> None:
             receive(remote, blob, files[blob], advance)
 
-        missing = those_without(missing, store.holds)  # another pull may have brought some meanwhile
-        move_all(missing, fetch, count.add)
-        paths = {blob.sha256: incoming_path(store.root, blob.sha256) for blob in missing}
+        still_missing = those_without(missing, store.holds)  # another pull may have brought some meanwhile
+        for blob in {*missing} - {*still_missing}:
+            incoming_path(store.root, blob.sha256).unlink()
+        move_all(still_missing, fetch, count.add)
+        paths = {blob.sha256: incoming_path(store.root, blob.sha256) for blob in still_missing}
         publishing.add_version(store, *signed, paths)
 
 

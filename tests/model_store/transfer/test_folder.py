@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from contextlib import closing
 
 import pytest
 
-from model_store import Store, StoreError, activate, publish, sign, withdraw
+from model_store import Store, StoreError, activate, publish, publishing, sign, withdraw
 from model_store.publishing import attach
 from model_store.transfer import TransferCount, TransferError, open_remote, pinned, pull, push
 
@@ -92,6 +95,25 @@ def test_a_damaged_blob_is_not_pushed_and_one_that_is_damaged_there_is_replaced(
         StoreError, match=f"blob {published.head.sha256} is damaged or missing; `mora-store verify fruit"
     ):
         push_to(tmp_path / "share", store)
+
+
+@pytest.mark.parametrize("fails_at", ["a copy", "the version"])
+def test_a_push_that_fails_leaves_no_copies_there(store, published, tmp_path, monkeypatch, fails_at):
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse_a_file(handle: int) -> None:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            refuse()
+
+    with monkeypatch.context() as full:
+        full.setattr(*((os, "fsync", refuse_a_file) if fails_at == "a copy" else (publishing, "add_version", refuse)))
+        with pytest.raises(OSError, match="No space left"):
+            push_to(tmp_path / "share", store)
+    assert list((tmp_path / "share/.incoming").iterdir()) == []
+
+    push_to(tmp_path / "share", store)
+    assert Store(tmp_path / "share").verify("fruit") == published
 
 
 @pytest.mark.parametrize("place", ["gone", "file", "empty"])

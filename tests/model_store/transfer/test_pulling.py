@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_store import Store, StoreError, TrustedKeys, publish, sign, withdraw
-from model_store.transfer import TransferCount, TransferError, pull
+from model_store.transfer import TransferCount, TransferError, pull, pulling
 
 
 def test_another_version_of_the_same_number_stays(store, other, draft):
@@ -43,6 +43,21 @@ def test_a_blob_that_is_damaged_here_is_fetched_again(store, other, published):
 
     assert count.moved_bytes == published.head.size
     assert other.verify("fruit", 1) == published
+
+
+def test_blobs_that_another_pull_brings_meanwhile_leave_no_unfinished_files(store, other, published, monkeypatch):
+    wait_for_lock = pulling.incoming_file
+
+    def wait_while_another_pulls(root, name):
+        monkeypatch.undo()
+        pull(str(store.root), other.root)
+        return wait_for_lock(root, name)
+
+    monkeypatch.setattr(pulling, "incoming_file", wait_while_another_pulls)
+    pull(str(store.root), other.root)
+
+    assert other.verify("fruit", 1) == published
+    assert list((other.root / ".incoming").iterdir()) == []
 
 
 def test_a_full_disk_is_found_before_anything_is_fetched(store, other, published, monkeypatch):
