@@ -49,17 +49,20 @@ for number in range(1, 200):
 """
 )
 
-# Forks publishers that publish repeatedly, and kills each after a random time.
+# Publishes once, then forks publishers that publish repeatedly, and kills each after a random time.
 KILL_AT_RANDOM = (
     READ_DRAFT
     + """
 moments = random.Random(0)
+began = time.monotonic()
+publish(store, draft, blobs)
+seconds = time.monotonic() - began
 for number in range(15):
     child = os.fork()
     if child == 0:
         while True:
             publish(store, draft, blobs)
-    time.sleep(moments.uniform(0, 0.1))
+    time.sleep(moments.uniform(0, 2 * seconds))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     print(store.verify(draft.task).version, flush=True)
@@ -93,7 +96,7 @@ def assert_works_again(store: Store, draft, *, left_behind: bool) -> None:
     dead = list((store.root / ".staging").iterdir())
     assert bool(dead) == left_behind
     latest = publish(store, *draft(tail="after the kills"))
-    assert latest.version == max(versions) + 1
+    assert latest.version > max(versions)  # a killed publisher may have taken a number
     assert store.verify("fruit") == latest
     assert set(dead) <= set(collect_garbage(store))
     assert list((store.root / ".staging").iterdir()) == []
@@ -127,7 +130,7 @@ def test_publishers_killed_at_random_leave_a_live_version_that_verifies(store, d
 
     assert len(lives) == 15
     assert lives == sorted(lives)
-    assert lives[-1] > 1, "no publisher lived long enough to publish"
+    assert lives[-1] > 2, "no publisher lived long enough to publish"
     assert_works_again(store, draft, left_behind=bool(list((store.root / ".staging").iterdir())))
 
 
