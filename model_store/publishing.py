@@ -13,7 +13,7 @@ from model_store.errors import CorruptError, NotFoundError, StoreError
 from model_store.files import blob_of, exists_beneath, sync_directory, write_synced
 from model_store.manifest import Blob, Manifest, ManifestDraft
 from model_store.store import MAX_MANIFEST_BYTES, OPENSSF_SIGNATURE, WITHDRAWN, Store, parse_manifest
-from model_store.writing import SIGNATURE, create_store, folder_of, write_version, writing
+from model_store.writing import SIGNATURE, create_store, folder_of, set_file, write_version, writing
 
 
 def publish(
@@ -51,6 +51,7 @@ def publish(
             cure = "publish fewer labels or golden examples, or a shorter configuration"
             raise StoreError(f"the manifest has {len(content):,} bytes, more than {MAX_MANIFEST_BYTES:,}; {cure}")
         write_version(staged, content, None if signing_key is None else signing_key.sign(content))
+        _record_newest(store, draft.task, manifest.version, staging)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
         if make_live and not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
@@ -88,11 +89,12 @@ def add_version(
         task_folder = folder_of(store, "tasks", manifest.task)
         if not has_version:
             write_version(staging / "version", content, signature, openssf)
+            _record_newest(store, manifest.task, manifest.version, staging)
             (staging / "version").rename(task_folder / str(manifest.version))
             sync_directory(task_folder)
         else:
             for name, value in _taken(store, manifest, signature, openssf).items():
-                _set_file(task_folder / str(manifest.version), name, value, staging)
+                set_file(task_folder / str(manifest.version), name, value, staging)
     return manifest
 
 
@@ -156,10 +158,7 @@ def withdraw(store: Store, task: str) -> int:
             version = store.live(task) or versions[-1]
         except CorruptError:  # `live` is damaged; services may still answer with the version that it named
             version = versions[-1]
-        folder = folder_of(store, "tasks", task)
-        write_synced(staging / WITHDRAWN, b"")
-        (staging / WITHDRAWN).replace(folder / WITHDRAWN)
-        sync_directory(folder)
+        set_file(folder_of(store, "tasks", task), WITHDRAWN, b"", staging)
     return version
 
 
@@ -181,7 +180,7 @@ def attach(
         for blob in manifest.blobs():
             store.read(blob)
         folder = folder_of(store, "tasks", task, str(manifest.version))
-        _set_file(folder, name, made(manifest, content), staging)
+        set_file(folder, name, made(manifest, content), staging)
     return manifest
 
 
@@ -214,12 +213,6 @@ def _taken(store: Store, manifest: Manifest, signature: bytes | None, openssf: b
     return taken
 
 
-def _set_file(folder: Path, name: str, content: bytes, staging: Path) -> None:
-    write_synced(staging / name, content)
-    (staging / name).replace(folder / name)
-    sync_directory(folder)
-
-
 def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], staging: Path) -> None:
     folder = folder_of(store, "blobs", "sha256")
     for blob in needed:
@@ -236,19 +229,20 @@ def _add_blobs(store: Store, needed: list[Blob], contents: Mapping[str, bytes], 
 
 
 def _set_live(store: Store, task: str, version: int, staging: Path) -> None:
-    """Set `live` and end a withdrawal.
-
-    If the number decreases, `newest` first records the highest one, so that no number is used twice.
-    """
+    """Set `live` and end a withdrawal."""
+    _record_newest(store, task, version, staging)  # `live` may have been the only trace of a deleted version
     task_folder = folder_of(store, "tasks", task)
-    try:
-        newest = store.newest(task)
-        numbers = {"newest": newest, "live": version} if version < newest else {"live": version}
-    except CorruptError:  # `live` or `newest` is damaged; both are written anew
-        numbers = {"newest": max(store.versions(task)), "live": version}
-    for name, number in numbers.items():
-        write_synced(staging / name, f"{number}\n".encode())
-        (staging / name).replace(task_folder / name)
-        sync_directory(task_folder)
+    set_file(task_folder, "live", f"{version}\n".encode(), staging)
     (task_folder / WITHDRAWN).unlink(missing_ok=True)
     sync_directory(task_folder)
+
+
+def _record_newest(store: Store, task: str, version: int, staging: Path) -> None:
+    """Have `newest` name the highest number so far, so that no number is used twice, even after a deletion."""
+    recorded = {"live": 0, "newest": 0}
+    for name in recorded:
+        with suppress(CorruptError):  # a damaged file is written anew
+            recorded[name] = store.number(task, name) or 0
+    highest = max(version, *recorded.values(), *store.versions(task))
+    if highest != recorded["newest"]:
+        set_file(folder_of(store, "tasks", task), "newest", f"{highest}\n".encode(), staging)

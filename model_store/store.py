@@ -93,16 +93,27 @@ class Store:
 
         Raises NotFoundError for an unknown task, CorruptError if the number cannot be read.
         """
-        return None if self.is_withdrawn(task) else self._number(task, "live")
+        return None if self.is_withdrawn(task) else self.number(task, "live")
 
     def is_withdrawn(self, task: str) -> bool:
         """Whether services must not answer for the task until a version is activated. Raises as `live`."""
         self._task_folder(task)
         return exists_beneath(self.root, f"tasks/{task}/{WITHDRAWN}")
 
+    def number(self, task: str, name: str) -> int | None:
+        """The version number in a file of the task's folder, or None if the file does not exist. Raises as `live`."""
+        self._task_folder(task)
+        if not exists_beneath(self.root, f"tasks/{task}/{name}"):
+            return None
+        text = read_beneath(self.root, f"tasks/{task}/{name}", 32).decode("ascii", "replace").strip()
+        if not _VERSION.fullmatch(text):
+            cure = f"run `mora-store activate {task} VERSION --store {self.root}`"
+            raise CorruptError(f"tasks/{task}/{name} does not hold a version number; {cure}", "manifest")
+        return int(text)
+
     def newest(self, task: str) -> int:
         """The highest version number that was ever published, also if that version was deleted since; 0 for none."""
-        return max([0, *self.versions(task), *(self._number(task, name) or 0 for name in ("live", "newest"))])
+        return max([0, *self.versions(task), *(self.number(task, name) or 0 for name in ("live", "newest"))])
 
     def manifest(self, task: str, version: int | None = None) -> Manifest:
         """The manifest of a version, by default the live one.
@@ -224,17 +235,6 @@ class Store:
         if trusted.signer(content, signature) is None:
             message = f"{task} version {version} is signed by no trusted key, or was changed after it was signed"
             raise UntrustedError(f"{message}; publish the version again, or sign it with a trusted key")
-
-    def _number(self, task: str, name: str) -> int | None:
-        """The version number in a file of the task's folder, or None if the file does not exist."""
-        self._task_folder(task)
-        if not exists_beneath(self.root, f"tasks/{task}/{name}"):
-            return None
-        text = read_beneath(self.root, f"tasks/{task}/{name}", 32).decode("ascii", "replace").strip()
-        if not _VERSION.fullmatch(text):
-            cure = f"run `mora-store activate {task} VERSION --store {self.root}`"
-            raise CorruptError(f"tasks/{task}/{name} does not hold a version number; {cure}", "manifest")
-        return int(text)
 
     def _task_folder(self, task: str) -> Path:
         if not re.fullmatch(TASK_NAME, task):

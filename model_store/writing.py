@@ -36,6 +36,13 @@ def write_version(folder: Path, content: bytes, signature: bytes | None, openssf
     sync_directory(folder)
 
 
+def set_file(folder: Path, name: str, content: bytes, staging: Path) -> None:
+    """Write a file of a folder, or replace it; readers see all of the old or of the new content."""
+    write_synced(staging / name, content)
+    (staging / name).replace(folder / name)
+    sync_directory(folder)
+
+
 @contextmanager
 def locked(store: Store) -> Iterator[None]:
     """Hold the writers' lock, which is released even if the process is killed."""

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from model_store import Pattern, Precision, Store, blob_of, cli, publish, publishing, store_options
+from model_store import Pattern, Precision, Store, blob_of, cli, publish, store_options, writing
 from model_store.cli import app
 from model_store.describe.tables import plain, size
 from model_store.label_sets import LabelSets, quantiles
@@ -339,7 +339,7 @@ def test_a_disk_error_is_one_line(three_versions, run, monkeypatch, arguments, e
     def refuse(path, data):
         raise OSError(error, os.strerror(error), str(path))
 
-    monkeypatch.setattr(publishing, "write_synced", refuse)
+    monkeypatch.setattr(writing, "write_synced", refuse)
 
     assert_one_line_error(run(*arguments), os.strerror(error))
     assert three_versions.live("fruit") == 3

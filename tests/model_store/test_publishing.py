@@ -95,6 +95,42 @@ def test_a_number_is_not_used_again_after_a_rollback_and_a_deletion(store, draft
     assert publish(store, *draft()).version == store.live("fruit") == 4
 
 
+@pytest.mark.parametrize("how", ["published", "added", "published and not activated before the process ended"])
+def test_a_number_is_not_used_again_although_it_never_was_live(store, version, draft, tmp_path, monkeypatch, how):
+    """A version that is refused or pulled may be pinned by clients, too, until it is deleted."""
+    publish(store, *draft(tail="live"))
+    other, _ = version
+    if how == "published":
+        publish(store, *draft(tail="worse"), make_live=False)
+    elif how == "added":
+        publish(other, *draft(tail="pulled"))
+        (tmp_path / "files").mkdir()
+        content = other.read_manifest("fruit", 2)[1]
+        publishing.add_version(store, content, None, None, files_of(other, tmp_path / "files"))
+    else:
+        with monkeypatch.context() as killed:
+            killed.setattr(publishing, "_set_live", lambda *arguments: None)
+            publish(store, *draft(tail="killed"))
+    assert (store.versions("fruit"), store.live("fruit")) == ([1, 2], 1)
+    shutil.rmtree(store.root / "tasks/fruit/2")
+    collect_garbage(store)
+
+    assert publish(store, *draft(tail="another")).version == 3
+
+
+@pytest.mark.parametrize("name", ["live", "newest"])
+def test_a_number_is_not_used_again_after_the_file_that_does_not_record_it_was_damaged(store, draft, name):
+    for _ in range(3):
+        publish(store, *draft())
+    activate(store, "fruit", 1) if name == "live" else (store.root / "tasks/fruit/newest").unlink()
+    (store.root / "tasks/fruit" / name).write_text("?")
+    shutil.rmtree(store.root / "tasks/fruit/3")
+
+    activate(store, "fruit", 1)
+
+    assert publish(store, *draft()).version == 4
+
+
 def test_activating_repairs_a_damaged_newest_file(store, draft):
     for _ in range(2):
         publish(store, *draft())
@@ -308,7 +344,7 @@ def test_only_publish_makes_a_store(tmp_path, write):
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
-@pytest.mark.parametrize("number", range(1, 8))  # four new blobs, the manifest, its digest, and `live`
+@pytest.mark.parametrize("number", range(1, 9))  # four new blobs, the manifest, its digest, `newest` and `live`
 def test_a_disk_that_fails_at_any_write_leaves_the_old_version(store, draft, monkeypatch, number, error):
     old = publish(store, *draft(tail="first"))
     write_whole = publishing.write_synced
@@ -364,16 +400,17 @@ def test_files_are_synced_before_their_rename_and_folders_after_it(store, draft,
     publish(store, manifest, blobs)
 
     targets = [Path(target).relative_to(store.root) for _, _, target in moves]
-    assert {target.name for target in targets[:-2]} == set(blobs)
-    assert targets[-2:] == [Path("tasks/fruit/1"), Path("tasks/fruit/live")]
+    assert {target.name for target in targets[:-3]} == set(blobs)
+    assert targets[-3:] == [Path("tasks/fruit/newest"), Path("tasks/fruit/1"), Path("tasks/fruit/live")]
     for position, source, target in moves:
         assert source in synced[:position], f"{source} was moved before it was synced"
         assert str(Path(target).parent) in synced[position:], f"the folder of {target} was not synced after the move"
-    last_blob, version, live = (position for position, _, _ in moves[-3:])
+    last_blob, newest, version, live = (position for position, _, _ in moves[-4:])
     for name in ("manifest.json", "manifest.sha256"):
         assert any(path and path.endswith(f"/version/{name}") for path in synced[:version])
     assert str(store.root / "blobs/sha256") in synced[last_blob:version]
-    assert str(store.root / "tasks/fruit") in synced[version:live]
+    for earlier, later in ((newest, version), (version, live)):
+        assert str(store.root / "tasks/fruit") in synced[earlier:later]
     for folder in ("", "blobs", "tasks"):  # these name new folders
         assert str(store.root / folder) in synced[:version]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 import model_store
-from model_store import NotFoundError, Store
+from model_store import Manifest, ManifestDraft, NotFoundError, Store
 from tests.support.faults.killing import Killed, killed_at
 from tests.support.faults.machines import run_machine
 from tests.support.snapshot import stored_blobs
@@ -46,17 +46,18 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = Store(Path(self.folder) / "store")
         self.versions: dict[str, dict[int, int]] = {}
         self.live: dict[str, int] = {}
+        self.highest: dict[str, int] = {}  # number of a version so far, deleted ones included
         self.deaths = 0
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
 
-    @rule(task=TASKS, seed=SEEDS)
-    def publishes(self, task: str, seed: int) -> None:
-        version = self.publish_draft(task, seed).version
-        assert version > self.highest(task)
-        self.versions.setdefault(task, {})[version] = seed
-        self.live[task] = version
+    @rule(task=TASKS, seed=SEEDS, make_live=st.booleans())
+    def publishes(self, task: str, seed: int, make_live: bool) -> None:
+        version = self.publish_draft(task, seed, make_live=make_live).version
+        self.appeared(task, version, seed)
+        if make_live:
+            self.live[task] = version
 
     @rule(task=TASKS, data=st.data())
     def activates(self, task: str, data: st.DataObject) -> None:
@@ -114,8 +115,7 @@ class StoreMachine(RuleBasedStateMachine):
     def dies_publishing(self, task: str, seed: int, change: int) -> None:
         self.dies(change, lambda: self.publish_draft(task, seed))
         for version in set(self.found_versions(task)) - self.versions.get(task, {}).keys():
-            assert version > self.highest(task)
-            self.versions.setdefault(task, {})[version] = seed
+            self.appeared(task, version, seed)
             if self.found_live(task) == version:
                 self.live[task] = version
 
@@ -151,9 +151,14 @@ class StoreMachine(RuleBasedStateMachine):
                 manifest = self.store.verify(task, version)
                 assert manifest.head == draft_of(task, seed).manifest.head
 
-    def publish_draft(self, task: str, seed: int) -> model_store.Manifest:
+    def publish_draft(self, task: str, seed: int, *, make_live: bool = True) -> Manifest:
         draft = draft_of(task, seed)
-        return self.publish(self.store, draft.manifest, draft.blobs)
+        return self.publish(self.store, draft.manifest, draft.blobs, make_live=make_live)
+
+    def appeared(self, task: str, version: int, seed: int) -> None:
+        assert version > self.highest.get(task, 0), "a number is used twice"
+        self.highest[task] = version
+        self.versions.setdefault(task, {})[version] = seed
 
     def dies(self, change: int, write: Callable[[], object]) -> bool:
         """Whether the write died; one with fewer changes gets through."""
@@ -167,9 +172,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     def earlier(self, task: str) -> list[int]:
         return sorted(version for version in self.versions.get(task, {}) if version < self.live.get(task, 0))
-
-    def highest(self, task: str) -> int:
-        return max([*self.versions.get(task, {}), self.live.get(task, 0)])
 
     def needed(self) -> set[str]:
         return {
@@ -228,7 +230,7 @@ class GoesBackTooFar(StoreMachine):
     """Rolls back to the first version."""
 
     @staticmethod
-    def rollback(store: Store, task: str) -> model_store.Manifest:
+    def rollback(store: Store, task: str) -> Manifest:
         model_store.rollback(store, task)
         return model_store.activate(store, task, store.versions(task)[0])
 
@@ -237,14 +239,26 @@ class IsLiveTooEarly(StoreMachine):
     """Points at a version before that is there."""
 
     @staticmethod
-    def publish(store: Store, draft: model_store.ManifestDraft, blobs: dict[str, bytes]) -> model_store.Manifest:
+    def publish(store: Store, draft: ManifestDraft, blobs: dict[str, bytes], *, make_live: bool) -> Manifest:
         folder = store.root / "tasks" / draft.task
         if (folder / "live").exists():
             (folder / "live").write_text(f"{max(store.versions(draft.task)) + 1}\n")
-        return model_store.publish(store, draft, blobs)
+        return model_store.publish(store, draft, blobs, make_live=make_live)
 
 
-@pytest.mark.parametrize("machine", [LosesABlob, RemovesTheVersionToGoBackTo, GoesBackTooFar, IsLiveTooEarly])
+class UsesANumberTwice(StoreMachine):
+    """Forgets the highest number."""
+
+    @staticmethod
+    def publish(store: Store, draft: ManifestDraft, blobs: dict[str, bytes], *, make_live: bool) -> Manifest:
+        manifest = model_store.publish(store, draft, blobs, make_live=make_live)
+        (store.root / "tasks" / draft.task / "newest").unlink()
+        return manifest
+
+
+@pytest.mark.parametrize(
+    "machine", [LosesABlob, RemovesTheVersionToGoBackTo, GoesBackTooFar, IsLiveTooEarly, UsesANumberTwice]
+)
 def test_control_a_faulty_store_differs_from_its_model(machine, reliability):
     found = []
     try:
