@@ -94,7 +94,7 @@ def follow(
 ) -> None:
     """Pull and activate whatever TARGET points to, until SIGTERM. Prints a line for each change and each failure.
 
-    A rollback or a withdrawal in this store lasts until TARGET points to another version.
+    A rollback or a withdrawal in this store lasts until TARGET points to another version, also if follow is restarted.
     """
     opened = Store(store, read_trusted_keys(trusted_keys))
     with closing(open_remote(target, plain_http=plain_http)) as remote, _ends_at_once(0):

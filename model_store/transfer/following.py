@@ -9,20 +9,25 @@ from threading import Event
 from model_store import publishing, removing
 from model_store.describe.tables import size
 from model_store.errors import CorruptError, StoreError
+from model_store.files import blob_of, read_beneath
+from model_store.manifest import Manifest
 from model_store.messages import describe_error
 from model_store.store import Store
 from model_store.transfer.progress import TransferCount
 from model_store.transfer.pulling import check_version, current_version, fetch_version
 from model_store.transfer.remote import Remote, SignedManifest
+from model_store.writing import folder_of, set_file, writing
 
 _MAX_WAIT_SECONDS = 300.0
+_FOLLOWED = "followed"  # file in a task's folder: SHA-256 of the manifest that the remote pointed to last
 
 
 class Follower:
     """Pulls and activates the version that a remote points to, each time that it points to another one.
 
-    Between two such changes it leaves the store alone, so a rollback or a withdrawal lasts until the remote changes. A
-    task that is withdrawn when the follower starts stays so, if the store has the version already.
+    Between two such changes it leaves the store alone, so a rollback or a withdrawal lasts until the remote changes.
+    The store records the version that was followed last, so this holds for the next follower of the store, too. In a
+    store without the record, a task that is withdrawn stays so, if the store has the version already.
 
     Args:
         keep: number of versions before the live one that stay when another version becomes live; None keeps all.
@@ -73,13 +78,38 @@ class Follower:
         fetch_version(self._remote, self._store, signed, manifest, self._count)
         if self._seen is not None and self._seen.content == signed.content:
             self._log(f"{task}: version {version} is as before, with another signature")
-        elif self._seen is None and was_here and self._store.is_withdrawn(task):
-            cure = f"`mora-store activate {task} {version} --store {self._store.root}` ends this"
-            self._log(f"{task}: withdrawn here, until {self._remote.name} points to another version; {cure}")
         else:
-            self._activate(task, version)
+            state = None if self._seen is not None else self._state_to_keep(manifest, signed, was_here)
+            if state is None:
+                self._activate(task, version)
+            else:
+                cure = f"`mora-store activate {task} {version} --store {self._store.root}` ends this"
+                self._log(f"{task}: {state} here, until {self._remote.name} points to another version; {cure}")
+            self._record(task, signed)
             self._prune(task)
         self._seen, self._task = signed, task
+
+    def _state_to_keep(self, manifest: Manifest, signed: SignedManifest, was_here: bool) -> str | None:
+        """What a person has set since an earlier follower activated the version; None if it is to be activated."""
+        task, followed = manifest.task, self._followed(manifest.task)
+        is_followed = followed == _digest(signed)
+        if self._store.is_withdrawn(task):
+            return "withdrawn" if is_followed or (followed is None and was_here) else None
+        with suppress(CorruptError):  # `live` is damaged
+            live = self._store.live(task)
+            if is_followed and live != manifest.version and live in self._store.versions(task):
+                return f"version {live} is live"
+        return None
+
+    def _followed(self, task: str) -> str | None:
+        with suppress(CorruptError):  # it is missing or damaged
+            return read_beneath(self._store.root, f"tasks/{task}/{_FOLLOWED}", 100).decode("ascii", "replace").strip()
+        return None
+
+    def _record(self, task: str, signed: SignedManifest) -> None:
+        if self._followed(task) != _digest(signed):
+            with writing(self._store) as staging:
+                set_file(folder_of(self._store, "tasks", task), _FOLLOWED, f"{_digest(signed)}\n".encode(), staging)
 
     def _activate(self, task: str, version: int) -> None:
         with suppress(CorruptError):  # `live` is damaged; `activate` writes it anew
@@ -102,3 +132,7 @@ class Follower:
         if removed:
             freed, numbers = size(sum(removed.values())), ", ".join(map(str, versions))
             self._log(f"{task}: old versions are removed ({freed}); the store has {numbers}")
+
+
+def _digest(signed: SignedManifest) -> str:
+    return blob_of(signed.content).sha256

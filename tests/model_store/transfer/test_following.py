@@ -5,11 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import threading
 
 import pytest
 
-from model_store import Store, StoreError, activate, publish, removing, rollback, sign, withdraw
+from model_store import (
+    Store,
+    StoreError,
+    activate,
+    collect_garbage,
+    publish,
+    publishing,
+    removing,
+    rollback,
+    sign,
+    withdraw,
+)
 from model_store.transfer import Follower, TransferCount, open_remote, push
 from model_store.transfer import following as following_module
 from tests.support.waiting import eventually
@@ -87,6 +99,87 @@ def test_a_task_that_is_withdrawn_at_the_start_stays_so(following, store, other,
     publish(store, *draft(tail="second"))
     again.step()
     assert other.live("fruit") == 2
+
+
+def test_a_rollback_here_lasts_when_the_follower_starts_again(following, store, other, draft, keys):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    rollback(other, "fruit")
+
+    again = Following(store, other)
+    (line,) = again.step()
+
+    assert line.startswith(f"fruit: version 1 is live here, until {store.root} points to another version; ")
+    assert "`mora-store activate fruit 2 --store" in line
+    sign(store, "fruit", None, keys.private)
+    Following(store, other).step()
+    assert other.live("fruit") == 1, "another signature is no other version"
+    publish(store, *draft(tail="third"))
+    assert Following(store, other).step() == ["fruit: version 3 is live"]
+
+
+def test_a_rollback_lasts_although_the_version_was_removed_here(following, store, other, draft):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    rollback(other, "fruit")
+    shutil.rmtree(other.root / "tasks/fruit/2")
+    collect_garbage(other)
+
+    Following(store, other).step()
+
+    assert (other.live("fruit"), other.versions("fruit")) == (1, [1, 2])
+
+
+@pytest.mark.parametrize("change", [withdraw, rollback], ids=lambda change: change.__name__)
+def test_a_change_there_while_no_follower_ran_ends_what_was_set_here(following, store, other, draft, change):
+    for tail in ("first", "second", "third"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    activate(store, "fruit", 2)
+    following.step()
+    change(other, "fruit")
+    activate(store, "fruit", 3)  # a version that is here
+
+    assert Following(store, other).step() == ["fruit: version 3 is live"]
+
+
+@pytest.mark.parametrize("record", [None, "", "?", "0" * 64, "0" * 1000], ids=lambda record: str(record)[:8])
+def test_a_store_without_a_readable_record_is_activated_and_gets_one(following, store, other, draft, record):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    rollback(other, "fruit")
+    path = other.root / "tasks/fruit/followed"
+    path.unlink() if record is None else path.write_text(record)
+
+    assert Following(store, other).step() == ["fruit: version 2 is live"]
+    rollback(other, "fruit")
+    Following(store, other).step()
+    assert other.live("fruit") == 1
+
+
+def test_what_cannot_answer_is_not_kept(following, store, other, draft):
+    for tail in ("first", "second"):
+        publish(store, *draft(tail=tail))
+        following.step()
+    for damage in (b"?", b"7\n", None):
+        live = other.root / "tasks/fruit/live"
+        live.unlink() if damage is None else live.write_bytes(damage)
+        assert Following(store, other).step() == ["fruit: version 2 is live"]
+
+
+def test_the_record_of_a_follower_is_no_version(following, store, other, draft, tmp_path):
+    publish(store, *draft())
+    following.step()
+
+    assert (other.versions("fruit"), other.newest("fruit")) == ([1], 1)
+    assert other.verify("fruit").version == 1
+    assert collect_garbage(other) == removing.prune(other, 1) == {}
+    assert publishing.seed(other, store) == {"fruit": None}
+    push(other, "fruit", None, open_remote(str(tmp_path / "share")), TransferCount())
+    assert not (tmp_path / "share/tasks/fruit/followed").exists()
 
 
 def test_a_version_that_is_live_already_is_not_activated_again(following, store, other, draft):

@@ -78,6 +78,21 @@ def test_a_task_that_is_withdrawn_here_stays_so(remote, settings):
     assert Store(settings.store_folder).live("fruit") is None
 
 
+def test_a_rollback_here_lasts_until_the_target_changes(remote, settings):
+    for seed in (1, 2):
+        remote.publish("fruit", seed=seed)
+        remote.publish("tags")
+        pull_store(settings)
+    store = Store(settings.store_folder)
+    rollback(store, "fruit")
+
+    pull_store(settings)
+    assert store.live("fruit") == 1
+    remote.publish("fruit", seed=3)
+    pull_store(settings)
+    assert store.live("fruit") == 3
+
+
 def test_what_an_earlier_start_pulled_is_served_if_a_target_fails(remote, settings, monkeypatch):
     remote.publish("fruit")
     remote.publish("tags")
