@@ -89,6 +89,17 @@ class AdapterTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
             raise self._diverged(self.state.global_step, "the logits of the validation split are not finite")
         return scores
 
+    def _init_training_state(self, max_steps: int, epoch_steps: int, epochs: int, *rest: Any) -> tuple[int, int]:  # noqa: ANN401
+        """The trained epochs, and steps of the next one: all epochs, if training had ended before the checkpoint.
+
+        The best checkpoint is found beside the one that training goes on from: the run may have been moved.
+        """
+        trained: tuple[int, int] = super()._init_training_state(max_steps, epoch_steps, epochs, *rest)
+        if self.state.best_global_step:
+            best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best)
+        return (epochs, 0) if self.control.should_training_stop else trained
+
     def _save_checkpoint(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
         """Write a checkpoint. Raises RunError, and leaves no part of it, if the disk is full."""
         with whole_checkpoint(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
@@ -138,7 +149,7 @@ def train(
         tables: the missing tables of `train` and `validation`.
 
     Returns:
-        The Trainer's log.
+        The Trainer's log, without its summary, which leaves out the sessions before the checkpoint.
     """
     selection, patience = selection_metric(config, data.labels, data.validation), config.train.patience
     trainer = AdapterTrainer(
@@ -163,7 +174,7 @@ def train(
         chance_log_loss(config.problem, len(data.labels) or len(distinct_targets(data.validation.items)))
     )
     lines.print_kept(trainer.state)
-    return list(trainer.state.log_history)
+    return [entry for entry in trainer.state.log_history if "train_runtime" not in entry]
 
 
 class _StopAfter(TrainerCallback):  # type: ignore[misc]  # transformers has no types

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from training.learning.batches import Collator, RawInputs
 from training.learning.processes import is_main_process
 from training.learning.run_folder import read_json
 from training.learning.runs import build
-from training.learning.trainer import AdapterTrainer
+from training.learning.trainer import AdapterTrainer, kept_epoch
 from training.learning.training_setup import collator_for, schedule, training_arguments
 from training.learning.trunk_outputs import TrunkOutputs
 from training.model.objective import Objective
@@ -221,6 +222,60 @@ def test_training_ends_after_epochs_without_a_better_score(
 
     history = json.loads((tmp_path / "run" / "history.json").read_text())
     assert [entry["epoch"] for entry in history if "eval_selection" in entry] == [*range(1, trained + 1)]
+
+
+@pytest.mark.parametrize(
+    ("task", "last_call"),
+    [
+        ("make_config", "training.learning.trainer.AdapterTrainer._finalize_training"),
+        ("retrieval_config", "training.pipeline.fit_retrieval.report_html"),
+    ],
+)
+@pytest.mark.parametrize(("patience", "epochs"), [(None, 6), (0.1, 2)])
+@pytest.mark.slow
+def test_a_moved_run_that_was_killed_after_its_last_epoch_ends_like_one_that_was_not_killed(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    task: str,
+    last_call: str,
+    patience: float | None,
+    epochs: int,
+) -> None:
+    """The first epoch is kept, because the highest loss counts as the best."""
+    monkeypatch.setattr("training.learning.trainer.selection_score", lambda scores, _: scores["log_loss"])
+    train = {"epochs": 6, "batch_size": 8, "learning_rate": 0.5, "patience": patience}
+    config = request.getfixturevalue(task)(method="head", train=train)
+    data = load_data(config)
+    whole = fit(config, data, tmp_path / "whole", lambda _: None).model.state_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(last_call, killed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(config, data, tmp_path / "run", lambda _: None)
+    (tmp_path / "run").rename(tmp_path / "moved")
+
+    resumed = fit(config, data, tmp_path / "moved", lambda _: None).model.state_dict()
+
+    assert all(value.equal(resumed[name]) for name, value in whole.items())
+    assert without_times(tmp_path / "moved" / "metrics.json") == without_times(tmp_path / "whole" / "metrics.json")
+    history = without_times(tmp_path / "moved" / "history.json")
+    assert history == without_times(tmp_path / "whole" / "history.json")
+    assert (kept_epoch(history), history[-1]["epoch"]) == (1, epochs)
+
+
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def without_times(path: Path) -> Any:
+    """The content of a JSON file without seconds and rates."""
+
+    def is_time(name: str) -> bool:
+        return name == "seconds" or name.endswith(("_runtime", "_per_second"))
+
+    return json.loads(
+        path.read_text(), object_hook=lambda fields: {name: fields[name] for name in fields if not is_time(name)}
+    )
 
 
 def test_given_epochs_and_batches_are_kept(make_config: Make) -> None:
