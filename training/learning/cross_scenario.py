@@ -20,12 +20,12 @@ from training.learning.runs import TrainedTask
 
 @dataclass(frozen=True)
 class Grid:
-    """Scores of each run (rows) under each setting of the test split (columns)."""
+    """Scores of each run (rows) under each setting of the test split (columns); None where undefined."""
 
     metric: str
     trained_on: tuple[str, ...]
     tested_on: tuple[str, ...]
-    scores: tuple[tuple[float, ...], ...]
+    scores: tuple[tuple[float | None, ...], ...]
 
 
 def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
@@ -52,18 +52,20 @@ def cross_scenario(runs: Sequence[tuple[str, TrainedTask, TaskData]]) -> Grid:
         metric = headline_metric(problem, trained.labels, data.test)
         seeded = [setting.model_copy(update={"seed": seed}) for setting in settings]
         tables = [table_for(data.test, first.config.task, setting) for setting in seeded]
-        rows.append(tuple(float(scores[metric] or 0.0) for scores in _scores(trained, data.test, tables)))
+        rows.append(tuple(scores[metric] for scores in _scores(trained, data.test, tables)))
     names = tuple(f"{name}: {_named(trained.config.missing.train)}" for name, trained, _ in runs)
     return Grid(metric, names, tuple(map(_named, settings)), tuple(rows))
 
 
 def _scores(trained: TrainedTask, test: Split, tables: Sequence[Table]) -> list[Scores]:
     """The scores of the items under each table."""
-    problem, head, collator = trained.config.problem, trained.model.head, trained.collator()
+    problem, collator = trained.config.problem, trained.collator()
     if problem is Problem.RETRIEVAL:
         pairs, temperature = encode_pairs(trained.model, test, collator), trained.config.train.temperature
-        return [recall_scores(pairs.ranks(trained.model.cpu().head, table, temperature)) for table in tables]
+        head = trained.model.cpu().head
+        return [recall_scores(pairs.ranks(head, table, temperature)) for table in tables]
     encoded = encode(trained.model, test, collator)
+    head = trained.model.cpu().head
     return [score(encoded.logits(head, table), encoded.targets, problem) for table in tables]
 
 

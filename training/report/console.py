@@ -178,5 +178,5 @@ def print_grid(console: Console, grid: Grid) -> None:
     """Print the scores of a grid: one row for each run, one column for each test setting."""
     table = Table("trained on", *grid.tested_on, title=f"{grid.metric} by missing modality of the test split")
     for name, scores in zip(grid.trained_on, grid.scores, strict=True):
-        table.add_row(name, *(f"{value:.4f}" for value in scores))
+        table.add_row(name, *("undefined" if value is None else f"{value:.4f}" for value in scores))
     console.print(table)

@@ -174,11 +174,12 @@ def confusion_matrix(counts: NDArray[np.int64], labels: Sequence[str]) -> str:
 @_style()
 def heat_map(grid: Grid) -> str:
     """A cross-scenario grid: a row for each run, a column for each test setting."""
-    scores = _PERCENT * np.array(grid.scores)
+    scores = _PERCENT * np.array(grid.scores, dtype=float)  # NaN where undefined
+    defined = scores[~np.isnan(scores)].tolist() or [0.0]
     figure = Figure(figsize=(2.6 + 0.6 * len(grid.tested_on), 1.5 + 0.4 * len(grid.trained_on)))
     axes = figure.subplots()
-    written = [[f"{score:.1f}" for score in row] for row in scores]
-    _cells(axes, scores, (grid.trained_on, grid.tested_on), written, scores.min(), scores.max())
+    written = [["undefined" if np.isnan(score) else f"{score:.1f}" for score in row] for row in scores]
+    _cells(axes, scores, (grid.trained_on, grid.tested_on), written, min(defined), max(defined))
     axes.set(xlabel="missing in the test split", ylabel="missing in training", aspect="auto")
     figure.colorbar(axes.images[0], label=f"{grid.metric} (%)")
     return _svg(figure, f"{grid.metric} by missing modality in training and in the test split")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from training.cli import app
@@ -15,7 +17,8 @@ from training.data.splits import load_data
 from training.errors import RunError
 from training.learning.cross_scenario import cross_scenario
 from training.learning.run_folder import read_json
-from training.learning.runs import load_trained
+from training.learning.runs import TrainedTask, build, load_trained
+from training.model.classifier import MissingModalityClassifier
 from training.pipeline.fit import fit
 
 Make = Callable[..., TaskConfig]
@@ -57,3 +60,31 @@ def test_a_grid_of_different_tasks_is_refused(make_config: Make, tmp_path: Path)
 
     with pytest.raises(RunError, match="not of colors and other"):
         cross_scenario(runs)
+
+
+@pytest.mark.parametrize("make", ["make_config", "retrieval_config"])
+def test_a_grid_is_scored_on_the_cpu_and_an_undefined_score_is_none(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, make: str
+) -> None:
+    """As on a GPU, the head cannot take features of the CPU until the model is there. They are not finite."""
+    config = request.getfixturevalue(make)()
+    data = load_data(config)
+    model, preprocessor = build(config, len(data.labels))
+    trained = TrainedTask(config, data.labels, "", {}, {}, model, preprocessor)
+
+    def on_gpu(*_: object) -> None:
+        raise RuntimeError("Expected all tensors to be on the same device")
+
+    guard = model.head.register_forward_pre_hook(on_gpu)
+
+    def cpu() -> MissingModalityClassifier:
+        guard.remove()
+        return model
+
+    monkeypatch.setattr(model, "cpu", cpu)
+    with torch.no_grad():
+        model.head.weight.fill_(math.nan)
+
+    grid = cross_scenario([("run", trained, data)])
+
+    assert grid.scores == ((None,) * 4,)

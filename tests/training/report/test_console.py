@@ -15,9 +15,10 @@ from rich.console import Console
 
 from training.config import ImportedConfig, TaskConfig
 from training.data.splits import load_data
+from training.learning.cross_scenario import Grid
 from training.learning.review_costs import Outcome, ReviewPlan
 from training.model.import_plan import ImportPlan
-from training.report.console import print_import_plan, print_metrics, print_review_plan, print_shown
+from training.report.console import print_grid, print_import_plan, print_metrics, print_review_plan, print_shown
 
 Make = Callable[..., TaskConfig]
 
@@ -30,6 +31,12 @@ def printed(write: Callable[[Console], None]) -> str:
 
 def rows_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in text.splitlines() if "\u2502" in line]
+
+
+def test_an_undefined_score_of_a_grid_is_named_so() -> None:
+    grid = Grid("accuracy", ("text 50%",), ("as given", "image 90%"), ((0.5, None),))
+
+    assert ["text 50%", "0.5000", "undefined"] in rows_of(printed(lambda console: print_grid(console, grid)))
 
 
 def test_a_view_without_items_is_left_out_and_an_undefined_score_is_a_dash() -> None:

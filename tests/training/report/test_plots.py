@@ -130,6 +130,13 @@ def test_cells_show_scores_in_percent() -> None:
     assert {"61.2", "25.0", "macro_f1 (%)", "text 50%", "image 90%"} <= set(written)
 
 
+@pytest.mark.parametrize("scores", [(0.6123, None), (None, None)])
+def test_an_undefined_score_of_a_grid_is_named_so(scores: tuple[float | None, ...]) -> None:
+    written = texts(heat_map(Grid("macro_f1", ("text 50%",), ("as given", "image 90%"), (scores,))))
+
+    assert written.count("undefined") == scores.count(None)
+
+
 @pytest.mark.parametrize(("classes", "has_counts"), [(2, True), (30, True), (31, False), (101, False)])
 def test_counts_are_written_for_up_to_thirty_classes(classes: int, has_counts: bool) -> None:
     counts = np.full((classes, classes), 0)
