@@ -108,6 +108,8 @@ def _scores(view: _View, problem: Problem) -> Scores:
     scores = score(view.logits, view.targets, problem)
     scores["ece_calibrated"] = score(view.served, view.targets, problem)["ece"]
     scores["confidence"] = None
+    if view.selected is not None:
+        scores["macro_f1_calibrated"] = None
     if scores["log_loss"] is not None:
         is_multi = problem is Problem.MULTI_LABEL
         probabilities = view.served.sigmoid() if is_multi else view.served.softmax(dim=-1)

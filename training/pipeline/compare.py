@@ -19,7 +19,7 @@ from training.learning.compared_methods import METHODS, NAMES, YARDSTICKS
 from training.learning.evaluation import headline_metric, selection_metric, selection_score
 from training.learning.picture_features import PictureFeatures
 from training.learning.yardsticks import check_installed, measure
-from training.pipeline.kept_runs import metrics_of, yardstick_metrics_of
+from training.pipeline.kept_runs import metrics_of, test_scores_of, yardstick_metrics_of
 from training.pipeline.ladder_search import best, rates_around, search_ladder
 
 _FULL = 0.01  # full fine-tuning moves pretrained weights, so its search starts this much lower
@@ -180,12 +180,11 @@ def search_value(runs: Runs, name: str, first: float, seed: int) -> tuple[float,
 
 def _scores(runs: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
     """The scores of one method. Each is a list over the runs."""
-    views = runs[0]["test"]
     return {
         "trainable_parameters": runs[0]["trainable_parameters"],
         "seconds": [run["seconds"]["train"] for run in runs],
         "validation": [run["validation"]["overall"][metric] for run in runs],
-        "test": {view: {name: [run["test"][view][name] for run in runs] for name in views[view]} for view in views},
+        "test": test_scores_of(runs),
     }
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from training.config import TaskConfig
 from training.data.folds import fold_data
 from training.data.splits import TaskData
 from training.errors import ConfigError, RunError
 from training.learning import run_folder
-from training.pipeline.kept_runs import metrics_of
+from training.pipeline.kept_runs import View, metrics_of, test_scores_of
 
 FOLDS = "folds.json"
-View = dict[str, list[float | None]]  # a score of each fold, by metric
 
 
 def cross_validate(
@@ -46,7 +44,7 @@ def cross_validate(
         for name, run in zip(names, runs, strict=True)
     ]
     shutil.rmtree(folder / run_folder.TRUNK_CACHE, ignore_errors=True)
-    scores = _by_view([each["test"] for each in metrics])
+    scores = test_scores_of(metrics)
     run_folder.write_json(folder / FOLDS, {"task": config.task, "folds": folds, "test": scores})
     return scores
 
@@ -57,14 +55,3 @@ def _open(folder: Path, names: list[str], overwrite: bool) -> None:
     if overwrite:
         for name in names:
             run_folder.discard(folder / name)
-
-
-def _by_view(folds: list[dict[str, Any]]) -> dict[str, View]:
-    """All folds have the same views, but a metric may be undefined in some, as AUROC is for a single label."""
-    return {
-        view: {
-            metric: [fold[view].get(metric) for fold in folds]
-            for metric in dict.fromkeys(metric for fold in folds for metric in fold[view])
-        }
-        for view in folds[0]
-    }

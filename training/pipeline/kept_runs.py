@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from training.data.splits import TaskData
 from training.learning.processes import is_main_process
 from training.learning.run_folder import METRICS, is_finished, open_run, read_json, write_json
 from training.pipeline.fit import fit
+
+View = dict[str, list[float | None]]  # a score of each run, by metric
 
 
 def metrics_of(
@@ -54,3 +56,18 @@ def yardstick_metrics_of(
     if is_main_process():
         write_json(path, metrics)
     return metrics
+
+
+def test_scores_of(runs: Sequence[dict[str, Any]]) -> dict[str, View]:
+    """The test scores of several runs by view, from their metrics. None where a run has no such score.
+
+    All runs have the same views. Runs of earlier versions lack some scores of a view without items.
+    """
+    tests = [run["test"] for run in runs]
+    return {
+        view: {
+            metric: [test[view].get(metric) for test in tests]
+            for metric in dict.fromkeys(metric for test in tests for metric in test[view])
+        }
+        for view in tests[0]
+    }

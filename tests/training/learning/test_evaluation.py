@@ -51,14 +51,15 @@ def test_confidence_is_the_mean_of_the_values_that_the_service_counts(problem: P
     assert views["overall"]["confidence"] == views["both"]["confidence"]
 
 
-def test_confidence_without_items_is_none() -> None:
-    calibrations = {pattern: Calibration() for pattern in Pattern}
-    split = encoded(Problem.SINGLE_LABEL, 6, Lacks.IMAGE)
+@pytest.mark.parametrize("problem", [Problem.SINGLE_LABEL, Problem.MULTI_LABEL])
+def test_the_scores_of_a_view_without_items_are_none(problem: Problem) -> None:
+    calibrations = {pattern: Calibration(thresholds=THRESHOLDS[problem]) for pattern in Pattern}
+    split = encoded(problem, 6, Lacks.IMAGE)
 
-    views, _ = evaluate(torch.nn.Linear(8, 3), split, split.natural, Problem.SINGLE_LABEL, calibrations)
+    views, _ = evaluate(torch.nn.Linear(8, 3), split, split.natural, problem, calibrations)
 
-    assert views["image"]["confidence"] is None
-    assert views["text"]["confidence"] is not None
+    assert views["image"] == {"items": 0} | dict.fromkeys(views["text"].keys() - {"items"})
+    assert None not in views["text"].values()
 
 
 @pytest.mark.parametrize(

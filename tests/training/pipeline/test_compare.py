@@ -385,6 +385,28 @@ def test_each_partition_has_splits_of_its_own_and_the_first_is_searched(
     assert ran[f"{chosen}_partition3_seed0"].fingerprint != ran[f"{chosen}_partition5_seed0"].fingerprint
 
 
+def test_a_partition_without_items_of_a_view_may_lack_its_scores(
+    make_config: Make, parquet: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(config: TaskConfig, data: TaskData, folder: Path, *_: object, **__: object) -> None:
+        run_with(folder, 0.5)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        if config.data.seed == 5:  # as the metrics of a run of an earlier version
+            del metrics["test"]["image"]["accuracy"]
+        if config.data.seed == 7:
+            metrics["test"]["text"]["macro_f1_calibrated"] = 0.25
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+
+    monkeypatch.setattr(kept_runs, "fit", score)
+    config = make_config(data={"train": parquet["train"]})
+    (runs,) = partitions_of([Runs(config, load_data(config), tmp_path, lambda _: None)], [3, 5, 7], load_data)
+
+    test = compare(runs, ["lora"], [0], search=False)["methods"]["lora"]["test"]
+
+    assert test["image"]["accuracy"] == [0.5, None, 0.5]
+    assert test["text"]["macro_f1_calibrated"] == [None, None, 0.25]
+
+
 @pytest.mark.parametrize("given", ["validation", "test"])
 def test_splits_of_your_own_cannot_be_partitioned(
     make_config: Make, parquet: dict[str, str], tmp_path: Path, given: str
