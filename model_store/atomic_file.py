@@ -11,11 +11,13 @@ from typing import BinaryIO
 
 from model_store.files import sync_directory
 
+UNFINISHED = ".unfinished"  # the ending of a file that is being written, or that a killed process has left
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write. It replaces `path` once all its bytes are on disk; an error leaves `path` as it was."""
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
         with unfinished.open("xb") as file:
             yield file

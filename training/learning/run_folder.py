@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model_store import Problem
-from model_store.atomic_file import write_atomically
+from model_store.atomic_file import UNFINISHED, write_atomically
 from training.config import TaskConfig
 from training.config_paths import absolute
 from training.data.row_digests import first_change, row_digests
@@ -63,12 +63,13 @@ def open_run(folder: Path, config: TaskConfig, data: TaskData) -> None:
                 other += f": {data_change(folder, data)}"
             cure = "give the configuration and data that it started with, choose another --output, or add --overwrite"
             raise RunError(f"{folder} holds a run with {other}; {cure}")
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif is_empty(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG, start)  # first: it marks the folder as a run
+    else:
         raise RunError(f"{folder} holds files, but no run; choose another --output")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / ROWS, row_digests(data))
-    write_json(folder / CONFIG, start)
+    if not (folder / ROWS).is_file():
+        write_json(folder / ROWS, row_digests(data))
 
 
 def data_change(folder: Path, data: TaskData) -> str:
@@ -128,11 +129,28 @@ def clean_up(folder: Path) -> None:
 
 def discard(folder: Path) -> None:
     """Remove a run, if it exists. Raises RunError rather than remove a folder that is not a run."""
-    if not folder.exists():
-        return
-    if not (folder / CONFIG).is_file():
+    if not is_empty(folder) and not (folder / CONFIG).is_file():
         raise RunError(f"{folder} is not a run of mora-train, so --overwrite leaves it alone; choose another --output")
-    shutil.rmtree(folder)
+    remove(folder)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder does not exist, or holds at most files that a killed process has left unfinished."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(path.name.startswith(".") and path.suffix == UNFINISHED for path in folder.iterdir())
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it exists.
+
+    It is renamed first, so a kill leaves no part of it under its name. The next call removes what a kill has left.
+    """
+    renamed = folder.absolute().with_name(f".{folder.name}.removed")
+    shutil.rmtree(renamed, ignore_errors=True)
+    if folder.exists():
+        folder.rename(renamed)
+        shutil.rmtree(renamed)
 
 
 def read_report(folder: Path) -> bytes:

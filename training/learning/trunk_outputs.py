@@ -22,6 +22,7 @@ from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
 
 _BATCH = 64
+_TOKENS, _STARTS = ".f32", ".starts.npy"  # endings of the two files of a cache
 _FREE_SHARE = 0.8  # of the free disk space that a cache may take
 
 
@@ -89,7 +90,7 @@ def open_or_build(
     images, texts = _contents(data)
     image_path = folder / f"image-{_key(model.image_trunk, preprocessor.image_description(), images)}"
     text_path = folder / f"text-{_key(model.text_trunk, preprocessor.text_description(), texts)}"
-    if not all(path.with_suffix(".starts.npy").exists() for path in (image_path, text_path)):
+    if not (_is_cached(image_path) and _is_cached(text_path)):
         if not may_build:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,10 +147,15 @@ def _batches(contents: list[Any], name: str) -> Iterable[list[Any]]:
         yield contents[start : start + _BATCH]
 
 
+def _is_cached(path: Path) -> bool:
+    """Whether both files of this name exist: a kill may have come while they were removed."""
+    return all(path.with_suffix(suffix).exists() for suffix in (_TOKENS, _STARTS))
+
+
 def _cached(path: Path, contents: list[Any], compute: Callable[[], Iterable[Tensor]]) -> _Outputs:
     """The outputs in the files of this name, computed and written first if the files do not exist."""
-    tokens, starts = path.with_suffix(".f32"), path.with_suffix(".starts.npy")
-    if not starts.exists():
+    tokens, starts = path.with_suffix(_TOKENS), path.with_suffix(_STARTS)
+    if not _is_cached(path):
         lengths, unfinished = [0], path.with_suffix(".part.npy")
         try:
             with unfinished.open("wb") as file:

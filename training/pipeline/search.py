@@ -19,7 +19,7 @@ from training.data.calibration_split import learning_split
 from training.data.splits import TaskData
 from training.errors import DivergedError, RunError
 from training.learning.evaluation import selection_metric, selection_score
-from training.learning.run_folder import read_json, write_json
+from training.learning.run_folder import is_empty, read_json, remove, write_json
 from training.learning.trials import Found, Trial, Values, best_trial
 from training.model.backbones import load_backbone_config
 from training.pipeline.kept_runs import metrics_of
@@ -64,8 +64,8 @@ def search_folder(run: Path) -> Path:
 
 def discard_search(folder: Path) -> None:
     """Remove the folder of a search, if it is one."""
-    if (folder / _TRIALS).is_file():
-        shutil.rmtree(folder)
+    if is_empty(folder) or (folder / _TRIALS).is_file():
+        remove(folder)
 
 
 class _TimeIsUpError(Exception):
@@ -95,11 +95,11 @@ class _Trials:
                 cure = "choose another --output, or add --overwrite"
                 raise RunError(f"{folder} holds the search of another configuration or other data; {cure}")
             self.tried = [Trial(**trial) for trial in saved["trials"]]
-        elif folder.exists():
-            raise RunError(f"{folder} exists, but holds no search; remove it, or choose another --output")
-        else:
-            folder.mkdir(parents=True)
+        elif is_empty(folder):
+            folder.mkdir(parents=True, exist_ok=True)
             self._save()
+        else:
+            raise RunError(f"{folder} exists, but holds no search; remove it, or choose another --output")
 
     def score(self, values: Values) -> Score:
         """The score of a trial, which is run unless it was before. Raises _TimeIsUpError."""
@@ -127,7 +127,7 @@ class _Trials:
             selection = selection_score(scores, self.metric)
         except DivergedError as error:
             self._announce(f"{name}: {str(error).partition(';')[0]}")
-        shutil.rmtree(folder, ignore_errors=True)
+        remove(folder)
         return Trial(values, scores, selection, round(time.monotonic() - started, 1))
 
 

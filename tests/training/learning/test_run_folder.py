@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from training.config import TaskConfig
+from training.data.row_digests import row_digests
 from training.data.splits import Split, load_data
 from training.errors import RunError
+from training.learning import run_folder
 from training.learning.run_folder import (
     CHECKPOINTS,
     clean_up,
@@ -104,6 +106,58 @@ def test_only_a_run_is_overwritten(make_config: Make, tmp_path: Path) -> None:
     open_run(tmp_path / "run", config, load_data(config))
     discard(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("is_overwritten", [False, True])
+def test_a_run_that_was_killed_while_it_was_opened_can_be_opened(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_overwritten: bool
+) -> None:
+    config, run, write, written = make_config(), tmp_path / "run", run_folder.write_json, []
+    data = load_data(config)
+
+    def killed(path: Path, value: object) -> None:
+        if len(written) == number:
+            (path.parent / f".{path.name}.0.unfinished").write_text("{")
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_run(run, config, data)
+
+    if is_overwritten:
+        discard(run)
+    open_run(run, config, data)
+
+    assert read_json(run / "data_rows.json") == row_digests(data)
+    with pytest.raises(RunError, match=r"mora\.rank"):
+        open_run(run, make_config(mora={"rank": 2}), data)
+
+
+def test_a_run_that_was_killed_while_it_was_discarded_is_gone(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = make_config(), tmp_path / "run"
+    data = load_data(config)
+    open_run(run, config, data)
+
+    def killed(folder: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            (folder / "config.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            discard(run)
+
+    assert not run.exists()
+    discard(run)
+    assert [*tmp_path.iterdir()] == []
+    open_run(run, config, data)
 
 
 def test_a_truncated_checkpoint_is_removed_and_the_one_before_it_is_used(tmp_path: Path) -> None:

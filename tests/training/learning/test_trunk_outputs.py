@@ -138,6 +138,17 @@ def test_a_cache_that_was_cut_short_is_made_again(make_config: Make, tmp_path: P
     assert tokens.read_bytes() == whole
 
 
+def test_a_cache_that_was_removed_in_part_is_made_again(make_config: Make, tmp_path: Path) -> None:
+    opened(make_config(), tmp_path)
+    (path,) = tmp_path.glob("image-*.f32")
+    whole = path.read_bytes()
+    path.unlink()
+
+    opened(make_config(), tmp_path)
+
+    assert path.read_bytes() == whole
+
+
 def test_full_fine_tuning_is_never_cached(make_config: Make, tmp_path: Path) -> None:
     config = make_config(method="full")
 

@@ -145,6 +145,53 @@ def test_a_folder_that_is_no_search_is_left_alone(make_config: Make, tmp_path: P
     assert (tmp_path / "search" / "mine.txt").exists()
 
 
+def killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_search_that_was_killed_before_its_first_trial_begins_again(
+    make_config: Make, tmp_path: Path, tried: list[Peak], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(searching, "write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            searched(make_config(), tmp_path / "search", 1)
+
+    assert len(searched(make_config(), tmp_path / "search", 1).trials) == 1
+
+
+def removed_in_part(folder: Path, ignore_errors: bool = False) -> None:
+    """Remove the first file of a folder; then the process is killed."""
+    for path in sorted(folder.glob("*.json")):
+        path.unlink()
+        raise KeyboardInterrupt
+
+
+def test_a_kill_while_a_trial_is_removed_does_not_end_the_search(
+    make_config: Make, tmp_path: Path, tried: list[Peak], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(searching.shutil, "rmtree", removed_in_part)
+        with pytest.raises(KeyboardInterrupt):
+            searched(make_config(), tmp_path / "search", 1)
+
+    assert not [*(tmp_path / "search").glob("trial-*")]
+    assert len(searched(make_config(), tmp_path / "search", 1).trials) == 1
+
+
+def test_a_search_that_was_killed_while_it_was_discarded_is_gone(
+    make_config: Make, tmp_path: Path, tried: list[Peak], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched(make_config(), tmp_path / "search", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(searching.shutil, "rmtree", removed_in_part)
+        with pytest.raises(KeyboardInterrupt):
+            discard_search(tmp_path / "search")
+
+    discard_search(tmp_path / "search")
+    assert [*tmp_path.iterdir()] == []
+
+
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.04])
 def test_trials_that_diverge_are_noted_and_not_chosen(
     make_config: Make, tmp_path: Path, tried: list[Peak], rate: float
