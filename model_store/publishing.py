@@ -22,7 +22,7 @@ def publish(
     blobs: Mapping[str, bytes],
     signing_key: Ed25519PrivateKey | None = None,
     *,
-    make_live: bool = True,
+    make_live: bool | Callable[[], bool] = True,
 ) -> Manifest:
     """Add a new version of a task and make it live, unless the task is withdrawn.
 
@@ -32,7 +32,8 @@ def publish(
     Args:
         blobs: content by SHA-256; blobs that the store already holds may be left out.
         signing_key: signs the version before it becomes visible.
-        make_live: False leaves the live version as it is; `activate` makes the new one live.
+        make_live: False leaves the live version as it is; `activate` makes the new one live. A function is called
+            before anything is written; no other version becomes live until `publish` ends.
 
     Raises:
         StoreError: a blob of the draft is neither in `blobs` nor in the store, or does not match its digest; or the
@@ -42,6 +43,7 @@ def publish(
     draft = Manifest.model_validate({**draft.model_dump(), "version": 1})  # validates names before they become paths
     create_store(store)
     with writing(store) as staging:
+        becomes_live = make_live() if callable(make_live) else make_live
         _add_blobs(store, draft.blobs(), blobs, staging)
         task_folder = folder_of(store, "tasks", draft.task)
         manifest = draft.model_copy(update={"version": store.newest(draft.task) + 1})
@@ -54,7 +56,7 @@ def publish(
         _record_newest(store, draft.task, manifest.version, staging)
         staged.rename(task_folder / str(manifest.version))
         sync_directory(task_folder)
-        if make_live and not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
+        if becomes_live and not store.is_withdrawn(draft.task):  # only `activate` ends a withdrawal
             _set_live(store, draft.task, manifest.version, staging)
     return manifest
 

@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from typer.core import TyperCommand
 
 from model_store import DEFAULT_STORE, Precision, Problem, Store, StoreError, read_signing_key
-from model_store import publish as publish_to_store
 from model_store.command_line import OneLineUsageErrors
 from model_store.messages import describe_os_error
 from training.config import TaskConfig, load_config
@@ -618,14 +617,15 @@ def _was_published(root: Path, bundle: Bundle) -> bool:
 
 def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None, max_loss: float) -> None:
     """Publish a version. It becomes live unless it is worse than the live one or the task is withdrawn: exit with 3."""
-    from training.pipeline.publish_gate import decide
+    from training.pipeline.publish_gate import publish_unless_worse
 
     store = Store(root)
-    decision = decide(store, bundle.draft, bundle.test_scores, max_loss)
+    manifest, decision = publish_unless_worse(
+        store, bundle.draft, bundle.blobs, bundle.test_scores, max_loss, signing_key
+    )
     for line in decision.comparison:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _note(*decision.warnings)
-    manifest = publish_to_store(store, bundle.draft, bundle.blobs, signing_key, make_live=not decision.worse)
     version, problem = f"{manifest.task} version {manifest.version}", None
     if decision.worse:
         problem = f"worse than the live one by more than --max-loss {max_loss:g}: {', '.join(decision.worse)}"

@@ -6,6 +6,7 @@ Covers model_store.writing.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -73,6 +74,21 @@ def test_a_first_version_that_does_not_become_live_can_be_activated(store, draft
 
     assert store.live("fruit") is None
     assert activate(store, "fruit", 1) == published
+
+
+@pytest.mark.parametrize("makes_live", [True, False])
+def test_a_function_decides_under_the_lock_whether_a_version_becomes_live(store, draft, makes_live):
+    publish(store, *draft())
+
+    def decide() -> bool:
+        with (store.root / ".lock").open() as lock, pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert (store.live("fruit"), store.versions("fruit")) == (1, [1])
+        return makes_live
+
+    publish(store, *draft(tail="new"), make_live=decide)
+
+    assert store.live("fruit") == (2 if makes_live else 1)
 
 
 def test_a_number_is_not_used_again_after_its_folder_was_deleted(store, draft):

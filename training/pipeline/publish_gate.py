@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import JsonValue
 
-from model_store import ItemScores, Manifest, ManifestDraft, NotFoundError, Pattern, Store, StoreError
+from model_store import ItemScores, Manifest, ManifestDraft, NotFoundError, Pattern, Store, StoreError, publish
 from training.errors import first_few
 from training.learning.paired import PairedDifference, paired_difference
 
@@ -79,6 +80,29 @@ def decide(store: Store, draft: ManifestDraft, scores: ItemScores | None, max_lo
     lines = (f"  {_WORDS[each.pattern]}: {each}" for each in compared)
     worse = (each.pattern for each in compared if -100 * each.difference.mean > max_loss and each.difference.high < 0)
     return Decision((title, *lines), warnings, tuple(_WORDS[pattern] for pattern in worse))
+
+
+def publish_unless_worse(
+    store: Store,
+    draft: ManifestDraft,
+    blobs: Mapping[str, bytes],
+    scores: ItemScores | None,
+    max_loss: float,
+    signing_key: Ed25519PrivateKey | None = None,
+) -> tuple[Manifest, Decision]:
+    """Publish a version, which becomes live unless it is worse than the version that is live until then.
+
+    Args:
+        scores, max_loss: as for `decide`; blobs, signing_key: as for `publish`.
+    """
+    decisions: list[Decision] = []
+
+    def is_no_worse() -> bool:
+        decisions.append(decide(store, draft, scores, max_loss))
+        return not decisions[0].worse
+
+    manifest = publish(store, draft, blobs, signing_key, make_live=is_no_worse)
+    return manifest, decisions[0]
 
 
 def published_before(store: Store, draft: ManifestDraft) -> int | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model_store import ItemScores, ManifestDraft, Pattern, Problem, Store, blob_of, publish, withdraw
+from model_store import ItemScores, ManifestDraft, Pattern, Problem, Store, blob_of, publish, publishing, withdraw
 from tests.support.tiny import Shelf, TinyDraft
-from training.pipeline.publish_gate import decide
+from training.pipeline.publish_gate import decide, publish_unless_worse
 
 ITEMS = 100
 NONE = (None,) * ITEMS
@@ -267,3 +268,38 @@ def test_the_version_is_compared_with_the_live_one_rather_than_the_newest(shelf:
 
     assert decision.comparison[0].startswith("compared with version 1,")
     assert decision.worse
+
+
+def test_the_version_is_compared_with_the_one_that_is_live_when_it_is_published(
+    live: Callable[..., Store], shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command publishes a better version between the start of this one and the time that it has the lock."""
+    store, better, drafted = live(scores(50)), with_scores(shelf.draft(seed=2), scores(95)), scores(60)
+    draft, locked = with_scores(shelf.draft(seed=3), drafted), publishing.writing
+
+    @contextmanager
+    def late(store: Store) -> Iterator[Path]:
+        monkeypatch.undo()
+        publish(store, better.manifest, better.blobs)
+        with locked(store) as staging:
+            yield staging
+
+    monkeypatch.setattr(publishing, "writing", late)
+
+    manifest, decision = publish_unless_worse(store, draft.manifest, draft.blobs, drafted, 1.0)
+
+    assert decision.comparison[0].startswith("compared with version 2,")
+    assert decision.worse
+    assert (manifest.version, store.live("fruit")) == (3, 2)
+
+
+@pytest.mark.parametrize(("right", "is_live"), [(90, True), (40, False)])
+def test_a_version_becomes_live_unless_it_is_worse(
+    live: Callable[..., Store], shelf: Shelf, right: int, is_live: bool
+) -> None:
+    store, draft = live(scores(80)), with_scores(shelf.draft(seed=2), scores(right))
+
+    manifest, decision = publish_unless_worse(store, draft.manifest, draft.blobs, scores(right), 1.0)
+
+    assert bool(decision.worse) is not is_live
+    assert store.live("fruit") == (manifest.version if is_live else 1)
