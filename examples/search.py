@@ -10,6 +10,7 @@ approximate); `nearest_exactly` does the same with NumPy alone.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from usearch.index import Index
 
 from model_store.api_key import read_api_key
+from model_store.service_connection import ClientError
 from service.client import Client
 
 Vectors = NDArray[np.float32]
@@ -26,8 +28,10 @@ _NOT_SHOWN = {"embedding", "modalities", "error", "detail"}
 
 
 def read_catalogue(path: Path) -> tuple[list[dict[str, object]], Vectors]:
-    """The rows that have a vector, without it, and the vectors (n, D)."""
+    """The rows that have a vector, without it, and the vectors (n, D). Raises ValueError for another file."""
     table = pq.read_table(path)
+    if "embedding" not in table.column_names:
+        raise ValueError(f"{path} has no column embedding; make it with `mora-serve embed`")
     rows = [row for row in table.to_pylist() if row["embedding"] is not None]
     vectors = np.array([row["embedding"] for row in rows], np.float32)
     return [{name: value for name, value in row.items() if name not in _NOT_SHOWN} for row in rows], vectors
@@ -54,19 +58,29 @@ def nearest_exactly(vectors: Vectors, query: Vectors, count: int) -> list[tuple[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the nearest rows of the catalogue."""
-    parser = argparse.ArgumentParser(description="Find the items of a catalogue that are nearest to a query.")
-    parser.add_argument("catalogue", type=Path, help="parquet file of mora-serve embed")
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--image", type=Path)
-    parser.add_argument("--text")
-    parser.add_argument("--count", type=int, default=5)
-    parser.add_argument("--url", default="http://127.0.0.1:8000")
-    parser.add_argument("--api-key-file", type=Path)
+    parser = argparse.ArgumentParser(
+        description="Find the items of a catalogue that are nearest to a query.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("catalogue", type=Path, help="parquet file of `mora-serve embed`")
+    parser.add_argument("--task", required=True, help="retrieval task that encoded the catalogue")
+    parser.add_argument("--image", type=Path, help="picture of the query")
+    parser.add_argument("--text", help="text of the query; give a picture, a text, or both")
+    parser.add_argument("--count", type=int, default=5, help="number of items to print")
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="address of the service")
+    parser.add_argument("--api-key-file", type=Path, help="file of an API key, for a service that needs one")
     given = parser.parse_args(arguments)
-    rows, vectors = read_catalogue(given.catalogue)
-    with Client(given.url, read_api_key(given.api_key_file)) as client:
-        image = None if given.image is None else given.image.read_bytes()
-        answer = client.embed(image, given.text, task=given.task)
+    if given.image is None and given.text is None:
+        parser.error("give --image, --text, or both")
+    try:
+        rows, vectors = read_catalogue(given.catalogue)
+        with Client(given.url, read_api_key(given.api_key_file)) as client:
+            image = None if given.image is None else given.image.read_bytes()
+            answer = client.embed(image, given.text, task=given.task)
+        if answer.embedding is None:
+            raise ValueError(f"{given.task} answers with labels; name a task with problem: retrieval")
+    except (ClientError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     found = nearest(index_of(vectors), np.array(answer.embedding, np.float32), given.count)
     for row, similarity in found:
         print(f"{similarity:.3f}  {rows[row]}")

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from model_store import publishing, removing
 from model_store.api_key import ApiKeyFileOption, read_api_key
-from model_store.command_line import OneLineUsageErrors
+from model_store.command_line import OneLineUsageErrors, VersionFlag
 from model_store.describe.bom import ml_bom
 from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
-from model_store.messages import describe_error
+from model_store.messages import describe_error, quoted
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, OPENSSF_SIGNATURE, Store
@@ -50,6 +50,12 @@ app = typer.Typer(
     epilog="For example: mora-store list, then mora-store show TASK. To undo a publish: mora-store rollback TASK.",
 )
 
+
+@app.callback()
+def main(version: VersionFlag = False) -> None:
+    """Manage a store."""
+
+
 TaskArgument = Annotated[str, typer.Argument(metavar="TASK", help="Name of a task, as `mora-store list` shows it.")]
 VersionOption = Annotated[
     int | None, typer.Option(metavar="N", min=1, help="Number of a version; by default the live one.")
@@ -67,7 +73,7 @@ def list_(store: StoreOption = DEFAULT_STORE, as_json: JsonOption = False) -> No
     elif rows:
         Console().print(task_table(rows))
     else:
-        typer.echo(f"no tasks in {store} yet; `mora-train fit CONFIG --output DIR --publish {store}` adds one")
+        typer.echo(f"no tasks in {store} yet; `mora-train fit CONFIG --output DIR --publish {quoted(store)}` adds one")
 
 
 @app.command()
@@ -202,7 +208,7 @@ for command in (push, pull, follow):
 def withdraw(task: TaskArgument, store: StoreOption = DEFAULT_STORE) -> None:
     """End the answers for TASK (404 `unknown_task`) without a restart, until `activate`. No file is removed."""
     version = publishing.withdraw(open_store(store), task)
-    cure = f"`mora-store activate {task} {version} --store {store}` undoes this"
+    cure = f"`mora-store activate {task} {version} --store {quoted(store)}` undoes this"
     typer.echo(f"{task}: withdrawn; services stop answering when they next check the store. {cure}")
 
 
@@ -341,7 +347,7 @@ def _has_good_live(store: Store, task: str) -> bool:
     try:
         live = store.live(task)
         if live is not None and live not in store.versions(task):
-            cure = f"run `mora-store activate {task} VERSION --store {store.root}`"
+            cure = f"run `mora-store activate {task} VERSION --store {quoted(store.root)}`"
             raise NotFoundError(f"version {live} does not exist; {cure}")
     except StoreError as error:
         typer.echo(f"BAD  {task} live: {plain(str(error))}")

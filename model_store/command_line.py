@@ -1,10 +1,11 @@
-"""Usage errors of all three commands, each printed as one line."""
+"""What all three commands have in common: usage errors of one line, and `--version`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -22,6 +23,21 @@ class OneLineUsageErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
         with _one_line():
             return super().invoke(ctx)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        try:
+            typer.echo(f"mora-serve {version('mora-serve')}")
+        except PackageNotFoundError:
+            typer.echo("mora-serve is run from its source and not installed", err=True)
+            raise typer.Exit(1) from None
+        raise typer.Exit
+
+
+VersionFlag = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version of the package.")
+]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 from collections.abc import Sequence
 
 from pydantic import ValidationError
@@ -64,3 +65,8 @@ def describe_validation_error(error: ValidationError) -> Sequence[str]:
     """Each invalid field with its problem, without the values."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     return [f"{'.'.join(map(str, problem['loc'])) or 'file'}: {describe_field_error(problem)}" for problem in problems]
+
+
+def quoted(path: object) -> str:
+    """A path as a word of a shell command that a message names."""
+    return shlex.quote(str(path))

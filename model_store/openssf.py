@@ -40,7 +40,7 @@ def sign_openssf(store: Store, task: str, version: int | None, key: Path) -> Man
     try:
         from model_signing import hashing, signing
     except ImportError as error:
-        cure = "install it: pip install '.[signing]'"
+        cure = "install it: pip install 'mora-serve[signing]'"
         raise StoreError(f"the OpenSSF format needs the package model-signing ({error}); {cure}") from error
 
     class OfVersion(hashing.Config):  # a signer asks for the whole folder

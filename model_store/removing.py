@@ -11,6 +11,7 @@ from pathlib import Path
 from model_store.errors import CorruptError
 from model_store.files import sync_directory
 from model_store.incoming import abandoned_files
+from model_store.messages import quoted
 from model_store.store import Store
 from model_store.writing import folder_of, locked, refuse_symlink
 
@@ -71,7 +72,7 @@ def _old_versions(store: Store, task: str, keep: int) -> list[int]:
     if live is None:
         return []
     if live not in versions:
-        cure = f"run `mora-store activate {task} VERSION --store {store.root}`"
+        cure = f"run `mora-store activate {task} VERSION --store {quoted(store.root)}`"
         raise CorruptError(f"version {live} of {task} is live, but does not exist; {cure}", "missing")
     return [version for version in versions if version < live][:-keep]
 

@@ -24,7 +24,7 @@ from model_store.files import (
 )
 from model_store.item_scores import ItemScores
 from model_store.manifest import TASK_NAME, Blob, Manifest
-from model_store.messages import describe_validation_error
+from model_store.messages import describe_validation_error, quoted
 from model_store.signing import SIGNATURE_BYTES, TrustedKeys
 
 DEFAULT_STORE = Path(__file__).parent
@@ -107,7 +107,7 @@ class Store:
             return None
         text = read_beneath(self.root, f"tasks/{task}/{name}", 32).decode("ascii", "replace").strip()
         if not _VERSION.fullmatch(text):
-            cure = f"run `mora-store activate {task} VERSION --store {self.root}`"
+            cure = f"run `mora-store activate {task} VERSION --store {quoted(self.root)}`"
             raise CorruptError(f"tasks/{task}/{name} does not hold a version number; {cure}", "manifest")
         return int(text)
 
@@ -130,7 +130,9 @@ class Store:
         version = version if version is not None else self.live(task)
         versions = self.versions(task)
         if version is None:
-            cure = f"run `mora-store activate {task} VERSION --store {self.root}`" if versions else "publish one"
+            cure = (
+                f"run `mora-store activate {task} VERSION --store {quoted(self.root)}`" if versions else "publish one"
+            )
             raise NotFoundError(f"task {task} has no live version; {cure}")
         if version not in versions:
             raise NotFoundError(f"task {task} has no version {version}; it has {_listed(versions)}")
@@ -230,7 +232,7 @@ class Store:
     def _check_signature(self, trusted: TrustedKeys, content: bytes, task: str, version: int) -> None:
         signature = self.signature(task, version)
         if signature is None:
-            cure = f"`mora-store sign {task} --version {version} --key KEY --store {self.root}` signs it"
+            cure = f"`mora-store sign {task} --version {version} --key KEY --store {quoted(self.root)}` signs it"
             raise UntrustedError(f"{task} version {version} is not signed; {cure}")
         if trusted.signer(content, signature) is None:
             message = f"{task} version {version} is signed by no trusted key, or was changed after it was signed"

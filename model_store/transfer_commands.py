@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from model_store.describe.tables import plain, size
+from model_store.messages import quoted
 from model_store.signing import read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
 from model_store.store_options import StoreOption, TrustedOption, open_store
@@ -72,7 +73,7 @@ def pull(
         manifest = pull_version(target, store, activate=activate, trusted=trusted, plain_http=plain_http, count=count)
     task, version = manifest.task, manifest.version
     line = f"{task}: version {version} is in {store} ({size(count.moved_bytes)} fetched)"
-    cure = f"`mora-store activate {task} {version} --store {store}` makes it live"
+    cure = f"`mora-store activate {task} {version} --store {quoted(store)}` makes it live"
     typer.echo(f"{line} and live" if activate else f"{line}; {cure}")
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from model_store import StoreError
-from model_store.command_line import OneLineUsageErrors
+from model_store.command_line import OneLineUsageErrors, VersionFlag
 from model_store.messages import describe_error
 from service.labelling.commands import BULK_EXAMPLE, CLASSIFY_EXAMPLE, EMBED_EXAMPLE, bulk, classify, embed
 from service.models.malloc import return_large_blocks
@@ -26,7 +26,7 @@ app = typer.Typer(cls=OneLineUsageErrors, no_args_is_help=True, add_completion=F
 
 
 @app.callback()
-def main() -> None:
+def main(version: VersionFlag = False) -> None:
     """Serve published models to requests whose image or text may be missing."""
 
 
@@ -51,6 +51,14 @@ def run(**flags: str | None) -> None:
     ignore_operator_signals()  # the end of the interpreter restores the defaults, which end the process
 
 
+def _needs_value(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuse another flag as a value: `--plain-http --port 8000` lacks one."""
+    if value is not None and value.removeprefix("--").replace("-", "_") in Settings.model_fields and "--" in value:
+        kind = "true or false" if Settings.model_fields[str(parameter.name)].annotation is bool else "a value"
+        raise typer.BadParameter(f"it takes {kind}, but {value} follows")
+    return value
+
+
 def _flags() -> list[inspect.Parameter]:
     """One flag for each setting. The flags take text; `Settings` parses it."""
     parameters = []
@@ -59,6 +67,7 @@ def _flags() -> list[inspect.Parameter]:
             f"--{name.replace('_', '-')}",
             help=field.description,
             metavar="VALUE",
+            callback=_needs_value,
             envvar=f"{PREFIX}{name.upper()}",
             show_default=field.default is not None and not field.default_factory and str(field.default),
         )

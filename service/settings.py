@@ -160,7 +160,7 @@ class Settings(BaseSettings):
             try:
                 metadata.version("opentelemetry-exporter-otlp-proto-http")
             except metadata.PackageNotFoundError as error:
-                raise ValueError("traces need the extra otel (pip install '.[otel]')") from error
+                raise ValueError("traces need the extra otel (pip install 'mora-serve[otel]')") from error
         return endpoint
 
     @property

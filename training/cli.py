@@ -10,7 +10,6 @@ import gc
 import itertools
 import json
 import math
-import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,8 +23,8 @@ from safetensors import SafetensorError
 from typer.core import TyperCommand
 
 from model_store import DEFAULT_STORE, Precision, Problem, Store, StoreError, read_signing_key
-from model_store.command_line import OneLineUsageErrors
-from model_store.messages import describe_os_error
+from model_store.command_line import OneLineUsageErrors, VersionFlag
+from model_store.messages import describe_os_error, quoted
 from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
@@ -88,6 +87,7 @@ class ManyValues(TyperCommand):
 app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     help="Fine-tune a vision-language model with MoRA for items whose image or text may be missing, and publish it.",
 )
@@ -161,7 +161,7 @@ CHANGEABLE = (
 
 
 @app.callback()
-def one_process(context: typer.Context) -> None:
+def one_process(context: typer.Context, version: VersionFlag = False) -> None:
     """Refuse commands under torchrun whose processes would all write the same files."""
     command, processes = context.invoked_subcommand, process_count()
     if processes > 1 and command not in ("fit", "compare"):
@@ -170,7 +170,11 @@ def one_process(context: typer.Context) -> None:
 
 @app.command(context_settings=WITH_FLAGS, epilog=ANY_FIELD)
 def show(context: typer.Context, config: ConfigFile, backbone: BackboneOption = None) -> None:
-    """Print the layers and the number of parameters that would be trained. Needs the backbone's config.json alone."""
+    """Print the layers and the number of parameters that would be trained.
+
+    Of the backbone it needs config.json alone. It reads the data to count the labels, unless the configuration names
+    them (`labels`).
+    """
     task = _configured(config, context.args, backbone)
     labels = task.labels or (() if task.problem is Problem.RETRIEVAL else load_data(task).labels)
     print_shown(console, task, len(labels))
@@ -215,7 +219,7 @@ def fit_command(
         from training.report.tuning_tables import print_folds
 
         print_folds(console, cross_validate(task, data, folds, output, _note, overwrite), folds)
-        console.print(f"no model is kept; `mora-train fit {config} --output DIR` trains one", soft_wrap=True)
+        console.print(f"no model is kept; `mora-train fit {quoted(config)} --output DIR` trains one", soft_wrap=True)
         return
     if search is not None:
         if task.mora.auto:
@@ -609,7 +613,7 @@ def _was_published(root: Path, bundle: Bundle) -> bool:
     if store.live(task) == version:
         console.print(f"{task} version {version} is live in {root}: this run was published before", soft_wrap=True)
         return True
-    activate = f"mora-store activate {task} {version} --store {shlex.quote(str(root))}"
+    activate = f"mora-store activate {task} {version} --store {quoted(root)}"
     message = f"{task} version {version} in {root} is this run, but is not live; to make it live: {activate}"
     errors.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(NOT_LIVE)
@@ -634,7 +638,7 @@ def _publish(root: Path, bundle: Bundle, signing_key: Ed25519PrivateKey | None, 
     if problem is None:
         console.print(f"{version} is live in {root}")
         return
-    activate = f"mora-store activate {manifest.task} {manifest.version} --store {shlex.quote(str(root))}"
+    activate = f"mora-store activate {manifest.task} {manifest.version} --store {quoted(root)}"
     message = f"{version} is published in {root}, but is not live ({problem}); to make it live: {activate}"
     errors.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(NOT_LIVE)

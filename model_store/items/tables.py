@@ -79,5 +79,5 @@ def _parquet(path: Path) -> Table:
     try:
         from model_store.items.parquet_files import ParquetTable  # only now: pyarrow is an extra
     except ModuleNotFoundError as error:
-        raise TableError(f"{path} needs the extra parquet (pip install '.[parquet]'); {error}") from error
+        raise TableError(f"{path} needs the extra parquet (pip install 'mora-serve[parquet]'); {error}") from error
     return ParquetTable(path)

@@ -11,7 +11,7 @@ from model_store.describe.tables import size
 from model_store.errors import CorruptError, StoreError
 from model_store.files import blob_of, read_beneath
 from model_store.manifest import Manifest
-from model_store.messages import describe_error
+from model_store.messages import describe_error, quoted
 from model_store.store import Store
 from model_store.transfer.progress import TransferCount
 from model_store.transfer.pulling import check_version, current_version, fetch_version
@@ -83,7 +83,7 @@ class Follower:
             if state is None:
                 self._activate(task, version)
             else:
-                cure = f"`mora-store activate {task} {version} --store {self._store.root}` ends this"
+                cure = f"`mora-store activate {task} {version} --store {quoted(self._store.root)}` ends this"
                 self._log(f"{task}: {state} here, until {self._remote.name} points to another version; {cure}")
             self._record(task, signed)
             self._prune(task)

@@ -11,6 +11,7 @@ from model_store.describe.tables import size
 from model_store.errors import NotFoundError, UntrustedError
 from model_store.incoming import incoming_file, incoming_path
 from model_store.manifest import Blob, Manifest
+from model_store.messages import quoted
 from model_store.signing import TrustedKeys
 from model_store.store import MAX_MANIFEST_BYTES, Store, parse_manifest
 from model_store.transfer.progress import TransferCount
@@ -69,7 +70,9 @@ def current_version(remote: Remote, task: str | None) -> SignedManifest:
     """The version that a remote points to. Raises NotFoundError if there is none."""
     signed = remote.current(task)
     if signed is None:
-        raise NotFoundError(f"{remote.name} points to no version; `mora-store push TASK {remote.name}` puts one there")
+        raise NotFoundError(
+            f"{remote.name} points to no version; `mora-store push TASK {quoted(remote.name)}` puts one there"
+        )
     return signed
 
 

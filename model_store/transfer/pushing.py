@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from model_store.errors import CorruptError
 from model_store.manifest import Blob, Manifest
+from model_store.messages import quoted
 from model_store.store import Store, parse_manifest
 from model_store.transfer.progress import TransferCount
 from model_store.transfer.remote import Advance, Remote, SignedManifest, TransferError
@@ -28,7 +29,8 @@ def push(store: Store, task: str, version: int | None, remote: Remote, count: Tr
 
     def send(blob: Blob, advance: Advance) -> None:
         if not store.holds(blob):
-            cure = f"`mora-store verify {task} --store {store.root}` shows what is damaged; publish the version again"
+            check = f"`mora-store verify {task} --store {quoted(store.root)}`"
+            cure = f"{check} shows what is damaged; publish the version again"
             raise CorruptError(f"blob {blob.sha256} is damaged or missing; {cure}", "sha256")
         with store.open(blob) as file:
             remote.add(blob, file, advance)

@@ -276,7 +276,7 @@ def bulk(
         from service.labelling.planning import BulkOptions
         from service.labelling.ray_executor import label_on_ray
     except ModuleNotFoundError as error:
-        raise typer.BadParameter(f"bulk needs the extra ray (pip install '.[ray]'); {error}") from error
+        raise typer.BadParameter(f"bulk needs the extra ray (pip install 'mora-serve[ray]'); {error}") from error
     columns = image_column, text_column, named_columns(keep)
     options = BulkOptions(existing(source), output, task, version, *columns, top_k, coverage, part_rows)
     executor = partial(label_on_ray, workers=workers, address=address)

@@ -111,7 +111,10 @@ def read_input_file(folder: Path, name: str) -> InputFile:
             metadata = file.metadata
             rows = tuple(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     except (OSError, pa.ArrowException) as error:
-        raise DataSetError(f"{path} cannot be read as parquet: {error}; write it again, or remove it") from error
+        cure = "write it again, or remove it"
+        if path.suffix != ".parquet":
+            cure = "bulk reads parquet, and `mora-serve classify` also csv and jsonl"
+        raise DataSetError(f"{path} cannot be read as parquet: {str(error).rstrip('.')}; {cure}") from error
     return InputFile(name=name, size=path.stat().st_size, sha256=sha256, group_rows=rows)
 
 

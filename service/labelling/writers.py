@@ -34,7 +34,9 @@ def check_output(output: Path, source: Path, force: bool) -> None:
         try:
             import pyarrow.parquet  # noqa: F401 - before the work, not after it
         except ModuleNotFoundError as error:
-            raise DataSetError(f"{output} needs the extra parquet (pip install '.[parquet]'); {error}") from error
+            raise DataSetError(
+                f"{output} needs the extra parquet (pip install 'mora-serve[parquet]'); {error}"
+            ) from error
 
 
 @contextmanager

@@ -76,6 +76,10 @@ class Catalog:
             raise ServiceError(Code.UNKNOWN_TASK, "No such task is loaded; GET /tasks lists those that are.")
         return live[task]
 
+    def refused(self) -> set[str]:
+        """The tasks whose version that is live in the store does not answer."""
+        return self._refusals.tasks()
+
     def refusal(self, task: str) -> Refusal | None:
         """The reason why the version that is live in the store does not answer; None if it does."""
         return self._refusals.of_live(task)

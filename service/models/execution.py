@@ -74,6 +74,6 @@ def _problem(available: Collection[Precision], precision: str, runtime: str, *, 
         return f"the version has {has}, not {precision}; {cure}"
     if not has_openvino and (runtime == Runtime.OPENVINO or precision == Precision.BF16):
         needed = f"MORA_RUNTIME={runtime}" if runtime == Runtime.OPENVINO else f"MORA_PRECISION={precision}"
-        missing = "is not installed (pip install '.[openvino]') or does not know this processor"
+        missing = "is not installed (pip install 'mora-serve[openvino]') or does not know this processor"
         return f"{needed} needs OpenVINO, which {missing}; set MORA_RUNTIME and MORA_PRECISION to auto"
     return f"the runtime {runtime} runs no {precision}; set MORA_RUNTIME or MORA_PRECISION to auto"

@@ -49,7 +49,7 @@ _CUDA_OPTIONS = {
     "cudnn_conv_algo_search": "HEURISTIC",  # an exhaustive search would run again for each batch size
 }
 _NO_CUDA = (
-    "there is a GPU, but ONNX Runtime cannot use it; install CUDA 13 and cuDNN 9 (pip install '.[gpu,cuda]'), "
+    "there is a GPU, but ONNX Runtime cannot use it; install CUDA 13 and cuDNN 9 (pip install 'mora-serve[gpu,cuda]'), "
     "or hide the GPU with CUDA_VISIBLE_DEVICES="
 )
 _THREAD_BYTES = 16 * 2**20  # of address space that are free before a thread starts: its stack, and its first steps

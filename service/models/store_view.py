@@ -10,7 +10,7 @@ from typing import NamedTuple
 import structlog
 
 from model_store import CorruptError, NotFoundError, Store, StoreError, read_trusted_keys
-from model_store.messages import describe_error
+from model_store.messages import describe_error, quoted
 from service.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
@@ -82,7 +82,7 @@ class StoreView:
         except CorruptError as error:
             return Pointer(problem=str(error), reason=error.reason)
         if version is None and is_loaded:
-            cure = f"run `mora-store activate {task} VERSION --store {self._store.root}`"
+            cure = f"run `mora-store activate {task} VERSION --store {quoted(self._store.root)}`"
             return Pointer(problem=f"tasks/{task}/live is missing; {cure}", reason="missing")
         return Pointer() if version is None else Pointer(version, self.stamp(task, version))
 

@@ -82,9 +82,18 @@ class Server(uvicorn.Server):
             urls["metrics_url"] = _url(await self._open_metrics_port(self._settings.metrics_port))
         tasks = {task: model.manifest.version for task, model in sorted(self.engine.catalog.live.items())}
         if not tasks:
-            cure = "publish one there (mora-train publish), activate one (mora-store activate), or set MORA_STORE"
-            _log.warning("nothing_to_serve", problem=f"no task of {self._settings.store} can be served; {cure}")
+            _log.warning("nothing_to_serve", problem=self._why_nothing_is_served())
         _log.info("listening", **urls, tasks=tasks, max_connections=self._connections.limit)
+
+    def _why_nothing_is_served(self) -> str:
+        folder, refused = self._settings.store_folder, self.engine.catalog.refused()
+        if refused:
+            named = ", ".join(sorted(refused))
+            return f"every live version of {folder} was refused ({named}): model_refused above has the reason of each"
+        if not folder.is_dir():
+            return f"{folder} does not exist; name another folder with --store or MORA_STORE, or publish a task there"
+        cure = "publish one there (mora-train publish), activate one (mora-store activate), or name another folder"
+        return f"no task of {folder} has a live version; {cure} with --store or MORA_STORE"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if not self.started:

@@ -77,6 +77,28 @@ def test_the_wheel_has_every_file_of_the_packages_and_the_licence(wheel, tmp_pat
     assert {"cpu", "gpu", "train", "otel"} <= {*fields.get_all("Provides-Extra")}
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_command_has_its_version(package):
+    done = subprocess.run([sys.executable, "-m", package, "--version"], capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"mora-serve \d+\.\d+\.\d+\n", done.stdout)
+
+
+@pytest.mark.parametrize(("module", "command"), [("pyarrow", "fit"), ("matplotlib", "data")])
+def test_without_the_extra_of_training_one_line_says_what_to_install(module, command, tmp_path):
+    rows = "".join(f"item {number},{'ab'[number % 2]}\n" for number in range(40))
+    (tmp_path / "task.csv").write_text(f"text,label\n{rows}")
+    config = "task: t\nproblem: single_label\nbackbone: b\ndata: {train: task.csv, image: null}\n"
+    (tmp_path / "task.yaml").write_text(config)
+    words = [command, str(tmp_path / "task.yaml")]
+    script = f"import sys; sys.modules['{module}'] = None; from training.__main__ import main; main()"
+
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: mora-train needs the extra train (pip install 'mora-serve[train]'); ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("mask", "modified", "environment"),
     each(

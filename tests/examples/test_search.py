@@ -73,3 +73,24 @@ def test_a_query_finds_its_item(catalogue, closed, tmp_path, capsys, query, name
     first, second = capsys.readouterr().out.splitlines()
     assert re.fullmatch(rf"1\.000  \{{'name': '{name}'.*\}}", first)
     assert name not in second
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["MISSING", "--text", "red"], "MISSING"),
+        (["OTHER", "--text", "red"], "has no column embedding"),
+        (["CATALOGUE", "--image", "gone.jpg"], "gone.jpg"),
+        (["CATALOGUE", "--text", "red"], "gives no answer"),
+        (["CATALOGUE"], "give --image, --text, or both"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, capsys, words, message):
+    pq.write_table(pa.table({"name": ["a"], "embedding": [[1.0, 0.0]]}), tmp_path / "CATALOGUE")
+    pq.write_table(pa.table({"name": ["a"]}), tmp_path / "OTHER")
+
+    with pytest.raises(SystemExit) as ended:
+        main([str(tmp_path / words[0]), *words[1:], "--task", "search", "--url", "http://127.0.0.1:9"])
+
+    printed = ended.value.code if isinstance(ended.value.code, str) else capsys.readouterr().err
+    assert message in printed

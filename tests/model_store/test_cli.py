@@ -495,6 +495,15 @@ def test_show_prints_a_manifest_or_asks_a_service(three_versions, run):
     assert run("show", "fruit", "--json", "--url", "http://127.0.0.1:1").exit_code == 2
 
 
+def test_a_command_in_a_message_has_its_paths_in_quotes(tmp_path, draft):
+    store = Store(tmp_path / "two words")
+    publish(store, *draft())
+
+    said = CliRunner().invoke(app, ["withdraw", "fruit", "--store", str(store.root)]).output
+
+    assert f"`mora-store activate fruit 1 --store '{store.root}'` undoes this" in " ".join(said.split())
+
+
 def test_withdraw_says_how_to_undo_it_and_list_shows_it(run, store, draft):
     publish(store, *draft())
 

@@ -118,7 +118,7 @@ def test_a_key_of_another_kind_is_refused_with_its_cure(store, version, tmp_path
 
 def test_without_the_package_the_cure_is_named(store, version, key, monkeypatch):
     monkeypatch.setitem(sys.modules, "model_signing", None)
-    assert "pip install '.[signing]'" in sign(store, version, key)
+    assert "pip install 'mora-serve[signing]'" in sign(store, version, key)
 
 
 def test_a_damaged_version_is_not_signed(store, version, key):

@@ -136,10 +136,8 @@ class Choice:
         if self.trained is None or self.gain is None:
             reason = f"its log loss on held-out items is below {NEGLIGIBLE}, so no adapter is trained"
             return f"{self._name} is the result: {reason}"
-        (gain, error), method = self.gain, self.trained.config.method
-        reason = f"on validation the log loss of {method} is {abs(gain):.3f} {'lower' if gain > 0 else 'higher'}"
-        if gain > 0:
-            reason += f" (standard error {error:.3f}; more than two of them, and 0.001, count)"
+        method = self.trained.config.method
+        reason = f"on validation the log loss of {method} is {self.gain.in_words()}"
         return f"{self._name} is the result: {reason}"
 
     @property

@@ -22,6 +22,15 @@ class Gain(NamedTuple):
         """Whether it is at least 0.001 and more than two standard errors."""
         return self.mean > max(NEGLIGIBLE, _CLEAR * self.error)
 
+    def in_words(self) -> str:
+        """How the loss of the trained model compares, for a note."""
+        if self.mean <= 0:
+            return f"{-self.mean:.3f} higher"
+        if self.is_clear:
+            return f"{self.mean:.3f} lower (standard error {self.error:.3f})"
+        need = f"{NEGLIGIBLE:g} and {_CLEAR:g} standard errors, each {self.error:.3f}"
+        return f"{self.mean:.3f} lower, which is not clear: it must be more than {need}"
+
     def summary(self) -> dict[str, float | None]:
         """The gain for metrics.json; the error is None if it is not known."""
         error = round(self.error, 6) if math.isfinite(self.error) else None

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from model_store import ItemScores, Pattern, Problem
 from model_store.atomic_file import write_atomically
-from model_store.messages import describe_os_error, describe_validation_error
+from model_store.messages import describe_os_error, describe_validation_error, quoted
 from training.data.examples import Example, content_of
 from training.data.splits import TaskData
 from training.errors import RunError
@@ -71,7 +71,7 @@ def write_item_scores(folder: Path, scores: ItemScores) -> None:
 def read_item_scores(folder: Path) -> ItemScores | None:
     """The scores in a run; None for a run of an earlier version, which has none. Raises RunError."""
     path = folder / TEST_SCORES
-    cure = f"`mora-train evaluate {folder}` writes it again"
+    cure = f"`mora-train evaluate {quoted(folder)}` writes it again"
     try:
         return ItemScores.model_validate_json(path.read_bytes())
     except FileNotFoundError:

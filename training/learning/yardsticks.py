@@ -35,7 +35,7 @@ def check_installed(names: Collection[str]) -> None:
         if needing:
             import sklearn  # noqa: F401
     except ImportError as error:
-        cure = "install the extra train again (pip install '.[train]'), or name other methods"
+        cure = "install the extra train again (pip install 'mora-serve[train]'), or name other methods"
         raise ConfigError(
             f"--methods: scikit-learn for {' and '.join(needing)} is missing ({error}); {cure}"
         ) from error

@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from model_store.messages import quoted
 from training.errors import BackboneError, PreprocessingMissingError, SourceError, first_few
 from training.model.authors_checkpoint import merge_authors
 from training.model.backbones import load_backbone, load_backbone_config, load_checkpoint
@@ -123,7 +124,7 @@ def _refuse_run(path: Path) -> None:
     """Raise SourceError for a run folder, also for an older one without task.json."""
     is_older_run = (path / CONFIG).is_file() and "task_config" in read_description(path / CONFIG)
     if is_older_run or (path / RUN_DESCRIPTION).is_file():
-        raise SourceError(f"{path} is a run of mora-train already; `mora-train publish {path}` publishes it")
+        raise SourceError(f"{path} is a run of mora-train already; `mora-train publish {quoted(path)}` publishes it")
 
 
 def _checkpoint(path: Path, backbone: str) -> Source:

@@ -172,8 +172,4 @@ def _start(
 
 def _choice_note(method: str, gain: Gain) -> str:
     result = method if gain.is_clear else "the sum of the frozen features"
-    direction = "lower" if gain.mean > 0 else "higher"
-    return (
-        f"{result} is the result: on validation the loss of {method} is {abs(gain.mean):.3f} {direction} than that of "
-        f"the sum of the frozen features (standard error {gain.error:.3f}; more than two of them, and 0.001, count)"
-    )
+    return f"{result} is the result: compared with that sum, the loss of {method} on validation is {gain.in_words()}"

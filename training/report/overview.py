@@ -39,10 +39,14 @@ def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table],
     title = f"{'queries' if is_retrieval else 'items'} by modality"
     patterns = Grid("split", "", *(Column(name, justify="right") for name in names), title=title)
     for name, split in data.splits().items():
-        for view, table in {"in the data": natural_table(split), "in the missing table": tables[name]}.items():
+        natural = natural_table(split)
+        views = {"": natural}
+        if (tables[name] != natural).any():
+            views = {"in the data": natural, "after `missing`": tables[name]}
+        for number, (view, table) in enumerate(views.items()):
             counts = {PATTERN_OF[lacks]: int(np.sum(table == lacks)) for lacks in Lacks}
             cells = (len(table), counts[Pattern.BOTH], counts[Pattern.IMAGE], counts[Pattern.TEXT])
-            patterns.add_row(name if view == "in the data" else "", view, *(f"{count:,}" for count in cells))
+            patterns.add_row("" if number else name, view, *(f"{count:,}" for count in cells))
     repeats = find_repeats({name: split.items for name, split in data.splits().items()})
     content = _targets(data) if is_retrieval else _by_label(data)
     console.print(patterns, content, *([_by_repeat(repeats)] if repeats else []), sep="\n")

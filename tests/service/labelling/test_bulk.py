@@ -240,7 +240,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path):
 
     assert done.returncode == 2
     assert "needs the extra ray" in done.stderr
-    assert "'.[ray]'" in done.stderr
+    assert "'mora-serve[ray]'" in done.stderr
 
 
 def test_the_other_commands_load_neither_ray_nor_pyarrow():

@@ -31,3 +31,9 @@ def test_an_unusable_input_or_output_is_refused(tmp_path, shelf, pixels):
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(DataSetError, match=r"has notes\.txt and no _job\.json"):
         label_data(tmp_path / "in", tmp_path / "out", store, keep=("text",))
+
+
+def test_an_input_of_another_format_leads_to_the_command_that_reads_it(tmp_path):
+    (tmp_path / "shop.csv").write_text("text\nred\n")
+    with pytest.raises(DataSetError, match=r"shop\.csv cannot be read as parquet.*`mora-serve classify` also csv"):
+        label_data(tmp_path / "shop.csv", tmp_path / "out", tmp_path)

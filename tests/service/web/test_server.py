@@ -116,6 +116,14 @@ def test_a_wrong_setting_is_named_before_anything_starts(arguments, environment,
     assert expected in result.output
 
 
+@pytest.mark.parametrize(("flag", "kind"), [("--plain-http", "true or false"), ("--host", "a value")])
+def test_a_setting_without_its_value_is_named(flag, kind):
+    result = CliRunner().invoke(app, ["run", flag, "--port", "8000"])
+    assert result.exit_code == 2
+    assert f"it takes {kind}, but --port follows" in result.output
+    assert flag in result.output
+
+
 @pytest.mark.parametrize(
     ("flags", "event", "loads"),
     [(["--port"], "port_unusable", False), (["--port", "0", "--metrics-port"], "metrics_port_unusable", True)],
@@ -242,8 +250,26 @@ def test_a_service_without_a_task_logs_the_cure(tmp_path):
         process.wait()
         process.stderr.close()
     assert (first["event"], second["event"]) == ("nothing_to_serve", "listening")
-    assert f"no task of {tmp_path / 'none'} can be served" in first["problem"]
+    assert first["problem"].startswith(f"{tmp_path / 'none'} does not exist; ")
     assert "MORA_STORE" in first["problem"]
+
+
+def test_a_service_whose_versions_are_all_refused_points_to_the_reasons(shelf, events):
+    shelf.publish("fruit")
+    (shelf.store.root / "tasks/fruit/1/manifest.json").write_text("{}")
+
+    while_serving(Settings(store=shelf.store.root, port=0), events, lambda _: None)
+
+    (problem,) = [event["problem"] for event in events if event["event"] == "nothing_to_serve"]
+    assert "every live version of" in problem
+    assert "(fruit): model_refused above" in problem
+
+
+def test_a_store_without_a_live_version_is_named_with_the_cures(tmp_path, events):
+    while_serving(Settings(store=tmp_path, port=0), events, lambda _: None)
+
+    (problem,) = [event["problem"] for event in events if event["event"] == "nothing_to_serve"]
+    assert problem.startswith(f"no task of {tmp_path} has a live version; publish one there")
 
 
 def test_a_connection_is_kept_longer_than_a_proxy_keeps_its_own(shelf):

@@ -96,7 +96,9 @@ def test_the_sum_of_features_is_kept_if_training_does_not_beat_it(retrieval_conf
 
     metrics = read_json(tmp_path / "metrics.json")
     assert metrics["result"] == "sum of features"
-    assert any("the sum of the frozen features is the result: on validation the loss" in note for note in notes)
+    assert any(
+        "the sum of the frozen features is the result: compared with that sum, the loss" in note for note in notes
+    )
     assert trained.config.method == "head"
     weight = trained.model.head.weight.detach()
     image, text = weight.chunk(2, dim=1)
