@@ -18,6 +18,7 @@ from model_store.manifest import TaskName
 from model_store.messages import describe_field_error, describe_os_error
 from training.config_paths import start_from_file
 from training.errors import ConfigError
+from training.yaml_text import RepeatedKeyError, parse_yaml
 
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
@@ -226,7 +227,7 @@ def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:
     if path.name.startswith("--"):
         raise ConfigError(f"CONFIG comes first, then flags such as {path.name}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {describe_os_error(error)}") from error
     except UnicodeDecodeError as error:
@@ -263,9 +264,11 @@ def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> list[str]:
             raise ConfigError(f"unexpected argument {word!r}; a configuration flag looks like --train.epochs 3")
         try:
             text = text if equals else next(words)
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
         except StopIteration:
             raise ConfigError(f"flag {word} needs a value, as in --train.epochs 3") from None
+        except RepeatedKeyError as error:
+            raise ConfigError(f"flag --{name}: {error.problem}") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"flag --{name}: {text!r} is not a YAML value; put it in quotes") from error
         names.append(name.replace("-", "_"))
@@ -283,10 +286,13 @@ def _yaml_fault(error: yaml.YAMLError) -> str:
     """The line, the fault and the cure."""
     if not isinstance(error, yaml.MarkedYAMLError) or (mark := error.problem_mark) is None:
         return str(error).partition("\n")[0]
+    place = f"line {mark.line + 1}, column {mark.column + 1}"
+    if isinstance(error, RepeatedKeyError):
+        return f"{place}: {error.problem}"
     is_tab = "'\\t'" in (error.problem or "")
     cure = "indent with spaces" if is_tab else "correct this line or the one above; text with : or # needs quotes"
     problem = ", ".join(filter(None, (error.context, error.problem)))
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}; {cure}"
+    return f"{place}: {problem}; {cure}"
 
 
 def _complaint(problem: ErrorDetails) -> str:

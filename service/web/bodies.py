@@ -80,7 +80,9 @@ def parse_json(body: bytes, max_cells: int = 1) -> dict[str, JsonValue]:
         detail = f"JSON may have {max_separators} commas, colons and opening brackets; send several requests."
         raise ServiceError(Code.BAD_JSON, detail)
     try:
-        value = json.loads(parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int)
+        value = json.loads(
+            parse_utf8(body), parse_constant=_refuse_constant, parse_int=_parse_int, object_pairs_hook=_object
+        )
     except json.JSONDecodeError as error:
         detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; correct it there or just before."
         raise ServiceError(Code.BAD_JSON, detail) from error
@@ -116,6 +118,13 @@ def _check_depth(value: JsonValue) -> None:
         if not level:
             return
     raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.")
+
+
+def _object(pairs: Sequence[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ServiceError(Code.BAD_JSON, "An object has a name more than once; send each name once.")
+    return value
 
 
 def _parse_int(digits: str) -> int:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from service.api.item import Item
 from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import Code, ServiceError
-from service.web.bodies import JSON, MULTIPART, parse_batch, parse_request, read_body
+from service.web.bodies import JSON, MULTIPART, parse_batch, parse_json, parse_request, read_body
 from service.web.tensors import parse_inference
 
 PICTURE = b"\x89PNG picture"
@@ -140,6 +140,23 @@ READERS = {
         json.dumps(fields).encode() + b"a" * 9, str(len(json.dumps(fields))), 10**7, 256
     ),
 }
+
+
+REPEATED = {
+    "item": b'{"text": "red", "text": "green"}',
+    "escaped": b'{"text": "red", "t\\u0065xt": "green"}',
+    "equal values": b'{"text": "red", "text": "red"}',
+    "batch": b'{"inputs": [{"text": "red", "text": "green"}], "tasks": ["fruit"]}',
+    "inference": b'{"inputs": [{"name": "text", "name": "image"}]}',
+}
+
+
+@pytest.mark.parametrize("body", REPEATED.values(), ids=REPEATED)
+def test_a_name_that_an_object_has_twice_is_refused_instead_of_reading_the_last(body):
+    with pytest.raises(ServiceError, match="name more than once; send each name once") as caught:
+        parse_json(body)
+
+    assert caught.value.code is Code.BAD_JSON
 
 
 @pytest.mark.parametrize("reader", READERS)
