@@ -97,5 +97,8 @@ def _features(schema: pa.Schema) -> Mapping[str, Any]:
 def _has_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _has_bytes(kind.value_type)
-    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    if isinstance(kind, pa.BaseExtensionType):
+        return kind.extension_name != "arrow.uuid" and _has_bytes(kind.storage_type)
+    is_long = pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind) or is_long
     return is_bytes or any(_has_bytes(kind.field(index).type) for index in range(kind.num_fields))

@@ -31,9 +31,15 @@ def test_nested_bytes_make_a_column_binary(tmp_path):
     struct = pa.array([{"bytes": b"1", "path": None}])
     columns = {"a": pa.array([b"1"]), "b": struct, "c": pa.array([[b"1"]]), "d": pa.array(["1"]), "e": pa.array([1])}
     columns["f"] = pa.array([b"1"]).dictionary_encode()
+    columns["g"] = pa.array([b"1"], pa.binary_view())
+    columns["h"] = pa.array([[{"x": b"1"}]], pa.list_(pa.struct([("x", pa.binary_view())])))
+    columns["i"] = pa.array([[("x", b"1")]], pa.map_(pa.string(), pa.binary_view()))
+    columns["j"] = pa.ExtensionArray.from_storage(pa.opaque(pa.binary(), "kind", "vendor"), pa.array([b"1"]))
+    columns["k"] = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)], pa.binary(16)))
+    columns["l"] = pa.array(["1"], pa.string_view())
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
 
-    assert ParquetTable(tmp_path / "a.parquet").binary == ["a", "b", "c", "f"]
+    assert ParquetTable(tmp_path / "a.parquet").binary == ["a", "b", "c", "f", "g", "h", "i", "j"]
 
 
 def test_text_that_is_not_utf8_keeps_its_bytes_or_is_replaced():
