@@ -11,6 +11,7 @@ from typing import Any
 
 from model_store.items.cells import is_missing
 from model_store.items.invisible import without_invisible
+from model_store.items.nesting import MAX_DEPTH, is_too_deep
 from model_store.items.rows import Row, repeated_names
 
 _DELIMITERS = ",;\t"
@@ -90,8 +91,12 @@ def jsonl_rows(path: Path) -> Iterator[Row]:
             row = json.loads(text, object_pairs_hook=_object)
         except _RepeatedKeyError as error:
             raise ValueError(f"line {number} {error}") from error
-        except (ValueError, RecursionError):
+        except RecursionError as error:
+            raise _too_deep(number) from error
+        except ValueError:
             row = None
+        if is_too_deep(row):
+            raise _too_deep(number)
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line, without [ ] around them")
         yield row
@@ -104,6 +109,10 @@ def _lines(path: Path) -> Iterator[str]:
             if "\0" in line:
                 raise ValueError(f"line {number} has a null character, as text in UTF-16 has; save the file as UTF-8")
             yield line
+
+
+def _too_deep(line: int) -> ValueError:
+    return ValueError(f"line {line} is nested more than {MAX_DEPTH} levels deep; write its values less deep")
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

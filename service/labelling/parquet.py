@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model_store.items.rows import Row
+from model_store.items.rows import Row, TableError
 from model_store.items.tables import PlainTable, Table
 from service.labelling.rows import Columns, DataSetError, KeptColumns, Write
 
@@ -44,13 +45,20 @@ def kept_schema(table: Table, keep: Sequence[str]) -> pa.Schema:
     """
     if not isinstance(table, PlainTable):
         return pa.schema([table.schema.field(name).with_nullable(True) for name in keep])
-    schema = pa.schema([(name, pa.null()) for name in keep])
-    for rows in table.chunks(keep, CHUNK_ROWS) if keep else ():
-        try:
+    if not keep:
+        return pa.schema([])
+    try:
+        schema = pa.schema([(name, pa.null()) for name in keep])
+        for rows in table.chunks(keep, CHUNK_ROWS):
             schema = pa.unify_schemas([schema, pa.Table.from_pylist(rows).schema], promote_options="permissive")
-        except (pa.ArrowException, ValueError, OverflowError) as error:
-            cure = "write .jsonl, or leave the column out with --keep"
-            raise DataSetError(f"{table.path} has a column that parquet cannot hold ({error}); {cure}") from error
+        for rows in table.chunks(keep, CHUNK_ROWS):
+            pa.Table.from_pylist(rows, schema)  # a column of fractions cannot hold every whole number
+        pq.ParquetWriter(BytesIO(), schema).close()  # nor parquet every type: a struct needs a field
+    except TableError:
+        raise
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        cure = "write .jsonl, or leave the column out with --keep"
+        raise DataSetError(f"{table.path} has a column that parquet cannot hold ({error}); {cure}") from error
     return schema
 
 

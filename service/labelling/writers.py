@@ -87,8 +87,10 @@ def _write_lines(file: BinaryIO, lines: Sequence[Sequence[object]]) -> None:
 
 
 def _csv_cell(value: object) -> object:
-    if isinstance(value, list) and not any(isinstance(element, list | dict) for element in value):
-        return LABEL_SEPARATOR.join("" if element is None else str(element) for element in value)
+    if isinstance(value, list) and not any(isinstance(element, list | dict | tuple) for element in value):
+        elements = ["" if element is None else str(element) for element in value]
+        if not any(LABEL_SEPARATOR in element for element in elements):
+            return LABEL_SEPARATOR.join(elements)
     return _json(value) if isinstance(value, list | dict) else value
 
 

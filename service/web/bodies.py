@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from starlette.requests import Request
 
 from model_store.items.cells import is_missing
+from model_store.items.nesting import MAX_DEPTH, is_too_deep
 from service.api.item import Batch, parse_item
 from service.api.requests import BatchRequest, EmbedRequest, check_item, check_names, check_text_size, validate
 from service.errors import Code, ServiceError
@@ -20,7 +21,6 @@ from service.web.multipart import parse_multipart
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 ItemForm = TypeVar("ItemForm", bound=EmbedRequest)
-_MAX_DEPTH = 32
 _MAX_DIGITS = 18
 _PART_BYTES = 32_768
 _MAX_SEPARATORS = 20_000
@@ -87,8 +87,9 @@ def parse_json(body: bytes, max_cells: int = 1) -> dict[str, JsonValue]:
         detail = f"The body is not JSON at line {error.lineno}, column {error.colno}; correct it there or just before."
         raise ServiceError(Code.BAD_JSON, detail) from error
     except RecursionError as error:
-        raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.") from error
-    _check_depth(value)
+        raise _too_deep() from error
+    if is_too_deep(value):
+        raise _too_deep()
     if not isinstance(value, dict):
         raise ServiceError(Code.BAD_VALUE, "The body must be a JSON object.")
     return value
@@ -110,14 +111,8 @@ def _media_type(content_type: str) -> str:
     return content_type.split(";")[0].strip().lower()
 
 
-def _check_depth(value: JsonValue) -> None:
-    level = [value]
-    for _ in range(_MAX_DEPTH):
-        nested = [node.values() if isinstance(node, dict) else node for node in level if isinstance(node, dict | list)]
-        level = [child for children in nested for child in children]
-        if not level:
-            return
-    raise ServiceError(Code.BAD_JSON, f"JSON may be nested {_MAX_DEPTH} levels deep.")
+def _too_deep() -> ServiceError:
+    return ServiceError(Code.BAD_JSON, f"JSON may be nested {MAX_DEPTH} levels deep.")
 
 
 def _object(pairs: Sequence[tuple[str, JsonValue]]) -> dict[str, JsonValue]:

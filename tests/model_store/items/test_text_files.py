@@ -126,7 +126,7 @@ def test_a_null_character_in_jsonl_is_named(folder, encoding):
 @pytest.mark.parametrize(
     "line",
     [
-        *("[", "[1]", '[["a", 1]]', '[{"a": 1}, {"a": 2}]', "[" * 100_000),
+        *("[", "[1]", '[["a", 1]]', '[{"a": 1}, {"a": 2}]'),
         *("null", "true", "5", '"text"', "NaN", "1" * 5000, "{", '{"a": 1} {"a": 2}', '{"a": 1},'),
     ],
 )
@@ -136,4 +136,12 @@ def test_the_error_names_the_line_that_is_not_an_object(folder, line):
     with pytest.raises(
         ValueError, match=r"line 3 is not a JSON object; write one \{\.\.\.\} a line, without \[ \] around"
     ):
+        [*jsonl_rows(folder / "a.jsonl")]
+
+
+@pytest.mark.parametrize("value", ["[" * 40 + "]" * 40, '{"b":' * 900 + "1" + "}" * 900, "[" * 100_000 + "]" * 100_000])
+def test_a_line_that_is_nested_too_deep_is_named(folder, value):
+    (folder / "a.jsonl").write_text(f'{{"a": 1}}\n{{"a": {value}}}\n')
+
+    with pytest.raises(ValueError, match="line 2 is nested more than 32 levels deep; write its values less deep"):
         [*jsonl_rows(folder / "a.jsonl")]

@@ -100,7 +100,7 @@ def test_invalid_strings_and_times_of_parquet_can_be_written_as_text(tmp_path):
         ("a.csv", "", "is empty; its first line must name the columns"),
         ("a.jsonl", '{"text": "red"}\n[1]\n', "line 2 is not a JSON object"),
         ("a.jsonl", b'{"text": "\xff"}\n', "is not UTF-8 in line 1; save it as UTF-8"),
-        ("a.jsonl", "[" * 100_000, "line 1 is not a JSON object"),
+        ("a.jsonl", "[" * 100_000, "line 1 is nested more than 32 levels deep"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
         ("a.txt", "red", r"neither a folder of pictures nor a \.csv, \.jsonl, \.parquet file"),
         ("in/notes.txt", "red", r"has no pictures; left out of .*in: files that are no pictures \(1\): notes\.txt"),

@@ -51,14 +51,40 @@ def test_a_parquet_column_gets_the_type_of_all_its_values(tmp_path, monkeypatch)
     assert pa.schema(list(table.schema)[4:]) == answer_schema(COLUMNS)
 
 
-@pytest.mark.parametrize("values", [[1, "s"], [10**30, 1], ["\ud800", "s"]])
-def test_a_column_that_parquet_cannot_hold_is_refused(tmp_path, values):
+@pytest.mark.parametrize(
+    "values",
+    [[1, "s"], [10**30, 1], ["\ud800", "s"], [{"\ud800": 1}, None], [{}, {}], [[{"b": [{}]}], None], [2**60 + 1, 1.5]],
+)
+@pytest.mark.parametrize("chunk_rows", [1, 1000])
+def test_a_column_that_parquet_cannot_hold_is_refused_before_any_row_is_written(
+    tmp_path, monkeypatch, values, chunk_rows
+):
+    monkeypatch.setattr(service.labelling.parquet, "CHUNK_ROWS", chunk_rows)
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"a": value}) + "\n" for value in values))
+    source = open_source(tmp_path / "in.jsonl")
+
+    with (
+        pytest.raises(DataSetError, match=r"write \.jsonl, or leave the column out with --keep"),
+        open_output(tmp_path / "out.parquet", source, Columns(None, None, ("a",))),
+    ):
+        pass
+
+
+def test_a_name_that_parquet_cannot_hold_is_refused(tmp_path):
     with pytest.raises(DataSetError, match=r"write \.jsonl, or leave the column out with --keep"):
-        written(tmp_path, ".parquet", [{"a": value} for value in values])
+        written(tmp_path, ".parquet", [{"\ud800": 1}])
 
 
 def test_csv_and_json_lines_hold_the_values_of_the_input(tmp_path):
-    row = {"list": ["x", "y"], "deep": [[1]], "text": 'a "b",\nc|', "half": "\ud800", "not": math.nan, "none": None}
+    row = {
+        "list": ["x", "y"],
+        "bars": ["x|y", "z"],
+        "deep": [[1]],
+        "text": 'a "b",\nc|',
+        "half": "\ud800",
+        "not": math.nan,
+        "none": None,
+    }
 
     (line,) = (json.loads(line) for line in written(tmp_path, ".jsonl", [row]).splitlines())
     (cells,) = csv.DictReader(io.StringIO(written(tmp_path, ".csv", [row]).decode(), newline=""))
@@ -67,6 +93,7 @@ def test_csv_and_json_lines_hold_the_values_of_the_input(tmp_path):
     assert list(cells) == [*row, *COLUMNS]
     assert {name: cells[name] for name in row} == {
         "list": "x|y",
+        "bars": '["x|y", "z"]',
         "deep": "[[1]]",
         "text": 'a "b",\nc|',
         "half": "?",
@@ -95,6 +122,15 @@ def test_each_format_holds_label_sets(tmp_path, labels):
     assert [(row["label_set"], row["review"]) for row in cells] == [("|".join(labels), str(not labels)), ("", "")]
     assert table.to_pylist() == lines
     assert table.schema.types[-2:] == [pa.list_(pa.string()), pa.bool_()]
+
+
+def test_a_csv_cell_holds_a_map_as_json(tmp_path):
+    (tmp_path / "in.csv").write_text("id\n1\n")
+    with open_output(tmp_path / "out.csv", open_source(tmp_path / "in.csv"), Columns(None, None, ("map",))) as write:
+        write([{"map": [("x", 1)]}], [FAILED])
+
+    (cells,) = csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text()))
+    assert cells["map"] == '[["x", 1]]'
 
 
 def test_json_lines_hold_a_date_as_text(capfdbinary):
