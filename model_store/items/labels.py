@@ -22,7 +22,7 @@ def label_of(cell: object) -> str | None:
     """
     if is_missing(cell):
         return None
-    if isinstance(cell, bytes | dict | list):
+    if isinstance(cell, bytes | dict | list | tuple):
         raise ValueError(f"holds a label of type {type(cell).__name__}, neither text nor a number")
     text = unicodedata.normalize("NFC", without_invisible(unicodedata.normalize("NFC", str(_whole(cell)))))
     return " ".join(text.split()) or None

@@ -18,7 +18,7 @@ from model_store.items.parquet_files import BUFFER_BYTES, rows_of
 from service.labelling.answerers import StoreAnswerer, label_rows, open_store
 from service.labelling.job import InputFile, Part, locked, resume
 from service.labelling.parquet import open_parquet
-from service.labelling.planning import BulkOptions, Plan, check_paths, make_plan, manifest_digest
+from service.labelling.planning import BulkOptions, Plan, check_paths, folder_columns, make_plan, manifest_digest
 from service.labelling.progress import RowCounts, RowProgress
 from service.labelling.rows import Columns, DataSetError, answer_columns, items_of
 from service.settings import Settings
@@ -50,6 +50,9 @@ def label_data_set(
             plan = make_plan(options, settings, skipped.add)
         for line in skipped.lines(options.source):
             console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+        if options.keep is None and (columns := folder_columns(plan)):
+            note = f"the output lacks {', '.join(columns)}, which only names of folders hold: write them into the files"
+            console.print(plain(note), markup=False, highlight=False, soft_wrap=True)
         parts, all_parts = resume(plan.job, options.output), plan.job.parts()
         if len(parts) < len(all_parts):
             done = len(all_parts) - len(parts)

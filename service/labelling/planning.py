@@ -101,6 +101,12 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     return Plan(job, folder.absolute(), options.output.absolute(), schema, settings)
 
 
+def folder_columns(plan: Plan) -> list[str]:
+    """The columns of folders such as `year=2026`, which are not read, beside those that are."""
+    folders = {part for file in plan.job.files for part in Path(file.name).parent.parts if "=" in part}
+    return sorted({folder.partition("=")[0] for folder in folders} - set(plan.schema.names))
+
+
 def read_input_file(folder: Path, name: str) -> InputFile:
     """The digest and the row groups of a file, which is read as a whole. Raises DataSetError if it is not parquet."""
     path = folder / name

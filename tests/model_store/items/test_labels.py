@@ -46,9 +46,9 @@ def test_several_labels_are_a_list_or_joined_text(cell):
     assert labels_of(cell) == ("b", "a")
 
 
-@pytest.mark.parametrize("cell", [b"cat", {"name": "cat"}, [["cat"]], ["cat", {}]])
+@pytest.mark.parametrize("cell", [b"cat", {"name": "cat"}, [["cat"]], ["cat", {}], [("cat", 1)]])
 def test_a_cell_of_another_type_is_no_label(cell):
-    with pytest.raises(ValueError, match=r"holds a label of type (bytes|dict|list), neither text nor a number"):
+    with pytest.raises(ValueError, match=r"holds a label of type (bytes|dict|list|tuple), neither text nor a number"):
         labels_of(cell)
 
 

@@ -99,6 +99,22 @@ def test_the_columns_are_the_inputs_and_the_answers(tmp_path, shelf, pixels):
     assert sum(part.failed for part in done) == 62 - len(answered) > 0
 
 
+def test_columns_that_only_names_of_folders_hold_are_named(tmp_path, shelf):
+    shelf.publish("fruit")
+    for folder in ("year=2025/k=1", "year=2026/k=2"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        pq.write_table(pa.table({"text": ["red"], "k": [1]}), tmp_path / "in" / folder / "a.parquet")
+    note = "the output lacks year, which only names of folders hold: write them into the files"
+
+    for keep, is_noted in ((None, True), (("text",), False)):
+        options = BulkOptions(tmp_path / "in", tmp_path / f"out-{is_noted}", task="fruit", keep=keep)
+        messages = io.StringIO()
+        settings = Settings(store=shelf.store.root)
+        label_data_set(options, settings, label_here, Console(file=messages))
+
+        assert (note in messages.getvalue()) is is_noted
+
+
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.99])
 @pytest.mark.parametrize("task", ["fruit", "tags"])
 @pytest.mark.slow
