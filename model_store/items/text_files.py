@@ -6,6 +6,8 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from model_store.items.nesting import MAX_DEPTH, is_too_deep
 from model_store.items.rows import Row, repeated_names
 
 _DELIMITERS = ",;\t"
+_SAMPLED_RECORDS = 20  # with which the delimiter is tried
 _DECLARED = re.compile(r'"?sep=(\\t|\t|[^"\s])"?\s*', re.IGNORECASE)  # the line with which Excel is told the delimiter
 _QUOTED = re.compile('"[^"]*"')
 _MAX_CELL_CHARACTERS = 16_000_000  # the default limit of the csv module, 131,072, is too low for long texts
@@ -47,7 +50,8 @@ def csv_records(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def csv_cells(path: Path) -> Iterator[list[str]]:
     """The names in the header, then the cells of each record.
 
-    The delimiter is the one of a first line such as `sep=;`, else `,`, `;` or a tab. Every cell is text: a label 01
+    The delimiter is the one of a first line such as `sep=;`, else that of `,`, `;` and tab with which most of the first
+    records fit the header, or that the first line has most often. Every cell is text: a label 01
     stays 01, and NA is an ordinary word. Columns without a name at the end, and their empty cells, are left out.
 
     Raises:
@@ -55,21 +59,22 @@ def csv_cells(path: Path) -> Iterator[list[str]]:
     """
     first = next((line for line in _lines(path) if line.strip()), "")
     declared = _DECLARED.fullmatch(first)
-    delimiter = declared[1].replace("\\t", "\t") if declared else max(_DELIMITERS, key=_QUOTED.sub("", first).count)
+    outside = _QUOTED.sub("", first)
+    likely = max(_DELIMITERS, key=lambda delimiter: (_fitting(path, delimiter), outside.count(delimiter)))
+    delimiter = declared[1].replace("\\t", "\t") if declared else likely
     records = csv_records(path, delimiter)
-    written = (cells for _, cells in records if any(map(str.strip, cells)))
     if declared:
-        next(written)
-    names = [without_invisible(name).strip() for name in next(written, [])]
-    while names and not names[-1]:
-        names.pop()
+        _header(records)
+    names = _header(records)
     if not names:
         raise ValueError("it is empty; its first line must name the columns")
     yield names
     for line, cells in records:
-        if len(cells) < len(names) or not all(map(is_missing, cells[len(names) :])):
+        if not _fits(cells, names):
             counts = f"line {line} has {len(cells)} cells, the header {len(names)}"
             cure = f"give it a cell for each column, and put quotes around a cell that holds {delimiter!r}"
+            if any(cell != cell.lstrip() and cell.lstrip().startswith('"') for cell in cells):
+                cure = "remove the space before a quote that opens a cell"
             raise ValueError(f"{counts}; {cure}")
         yield cells[: len(names)]
 
@@ -100,6 +105,36 @@ def jsonl_rows(path: Path) -> Iterator[Row]:
         if not isinstance(row, dict):
             raise ValueError(f"line {number} is not a JSON object; write one {{...}} a line, without [ ] around them")
         yield row
+
+
+def _header(records: Iterator[tuple[int, list[str]]]) -> list[str]:
+    """The names in the first record that is not blank, up to the last name."""
+    names = next(([*map(_name, cells)] for _, cells in records if any(map(str.strip, cells))), [])
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _name(cell: str) -> str:
+    return without_invisible(cell).strip()
+
+
+def _fits(cells: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether a record has a cell for each name, and no more that are not empty."""
+    return len(cells) >= len(names) and all(map(is_missing, cells[len(names) :]))
+
+
+def _fitting(path: Path, delimiter: str) -> int:
+    """How many of the first records fit the header with this delimiter; -1 if it does not separate several names."""
+    records = csv_records(path, delimiter)
+    fitting = -1
+    with suppress(ValueError):
+        names = _header(records)
+        if len(names) > 1:
+            fitting = 0
+            for _ in takewhile(lambda record: _fits(record[1], names), islice(records, _SAMPLED_RECORDS)):
+                fitting += 1
+    return fitting
 
 
 def _lines(path: Path) -> Iterator[str]:

@@ -145,3 +145,42 @@ def test_a_line_that_is_nested_too_deep_is_named(folder, value):
 
     with pytest.raises(ValueError, match="line 2 is nested more than 32 levels deep; write its values less deep"):
         [*jsonl_rows(folder / "a.jsonl")]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("a\tb, or c\td, or e, or f\n1\t2\t3\n", ["a", "b, or c", "d, or e, or f"]),
+        ("a;b, or c;d, or e, or f\n1;2;3\n", ["a", "b, or c", "d, or e, or f"]),
+        ("a,b; or c; or d; or e\n1,2\n", ["a", "b; or c; or d; or e"]),
+        ('"a\nb";c;d\n1;2;3\n', ["a\nb", "c", "d"]),
+        ('a;"b, c\nd, by e, or f";g\n1;2;3\n', ["a", "b, c\nd, by e, or f", "g"]),
+        ('a;"b, c\nd, by e, or f";g\n1;"2, 3\n, 4";5\n', ["a", "b, c\nd, by e, or f", "g"]),
+        ('a;"b,c,d"\n1;"2,3,4"\n', ["a", "b,c,d"]),
+    ],
+)
+def test_the_delimiter_is_the_one_that_fits_the_records(folder, content, names):
+    (folder / "a.csv").write_text(content)
+
+    assert [[*row] for row in csv_rows(folder / "a.csv")] == [names]
+
+
+def test_a_delimiter_with_which_the_first_record_fits_by_chance_is_not_taken(folder):
+    (folder / "a.csv").write_text("title, or name, or id;label\nx, y, z;1\nv;2\n")
+
+    assert [row["label"] for row in csv_rows(folder / "a.csv")] == ["1", "2"]
+
+
+def test_a_file_of_one_column_is_not_read_with_the_delimiter_that_it_lacks(folder):
+    (folder / "a.csv").write_text("text\nred, green\n")
+
+    with pytest.raises(ValueError, match=r"line 2 has 2 cells, the header 1; .* quotes around a cell that holds ','"):
+        [*csv_rows(folder / "a.csv")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_space_before_a_quote_is_named(folder, delimiter):
+    (folder / "a.csv").write_text(delimiter.join("abc") + "\n" + f'1{delimiter} "2{delimiter}3"{delimiter} 4\n')
+
+    with pytest.raises(ValueError, match="line 2 has 4 cells, the header 3; remove the space before a quote"):
+        [*csv_rows(folder / "a.csv")]
