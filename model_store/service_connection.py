@@ -27,6 +27,8 @@ _MAX_IDLE_CONNECTIONS = 32
 _FIRST_BACKOFF_SECONDS, _MAX_DOUBLINGS = 0.2, 5
 _RETRYABLE_STATUSES = {429, 502, 503, 504}
 _LASTING_CODES = {"deadline", "version_refused"}  # the next answer would be the same
+MAX_ANSWER_BYTES = 2**25  # as unpacked
+_MAX_PROBLEM_BYTES, _PIECE_BYTES = 2**16, 2**16
 _TOKENS_PER_REQUEST, _TOKENS_PER_RETRY, _MAX_TOKENS = 1, 10, 100  # a retry for every ten requests, and a reserve of 10
 
 
@@ -104,7 +106,7 @@ class ServiceConnection:
     Args:
         api_key: a key that `mora-serve hash-key` has made; None for a service without keys.
         timeout_seconds: for a call with all its attempts and waits. A call that must wait longer fails at once. A
-            call whose answer arrives very slowly may take longer.
+            call whose answer arrives very slowly may take twice as long.
         attempts: 1 disables retries.
 
     Raises:
@@ -159,16 +161,40 @@ class ServiceConnection:
             sleep(wait_seconds)
 
     def _attempt(self, path: str, body: bytes | None, seconds: float) -> bytes:
+        deadline = monotonic() + seconds
         timeout = urllib3.Timeout(connect=min(_CONNECT_SECONDS, seconds), total=seconds)
         method = "GET" if body is None else "POST"
         try:
-            response = self._pool.request(method, self._url + path, body=body, timeout=timeout, redirect=False)
+            response = self._pool.request(
+                method, self._url + path, body=body, timeout=timeout, redirect=False, preload_content=False
+            )
+            is_answer = response.status == HTTPStatus.OK
+            content = self._read(response, MAX_ANSWER_BYTES if is_answer else _MAX_PROBLEM_BYTES, deadline)
         except HTTPError as error:
             message = f"{self._url} gives no answer: {error}"
             raise NoAnswerError(message, retryable=not isinstance(error, SSLError)) from error
-        if response.status != HTTPStatus.OK:
-            raise _problem(response)
-        return response.data
+        if not is_answer:
+            raise _problem(response, content)
+        if len(content) > MAX_ANSWER_BYTES:
+            message = f"{self._url} sends an answer of over {MAX_ANSWER_BYTES >> 20} MiB, which no mora-serve does"
+            raise NoAnswerError(message, retryable=False)
+        return content
+
+    def _read(self, response: urllib3.BaseHTTPResponse, max_bytes: int, deadline: float) -> bytes:
+        """The content of a response. The connection ends with the first piece that exceeds the limit.
+
+        Raises HTTPError, or NoAnswerError at the deadline.
+        """
+        content = bytearray()
+        while piece := response.read1(_PIECE_BYTES, decode_content=True):
+            content += piece
+            if len(content) > max_bytes:
+                response.close()
+                break
+            if monotonic() > deadline:
+                response.close()
+                raise NoAnswerError(f"{self._url} gives no whole answer in time", retryable=True)
+        return bytes(content)
 
 
 def _check_address(url: str) -> None:
@@ -184,12 +210,12 @@ def _backoff_seconds(attempt: int) -> float:
     return _FIRST_BACKOFF_SECONDS * 2.0 ** min(attempt - 1, _MAX_DOUBLINGS)
 
 
-def _problem(response: urllib3.BaseHTTPResponse) -> ProblemError:
+def _problem(response: urllib3.BaseHTTPResponse, content: bytes) -> ProblemError:
     """The error of a response, from its problem details if it has them."""
     try:
-        fields = json.loads(response.data)
+        fields = json.loads(content)
         code, detail, request_id = (str(fields[name]) for name in ("code", "detail", "request_id"))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         detail = "the response is not the service's"
         return ProblemError(response.status, None, detail, None, _retry_after(response))
     return ProblemError(response.status, code, detail, request_id, _retry_after(response))

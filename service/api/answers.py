@@ -57,7 +57,7 @@ class Answer(BaseModel):
 
     task: str
     version: int
-    labels: list[LabelScore]
+    labels: list[LabelScore] = Field(min_length=1)
     modalities: Modalities
     label_set: LabelSet | None = Field(default=None, description="Only if `coverage` was set.")
 

@@ -6,6 +6,7 @@ Covers model_store.service_connection.
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import logging
 import traceback
@@ -128,6 +129,7 @@ def test_an_impossible_coverage_is_sent_and_refused(client_of_sets, coverage):
             call()
 
 
+NO_LABELS = json.dumps({**ANSWER, "labels": []}).encode()
 BATCH = Reply(content=json.dumps({"results": [], "latency_ms": ANSWER["latency_ms"], "request_id": "a1"}).encode())
 
 
@@ -264,7 +266,7 @@ def test_a_redirect_is_not_followed_with_the_key(planted, asking):
     assert (len(running.attempts), elsewhere.attempts) == (1, [])
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"task": "fruit"}'])
+@pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"task": "fruit"}', NO_LABELS, b"[" * 200_000])
 def test_an_answer_of_another_server_is_an_error(planted, asking, content):
     running = planted(Reply(200, content), OK)
 
@@ -272,6 +274,55 @@ def test_an_answer_of_another_server_is_an_error(planted, asking, content):
         asking(running).classify(text="a red apple")
 
     assert len(running.attempts) == 1
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"code": ' * 200_000, b" " * 2**20, b"\xff"])
+def test_an_error_that_is_not_the_services_has_only_its_status(planted, asking, content):
+    with pytest.raises(ProblemError, match="500 without a code: the response is not the service's"):
+        asking(planted(Reply(500, content))).classify(text="a red apple")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_without_end_is_read_up_to_a_limit(planted, asking, status, monkeypatch):
+    monkeypatch.setattr(service_connection, "MAX_ANSWER_BYTES", 2**20)
+    running = planted(Reply(status, b" " * 2**16, breaks="endless"))
+
+    with pytest.raises(ClientError, match=r"of over 1 MiB|not the service's"):
+        asking(running).classify(text="a red apple")
+
+    assert len(running.attempts) == 1
+
+
+def test_a_compressed_answer_is_limited_as_it_is_unpacked(planted, asking, monkeypatch):
+    monkeypatch.setattr(service_connection, "MAX_ANSWER_BYTES", 2**20)
+    headers = {"Content-Encoding": "gzip"}
+    running = planted(Reply(200, gzip.compress(OK.content), headers), Reply(200, gzip.compress(bytes(2**26)), headers))
+    client = asking(running)
+
+    assert client.classify(text="a red apple").labels[0].label == "apple"
+    with pytest.raises(NoAnswerError, match="of over 1 MiB"):
+        client.classify(text="a red apple")
+
+
+def test_an_answer_that_trickles_ends_with_the_call(planted, asking):
+    running = planted(Reply(200, b" ", breaks="endless", pause_seconds=0.05))
+
+    with pytest.raises(NoAnswerError, match="no whole answer in time"):
+        asking(running, timeout_seconds=0.3).classify(text="a red apple")
+
+    assert len(running.attempts) == 1
+
+
+def test_a_connection_is_used_again_after_an_answer_and_after_an_error(planted, asking):
+    running = planted(OK, problem(422, "bad_value"), OK)
+    client = asking(running)
+
+    client.classify(text="red")
+    with pytest.raises(ProblemError):
+        client.classify(text="red")
+    client.classify(text="red")
+
+    assert len({attempt.client_port for attempt in running.attempts}) == 1
 
 
 def test_a_refused_connection_is_retried_until_the_last_attempt(planted, asking):

@@ -29,7 +29,8 @@ class Reply(NamedTuple):
     status: int = 200
     content: bytes = json.dumps(ANSWER).encode()
     headers: Mapping[str, str] = MappingProxyType({})
-    breaks: str = ""  # `reset` before the answer, `truncated` within it, `stalls` before it
+    breaks: str = ""  # `reset` before the answer, `truncated` within it, `stalls` before it, or `endless`
+    pause_seconds: float = 0.0  # before each repetition of the content of an endless answer
 
 
 OK, RESET, TRUNCATED, STALLS = Reply(), Reply(breaks="reset"), Reply(breaks="truncated"), Reply(breaks="stalls")
@@ -48,6 +49,7 @@ class Attempt(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
+    client_port: int
 
 
 class FaultyService(ThreadingHTTPServer):
@@ -79,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        reply = self.server.take(Attempt(self.command, self.path, dict(self.headers), body))
+        reply = self.server.take(Attempt(self.command, self.path, dict(self.headers), body, self.client_address[1]))
         if reply.breaks == "stalls":
             self.server.stop.wait(STALL_SECONDS)
         self.close_connection = bool(reply.breaks)
@@ -87,9 +89,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, no FIN
             return
         self.send_response(reply.status)
-        for name, value in {"Content-Length": str(len(reply.content)), **reply.headers}.items():
+        length = {} if reply.breaks == "endless" else {"Content-Length": str(len(reply.content))}
+        for name, value in {**length, **reply.headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        while reply.breaks == "endless" and not self.server.stop.wait(reply.pause_seconds):
+            try:
+                self.wfile.write(reply.content)
+            except OSError:  # the client has left
+                return
         self.wfile.write(reply.content[: len(reply.content) // 2] if reply.breaks == "truncated" else reply.content)
 
     do_GET = do_POST  # noqa: N815
