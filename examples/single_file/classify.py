@@ -19,7 +19,12 @@ from tokenizers import Tokenizer
 
 def pixel_values(picture: Image.Image, image: dict[str, Any]) -> np.ndarray:
     """(1, 3, H, W): RGB over white, resized, cropped at the centre, scaled to 0..1, normalised."""
-    upright = ImageOps.exif_transpose(picture).convert("RGBA")
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode.startswith("I"):  # 16-bit grey; `convert` would clip it to white
+        grey = np.asarray(upright)
+        grey = np.where(grey == upright.info.get("transparency", -1), 0xFFFF, grey)
+        upright = Image.fromarray((grey >> 8).astype(np.uint8))
+    upright = upright.convert("RGBA")
     picture = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright).convert("RGB")
     if image["exact_size"]:
         height, width = image["exact_size"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -17,6 +19,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model_store import Calibration, Pattern, Store
+from model_store.items.pictures import pixel_values
+from model_store.manifest import ImagePreprocessing
 from model_store.publishing import publish
 from service.cli import app
 from tests.conftest import picture
@@ -74,6 +78,16 @@ def exported(request, tmp_path_factory, tiny_backbone, tiny_siglip, parquet_of) 
     return folder
 
 
+MODES = [("RGB", (90, 41)), ("L", (33, 70)), ("RGBA", (64, 64)), ("LA", (40, 41)), ("I;16", (41, 40))]
+
+
+def drawn_in(mode: str, size: tuple[int, int]) -> Image.Image:
+    """A picture of a mode; Pillow's own conversion to 16 bits would keep the values of 8 bits."""
+    if mode != "I;16":
+        return picture(5, size).convert(mode)
+    return Image.fromarray(np.asarray(picture(5, size).convert("L")).astype(np.uint16) * 0x0101)
+
+
 def line_of(image: Path | None, text: str | None) -> list[str]:
     return [*(["--image", str(image)] if image else []), *(["--text", text] if text else [])]
 
@@ -118,10 +132,10 @@ def test_the_answers_are_those_of_the_service(exported, tmp_path, program: Calla
 
 
 @pytest.mark.parametrize("program", [python, javascript])
-@pytest.mark.parametrize(("mode", "size"), [("RGB", (90, 41)), ("L", (33, 70)), ("RGBA", (64, 64)), ("LA", (40, 41))])
+@pytest.mark.parametrize(("mode", "size"), MODES)
 @pytest.mark.slow
 def test_a_picture_of_any_mode_and_size_is_read(exported, tmp_path, program, mode, size):
-    picture(5, size).convert(mode).save(tmp_path / "picture.png")
+    drawn_in(mode, size).save(tmp_path / "picture.png")
     line = line_of(tmp_path / "picture.png", None)
 
     expected, given = answer_of_the_service(exported, line), answer_of(program(tmp_path), exported, line)
@@ -129,6 +143,38 @@ def test_a_picture_of_any_mode_and_size_is_read(exported, tmp_path, program, mod
     tolerance = 1e-4 if program is python else 0.02  # sharp rounds in between
     for label, (score, _) in expected.items():
         assert given[label][0] == pytest.approx(score, abs=tolerance)
+
+
+PREPROCESSING = ImagePreprocessing(
+    shortest_edge=24, exact_size=None, crop=(24, 24), resample="bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4)
+)
+
+
+def program_pixels(path: Path) -> np.ndarray:
+    """`pixel_values` of classify.py."""
+    spec = importlib.util.spec_from_file_location("classify", PROGRAMS / "classify.py")
+    classify = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(classify)
+    with Image.open(path) as opened:
+        return classify.pixel_values(opened, PREPROCESSING.model_dump())[0]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_the_pixels_are_those_of_the_service(tmp_path, mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / ("picture.jpg" if mode == "CMYK" else "picture.png")
+    drawn_in(mode, (40, 60)).save(path, exif=exif)
+    np.testing.assert_allclose(program_pixels(path), pixel_values(path.read_bytes(), PREPROCESSING), atol=1e-5)
+
+
+def test_transparent_pixels_of_16_bits_are_white(tmp_path):
+    for value, name in ((0x8000, "key.png"), (0xFFFF, "white.png")):
+        options = {"transparency": value} if value == 0x8000 else {}
+        Image.fromarray(np.full((24, 24), value, np.uint16)).save(tmp_path / name, **options)
+
+    np.testing.assert_equal(program_pixels(tmp_path / "key.png"), program_pixels(tmp_path / "white.png"))
 
 
 @pytest.mark.parametrize("program", [python, javascript])
