@@ -513,8 +513,10 @@ def _message(error: Exception) -> str | None:
         return describe_os_error(error)
     if type(error).__name__ == "OutOfMemoryError":  # of torch, which may not be imported
         return "the GPU has too little memory; give the command again with a smaller batch, --train.batch_size 64"
+    cause = str(error).partition("\n")[0]
+    if isinstance(error, SafetensorError) and "deserializing" in cause:
+        return f"a file of weights is damaged: {cause}; copy it again, or repeat the command that wrote it"
     if isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error):  # both report a full disk
-        cause = str(error).partition("\n")[0]
         return f"a checkpoint could not be written: {cause}; make room on the disk and give the same command again"
     return None if isinstance(error, RuntimeError) else str(error)
 

@@ -35,6 +35,7 @@ from training.learning.compared_methods import ALL
     ("error", "says"),
     [
         (SafetensorError("No space left on device (os error 28)"), "make room on the disk and give the same command"),
+        (SafetensorError("Error while deserializing header: header too small"), "file of weights is damaged: Error"),
         (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
         (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
         (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from training.config import MoRAConfig
@@ -103,7 +104,7 @@ def _state(path: Path) -> dict[str, Any]:
             f"{path} was not read. Either torch.save did not write it, or it holds more than tensors and plain values, "
             "and reading it could run code: save the dict of tensors alone (the authors' get_learned_weights())"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, SafetensorError) as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise SourceError(f"{path} cannot be read ({reason}); copy the whole file again") from error
     if not isinstance(state, dict) or not all(isinstance(state[name], Tensor) for name in state.keys() - {"_metadata"}):

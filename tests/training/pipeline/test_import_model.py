@@ -19,7 +19,7 @@ import torch
 import yaml
 from onnxruntime import RunOptions
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPForImageClassification, CLIPModel, CLIPTextModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -390,6 +390,15 @@ def test_a_file_that_is_not_a_checkpoint_is_refused(backbone: Path, tmp_path: Pa
         path.write_bytes(content)
         with pytest.raises(SourceError, match=r"best_model\.pt"):
             read_source(path, str(backbone))
+
+
+@pytest.mark.parametrize("kept_bytes", [7, 60, -4])
+def test_a_safetensors_file_that_is_cut_short_is_refused(backbone: Path, tmp_path: Path, kept_bytes: int) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(save({"a.strange.name": torch.zeros(50)})[:kept_bytes])
+
+    with pytest.raises(SourceError, match=r"broken\.safetensors cannot be read \(.*\); copy the whole file again"):
+        read_source(path, str(backbone))
 
 
 def as_of_the_mlp(state: dict[str, Tensor]) -> None:
