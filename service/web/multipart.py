@@ -9,6 +9,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import Code, ServiceError
 
+_CHARSETS = (b"utf-8", b"utf8", b"us-ascii", b"ascii")
+_ASCII_AND_MORE = (b"iso-8859-1", b"windows-1252")  # Apache's HttpClient gives the former by default
+_PLAIN_ENCODINGS = (b"binary", b"8bit", b"7bit")
 _MAX_HEADER = 4096  # parsing time grows faster than the length
 
 
@@ -49,13 +52,13 @@ class _Form:
         self.complete = False
         self._header_name = b""
         self._header_value = b""
-        self._disposition = b""
+        self._headers: dict[bytes, bytes] = {}
         self._data = BytesIO()
 
     def part_begin(self) -> None:
         if len(self.parts) == self._max_parts:
             raise _bad(f"A form may have {self._max_parts} parts.")
-        self._disposition = b""
+        self._headers = {}
         self._data = BytesIO()
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
@@ -65,21 +68,30 @@ class _Form:
         self._header_value += data[start:end]
 
     def header_end(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
+        name, value = self._header_name.lower(), self._header_value
         self._header_name = self._header_value = b""
+        if name in self._headers:
+            raise _bad("A part has a header more than once.")
+        self._headers[name] = value
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         self._data.write(memoryview(data)[start:end])
 
     def part_end(self) -> None:
-        kind, options = parse_options_header(self._disposition)
+        kind, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("latin-1")
         if kind != b"form-data" or not name:
             raise _bad("A part has no name.")
         if name in self.parts:
             raise _bad("Two parts have the same name.")
-        self.parts[name] = self._data.getvalue()
+        content = self._data.getvalue()
+        _, type_options = parse_options_header(self._headers.get(b"content-type", b""))
+        charset = type_options.get(b"charset", b"utf-8").lower()
+        if charset not in _CHARSETS and not (charset in _ASCII_AND_MORE and content.isascii()):
+            raise _bad("A part is in another charset; send it as UTF-8.")
+        if self._headers.get(b"content-transfer-encoding", b"binary").strip().lower() not in _PLAIN_ENCODINGS:
+            raise _bad("A part has a Content-Transfer-Encoding; send it as it is.")
+        self.parts[name] = content
 
     def end(self) -> None:
         self.complete = True
