@@ -39,7 +39,7 @@ class SmallReads(asyncio.BufferedProtocol):
         self._connection.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> None:
-        self._connection.eof_received()
+        self._connection.eof_received()  # then the transport closes: a client that left ends its half, too
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connection.connection_lost(exc)

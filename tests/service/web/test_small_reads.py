@@ -48,3 +48,34 @@ def test_a_body_arrives_whole_in_small_parts(new_loop: Callable[[], asyncio.Abst
         assert runner.run(asyncio.wait_for(scenario(), 30)) == [b"HTTP/1.1 200"] * 2
     assert b"".join(parts) == body * 2
     assert max(map(len, parts)) <= READ_BYTES
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+@pytest.mark.parametrize("leave", [asyncio.StreamWriter.write_eof, asyncio.StreamWriter.close])
+def test_a_client_that_ends_only_its_half_counts_as_one_that_left(new_loop, leave):
+    """Over TCP both look alike, and the work for a client that left must be dropped."""
+    messages: list[str] = []
+
+    async def scenario() -> None:
+        has_body, is_gone = asyncio.Event(), asyncio.Event()
+
+        async def application(scope, receive, send) -> None:
+            messages.append((await receive())["type"])
+            has_body.set()
+            messages.append((await receive())["type"])
+            is_gone.set()
+
+        config = uvicorn.Config(application, ws="none", log_config=None)
+        state = Connections(Settings(), Metrics())
+        server = await asyncio.get_running_loop().create_server(lambda: SmallReads(config, state, {}), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\na")
+        await has_body.wait()
+        leave(writer)
+        await is_gone.wait()
+        writer.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.wait_for(scenario(), 30))
+    assert messages == ["http.request", "http.disconnect"]
