@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+import zlib
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -16,6 +17,8 @@ from model_store.items.formats import PictureFormat
 _MAX_PARTS = 100_000  # more than any file has; a file of more would keep a core busy for long
 Metadata: TypeAlias = dict[str, bytes]  # `exif` and `xmp`, as in the `info` of Pillow's images
 _PNG_XMP = b"XML:com.adobe.xmp\0\0\0\0\0"  # its flags say that the text is not compressed
+_PNG_LAYOUT = slice(24, 26)  # the bits a sample and the colour type: 0 is grey, 2 is RGB
+_PNG_SCALES = {b"\x02\x00": 85, b"\x04\x00": 17, b"\x10\x02": 1 / 256}  # of Pillow, to 8 bits
 _JPEG_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 _JPEG_DROPPED = {*range(0xE1, 0xEE), 0xEF, 0xFE}  # APP1 to APP13, APP15, comment; APP0 and APP14 tell the colours
 _JPEG_ENDS = {0x00, 0x01, *range(0xD0, 0xDB)}  # markers without a length, and the start of the pixels
@@ -76,7 +79,9 @@ def _png(data: bytes) -> tuple[bytes, Metadata]:
         end = start + length + 12
         if kind == b"IEND" or end > len(data):
             break
-        if kind == b"tRNS" or not (kind.isalpha() and kind[:1].islower()):  # small letter: may be left out
+        if kind == b"tRNS":
+            kept.append(_transparent_level(data[start:end], data[_PNG_LAYOUT]))
+        elif not (kind.isalpha() and kind[:1].islower()):  # small letter: may be left out
             kept.append(data[start:end])
         elif kind == b"eXIf":
             metadata["exif"] = data[start + 8 : end - 4]
@@ -86,6 +91,24 @@ def _png(data: bytes) -> tuple[bytes, Metadata]:
     else:
         raise ValueError("too many chunks")
     return b"".join([*kept, data[start:]]), metadata
+
+
+def _transparent_level(chunk: bytes, layout: bytes) -> bytes:
+    """A PNG's tRNS chunk whose grey or colour is scaled as Pillow scales the pixels, but not this chunk.
+
+    Of 16 bits a sample, Pillow keeps the upper 8 in a colour, and all in a grey.
+
+    Args:
+        layout: the bits a sample and the colour type.
+    """
+    content = chunk[8:-4]
+    scale = _PNG_SCALES.get(layout)
+    if scale is None or len(content) != (6 if layout[1] else 2):
+        return chunk
+    samples = struct.unpack(f">{len(content) // 2}H", content)
+    levels = [int(sample % 2 ** layout[0] * scale) for sample in samples]
+    body = b"tRNS" + struct.pack(f">{len(levels)}H", *levels)
+    return chunk[:4] + body + struct.pack(">I", zlib.crc32(body))
 
 
 def _jpeg(data: bytes) -> tuple[bytes, Metadata]:

@@ -80,7 +80,11 @@ def turned_upright(picture: Image.Image, orientation: int) -> Image.Image:
 def rgb_over_white(picture: Image.Image, orientation: int = 1) -> Image.Image:
     """The upright picture in RGB over white: training uses a white picture for a missing image."""
     if picture.mode in WIDE_MODES:  # 16-bit greyscale; Pillow's own conversion would clip it to white
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+        samples = np.asarray(picture)
+        grey = (samples >> 8).astype(np.uint8)
+        if "transparency" in picture.info:
+            grey[samples == picture.info["transparency"]] = 255
+        picture = Image.fromarray(grey)
     elif "A" in picture.getbands() or "transparency" in picture.info:
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
     return turned_upright(picture if picture.mode == "RGB" else picture.convert("RGB"), orientation)

@@ -5,6 +5,8 @@ Covers model_store.items.pixels.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -17,6 +19,7 @@ from model_store import ImagePreprocessing
 from model_store.items import pixels
 from model_store.items.pictures import PictureError, PictureProblem, decode, decoding_bytes, media_type_of, pixel_values
 from model_store.items.pixels import fit, normalised
+from tests.support.odd_pictures import chunk
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIZES = [
@@ -249,6 +252,44 @@ def test_transparent_pixels_become_white():
     assert only_colour(file_of(Image.new("LA", (4, 4), (0, 0)))) == (255, 255, 255)
     assert only_colour(file_of(palette, transparency=1)) == (255, 255, 255)
     assert only_colour(file_of(palette)) == (0, 255, 0)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colour", "transparent", "other", "seen"),
+    [
+        (1, 0, 0b1, 0b0, 0),
+        (2, 0, 1, 2, 170),
+        (4, 0, 8, 3, 51),
+        (8, 0, 0x80, 0x20, 0x20),
+        (16, 0, 0x8000, 0x8001, 0x80),
+        (16, 0, 0, 0x2000, 0x20),
+        (8, 2, 0x80, 0x20, 0x20),
+        (16, 2, 0x80FF, 0x20FF, 0x20),
+    ],
+)
+def test_the_transparent_colour_of_a_png_becomes_white_at_every_depth(depth, colour, transparent, other, seen):
+    channels = 3 if colour == 2 else 1
+    line = [transparent] * channels * 4 + [other] * channels * 4
+    bits = np.packbits([sample >> shift & 1 for sample in line for shift in reversed(range(depth))])
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 8, 2, depth, colour, 0, 0, 0)),
+        (b"tRNS", transparent.to_bytes(2, "big") * channels),
+        (b"IDAT", zlib.compress((b"\0" + bits.tobytes()) * 2)),
+        (b"IEND", b""),
+    ]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, content) for kind, content in parts)
+
+    white, grey = (255, 255, 255), (seen, seen, seen)
+    assert [tuple(pixel) for pixel in np.asarray(decode(data))[1]] == [white] * 4 + [grey] * 4
+
+
+def test_the_transparent_grey_of_a_large_picture_becomes_white(monkeypatch):
+    picture = Image.fromarray(np.repeat(np.array([[0x1234], [0x8000]], np.uint16), 64, axis=1))
+    data = file_of(picture, transparency=0x1234)
+    exact = ImagePreprocessing(exact_size=(2, 64), resample="nearest", mean=(0, 0, 0), std=(1, 1, 1))
+    monkeypatch.setattr(pixels, "LARGE_PIXELS", 100)
+
+    assert np.asarray(decode(data, preprocessing=exact))[:, 0, 0].tolist() == [255, 128]
 
 
 def test_sixteen_bit_grey_keeps_its_brightness():
