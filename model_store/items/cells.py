@@ -5,9 +5,13 @@ from __future__ import annotations
 import stat
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 from model_store.items.invisible import is_blank, without_invisible
 from model_store.items.picture_text import PictureTextError, picture_from_text
+
+_MAX_NAMES = 3  # of an object's values, in a message
+_URI_STARTS = ("http://", "https://", "data:")
 
 
 class CellError(ValueError):
@@ -49,6 +53,12 @@ def existing(path: Path) -> Path:
     return found
 
 
+def path_of(cell: str, folder: Path) -> Path:
+    """The path in a cell. White space around it belongs to the name only if a file has that very name."""
+    written = folder / cell
+    return written if _exists(written) else existing(folder / cell.strip())
+
+
 def image_of(cell: object, folder: Path) -> bytes | Path | None:
     """The encoded picture of a cell, or the path of its file; None if the cell is missing.
 
@@ -57,24 +67,20 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
             sets.
 
     Raises:
-        CellError: the cell has another type, or its path leads to no regular file.
+        CellError: the cell has another type, holds its picture under other names, or its path leads to no regular file.
     """
     if isinstance(cell, dict):
-        cell = cell.get("path") if is_missing(cell.get("bytes")) else cell["bytes"]
+        cell = _of_object(cell)
     if is_missing(cell):
         return None
     if isinstance(cell, bytes):
         return cell
     if not isinstance(cell, str):
         raise CellError(f"is of type {type(cell).__name__}, neither a path nor the bytes of a picture")
-    if cell.strip().lower().startswith(("http://", "https://")):
-        raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
-    if cell.strip().lower().startswith("data:"):
-        try:
-            return picture_from_text(cell)
-        except PictureTextError as error:
-            raise CellError("is a data: URI that holds no picture; correct it, or leave the cell empty") from error
-    path = existing(folder / cell.strip())
+    start = cell.lstrip()[:8].lower()
+    if start.startswith(_URI_STARTS) and not _exists(folder / cell):  # a folder may have the name data:x
+        return _from_uri(cell, start)
+    path = path_of(cell, folder)
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a null character
@@ -95,8 +101,26 @@ def load_image(image: bytes | Path, max_bytes: int) -> bytes:
         raise NoFileError("cannot be read; give this user the right to read it") from error
 
 
+def _of_object(cell: dict[str, Any]) -> object:
+    """The bytes or the path in an object. Raises CellError if the object has values under other names only."""
+    cells = [cell.get(name) for name in ("bytes", "path")]
+    if all(map(is_missing, cells)) and (others := [name for name, value in cell.items() if not is_missing(value)]):
+        raise CellError(f"is an object with {', '.join(map(ascii, others[:_MAX_NAMES]))}; it needs bytes or path")
+    return next((value for value in cells if not is_missing(value)), None)
+
+
+def _from_uri(cell: str, start: str) -> bytes:
+    """The picture in a data: URI. Raises CellError."""
+    if not start.startswith("data:"):
+        raise NoFileError("is a URL, which is never fetched; name a file, or leave the cell empty")
+    try:
+        return picture_from_text(cell)
+    except PictureTextError as error:
+        raise CellError("is a data: URI that holds no picture; correct it, or leave the cell empty") from error
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # the name is too long, or a folder may not be searched
+    except (OSError, ValueError):  # the name is too long or has a null character, or a folder may not be searched
         return False

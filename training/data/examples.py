@@ -93,7 +93,7 @@ def _image(cell: object, folder: Path, data: DataConfig, column: str) -> tuple[b
     path = cell.get("path") if isinstance(cell, dict) else cell
     name, start = column, ""
     if isinstance(path, str):
-        name, start = f"{name} {path.strip()[:80]!r}", f" (paths start from {folder})"
+        name, start = f"{name} {path[:80]!r}", f" (paths start from {folder})"
     try:
         image = image_of(cell, folder)
         if image is None:

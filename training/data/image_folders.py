@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from model_store.items.cells import existing
+from model_store.items.cells import existing, path_of
 from model_store.items.folders import Skipped, folder_rows, is_hidden, picture_paths
 from model_store.items.rows import Row
 from training.errors import DataError
@@ -78,7 +78,7 @@ def rows_with_class(folder: Path, rows: Iterable[Row], skipped: Skipped) -> list
 def unlisted_pictures(metadata: Path, rows: Iterable[Row]) -> Skipped:
     """The pictures of a folder that its metadata file does not list."""
     folder, skipped = metadata.parent, Skipped()
-    listed = {existing(folder / str(row["image"]).strip()) for row in rows}
+    listed = {path_of(str(row["image"]), folder) for row in rows}
     for row in folder_rows(folder):
         if folder / row["image"] not in listed:
             skipped.add(row["image"], f"pictures that {metadata.name} does not list")

@@ -94,7 +94,7 @@ def unlabelled_note(rows: Sequence[str], are_kept: bool) -> str:
 def row_name(number: int, image: object) -> str:
     """The number of a row, with the path of its picture if it has one."""
     has_path = isinstance(image, str) and not is_missing(image)
-    return f"{number} ({str(image).strip()[:_MAX_PATH]!r})" if has_path else str(number)
+    return f"{number} ({str(image)[:_MAX_PATH]!r})" if has_path else str(number)
 
 
 def _merged(label: str, texts: Spellings) -> str:

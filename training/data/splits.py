@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -219,7 +219,7 @@ def hold_out(train: Split, shares: Mapping[str, float], seed: int) -> tuple[Spli
             whole = f"rows with {shared_by_copies(train.items)}, are {groups:,} groups; "
             problem = f"{train.source} has too few rows for each label to hold out a {name} split"
             raise DataError(f"{problem}; {whole if groups < rows else ''}give data.{name}")
-    return splits.pop(train.name), splits
+    return replace(splits.pop(train.name), notes=train.notes), splits
 
 
 def _label_notes(splits: Sequence[Split], config: TaskConfig) -> tuple[str, ...]:
@@ -244,6 +244,7 @@ def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
                 f"the task ({len(unknown)} unknown labels); mend the row, add training items, or list it under `labels`"
             )
     if len(labels) < 2:
-        source = splits[0].source
+        train = splits[0]
         only = f"only the label {labels[0]!r}" if labels else "no label"
-        raise DataError(f"{source} has {only}; at least two are needed: add items of another, or mend data.label")
+        message = f"{train.source} has {only}; at least two are needed: add items of another, or mend data.label"
+        raise DataError("\n".join([message, *train.notes]))

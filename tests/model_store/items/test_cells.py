@@ -52,7 +52,9 @@ def test_a_data_uri_without_a_picture_is_refused(folder, cell):
         image_of(cell, folder)
 
 
-@pytest.mark.parametrize("cell", [None, "", "\u3000 ", b"", float("nan"), {}, {"bytes": None, "path": " "}])
+@pytest.mark.parametrize(
+    "cell", [None, "", "\u3000 ", b"", float("nan"), {}, {"bytes": None, "path": " "}, {"src": None}]
+)
 def test_an_empty_cell_has_no_picture(folder, cell):
     assert image_of(cell, folder) is None
 
@@ -81,6 +83,28 @@ def test_a_path_that_leads_to_no_regular_file_is_refused(folder, cell, message):
 def test_a_cell_of_another_type_is_refused(folder, cell):
     with pytest.raises(CellError, match="neither a path nor the bytes of a picture"):
         image_of(cell, folder)
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [
+        ({"src": "a.png"}, "'src'"),
+        ({"data": b"bytes", "h": 9}, "'data', 'h'"),
+        ({"bytes": None, "path": "", "url": "https://e.org/a.png"}, "'url'"),
+        ({"b\x1b": 1, "c": 1, "d": 1, "e": 1}, r"'b\\x1b', 'c', 'd'"),
+    ],
+)
+def test_an_object_whose_picture_has_another_name_is_refused(folder, cell, names):
+    with pytest.raises(CellError, match=f"is an object with {names}; it needs bytes or path"):
+        image_of(cell, folder)
+
+
+@pytest.mark.parametrize("name", [" a.png", "a.png ", " b/a.png", "data:x/a.png", "data:,a.png", "http:/a.png"])
+def test_a_path_leads_to_the_file_of_that_very_name(folder, name):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"other")
+
+    assert image_of(name, folder) == folder / name
 
 
 def test_a_file_name_that_is_not_utf8_leads_to_its_file(folder):

@@ -182,3 +182,24 @@ def test_pictures_that_the_metadata_does_not_list_are_named(
 
     assert len(split.items) == 1
     assert split.notes == (f"left out of {folder}: pictures that metadata.csv does not list (2): 3.png, cat/2.png",)
+
+
+def test_a_folder_whose_name_begins_with_a_space_is_read_itself(make_config: Make, pets: Callable[..., Path]) -> None:
+    paths = some_of("cats", " cats", "data:dogs", "dogs ")
+    folder = pets(*paths)
+
+    split = load_split("train", str(folder), make_config())
+
+    assert pictures(folder, split) == sorted(paths)
+    assert len({item.picture for item in split.items}) == 40
+    assert {item.labels[0] for item in split.items} == {"cats", "data:dogs", "dogs"}
+
+
+def test_a_folder_with_one_label_is_refused_with_the_pictures_left_out(
+    make_config: Make, pets: Callable[..., Path]
+) -> None:
+    folder = pets(*some_of("dogs"), "cats/0.png")
+    (folder / "cats" / "0.png").write_bytes(b"no picture")
+
+    with pytest.raises(DataError, match=r"only the label 'dogs'(.|\n)*\(1\): cats/0\.png"):
+        load_data(make_config(data={"train": str(folder)}, missing={}))

@@ -56,7 +56,7 @@ def test_of_many_merged_labels_ten_are_listed() -> None:
 
 @pytest.mark.parametrize(
     ("image", "name"),
-    [(None, "3"), ("", "3"), (b"picture", "3"), (" a.png", "3 ('a.png')"), ("\udcff.png", "3 ('\\udcff.png')")],
+    [(None, "3"), ("", "3"), (b"picture", "3"), (" a.png", "3 (' a.png')"), ("\udcff.png", "3 ('\\udcff.png')")],
 )
 def test_a_row_has_the_name_of_its_picture(image: object, name: str) -> None:
     assert row_name(3, image) == name

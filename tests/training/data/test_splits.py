@@ -788,3 +788,17 @@ def test_the_data_of_an_earlier_run_is_known_by_its_old_fingerprint(
     assert data.has_fingerprint(old)
     assert data.fingerprint != old
     assert not data.has_fingerprint("0" * 64)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rows_whose_image_is_an_object_without_bytes_and_path_are_refused(
+    make_config: Make, tmp_path: Path, suffix: str
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"image": {"src": "a.png"} if number < 2 else None, "text": f"text {number}", "label": number % 2}
+        for number in range(40)
+    ]
+    source = write_rows(tmp_path / f"a{suffix}", rows)
+
+    with pytest.raises(DataError, match=r"rows 1, 2: image is an object with 'src'; it needs bytes or path"):
+        load_split("train", str(source), make_config())
