@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from model_store.items.cells import is_missing
@@ -69,7 +70,9 @@ def with_names(cell: object, names: Sequence[str]) -> object:
 
 
 def _whole(cell: object) -> object:
-    """The cell, but a whole number as an int: 1 for 1.0."""
+    """The cell, but a whole number as an int, 1 for 1.0, and a decimal without zeros at its end."""
+    if isinstance(cell, Decimal) and cell.is_finite():
+        return int(cell) if cell == cell.to_integral_value() else cell.normalize()
     return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
 
 

@@ -58,6 +58,8 @@ def rows_of(table: pa.Table, invalid_text: InvalidText = "surrogateescape") -> l
 
 
 def _cells(column: pa.ChunkedArray, invalid_text: InvalidText) -> list[Any]:
+    if pa.types.is_float32(column.type):  # as text it has the digits that it was written with, 0.1
+        return [None if text is None else float(text) for text in column.cast(pa.string()).to_pylist()]
     try:
         return list(column.to_pylist())
     except ValueError:

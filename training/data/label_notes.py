@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 
 from model_store.items.cells import is_missing
 from model_store.items.labels import label_cells, label_of
@@ -17,6 +18,7 @@ Spellings = Counter[tuple[str, str]]  # number of rows by label and by the text 
 _MAX_LISTED = 10
 _MAX_PATH = 80  # characters
 _SEPARATOR = re.compile(r"\s*[|;,/]\s*")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,9})?")
 _LIST = re.compile(r"[\[({].*[\])}]")
 
 
@@ -38,18 +40,31 @@ def spelling_notes(spellings: Spellings) -> Iterator[str]:
         yield f"these words are labels: {first_few(words, _MAX_LISTED)}; leave their cells empty if they mean no label"
 
 
+def likeness(label: str) -> object:
+    """A key that labels share if they differ only in case, in forms of the same characters, or as 1 and 1.0 do."""
+    plain = unicodedata.normalize("NFKC", label).casefold()
+    return Decimal(plain) if _NUMBER.fullmatch(plain) else plain
+
+
 def similar_notes(counts: Mapping[str, int]) -> Iterator[str]:
-    """Which labels differ only in upper and lower case, or in forms of the same characters such as full width."""
-    groups: dict[str, list[str]] = {}
+    """Which labels differ only in case, in forms of the same characters such as full width, or in spelling a number."""
+    groups: dict[object, list[str]] = {}
     for label in counts:
-        groups.setdefault(unicodedata.normalize("NFKC", label).casefold(), []).append(label)
-    similar = [" and ".join(f"{label!r} ({counts[label]:,})" for label in group) for group in groups.values()]
-    similar = [words for words, group in zip(similar, groups.values(), strict=True) if len(group) > 1]
-    if similar:
-        yield (
-            f"labels that differ only in case or in the form of characters: {first_few(similar, _MAX_LISTED)}; "
-            "write them alike if they are one label"
-        )
+        groups.setdefault(likeness(label), []).append(label)
+    for are_numbers, difference in (
+        (False, "in case or in the form of characters"),
+        (True, "in how a number is written"),
+    ):
+        similar = [
+            " and ".join(f"{label!r} ({counts[label]:,})" for label in group)
+            for key, group in groups.items()
+            if len(group) > 1 and isinstance(key, Decimal) is are_numbers
+        ]
+        if similar:
+            yield (
+                f"labels that differ only {difference}: {first_few(similar, _MAX_LISTED)}; "
+                "write them alike if they are one label"
+            )
 
 
 def joined_notes(counts: Mapping[str, int], column: str, is_multi: bool) -> Iterator[str]:

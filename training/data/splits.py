@@ -21,8 +21,9 @@ from training.data.content_notes import content_notes
 from training.data.copies import groups_of_copies, leaks, shared_by_copies
 from training.data.examples import Example, content_of, item_from_row
 from training.data.held_out import draw_held_out, held_out_notes
-from training.data.image_folders import split_folders, split_notes
-from training.data.label_notes import Spellings, row_name, spelling_notes, spellings_of, unlabelled_note
+from training.data.image_folders import class_notes, split_folders, split_notes
+from training.data.label_notes import Spellings, likeness, row_name, spelling_notes, spellings_of, unlabelled_note
+from training.data.label_vectors import refuse_label_vectors
 from training.data.tables import Source, listed, read_rows
 from training.errors import DataError, EmptyItemError, PictureFaultError, first_few
 
@@ -145,12 +146,14 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
     folders = split_folders(given["train"])
     sources = given | {name: str(folder) for name, folder in folders.items() if name not in given}
     splits = {name: load_split(name, sources[name], config) for name in configured if name in sources}
-    notes = split_notes(folders, given)
+    notes = [*split_notes(folders, given), *class_notes(given["train"])]
     return splits, (*notes, *(note for split in splits.values() for note in split.notes))
 
 
 def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
     has_labels, is_multi = config.problem is not Problem.RETRIEVAL, config.problem is not Problem.SINGLE_LABEL
+    if config.problem is Problem.MULTI_LABEL:
+        refuse_label_vectors(f"{source} ({name})", (row["label"] for row in read.rows), config.data.label)
     items: list[Example] = []
     unlabelled: list[str] = []
     faults: dict[Hashable, tuple[int, DataError]] = {}
@@ -239,9 +242,11 @@ def _check_labels(labels: tuple[str, ...], splits: list[Split]) -> None:
         unknown = [(item.row, label) for item in split.items for label in item.labels if label not in known]
         if unknown:
             row, label = unknown[0]
+            similar = [repr(other) for other in labels if likeness(other) == likeness(label)]
             raise DataError(
                 f"{split.source} ({split.name}) row {row}: label {label!r} is not among the {len(labels)} labels of "
-                f"the task ({len(unknown)} unknown labels); mend the row, add training items, or list it under `labels`"
+                f"the task{f', which have {similar[0]}' if similar else ''} ({len(unknown)} unknown labels); "
+                "mend the row, add training items, or list it under `labels`"
             )
     if len(labels) < 2:
         train = splits[0]

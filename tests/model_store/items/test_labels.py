@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import unicodedata
+from decimal import Decimal
 
 import datasets
 import pytest
@@ -27,6 +28,8 @@ from model_store.items.labels import LABEL_SEPARATOR, class_names, label_of, lab
         (1.0, "1"),
         (1.5, "1.5"),
         ("1.0", "1.0"),
+        (Decimal("1.00"), "1"),
+        (Decimal("0.10"), "0.1"),
         ("01", "01"),
         (datetime.date(2020, 1, 2), "2020-01-02"),
     ],

@@ -61,6 +61,12 @@ def test_nanoseconds_are_text():
     assert str(row["time"]) == "1970-01-01 00:00:01.000000005"
 
 
+def test_a_short_float_has_the_digits_that_it_was_written_with():
+    cells = [0.1, 2.0, None, float("inf")]
+
+    assert [row["x"] for row in rows_of(pa.table({"x": pa.array(cells, pa.float32())}))] == cells
+
+
 def test_a_table_without_columns_has_empty_rows():
     assert rows_of(pa.table({"a": [1, 2]}).select([])) == [{}, {}]
 

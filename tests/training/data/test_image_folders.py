@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -125,6 +126,52 @@ def test_a_split_folder_that_the_configuration_replaces_is_named(make_config: Ma
 
     notes = "\n".join(load_data(config).notes)
     assert f"a split, because data.test is {held_out} (1): test/" in notes
+
+
+@pytest.mark.parametrize("other", ["unlabeled", "extra/cat", "test"])
+@pytest.mark.parametrize(
+    ("train", "held_out", "split"), [("Train", "VAL", "validation"), ("training", "dev", "validation")]
+)
+def test_splits_beside_another_folder_are_refused(
+    make_config: Make, pets: Callable[..., Path], train: str, held_out: str, split: str, other: str
+) -> None:
+    folder = pets(*some_of(f"{train}/cat", f"{train}/dog", f"{held_out}/cat", f"{held_out}/dog", other))
+
+    beside = f"{other.partition('/')[0]}/"
+    cure = f"set data.train to {folder / train} and data.{split} to {folder / held_out}, or move {beside} to another"
+    with pytest.raises(DataError, match=re.escape(f"has the splits {train}/ and {held_out}/ beside {beside}; {cure}")):
+        load_data(make_config(data={"train": str(folder)}, missing={}))
+
+
+def test_splits_with_metadata_beside_another_folder_are_refused(pets: Callable[..., Path]) -> None:
+    folder = pets("train/1.png", "-train/metadata.csv", "test/1.png", "-test/metadata.jsonl", "more/1.png")
+
+    with pytest.raises(DataError, match="has the splits train/ and test/ beside more/"):
+        split_folders(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("folders", "among"),
+    [
+        (("training_set/cat", "training_set/dog", "test_set/cat", "test_set/dog"), "test_set, training_set"),
+        (("train/cat", "train/dog", "unlabeled"), "train"),
+        (("train/cat", "train/dog", "test"), "train"),
+        (("bird", "cat", "dog"), None),
+        (("cat/indoors", "dog/outdoors"), None),
+    ],
+)
+def test_classes_that_hold_folders_as_splits_do_are_named(
+    make_config: Make, pets: Callable[..., Path], folders: tuple[str, ...], among: str | None
+) -> None:
+    folder = pets(*some_of(*folders))
+
+    notes = [note for note in load_data(make_config(data={"train": str(folder)}, missing={})).notes if "among" in note]
+
+    assert len(notes) == (among is not None)
+    if among is not None:
+        label = among.partition(",")[0]
+        assert notes[0].endswith(f"are the classes (cat, dog), set data.train to {folder / label}")
+        assert f"the labels are the names of the folders in {folder}, among them {among};" in notes[0]
 
 
 def test_two_folders_of_one_split_are_refused(make_config: Make, pets: Callable[..., Path]) -> None:

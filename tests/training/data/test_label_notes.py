@@ -92,9 +92,25 @@ def test_labels_that_differ_only_in_case_or_form_are_named(labels: list[str], gr
     assert note.startswith(f"labels that differ only in case or in the form of characters: {groups}; write them alike")
 
 
-@pytest.mark.parametrize("labels", [[], ["cat", "dog"], ["a b", "ab"], ["1", "l"]])
-def test_other_labels_are_not(labels: list[str]) -> None:
-    assert [*similar_notes(dict.fromkeys(labels, 1))] == []
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        (["1", "1.0", "2", "2.00", "3"], "'1' (1) and '1.0' (1), '2' (1) and '2.00' (1)"),
+        (["01", "1", "x"], "'01' (1) and '1' (1)"),
+        (["0.5", ".5", "5e-1", "+0.50"], "'0.5' (1) and '.5' (1) and '5e-1' (1) and '+0.50' (1)"),
+        (["-0", "0"], "'-0' (1) and '0' (1)"),
+    ],
+)
+def test_labels_that_are_equal_as_numbers_are_named(labels: list[str], groups: str) -> None:
+    (note,) = similar_notes(dict.fromkeys(labels, 1))
+
+    assert note.startswith(f"labels that differ only in how a number is written: {groups}; write them alike")
+
+
+@pytest.mark.parametrize("labels", [["12345678901234567890", "12345678901234567891"], ["nan", "inf", "1_0", "10"]])
+@pytest.mark.parametrize("more", [[], ["cat", "dog"], ["a b", "ab"], ["1", "l"]])
+def test_other_labels_are_not(labels: list[str], more: list[str]) -> None:
+    assert [*similar_notes(dict.fromkeys([*labels, *more], 1))] == []
 
 
 @pytest.mark.parametrize(

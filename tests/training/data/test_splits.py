@@ -802,3 +802,23 @@ def test_rows_whose_image_is_an_object_without_bytes_and_path_are_refused(
 
     with pytest.raises(DataError, match=r"rows 1, 2: image is an object with 'src'; it needs bytes or path"):
         load_split("train", str(source), make_config())
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_multi_hot_label_lists_are_refused(make_config: Make, tmp_path: Path, suffix: str) -> None:
+    source = write_labels(
+        tmp_path / f"a{suffix}", [[int(number % 3 == label) for label in range(3)] for number in range(60)]
+    )
+    config = make_config(problem="multi_label", data={"train": str(source), "image": None}, missing={})
+
+    with pytest.raises(DataError, match=r"\(train\): column label has lists such as \[1, 0, 0\]"):
+        load_data(config)
+
+
+def test_a_label_that_training_writes_as_another_number_is_named(make_config: Make, tmp_path: Path) -> None:
+    train = write_labels(tmp_path / "train.csv", ["1.0", "2.0"] * 20)
+    validation = write_labels(tmp_path / "validation.csv", ["1", "2"] * 5)
+    data = {"train": str(train), "validation": str(validation), "image": None}
+
+    with pytest.raises(DataError, match=r"label '1' is not among the 2 labels of the task, which have '1\.0'"):
+        load_data(make_config(data=data, missing={}))
