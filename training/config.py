@@ -24,6 +24,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, lt=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # as NumPy takes them
 Modules = Annotated[tuple[str, ...], Field(min_length=1)]
 DataFormat = Literal["mmimdb", "food101", "hateful_memes", "arrow", "cirr"]
 MissingType = Literal["text", "image", "both"]
@@ -51,7 +52,7 @@ class DataConfig(_Frozen):
     label: str = "label"  # column of strings; for multi_label of lists of strings, or in a csv strings joined by "|"
     target_image: str | None = "target_image"  # retrieval: like image, of the target that the query must find
     target_text: str | None = "target_text"  # retrieval: like text, of the target
-    seed: int = 0  # of the random shares
+    seed: Seed = 0  # of the random shares
     validation_share: PositiveShare = 0.1  # share of train that is held out if `validation` is left out
     test_share: PositiveShare = 0.2  # share of train that is held out if `test` is left out
 
@@ -80,7 +81,7 @@ class MissingConfig(_Frozen):
     type: MissingType = "both"
     ratio: Share = 0.0  # share of incomplete items, including those that are incomplete in the data
     both_ratio: Share = 0.5  # type `both`: of the items that lose a modality, the share that loses its image
-    seed: int = 0
+    seed: Seed = 0
     table: str | None = None  # .pt or .npy file with a table of this type and ratio; left out: a table is drawn
 
 
@@ -116,7 +117,7 @@ class TrainConfig(_Frozen):
     weight_decay: NonNegative = 0.02
     betas: tuple[Share, Share] = (0.9, 0.98)
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    seed: int = 0
+    seed: Seed = 0
     modality_dropout: Share = 0.667  # weight of the answers to complete items whose image or text is hidden
     distillation: NonNegative = 0.5  # weight of the complete item's answer as a target for those answers
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16: mixed precision

@@ -85,9 +85,16 @@ def test_a_flags_value_is_yaml_as_in_the_file(flags: list[str], labels: tuple[st
 
 
 def test_a_flag_may_have_dashes_and_a_negative_value() -> None:
-    config = load_config(CONFIGS / "mmimdb.yaml", ["--train.weight-decay", "0.5", "--train.seed", "-1"])
+    config = load_config(CONFIGS / "mmimdb.yaml", ["--train.weight-decay", "0.5", "--backbone", "-1.x"])
 
-    assert (config.train.weight_decay, config.train.seed) == (0.5, -1)
+    assert (config.train.weight_decay, config.backbone) == (0.5, "-1.x")
+
+
+@pytest.mark.parametrize("field", ["data.seed", "train.seed", "missing.train.seed", "missing.test.seed"])
+@pytest.mark.parametrize(("seed", "rule"), [(-1, "greater than or equal to 0"), (2**32, "less than 4294967296")])
+def test_a_seed_that_numpy_does_not_take_is_refused(field: str, seed: int, rule: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{field}: must be {rule}, not {seed}"):
+        load_config(CONFIGS / "mmimdb.yaml", [f"--{field}={seed}"])
 
 
 def test_every_wrong_field_is_named_in_one_line() -> None:
