@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from model_store.items.cells import is_missing
 from model_store.items.labels import class_names
 from model_store.items.rows import Row, TableError, check_unique, table_errors
 
 BUFFER_BYTES = 1 << 20  # with a buffer, a row group is never in memory as a whole
+_ROWS_AT_ONCE = 1000
 InvalidText = Literal["surrogateescape", "replace"]  # how a string that is not UTF-8 is decoded
 
 
@@ -34,14 +37,27 @@ class ParquetTable:
 
     def tables(self, columns: Collection[str], size: int) -> Iterator[pa.Table]:
         """These columns of all rows, `size` rows at a time. Raises TableError."""
-        names = [name for name in self.names if name in columns]
-        with _parquet_errors(self.path), pq.ParquetFile(self.path, buffer_size=BUFFER_BYTES) as file:
-            for batch in file.iter_batches(size, columns=names):
-                yield pa.Table.from_batches([batch])
+        return (pa.Table.from_batches([batch]) for batch in read_batches(self.path, columns, size))
 
     def chunks(self, columns: Collection[str], size: int) -> Iterator[list[Row]]:
         """The same rows as Python objects. Raises TableError."""
         return map(rows_of, self.tables(columns, size))
+
+    def is_empty(self, column: str) -> bool:
+        """Whether every cell of a column is missing; pandas gives it a type of numbers. Raises TableError."""
+        return all(is_missing(row[column]) for rows in self.chunks([column], _ROWS_AT_ONCE) for row in rows)
+
+
+def read_batches(
+    path: Path, columns: Collection[str], size: int, row_groups: Sequence[int] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """These columns of a file, of those that it has, `size` rows at a time. Raises TableError if it is damaged."""
+    with _parquet_errors(path), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+        names = [name for name in file.schema_arrow.names if name in columns]
+        for batch in file.iter_batches(size, row_groups=row_groups, columns=names):
+            for column in batch.columns:
+                _check_indices(column)
+            yield batch
 
 
 def rows_of(table: pa.Table, invalid_text: InvalidText = "surrogateescape") -> list[Row]:
@@ -55,6 +71,22 @@ def rows_of(table: pa.Table, invalid_text: InvalidText = "surrogateescape") -> l
     if not columns:
         return [{} for _ in range(table.num_rows)]
     return [dict(zip(table.column_names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _check_indices(array: pa.Array) -> None:
+    """Refuse a number outside its dictionary, which pyarrow does not check as it reads. Raises ArrowException."""
+    if isinstance(array, pa.DictionaryArray):
+        numbers, size = pc.min_max(array.indices).as_py(), len(array.dictionary)
+        if numbers["max"] is not None and (numbers["max"] >= size or numbers["min"] < 0):
+            raise pa.ArrowInvalid(f"it has a number outside its dictionary of {size} values")
+    elif isinstance(array, pa.StructArray):
+        for part in array.flatten():
+            _check_indices(part)
+    elif isinstance(array, pa.MapArray):
+        _check_indices(array.keys)
+        _check_indices(array.items)
+    elif isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+        _check_indices(array.flatten())
 
 
 def _cells(column: pa.ChunkedArray, invalid_text: InvalidText) -> list[Any]:

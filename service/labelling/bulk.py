@@ -14,7 +14,7 @@ from rich.console import Console
 from model_store.atomic_file import atomic_file
 from model_store.describe.tables import plain
 from model_store.items.folders import Skipped
-from model_store.items.parquet_files import BUFFER_BYTES, rows_of
+from model_store.items.parquet_files import read_batches, rows_of
 from service.labelling.answerers import StoreAnswerer, label_rows, open_store
 from service.labelling.job import InputFile, Part, locked, resume
 from service.labelling.parquet import open_parquet
@@ -133,9 +133,7 @@ class PartReader:
         path = self._folder / part.file
         if path.stat().st_size != self._sizes[part.file]:
             raise _changed(path)
-        file = pq.ParquetFile(path, buffer_size=BUFFER_BYTES)
-        columns = [name for name in self._schema.names if name in file.schema_arrow.names]
-        batches = file.iter_batches(part.rows, row_groups=[part.group], columns=columns)
+        batches = read_batches(path, self._schema.names, part.rows, [part.group])
         return (batch.slice(row, 1) for batch in batches for row in range(batch.num_rows))
 
 

@@ -72,7 +72,7 @@ def columns_of(
     unfit = () if holds_bytes else table.binary
     keep = [name for name in table.names if name not in unfit] if keep is None else keep
     columns = choose_columns(table.names, image, text, keep, answers)
-    check_types(table.schema, columns)
+    check_types(table.schema, columns, table.is_empty)
     if binary := [name for name in keep if name in unfit]:
         raise DataSetError(f"the column {binary[0]} holds bytes; write .parquet, or leave it out of --keep")
     return columns

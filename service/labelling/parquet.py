@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import BinaryIO
@@ -14,8 +14,8 @@ from model_store.items.rows import Row, TableError
 from model_store.items.tables import PlainTable, Table
 from service.labelling.rows import Columns, DataSetError, KeptColumns, Write
 
-_TEXTS = (pa.null(), pa.string(), pa.large_string())
-_PICTURES = (*_TEXTS, pa.binary(), pa.large_binary())
+_TEXTS = (pa.null(), pa.string(), pa.large_string(), pa.string_view())
+_PICTURES = (*_TEXTS, pa.binary(), pa.large_binary(), pa.binary_view())
 _ANSWER_TYPES = {
     "predicted_score": pa.float64(),
     "selected_labels": pa.list_(pa.string()),
@@ -29,12 +29,23 @@ _ANSWER_TYPES = {
 CHUNK_ROWS = 1000
 
 
-def check_types(schema: pa.Schema, columns: Columns) -> None:
-    """Refuse an image column or a text column of an unsuitable type. Raises DataSetError."""
-    if columns.image and not _may_hold_pictures(kind := schema.field(columns.image).type):
+def check_types(schema: pa.Schema, columns: Columns, is_empty: Callable[[str], bool]) -> None:
+    """Refuse an image column or a text column of an unsuitable type, unless all its cells are missing.
+
+    Raises DataSetError.
+    """
+    if (
+        columns.image
+        and not _may_hold_pictures(kind := schema.field(columns.image).type)
+        and not is_empty(columns.image)
+    ):
         kinds = "bytes, a struct of bytes and path, or paths"
         raise DataSetError(f"the column {columns.image} is {kind}; an image column holds {kinds}")
-    if columns.text and _value_type(kind := schema.field(columns.text).type) not in _TEXTS:
+    if (
+        columns.text
+        and _value_type(kind := schema.field(columns.text).type) not in _TEXTS
+        and not is_empty(columns.text)
+    ):
         raise DataSetError(f"the column {columns.text} is {kind}; a text column holds strings")
 
 

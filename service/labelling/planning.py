@@ -74,7 +74,7 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     coverage = earlier.coverage if options.coverage is None and earlier else options.coverage
     answers = answer_columns(coverage)
     columns = choose_columns(schema.names, options.image_column, options.text_column, options.keep, answers)
-    check_types(schema, columns)
+    check_types(schema, columns, lambda column: _is_empty(column, folder, names))
     store = open_store(settings)
     task, version = _choose_version(options, store, earlier)
     manifest = store.manifest(task, version)
@@ -155,6 +155,12 @@ def _suffix_fault(path: Path) -> str | None:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith((".", "_"))  # Spark writes files such as _SUCCESS
+
+
+def _is_empty(column: str, folder: Path, names: Sequence[str]) -> bool:
+    """Whether every cell of a column is missing in every file that has it. Raises TableError."""
+    tables = [ParquetTable(folder / name) for name in names]
+    return all(table.is_empty(column) for table in tables if column in table.names)
 
 
 def _common_schema(folder: Path, names: Sequence[str]) -> pa.Schema:

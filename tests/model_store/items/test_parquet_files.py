@@ -119,3 +119,48 @@ def test_a_file_damaged_between_two_reads_raises_an_error(tmp_path):
 
     with pytest.raises(TableError, match="cannot be read as parquet"):
         [*table.chunks(["a"], 10)]
+
+
+def in_column(words: pa.Array, kind: str) -> pa.Array:
+    """A column of this kind whose values are the words."""
+    match kind:
+        case "struct":
+            return pa.StructArray.from_arrays([words], ["path"])
+        case "list":
+            return pa.ListArray.from_arrays([0, 1, 2], words)
+        case "map":
+            return pa.MapArray.from_arrays([0, 1, 2], pa.array(["a", "b"]), words)
+    return words
+
+
+@pytest.mark.parametrize("kind", ["plain", "struct", "list", "map"])
+def test_a_number_outside_its_dictionary_is_refused_as_damage(tmp_path, kind, monkeypatch):
+    words = pa.array(["red", "blue"]).dictionary_encode()
+    pq.write_table(pa.table({"text": in_column(words, kind)}), tmp_path / "a.parquet")
+    table = ParquetTable(tmp_path / "a.parquet")
+    assert len(next(table.chunks(["text"], 10))) == 2
+
+    for number in (2, -1):
+        damaged = pa.DictionaryArray.from_arrays(pa.array([0, number], pa.int32()), words.dictionary, safe=False)
+        batch = pa.RecordBatch.from_arrays([in_column(damaged, kind)], ["text"])
+        monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, batch=batch, **__: iter([batch]))
+
+        for read in (table.tables, table.chunks):
+            with pytest.raises(TableError, match="cannot be read as parquet: it has a number outside its dictionary"):
+                next(iter(read(["text"], 10)))
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "is_empty"),
+    [
+        ([None, float("nan")], pa.float64(), True),
+        ([None, None], pa.int64(), True),
+        ([None, " "], pa.string_view(), True),
+        ([None, 0], pa.int64(), False),
+        ([float("nan"), 1.5], pa.float32(), False),
+    ],
+)
+def test_a_column_of_missing_cells_is_empty_whatever_its_type(tmp_path, cells, kind, is_empty):
+    pq.write_table(pa.table({"text": pa.array(cells, kind)}), tmp_path / "a.parquet")
+
+    assert ParquetTable(tmp_path / "a.parquet").is_empty("text") is is_empty
