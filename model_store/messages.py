@@ -41,6 +41,11 @@ _PROBLEMS = {
 }
 
 
+def printable(text: str) -> str:
+    """The text with escapes in place of line breaks and of characters that would steer a terminal or be invisible."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
 def describe_error(error: Exception) -> str:
     """The message of an error; of one of the operating system, `describe_os_error`."""
     return describe_os_error(error) if isinstance(error, OSError) else str(error)

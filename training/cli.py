@@ -24,7 +24,7 @@ from typer.core import TyperCommand
 
 from model_store import DEFAULT_STORE, Precision, Problem, Store, StoreError, read_signing_key
 from model_store.command_line import OneLineUsageErrors, VersionFlag
-from model_store.messages import describe_os_error, quoted
+from model_store.messages import describe_os_error, printable, quoted
 from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
@@ -60,7 +60,7 @@ class OneLineErrors(OneLineUsageErrors):
             message = _message(error)
             if message is None:
                 raise
-            errors.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+            errors.print(f"error: {_lines(message)}", style="red", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             errors.print("stopped; the same command goes on from here", markup=False)
@@ -521,9 +521,14 @@ def _message(error: Exception) -> str | None:
     return None if isinstance(error, RuntimeError) else str(error)
 
 
+def _lines(text: str) -> str:
+    """The lines of a message, in which names from a file may contain terminal escapes."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def _note(*texts: str) -> None:
     for text in texts if is_main_process() else ():
-        errors.print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
+        errors.print(f"note: {_lines(text)}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:

@@ -18,10 +18,21 @@ _BEGINNINGS = {
     b"%!PS": "a PostScript file",
     b"PK\x03\x04": "a ZIP archive",
     b"\x1f\x8b": "a gzip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\xfd7zXZ\0": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"PAR1": "a parquet file",
+    b"ARROW1\0\0": "an Arrow file",
+    b"\x93NUMPY": "an array of NumPy",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"SQLite format 3\0": "an SQLite database",
+    b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an Office file in the format before 2007",
 }
 _LEAST_BYTES = 8  # of a file; fewer bytes may begin like one by chance
 _PATTERNS = {
     re.compile(rb"BM.{4}\0{4}", re.DOTALL): "a BMP picture",
+    re.compile(rb"BZh[1-9]1AY&SY"): "a bzip2 archive",
+    re.compile(rb".{257}ustar", re.DOTALL): "a tar archive",
     re.compile(rb".{4}ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL): "a HEIC picture",
 }
 _SVG = re.compile(rb"<(?:[a-z]+:)?svg[\s>]", re.IGNORECASE)

@@ -16,6 +16,7 @@ _CONTROLS = r"\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f"  # without white space
 _BLANK = re.compile(rf"[\s\u2800{_JOINERS}{_TAGS}{_SELECTORS}{_IGNORED}]*")  # U+2800: a Braille cell without dots
 _INVISIBLE = re.compile(rf"(\U0001f3f4[{_TAGS}]+)|[{_TAGS}{_IGNORED}{_CONTROLS}]")  # a flag with tags is Wales's
 _JOINED = re.compile(rf"([{_JOINERS}])[{_JOINERS}]*")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _VIRAMA = 9  # combining class of the marks that join the consonants of Indic scripts
 
 
@@ -27,6 +28,22 @@ def is_blank(text: str) -> bool:
 def without_invisible(text: str) -> str:
     """The text without invisible characters. Joiners stay where they change how the characters beside them look."""
     return _JOINED.sub(_needed_joiner, _INVISIBLE.sub(lambda match: match[1] or "", text))
+
+
+def unicode_fault(text: str) -> str | None:
+    """Why a text cannot be written as UTF-8, as a predicate; None if it can.
+
+    Python reads bytes that are not UTF-8 as U+DC80 to U+DCFF. JSON can spell half of a surrogate pair.
+    """
+    if (surrogate := _SURROGATE.search(text)) is None:
+        return None
+    is_byte = "\udc80" <= surrogate[0] <= "\udcff"
+    return f"{'is not UTF-8, or ' if is_byte else ''}has half of a surrogate pair, which is no character"
+
+
+def visible_form(text: str) -> str:
+    """The text in Unicode NFC, without invisible characters, and with single spaces between its words."""
+    return " ".join(unicodedata.normalize("NFC", without_invisible(unicodedata.normalize("NFC", text))).split())
 
 
 def _needed_joiner(match: re.Match[str]) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from model_store.items.cells import is_missing
-from model_store.items.invisible import without_invisible
+from model_store.items.invisible import visible_form
 
 LABEL_SEPARATOR = "|"  # between the labels of one cell in a file format without lists
 
@@ -25,8 +24,7 @@ def label_of(cell: object) -> str | None:
         return None
     if isinstance(cell, bytes | dict | list | tuple):
         raise ValueError(f"holds a label of type {type(cell).__name__}, neither text nor a number")
-    text = unicodedata.normalize("NFC", without_invisible(unicodedata.normalize("NFC", str(_whole(cell)))))
-    return " ".join(text.split()) or None
+    return visible_form(str(_whole(cell))) or None
 
 
 def label_cells(cell: object) -> list[object]:

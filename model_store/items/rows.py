@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from model_store.items.contents import TEXT, describe_content
+from model_store.items.formats import format_of
+from model_store.items.invisible import visible_form
 from model_store.messages import describe_error
 
 Row: TypeAlias = dict[str, Any]
+_START_BYTES = 512  # of a file, which tell what it is
 _ZIP, _UTF_16 = b"PK\x03\x04", (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -48,12 +52,15 @@ def repeated_names(names: Sequence[str]) -> list[str]:
 
 def encoding_fault(path: Path) -> str:
     """Why a file could not be read as UTF-8, as a predicate, and the cure."""
+    if fault := binary_fault(path):
+        return fault
     with path.open("rb") as file:
-        start = file.read(4)
-        if start == _ZIP:
-            return "is an Excel workbook, or another zip file; save it as CSV in UTF-8"
-        if start.startswith(_UTF_16) or b"\0" in start:
+        start = file.read(8)
+        has_null, has_text_in_each_byte = b"\0" in start, any(start[::2]) and any(start[1::2])
+        if start.startswith(_UTF_16) or (has_null and any(start) and not has_text_in_each_byte):
             return "is in UTF-16; save it as UTF-8"
+        if has_null:
+            return "is a binary file; name a file of text in UTF-8"
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as text:
         for number, line in enumerate(text, start=1):
             try:
@@ -61,3 +68,24 @@ def encoding_fault(path: Path) -> str:
             except UnicodeEncodeError:
                 return f"is not UTF-8 in line {number}; save it as UTF-8"
     return "was being written; try again"
+
+
+def binary_fault(path: Path) -> str | None:
+    """What a file is if it is no text, as a predicate, and the cure; None for text and unknown files."""
+    with path.open("rb") as file:
+        start = file.read(_START_BYTES)
+    if start.startswith(_ZIP):
+        return "is an Excel workbook, or another zip file; save it as CSV in UTF-8"
+    picture = format_of(start)
+    kind = f"a {picture} picture" if picture else describe_content(start)
+    if kind in (None, TEXT):
+        return None
+    return f"is {kind}, not text in UTF-8; unpack or convert it, or correct its suffix"
+
+
+def column_named(names: Sequence[str], name: str) -> str | None:
+    """The column of this name, or the only one that looks like it; None without one."""
+    if name in names:
+        return name
+    alike = [other for other in names if visible_form(other) == visible_form(name)]
+    return alike[0] if len(alike) == 1 else None

@@ -14,7 +14,7 @@ from typing import Any
 from model_store.items.cells import is_missing
 from model_store.items.invisible import without_invisible
 from model_store.items.nesting import MAX_DEPTH, is_too_deep
-from model_store.items.rows import Row, repeated_names
+from model_store.items.rows import Row, TableError, binary_fault, repeated_names
 
 _DELIMITERS = ",;\t"
 _SAMPLED_RECORDS = 20  # with which the delimiter is tried
@@ -142,6 +142,8 @@ def _lines(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for number, line in enumerate(file, start=1):
             if "\0" in line:
+                if fault := binary_fault(path):
+                    raise TableError(f"{path} {fault}")
                 raise ValueError(f"line {number} has a null character, as text in UTF-16 has; save the file as UTF-8")
             yield line
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, V
 
 from model_store.items.cells import is_missing
 from model_store.items.formats import FORMATS
+from model_store.items.invisible import unicode_fault
 from model_store.items.picture_text import PictureTextError, picture_from_text
 from model_store.messages import describe_field_error
 from service.api.field_names import closest_field
@@ -163,11 +164,6 @@ def check_item(item: Input, max_text_bytes: int) -> None:
     if item.image is None and item.text is None:
         raise ServiceError(Code.MISSING_INPUT, "Give an image, a text, or both.")
     if item.text is not None:
-        check_text_size(_size_in_bytes(item.text), max_text_bytes)
-
-
-def _size_in_bytes(text: str) -> int:
-    try:
-        return len(text.encode())
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
-        raise ServiceError(Code.BAD_TEXT, "The text has half of a surrogate pair, which is no character.") from error
+        if fault := unicode_fault(item.text):
+            raise ServiceError(Code.BAD_TEXT, f"The text {fault}.")
+        check_text_size(len(item.text.encode()), max_text_bytes)

@@ -51,7 +51,7 @@ BULK_EXAMPLE = (
     "set, which pandas.read_parquet('labelled/') reads. The settings MORA_PRECISION, MORA_TRUSTED_KEYS and MORA_MAX_* "
     "apply as for `mora-serve run`."
 )
-_IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder."
+_IMAGES = "Encoded pictures, structs of bytes and path, or paths relative to the file or folder; '' for none."
 _TWO_PLACES = "--store loads the model here, --url uses a running service; leave one of them out"
 _KEEP = "The input's columns to keep: id,title; '' for none."
 
@@ -73,7 +73,7 @@ UrlOption = Annotated[
     str | None, typer.Option(metavar="URL", help="A running service to use instead, such as http://127.0.0.1:8000.")
 ]
 ImageOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="image", help=_IMAGES)]
-TextOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts.")]
+TextOption = Annotated[str | None, typer.Option(metavar="COLUMN", show_default="text", help="Texts; '' for none.")]
 TopKOption = Annotated[int, typer.Option(min=1, help="How many labels to list with their scores.")]
 CoverageOption = Annotated[
     float | None,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from model_store import Problem
 from model_store.items.cells import CellError, NoFileError, TooLargeError, image_of, load_image
-from model_store.items.rows import Row
+from model_store.items.rows import Row, column_named
 from service.api.answers import Answer, Embedding
 from service.api.field_names import closest_field
 from service.api.item import Item, parse_item
@@ -87,21 +87,24 @@ def choose_columns(
     keep: Sequence[str] | None,
     answers: tuple[str, ...] = COLUMNS,
 ) -> Columns:
-    """The columns of the options, by default `image`, `text`, and all columns to keep. Raises DataSetError."""
+    """The columns of the options, by default `image`, `text`, and all columns to keep; "" is no column.
+
+    Raises DataSetError.
+    """
     has = f"it has {', '.join(names)}"
-    if missing := [name for name in (image, text) if name is not None and name not in names]:
+    if missing := [name for name in (image, text) if name and column_named(names, name) is None]:
         raise DataSetError(f"the input has no column {missing[0]}; {has}")
-    image = image or ("image" if "image" in names else None)
-    text = text or ("text" if "text" in names else None)
+    image = None if image == "" else column_named(names, image or "image")
+    text = None if text == "" else column_named(names, text or "text")
     if image is None and text is None:
         message = "the input has neither a column image nor text; name one with --image-column or --text-column"
         raise DataSetError(f"{message}{_likely_columns(names)}; {has}")
-    keep = names if keep is None else keep
-    if missing := [name for name in keep if name not in names]:
+    if missing := [name for name in keep or () if column_named(names, name) is None]:
         raise DataSetError(f"the input has no column {missing[0]} to keep; {has}")
-    if taken := [name for name in keep if name in answers]:
+    kept = names if keep is None else [column for name in keep if (column := column_named(names, name))]
+    if taken := [name for name in kept if name in answers]:
         raise DataSetError(f"the output has a column {taken[0]} of its own; name the other columns with --keep")
-    return Columns(image, text, tuple(keep), answers)
+    return Columns(image, text, tuple(kept), answers)
 
 
 def _likely_columns(names: Sequence[str]) -> str:

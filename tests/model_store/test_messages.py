@@ -8,7 +8,7 @@ import os
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from model_store.messages import describe_os_error, describe_validation_error
+from model_store.messages import describe_os_error, describe_validation_error, printable
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,7 @@ def test_fields_are_named_in_plain_words_without_their_values():
         "kind.a: must be a number",
         "colour: is not a field",
     ]
+
+
+def test_what_would_steer_a_terminal_is_printed_as_an_escape():
+    assert printable("caf\u00e9 \x1b[31mred\x07\n\u200b\udcff") == "caf\u00e9 \\x1b[31mred\\x07\\n\\u200b\\udcff"

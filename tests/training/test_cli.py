@@ -26,7 +26,7 @@ from tests.support.tiny import Shelf
 from training.cli import NOT_LIVE, app
 from training.config import TaskConfig
 from training.data.splits import Split, TaskData
-from training.errors import ConfigError
+from training.errors import ConfigError, DataError
 from training.export.bundle import Bundle
 from training.learning.compared_methods import ALL
 
@@ -38,6 +38,7 @@ from training.learning.compared_methods import ALL
         (SafetensorError("Error while deserializing header: header too small"), "file of weights is damaged: Error"),
         (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
         (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
+        (DataError("it has im\x1b[31mg\x07"), "it has im\\x1b[31mg\\x07"),
         (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from model_store import ImagePreprocessing, Problem
 from model_store.items.cells import CellError, image_of, is_missing
+from model_store.items.invisible import unicode_fault
 from model_store.items.labels import label_of, labels_of
 from model_store.items.pictures import PictureError, decode
 from model_store.items.rows import Row
@@ -81,10 +82,11 @@ def _item(
         is_one = image_column is None or text_column is None
         empty = f"{columns} is empty; fill it in" if is_one else f"neither {columns} is given; fill one in"
         raise EmptyItemError(f"{empty} or remove the row")
-    try:
-        "".join([text or "", *labels]).encode()
-    except UnicodeEncodeError as error:
-        raise DataError("the text or a label has half of a surrogate pair, which is no character; mend it") from error
+    if text is not None and (fault := unicode_fault(text)):
+        raise DataError(f"the text {fault}; mend it, or write the file again in UTF-8")
+    for label in labels:
+        if fault := unicode_fault(label):
+            raise DataError(f"the label {label!a} {fault}; mend it, or rename its folder")
     return Example(number, image, text, labels, row.get("group"), picture)
 
 

@@ -11,8 +11,9 @@ from model_store import Problem
 from model_store.items.cells import existing
 from model_store.items.folders import Skipped
 from model_store.items.labels import class_names, with_names
-from model_store.items.rows import Row, TableError
+from model_store.items.rows import Row, TableError, column_named
 from model_store.items.tables import SUFFIXES, PlainTable, Table, open_table
+from model_store.messages import printable
 from training.config import DataConfig
 from training.data.image_folders import metadata_file, rows_with_class, unlisted_pictures
 from training.errors import DataError
@@ -105,11 +106,15 @@ def _columns(source: str, names: Sequence[str], config: DataConfig, problem: Pro
         fields |= {"target_image": config.target_image, "target_text": config.target_text}
     else:
         fields["label"] = config.label
-    columns = {field: name for field, name in fields.items() if name is not None}
-    for field, name in columns.items():
-        if name not in names:
+    columns: dict[str, str] = {}
+    for field, name in fields.items():
+        if name is None:
+            continue
+        column = column_named(names, name)
+        if column is None:
             cure = f"set data.{field}" + ("" if field == "label" else ", to null if there is none")
-            raise DataError(f"{source} has no column {name!r}; it has {', '.join(names)}: {cure}")
+            raise DataError(f"{source} has no column {name!r}; it has {', '.join(map(printable, names))}: {cure}")
+        columns[field] = column
     return columns
 
 

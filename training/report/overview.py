@@ -17,6 +17,7 @@ from rich.table import Column
 from rich.table import Table as Grid
 
 from model_store import Pattern, Problem
+from model_store.messages import printable
 from training.config import TaskConfig
 from training.data.arrow_files import MASKS, masks_beside
 from training.data.copies import Repeats, distinct_targets, find_repeats
@@ -51,7 +52,7 @@ def print_overview(config: TaskConfig, data: TaskData, tables: dict[str, Table],
     content = _targets(data) if is_retrieval else _by_label(data)
     console.print(patterns, content, *([_by_repeat(repeats)] if repeats else []), sep="\n")
     for note in data.notes:
-        console.print(f"note: {note}", style="yellow", markup=False, soft_wrap=True)
+        console.print(f"note: {printable(note)}", style="yellow", markup=False, soft_wrap=True)
     masks = masks_beside(Path(config.data.root)) if config.data.root else []
     if masks:
         available = f"missing tables in {config.data.root}/{MASKS}: {', '.join(path.name for path in masks)}"

@@ -53,6 +53,7 @@ def test_jsonl_is_read_as_it_was_written(folder, rows, mark):
         (" \n , \n", "it is empty"),
         ("a,b\n1,2\n3,\0\n", "line 3 has a null character, as text in UTF-16 has; save the file as UTF-8"),
         ("a\0,\0b\0", "line 1 has a null character"),
+        ("SQLite format 3\0...", r"a\.csv is an SQLite database, not text in UTF-8"),
         ('a,b\n1,"x\ny"\n2\n', "line 4 has 1 cells, the header 2; give it a cell for each column"),
         ("a;b\n1;2;3\n", "line 2 has 3 cells, the header 2; .* put quotes around a cell that holds ';'"),
         ('a;b\n1;2\n"3;4\n5;6\n', "line 3: unexpected end of data; close each quote that is opened"),

@@ -35,6 +35,7 @@ def test_fields_make_an_item(fields, item):
         ({"text": "", "image": None}, Code.MISSING_INPUT, "Give an image, a text, or both."),
         ({"text": "\u00e4\u00e4a"}, Code.TEXT_TOO_LARGE, "A text may have 4 bytes of UTF-8; shorten it."),
         ({"text": "\ud800"}, Code.BAD_TEXT, "half of a surrogate pair"),
+        ({"text": "caf\udcff"}, Code.BAD_TEXT, "is not UTF-8"),
         ({"text": 5}, Code.BAD_VALUE, "text: must be text"),
         ({"image": "???"}, Code.BAD_BASE64, "Send base64"),
         ({"txet": "red"}, Code.EXTRA_FIELD, "The fields are image, text."),

@@ -59,3 +59,19 @@ def test_a_column_of_the_name_of_a_label_set_is_refused_only_if_the_output_has_l
     else:
         with pytest.raises(DataSetError, match=f"a column {name} of its own; name the other columns with --keep"):
             choose_columns(*choose)
+
+
+@pytest.mark.parametrize(
+    ("names", "image", "text", "chosen"),
+    [
+        (["image", "text"], None, "", ("image", None)),
+        (["image", "text"], "", None, (None, "text")),
+        ([" image", "te\u200bxt"], None, None, (" image", "te\u200bxt")),
+        (["Kate\u0301", "text"], "Kat\u00e9", None, ("Kate\u0301", "text")),
+        (["", "text"], "", None, (None, "text")),
+    ],
+)
+def test_columns_are_named_as_they_look_and_an_empty_name_is_no_column(names, image, text, chosen):
+    columns = choose_columns(names, image, text, None)
+
+    assert (columns.image, columns.text) == chosen

@@ -572,8 +572,28 @@ def test_a_picture_whose_name_has_another_normal_form_is_found(
 def test_half_of_a_surrogate_pair_is_refused(make_config: Make, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('{"image": null, "text": "\\ud800", "label": "a"}\n')
 
-    with pytest.raises(DataError, match="row 1: the text or a label has half of a surrogate pair"):
+    with pytest.raises(DataError, match="row 1: the text has half of a surrogate pair"):
         load_split("train", str(tmp_path / "rows.jsonl"), make_config())
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_text_of_parquet_that_is_not_utf8_is_named_so(make_config: Make, tmp_path: Path, column: str) -> None:
+    words = pa.Array.from_buffers(pa.string(), 2, pa.array([b"red", b"caf\xe9"]).buffers())
+    columns = {name: words if name == column else pa.array(["a", "b"]) for name in ("text", "label")}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+
+    fault = "the text is not UTF-8" if column == "text" else r"the label 'caf\\udce9' is not UTF-8"
+    with pytest.raises(DataError, match=f"row 2: {fault}, or has half"):
+        load_split("train", str(tmp_path / "a.parquet"), make_config(data={"train": "x", "image": None}))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("name", ["Kate\u0301", " Kat\u00e9 ", "Ka\u200bt\u00e9"])
+def test_a_column_may_be_named_as_it_looks(make_config: Make, tmp_path: Path, suffix: str, name: str) -> None:
+    source = write_rows(tmp_path / f"a{suffix}", [{"text": f"text {i}", name: "xy"[i % 2]} for i in range(4)])
+    config = make_config(data={"train": str(source), "image": None, "label": "Kat\u00e9"})
+
+    assert [item.labels for item in load_split("train", str(source), config).items] == [("x",), ("y",)] * 2
 
 
 def write_csv(folder: Path, rows: list[dict[str, object]]) -> str:
