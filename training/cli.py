@@ -488,7 +488,7 @@ def data_command(
     from training.report.overview import contact_sheet, print_overview
 
     preview = local_preview(task.backbone) if output is None else open_preview(task.backbone)
-    unmeasured = f"texts were not measured: the tokenizer.json of {task.backbone} is not on this machine"
+    unmeasured = f"texts were not measured: this machine has no usable tokenizer.json of {task.backbone}"
     notes = [unmeasured] if preview is None else cut_text_notes(data, preview)
     print_overview(task, replace(data, notes=(*data.notes, *notes)), tables, console)
     if output is not None and preview is not None:

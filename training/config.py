@@ -235,6 +235,8 @@ def load_config(path: Path, flags: Sequence[str] = ()) -> TaskConfig:
         raise ConfigError(f"cannot read the configuration {path}: it {encoding_fault(path)}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"cannot read the configuration {path}: {_yaml_fault(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"cannot read the configuration {path}: it is nested too deeply") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a YAML mapping (`task: NAME` and so on); see training/configs/ for examples")
     start_from_file(values, path, given=_set_fields(values, flags))
@@ -272,6 +274,8 @@ def _set_fields(values: dict[str, Any], flags: Sequence[str]) -> list[str]:
             raise ConfigError(f"flag --{name}: {error.problem}") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"flag --{name}: {text!r} is not a YAML value; put it in quotes") from error
+        except RecursionError as error:
+            raise ConfigError(f"flag --{name}: its value is nested too deeply") from error
         names.append(name.replace("-", "_"))
         *groups, field = names[-1].split(".")
         fields = values

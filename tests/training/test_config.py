@@ -97,6 +97,15 @@ def test_a_seed_that_numpy_does_not_take_is_refused(field: str, seed: int, rule:
         load_config(CONFIGS / "mmimdb.yaml", [f"--{field}={seed}"])
 
 
+def test_values_that_are_nested_too_deeply_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text("[" * 500)
+
+    with pytest.raises(ConfigError, match="is nested too deeply"):
+        load_config(tmp_path / "task.yaml")
+    with pytest.raises(ConfigError, match=r"flag --labels: its value is nested too deeply"):
+        load_config(CONFIGS / "mmimdb.yaml", ["--labels", "[" * 500])
+
+
 def test_every_wrong_field_is_named_in_one_line() -> None:
     with pytest.raises(ConfigError, match=r"mora\.rank: must be greater than 0.*; train\.epoch: is not a field"):
         load_config(CONFIGS / "mmimdb.yaml", ["--train.epoch", "3", "--mora.rank", "0"])

@@ -65,7 +65,7 @@ def _rows(path: Path, labels: tuple[str, ...]) -> list[Row]:
             if missing:
                 raise DataError(f"{path} has no column {', '.join(sorted(missing))}; it has {table.column_names}")
             columns = [table[name].to_pylist() for name in ("image", texts, "label")]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, SystemError, ValueError) as error:  # of damaged files and of texts not in UTF-8
         raise DataError(f"{path} cannot be read as an Arrow IPC file ({error}); copy it again") from error
     rows: list[Row] = []
     faults = []
@@ -87,7 +87,7 @@ def _named(number: Any, labels: tuple[str, ...]) -> str | list[str | None] | Non
     """The label of a number, or the labels of a list, which holds a 0 or 1 for every label, or label numbers."""
     if not isinstance(number, list):
         return _label(number, labels)
-    if len(number) == len(labels) and set(number) <= {0, 1}:
+    if len(number) == len(labels) and all(each in (0, 1) for each in number):
         return [label for label, present in zip(labels, number, strict=True) if present]
     names = [_label(each, labels) for each in number]
     if len(number) == len(labels) and None in names:

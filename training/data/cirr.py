@@ -48,6 +48,9 @@ def _rows(root: Path, split: str) -> list[Row]:
         except KeyError as error:
             faults.append(f"{captions}: pair {query.get('pairid')} has no {error} in {listing}")
             continue
+        except TypeError:
+            faults.append(f"{captions}: pair {query.get('pairid')} has a reference or target_hard that is no name")
+            continue
         faults += [f"{path} is missing" for path in (image, target) if not existing(root / path).is_file()]
         row = {"image": image, "text": query.get("caption"), "target_image": target, "target_text": None}
         rows.append(row)
@@ -61,7 +64,7 @@ def _json_objects_in(path: Path) -> list[dict[str, Any]]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise ValueError(f"{path} is not a list of objects")

@@ -19,6 +19,10 @@ _NAME = re.compile(
     r"(?:^|_)(?:split)?(?P<split>train|validation|val|dev|test)_missing_(?P<type>text|image|both)"
     r"_(?:ratio)?(?P<ratio>[0-9.e-]+)(?:_both(?P<both_ratio>[0-9.e-]+)_seed(?P<seed>\d+))?"
 )
+_UNREADABLE = (  # what NumPy and torch raise for a file of another kind, or a damaged one
+    *(OSError, EOFError, ValueError, RuntimeError, AttributeError, TypeError, LookupError, MemoryError),
+    pickle.UnpicklingError,
+)
 
 
 def mask_name(task: str, split: str, config: MissingConfig) -> str:
@@ -44,10 +48,13 @@ def read_mask(path: Path, images: Sequence[int]) -> NDArray[np.int8]:
             values = torch.load(path, map_location="cpu", weights_only=True).numpy()
         else:
             raise ValueError("its name must end in .pt or .npy")
+        if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+            raise ValueError("it is no array of numbers")
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; mend the path") from error
-    except (OSError, EOFError, ValueError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
+    except _UNREADABLE as error:
+        is_other = isinstance(error, LookupError) or not str(error)
+        reason = "its content is of another kind" if is_other else str(error).partition("\n")[0]
         raise DataError(f"{path} cannot be read as a missing table ({reason}); name another") from error
     if values.shape not in [(count,) for count in images]:
         shape = " x ".join(f"{size:,}" for size in values.shape) or "no"

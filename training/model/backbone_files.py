@@ -38,7 +38,7 @@ def read_json_file(path: Path | None) -> dict[str, Any] | None:
     """The object in a JSON file; None if the file is missing or holds something else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8")) if path is not None else None
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     return values if isinstance(values, dict) else None
 

@@ -30,6 +30,10 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "text_config": {**_SHARED, "vocab_size": 32000, "max_position_embeddings": 64},
     },
 }
+_SIZES = {
+    *("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "projection_size"),
+    *("projection_dim", "image_size", "patch_size", "num_channels", "vocab_size", "max_position_embeddings"),
+}
 _MODULES = ("fc1", "fc2", "k_proj", "out_proj", "q_proj", "v_proj")  # the linear modules of a layer
 
 
@@ -78,7 +82,16 @@ def read_sizes(backbone: str) -> BackboneSizes:
     if family not in _DEFAULTS or not is_plain:
         values = _as_transformers_reads_it(backbone)
         family = str(values["model_type"])
-    vision, text = (_DEFAULTS[family][name] | (values.get(name) or {}) for name in ("vision_config", "text_config"))
+    towers = {name: values.get(name) or {} for name in ("vision_config", "text_config")}
+    if wrong := [name for name, tower in towers.items() if not isinstance(tower, dict)]:
+        raise BackboneError(f"backbone: {backbone} has a config.json whose {wrong[0]} is no object; copy it again")
+    vision, text = (_DEFAULTS[family][name] | tower for name, tower in towers.items())
+    for name, tower in {
+        "vision_config": vision,
+        "text_config": text,
+        "": {"projection_dim": values.get("projection_dim", 1)},
+    }.items():
+        _check_sizes(backbone, name, tower)
     if any(tower.get("hidden_act", ACTIVATIONS[0]) not in ACTIVATIONS for tower in (vision, text)):
         _as_transformers_reads_it(backbone)  # raises, with the reason
     if family == "clip":
@@ -87,6 +100,18 @@ def read_sizes(backbone: str) -> BackboneSizes:
     if text["projection_size"] != vision["hidden_size"] or not vision.get("vision_use_head", True):
         _as_transformers_reads_it(backbone)  # raises, with the reason
     return _siglip(vision, text)
+
+
+def _check_sizes(backbone: str, name: str, tower: Mapping[str, Any]) -> None:
+    """Raise BackboneError for a size that is no whole number above 0, and for a width that the heads cannot share."""
+    heads = tower.get("num_attention_heads", 1)
+    for field in [*_SIZES & {*tower}]:
+        if type(tower[field]) is not int or tower[field] < 1:
+            fault = f"{name}.{field} is {tower[field]!r}, not a whole number above 0".removeprefix(".")
+            raise BackboneError(f"backbone: {backbone} has a config.json whose {fault}; copy it again")
+    if tower.get("hidden_size", heads) % heads:
+        fault = f"{name}.hidden_size {tower['hidden_size']} is no multiple of num_attention_heads {heads}"
+        raise BackboneError(f"backbone: {backbone} has a config.json whose {fault}; copy it again")
 
 
 def _as_transformers_reads_it(backbone: str) -> dict[str, Any]:

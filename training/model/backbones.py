@@ -14,6 +14,7 @@ from training.errors import BackboneError, first_few
 from training.model.backbone_files import ACTIVATIONS, unreachable
 from training.model.towers import Backbone
 
+_MAX_CAUSE = 200  # characters of an error of transformers
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
 _MODELS: dict[type, type[Backbone]] = {CLIPConfig: CLIPModel, SiglipConfig: SiglipModel}
 
@@ -24,6 +25,8 @@ def load_backbone_config(backbone: str) -> BackboneConfig:
         config = AutoConfig.from_pretrained(backbone)
     except (OSError, ValueError) as error:
         raise BackboneError(unreachable(backbone)) from error
+    except Exception as error:  # transformers raises errors of many types for odd values
+        raise BackboneError(_unusable(backbone, error)) from error
     if type(config) not in _MODELS:
         raise BackboneError(f"backbone: {backbone} is a {config.model_type} model; only CLIP and SigLIP can be adapted")
     for tower in (config.vision_config, config.text_config):
@@ -70,6 +73,12 @@ def load_checkpoint(folder: Path) -> Backbone:
     return model
 
 
+def _unusable(backbone: str, error: Exception) -> str:
+    """The message for a backbone whose configuration has values that no model can be built from."""
+    cause = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CAUSE]
+    return f"backbone: {backbone} has a config.json that transformers cannot use ({cause}); copy it again"
+
+
 def _load(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
     """The backbone, and the names of weights in its files that it does not have."""
     config = load_backbone_config(backbone)
@@ -80,6 +89,8 @@ def _load(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:
         )
     except (KeyError, OSError, ValueError, RuntimeError, SafetensorError) as error:  # also for weights that do not fit
         raise BackboneError(unreachable(backbone)) from error
+    except Exception as error:  # as above
+        raise BackboneError(_unusable(backbone, error)) from error
     lacking = sorted(keys["missing_keys"])
     if lacking:  # transformers would fill them with random values
         raise BackboneError(f"backbone: {backbone} lacks the weights {first_few(lacking)}; copy the whole model again")

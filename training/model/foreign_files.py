@@ -111,9 +111,10 @@ def _shards(path: Path) -> list[str]:
     if not path.name.endswith(".index.json"):
         return []
     try:
-        return sorted(set(json.loads(path.read_bytes())["weight_map"].values()))
-    except (AttributeError, KeyError, TypeError, ValueError):
+        shards = json.loads(path.read_bytes())["weight_map"].values()
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
         return []
+    return sorted({shard for shard in shards if isinstance(shard, str)})
 
 
 def _zip_entries(path: Path) -> list[str]:
@@ -136,7 +137,11 @@ def _names(path: Path, entries: list[str]) -> Iterator[str]:
             yield from _pickled_texts(file)
     for entry in entries:
         if entry.endswith("data.pkl"):
-            with zipfile.ZipFile(path) as archive, archive.open(entry) as pickled:
+            with (
+                suppress(RuntimeError),  # it is encrypted, or compressed by another method
+                zipfile.ZipFile(path) as archive,
+                archive.open(entry) as pickled,
+            ):
                 yield from _pickled_texts(pickled)
 
 

@@ -128,8 +128,9 @@ def _refuse_run(path: Path) -> None:
 
 
 def _checkpoint(path: Path, backbone: str) -> Source:
-    for name in read_description(path / "config.json").get("architectures") or []:
-        refuse_image_classifier(path, name)
+    architectures = read_description(path / "config.json").get("architectures")
+    for name in architectures if isinstance(architectures, list) else []:
+        refuse_image_classifier(path, str(name))
     try:
         source = load_backbone_config(str(path))
     except BackboneError as error:

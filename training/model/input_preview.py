@@ -82,9 +82,10 @@ def local_preview(backbone: str) -> InputPreview | None:
     try:
         image = image_preprocessing({"do_center_crop": _CROPS[family]} | processor)
         tokenizer = Tokenizer.from_file(str(pipeline))
+        positions = (config.get("text_config") or {}).get("max_position_embeddings", _POSITIONS[family])
+        length = min(int(settings.get("model_max_length", _UNLIMITED)), positions)
     except Exception:  # tokenizers raises bare Exception
         return None
     if family == "siglip" and settings.get("do_lower_case", True):
         tokenizer.normalizer = lower_cased(tokenizer)
-    positions = (config.get("text_config") or {}).get("max_position_embeddings", _POSITIONS[family])
-    return InputPreview(image, tokenizer, min(int(settings.get("model_max_length", _UNLIMITED)), positions))
+    return InputPreview(image, tokenizer, length)

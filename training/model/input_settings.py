@@ -40,3 +40,7 @@ def image_preprocessing(processor: Mapping[str, Any]) -> ImagePreprocessing:
     except ValidationError as error:
         problem = "; ".join(describe_validation_error(error))
         raise BackboneError(f"backbone: preprocessor_config.json cannot be served: {problem}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        fields = "size, crop_size, resample, image_mean, image_std or rescale_factor"
+        message = f"backbone: preprocessor_config.json has an unusable {fields} ({error})"
+        raise BackboneError(f"{message}; copy it again from the model's repository") from error

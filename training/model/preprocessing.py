@@ -20,6 +20,7 @@ from model_store.items.pixels import fit, normalised
 from training.errors import PreprocessingMissingError, picture_errors
 from training.model.input_settings import image_preprocessing, lower_cased
 
+_MAX_CAUSE = 200  # characters of an error of transformers
 _WHITE = Image.new("RGB", (64, 64), "white")
 
 
@@ -43,15 +44,20 @@ class Preprocessor:
         try:
             image_processor = processor.from_pretrained(backbone)
             self._tokenizer = _siglip_tokenizer(backbone) if siglip else _clip_tokenizer(backbone)
+            self.max_length = int(min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings))
         except (OSError, ValueError, ImportError) as error:
             cause = str(error).partition(". ")[0]
             message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({cause})"
             raise PreprocessingMissingError(f"{message}; copy it from the model's repository on the hub") from error
+        except Exception as error:  # transformers and tokenizers raise errors of many types for odd values
+            cause = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CAUSE]
+            files = "preprocessor_config.json, tokenizer.json or tokenizer_config.json"
+            message = f"backbone: {backbone} has a {files} that cannot be used ({cause})"
+            raise PreprocessingMissingError(f"{message}; copy it again from the model's repository") from error
         self._image = image_preprocessing(
             image_processor.to_dict() | {"do_center_crop": bool(image_processor.do_center_crop)}
         )
         self._white = torch.from_numpy(normalised(fit(_WHITE, self._image), self._image))
-        self.max_length = min(self._tokenizer.model_max_length, config.text_config.max_position_embeddings)
         self._padding: Padding | None = None
         if siglip:
             self._tokenizer.padding_side = "right"

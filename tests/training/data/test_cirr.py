@@ -68,6 +68,13 @@ def test_a_pair_is_a_picture_a_change_and_the_result(retrieval_config: Make, roo
         (lambda root: (root / "cirr/captions/cap.rc2.val.json").unlink(), "cap.rc2.val.json is missing; clone"),
         (lambda root: (root / "cirr/captions/cap.rc2.val.json").write_text("[1]"), "is not a list of objects"),
         (lambda root: (root / "cirr/captions/cap.rc2.val.json").write_text("["), "is not JSON"),
+        (lambda root: (root / "cirr/captions/cap.rc2.val.json").write_text("[" * 5000), "is not JSON"),
+        (
+            lambda root: write(
+                root / "cirr/captions/cap.rc2.val.json", [{"pairid": 7, "reference": [], "target_hard": 1}]
+            ),
+            "pair 7 has a reference or target_hard that is no name",
+        ),
         (lambda root: (root / "dev/val-1-img0.png").unlink(), "dev/val-1-img0.png is missing"),
         (
             lambda root: write(root / "cirr/image_splits/split.rc2.val.json", {}),

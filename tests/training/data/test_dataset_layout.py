@@ -19,6 +19,7 @@ from training.data.splits import Split, load_data
 from training.errors import DataError
 
 Make = Callable[..., TaskConfig]
+NOT_UTF8 = pa.Array.from_buffers(pa.string(), 1, pa.array([b"caf\xe9"]).buffers())
 Png = Callable[..., bytes]
 
 
@@ -351,6 +352,8 @@ def test_memes_without_labels_are_refused_with_the_release_that_has_labels(
         ({"text": "x", "label": 0}, "has no column image"),
         ({"image": b"", "text": "x", "label": 2}, "row 1 has label 2; the task has labels 0 to 1"),
         ({"image": b"", "text": "x", "label": "pizza"}, "row 1 has label 'pizza'"),
+        ({"image": b"", "text": "x", "label": [[0], [1]]}, r"row 1 has label \[0\]"),
+        ({"image": b"", "text": NOT_UTF8[0], "label": 0}, "cannot be read as an Arrow IPC file"),
         ({"image": b"no picture", "text": "x", "label": 0}, "row 1: image is not a JPEG, PNG, WebP, AVIF or GIF file"),
     ],
 )

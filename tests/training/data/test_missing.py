@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -217,12 +218,26 @@ def test_a_table_whose_entries_do_not_fit_is_refused(
         table_for(FIVE, "films", MissingConfig.model_validate({"ratio": 0.6, "table": path, **config}))
 
 
+def npy(values: np.ndarray) -> bytes:
+    file = BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+HUGE_NPY = npy(np.zeros(3)).replace(b"(3,), }" + b" " * 12, b"(9" + b"9" * 12 + b",), }")  # more than any memory
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
         ("gone.pt", None, "does not exist"),
         ("cut.pt", b"PK\x03\x04", "cannot be read as a missing table"),
         ("text.npy", b"words", "cannot be read as a missing table"),
+        ("text.pt", b"hello world", "as a missing table .its content is of another kind"),
+        ("empty.pt", b"", "as a missing table .its content is of another kind"),
+        ("fields.npy", npy(np.zeros(4, [("a", "i4")])), "as a missing table .it is no array of numbers"),
+        ("words.npy", npy(np.array(["0"])), "as a missing table .it is no array of numbers"),
+        ("huge.npy", HUGE_NPY, "cannot be read as a missing table"),
         ("mask.csv", b"0,1", r"its name must end in \.pt or \.npy"),
     ],
 )

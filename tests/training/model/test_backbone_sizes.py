@@ -104,6 +104,18 @@ def test_fields_of_old_releases_are_read_as_by_transformers(tmp_path: Path) -> N
         ({"model_type": "siglip", "vision_config": {"hidden_act": "silu"}}, "the activation silu"),
         ({}, "does not hold a whole transformers model"),
         ([], "does not hold a whole transformers model"),
+        (
+            {"model_type": "clip", "vision_config": {"image_size": [64, 64]}},
+            r"vision_config\.image_size is \[64, 64\], not",
+        ),
+        ({"model_type": "clip", "vision_config": {"patch_size": 0}}, r"vision_config\.patch_size is 0, not a whole"),
+        ({"model_type": "clip", "text_config": {"hidden_size": "x"}}, r"text_config\.hidden_size is 'x', not"),
+        (
+            {"model_type": "clip", "text_config": {"num_attention_heads": 7}},
+            "512 is no multiple of num_attention_heads 7",
+        ),
+        ({"model_type": "siglip", "vision_config": [1]}, "whose vision_config is no object"),
+        ({"model_type": "clip", "projection_dim": "a"}, "whose projection_dim is 'a', not a whole number above 0"),
     ],
 )
 def test_a_backbone_that_cannot_be_adapted_is_refused_as_in_training(tmp_path: Path, values: Any, says: str) -> None:

@@ -125,6 +125,7 @@ INDEX = json.dumps({"metadata": {}, "weight_map": {"a": "model-1-of-2.safetensor
         ("flax_model.msgpack", b"\x82\xa6params", r"flax_model\.msgpack is Flax's"),
         ("model.safetensors.index.json", INDEX, r"model-1-of-2\.safetensors is missing, which"),
         ("model.safetensors.index.json", b'{"weight_map": {"a": "model-1-of-2.safetensors"}}', "is missing, which"),
+        ("model.safetensors.index.json", b'{"weight_map": {"a": 5}}', r"copy config\.json and model\.safetensors"),
         ("open_clip_config.json", b"{}", "it is a model of open_clip"),
         ("zero_to_fp32.py", b"", "run zero_to_fp32.py"),
         ("model.safetensors", b"\x09\0\0\0\0\0\0\0{ truncat", r"copy config\.json and model\.safetensors"),

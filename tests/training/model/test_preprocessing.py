@@ -28,6 +28,7 @@ from service.models.loaded_model import Model
 from service.models.preparation import TextTokenizer
 from training.errors import BackboneError, DataError
 from training.model.backbones import load_backbone, load_backbone_config
+from training.model.input_preview import local_preview
 from training.model.preprocessing import Preprocessor
 
 TEXTS = [
@@ -306,6 +307,9 @@ def test_an_image_file_is_named(clip: Preprocessor, tmp_path: Path, png: Callabl
     ("change", "says"),
     [
         ({"do_normalize": False}, r"preprocessor_config\.json must resize, rescale by 1/255 and normalise"),
+        ({"image_std": None}, r"preprocessor_config\.json "),
+        ({"resample": 9}, r"preprocessor_config\.json "),
+        ({"rescale_factor": None}, r"preprocessor_config\.json "),
         ({"do_center_crop": False}, r"preprocessor_config\.json cannot be served: .*shortest_edge needs a crop"),
     ],
 )
@@ -319,6 +323,50 @@ def test_an_image_processor_that_cannot_be_served_is_refused_at_load(
 
     with pytest.raises(BackboneError, match=says):
         preprocessor_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("tokenizer.json", "null"),
+        ("tokenizer.json", "[" * 5000),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", '{"model_max_length": "a"}'),
+        ("preprocessor_config.json", "[]"),
+    ],
+)
+def test_files_of_odd_content_are_named(tiny_backbone: Path, tmp_path: Path, name: str, content: str) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(tiny_backbone, folder)
+    (folder / name).write_text(content)
+
+    assert local_preview(str(folder)) is None
+    with pytest.raises(BackboneError, match=f"{name}.*copy it( again)? from the model's repository"):
+        preprocessor_of(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ({"num_attention_heads": 0}, "ZeroDivisionError"),
+        ({"hidden_size": "x"}, "hidden_size"),
+        ({"image_size": [64, 64]}, "TypeError"),
+    ],
+)
+def test_a_configuration_of_odd_values_is_named(
+    tiny_backbone: Path, tmp_path: Path, fields: dict[str, object], cause: str
+) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(tiny_backbone, folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["vision_config"] |= fields
+    (folder / "config.json").write_text(json.dumps(values))
+
+    with pytest.raises(
+        BackboneError, match=rf"has a config\.json that transformers cannot use \(.*{cause}.*; copy it again"
+    ):
+        load_backbone(str(folder))
 
 
 @pytest.mark.parametrize("backbone", ["tiny_backbone", "tiny_siglip"])
