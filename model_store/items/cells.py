@@ -11,6 +11,7 @@ from model_store.items.invisible import is_blank, without_invisible
 from model_store.items.picture_text import PictureTextError, picture_from_text
 
 _MAX_NAMES = 3  # of an object's values, in a message
+_BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "UklGR", "R0lGOD", "AAAAHGZ0eX", "AAAAIGZ0eX")  # of PNG, JPEG, WebP, GIF, AVIF
 _URI_STARTS = ("http://", "https://", "data:")
 
 
@@ -84,6 +85,8 @@ def image_of(cell: object, folder: Path) -> bytes | Path | None:
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError) as error:  # ValueError: a null character
+        if cell.lstrip().startswith(_BASE64_STARTS):
+            raise NoFileError("is base64; write data:image/png;base64, before it, or name a file") from error
         raise NoFileError("does not exist; correct the path, or leave the cell empty") from error
     if not is_file:  # reading a pipe would never end
         raise NoFileError("is not a regular file; correct the path, or leave the cell empty")

@@ -98,7 +98,11 @@ def jsonl_rows(path: Path) -> Iterator[Row]:
             raise ValueError(f"line {number} {error}") from error
         except RecursionError as error:
             raise _too_deep(number) from error
-        except ValueError:
+        except json.JSONDecodeError:
+            row = None
+        except ValueError as error:
+            if text.startswith("{"):
+                raise ValueError(f"line {number} has a number of too many digits; put it in quotes") from error
             row = None
         if is_too_deep(row):
             raise _too_deep(number)

@@ -102,8 +102,11 @@ def rows_with_class(folder: Path, rows: Iterable[Row], skipped: Skipped) -> list
 
 
 def unlisted_pictures(metadata: Path, rows: Iterable[Row]) -> Skipped:
-    """The pictures of a folder that its metadata file does not list."""
+    """The pictures of a folder that its metadata file does not list, and its other metadata file."""
     folder, skipped = metadata.parent, Skipped()
+    for name in _METADATA:
+        if name != metadata.name and (folder / name).is_file():
+            skipped.add(name, f"not read, because {metadata.name} is")
     listed = {path_of(str(row["image"]), folder) for row in rows}
     for row in folder_rows(folder):
         if folder / row["image"] not in listed:

@@ -14,6 +14,7 @@ from rich.progress import track
 from model_store import Problem
 from model_store.items.cells import existing
 from model_store.items.folders import Skipped
+from model_store.items.tables import SUFFIXES
 from training.config import TaskConfig
 from training.data.arrow_files import read_arrow
 from training.data.benchmark_datasets import read_tree
@@ -182,7 +183,14 @@ def _checked(name: str, source: str, read: Source, config: TaskConfig) -> Split:
         cure = "set data.label to the column of the labels, or name another file"
         raise DataError(f"{source} ({name}): none of the {len(read.rows):,} rows has a label; {cure}")
     if not items:
-        message = f"{source} ({name}) has no rows; give it items, or name another file"
+        skipped = [path for paths in read.skipped.paths.values() for path in paths]
+        tables = [path for path in skipped if Path(path).suffix.lower() in SUFFIXES]
+        cure = (
+            f"name a file in it, such as {Path(source) / tables[0]}"
+            if tables
+            else "give it items, or name another file"
+        )
+        message = f"{source} ({name}) has no rows; {cure}"
         raise DataError("\n".join([message, *notes]))
     spellings = spellings_of(read.rows, is_multi) if has_labels else Spellings()
     return Split(name, source, items, spellings, tuple(unlabelled), notes)

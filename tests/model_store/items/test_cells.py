@@ -70,6 +70,7 @@ def test_an_empty_cell_has_no_picture(folder, cell):
         ("pipe", "is not a regular file"),
         ("https://e.org/a.png", "is a URL"),
         (" HTTP://e.org/a.png", "is a URL"),
+        (b64encode(PICTURE).decode(), "is base64; write data:image/png;base64, before it"),
     ],
 )
 def test_a_path_that_leads_to_no_regular_file_is_refused(folder, cell, message):

@@ -124,6 +124,13 @@ def test_a_null_character_in_jsonl_is_named(folder, encoding):
         [*jsonl_rows(folder / "a.jsonl")]
 
 
+def test_a_number_of_too_many_digits_is_named_so(folder):
+    (folder / "a.jsonl").write_text(f'{{"a": 0}}\n{{"a": {"1" * 5000}}}\n')
+
+    with pytest.raises(ValueError, match="line 2 has a number of too many digits; put it in quotes"):
+        [*jsonl_rows(folder / "a.jsonl")]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -211,6 +211,22 @@ def test_what_is_left_out_is_counted_and_named(
     assert f"left out of {folder}: {note}" in split.notes
 
 
+def test_a_folder_of_tables_is_refused_with_the_file_to_name(make_config: Make, pets: Callable[..., Path]) -> None:
+    folder = pets("-0.parquet", "-1.parquet")
+
+    with pytest.raises(DataError, match=re.escape(f"has no rows; name a file in it, such as {folder / '0.parquet'}")):
+        load_split("train", str(folder), make_config())
+
+
+def test_a_second_metadata_file_is_named(make_config: Make, pets: Callable[..., Path]) -> None:
+    folder = pets("1.png", "-metadata.jsonl")
+    (folder / "metadata.csv").write_text("file_name,text,label\n1.png,red,x\n")
+
+    split = load_split("train", str(folder), make_config())
+
+    assert split.notes == (f"left out of {folder}: not read, because metadata.csv is (1): metadata.jsonl",)
+
+
 def test_a_folder_without_classes_is_refused_with_what_it_holds(make_config: Make, pets: Callable[..., Path]) -> None:
     folder = pets("1.png", "-notes.txt")
 
