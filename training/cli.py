@@ -56,7 +56,7 @@ class OneLineErrors(OneLineUsageErrors):
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - typer does not export the context's class
         try:
             return super().invoke(ctx)
-        except (TrainingError, StoreError, OSError, RuntimeError, SafetensorError) as error:
+        except (TrainingError, StoreError, MemoryError, OSError, RuntimeError, SafetensorError) as error:
             message = _message(error)
             if message is None:
                 raise
@@ -516,6 +516,8 @@ def _message(error: Exception) -> str | None:
     cause = str(error).partition("\n")[0]
     if isinstance(error, SafetensorError) and "deserializing" in cause:
         return f"a file of weights is damaged: {cause}; copy it again, or repeat the command that wrote it"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # of Python and NumPy, and of torch
+        return "this machine has too little memory; try again with a smaller --train.batch_size or --mora.rank"
     if isinstance(error, SafetensorError) or "PytorchStreamWriter" in str(error):  # both report a full disk
         return f"a checkpoint could not be written: {cause}; make room on the disk and give the same command again"
     return None if isinstance(error, RuntimeError) else str(error)

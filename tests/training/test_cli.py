@@ -37,6 +37,8 @@ from training.learning.compared_methods import ALL
         (SafetensorError("No space left on device (os error 28)"), "make room on the disk and give the same command"),
         (SafetensorError("Error while deserializing header: header too small"), "file of weights is damaged: Error"),
         (RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file\nframe"), "make room on the disk"),
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "too little memory; try again"),
+        (MemoryError(), "smaller --train.batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), "--train.batch_size"),
         (DataError("it has im\x1b[31mg\x07"), "it has im\\x1b[31mg\\x07"),
         (PermissionError(13, "Permission denied", "runs"), "runs: Permission denied; change its permissions"),
