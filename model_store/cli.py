@@ -18,6 +18,7 @@ from model_store.describe.card import model_card
 from model_store.describe.tables import plain, size, summary, task_table
 from model_store.errors import NotFoundError, StoreError
 from model_store.messages import describe_error, quoted
+from model_store.output_files import ForceOption, check_output_file
 from model_store.server_comparison import ServerComparison, compare_with_server
 from model_store.signing import TrustedKeys, fingerprint, make_key_pair, read_signing_key, read_trusted_keys
 from model_store.store import DEFAULT_STORE, OPENSSF_SIGNATURE, Store
@@ -85,6 +86,7 @@ def show(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the training report of the version (HTML) to FILE.")
     ] = None,
+    force: ForceOption = False,
     url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Also ask the service at URL for the version that it answers with."),
@@ -98,6 +100,8 @@ def show(
     """
     if as_json and url is not None:
         raise typer.BadParameter("cannot be combined with --json; leave out one of them", param_hint="--url")
+    if report is not None:
+        check_output_file(report, force=force)
     opened = open_store(store)
     manifest, content = opened.read_manifest(task, version)
     if report is not None:
@@ -131,11 +135,14 @@ def card(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the card to FILE instead of printing it.")
     ] = None,
+    force: ForceOption = False,
 ) -> None:
     """Print the model card of one version: Markdown with front matter, a README.md for the Hugging Face hub.
 
     The card contains the training configuration with its paths. Read the card before you share it.
     """
+    if output is not None:
+        check_output_file(output, force=force)
     content = model_card(open_store(store).manifest(task, version))
     if output is None:
         typer.echo(content, nl=False)

@@ -25,6 +25,7 @@ from typer.core import TyperCommand
 from model_store import DEFAULT_STORE, Precision, Problem, Store, StoreError, read_signing_key
 from model_store.command_line import OneLineUsageErrors, VersionFlag
 from model_store.messages import describe_os_error, printable, quoted
+from model_store.output_files import ForceOption, check_output_file, check_output_folder
 from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
@@ -288,6 +289,7 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run directories, as of `fit --output DIR`.")],
     grid: Annotated[bool, typer.Option("--grid", help="Test runs under every kind of missingness.")] = False,
     output: Annotated[Path, typer.Option(help="With --grid: folder for grid.json and grid.svg.")] = Path(),
+    force: ForceOption = False,
     error_cost: Annotated[
         float | None, typer.Option(metavar="COST", parser=_cost, help="Cost of a wrong answer without review.")
     ] = None,
@@ -319,7 +321,9 @@ def evaluate(
     with _quick_imports():
         from training.learning.cross_scenario import cross_scenario
         from training.learning.review_costs import Costs
-        from training.pipeline.reopen import evaluate_again, open_finished, plan_reviews, write_grid
+        from training.pipeline.reopen import GRID_FILES, evaluate_again, open_finished, plan_reviews, write_grid
+    if grid:
+        check_output_folder(output, force=force, names=GRID_FILES)
     opened = [(folder, *open_finished(folder, flags, backbone, _note)) for folder in folders]
     if grid:
         scores = cross_scenario([(folder.name, trained, data) for folder, trained, data in opened])
@@ -432,6 +436,7 @@ def export(
     run: RunFolder,
     output: Annotated[Path, typer.Option(help="Folder for the graphs, the head and the manifest.")],
     single_file: Annotated[bool, typer.Option(help="Also write model.onnx: both towers and the head in one.")] = False,
+    force: ForceOption = False,
     backbone: BackboneOption = None,
 ) -> None:
     """Merge the adapter, write the ONNX graphs, and check on every presence pattern that they agree with PyTorch.
@@ -440,6 +445,7 @@ def export(
     --export.precisions "\\[int8, fp16]" --export.accuracy_budget 0.5
     """
     require_finished(run)
+    check_output_folder(output, force=force)
     with _quick_imports():
         from training.export.onnx_graphs import export_single_file
         from training.pipeline.reopen import open_finished
@@ -479,9 +485,14 @@ def data_command(
     context: typer.Context,
     config: ConfigFile,
     output: Annotated[Path | None, typer.Option(metavar="PNG", help="Draw examples as the model sees them.")] = None,
+    force: ForceOption = False,
     backbone: BackboneOption = None,
 ) -> None:
     """Count the items and labels of the data, note what looks like a mistake and, with --output, draw examples."""
+    if output is not None:
+        if output.suffix.lower() != ".png":
+            raise ConfigError(f"--output {output}: the examples are a PNG file; choose a name that ends in .png")
+        check_output_file(output, force=force)
     task = _configured(config, context.args, backbone)
     data = load_data(task)
     tables = draw_tables(task, data)

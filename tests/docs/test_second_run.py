@@ -26,7 +26,7 @@ AGAIN = {
     "mora-store show fruit --store store": 0,
     "mora-store verify --store store": 0,
     "mora-store sbom fruit --store store": 0,
-    "mora-store card fruit --store store --output card.md": 0,
+    "mora-store card fruit --store store --output card.md": 1,  # exists
     "mora-store activate fruit 1 --store store": 0,
     "mora-store withdraw fruit --store store": 1,  # is withdrawn already
     "mora-store seed other --store store": 0,

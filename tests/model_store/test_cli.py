@@ -158,6 +158,22 @@ def test_show_writes_the_report_of_a_version(store, draft, run, tmp_path):
     assert not (tmp_path / "none.html").exists()
 
 
+def test_show_replaces_a_file_with_a_report_only_if_told_to(store, draft, run, tmp_path):
+    manifest, blobs = draft()
+    page = b"<!doctype html>"
+    with_report = manifest.model_copy(update={"report": blob_of(page)})
+    publish(store, with_report, {**blobs, blob_of(page).sha256: page})
+    (tmp_path / "notes.html").write_text("mine")
+
+    refused = run("show", manifest.task, "--report", tmp_path / "notes.html")
+    kept = (tmp_path / "notes.html").read_text()
+    forced = run("show", manifest.task, "--report", tmp_path / "notes.html", "--force")
+
+    assert (refused.exit_code, kept) == (1, "mine")
+    assert "notes.html exists; choose another name, or add --force" in refused.stderr
+    assert (forced.exit_code, (tmp_path / "notes.html").read_bytes()) == (0, page)
+
+
 def test_text_of_a_manifest_cannot_control_the_terminal(store, draft, run):
     manifest, blobs = draft()
     labels = ("\x1b[2J[red]apple\n", "pear " * 30)

@@ -29,6 +29,8 @@ from training.data.splits import Split, TaskData
 from training.errors import ConfigError, DataError
 from training.export.bundle import Bundle
 from training.learning.compared_methods import ALL
+from training.learning.run_folder import METRICS
+from training.model.file_names import RUN_DESCRIPTION
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,52 @@ def test_a_command_whose_processes_would_write_the_same_files_runs_in_one(
     assert result.stderr == (
         f"error: `mora-train {line[0]}` runs in one process, not in 3; start it without torchrun\n"
     )
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder that looks like a finished run, and cannot be opened."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (METRICS, RUN_DESCRIPTION):
+        (run / name).write_text("{")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        (["export", "run", "--output", "."], "manifest.json"),
+        (["evaluate", "run", "--grid", "--output", "."], "grid.json"),
+        (["evaluate", "run", "--grid", "--output", "."], "grid.svg"),
+        (["data", "task.yaml", "--output", "photo.png"], "photo.png"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, list) else each,
+)
+def test_a_file_that_exists_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path, line: list[str], file: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(file).write_text("mine")
+
+    refused = CliRunner().invoke(app, line)
+    forced = CliRunner().invoke(app, [*line, "--force"])  # goes on to the run or the configuration
+
+    assert refused.exit_code == 1
+    assert "--force" in refused.stderr
+    assert Path(file).read_text() == "mine"
+    assert (forced.exit_code, "--force" in forced.stderr) == (1, False), forced.output
+
+
+def test_a_picture_does_not_replace_the_configuration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("task.yaml").write_text("task: fruit")
+
+    result = CliRunner().invoke(app, ["data", "task.yaml", "--output", "task.yaml", "--force"])
+
+    assert result.exit_code == 1
+    assert "choose a name that ends in .png" in result.stderr
+    assert Path("task.yaml").read_text() == "task: fruit"
 
 
 @pytest.mark.parametrize("command", ["fit", "compare"])

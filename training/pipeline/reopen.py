@@ -35,6 +35,8 @@ from training.learning.run_folder import (
 from training.learning.runs import TrainedTask, load_trained
 from training.report.plots import heat_map
 
+GRID_FILES = ("grid.json", "grid.svg")
+
 
 def open_finished(
     folder: Path, flags: Sequence[str], backbone: str | None, announce: Callable[[str], None]
@@ -139,7 +141,8 @@ def _with_saved_tables(config: TaskConfig, folder: Path) -> TaskConfig:
 
 
 def write_grid(folder: Path, grid: Grid) -> None:
-    """Write grid.json and grid.svg."""
+    """Write GRID_FILES."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "grid.json", asdict(grid))
-    (folder / "grid.svg").write_text(heat_map(grid), encoding="utf-8")
+    table, picture = (folder / name for name in GRID_FILES)
+    write_json(table, asdict(grid))
+    picture.write_text(heat_map(grid), encoding="utf-8")

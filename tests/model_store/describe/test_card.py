@@ -229,11 +229,15 @@ def test_the_command_prints_the_card_or_writes_it_to_a_file(
 
     live = CliRunner().invoke(app, line)
     first = CliRunner().invoke(app, [*line, "--version", "1", "--output", str(tmp_path / "README.md")])
+    refused = CliRunner().invoke(app, [*line, "--output", str(tmp_path / "README.md")])
     gone = CliRunner().invoke(app, [*line, "--version", "7"])
 
     assert live.stdout == model_card(second)
     assert (first.exit_code, first.stdout) == (0, "")
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == model_card(manifest)
+    assert (refused.exit_code, "README.md exists" in refused.stderr) == (1, True)
+    forced = CliRunner().invoke(app, [*line, "--output", str(tmp_path / "README.md"), "--force"])
+    assert (forced.exit_code, (tmp_path / "README.md").read_text(encoding="utf-8")) == (0, model_card(second))
     assert gone.exit_code == 1
     assert gone.stderr.count("\n") == 1
 
