@@ -22,6 +22,7 @@ from service.api.requests import ClassifyRequest, EmbedRequest
 from service.client import Client, ClientError, ProblemError
 from service.errors import Code, ServiceError, internal
 from service.inference.engine import Engine
+from service.inference.label_sets import check_any_coverage, highest_coverages
 from service.labelling.rows import DataSetError, answer_row, check_problem, choose_task, embedding_row
 from service.models.catalog import Catalog
 from service.models.loading import Loader
@@ -75,7 +76,8 @@ class Answerer(Protocol):
 class StoreAnswerer:
     """A version of a store, which is loaded into this process. The engine of the service forms the batches.
 
-    Raises StoreError, RefusedError or DataSetError if the version cannot be loaded.
+    Raises StoreError, RefusedError or DataSetError if the version cannot be loaded, or ServiceError if it supports the
+    coverage for no item.
     """
 
     def __init__(
@@ -92,6 +94,8 @@ class StoreAnswerer:
         loader, metrics = Loader(store, settings, measures=False), Metrics()
         manifest = store.manifest(name, version)
         check_problem(name, manifest.problem, embeds=embeds)
+        if coverage is not None:
+            check_any_coverage(name, manifest.version, highest_coverages(manifest).values(), coverage)
         self._model = loader.load(name, manifest.version)
         self._max_in_flight = max(1, settings.queue_size)  # the engine refuses more
         self._engine = Engine(Catalog(store, loader, metrics, settings.max_pinned_versions), settings, metrics)
@@ -155,7 +159,8 @@ class StoreAnswerer:
 class ServiceAnswerer:
     """A running service. Every request names the same version, even if another version becomes live.
 
-    Raises ClientError, DataSetError, or ValueError if the URL or the key is malformed.
+    Raises ClientError, DataSetError, ServiceError if the live version supports the coverage for no item, or ValueError
+    if the URL or the key is malformed.
     """
 
     def __init__(
@@ -174,6 +179,9 @@ class ServiceAnswerer:
         try:
             summary = self._find(task, url)
             check_problem(summary.task, summary.problem, embeds=embeds)
+            if coverage is not None and version in (None, summary.version):  # a service describes the live version
+                detail = self._client.task(summary.task)
+                check_any_coverage(detail.task, detail.version, detail.highest_coverage.values(), coverage)
         except BaseException:
             self._client.close()
             raise

@@ -40,7 +40,7 @@ def label_data_set(
     """Label the parts that are not done yet; returns the counts of the whole output.
 
     Raises:
-        DataSetError, StoreError, RefusedError, TableError: the job cannot resume or be completed.
+        DataSetError, ServiceError, StoreError, RefusedError, TableError: the job cannot resume or be completed.
     """
     check_paths(options)
     options.output.mkdir(parents=True, exist_ok=True)

@@ -107,7 +107,8 @@ def label_file(
     """Write an answer for every row to standard output, or to a file that appears once it is complete.
 
     Raises:
-        ClientError, DataSetError, StoreError, RefusedError, TableError: the work cannot start or be completed.
+        ClientError, DataSetError, ServiceError, StoreError, RefusedError, TableError: the work cannot start or be
+            completed.
     """
     counts = RowCounts()
     console = Console(stderr=True, quiet=output is None and sys.stdout.isatty())  # no bar between the rows

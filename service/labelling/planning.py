@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from model_store import Store, blob_of
 from model_store.items.folders import Skip, ignore, paths_in
 from model_store.items.parquet_files import ParquetTable
+from service.inference.label_sets import check_any_coverage, highest_coverages
 from service.labelling.answerers import open_store
 from service.labelling.job import InputFile, Job, read_job
 from service.labelling.parquet import check_types
@@ -60,7 +61,9 @@ def check_paths(options: BulkOptions) -> None:
 
 
 def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> Plan:
-    """The plan of a job; reads the whole input. Raises DataSetError, TableError, StoreError or RefusedError.
+    """The plan of a job; reads the whole input.
+
+    Raises DataSetError, TableError, StoreError, RefusedError, or ServiceError if no row can have the coverage.
 
     Args:
         skip: called for each file of the input that is not read.
@@ -79,6 +82,8 @@ def make_plan(options: BulkOptions, settings: Settings, skip: Skip = ignore) -> 
     task, version = _choose_version(options, store, earlier)
     manifest = store.manifest(task, version)
     check_problem(task, manifest.problem, embeds=False)
+    if coverage is not None:
+        check_any_coverage(task, version, highest_coverages(manifest).values(), coverage)
     execution, *_ = executions_here(manifest, settings)
     job = Job(
         files=files,

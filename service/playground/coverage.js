@@ -4,7 +4,7 @@ import { byId, element } from "./element.js";
 const CHOICES = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
 const ONE = "Adds the labels among which the true one is with this probability, and whether a person should look.";
 const SEVERAL = "Adds labels with this share of the true ones on average, and whether a person should look.";
-const NO_SETS = "Off: this version has no label sets. Train the task again to have them.";
+const NO_SETS = "Off: this version has no label sets. They need a validation split of at least 100 items.";
 
 // Offers the coverages that a task supports for at least one presence pattern.
 export function offer(task) {

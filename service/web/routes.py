@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from model_store import Manifest, Pattern
 from model_store.items.formats import PictureFormat
 from model_store.items.pictures import media_type_of
 from service.api.answers import (
@@ -29,6 +28,7 @@ from service.api.requests import ClassifyRequest, EmbedRequest
 from service.errors import forbidden_task
 from service.inference.engine import Engine
 from service.inference.fan_out import classify_batch
+from service.inference.label_sets import highest_coverages
 from service.telemetry.metrics import Metrics
 from service.telemetry.record import RequestRecord
 from service.web.parsing import RequestParser
@@ -113,7 +113,7 @@ async def task(task: str, engine: EngineDep) -> TaskDetail:
         **dict(manifest),  # the fields of the same names
         precision=model.precision,
         towers={name: TowerDetail(**tower.execution._asdict()) for name, tower in model.towers.items()},
-        highest_coverage=_highest_coverages(manifest),
+        highest_coverage=highest_coverages(manifest),
         max_logit_error=manifest.graphs[model.precision].max_logit_error,
         has_report=manifest.report is not None,
         refused=engine.catalog.refusal(manifest.task),
@@ -162,9 +162,3 @@ async def readyz(engine: EngineDep) -> Health:
 async def metrics(metrics: MetricsDep) -> Response:
     """Metrics in Prometheus' text format."""
     return Response(await metrics.scrape(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _highest_coverages(manifest: Manifest) -> dict[Pattern, float]:
-    sets = manifest.label_sets
-    found = {} if sets is None else {pattern: sets.highest_coverage(pattern) for pattern in Pattern}
-    return {pattern: highest for pattern, highest in found.items() if highest is not None}

@@ -121,6 +121,7 @@ def test_a_version_published_before_answers_as_ever_and_refuses_coverage(shelf, 
     answer = client.post("/classify", json={**ITEM, "coverage": 0.9})
     assert (answer.status_code, answer.json()["code"]) == (422, "coverage_unsupported")
     assert "Version 1 of fruit has no label sets" in answer.json()["detail"]
+    assert "a validation split of at least 100 items" in answer.json()["detail"]
     assert client.get("/tasks/fruit").json()["highest_coverage"] == {}
     assert "mora_label_set_size_count" not in client.get("/metrics").text
 

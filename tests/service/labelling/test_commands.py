@@ -269,6 +269,26 @@ def test_one_item_with_an_unsupported_coverage_is_refused(run, place_of_sets, ta
     assert re.fullmatch(r"error: (422 )?coverage_unsupported: .*\n", done.stderr)
 
 
+@pytest.mark.parametrize(
+    ("task", "coverage", "detail"),
+    [
+        ("older", 0.5, "Version 1 of older has no label sets; leave out coverage, or train .* at least 100 items .*"),
+        ("tags", 0.9, "Version 1 of tags supports a coverage of at most 0.8."),
+    ],
+)
+def test_a_coverage_that_no_row_can_have_is_refused_before_the_first_row(
+    run, place_of_sets, tmp_path, table, task, coverage, detail
+):
+    output = tmp_path / "labelled.csv"
+    output.write_text("labels of before")
+
+    done = run(table, "--task", task, "--coverage", coverage, "--output", output, "--force", *place_of_sets)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert re.fullmatch(f"error: coverage_unsupported: {detail}\n", done.stderr)
+    assert output.read_text() == "labels of before"
+
+
 @pytest.mark.parametrize(("task", "coverage"), [("fruit", 0.5), ("fruit", 0.9), ("tags", 0.8)])
 def test_every_row_has_its_label_set_or_the_reason_why_not(run, place_of_sets, tmp_path, pixels, task, coverage):
     source = as_json_lines(tmp_path / "in", pixels)

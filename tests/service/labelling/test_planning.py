@@ -6,8 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from service.errors import ServiceError
 from service.labelling.rows import DataSetError
-from tests.support.made_data_set import label_data
+from tests.support.closed_service import publish_label_sets
+from tests.support.made_data_set import label_data, planned
 
 
 def test_an_unusable_input_or_output_is_refused(tmp_path, shelf, pixels):
@@ -37,3 +39,14 @@ def test_an_input_of_another_format_leads_to_the_command_that_reads_it(tmp_path)
     (tmp_path / "shop.csv").write_text("text\nred\n")
     with pytest.raises(DataSetError, match=r"shop\.csv cannot be read as parquet.*`mora-serve classify` also csv"):
         label_data(tmp_path / "shop.csv", tmp_path / "out", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "coverage", "detail"), [("older", 0.5, "no label sets"), ("tags", 0.9, "at most 0.8")]
+)
+def test_a_coverage_that_no_row_can_have_is_refused_before_the_job(tmp_path, shelf, task, coverage, detail):
+    publish_label_sets(shelf)
+    pq.write_table(pa.table({"text": ["red"]}), tmp_path / "in.parquet")
+
+    with pytest.raises(ServiceError, match=detail):
+        planned(tmp_path / "in.parquet", tmp_path / "out", shelf.store.root, task=task, coverage=coverage)
