@@ -203,7 +203,7 @@ def seed(
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Copy the live version of every task of SOURCE that the store lacks. A task that the store has stays as it is."""
-    for task, version in publishing.seed(Store(store), open_store(source)).items():
+    for task, version in publishing.seed(Store(store), open_store(source, option="SOURCE")).items():
         typer.echo(f"{task}: " + ("is in the store already" if version is None else f"version {version} is live"))
 
 

@@ -25,7 +25,8 @@ from typer.core import TyperCommand
 from model_store import DEFAULT_STORE, Precision, Problem, Store, StoreError, read_signing_key
 from model_store.command_line import OneLineUsageErrors, VersionFlag
 from model_store.messages import describe_os_error, printable, quoted
-from model_store.output_files import ForceOption, check_output_file, check_output_folder
+from model_store.output_files import ForceOption, check_folder, check_output_file, check_output_folder
+from model_store.store_options import StoreOption, store_folder
 from training.config import TaskConfig, load_config
 from training.data.missing import draw_tables
 from training.data.splits import TaskData, load_data
@@ -121,7 +122,6 @@ def _cost(text: str) -> float:
 
 
 BackboneOption = Annotated[str | None, typer.Option(help="Directory or hub id that replaces the configured one.")]
-StoreOption = Annotated[Path, typer.Option("--store", help="Model store to publish to.")]
 SignOption = Annotated[
     Ed25519PrivateKey | None,
     typer.Option(
@@ -140,7 +140,10 @@ SearchOption = Annotated[
 FoldsOption = Annotated[
     int | None, typer.Option(metavar="K", min=2, help="Cross-validate with K fits instead; publishes nothing.")
 ]
-PublishOption = Annotated[Path | None, typer.Option(help="Model store to publish a new live version to.")]
+PublishOption = Annotated[
+    Path | None,
+    typer.Option(metavar="STORE", parser=store_folder, help="Model store to publish a new live version to."),
+]
 MaxLossOption = Annotated[
     float,
     typer.Option(
@@ -211,6 +214,7 @@ def fit_command(
     others = {"--publish": publish, "--sign-with": sign_with, "--search": search}
     if folds is not None and (given := [name for name, value in others.items() if value is not None]):
         raise ConfigError(f"--folds keeps no model, so {given[0]} needs a command of its own, without --folds")
+    _check_publishing(context, publish)
     task = _configured(config, context.args, backbone)
     data = _loaded(task)
     with _quick_imports():
@@ -265,6 +269,7 @@ def import_command(
     A head in SOURCE or in --head is used unchanged; list `labels` in its order. Without a head, one is fitted on the
     training data. Layers that equal the backbone's stay shared with its other tasks.
     """
+    _check_publishing(context, publish)
     task = _configured(config, context.args, backbone)
     if task.problem is Problem.RETRIEVAL:
         cure = "train it with `mora-train fit`; --backbone takes the fine-tuned towers, saved as a whole model"
@@ -286,6 +291,7 @@ def import_command(
 
 @app.command(context_settings=WITH_FLAGS, epilog=CHANGEABLE)
 def evaluate(
+    context: typer.Context,
     runs: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Run directories, as of `fit --output DIR`.")],
     grid: Annotated[bool, typer.Option("--grid", help="Test runs under every kind of missingness.")] = False,
     output: Annotated[Path, typer.Option(help="With --grid: folder for grid.json and grid.svg.")] = Path(),
@@ -314,6 +320,8 @@ def evaluate(
         raise ConfigError(f"DIR comes first, then flags such as {flags[0]}")
     if review_cost is not None and error_cost is None:
         raise ConfigError("--review-cost needs --error-cost, the cost of a wrong answer")
+    if not grid and (given := [name for name in ("output", "force") if _is_given(context, name)]):
+        raise ConfigError(f"--{given[0]} is for the files of --grid; add --grid, or leave it out")
     if grid and error_cost is not None:
         raise ConfigError("--grid and --error-cost print different tables; give one of them")
     for folder in folders:
@@ -474,6 +482,7 @@ def publish(
     A version that is clearly worse than the live one does not become live, and the exit status is 3.
     """
     require_finished(run)
+    _check_store(store, "--store")
     with _quick_imports():
         from training.pipeline.reopen import open_finished
     trained, data = open_finished(run, context.args, backbone, _note)
@@ -546,6 +555,25 @@ def _note(*texts: str) -> None:
 
 def _configured(path: Path, flags: list[str], backbone: str | None) -> TaskConfig:
     return load_config(path, flags if backbone is None else [*flags, f"--backbone={json.dumps(backbone)}"])
+
+
+def _check_publishing(context: typer.Context, store: Path | None) -> None:
+    """Refuse, before the training, a store that cannot be one, and options of --publish without it."""
+    if store is not None:
+        _check_store(store, "--publish")
+        return
+    for option in ("sign_with", "max_loss"):
+        if _is_given(context, option):
+            raise ConfigError(f"--{option.replace('_', '-')} is for what --publish publishes; add --publish STORE")
+
+
+def _is_given(context: typer.Context, parameter: str) -> bool:
+    source = context.get_parameter_source(parameter)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _check_store(store: Path, option: str) -> None:
+    check_folder(store / "tasks", f"name the folder of a store with {option}")
 
 
 def _loaded(task: TaskConfig) -> TaskData:

@@ -158,6 +158,35 @@ def test_show_writes_the_report_of_a_version(store, draft, run, tmp_path):
     assert not (tmp_path / "none.html").exists()
 
 
+def test_the_store_is_by_default_that_of_the_environment(store, draft, run, monkeypatch):
+    publish(store, *draft())
+    monkeypatch.setenv("MORA_STORE", str(store.root))
+
+    assert CliRunner().invoke(app, ["verify"]).stdout == run("verify").stdout != ""
+
+
+@pytest.mark.parametrize("target", ["oci://registry.example/shop:kind", "s3://bucket/a,s3://bucket/b", "hf://x/y"])
+def test_a_target_is_no_store(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = CliRunner().invoke(app, ["list", "--store", target])
+    of_environment = CliRunner().invoke(app, ["seed", "."], env={"MORA_STORE": target})
+
+    assert (given.exit_code, of_environment.exit_code) == (2, 2)
+    for result in (given, of_environment):
+        assert "a target is no folder on this machine; name a folder" in result.stderr
+    assert "MORA_STORE" in of_environment.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_seed_names_its_source_if_that_is_no_store(run, tmp_path):
+    result = run("seed", tmp_path / "none")
+
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"error: no model store at {tmp_path / 'none'}: it is not a folder; SOURCE names the folder of a store\n"
+    )
+
+
 def test_show_replaces_a_file_with_a_report_only_if_told_to(store, draft, run, tmp_path):
     manifest, blobs = draft()
     page = b"<!doctype html>"

@@ -229,11 +229,13 @@ def test_a_cost_is_a_number_above_0(option: str, value: str) -> None:
     ("options", "message"),
     [
         (["--review-cost", "1"], "--review-cost needs --error-cost"),
+        (["--output", "scores"], "--output is for the files of --grid; add --grid, or leave it out"),
+        (["--force"], "--force is for the files of --grid"),
         (["--grid", "--error-cost", "10"], "--grid and --error-cost print different tables"),
         (["--error-cost", "10", "--grid", "--review-cost", "2"], "--grid and --error-cost print different tables"),
     ],
 )
-def test_costs_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
+def test_options_of_evaluate_that_do_not_go_together_are_refused(options: list[str], message: str) -> None:
     result = CliRunner().invoke(app, ["evaluate", "run", *options])
 
     assert result.exit_code == 1
@@ -309,6 +311,69 @@ def test_a_picture_does_not_replace_the_configuration(monkeypatch: pytest.Monkey
     assert result.exit_code == 1
     assert "choose a name that ends in .png" in result.stderr
     assert Path("task.yaml").read_text() == "task: fruit"
+
+
+TRAININGS = [["fit", "task.yaml", "--output", "run"], ["import", "task.yaml", "adapter", "--output", "run"]]
+
+
+@pytest.mark.parametrize("line", TRAININGS, ids=lambda line: line[0])
+@pytest.mark.parametrize(
+    ("file", "store"), [("README.md", "README.md"), ("README.md", "README.md/store"), ("store/tasks", "store")]
+)
+def test_a_store_that_cannot_be_one_is_refused_before_the_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: list[str], file: str, store: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(file).parent.mkdir(exist_ok=True)
+    Path(file).write_text("mine")
+
+    result = CliRunner().invoke(app, [*line, "--publish", store])  # there is no task.yaml
+
+    assert result.exit_code == 1
+    assert f"{file} is not a folder; name the folder of a store with --publish" in result.stderr
+
+
+def test_a_store_that_cannot_be_one_is_refused_before_the_export(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("README.md").write_text("mine")
+
+    published = CliRunner().invoke(app, ["publish", "run", "--store", "README.md"])
+    exported = CliRunner().invoke(app, ["export", "run", "--output", "README.md"])
+
+    assert (published.exit_code, exported.exit_code) == (1, 1)
+    assert "README.md is not a folder; name the folder of a store with --store" in published.stderr
+    assert "README.md is not a folder; choose another folder with --output" in exported.stderr
+
+
+@pytest.mark.parametrize("line", TRAININGS, ids=lambda line: line[0])
+@pytest.mark.parametrize("option", ["--sign-with", "--max-loss"])
+def test_an_option_of_publish_needs_publish(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: list[str], option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(mora_store, ["keygen", "1"]).exit_code == 0
+
+    result = CliRunner().invoke(app, [*line, option, "1"])  # a key, and a number of points
+
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {option} is for what --publish publishes; add --publish STORE\n"
+
+
+def test_publish_takes_the_store_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, finished: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("MORA_STORE", str(tmp_path / "file"))
+    of_environment = CliRunner().invoke(app, ["publish", str(finished)])
+    monkeypatch.setenv("MORA_STORE", "oci://registry.example/shop/models:shop-kind")
+    target = CliRunner().invoke(app, ["publish", str(finished)])
+
+    assert f"{tmp_path / 'file'} is not a folder" in of_environment.stderr
+    assert target.exit_code == 2
+    assert "MORA_STORE" in target.stderr
+    assert "a target is no folder on this machine; name a folder" in target.stderr
 
 
 @pytest.mark.parametrize("command", ["fit", "compare"])
