@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 _CURES = {
-    errno.ENOENT: "correct the path, or create its folder",
     errno.ENOTDIR: "a part of the path is a file, not a folder; correct the path",
     errno.EISDIR: "name a file in this folder",
     errno.EEXIST: "choose another name; existing files are not replaced",
@@ -56,8 +56,14 @@ def describe_os_error(error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     problem = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
-    cure = _CURES.get(error.errno or 0)
+    cure = _missing_path(error) if error.errno == errno.ENOENT else _CURES.get(error.errno or 0)
     return f"{problem}; {cure}" if cure else problem
+
+
+def _missing_path(error: OSError) -> str:
+    """The remedy for a path that does not exist, which may be to be read or to be written."""
+    folder = Path(error.filename).parent if isinstance(error.filename, str) else Path()
+    return "correct the path" if folder.is_dir() else f"correct the path: there is no folder {folder}"
 
 
 def describe_field_error(error: ErrorDetails) -> str:

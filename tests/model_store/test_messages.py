@@ -29,6 +29,18 @@ def test_a_system_error_has_the_file_the_cause_and_the_remedy(number, cure):
     assert "Errno" not in message
 
 
+def test_a_path_that_does_not_exist_is_to_be_corrected(tmp_path, monkeypatch):
+    """Whether it was to be read or to be written; the folder is named only if that is missing."""
+    monkeypatch.chdir(tmp_path)
+    words = os.strerror(errno.ENOENT)
+
+    def described(path):
+        return describe_os_error(FileNotFoundError(errno.ENOENT, words, path))
+
+    assert described("gone.png") == f"gone.png: {words}; correct the path"
+    assert described("photos/gone.png") == f"photos/gone.png: {words}; correct the path: there is no folder photos"
+
+
 def test_an_error_without_a_number_keeps_its_words():
     assert describe_os_error(OSError("no such dice")) == "no such dice"
     assert describe_os_error(OSError(errno.EIO, "Input/output error")) == "Input/output error"

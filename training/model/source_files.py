@@ -29,6 +29,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, by name. Raises SourceError."""
     try:
         return load_file(path)
+    except FileNotFoundError as error:
+        raise SourceError(f"{path}: No such file or directory; correct the path, or copy the file there") from error
     except (KeyError, OSError, RuntimeError, SafetensorError, ValueError) as error:
         kind = damaged_file(path) or f"is not a readable safetensors file ({error}); copy the whole file again"
         raise SourceError(f"{path} {kind}") from error

@@ -185,7 +185,12 @@ def test_a_description_that_cannot_be_read_says_why(tmp_path: Path, content: byt
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(LFS, "Git LFS"), (PAGE, "web page"), (b"\x01" * 99, "not a readable safetensors file"), (None, "No such file")],
+    [
+        (LFS, "Git LFS"),
+        (PAGE, "web page"),
+        (b"\x01" * 99, "not a readable safetensors file .*; copy the whole file again"),
+        (None, r"a\.safetensors: No such file or directory; correct the path"),
+    ],
 )
 def test_tensors_that_cannot_be_read_say_why(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:
