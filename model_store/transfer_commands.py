@@ -6,8 +6,9 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Event
 from typing import Annotated
 
@@ -15,6 +16,8 @@ import typer
 from rich.console import Console
 
 from model_store.describe.tables import plain, size
+from model_store.errors import CorruptError
+from model_store.manifest import Manifest
 from model_store.messages import quoted
 from model_store.signing import read_trusted_keys
 from model_store.store import DEFAULT_STORE, Store
@@ -74,7 +77,7 @@ def pull(
     task, version = manifest.task, manifest.version
     line = f"{task}: version {version} is in {store} ({size(count.moved_bytes)} fetched)"
     cure = f"`mora-store activate {task} {version} --store {quoted(store)}` makes it live"
-    typer.echo(f"{line} and live" if activate else f"{line}; {cure}")
+    typer.echo(f"{line} and live" if activate or _is_live(store, manifest) else f"{line}; {cure}")
 
 
 def follow(
@@ -99,8 +102,14 @@ def follow(
     """
     opened = Store(store, read_trusted_keys(trusted_keys))
     with closing(open_remote(target, plain_http=plain_http)) as remote, _ends_at_once(0):
-        _log(f"following {target}, every {seconds:.0f} seconds")
+        _log(f"following {target}, every {seconds:g} s")
         Follower(remote, opened, _log, keep=keep).run(seconds, Event())
+
+
+def _is_live(store: Path, manifest: Manifest) -> bool:
+    with suppress(CorruptError):  # `live` is damaged
+        return Store(store).live(manifest.task) == manifest.version
+    return False
 
 
 def _log(line: str) -> None:

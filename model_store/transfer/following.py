@@ -56,7 +56,7 @@ class Follower:
             try:
                 self.step()
             except (StoreError, OSError) as error:
-                self._log(f"error: {describe_error(error)}; the next attempt is in {wait_seconds:.0f} seconds")
+                self._log(f"error: {describe_error(error)}; the next attempt is in {wait_seconds:g} s")
                 stop.wait(wait_seconds)
                 wait_seconds, has_failed = min(2 * wait_seconds, max(seconds, _MAX_WAIT_SECONDS)), True
                 continue

@@ -55,6 +55,8 @@ def test_push_and_pull(two_versions, tmp_path, given, version):
     again = run("pull", tmp_path / "share", "--store", tmp_path / "other", "--activate")
     assert again.stdout == f"fruit: version {version} is in {tmp_path}/other (0 B fetched) and live\n"
     assert Store(tmp_path / "other").live("fruit") == version
+    without = run("pull", tmp_path / "share", "--store", tmp_path / "other")
+    assert without.stdout == again.stdout  # it is live already
 
 
 @pytest.mark.parametrize("given", ["fruit@", "fruit@0", "fruit@x", "fruit@1@2", "@", "fruit@1.0"])
@@ -130,7 +132,7 @@ def test_follow_activates_each_version_and_ends_at_a_signal(store, draft, tmp_pa
 
     assert followed.stop(number) == 0
     assert Store(tmp_path / "other").verify("fruit").version == 2
-    assert followed.lines[0].endswith(f"following {store.root}, every 1 seconds\n")
+    assert followed.lines[0].endswith(f"following {store.root}, every 1 s\n")
 
 
 def test_follow_with_keep_removes_old_versions(two_versions, draft, tmp_path):
