@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Generator
 from ipaddress import ip_address
@@ -21,8 +22,14 @@ _KINDS = {
     "SSLCertVerificationError": "its certificate is not trusted",
     "SSLError": "no TLS; --plain-http is for a registry without TLS",
     "ConnectTimeoutError": "no connection in time",
+    "ConnectTimeout": "no connection in time",
+    "PoolTimeout": "no connection in time",
     "ReadTimeoutError": "nothing arrived in time",
+    "ReadTimeout": "nothing arrived in time",
+    "WriteTimeout": "nothing was accepted in time",
     "ProtocolError": "the connection was closed before the end",
+    "RemoteProtocolError": "the connection was closed before the end",
+    "BrokenPipeError": "the connection was closed before the end",
 }
 
 
@@ -50,7 +57,8 @@ def describe(error: BaseException) -> str:
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
     names = [type(one).__name__ for one in reversed(chain)]  # the first cause first
-    return next((_KINDS[name] for name in names if name in _KINDS), names[-1])
+    of_system = (os.strerror(one.errno) for one in chain if isinstance(one, OSError) and one.errno)
+    return next((_KINDS[name] for name in names if name in _KINDS), None) or next(of_system, names[-1])
 
 
 def origin(url: str) -> tuple[str, str | None, int | None]:

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, BinaryIO
 
 from model_store.manifest import Blob, Manifest
+from model_store.transfer.http_answers import describe
 from model_store.transfer.remote import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -163,7 +164,7 @@ class Hub:
         except errors.HfHubHTTPError as error:
             raise self._refusal(error.response.status_code) from None
         except (HTTPError, OSError) as error:
-            raise UnreachableError(f"{self.name} gives no whole answer: {type(error).__name__}") from None
+            raise UnreachableError(f"{self.name} gives no whole answer: {describe(error)}") from None
 
     @contextmanager
     def _upload_errors(self) -> Iterator[None]:

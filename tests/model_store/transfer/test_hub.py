@@ -5,12 +5,16 @@ Covers model_store.transfer.store_layout.
 
 from __future__ import annotations
 
+import errno
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
@@ -178,10 +182,29 @@ def test_an_offline_client_says_so(hub, other, monkeypatch):
         pull(TARGET, other.root)
 
 
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "the name of the host is unknown"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "Network is unreachable"),
+        (httpx2.ReadTimeout("slow"), "nothing arrived in time"),
+        (httpx2.RemoteProtocolError("closed"), "the connection was closed before the end"),
+    ],
+)
+def test_the_cause_of_a_failed_connection_is_in_words(hub, other, monkeypatch, cause, words):
+    def fail(*_, **__):
+        raise httpx2.ConnectError("https://secret.example") from cause
+
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: MagicMock(stream=fail))
+
+    with pytest.raises(UnreachableError, match=f"{TARGET} gives no whole answer: {words}$"):
+        pull(TARGET, other.root)
+
+
 def test_a_hub_without_an_answer_is_named(hub, other, monkeypatch):
     use(monkeypatch, "http://127.0.0.1:9")
 
-    with pytest.raises(UnreachableError, match=f"{TARGET} gives no whole answer: ConnectError"):
+    with pytest.raises(UnreachableError, match=f"{TARGET} gives no whole answer: connection refused"):
         pull(TARGET, other.root)
 
 
