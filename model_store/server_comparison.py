@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
+from model_store.api_key import VARIABLE
 from model_store.errors import StoreError
 from model_store.service_connection import ClientError, ProblemError, ServiceConnection
 
@@ -32,6 +34,7 @@ def compare_with_server(url: str, task: str, api_key: str | None = None) -> Serv
         with ServiceConnection(url, api_key, _TIMEOUT_SECONDS, attempts=1) as service:
             return service.call(ServerComparison, f"/tasks/{quote(task, safe='')}")
     except ProblemError as error:
-        raise StoreError(f"{url} has no answer for {task}: {error}") from error
+        cure = f" Give a key with --api-key-file or {VARIABLE}" if error.status == HTTPStatus.UNAUTHORIZED else ""
+        raise StoreError(f"{url} has no answer for {task}: {error}{cure}") from error
     except (ClientError, ValueError) as error:
         raise StoreError(f"--url: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import signal
 import sys
+from datetime import date
 from typing import Annotated, Any
 
 import typer
@@ -18,7 +19,7 @@ from service.models.pulled_store import pull_shown
 from service.settings import PREFIX, Settings, read_settings
 from service.telemetry.logs import configure_logging
 from service.web.app import create_app
-from service.web.keys import key_line, make_key
+from service.web.keys import Client, key_line, make_key
 from service.web.operator_signals import OperatorSignals, ignore_operator_signals
 from service.web.server import Server
 
@@ -100,6 +101,8 @@ def hash_key(
         line = key_line(name, key, task or (), expires)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if expires is not None and Client(name, last_day=date.fromisoformat(expires)).has_expired():
+        raise typer.BadParameter(f"{expires} is over, so services would refuse the key", param_hint="--expires")
     if not stdin:
         typer.echo(f"key: {key}", err=True)
     typer.echo(line)

@@ -75,6 +75,16 @@ def test_the_detail_of_the_services_problem_is_shown(service):
         compare_with_server(url_of(service), "fruit")
 
 
+@pytest.mark.parametrize(("status", "names_the_option"), [(401, True), (403, False)])
+def test_a_service_that_needs_a_key_gets_it_from_an_option(service, status, names_the_option):
+    service.answer = status, json.dumps({**PROBLEM, "code": "unauthorized", "detail": "Send a key."}).encode()
+
+    with pytest.raises(StoreError) as error:
+        compare_with_server(url_of(service), "fruit")
+
+    assert str(error.value).endswith("Send a key. Give a key with --api-key-file or MORA_API_KEY") is names_the_option
+
+
 def test_the_key_is_sent_to_the_service_and_not_to_the_target_of_a_redirect(service):
     service.answer = 200, b'{"version": 1, "refused": null}'
     compare_with_server(url_of(service), "fruit", "shop-key-0123456789")

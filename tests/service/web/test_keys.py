@@ -137,10 +137,19 @@ def test_a_key_is_valid_to_the_end_of_its_last_day(days, expired):
 
 
 def test_hash_key_writes_the_options():
-    options = ["--task", "fruit", "--task", "tags", "--expires", "2027-01-31"]
+    options = ["--task", "fruit", "--task", "tags", "--expires", "2999-01-31"]
     result = CliRunner().invoke(app, ["hash-key", "shop", "--stdin", *options], input=f"{KEY}\n")
-    assert result.stdout == f"{LINE} tasks=fruit,tags expires=2027-01-31\n"
+    assert result.stdout == f"{LINE} tasks=fruit,tags expires=2999-01-31\n"
     assert CliRunner().invoke(app, ["hash-key", "shop", "--expires", "soon"]).exit_code == 2
+
+
+def test_a_key_that_has_expired_is_not_made():
+    over = CliRunner().invoke(app, ["hash-key", "shop", "--expires", "2020-01-01"])
+    today = CliRunner().invoke(app, ["hash-key", "shop", "--expires", f"{datetime.now(UTC):%Y-%m-%d}"])
+
+    assert (over.exit_code, over.stdout, today.exit_code) == (2, "", 0)
+    assert "2020-01-01 is over, so services would refuse the key" in over.stderr
+    assert "key: " not in over.stderr
 
 
 def test_the_problem_of_an_invalid_file_names_the_file_and_the_cure(path, events):
