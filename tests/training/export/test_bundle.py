@@ -422,4 +422,4 @@ def test_a_folder_that_is_not_a_run_is_not_exported(tmp_path) -> None:
     result = CliRunner().invoke(app, ["export", str(tmp_path), "--output", str(tmp_path / "out")])
 
     assert result.exit_code == 1
-    assert "is not a finished run" in result.stderr
+    assert "holds no run; name the DIR of" in result.stderr

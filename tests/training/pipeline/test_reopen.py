@@ -149,6 +149,9 @@ def test_a_run_of_data_that_has_changed_is_refused_with_the_cure(run: Path, monk
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not a folder; name the DIR of"):
         open_finished(tmp_path / "shp", [], None, print)
+    with pytest.raises(RunError, match="holds no run; name the DIR of `mora-train fit --output DIR`"):
+        open_finished(tmp_path, [], None, print)
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(RunError, match="is not a finished run; give the same"):
         open_finished(tmp_path, [], None, print)
 
