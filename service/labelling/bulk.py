@@ -43,19 +43,21 @@ def label_data_set(
         DataSetError, ServiceError, StoreError, RefusedError, TableError: the job cannot resume or be completed.
     """
     check_paths(options)
-    options.output.mkdir(parents=True, exist_ok=True)
+    with console.status("reading the input"):
+        skipped = Skipped()
+        plan = make_plan(options, settings, skipped.add)
+    for line in skipped.lines(options.source):
+        console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
+    if options.keep is None and (columns := folder_columns(plan)):
+        note = f"the output lacks {', '.join(columns)}, which only names of folders hold: write them into the files"
+        console.print(plain(note), markup=False, highlight=False, soft_wrap=True)
+    options.output.mkdir(parents=True, exist_ok=True)  # only now: a refused job leaves no folder
     with locked(options.output):
-        with console.status("reading the input"):
-            skipped = Skipped()
-            plan = make_plan(options, settings, skipped.add)
-        for line in skipped.lines(options.source):
-            console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
-        if options.keep is None and (columns := folder_columns(plan)):
-            note = f"the output lacks {', '.join(columns)}, which only names of folders hold: write them into the files"
-            console.print(plain(note), markup=False, highlight=False, soft_wrap=True)
         parts, all_parts = resume(plan.job, options.output), plan.job.parts()
-        if len(parts) < len(all_parts):
-            done = len(all_parts) - len(parts)
+        done = len(all_parts) - len(parts)
+        if not parts:
+            console.print(f"the job is finished: all {done} parts are done already")
+        elif done:
             console.print(f"{done} of {len(all_parts)} parts are done already; labelling the others")
         if parts:
             with RowProgress(sum(part.rows for part in parts), console) as progress:

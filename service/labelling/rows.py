@@ -110,7 +110,8 @@ def choose_columns(
 def _likely_columns(names: Sequence[str]) -> str:
     """The options that are probably meant, with an example for each."""
     options = {field: name for name in names if (field := closest_field(name, ("image", "text")))}
-    return "".join(f", such as --{field}-column {name}" for field, name in options.items())
+    meant = " ".join(f"--{field}-column {name}" for field, name in options.items())
+    return f", such as {meant}" if meant else ""
 
 
 def named_columns(keep: str | None) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from service.errors import ServiceError
 from service.labelling.bulk import PartLabeller, PartReader, label_data_set
 from service.labelling.job import Part
 from service.labelling.planning import BulkOptions, read_input_file
@@ -113,6 +114,25 @@ def test_columns_that_only_names_of_folders_hold_are_named(tmp_path, shelf):
         label_data_set(options, settings, label_here, Console(file=messages))
 
         assert (note in messages.getvalue()) is is_noted
+
+
+@pytest.mark.parametrize("options", [{"task": "gone"}, {"coverage": 0.9}, {"source": "empty"}])
+def test_a_refused_job_leaves_no_folder(tmp_path, shelf, options):
+    shelf.publish("fruit")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "empty").mkdir()
+    pq.write_table(pa.table({"text": ["red"]}), tmp_path / "in" / "a.parquet")
+    source = tmp_path / options.pop("source", "in")
+
+    with pytest.raises((DataSetError, ServiceError)):
+        label_data_set(
+            BulkOptions(source, tmp_path / "new" / "out", **options),
+            Settings(store=shelf.store.root),
+            label_here,
+            Console(quiet=True),
+        )
+
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,11 @@ def test_the_command_counts_the_rows_of_the_whole_output(executor, plan, tmp_pat
     assert (done.exit_code, sorted(done.stdout.splitlines())) == (0, sorted(lines))
     assert "2 of 4 parts are done already; labelling the others" in done.stderr
 
+    same = CliRunner().invoke(app, [*map(str, arguments)])
+
+    assert (same.exit_code, sorted(same.stdout.splitlines())) == (0, sorted(lines))
+    assert same.stderr == "the job is finished: all 4 parts are done already\n"
+
     again = CliRunner().invoke(app, [*map(str, arguments), "--top-k", "1"])
 
     assert (again.exit_code, again.stdout) == (1, "")

@@ -37,7 +37,7 @@ def test_a_cell_larger_than_a_request_is_refused(tmp_path):
     ("names", "hint"),
     [
         (["id", "picture"], "--text-column, such as --image-column picture; it has id, picture"),
-        (["Image", "caption"], "--text-column, such as --image-column Image, such as --text-column caption; it has"),
+        (["Image", "caption"], "--text-column, such as --image-column Image --text-column caption; it has"),
         (["photo_file"], "--text-column, such as --image-column photo_file; it has"),
         (["a", "b"], "--text-column; it has a, b"),
     ],
