@@ -13,7 +13,7 @@ from training.errors import BackboneError
 from training.model.backbone_sizes import first_tail_layers
 from training.model.methods import adapt
 from training.model.objective import Objective
-from training.model.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size
+from training.model.towers import Backbone, ImageTail, ImageTrunk, TextTail, TextTrunk, feature_size, layer_counts
 
 
 class MissingModalityClassifier(nn.Module):
@@ -49,6 +49,14 @@ class MissingModalityClassifier(nn.Module):
         self.image_tail = ImageTail(backbone, image_split)
         self.text_trunk = TextTrunk(backbone, text_split)
         self.text_tail = TextTail(backbone, text_split)
+
+    def split_late(self) -> None:
+        """Let the tails begin at the last layer, so that a cache of trunk outputs saves all other layers.
+
+        Only for a model whose layers are not trained. The last layer runs for the pooled token alone, which is cheap.
+        """
+        image, text = layer_counts(self.backbone)
+        self.split_at(self.backbone, max(self.image_split, image - 1), max(self.text_split, text - 1))
 
     def image_features(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, S, S) -> (B, P)."""

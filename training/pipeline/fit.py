@@ -43,7 +43,6 @@ from training.learning.training_setup import (
     wait_for_all_processes,
 )
 from training.model.preprocessing import Preprocessor
-from training.model.towers import layer_counts
 from training.pipeline.auto import choose_adapter, is_auto, written
 from training.report.html_report import report_html
 from training.report.report_data import report_data
@@ -93,8 +92,8 @@ def fit(
     model, preprocessor = build(config, len(data.labels), folder)
     model.to(arguments.device if arguments else "cuda" if torch.cuda.is_available() else "cpu")
     first_tail_layers = model.image_split, model.text_split
-    if config.method == "head":  # no layer is trained, so the cache may hold the last layers' outputs
-        model.split_at(model.backbone, *layer_counts(model.backbone))
+    if config.method == "head":
+        model.split_late()
     cache_folder = cache_folder or folder / run_folder.TRUNK_CACHE
     with main_process_first(arguments):
         collator = collator_for(model, preprocessor, config, whole, cache_folder, announce)

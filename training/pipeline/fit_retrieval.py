@@ -30,7 +30,6 @@ from training.learning.training_setup import collator_for, set_seed, training_ar
 from training.model.classifier import MissingModalityClassifier
 from training.model.preprocessing import Preprocessor
 from training.model.retriever import sum_of_features
-from training.model.towers import layer_counts
 from training.report.html_report import report_html
 from training.report.retrieval_report_data import retrieval_report_data
 
@@ -84,8 +83,8 @@ def fit_retrieval(
     use_deterministic_kernels()
     model, preprocessor = build(config, 0, folder)
     first_tail_layers = model.image_split, model.text_split
-    if config.method == "head":  # no layer is trained, so the cache may hold the last layers' outputs
-        model.split_at(model.backbone, *layer_counts(model.backbone))
+    if config.method == "head":
+        model.split_late()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     collator = collator_for(
         model, preprocessor, config, data, cache_folder or folder / run_folder.TRUNK_CACHE, announce
