@@ -53,15 +53,17 @@ SETTINGS = {  # the missing ratio of each split
 def compare(
     folder: Annotated[Path, typer.Argument(help="The folder of `examples.small_data.prepare`.")],
     setting: Annotated[str, typer.Option(help=f"{' or '.join(SETTINGS)}: the items of train.")] = "missing",
-    tasks: Annotated[list[str] | None, typer.Option(help=f"Some of {', '.join(TASKS)}; by default all.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Option(help=f"Some of {', '.join(TASKS)}, also in the table; by default all.")
+    ] = None,
     methods: Annotated[list[str] | None, typer.Option(help="As of `mora-train compare`; by default all.")] = None,
     backbone: Annotated[Path, typer.Option(help="Folder in transformers' format.")] = BACKBONE,
 ) -> None:
     """Run `mora-train compare` on each task and write FOLDER/five_sets/SETTING/table.md.
 
     Three seeds, three partitions, the learning rate of each method searched alike. Takes a day on two cores. Given
-    again, it goes on with the runs that are missing, and other methods and tasks are added to the table. The
-    openclipart tasks need `python -m examples.openclipart.prepare`.
+    again, it goes on with the runs that are missing, and other methods are added to the table. The openclipart tasks
+    need `python -m examples.openclipart.prepare`.
     """
     output = folder / "five_sets" / setting
     for name in tasks or TASKS:
@@ -70,7 +72,7 @@ def compare(
         command += ["--seeds", *SEEDS, "--partitions", *PARTITIONS, "--output", str(output / name)]
         subprocess.run(command, check=True)
         keep_all(output / name)
-    found = {name: json.loads(path.read_text()) for name in TASKS if (path := output / name / "all.json").is_file()}
+    found = {name: json.loads((output / name / "all.json").read_text()) for name in tasks or TASKS}
     page = f"On {machine()}.\n\n{tables(found)}\n"
     (output / "table.md").write_text(page, encoding="utf-8")
     Console(soft_wrap=True).print(page, markup=False)

@@ -552,7 +552,7 @@ for more in ([sys.argv[1]], [sys.argv[2]], [sys.argv[1], "--output", sys.argv[2]
     assert csv_file == "0 2 2 rows in standard output, 0 of them without an answer"
     assert len(parquet) == 2
     for line in parquet:
-        assert re.match(r"1 0 error: .* needs the extra parquet \(pip install '\.\[parquet\]'\)", line)
+        assert re.match(r"1 0 error: .* needs the extra parquet \(pip install 'mora-serve\[parquet\]'\)", line)
 
 
 def test_the_help_names_every_column_and_the_exit_statuses(run, monkeypatch):

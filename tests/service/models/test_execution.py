@@ -77,7 +77,7 @@ def test_a_gpu_runs_what_openvino_is_not_named_for():
             "bf16",
             "auto",
             False,
-            r"MORA_PRECISION=bf16 needs OpenVINO, .* \(pip install '.\[openvino\]'\) or does not",
+            r"MORA_PRECISION=bf16 needs OpenVINO, .* \(pip install 'mora-serve\[openvino\]'\) or does not",
         ),
         (ALL, "auto", "openvino", False, "MORA_RUNTIME=openvino needs OpenVINO"),
         (ALL, "bf16", "onnxruntime", True, "the runtime onnxruntime runs no bf16; set MORA_RUNTIME"),

@@ -246,7 +246,7 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
     monkeypatch.setattr(builtins, "__import__", without_sklearn(builtins.__import__))
 
     with pytest.raises(
-        ConfigError, match=rf"^--methods: scikit-learn for {needing} is missing[^\n]*pip install '\.\[train\]'[^\n]*$"
+        ConfigError, match=rf"^--methods: scikit-learn for {needing} is missing[^\n]*pip install 'mora-serve\[train\]'[^\n]*$"
     ):
         check_installed(names)
 
