@@ -17,7 +17,7 @@ from model_store.items.rows import TableError, check_unique, column_named, encod
         ("text".encode("utf-16-be").join([b"\xfe\xff", b""]), "is in UTF-16; save it as UTF-8"),
         ("text".encode("utf-16-le"), "is in UTF-16; save it as UTF-8"),
         ("text,label".encode("utf-16-be"), "is in UTF-16; save it as UTF-8"),
-        (gzip.compress(b"text,label\n", mtime=0), "is a gzip archive, not text in UTF-8; unpack or convert it, or correct its"),
+        (gzip.compress(b"text,label\n", mtime=0), "is a gzip archive, not text in UTF-8; unpack or convert it"),
         (b"PAR1\x15\x04\x15\xff", "is a parquet file, not text"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", "is a PNG picture, not text"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(9), "is an Office file in the format before 2007, not text"),

@@ -245,9 +245,8 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
 ) -> None:
     monkeypatch.setattr(builtins, "__import__", without_sklearn(builtins.__import__))
 
-    with pytest.raises(
-        ConfigError, match=rf"^--methods: scikit-learn for {needing} is missing[^\n]*pip install 'mora-serve\[train\]'[^\n]*$"
-    ):
+    cure = r"pip install 'mora-serve\[train\]'"
+    with pytest.raises(ConfigError, match=rf"^--methods: scikit-learn for {needing} is missing[^\n]*{cure}[^\n]*$"):
         check_installed(names)
 
 
