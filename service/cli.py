@@ -54,7 +54,7 @@ def run(**flags: str | None) -> None:
 
 def _needs_value(parameter: typer.CallbackParam, value: str | None) -> str | None:
     """Refuse another flag as a value: `--plain-http --port 8000` lacks one."""
-    if value is not None and value.removeprefix("--").replace("-", "_") in Settings.model_fields and "--" in value:
+    if value is not None and value.startswith("--") and value[2:].replace("-", "_") in Settings.model_fields:
         kind = "true or false" if Settings.model_fields[str(parameter.name)].annotation is bool else "a value"
         raise typer.BadParameter(f"it takes {kind}, but {value} follows")
     return value

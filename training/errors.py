@@ -16,6 +16,7 @@ _PICTURE_FAULTS = {
     PictureProblem.PIXELS: f"has more than {MAX_PIXELS:,} pixels, before or after it is resized",
     PictureProblem.UNDECODABLE: "is damaged or cut short",
 }
+_MAX_CAUSE = 200  # characters
 
 
 class TrainingError(Exception):
@@ -70,6 +71,11 @@ def first_few(names: Collection[str], limit: int = 3) -> str:
     """The first few names for a message, and the number of the others."""
     shown = ", ".join([*names][:limit]) or "nothing"
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def cause_of(error: Exception) -> str:
+    """An error of a library in one line of at most 200 characters, with its type."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CAUSE]
 
 
 def picture_fault(name: str, error: PictureError, cure: str = "replace it, or leave the cell empty") -> DataError:

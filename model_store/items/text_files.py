@@ -51,20 +51,18 @@ def csv_cells(path: Path) -> Iterator[list[str]]:
     """The names in the header, then the cells of each record.
 
     The delimiter is the one of a first line such as `sep=;`, else that of `,`, `;` and tab with which most of the first
-    records fit the header, or that the first line has most often. Every cell is text: a label 01
-    stays 01, and NA is an ordinary word. Columns without a name at the end, and their empty cells, are left out.
+    records fit the header. Every cell is text: a label 01 stays 01, and NA is an ordinary word. Columns without a name
+    at the end, and their empty cells, are left out.
 
     Raises:
         ValueError: the file is empty, or a record has more or fewer cells than the header; the message names the line.
     """
     first = next((line for line in _lines(path) if line.strip()), "")
     declared = _DECLARED.fullmatch(first)
-    outside = _QUOTED.sub("", first)
-    likely = max(_DELIMITERS, key=lambda delimiter: (_fitting(path, delimiter), outside.count(delimiter)))
-    delimiter = declared[1].replace("\\t", "\t") if declared else likely
+    delimiter = declared[1].replace("\\t", "\t") if declared else _likely_delimiter(path, _QUOTED.sub("", first))
     records = csv_records(path, delimiter)
     if declared:
-        _header(records)
+        _header(records)  # the line that declares it
     names = _header(records)
     if not names:
         raise ValueError("it is empty; its first line must name the columns")
@@ -126,6 +124,15 @@ def _name(cell: str) -> str:
 def _fits(cells: Sequence[str], names: Sequence[str]) -> bool:
     """Whether a record has a cell for each name, and no more that are not empty."""
     return len(cells) >= len(names) and all(map(is_missing, cells[len(names) :]))
+
+
+def _likely_delimiter(path: Path, first_line: str) -> str:
+    """The delimiter with which most of the first records fit the header; of equals, the most frequent one.
+
+    Args:
+        first_line: without its quoted cells.
+    """
+    return max(_DELIMITERS, key=lambda delimiter: (_fitting(path, delimiter), first_line.count(delimiter)))
 
 
 def _fitting(path: Path, delimiter: str) -> int:

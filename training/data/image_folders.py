@@ -55,10 +55,9 @@ def split_notes(splits: Mapping[str, Path], given: Mapping[str, str]) -> list[st
     """Which folders of `data.train` are read as splits, and what beside them is not read.
 
     Args:
+        splits: the folder of each, at least of train.
         given: the configured source of each split.
     """
-    if not splits:
-        return []
     folder, beside = splits["train"].parent, Skipped()
     for path in sorted({*folder.iterdir()} - {*splits.values()}):
         beside.add(f"{path.name}/" if path.is_dir() else path.name, "what lies beside the splits")
@@ -70,9 +69,9 @@ def split_notes(splits: Mapping[str, Path], given: Mapping[str, str]) -> list[st
 
 
 def class_notes(source: str) -> list[str]:
-    """Which folders of `data.train` are read as classes, although they hold folders as splits do."""
+    """Which folders of `data.train` are read as classes although they hold folders, as splits do."""
     folder = existing(Path(source))
-    if not folder.is_dir() or metadata_file(folder) is not None or split_folders(source):
+    if not folder.is_dir() or metadata_file(folder) is not None:
         return []
     inner = {path.name: _names_within(path) for path in _folders_with_pictures(folder)}
     counts = Counter(name for names in inner.values() for name in names)

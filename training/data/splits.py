@@ -147,7 +147,7 @@ def _given_splits(config: TaskConfig) -> tuple[dict[str, Split], tuple[str, ...]
     folders = split_folders(given["train"])
     sources = given | {name: str(folder) for name, folder in folders.items() if name not in given}
     splits = {name: load_split(name, sources[name], config) for name in configured if name in sources}
-    notes = [*split_notes(folders, given), *class_notes(given["train"])]
+    notes = split_notes(folders, given) if folders else class_notes(given["train"])
     return splits, (*notes, *(note for split in splits.values() for note in split.notes))
 
 

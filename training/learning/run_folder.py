@@ -100,10 +100,11 @@ def require_finished(folder: Path) -> None:
     """Raise RunError unless the folder holds a finished run."""
     if not folder.is_dir():
         raise RunError(f"{folder} is not a folder; name the DIR of `mora-train fit --output DIR`")
-    if not is_finished(folder) and not (folder / CONFIG).is_file():
+    if is_finished(folder):
+        return
+    if not (folder / CONFIG).is_file():
         raise RunError(f"{folder} holds no run; name the DIR of `mora-train fit --output DIR`")
-    if not is_finished(folder):
-        raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
+    raise RunError(f"{folder} is not a finished run; give the same `mora-train fit` command again to finish it")
 
 
 def description_file(folder: Path) -> Path:

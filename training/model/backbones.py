@@ -10,11 +10,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 from transformers.utils.logging import disable_progress_bar
 
-from training.errors import BackboneError, first_few
+from training.errors import BackboneError, cause_of, first_few
 from training.model.backbone_files import ACTIVATIONS, unreachable
 from training.model.towers import Backbone
 
-_MAX_CAUSE = 200  # characters of an error of transformers
 BackboneConfig: TypeAlias = CLIPConfig | SiglipConfig
 _MODELS: dict[type, type[Backbone]] = {CLIPConfig: CLIPModel, SiglipConfig: SiglipModel}
 
@@ -75,8 +74,7 @@ def load_checkpoint(folder: Path) -> Backbone:
 
 def _unusable(backbone: str, error: Exception) -> str:
     """The message for a backbone whose configuration has values that no model can be built from."""
-    cause = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CAUSE]
-    return f"backbone: {backbone} has a config.json that transformers cannot use ({cause}); copy it again"
+    return f"backbone: {backbone} has a config.json that transformers cannot use ({cause_of(error)}); copy it again"
 
 
 def _load(backbone: str, **options: bool) -> tuple[Backbone, list[str]]:

@@ -17,10 +17,9 @@ from transformers.utils import cached_file
 from model_store import ImagePreprocessing, Padding, TextPreprocessing, blob_of
 from model_store.items.pictures import pixel_values
 from model_store.items.pixels import fit, normalised
-from training.errors import PreprocessingMissingError, picture_errors
+from training.errors import PreprocessingMissingError, cause_of, picture_errors
 from training.model.input_settings import image_preprocessing, lower_cased
 
-_MAX_CAUSE = 200  # characters of an error of transformers
 _WHITE = Image.new("RGB", (64, 64), "white")
 
 
@@ -50,9 +49,8 @@ class Preprocessor:
             message = f"backbone: {backbone} lacks its preprocessor_config.json or tokenizer.json ({cause})"
             raise PreprocessingMissingError(f"{message}; copy it from the model's repository on the hub") from error
         except Exception as error:  # transformers and tokenizers raise errors of many types for odd values
-            cause = " ".join(f"{type(error).__name__}: {error}".split())[:_MAX_CAUSE]
             files = "preprocessor_config.json, tokenizer.json or tokenizer_config.json"
-            message = f"backbone: {backbone} has a {files} that cannot be used ({cause})"
+            message = f"backbone: {backbone} has a {files} that cannot be used ({cause_of(error)})"
             raise PreprocessingMissingError(f"{message}; copy it again from the model's repository") from error
         self._image = image_preprocessing(
             image_processor.to_dict() | {"do_center_crop": bool(image_processor.do_center_crop)}
